@@ -1,0 +1,1 @@
+"""Drivers of engines: one class an engine."""

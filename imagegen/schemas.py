@@ -1,0 +1,226 @@
+"""The words every transport shares: requests, jobs, progress, pictures and status.
+
+Nothing here does I/O. Times are POSIX seconds in memory and in the database, RFC 3339 in JSON
+(see `imagegen.http.views`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+SEED_MAX = 2**32 - 1
+
+
+class Kind(StrEnum):
+    """What a job is for."""
+
+    GENERATE = "generate"  # a picture from words
+    EDIT = "edit"  # a picture from words and reference pictures
+
+
+class Status(StrEnum):
+    """Where a job is in its life."""
+
+    QUEUED = "queued"  # accepted, waiting for its turn
+    RUNNING = "running"  # the worker has it
+    COMPLETE = "complete"  # its pictures can be fetched
+    FAILED = "failed"  # it ended with a reason
+    CANCELLED = "cancelled"  # somebody no longer wanted it
+
+    @property
+    def ended(self) -> bool:
+        return self in {Status.COMPLETE, Status.FAILED, Status.CANCELLED}
+
+
+class Phase(StrEnum):
+    """What a running job is doing now."""
+
+    FETCHING = "fetching"  # the model's files are being downloaded
+    WAITING_GPU = "waiting_gpu"  # somebody else holds the GPU's memory
+    LOADING = "loading"  # the engine reads the model
+    ENCODING = "encoding"  # text and references become conditions
+    SAMPLING = "sampling"  # denoising steps
+    DECODING = "decoding"  # latents become pixels
+    SAVING = "saving"  # pixels become a file
+
+
+class EngineState(StrEnum):
+    """The model's life, as the worker lives it."""
+
+    COLD = "cold"  # no engine process
+    LOADING = "loading"  # started, not yet ready
+    READY = "ready"  # waiting for a job
+    DRAWING = "drawing"  # a job runs
+    DRAINING = "draining"  # a cancelled job's last picture runs out
+    UNLOADING = "unloading"  # being ended
+    FAILED = "failed"  # the last start failed; the next job tries again
+
+
+class Progress(BaseModel):
+    """How far a running job is; `fraction` (0..1) is of the phase, not of the job."""
+
+    model_config = ConfigDict(frozen=True)
+
+    phase: Phase
+    step: int | None = None
+    steps: int | None = None
+    fraction: float | None = None
+    image: int = 1  # which of the job's `n` pictures, from 1
+    detail: str | None = None
+
+
+class Warn(BaseModel):
+    """Something the caller should know that did not stop the job."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    detail: str
+
+
+class Failure(BaseModel):
+    """Why a job failed, in a sentence a person can act on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    detail: str
+
+
+class Policy(BaseModel):
+    """How the operator's exclusions were applied to a job (D-03)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    negative: Literal["applied", "inert"]
+    directive: Literal["applied"] = "applied"
+
+
+class Params(BaseModel):
+    """What the engine is told: every value resolved, nothing optional left open.
+
+    width, height in pixels; seed of the first picture (picture i uses seed + i, modulo 2^32).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    width: int
+    height: int
+    steps: int
+    cfg_scale: float
+    sampler: str
+    scheduler: str | None = None
+    seed: int
+    n: int = 1
+    negative: str = ""  # the caller's own, without the policy's
+    fit: Literal["contain", "cover", "stretch"] | None = None  # edits only
+
+
+Number = StrictInt | StrictFloat
+
+
+class GenerateRequest(BaseModel):
+    """A request for pictures from words. Everything but the prompt has a default in the model's catalog entry."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    prompt: StrictStr
+    negative: StrictStr | None = None
+    width: StrictInt | None = None
+    height: StrictInt | None = None
+    steps: StrictInt | None = None
+    seed: StrictInt | None = None
+    cfg_scale: Number | None = None
+    sampler: StrictStr | None = None
+    model: StrictStr | None = None
+    n: StrictInt = 1
+    lease_s: Number | None = None
+
+
+class EditRequest(GenerateRequest):
+    """The same, plus the pictures to start from: ids of stored pictures, or `data:image/…;base64,` URLs."""
+
+    images: Annotated[list[StrictStr], Field(min_length=1)]
+    mask: StrictStr | None = None
+    fit: Literal["contain", "cover", "stretch"] = "contain"
+
+
+class StoredImage(BaseModel):
+    """A picture in the store. `job_id` is None for an upload. Sizes in pixels and bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    job_id: str | None
+    index: int
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+    seed: int | None
+    format: str = "png"
+    created_at: float
+    expires_at: float | None  # None while a job still needs it
+
+
+class Job(BaseModel):
+    """One request for pictures, from submission to result: the row, read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    seq: int  # order of arrival; never reused
+    revision: int  # grows with every change of this row
+    kind: Kind
+    status: Status
+    model: str
+    prompt: str
+    params: Params
+    references: list[str] = []
+    mask: str | None = None
+    warnings: list[Warn] = []
+    policy: Policy
+    progress: Progress | None = None
+    error: Failure | None = None
+    attempts: int = 0
+    images: list[StoredImage] = []
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    expires_at: float | None = None
+    lease_s: float | None = None
+
+
+class Refused(Exception):
+    """A request that will not become a job (or a read that cannot be answered).
+
+    code: stable, from DESIGN's list; status: HTTP status; detail: a sentence that says what to do.
+    """
+
+    def __init__(self, status: int, code: str, detail: str, **extra: Any) -> None:
+        super().__init__(detail)
+        self.status, self.code, self.detail, self.extra = status, code, detail, extra
+
+
+__all__ = [
+    "SEED_MAX",
+    "EditRequest",
+    "EngineState",
+    "Failure",
+    "GenerateRequest",
+    "Job",
+    "Kind",
+    "Number",
+    "Params",
+    "Phase",
+    "Policy",
+    "Progress",
+    "Refused",
+    "Status",
+    "StoredImage",
+    "StrictBool",
+    "Warn",
+]

@@ -1,0 +1,154 @@
+"""Every IMAGEGEN_* variable, once.
+
+A wrong value stops the start with a sentence that names the variable, the value and what is allowed:
+see `load()`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import platformdirs
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "IMAGEGEN_"
+FRONT_ONLY = {"URL", "TOKEN", "TLS_SHA256", "TLS_CA", "OUTPUT_DIR", "MCP_WAIT_S", "MCP_PORT", "TEST_REQUIRE"}
+"""Variables of the MCP front and of the tests: known here so that an unknown one can be told from a typo."""
+
+
+class SettingsError(Exception):
+    """A setting has a value the service cannot run with; the message is for the person who set it."""
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Sizes in bytes or pixels, times in seconds, as the names say."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    # Where things live
+    home: Annotated[Path, Field(description="State folder: models, jobs, images, certificates.")] = Path(
+        platformdirs.user_data_dir("imagegen", appauthor=False)
+    )
+    cache: Annotated[Path, Field(description="What can be made again: the engine's source and builds.")] = Path(
+        platformdirs.user_cache_dir("imagegen", appauthor=False)
+    )
+
+    # The door
+    host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535, description="Port to listen on.")] = 8765
+
+    # The engine and its model
+    model: Annotated[str | None, Field(description="Default model; unset: chosen by what the machine has.")] = None
+    sd_server: Annotated[Path | None, Field(description="An sd-server binary of your own.")] = None
+    threads: Annotated[
+        int, Field(ge=0, le=256, description="CPU threads of the engine; 0: as many as there are physical cores.")
+    ] = 0
+    idle_timeout: Annotated[
+        str, Field(description="When an idle model is unloaded: auto, seconds, never, or 0 (at once).")
+    ] = "auto"
+    load_timeout_s: Annotated[
+        float, Field(gt=0, description="A load whose progress stands still this long is given up.")
+    ] = 300.0
+    stall_s: Annotated[
+        float | None,
+        Field(gt=0, description="A drawing engine silent this long is given up; unset: learned from its past."),
+    ] = None
+    shutdown_grace_s: Annotated[
+        float, Field(ge=0, description="How long a running picture may take to finish when the service stops.")
+    ] = 30.0
+
+    # Caps on what a caller can ask for
+    max_dimension: Annotated[int, Field(ge=64, le=4096, description="Longest side of a picture, in pixels.")] = 1024
+    max_steps: Annotated[int, Field(ge=1, le=100, description="Most sampling steps.")] = 100
+    max_n: Annotated[int, Field(ge=1, le=16, description="Most pictures of one job.")] = 4
+    max_prompt_chars: Annotated[
+        int, Field(ge=1, le=12_000, description="Longest prompt, and longest negative prompt, in characters.")
+    ] = 4000
+    max_references: Annotated[int, Field(ge=1, le=16, description="Most reference pictures of one edit.")] = 4
+    max_body_bytes: Annotated[int, Field(ge=65_536, description="Largest request body, in bytes.")] = 25 * 1024 * 1024
+    max_decoded_px: Annotated[int, Field(ge=4096, description="Largest reference picture, in pixels.")] = 40_000_000
+    max_queue: Annotated[int, Field(ge=1, le=100_000, description="Most jobs waiting.")] = 100
+    max_job_s: Annotated[float, Field(gt=0, description="Longest a job may keep the GPU, in seconds.")] = 1200.0
+
+    # What is kept
+    image_ttl: Annotated[float, Field(gt=0, description="Seconds that a job and its pictures are kept.")] = 3600.0
+    png_metadata: Annotated[
+        Literal["full", "no-prompt", "off"],
+        Field(description="What a PNG says of its making: full; no-prompt: all but the prompt; off."),
+    ] = "full"
+
+    # Who may ask
+    tokens: Annotated[str | None, Field(description="name:token,… or @FILE of name:sha256 lines.", repr=False)] = None
+    allow_anonymous: Annotated[bool, Field(description="Serve other machines without a token.")] = False
+    tls: Annotated[str, Field(description="off, auto (self-signed), or CERT,KEY (two files).")] = "off"
+
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="DEBUG adds the engine's own lines.")
+    ] = "INFO"
+
+    @field_validator("home", "cache", "sd_server", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
+    @field_validator("idle_timeout", mode="after")
+    @classmethod
+    def _idle(cls, value: str) -> str:
+        value = value.strip().lower()
+        if value in {"auto", "never"}:
+            return value
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < 10**9:  # NaN and infinity fail here too
+            raise ValueError("must be auto, never, or seconds (0 unloads at once)")
+        return value
+
+    # The state folder's parts
+    @property
+    def models_dir(self) -> Path:
+        """One folder a model, and `*.toml` files that add entries to the catalog."""
+        return self.home / "models"
+
+    @property
+    def images_dir(self) -> Path:
+        return self.home / "images"
+
+    @property
+    def database(self) -> Path:
+        return self.home / "jobs.sqlite3"
+
+    @property
+    def engine_dir(self) -> Path:
+        """Source and builds of sd-server; safe to delete."""
+        return self.cache / "engine"
+
+    @property
+    def url(self) -> str:
+        """Where the service answers, as a client on this machine would type it."""
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host  # noqa: S104 - compared, not bound
+        scheme = "http" if self.tls == "off" else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+def load() -> Settings:
+    """Read the environment. Raises SettingsError with one line per wrong variable."""
+    known = {name.upper() for name in Settings.model_fields} | FRONT_ONLY
+    unknown = sorted(v for v in os.environ if v.startswith(PREFIX) and v.removeprefix(PREFIX) not in known)
+    problems = [f"{name} is not a setting: see docs/settings.md for the list" for name in unknown]
+    try:
+        settings = Settings()
+    except ValidationError as invalid:
+        for error in invalid.errors():
+            name = str(error["loc"][0])
+            variable = PREFIX + name.upper()
+            value = "(hidden)" if name == "tokens" else repr(error["input"])
+            problems.append(f"{variable}={value}: {error['msg'].removeprefix('Value error, ')}")
+        raise SettingsError("\n".join(problems)) from None
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings
