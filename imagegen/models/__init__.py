@@ -1,0 +1,1 @@
+"""The catalog of models, and the scripts that make the small ones."""

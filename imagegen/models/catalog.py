@@ -1,0 +1,259 @@
+"""The catalog: the package's own entries, and the ones a user adds in the models folder.
+
+An entry is one TOML file, `NAME.toml`. A user's file with the name of one of ours takes its place;
+`base = "NAME"` starts from an existing entry instead of from nothing.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from imagegen.models.entry import Capabilities, Defaults, Entry, Flag, Licence, Memory, ModelFile, Sourced
+from imagegen.schemas import Refused
+from imagegen.settings import Settings
+
+GPU_DEFAULT = "qwen-image-edit-2511"
+CPU_DEFAULTS = ("sketch", "tiny")  # the first that the catalog has
+
+
+class CatalogError(Exception):
+    """An entry's file cannot be used; the message names file and field and says what is allowed."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One TOML file as read: `label` is what messages call it, `own` whether it is a user's."""
+
+    label: str
+    own: bool
+    data: dict[str, Any]
+
+
+class Catalog:
+    """All models the service knows, by name."""
+
+    def __init__(self, entries: Iterable[Entry], settings: Settings) -> None:
+        self._entries = {e.name: e for e in sorted(entries, key=lambda e: e.name)}
+        self._settings = settings
+
+    @classmethod
+    def load(cls, settings: Settings) -> Catalog:
+        """Read the package's entries and `settings.models_dir/*.toml`.
+
+        Raises CatalogError for a file that is not an entry, and for an IMAGEGEN_MODEL that no entry has.
+        """
+        ours = _read_package()
+        theirs = _read_folder(settings.models_dir)
+        resolver = _Resolver(ours, theirs)
+        catalog = cls([resolver.entry(name) for name in {**ours, **theirs}], settings)
+        if settings.model is not None and settings.model not in catalog._entries:
+            raise CatalogError(
+                f"IMAGEGEN_MODEL={settings.model!r} is not in the catalog. "
+                f"There are: {', '.join(catalog.names())}."
+            )
+        return catalog
+
+    def names(self) -> list[str]:
+        """Every entry's name, sorted."""
+        return list(self._entries)
+
+    def entries(self) -> list[Entry]:
+        """Every entry, by name."""
+        return list(self._entries.values())
+
+    def get(self, name: str) -> Entry:
+        """The entry called `name`. Raises Refused(422, unknown_model) with the names there are."""
+        entry = self._entries.get(name)
+        if entry is None:
+            raise Refused(
+                422, "unknown_model", f"There is no model {name!r}. There are: {', '.join(self.names())}."
+            )
+        return entry
+
+    def default(self, settings: Settings, has_gpu: bool) -> Entry:
+        """The model of a request that names none: IMAGEGEN_MODEL, else by whether there is a GPU."""
+        if settings.model is not None:
+            return self.get(settings.model)
+        if has_gpu:
+            return self.get(GPU_DEFAULT)
+        return self.get(next(name for name in CPU_DEFAULTS if name in self._entries))
+
+
+def missing_sentence(entry: Entry, settings: Settings) -> str | None:
+    """What `entry` lacks, where it belongs and how to get it, for a person; None if nothing is missing."""
+    missing = entry.missing(settings)
+    if not missing:
+        return None
+    if entry.made_by is not None:
+        names = ", ".join(f.file for f in missing)
+        return (
+            f"The model {entry.name} has not been made yet: {names} must be in {entry.folder(settings)}. "
+            f"Run: imagegen models make {entry.name}"
+        )
+    parts = []
+    for file in missing:
+        path = entry.path_of(file, settings)
+        where = f" (on the model hub: {file.repo}, {file.path or path.name})" if file.repo else ""
+        parts.append(f"{path.name} in {path.parent}{where}")
+    return f"The model {entry.name} lacks {'; '.join(parts)}."
+
+
+def _read_package() -> dict[str, _Source]:
+    found = {}
+    for resource in package_files("imagegen.models").iterdir():
+        if resource.name.endswith(".toml"):
+            name = resource.name.removesuffix(".toml")
+            found[name] = _Source(resource.name, False, _parse(resource.name, resource.read_bytes()))
+    return found
+
+
+def _read_folder(folder: Path) -> dict[str, _Source]:
+    found: dict[str, _Source] = {}
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            data = _parse(str(path), path.read_bytes())
+        except OSError as error:
+            raise CatalogError(f"{path}: cannot be read: {error.strerror}") from None
+        name = data.get("name", path.stem)
+        if not isinstance(name, str):
+            raise CatalogError(f"{path}: name: must be a text, not {name!r}")
+        if name in found:
+            raise CatalogError(f"{path}: name: {name!r} is taken by {found[name].label}; names must differ")
+        found[name] = _Source(str(path), True, data)
+    return found
+
+
+def _parse(label: str, raw: bytes) -> dict[str, Any]:
+    try:
+        return tomllib.loads(raw.decode())
+    except UnicodeDecodeError as error:
+        raise CatalogError(f"{label}: byte {error.start}: not UTF-8, which TOML files must be") from None
+    except tomllib.TOMLDecodeError as error:
+        raise CatalogError(f"{label}: not a TOML file: {error}") from None
+
+
+class _Resolver:
+    """Turns files into entries, following `base` from one to the other."""
+
+    def __init__(self, ours: Mapping[str, _Source], theirs: Mapping[str, _Source]) -> None:
+        self._ours, self._theirs = ours, theirs
+
+    def entry(self, name: str) -> Entry:
+        """Validate what the files say of `name`. Raises CatalogError."""
+        source = self._theirs.get(name) or self._ours[name]
+        data = self._merged(name, source, ())
+        context = {"default_source": f"your file {Path(source.label).name}"} if source.own else None
+        try:
+            return Entry.model_validate(data, context=context)
+        except ValidationError as invalid:
+            lines = [f"{source.label}: {_explain(error)}" for error in invalid.errors()]
+            raise CatalogError("\n".join(lines)) from None
+
+    def _merged(self, name: str, source: _Source, seen: tuple[str, ...]) -> dict[str, Any]:
+        data = {"name": name, **source.data}
+        base = data.pop("base", None)
+        if base is None:
+            return data
+        # A user's file may build on the entry of ours that it replaces.
+        replaced = self._ours.get(base) if base == name and source.own else None
+        parent = replaced or (
+            None if not isinstance(base, str) else self._theirs.get(base) or self._ours.get(base)
+        )
+        if parent is None or parent is source:
+            known = ", ".join(sorted({*self._ours, *self._theirs} - {name}))
+            raise CatalogError(f"{source.label}: base: must be one of {known}, not {base!r}")
+        if parent.label in seen:
+            raise CatalogError(f"{source.label}: base: {base!r} is itself built on this entry")
+        return _overlay(self._merged(base, parent, (*seen, source.label)), data)
+
+
+def _overlay(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`own` over `base`: tables by key, files by role, flags by flag.
+
+    The base's files stay where the base has them.
+    """
+    place = str(base.pop("folder", base["name"]))
+    merged = {**base, **own}
+    for table in ("defaults", "options"):
+        if isinstance(own.get(table), dict) and isinstance(base.get(table), dict):
+            merged[table] = {**base[table], **own[table]}
+    inherited = [{"shared": place, **f} for f in base.get("files", [])]
+    merged["files"] = _overlay_list(inherited, own.get("files", []), "role")
+    merged["flags"] = _overlay_list(base.get("flags", []), own.get("flags", []), "flag")
+    return merged
+
+
+def _overlay_list(base: Any, own: Any, key: str) -> Any:
+    if not (isinstance(own, list) and all(isinstance(item, dict) for item in [*base, *own])):
+        return own  # not what it should be: validation says so
+    taken = {item.get(key) for item in own}
+    return [item for item in base if item.get(key) not in taken] + own
+
+
+def _explain(error: Any) -> str:
+    """One line of pydantic's as `field: what is wrong; allowed: …`."""
+    loc = [part for part in error["loc"] if not str(part).startswith(("function-", "int", "float", "str"))]
+    field = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc).lstrip(".") or "the entry"
+    if error["type"] == "extra_forbidden":
+        return f"{field}: is not a field; allowed: {', '.join(_fields(loc[:-1]))}"
+    allowed = _description(loc)
+    hint = f"; allowed: {allowed}" if allowed else ""
+    if error["type"] == "missing":
+        return f"{field}: is missing{hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{field}: {message}, not {error['input']!r}{hint}" if hint else f"{field}: {message}"
+
+
+def _model_at(loc: list[Any]) -> type[BaseModel] | None:
+    model: type[BaseModel] | None = Entry
+    for part in loc:
+        if isinstance(part, int) or model is None:
+            continue
+        names = {f.alias or n: f for n, f in model.model_fields.items()}
+        found = names.get(part)
+        model = (
+            next((a for a in _types(found.annotation) if issubclass(a, BaseModel)), None) if found else None
+        )
+    return model
+
+
+def _types(annotation: Any) -> list[type]:
+    inner = get_args(annotation)
+    if inner:
+        return [t for a in inner for t in _types(a)]
+    return [annotation] if isinstance(annotation, type) else []
+
+
+def _fields(loc: list[Any]) -> list[str]:
+    model = _model_at(loc)
+    names = sorted(f.alias or n for n, f in model.model_fields.items()) if model else []
+    return sorted([*names, "base"]) if model is Entry else names
+
+
+def _description(loc: list[Any]) -> str | None:
+    model = _model_at(loc[:-1])
+    if model is None or not loc:
+        return None
+    return next((f.description for n, f in model.model_fields.items() if (f.alias or n) == loc[-1]), None)
+
+
+__all__ = [
+    "Capabilities",
+    "Catalog",
+    "CatalogError",
+    "Defaults",
+    "Entry",
+    "Flag",
+    "Licence",
+    "Memory",
+    "ModelFile",
+    "Sourced",
+    "missing_sentence",
+]

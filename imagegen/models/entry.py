@@ -1,0 +1,356 @@
+"""One model of the catalog: its files, its flags, its defaults, and where each number comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from imagegen.settings import Settings
+
+Number = StrictInt | StrictFloat
+
+SAMPLERS = (
+    "euler",
+    "euler_a",
+    "heun",
+    "dpm2",
+    "dpm++2s_a",
+    "dpm++2m",
+    "dpm++2mv2",
+    "ipndm",
+    "ipndm_v",
+    "lcm",
+    "ddim_trailing",
+    "tcd",
+    "res_multistep",
+    "res_2s",
+    "er_sde",
+)
+"""What sd-server calls its samplers (its usage text, `--sampling-method`)."""
+
+SCHEDULERS = (
+    "discrete",
+    "karras",
+    "exponential",
+    "ays",
+    "gits",
+    "smoothstep",
+    "sgm_uniform",
+    "simple",
+    "kl_optimal",
+    "lcm",
+    "bong_tangent",
+)
+"""What sd-server calls its schedulers (its usage text, `--scheduler`)."""
+
+
+class _Table(BaseModel):
+    """A table of an entry's file: unknown keys are refused, because they are typing errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class _Attributed(_Table):
+    """A table that says where its values come from."""
+
+    source: Annotated[StrictStr, Field(min_length=1, description="text: where the values come from")]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_source(cls, data: Any, info: ValidationInfo) -> Any:
+        """A user's own file need not name sources (the loader passes one) and may write `steps = 20`."""
+        default = (info.context or {}).get("default_source")
+        if default is None:
+            return data
+        if "value" in cls.model_fields and isinstance(data, (int, float, str)):
+            data = {"value": data}
+        return {"source": default, **data} if isinstance(data, dict) else data
+
+
+class Sourced(_Attributed):
+    """A value, the range that its sources span, and the sources; outside the range warns, never refuses."""
+
+    value: Annotated[Number | StrictStr, Field(description="a number or a text")]
+    min: Annotated[Number | None, Field(description="a number not above value")] = None
+    max: Annotated[Number | None, Field(description="a number not below value")] = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Sourced:
+        if isinstance(self.value, str):
+            if self.min is not None or self.max is not None:
+                raise ValueError("a text has no min and no max")
+            return self
+        low = self.value if self.min is None else self.min
+        high = self.value if self.max is None else self.max
+        if not low <= self.value <= high:
+            raise ValueError(f"min ≤ value ≤ max must hold, not {low} ≤ {self.value} ≤ {high}")
+        return self
+
+
+class ModelFile(_Table):
+    """A file the engine reads. `file` may be a pattern (`*`, `?`), which the first match by name fulfils."""
+
+    role: Annotated[
+        Literal[
+            "model",
+            "diffusion_model",
+            "llm",
+            "llm_vision",
+            "vae",
+            "tae",
+            "clip_l",
+            "clip_g",
+            "t5xxl",
+            "lora",
+            "repository",
+        ],
+        Field(description="what the engine uses it for (repository: `file` tells that a whole one is there)"),
+    ]
+    flag: Annotated[
+        StrictStr | None, Field(pattern=r"^--?[a-z][a-z0-9_-]*$", description="an engine flag")
+    ] = None
+    file: Annotated[StrictStr, Field(min_length=1, description="a name in the model's folder, or a pattern")]
+    shared: Annotated[
+        StrictStr | None,
+        Field(min_length=1, description="another folder to look in: a model's name or a path"),
+    ] = None
+    repo: Annotated[
+        StrictStr | None, Field(pattern=r"^[^/\s]+/[^/\s]+$", description="OWNER/NAME on the hub")
+    ] = None
+    path: Annotated[
+        StrictStr | None, Field(min_length=1, description="a path or pattern in the repository")
+    ] = None
+    sha256: Annotated[
+        StrictStr | None, Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits")
+    ] = None
+    size_bytes: Annotated[StrictInt | None, Field(gt=0, description="a number of bytes")] = None
+    multiplier: Annotated[Number, Field(description="a number: the strength of a LoRA")] = 1.0
+    optional: Annotated[StrictBool, Field(description="true or false")] = False
+    note: Annotated[StrictStr | None, Field(description="a text")] = None
+
+    @field_validator("file")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        if ".." in PurePosixPath(value).parts:
+            raise ValueError("must stay inside the model's folder: no '..'")
+        return value
+
+    @property
+    def is_pattern(self) -> bool:
+        return any(c in self.file for c in "*?[")
+
+
+class Flag(_Attributed):
+    """An argument of the engine's command line."""
+
+    flag: Annotated[StrictStr, Field(pattern=r"^--?[a-z][a-z0-9_-]*$", description="an engine flag")]
+    value: Annotated[StrictStr | Number | None, Field(description="a text or a number")] = None
+
+
+class Capabilities(_Table):
+    """What can be asked of the model."""
+
+    draw: Annotated[StrictBool, Field(description="true or false")]
+    edit: Annotated[StrictBool, Field(description="true or false")]
+    mask: Annotated[StrictBool, Field(description="true or false")] = False
+    max_references: Annotated[StrictInt, Field(ge=0, le=16, description="a whole number, 0 to 16")] = 0
+
+
+class Licence(_Table):
+    """Under what terms the weights may be used; `commercial` is None where nobody has read it for you."""
+
+    name: Annotated[StrictStr, Field(min_length=1, description="a text")]
+    url: Annotated[StrictStr | None, Field(description="a web address")] = None
+    commercial: Annotated[StrictBool | None, Field(description="true or false")] = None
+
+
+class Memory(_Attributed):
+    """What the engine holds with this model loaded, in bytes."""
+
+    vram_bytes: Annotated[StrictInt | None, Field(gt=0, description="a number of bytes")] = None
+    ram_bytes: Annotated[StrictInt | None, Field(gt=0, description="a number of bytes")] = None
+
+
+class Defaults(_Table):
+    """What a request that leaves a parameter out gets."""
+
+    steps: Annotated[Sourced, Field(description="a whole number, 1 to 100")]
+    cfg_scale: Annotated[Sourced, Field(description="a number, 0 to 100")]
+    width: Annotated[Sourced, Field(description="pixels, a multiple of size_multiple")]
+    height: Annotated[Sourced, Field(description="pixels, a multiple of size_multiple")]
+    sampler: Annotated[Sourced, Field(description="one of " + ", ".join(SAMPLERS))]
+    scheduler: Annotated[Sourced | None, Field(description="one of " + ", ".join(SCHEDULERS))] = None
+
+    @field_validator("steps", "width", "height")
+    @classmethod
+    def _whole(cls, sourced: Sourced, info: ValidationInfo) -> Sourced:
+        top = 100 if info.field_name == "steps" else 4096
+        if not isinstance(sourced.value, int) or not 1 <= sourced.value <= top:
+            raise ValueError(f"must be a whole number from 1 to {top}, not {sourced.value!r}")
+        return sourced
+
+    @field_validator("cfg_scale")
+    @classmethod
+    def _guidance(cls, sourced: Sourced) -> Sourced:
+        if isinstance(sourced.value, str) or not 0 <= sourced.value <= 100:
+            raise ValueError(f"must be a number from 0 to 100, not {sourced.value!r}")
+        return sourced
+
+
+class Entry(_Table):
+    """A model of the catalog: everything the service knows about it before it is loaded."""
+
+    name: Annotated[
+        StrictStr,
+        Field(
+            pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="lower-case letters, digits, '.', '-' and '_'"
+        ),
+    ]
+    title: Annotated[StrictStr, Field(min_length=1, description="a text")]
+    description: Annotated[StrictStr, Field(min_length=1, description="a sentence a person reads")]
+    adapter: Annotated[Literal["sdcpp", "glm"], Field(description="sdcpp or glm")] = "sdcpp"
+    noise: Annotated[StrictBool, Field(description="true if the pictures mean nothing")] = False
+    licence: Licence
+    capabilities: Capabilities
+    size_multiple: Annotated[StrictInt, Field(ge=1, le=256, description="pixels, 1 to 256")] = 16
+    size_min_px: Annotated[StrictInt, Field(ge=16, le=4096, description="pixels, 16 to 4096")] = 64
+    defaults: Defaults
+    files: Annotated[list[ModelFile], Field(min_length=1, description="at least one [[files]] table")]
+    flags: Annotated[list[Flag], Field(description="[[flags]] tables")] = []
+    options: Annotated[dict[str, Any], Field(description="native request fields")] = {}
+    memory: Memory | None = None
+    download_bytes: Annotated[Sourced | None, Field(description="bytes of all files together")] = None
+    made_by: Annotated[Literal["klein", "qwen"] | None, Field(description="klein or qwen")] = None
+    own_folder: Annotated[Path | None, Field(alias="folder", description="an absolute path")] = None
+    notes: Annotated[list[StrictStr], Field(description="a list of texts")] = []
+
+    @field_validator("own_folder")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        value = value.expanduser()
+        if not value.is_absolute():
+            raise ValueError("must be an absolute path")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Entry:
+        d = self.defaults
+        for side in (d.width, d.height):
+            assert isinstance(side.value, int)
+            if side.value % self.size_multiple or side.value < self.size_min_px:
+                raise ValueError(
+                    f"defaults.width and defaults.height must be multiples of size_multiple "
+                    f"({self.size_multiple}) and at least size_min_px ({self.size_min_px}), not {side.value}"
+                )
+        if self.adapter == "sdcpp":
+            for field, sourced, known in (
+                ("sampler", d.sampler, SAMPLERS),
+                ("scheduler", d.scheduler, SCHEDULERS),
+            ):
+                if sourced is not None and sourced.value not in known:
+                    raise ValueError(
+                        f"defaults.{field} must be one of {', '.join(known)}, not {sourced.value!r}"
+                    )
+        if self.capabilities.edit != (self.capabilities.max_references > 0):
+            raise ValueError(
+                "capabilities.max_references must be at least 1 exactly when capabilities.edit is true"
+            )
+        for file in self.files:
+            if file.role == "lora" and ((file.is_pattern and "/" in file.file) or file.shared):
+                raise ValueError(f"files: the LoRA {file.file} must lie in the model's own folder")
+        return self
+
+    # What the numbers mean
+    @property
+    def negative_inert(self) -> bool:
+        """At cfg 1 the engine never looks at the negative prompt."""
+        return self.defaults.cfg_scale.value == 1
+
+    @property
+    def engine_flags(self) -> list[str]:
+        """The entry's own arguments, without files, ports and threads."""
+        argv: list[str] = []
+        for flag in self.flags:
+            argv.append(flag.flag)
+            if flag.value is not None:
+                argv.append(str(flag.value))
+        return argv
+
+    # Where the files are
+    def folder(self, settings: Settings) -> Path:
+        """The model's own folder: the entry's `folder`, else the name under the models folder."""
+        return self.own_folder or settings.models_dir / self.name
+
+    def path_of(self, file: ModelFile, settings: Settings) -> Path:
+        """Where `file` is, or, if it is missing, where it belongs (a pattern stays a pattern).
+
+        The model's own folder is looked in first, then the folder it shares with other models.
+        """
+        own = self.folder(settings)
+        places = [own] if file.shared is None else [own, settings.models_dir / Path(file.shared).expanduser()]
+        for place in places:
+            found = sorted(place.glob(file.file)) if file.is_pattern else [place / file.file]
+            for path in found:
+                if path.is_file():
+                    return path
+        return places[-1] / file.file
+
+    def missing(self, settings: Settings) -> list[ModelFile]:
+        """The files without which the model cannot be loaded and that are not there."""
+        return [f for f in self.files if not f.optional and not self.path_of(f, settings).is_file()]
+
+    def installed(self, settings: Settings) -> bool:
+        """Whether nothing is missing; the files' contents are not looked at."""
+        return not self.missing(settings)
+
+    # What the engine is told
+    def argv(self, settings: Settings) -> list[str]:
+        """Engine arguments: every file with its flag (optional ones if they are there), then `engine_flags`.
+
+        Not among them: port, threads, and `--lora-model-dir`, which must be `lora_dir`.
+        """
+        argv: list[str] = []
+        for file in self.files:
+            path = self.path_of(file, settings)
+            if file.flag is not None and (path.is_file() or not file.optional):
+                argv += [file.flag, str(path)]
+        return argv + self.engine_flags
+
+    def lora_dir(self, settings: Settings) -> Path | None:
+        """What `--lora-model-dir` must be for `loras` to be found; None if the model has no LoRA.
+
+        The engine scans it at every request, whole trees included.
+        """
+        return self.folder(settings) if any(f.role == "lora" for f in self.files) else None
+
+    def loras(self, settings: Settings) -> list[dict[str, object]]:
+        """The request's native `lora` field: the engine takes paths relative to `lora_dir` only."""
+        folder = self.folder(settings)
+        return [
+            {
+                "path": self.path_of(f, settings).relative_to(folder).as_posix(),
+                "multiplier": float(f.multiplier),
+            }
+            for f in self.files
+            if f.role == "lora"
+        ]
+
+    def request_options(self, settings: Settings) -> dict[str, object]:
+        """Native fields that go with every picture: `options`, and the LoRAs if there are any."""
+        loras = self.loras(settings)
+        return {**self.options, **({"lora": loras} if loras else {})}

@@ -1,0 +1,87 @@
+"""Makes the models that need no download: shapes of real ones, filled with seeded random weights.
+
+Their pictures are noise; everything else about them is real, which is what tests and a first look need.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from imagegen.models import synthetic_klein
+from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.entry import Entry
+from imagegen.models.random_gguf import RandomGGUF
+from imagegen.settings import Settings
+
+Progress = Callable[[int, int], None]
+"""Hears how many bytes are written, of how many."""
+
+MADE: dict[str, Callable[[], dict[str, RandomGGUF]]] = {
+    "klein": synthetic_klein.files,
+}
+"""What an entry's `made_by` names: a function that describes the files, by name."""
+
+
+def _silent(_done: int, _total: int) -> None:
+    """Nobody asked to be told."""
+
+
+def make(name: str, settings: Settings, on_progress: Progress = _silent) -> Path:
+    """Write the files of the catalog's entry `name`, anew if they are there; returns their folder.
+
+    They appear all at once, or not at all. Two callers at a time wait for each other.
+    Raises Refused(422, unknown_model), CatalogError if no script makes that model, OSError.
+    """
+    entry = Catalog.load(settings).get(name)
+    if entry.made_by is None:
+        raise CatalogError(f"{name} is not made by a script: its files come from the model hub")
+    folder = entry.folder(settings)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left_over in folder.parent.glob(f".{folder.name}.making-*"):
+            shutil.rmtree(left_over)  # of a process that was killed: while it lived, it held the lock
+        making = Path(tempfile.mkdtemp(prefix=f".{folder.name}.making-", dir=folder.parent))
+        try:
+            _write_all(MADE[entry.made_by](), making, on_progress)
+            _check(entry, making)
+            _put(making, folder)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+    return folder
+
+
+def _write_all(files: dict[str, RandomGGUF], folder: Path, on_progress: Progress) -> None:
+    total = sum(gguf.written_bytes for gguf in files.values())
+    done = 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal done
+        done += count
+        on_progress(done, total)
+
+    on_progress(0, total)
+    for file, gguf in files.items():
+        gguf.write(folder / file, on_bytes)
+
+
+def _check(entry: Entry, folder: Path) -> None:
+    lacking = [f.file for f in entry.files if not f.optional and not (folder / f.file).is_file()]
+    if lacking:
+        raise CatalogError(
+            f"{entry.name}: files: made_by = {entry.made_by!r} does not make {', '.join(lacking)}"
+        )
+
+
+def _put(making: Path, folder: Path) -> None:
+    """Rename the whole folder where there is none yet, else file by file: an engine may have them open."""
+    making.chmod(0o755)  # mkdtemp's 0700 would keep out an engine that runs as somebody else
+    if not folder.exists():
+        making.rename(folder)
+        return
+    for path in making.iterdir():
+        path.replace(folder / path.name)
