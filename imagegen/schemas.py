@@ -70,6 +70,7 @@ class Progress(BaseModel):
     fraction: float | None = None
     image: int = 1  # which of the job's `n` pictures, from 1
     detail: str | None = None
+    at: float = 0.0  # when it was noted, for the ETA; not shown
 
 
 class Warn(BaseModel):

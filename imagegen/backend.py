@@ -1,0 +1,213 @@
+"""Backend: the parts of the service, put together, started in order and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from typing import IO, Any
+
+import psutil
+from sqlalchemy import delete, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import DBAPIError
+
+from imagegen import engine, gpu
+from imagegen.adapters.base import Adapter, EngineError
+from imagegen.adapters.sdcpp import SdcppServerAdapter
+from imagegen.database import Database, claim, measurements, notes, open_database
+from imagegen.forecast import Forecast
+from imagegen.guardrails import Guardrails
+from imagegen.idle_memory import IdleMemory
+from imagegen.images import ImageFiles
+from imagegen.intake import Intake
+from imagegen.jobs import JobManager
+from imagegen.models import synthetic
+from imagegen.models.catalog import Catalog, Entry, missing_sentence
+from imagegen.pace import KEPT, Measurement, Pace
+from imagegen.settings import Settings
+from imagegen.store import ImageStore
+from imagegen.studio import Studio
+from imagegen.worker import Timing, Worker
+
+log = logging.getLogger("imagegen")
+
+SWEEP_EVERY_S = 10.0
+
+
+class Backend:
+    """Everything behind the transports. One per process; `start` once, `stop` once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.stopping = asyncio.Event()
+        self.started_at = time.time()
+        self._lock: IO[bytes] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Claim the state folder, recover, and begin to work. Raises StateError, SettingsError, CatalogError
+        or PolicyError with a sentence."""
+        s = self.settings
+        self._lock = claim(s.home)
+        self.catalog = Catalog.load(s)
+        guardrails = Guardrails.load(s.policy_file)
+        self.guardrails = guardrails
+        self.gpu_seen = await asyncio.to_thread(gpu.read)
+        self.default_entry = self.catalog.default(s, has_gpu=self.gpu_seen is not None)
+        self.database = await open_database(s.database)
+        self.pace = Pace(await self._measurements())
+        self.idle = IdleMemory(s.idle_timeout, min_s=s.idle_min_s, max_s=s.idle_max_s, knob=s.idle_knob)
+        self.idle.restore(await self._note("idle"), self.default_entry.name)
+        self.images = ImageStore(self.database, ImageFiles(s.images_dir), ttl_s=s.image_ttl)
+        self.jobs = JobManager(self.database, self.images, max_queue=s.max_queue, ttl_s=s.image_ttl)
+        studio = Studio(self.images, guardrails, self.catalog.get, s.png_metadata)
+        self.worker = Worker(
+            self.jobs,
+            studio,
+            self.pace,
+            self.idle,
+            Timing(s.max_job_s, s.stall_s, s.shutdown_grace_s),
+            find_model=self.catalog.get,
+            prepare=self.prepare_files,
+            make_adapter=self._adapter,
+            fingerprint=self._fingerprint,
+            measured=self._measured,
+        )
+        self.forecast = Forecast(self.jobs, self.pace, self.worker.view)
+        self.intake = Intake(
+            s, self.catalog, guardrails, self.images, self.jobs, self.pace, self.default_entry.name
+        )
+        self.jobs.on_submit, self.jobs.on_cancel = self.worker.wake, self.worker.cancelled
+        await self.jobs.recover()
+        await self.images.sweep_orphans()
+        await self.jobs.sweep()
+        self._tasks = [
+            asyncio.create_task(self.worker.run(), name="worker"),
+            asyncio.create_task(self._sweep(), name="sweep"),
+        ]
+        log.info("ready model=%s gpu=%s", self.default_entry.name, self.gpu_seen is not None)
+
+    async def stop(self) -> None:
+        """Refuse new jobs, let the running picture finish within the grace, end the engine. Idempotent."""
+        if self._lock is None:
+            return
+        self.stopping.set()
+        if self._tasks:
+            self.jobs.close()
+            self.worker.stop()
+            running, sweep = self._tasks
+            await asyncio.gather(running, return_exceptions=True)
+            sweep.cancel()
+            await asyncio.gather(sweep, return_exceptions=True)
+            await self._keep_note("idle", self.idle.dump())
+            await self.database.close()
+        self._lock.close()
+        self._lock = None
+        log.info("stopped")
+
+    # ---- the engine ---------------------------------------------------------------------------
+
+    async def prepare_files(self, entry: Entry) -> None:
+        """Have the model's files: make those that a script of ours makes. Raises EngineError `model_missing`."""
+        if not entry.missing(self.settings):
+            return
+        if entry.made_by is None:
+            raise EngineError("model_missing", missing_sentence(entry, self.settings))
+        try:
+            await asyncio.to_thread(synthetic.make, entry.name, self.settings)
+        except OSError as failure:
+            raise EngineError("model_missing", f"The model {entry.name} could not be made: {failure}.") from None
+
+    def _adapter(self, entry: Entry) -> Adapter:
+        """Raises EngineError if the engine is not built or the entry's adapter is not installed."""
+        if entry.adapter != "sdcpp":
+            raise EngineError("load_failed", f"{entry.name} needs the adapter {entry.adapter}, which is not here yet.")
+        s = self.settings
+        try:
+            binary = engine.resolve(s)
+        except engine.EngineMissing as missing:
+            raise EngineError("load_failed", str(missing)) from None
+        threads = s.threads or psutil.cpu_count(logical=False) or 1
+        workdir = s.home / "engine"
+        return SdcppServerAdapter(
+            binary, entry.argv(s), threads=threads, workdir=workdir, load_stall_s=s.load_timeout_s
+        )
+
+    def _fingerprint(self, entry: Entry) -> object:
+        """Changes when a file of the model, or the engine, does: then a failed load is worth another try."""
+        marks: list[object] = []
+        for path in entry.paths(self.settings):
+            try:
+                stat = path.stat()
+                marks.append((str(path), stat.st_size, stat.st_mtime_ns))
+            except OSError:
+                marks.append((str(path), None))
+        try:
+            binary = engine.resolve(self.settings).stat()
+            marks.append((binary.st_size, binary.st_mtime_ns))
+        except (engine.EngineMissing, OSError):
+            marks.append(None)
+        return marks
+
+    # ---- what this machine did ----------------------------------------------------------------
+
+    async def _measurements(self) -> list[Measurement]:
+        query = select(measurements).order_by(measurements.c.id)
+        async with self.database.reading() as connection:
+            return [
+                Measurement(row.model, row.what, row.pixels, row.seconds)
+                for row in await connection.execute(query)
+            ]
+
+    async def _measured(self, new: Sequence[Measurement]) -> None:
+        """Learn from a job that ended. A disk that is full costs the memory of it, nothing else."""
+        for one in new:
+            self.pace.add(one)
+        try:
+            async with self.database.writing() as connection:
+                for one in new:
+                    done = await connection.execute(
+                        insert(measurements).values(
+                            model=one.model, what=one.what, pixels=one.pixels, seconds=one.seconds, at=time.time()
+                        )
+                    )
+                    same = (measurements.c.model == one.model) & (measurements.c.what == one.what)
+                    last = done.inserted_primary_key
+                    if last and int(last[0]) % KEPT == 0:
+                        kept = (
+                            select(measurements.c.id).where(same).order_by(measurements.c.id.desc()).limit(10 * KEPT)
+                        )
+                        await connection.execute(delete(measurements).where(same, measurements.c.id.not_in(kept)))
+            await self._keep_note("idle", self.idle.dump())
+        except DBAPIError as full:
+            log.warning("measurements cannot be written (%s)", full.orig)
+
+    async def _note(self, key: str) -> dict[str, Any]:
+        async with self.database.reading() as connection:
+            value = (await connection.execute(select(notes.c.value).where(notes.c.key == key))).scalar()
+        return value if isinstance(value, dict) else {}
+
+    async def _keep_note(self, key: str, value: dict[str, Any]) -> None:
+        statement = upsert(notes).values(key=key, value=value)
+        statement = statement.on_conflict_do_update(index_elements=["key"], set_={"value": value})
+        try:
+            async with self.database.writing() as connection:
+                await connection.execute(statement)
+        except DBAPIError as full:
+            log.warning("%s cannot be kept (%s)", key, full.orig)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            try:
+                await self.jobs.sweep()
+            except (DBAPIError, OSError) as failure:
+                log.warning("sweeping is put off: %s", failure)
+
+    # ---- for the status page ------------------------------------------------------------------
+
+    def disk_free_bytes(self) -> int:
+        return shutil.disk_usage(self.settings.home).free

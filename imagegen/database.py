@@ -1,0 +1,203 @@
+"""The SQLite file of the state folder: tables, schema version, and how it is opened.
+
+WAL with `synchronous=FULL`: what was answered is on the disk. One service owns the folder (see `claim`), so
+writers never meet; readers never wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    event,
+    text,
+)
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),  # the order of arrival, never reused
+    Column("id", String(32), nullable=False, unique=True),
+    Column("revision", Integer, nullable=False, default=1),
+    Column("kind", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("params", JSON, nullable=False),
+    Column("refs", JSON, nullable=False),
+    Column("mask", String(32)),
+    Column("warnings", JSON, nullable=False),
+    Column("policy", JSON, nullable=False),
+    Column("progress", JSON),
+    Column("error", JSON),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("owner", String(128)),  # the token's name
+    Column("idempotency_key", String(128)),
+    Column("body_sha256", String(64)),
+    Column("lease_s", Float),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("expires_at", Float),
+    Column("expired_at", Float),  # set: a tombstone, the rest of the row is emptied
+    sqlite_autoincrement=True,
+)
+Index("jobs_active", jobs.c.status, jobs.c.seq)
+Index("jobs_expiry", jobs.c.expires_at)
+Index("jobs_idempotency", jobs.c.idempotency_key)
+
+images = Table(
+    "images",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("job_id", String(32)),  # None: an upload
+    Column("idx", Integer, nullable=False, default=0),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("seed", Integer),
+    Column("format", String(8), nullable=False, default="png"),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("expired_at", Float),
+)
+Index("images_job", images.c.job_id)
+Index("images_expiry", images.c.expires_at)
+Index("images_created", images.c.created_at)
+
+measurements = Table(
+    "measurements",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False),
+    Column("what", String(16), nullable=False),  # load · encode · step · decode · gap (between engine lines)
+    Column("pixels", Integer, nullable=False, default=0),
+    Column("seconds", Float, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+notes = Table(  # small things kept over restarts: what the idle policy learned, the schema's history
+    "notes",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", JSON, nullable=False),
+)
+
+
+class StateError(Exception):
+    """The state folder cannot be used; the message says why and what to do."""
+
+
+def claim(home: Path) -> IO[bytes]:
+    """Make the state folder and hold its lock while the returned file is open.
+
+    Raises StateError if it cannot be made or written, or another service has it.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = (home / "lock").open("ab")
+    except OSError as failure:
+        raise StateError(
+            f"The state folder {home} cannot be used: {os.strerror(failure.errno or errno.EIO)}. "
+            "Make it writable for this user, or name another one with IMAGEGEN_HOME."
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise StateError(
+            f"Another service is using the state folder {home}. Stop it first, or give this one "
+            "a folder of its own with IMAGEGEN_HOME."
+        ) from None
+    return lock
+
+
+class Database:
+    """The open file: `reading()` gives a connection, `writing()` a transaction; one writer at a time."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._lock = asyncio.Lock()
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        return self._engine.connect()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """Committed when the block ends, rolled back when it raises or is cancelled."""
+        async with self._lock, self._engine.begin() as connection:
+            yield connection
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+async def open_database(path: Path) -> Database:
+    """Open (or make) the database. Raises StateError if it is corrupt, or written by a newer version."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", connect_args={"timeout": 10.0})
+    event.listen(engine.sync_engine, "connect", _configure)
+    try:
+        async with engine.begin() as connection:
+            found = (await connection.execute(text("PRAGMA quick_check(1)"))).scalar_one()
+            if found != "ok":
+                raise sqlite3.DatabaseError(str(found))
+            version = int((await connection.execute(text("PRAGMA user_version"))).scalar_one())
+            if version > SCHEMA_VERSION:
+                raise StateError(
+                    f"The state folder was last used by a newer imagegen (schema {version}; this one knows "
+                    f"{SCHEMA_VERSION}). Install that version again, or name another folder with IMAGEGEN_HOME."
+                )
+            # Version 0 is an empty file. Later versions add their steps here, oldest first.
+            await connection.run_sync(metadata.create_all)
+            await connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
+    except (DatabaseError, sqlite3.DatabaseError) as failure:
+        await engine.dispose()
+        raise StateError(_unusable(path, failure)) from None
+    except StateError:
+        await engine.dispose()
+        raise
+    return Database(engine)
+
+
+def _unusable(path: Path, failure: Exception) -> str:
+    reason = str(getattr(failure, "orig", None) or failure)
+    if "readonly" in reason or "unable to open" in reason:
+        return f"The database {path} cannot be written ({reason}). Make it and its folder writable for this user."
+    if "full" in reason or "disk I/O" in reason:
+        return f"The database {path} cannot be opened ({reason}). Free some disk space and start again."
+    return (
+        f"The database {path} is damaged ({reason}). Nothing was changed. Put a backup in its place, or move it "
+        "away to start with an empty queue (pictures without a row are then removed)."
+    )
+
+
+def _configure(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA busy_timeout=10000")
+    cursor.close()

@@ -1,0 +1,231 @@
+"""Intake: every way in passes here. A request becomes a job with every value resolved, or is refused untouched."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import secrets
+
+from imagegen import pictures
+from imagegen.guardrails import Guardrails, check_prompt, compose
+from imagegen.jobs import JobManager, NewJob
+from imagegen.models.catalog import Catalog
+from imagegen.models.entry import SAMPLERS, Entry, Sourced
+from imagegen.pace import Pace
+from imagegen.schemas import (
+    SEED_MAX,
+    EditRequest,
+    GenerateRequest,
+    Job,
+    Kind,
+    Params,
+    Refused,
+    StoredImage,
+    Warn,
+)
+from imagegen.settings import Settings
+from imagegen.store import ImageStore
+
+
+class Intake:
+    """Turns requests into jobs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        guardrails: Guardrails,
+        images: ImageStore,
+        jobs: JobManager,
+        pace: Pace,
+        default_model: str,
+    ) -> None:
+        self._settings, self._catalog, self._guardrails = settings, catalog, guardrails
+        self._images, self._jobs, self._pace = images, jobs, pace
+        self._default_model = default_model
+
+    async def accept(
+        self,
+        request: GenerateRequest,
+        *,
+        owner: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """The job that `request` became, or became before under the same key. Raises Refused."""
+        body_sha256 = None
+        if idempotency_key is not None:
+            check_key(idempotency_key)
+            body = request.model_dump(mode="json", exclude_none=True)
+            canonical = json.dumps(body, sort_keys=True, ensure_ascii=True)
+            body_sha256 = hashlib.sha256(canonical.encode()).hexdigest()
+            known = await self._jobs.find_idempotent(owner, idempotency_key, body_sha256)
+            if known is not None:
+                return known
+        entry = self._catalog.get(request.model or self._default_model)
+        self._check(request, entry)
+        warnings: list[Warn] = []
+        references: list[StoredImage] = []
+        kind, mask, fit = Kind.GENERATE, None, None
+        if isinstance(request, EditRequest):
+            kind, fit = Kind.EDIT, request.fit
+            for text in request.images:
+                references.append(await self._reference(text, warnings))
+            if request.mask is not None:
+                mask = (await self._reference(request.mask, warnings)).id
+        params = self._resolve(request, entry, references, warnings)
+        if fit:
+            params = params.model_copy(update={"fit": fit})
+        composed = compose(self._guardrails, request.prompt, params.negative, params.cfg_scale)
+        return await self._jobs.submit(
+            NewJob(
+                kind=kind,
+                model=entry.name,
+                prompt=request.prompt,
+                params=params,
+                policy=composed.policy,
+                references=tuple(image.id for image in references),
+                mask=mask,
+                warnings=(*warnings, *composed.warnings),
+                lease_s=None if request.lease_s is None else float(request.lease_s),
+                owner=owner,
+                idempotency_key=idempotency_key,
+                body_sha256=body_sha256,
+            )
+        )
+
+    async def upload(self, data: bytes) -> StoredImage:
+        """Keep a reference picture. Raises Refused 422 `bad_image`."""
+        reference = await asyncio.to_thread(pictures.decode_reference, data, self._settings.max_decoded_px)
+        return await self._images.upload(reference.png, reference.width, reference.height)
+
+    # ---- checks that touch nothing ------------------------------------------------------------
+
+    def _check(self, request: GenerateRequest, entry: Entry) -> None:
+        caps = self._settings
+        check_prompt(request.prompt, caps.max_prompt_chars)
+        if request.negative:
+            check_prompt(request.negative, caps.max_prompt_chars)
+        for name in ("width", "height"):
+            side = getattr(request, name)
+            if side is not None and not entry.size_min_px <= side <= caps.max_dimension:
+                raise Refused(
+                    422,
+                    "size_out_of_range",
+                    f"{name} is {_short(side)}; {entry.name} takes {entry.size_min_px} to {caps.max_dimension} px.",
+                )
+        _within("steps", request.steps, 1, caps.max_steps)
+        _within("seed", request.seed, 0, SEED_MAX)
+        _within("n", request.n, 1, caps.max_n)
+        _within("cfg_scale", request.cfg_scale, 0, 30)
+        _within("lease_s", request.lease_s, 5, 3600)
+        if request.sampler is not None and request.sampler not in SAMPLERS:
+            names = ", ".join(SAMPLERS)
+            raise Refused(422, "invalid_request", f"sampler must be one of {names}.")
+        if isinstance(request, EditRequest):
+            if not entry.capabilities.edit:
+                raise Refused(422, "not_supported_by_model", f"{entry.name} draws from words only. {self._editors()}")
+            most = min(caps.max_references, entry.capabilities.max_references)
+            if len(request.images) > most:
+                raise Refused(422, "invalid_request", f"images has {len(request.images)} entries; at most {most} are taken.")
+            if request.mask is not None and not entry.capabilities.mask:
+                raise Refused(422, "not_supported_by_model", f"{entry.name} takes no mask. Leave it out.")
+        elif not entry.capabilities.draw:
+            raise Refused(422, "not_supported_by_model", f"{entry.name} only edits pictures: send images too.")
+
+    def _editors(self) -> str:
+        names = [name for name in self._catalog.names() if self._catalog.get(name).capabilities.edit]
+        return f"Models that edit: {', '.join(names)}."
+
+    # ---- values -------------------------------------------------------------------------------
+
+    def _resolve(
+        self, request: GenerateRequest, entry: Entry, references: list[StoredImage], warnings: list[Warn]
+    ) -> Params:
+        """Every parameter: the caller's, else the catalog's (D-02, BS-04)."""
+        d = entry.defaults
+        width, height = self._size(request, entry, references, warnings)
+        steps = _chosen("steps", request.steps, d.steps, entry, warnings)
+        cfg = _chosen("cfg_scale", request.cfg_scale, d.cfg_scale, entry, warnings)
+        params = Params(
+            width=width,
+            height=height,
+            steps=min(int(steps), self._settings.max_steps),
+            cfg_scale=float(cfg),
+            sampler=request.sampler or str(d.sampler.value),
+            scheduler=None if d.scheduler is None else str(d.scheduler.value),
+            seed=secrets.randbelow(SEED_MAX + 1) if request.seed is None else request.seed,
+            n=request.n,
+            negative=request.negative or "",
+        )
+        expected = self._pace.job(entry.name, params)
+        if expected is not None and expected > self._settings.max_job_s:
+            raise Refused(
+                422,
+                "job_too_large",
+                f"This would take about {expected:.0f} s here; at most {self._settings.max_job_s:g} s are allowed "
+                "(IMAGEGEN_MAX_JOB_S). Ask for fewer steps, a smaller picture or fewer pictures.",
+            )
+        return params
+
+    def _size(
+        self, request: GenerateRequest, entry: Entry, references: list[StoredImage], warnings: list[Warn]
+    ) -> tuple[int, int]:
+        multiple, cap = entry.size_multiple, self._settings.max_dimension
+        width, height = int(entry.defaults.width.value), int(entry.defaults.height.value)
+        if references and request.width is None and request.height is None:
+            return pictures.contain_size(references[0].width, references[0].height, cap, multiple, width * height)
+        asked = (request.width or width, request.height or height)
+        taken = tuple(min(-(-side // multiple) * multiple, cap // multiple * multiple) for side in asked)
+        if taken != asked:
+            detail = f"{entry.name} draws sides that are multiples of {multiple} px: {asked[0]}x{asked[1]} became {taken[0]}x{taken[1]}."
+            warnings.append(Warn(code="size_rounded", detail=detail))
+        return taken[0], taken[1]
+
+    async def _reference(self, text: str, warnings: list[Warn]) -> StoredImage:
+        """A reference by id, or a data URL that is stored first (so that the job survives its client)."""
+        if text.startswith("data:"):
+            data = await asyncio.to_thread(pictures.parse_data_url, text, self._settings.max_body_bytes)
+            decoded = await asyncio.to_thread(pictures.decode_reference, data, self._settings.max_decoded_px)
+            warnings += decoded.warnings
+            return await self._images.upload(decoded.png, decoded.width, decoded.height)
+        try:
+            return await self._images.get(text)
+        except Refused as refused:
+            if refused.status == 410:
+                raise
+            raise Refused(
+                422,
+                "unknown_image",
+                "images must hold ids of stored pictures or data:image/…;base64, URLs; one is neither.",
+            ) from None
+
+
+def check_key(key: str) -> None:
+    """Raises Refused unless the Idempotency-Key is 1 to 128 printable ASCII characters."""
+    if not (1 <= len(key) <= 128 and key.isascii() and key.isprintable()):
+        raise Refused(422, "invalid_request", "Idempotency-Key must be 1 to 128 printable ASCII characters.")
+
+
+def _within(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise Refused(422, "invalid_request", f"{name} is {_short(value)}; {low} to {high} is allowed.")
+
+
+def _chosen(name: str, asked: float | None, default: Sourced, entry: Entry, warnings: list[Warn]) -> float:
+    """The caller's value, with a warning outside the catalog's range; else the catalog's."""
+    if asked is None:
+        return float(default.value)
+    low, high = default.min, default.max
+    if (low is not None and asked < float(low)) or (high is not None and asked > float(high)):
+        detail = (
+            f"{name} {asked:g} is outside {low} to {high}, the range known to work with {entry.name} "
+            f"({default.source}). Its default is {default.value}."
+        )
+        warnings.append(Warn(code="outside_range", detail=detail))
+    return asked
+
+
+def _short(value: float) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else text[:20] + "…"

@@ -1,0 +1,444 @@
+"""JobManager: what a job is and what became of it. The `jobs` table is written here and nowhere else.
+
+A dispatcher for several hosts would replace `next_queued` and `start` alone: everything else only reads rows
+and rings the bell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imagegen.bell import Bell
+from imagegen.database import Database
+from imagegen.database import jobs as table
+from imagegen.images import new_id
+from imagegen.schemas import (
+    Failure,
+    Job,
+    Kind,
+    Params,
+    Policy,
+    Progress,
+    Refused,
+    Status,
+    StoredImage,
+    Warn,
+)
+from imagegen.store import ImageStore
+from imagegen.times import expired
+
+log = logging.getLogger("imagegen.jobs")
+
+MAX_STARTS = 3
+"""A job that was running when something died is run again, at most twice (DESIGN: at most 2 re-runs)."""
+TOMBSTONE_S = 7 * 86400.0
+"""How long an expired id is remembered, so that 410 can say when it expired."""
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A request that passed every check, with every parameter resolved."""
+
+    kind: Kind
+    model: str
+    prompt: str
+    params: Params
+    policy: Policy
+    references: tuple[str, ...] = ()
+    mask: str | None = None
+    warnings: tuple[Warn, ...] = ()
+    lease_s: float | None = None
+    owner: str | None = None
+    idempotency_key: str | None = None
+    body_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Active:
+    """What the queue's arithmetic needs of a job that has not ended."""
+
+    seq: int
+    id: str
+    model: str
+    params: Params
+    running: bool = False
+    progress: Progress | None = None  # the newest reported, while running
+
+
+class JobManager:
+    """The durable FIFO. Every public coroutine may raise sqlalchemy's DBAPIError if the disk fails it."""
+
+    def __init__(
+        self,
+        database: Database,
+        images: ImageStore,
+        *,
+        max_queue: int,
+        ttl_s: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._images = database, images
+        self._max_queue, self._ttl_s, self._clock = max_queue, ttl_s, clock
+        self._active: dict[str, Active] = {}  # in order of seq: the queue, as this process wrote it
+        self._leases: dict[str, asyncio.TimerHandle] = {}
+        self._unsaved: dict[str, dict[str, Any]] = {}  # ends that the disk refused; written at the next sweep
+        self._ending: set[asyncio.Task[None]] = set()  # leases that ran out, being ended
+        self.bell = Bell()
+        self.on_cancel: Callable[[str], None] = lambda _id: None  # the worker's ear
+        self.on_submit: Callable[[], None] = lambda: None
+        self.closed = False  # set when the service stops: no new jobs
+
+    # ---- the queue, as readers see it ---------------------------------------------------------
+
+    def active(self) -> Sequence[Active]:
+        """Every job that has not ended, in order."""
+        return tuple(self._active.values())
+
+    def position(self, job: Job) -> int | None:
+        """Jobs ahead, the running one included; 0 while running; None at the end."""
+        if job.status.ended:
+            return None
+        if job.status is Status.RUNNING:
+            return 0
+        return bisect_left([one.seq for one in self._active.values()], job.seq)
+
+    async def get(self, job_id: str, *, renew: bool = True) -> Job:
+        """The job. Raises Refused 404 `job_not_found` or 410 `expired`. Reading renews its lease."""
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(table).where(table.c.id == job_id))).one_or_none()
+            if row is None:
+                raise Refused(404, "job_not_found", "There is no job with this id. It may be mistyped.")
+            if row.expired_at is not None:
+                raise expired("job", row.expired_at)
+            job = await self._read(connection, row)
+        if renew and job_id in self._leases and job.lease_s:
+            self._start_lease(job_id, job.lease_s)
+        return job
+
+    async def list(self, limit: int, before: int | None = None) -> list[Job]:
+        """The newest jobs first, at most `limit`, older than the sequence number `before`."""
+        query = select(table).where(table.c.expired_at.is_(None)).order_by(table.c.seq.desc()).limit(limit)
+        if before is not None:
+            query = query.where(table.c.seq < before)
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(query)).all()
+            return [await self._read(connection, row) for row in rows]
+
+    async def wait(self, job_id: str, seconds: float, stopping: asyncio.Event) -> Job:
+        """The job at its next change of status, or after `seconds`, or when the service stops."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        with self.bell.listen(job_id) as changed:
+            job = first = await self.get(job_id)
+            while job.status is first.status and not job.status.ended and not stopping.is_set():
+                left = deadline - asyncio.get_running_loop().time()
+                if left <= 0:
+                    break
+                try:
+                    await asyncio.wait_for(changed.wait(), left)
+                except TimeoutError:
+                    break
+                changed.clear()
+                job = await self.get(job_id)
+        return job
+
+    # ---- transports ---------------------------------------------------------------------------
+
+    async def find_idempotent(self, owner: str | None, key: str, body_sha256: str) -> Job | None:
+        """The job this key already made. Raises Refused 409 if it was made with another body."""
+        query = select(table).where(table.c.idempotency_key == key, table.c.owner.is_(owner))
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).first()
+            if row is None:
+                return None
+            if row.body_sha256 != body_sha256:
+                raise Refused(
+                    409,
+                    "idempotency_conflict",
+                    "This Idempotency-Key was used with another request. Use a new key for a new request.",
+                )
+            if row.expired_at is not None:
+                raise expired("job", row.expired_at)
+            return await self._read(connection, row)
+
+    async def submit(self, new: NewJob) -> Job:
+        """Accept a job: it is on the disk when this returns. Raises Refused 429 `queue_full`, 503."""
+        if self.closed:
+            raise Refused(503, "shutting_down", "The service is stopping. Try again when it is back.")
+        job_id = new_id()
+        async with self._database.writing() as connection:
+            if sum(not one.running for one in self._active.values()) >= self._max_queue:
+                raise Refused(
+                    429,
+                    "queue_full",
+                    f"{self._max_queue} jobs are waiting already. Try again when some have ended.",
+                )
+            if new.idempotency_key:
+                twin = select(table).where(
+                    table.c.idempotency_key == new.idempotency_key, table.c.owner.is_(new.owner)
+                )
+                row = (await connection.execute(twin)).first()
+                if row is not None and row.body_sha256 == new.body_sha256:
+                    return await self._read(connection, row)
+            values = dict(
+                id=job_id,
+                kind=new.kind.value,
+                status=Status.QUEUED.value,
+                model=new.model,
+                prompt=new.prompt,
+                params=new.params.model_dump(),
+                refs=list(new.references),
+                mask=new.mask,
+                warnings=[w.model_dump() for w in new.warnings],
+                policy=new.policy.model_dump(),
+                owner=new.owner,
+                idempotency_key=new.idempotency_key,
+                body_sha256=new.body_sha256,
+                lease_s=new.lease_s,
+                created_at=self._clock(),
+            )
+            done = await connection.execute(insert(table).values(values))
+            inserted = done.inserted_primary_key
+            seq = int(inserted[0]) if inserted else 0
+            row = (await connection.execute(select(table).where(table.c.seq == seq))).one()
+            job = await self._read(connection, row)
+        self._active[job_id] = Active(seq, job_id, new.model, new.params)
+        if new.lease_s:
+            self._start_lease(job_id, new.lease_s)
+        log.info("job %s queued", job_id)
+        self.bell.ring(job_id)
+        self.on_submit()
+        return job
+
+    async def cancel(self, job_id: str) -> Job:
+        """End a job that has not ended; an ended one is returned as it is."""
+        if await self._end(job_id, Status.CANCELLED):
+            self.on_cancel(job_id)
+        return await self.get(job_id, renew=False)
+
+    async def drop_lease(self, job_id: str) -> Job:
+        """The waiter promises to come back: the job no longer ends when nobody reads it."""
+        timer = self._leases.pop(job_id, None)
+        if timer:
+            timer.cancel()
+        async with self._database.writing() as connection:
+            await connection.execute(update(table).where(table.c.id == job_id).values(lease_s=None))
+        return await self.get(job_id, renew=False)
+
+    # ---- the worker ---------------------------------------------------------------------------
+
+    def next_queued(self) -> Active | None:
+        """The oldest job that waits."""
+        return next((one for one in self._active.values() if not one.running), None)
+
+    async def start(self, job_id: str, progress: Progress) -> Job | None:
+        """Take a queued job; None if it ended meanwhile."""
+        async with self._database.writing() as connection:
+            done = await connection.execute(
+                update(table)
+                .where(table.c.id == job_id, table.c.status == Status.QUEUED.value)
+                .values(
+                    status=Status.RUNNING.value,
+                    attempts=table.c.attempts + 1,
+                    started_at=self._clock(),
+                    progress=progress.model_dump(mode="json"),
+                    revision=table.c.revision + 1,
+                )
+            )
+            if done.rowcount != 1:
+                self._active.pop(job_id, None)
+                return None
+            row = (await connection.execute(select(table).where(table.c.id == job_id))).one()
+            job = await self._read(connection, row)
+        self._active[job_id] = Active(job.seq, job_id, job.model, job.params, running=True, progress=progress)
+        log.info("job %s running attempt=%d waited_s=%.3f", job_id, job.attempts, self._clock() - job.created_at)
+        self.bell.ring(job_id)
+        return job
+
+    async def report(self, job_id: str, progress: Progress) -> None:
+        """Note how far the running job is. The worker calls this at most twice a second (D-04)."""
+        async with self._database.writing() as connection:
+            await connection.execute(
+                update(table)
+                .where(table.c.id == job_id, table.c.status == Status.RUNNING.value)
+                .values(progress=progress.model_dump(mode="json"), revision=table.c.revision + 1)
+            )
+        if one := self._active.get(job_id):
+            self._active[job_id] = replace(one, progress=progress)
+        self.bell.ring(job_id)
+
+    async def complete(self, job: Job, images: Sequence[StoredImage], warnings: Sequence[Warn] = ()) -> bool:
+        """End a running job with its pictures, in one transaction; False if it had ended otherwise."""
+        return await self._end(job.id, Status.COMPLETE, images=images, warnings=(*job.warnings, *warnings))
+
+    async def fail(self, job_id: str, failure: Failure) -> bool:
+        """End a job with a reason; False if it had ended otherwise."""
+        return await self._end(job_id, Status.FAILED, failure=failure)
+
+    async def requeue(self, job_id: str, *, counted: bool) -> None:
+        """Put the running job back at its place; `counted`: the start was used up (something died under it)."""
+        async with self._database.writing() as connection:
+            done = await connection.execute(
+                update(table)
+                .where(table.c.id == job_id, table.c.status == Status.RUNNING.value)
+                .values(
+                    status=Status.QUEUED.value,
+                    attempts=table.c.attempts - (0 if counted else 1),
+                    progress=None,
+                    started_at=None,
+                    revision=table.c.revision + 1,
+                )
+            )
+        if done.rowcount == 1 and (one := self._active.get(job_id)):
+            self._active[job_id] = Active(one.seq, one.id, one.model, one.params)
+            log.info("job %s queued again counted=%s", job_id, counted)
+            self.bell.ring(job_id)
+
+    # ---- keeping house ------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """After a start: what ran when the last process died runs again; the queue keeps its order."""
+        async with self._database.writing() as connection:
+            await connection.execute(
+                update(table)
+                .where(table.c.status == Status.RUNNING.value, table.c.attempts < MAX_STARTS)
+                .values(
+                    status=Status.QUEUED.value, progress=None, started_at=None, revision=table.c.revision + 1
+                )
+            )
+            rows = (
+                await connection.execute(
+                    select(table)
+                    .where(table.c.status.in_([Status.QUEUED.value, Status.RUNNING.value]))
+                    .order_by(table.c.seq)
+                )
+            ).all()
+        for row in rows:
+            self._active[row.id] = Active(row.seq, row.id, row.model, Params(**row.params))
+            if row.lease_s:  # whoever waits needs time to come back
+                self._start_lease(row.id, row.lease_s)
+        for row in rows:
+            if row.status == Status.RUNNING.value:
+                reason = f"The service died {row.attempts} times while this job ran, so it is not run again."
+                await self.fail(row.id, Failure(code="gave_up", detail=reason))
+        if rows:
+            log.info("recovered %d jobs", len(self._active))
+
+    async def sweep(self) -> None:
+        """Expire what is due: jobs become tombstones, their pictures go, tombstones go after 7 days."""
+        for job_id, values in list(self._unsaved.items()):
+            async with self._database.writing() as connection:
+                await connection.execute(update(table).where(table.c.id == job_id).values(values))
+            del self._unsaved[job_id]
+        now = self._clock()
+        async with self._database.writing() as connection:
+            await connection.execute(
+                update(table)
+                .where(table.c.expires_at <= now, table.c.expired_at.is_(None))
+                .values(
+                    expired_at=table.c.expires_at, prompt="", params={}, refs=[], warnings=[], policy={},
+                    progress=None, error=None, idempotency_key=None, revision=table.c.revision + 1,
+                )
+            )  # fmt: skip
+            await connection.execute(delete(table).where(table.c.expired_at <= now - TOMBSTONE_S))
+        await self._images.sweep(now, keep=await self._needed(), forget_before=now - TOMBSTONE_S)
+
+    async def _needed(self) -> set[str]:
+        """Pictures that jobs still to run start from."""
+        waiting = table.c.status.in_([Status.QUEUED.value, Status.RUNNING.value])
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(select(table.c.refs, table.c.mask).where(waiting))).all()
+        return {image for row in rows for image in [*row.refs, row.mask] if image}
+
+    def close(self) -> None:
+        """Refuse new jobs from now on and wake every waiter."""
+        self.closed = True
+        for timer in self._leases.values():
+            timer.cancel()
+        self._leases.clear()
+        self.bell.ring_all()
+
+    # ---- within -------------------------------------------------------------------------------
+
+    async def _end(
+        self,
+        job_id: str,
+        status: Status,
+        *,
+        failure: Failure | None = None,
+        images: Sequence[StoredImage] = (),
+        warnings: Sequence[Warn] | None = None,
+    ) -> bool:
+        """The one way a job ends. Fenced: only a job that has not ended can."""
+        now = self._clock()
+        values: dict[str, Any] = dict(
+            status=status.value, finished_at=now, expires_at=now + self._ttl_s, progress=None
+        )
+        if failure:
+            values["error"] = failure.model_dump()
+        if warnings is not None:
+            values["warnings"] = [w.model_dump() for w in warnings]
+        open_states = [Status.RUNNING.value]
+        if status is not Status.COMPLETE:
+            open_states.append(Status.QUEUED.value)
+        try:
+            async with self._database.writing() as connection:
+                done = await connection.execute(
+                    update(table)
+                    .where(table.c.id == job_id, table.c.status.in_(open_states))
+                    .values(values | {"revision": table.c.revision + 1})
+                )
+                if done.rowcount != 1:
+                    return False
+                await self._images.insert(connection, images, expires_at=now + self._ttl_s, job_id=job_id)
+        except DBAPIError as refused:
+            if status is Status.COMPLETE or job_id not in self._active:
+                raise
+            log.error("job %s: its end cannot be written yet (%s)", job_id, refused.orig)
+            self._unsaved[job_id] = values
+        self._active.pop(job_id, None)
+        timer = self._leases.pop(job_id, None)
+        if timer:
+            timer.cancel()
+        log.info("job %s %s%s", job_id, status.value, f" code={failure.code}" if failure else "")
+        self.bell.ring(job_id)
+        return True
+
+    async def _read(self, connection: AsyncConnection, row: Row[Any]) -> Job:
+        fields = dict(row._mapping)
+        fields |= self._unsaved.get(row.id, {})
+        images = (
+            await self._images.of_job(connection, row.id)
+            if fields["status"] == Status.COMPLETE.value
+            else []
+        )
+        fields["references"] = fields.pop("refs")
+        return Job.model_validate(fields | {"images": images})
+
+    def _start_lease(self, job_id: str, seconds: float) -> None:
+        timer = self._leases.get(job_id)
+        if timer:
+            timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._leases[job_id] = loop.call_later(seconds, self._lease_ran_out, job_id, seconds)
+
+    def _lease_ran_out(self, job_id: str, seconds: float) -> None:
+        self._leases.pop(job_id, None)
+        reason = f"Nobody asked for this job for {seconds:g} s, so it was given up. Submit it again without a lease."
+
+        async def give_up() -> None:
+            if await self.fail(job_id, Failure(code="lease_expired", detail=reason)):
+                self.on_cancel(job_id)
+
+        task = asyncio.get_running_loop().create_task(give_up())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)

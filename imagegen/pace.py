@@ -1,0 +1,110 @@
+"""How fast this machine is: what was measured, and what may be expected of the next job.
+
+The arithmetic is pure (`Pace`); the `measurements` table is read once at the start and written as jobs end.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from imagegen.schemas import Params, Phase, Progress
+
+What = Literal["load", "encode", "step", "decode", "gap"]
+KEPT = 20
+"""Measurements kept for each model, phase and size: enough for a median, few enough to follow a change."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Seconds that `what` took for `model` at `pixels` (0 where the size does not matter)."""
+
+    model: str
+    what: What
+    pixels: int
+    seconds: float
+
+
+class Pace:
+    """Expected seconds, from the medians of the recent measurements. Unknown is None, never a guess."""
+
+    def __init__(self, measured: Iterable[Measurement] = ()) -> None:
+        self._kept: defaultdict[tuple[str, What], dict[int, deque[float]]] = defaultdict(dict)
+        for one in measured:
+            self.add(one)
+
+    def add(self, one: Measurement) -> None:
+        sizes = self._kept[one.model, one.what]
+        sizes.setdefault(one.pixels, deque(maxlen=KEPT)).append(one.seconds)
+
+    def expect(self, model: str, what: What, pixels: int = 0) -> float | None:
+        """Median seconds; at a size never drawn, the nearest size's, scaled by the pixels."""
+        sizes = self._kept.get((model, what))
+        if not sizes:
+            return None
+        nearest = min(sizes, key=lambda known: abs(known - pixels))
+        seconds = median(sizes[nearest])
+        if what in {"step", "decode"} and nearest and nearest != pixels:
+            seconds *= pixels / nearest
+        return seconds
+
+    def slowest(self, model: str, what: What) -> float | None:
+        """The longest seen at any size."""
+        seen = [s for kept in self._kept.get((model, what), {}).values() for s in kept]
+        return max(seen, default=None)
+
+    def picture(self, model: str, params: Params) -> float | None:
+        """Seconds for one picture on a loaded engine: encode + steps + decode."""
+        pixels = params.width * params.height
+        step = self.expect(model, "step", pixels)
+        if step is None:
+            return None
+        encode = self.expect(model, "encode", pixels) or 0.0
+        decode = self.expect(model, "decode", pixels) or 0.0
+        return encode + params.steps * step + decode
+
+    def job(self, model: str, params: Params) -> float | None:
+        """Seconds for a whole job on a loaded engine."""
+        one = self.picture(model, params)
+        return None if one is None else one * params.n
+
+    def remaining(
+        self, model: str, params: Params, progress: Progress | None, phase_elapsed_s: float
+    ) -> float | None:
+        """Seconds until a running job ends, from where its progress says it is.
+
+        `phase_elapsed_s`: seconds since the progress was noted; never counts below zero.
+        """
+        whole = self.picture(model, params)
+        if whole is None:
+            return None
+        if progress is None or progress.phase in {Phase.FETCHING, Phase.WAITING_GPU}:
+            return None if progress else whole * params.n
+        pixels = params.width * params.height
+        decode = self.expect(model, "decode", pixels) or 0.0
+        step = self.expect(model, "step", pixels) or 0.0
+        later = whole * max(0, params.n - progress.image)
+        match progress.phase:
+            case Phase.LOADING:
+                load = self.expect(model, "load")
+                if load is None:
+                    return None
+                left = load * (1 - (progress.fraction or 0.0))
+                return max(0.0, left - phase_elapsed_s) + whole * params.n
+            case Phase.ENCODING:
+                left = whole
+            case Phase.SAMPLING:
+                left = (params.steps - (progress.step or 0)) * step + decode
+            case Phase.DECODING:
+                left = decode
+            case _:
+                left = 0.0
+        return max(0.0, left - phase_elapsed_s) + later
+
+
+def cancel_by_kill(remaining_s: float | None, reload_s: float | None) -> bool:
+    """D-05: end the engine if the rest would take longer than a reload, else drain; unknown means drain."""
+    return remaining_s is not None and reload_s is not None and remaining_s > reload_s

@@ -1,0 +1,150 @@
+"""ImageStore: pictures with a time to live. The file is written first, the row makes it a picture.
+
+A file without a row is what a crash left, and is swept; a row never points to a file that was not synced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imagegen.database import Database
+from imagegen.database import images as table
+from imagegen.images import ImageFiles, new_id
+from imagegen.schemas import Refused, StoredImage
+from imagegen.times import expired
+
+log = logging.getLogger("imagegen.images")
+
+
+class ImageStore:
+    """Rows and files of pictures."""
+
+    def __init__(
+        self, database: Database, files: ImageFiles, *, ttl_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._database, self._files, self._ttl_s, self._clock = database, files, ttl_s, clock
+
+    async def write(self, png: bytes, *, width: int, height: int, sha256: str, seed: int, index: int) -> StoredImage:
+        """Put a job's picture on the disk. It becomes visible when the job completes with it."""
+        image_id = new_id()
+        await asyncio.to_thread(self._files.write, image_id, png)
+        return StoredImage(
+            id=image_id, job_id=None, index=index, width=width, height=height, bytes=len(png), sha256=sha256,
+            seed=seed, created_at=self._clock(), expires_at=None,
+        )  # fmt: skip
+
+    async def discard(self, images: Sequence[StoredImage]) -> None:
+        """Take back pictures whose job did not complete."""
+        for image in images:
+            await asyncio.to_thread(self._files.delete, image.id)
+
+    async def upload(self, png: bytes, width: int, height: int) -> StoredImage:
+        """Keep a reference picture, as a PNG the engine can read."""
+        image_id, now = new_id(), self._clock()
+        sha256 = await asyncio.to_thread(lambda: hashlib.sha256(png).hexdigest())
+        await asyncio.to_thread(self._files.write, image_id, png)
+        image = StoredImage(
+            id=image_id, job_id=None, index=0, width=width, height=height, bytes=len(png), sha256=sha256,
+            seed=None, created_at=now, expires_at=now + self._ttl_s,
+        )  # fmt: skip
+        async with self._database.writing() as connection:
+            await self.insert(connection, [image], expires_at=now + self._ttl_s)
+        return image
+
+    async def insert(
+        self, connection: AsyncConnection, images: Sequence[StoredImage], *, expires_at: float, job_id: str | None = None
+    ) -> None:
+        """Make written pictures visible, inside the caller's transaction."""
+        for image in images:
+            row = image.model_dump(exclude={"index"}) | {"idx": image.index, "job_id": job_id, "expires_at": expires_at}
+            await connection.execute(insert(table).values(row))
+
+    async def get(self, image_id: str) -> StoredImage:
+        """The picture's row. Raises Refused 404 `image_not_found` or 410 `expired`."""
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(table).where(table.c.id == image_id))).one_or_none()
+        if row is None:
+            raise Refused(404, "image_not_found", "There is no picture with this id. It may be mistyped.")
+        if row.expired_at is not None:
+            raise expired("picture", row.expired_at)
+        return _image(row)
+
+    async def read(self, image_id: str) -> bytes:
+        """The PNG file. Raises Refused 404, 410, and 500 `image_damaged` for a file that is not what was written."""
+        image = await self.get(image_id)
+        return await asyncio.to_thread(self._checked, image)
+
+    def _checked(self, image: StoredImage) -> bytes:
+        try:
+            png = self._files.read(image.id)
+        except OSError:
+            png = b""
+        if hashlib.sha256(png).hexdigest() != image.sha256:
+            log.error("picture %s is missing from the disk or damaged", image.id)
+            raise Refused(
+                500,
+                "image_damaged",
+                "The file of this picture is missing or damaged on the server's disk. Draw it again with the same seed.",
+            )
+        return png
+
+    async def of_job(self, connection: AsyncConnection, job_id: str) -> list[StoredImage]:
+        rows = await connection.execute(select(table).where(table.c.job_id == job_id).order_by(table.c.idx))
+        return [_image(row) for row in rows]
+
+    async def list(self, limit: int, before: float | None = None) -> list[StoredImage]:
+        """Pictures that jobs drew, the newest first."""
+        query = (
+            select(table)
+            .where(table.c.expired_at.is_(None), table.c.job_id.is_not(None))
+            .order_by(table.c.created_at.desc(), table.c.id)
+            .limit(limit)
+        )
+        if before is not None:
+            query = query.where(table.c.created_at < before)
+        async with self._database.reading() as connection:
+            return [_image(row) for row in await connection.execute(query)]
+
+    async def bytes_stored(self) -> int:
+        query = select(func.coalesce(func.sum(table.c.bytes), 0)).where(table.c.expired_at.is_(None))
+        async with self._database.reading() as connection:
+            return int((await connection.execute(query)).scalar_one())
+
+    async def sweep(self, now: float, *, keep: set[str], forget_before: float) -> None:
+        """Delete what is past its time, except what a waiting job starts from."""
+        due = select(table.c.id).where(table.c.expires_at <= now, table.c.expired_at.is_(None))
+        async with self._database.reading() as connection:
+            ids = [row.id for row in await connection.execute(due) if row.id not in keep]
+        for image_id in ids:
+            await asyncio.to_thread(self._files.delete, image_id)
+        async with self._database.writing() as connection:
+            for image_id in ids:
+                await connection.execute(
+                    update(table).where(table.c.id == image_id).values(expired_at=table.c.expires_at)
+                )
+            await connection.execute(delete(table).where(table.c.expired_at <= forget_before))
+        if ids:
+            log.info("swept %d pictures", len(ids))
+
+    async def sweep_orphans(self) -> None:
+        """At the start: remove files that never became pictures."""
+        async with self._database.reading() as connection:
+            known = {row.id for row in await connection.execute(select(table.c.id).where(table.c.expired_at.is_(None)))}
+        orphans = await asyncio.to_thread(self._files.orphans, known)
+        if orphans:
+            log.info("removed %d files that no picture owns", len(orphans) if hasattr(orphans, "__len__") else orphans)
+
+
+def _image(row: Row[Any]) -> StoredImage:
+    fields = dict(row._mapping)
+    fields["index"] = fields.pop("idx")
+    fields.pop("expired_at")
+    return StoredImage.model_validate(fields)

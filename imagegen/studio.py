@@ -1,0 +1,86 @@
+"""Pixels in and pixels out: what the engine is asked for, and what becomes of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from imagegen import pictures, sanity
+from imagegen.adapters.base import DrawRequest
+from imagegen.guardrails import Guardrails, compose
+from imagegen.models.catalog import Entry
+from imagegen.schemas import SEED_MAX, Job, StoredImage, Warn
+from imagegen.store import ImageStore
+
+
+class Studio:
+    """Prepares each picture of a job and stores it. Pillow and the disk run in threads."""
+
+    def __init__(
+        self,
+        images: ImageStore,
+        guardrails: Guardrails,
+        find_model: Callable[[str], Entry],
+        png_metadata: Literal["full", "no-prompt", "off"],
+    ) -> None:
+        self._images, self._guardrails, self._find_model = images, guardrails, find_model
+        self._png_metadata = png_metadata
+
+    async def prepare(self, job: Job, index: int) -> DrawRequest:
+        """Picture `index` of the job, as the engine gets it. Raises Refused if a reference is gone or damaged."""
+        entry, p = self._find_model(job.model), job.params
+        composed = compose(self._guardrails, job.prompt, p.negative, p.cfg_scale)
+        references = []
+        for image_id in job.references:
+            png = await self._images.read(image_id)
+            references.append(
+                await asyncio.to_thread(pictures.fit, png, p.width, p.height, p.fit or "contain")
+            )
+        return DrawRequest(
+            prompt=composed.prompt,
+            negative=composed.negative,
+            width=p.width,
+            height=p.height,
+            steps=p.steps,
+            cfg_scale=p.cfg_scale,
+            sampler=p.sampler,
+            scheduler=p.scheduler,
+            seed=seed_of(job, index),
+            references=tuple(references),
+            options=dict(entry.options),
+        )
+
+    async def save(self, job: Job, index: int, png: bytes) -> tuple[StoredImage, Sequence[Warn]]:
+        """Check the engine's picture, label it, and put it on the disk."""
+        p = job.params
+        metadata = None
+        if self._png_metadata != "off":
+            metadata = {
+                "model": job.model,
+                "seed": str(seed_of(job, index)),
+                "steps": str(p.steps),
+                "cfg_scale": f"{p.cfg_scale:g}",
+                "sampler": p.sampler,
+            }
+            if self._png_metadata == "full":
+                metadata["prompt"] = job.prompt
+        finished = await asyncio.to_thread(pictures.finish_png, png, metadata)
+        finding = await asyncio.to_thread(sanity.look, png, job.model, p.cfg_scale)
+        image = await self._images.write(
+            finished.data,
+            width=finished.width,
+            height=finished.height,
+            sha256=finished.sha256,
+            seed=seed_of(job, index),
+            index=index,
+        )
+        return image, [Warn(code=finding.code, detail=finding.detail)] if finding else []
+
+    async def discard(self, images: Sequence[StoredImage]) -> None:
+        await self._images.discard(images)
+
+
+def seed_of(job: Job, index: int) -> int:
+    """The seed of picture `index`: the job's, counted up."""
+    return (job.params.seed + index) % (SEED_MAX + 1)
