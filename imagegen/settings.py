@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "IMAGEGEN_"
@@ -49,6 +49,15 @@ class Settings(BaseSettings):
     idle_timeout: Annotated[
         str, Field(description="When an idle model is unloaded: auto, seconds, never, or 0 (at once).")
     ] = "auto"
+    idle_min_s: Annotated[
+        float, Field(ge=0, lt=10**9, description="auto: an idle model stays at least this long, in seconds.")
+    ] = 0.0
+    idle_max_s: Annotated[
+        float, Field(ge=0, lt=10**9, description="auto: an idle model stays at most this long, in seconds.")
+    ] = 3600.0
+    idle_knob: Annotated[
+        float, Field(gt=0, le=10_000, description="auto: idle GPU-seconds that one second of waiting is worth.")
+    ] = 3.0
     load_timeout_s: Annotated[
         float, Field(gt=0, description="A load whose progress stands still this long is given up.")
     ] = 300.0
@@ -106,6 +115,13 @@ class Settings(BaseSettings):
             seconds = -1.0
         if not 0 <= seconds < 10**9:  # NaN and infinity fail here too
             raise ValueError("must be auto, never, or seconds (0 unloads at once)")
+        return value
+
+    @field_validator("idle_max_s", mode="after")
+    @classmethod
+    def _max_above_min(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("idle_min_s", 0.0):
+            raise ValueError("must not be below IMAGEGEN_IDLE_MIN_S")
         return value
 
     # The state folder's parts
