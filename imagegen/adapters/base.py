@@ -1,4 +1,4 @@
-"""What an adapter is, and the half of it that any engine behind a loopback port shares."""
+"""What an adapter is: the contract between the worker and whatever draws."""
 
 from __future__ import annotations
 
@@ -55,10 +55,22 @@ class DrawRequest:
     options: dict[str, object] = field(default_factory=dict)  # engine-native fields of the catalog entry
 
 
+@dataclass(frozen=True)
+class DrawTimes:
+    """What a finished picture cost: seconds by phase; None where the engine's log did not say."""
+
+    encode_s: float | None
+    sample_s: float | None
+    decode_s: float | None
+    steps: int | None
+    total_s: float
+
+
 class Adapter(Protocol):
     """Drives one engine process. One caller (the worker) at a time; every method may be cancelled.
 
-    Life: start → generate* → stop. After `stop`, or after `died` is set, `start` begins anew with a new process.
+    Life: start → generate* → stop. After `stop`, or once `wait_died` returned, `start` begins anew with a new
+    process.
     """
 
     async def start(self, on_progress: Callable[[LoadProgress], None]) -> None:
@@ -66,7 +78,12 @@ class Adapter(Protocol):
         out_of_vram) with the engine's own last words. Cancelling it ends the process."""
 
     async def generate(self, request: DrawRequest, on_progress: Callable[[DrawProgress], None]) -> bytes:
-        """Draw one picture; a PNG file. Raises EngineError(engine_died · engine_hung · out_of_vram · …)."""
+        """Draw one picture; a PNG file of the size asked for.
+
+        Raises EngineError(engine_died · out_of_vram · draw_failed: it refused or could not draw, and lives).
+        It never gives up on a silent engine: the caller judges `last_line_at`. Cancelled, it lets go of the
+        picture; an engine that cannot be interrupted draws on, and the next `generate` waits for it.
+        """
 
     async def stop(self) -> None:
         """End the process (SIGKILL: the engine has nothing to save) and wait until it is gone. Idempotent."""
@@ -77,6 +94,14 @@ class Adapter(Protocol):
     @property
     def pid(self) -> int | None:
         """The engine's process id while it lives."""
+
+    @property
+    def last_line_at(self) -> float:
+        """When the engine last gave a sign of life, or was last asked for one (time.monotonic, seconds)."""
+
+    @property
+    def last_draw(self) -> DrawTimes | None:
+        """What the last finished picture cost; None before the first."""
 
     def last_words(self) -> str:
         """The engine's last log lines, for an error message; never a prompt, never a path of the host."""

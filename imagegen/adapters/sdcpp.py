@@ -1,0 +1,274 @@
+"""SdcppServerAdapter: drives stable-diffusion.cpp's sd-server through its native API.
+
+Only `/sdcpp/v1`: the server's OpenAI and SD-WebUI routes take commands out of the prompt
+(`<sd_cpp_extra_args>`), among them paths of files to open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from time import monotonic
+from typing import Any, ClassVar
+
+import httpx
+
+from imagegen.adapters import sdcpp_log
+from imagegen.adapters.base import DrawProgress, DrawRequest, DrawTimes, EngineError
+from imagegen.adapters.sdcpp_log import Bar, DrawTracker, LoadTracker, Mark
+from imagegen.adapters.subprocess_http import HttpSubprocessAdapter
+from imagegen.schemas import Phase
+
+SLOW_POLL_S = 0.5  # in case the log's words have changed: they only make things quicker
+FAST_POLL_S = 0.005  # once the log says that the picture is drawn: the PNG is still being made
+FAST_POLL_GROWTH = 1.5
+LARGE_BYTES = 262_144  # decoding more than this is done in a thread
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+CHATTY_FLAGS = {"-v", "--verbose"}
+
+
+class SdcppServerAdapter(HttpSubprocessAdapter):
+    """One sd-server process and the model it has loaded.
+
+    model_argv: the catalog entry's flags, files as absolute paths; no listen, thread or verbosity flags.
+    threads: CPU threads, also for loading. workdir: a folder of its own, where the engine runs.
+    lora_dir: the folder of the LoRAs that `DrawRequest.options["lora"]` may name; sd-server looks through it
+    on every request, so None gives it an empty one (its default is the folder it runs in).
+    """
+
+    ready_path: ClassVar[str] = "/v1/models"
+
+    def __init__(
+        self,
+        binary: Path,
+        model_argv: list[str],
+        threads: int,
+        workdir: Path,
+        load_stall_s: float = 300.0,
+        lora_dir: Path | None = None,
+    ) -> None:
+        if chatty := CHATTY_FLAGS.intersection(model_argv):
+            raise ValueError(
+                f"{chatty.pop()} makes the engine print prompts: take it out of the model's flags"
+            )
+        super().__init__(binary, workdir, load_stall_s)
+        self.model_argv, self.threads, self.lora_dir = list(model_argv), threads, lora_dir
+        self._load = LoadTracker()
+        self._draw: DrawTracker | None = None
+        self._on_draw: Callable[[DrawProgress], None] | None = None
+        self._worth_a_look = asyncio.Event()
+        self._drawing: asyncio.Task[bytes] | None = None
+        self._last_draw: DrawTimes | None = None
+
+    @property
+    def last_draw(self) -> DrawTimes | None:
+        """What the last finished picture cost: see Adapter."""
+        return self._last_draw
+
+    def _arguments(self, port: int) -> list[str]:
+        loras = self.lora_dir or self.workdir / "no-loras"
+        loras.mkdir(parents=True, exist_ok=True)
+        self._load = LoadTracker()
+        return [
+            *self.model_argv,
+            "--listen-ip", "127.0.0.1",
+            "--listen-port", str(port),
+            "-t", str(self.threads),
+            "--lora-model-dir", str(loras),
+        ]  # fmt: skip
+
+    def _check_files(self) -> None:
+        files = [Path(word) for word in self.model_argv if word.startswith("/")]
+        if gone := ", ".join(file.name for file in files if not file.is_file()):
+            raise EngineError("model_missing", f"The model's folder has no {gone}: fetch the model again.")
+
+    # Reading the log
+
+    def _heard(self, line: str) -> None:
+        event = sdcpp_log.parse(line)
+        if event is Mark.LISTENING:
+            self._listening()
+        elif self._on_load is not None:
+            if bar := self._load.feed(event):
+                self._loading(self._load.fraction, bar.bytes_per_s)
+            elif not isinstance(event, Bar):  # a bar that repeats itself is a load that stands still
+                self._loading(None)
+        elif self._draw is not None:
+            if progress := self._draw.feed(event, monotonic()):
+                self._tell(progress)
+            if event in {Mark.DRAW_DONE, Mark.TROUBLE}:
+                self._worth_a_look.set()
+
+    def _tell(self, progress: DrawProgress) -> None:
+        if self._on_draw is not None:
+            self._on_draw(progress)
+
+    def _blame(self, complaints: str) -> str | None:
+        return sdcpp_log.blame(complaints)
+
+    def _complains(self, line: str) -> bool:
+        return sdcpp_log.is_complaint(line)
+
+    def _readable(self, line: str) -> str:
+        return sdcpp_log.untagged(line)
+
+    # Drawing
+
+    async def generate(self, request: DrawRequest, on_progress: Callable[[DrawProgress], None]) -> bytes:
+        """Draw one picture; a PNG of exactly the size asked for.
+
+        Raises EngineError: engine_died, out_of_vram, or draw_failed (the engine refused or could not draw it,
+        and lives). It never gives up by itself: silence is judged by the caller, from `last_line_at`.
+        Cancelled, it lets go of the picture, but sd-server cannot be interrupted: the next `generate` waits
+        for it to finish.
+        """
+        if self._drawing is not None:
+            await asyncio.wait([self._drawing])
+        if self._child is None:
+            raise EngineError("engine_died", "The engine is not running.")
+        self._heard_since = monotonic()
+        self._complaints.clear()
+        self._draw, self._on_draw = DrawTracker(self._heard_since), on_progress
+        self._worth_a_look.clear()
+        self._tell(DrawProgress(Phase.ENCODING))
+        self._drawing = asyncio.create_task(self._unless_ended(self._draw_once(request)), name="engine-draw")
+        self._drawing.add_done_callback(_retrieve)
+        try:
+            return await asyncio.shield(self._drawing)
+        finally:
+            self._on_draw = None
+
+    async def _draw_once(self, request: DrawRequest) -> bytes:
+        assert self._client is not None and self._draw is not None
+        client, draw = self._client, self._draw
+        try:
+            body = await _in_thread_if_large(sum(map(len, request.references)), request_body, request)
+            accepted = await client.post(
+                "/sdcpp/v1/img_gen", content=body, headers={"Content-Type": "application/json"}
+            )
+            if accepted.status_code != httpx.codes.ACCEPTED:
+                raise EngineError("draw_failed", f"The engine refused the picture: {_refusal(accepted)}")
+            job = await self._finished(client, f"/sdcpp/v1/jobs/{accepted.json()['id']}")
+        except httpx.TransportError as broken:
+            raise EngineError(
+                "draw_failed", f"The engine lives but broke its connection ({type(broken).__name__})."
+            ) from broken
+        png = await _in_thread_if_large(len(job), picture, job, request.width, request.height)
+        self._last_draw = draw.times(monotonic())
+        return png
+
+    async def _finished(self, client: httpx.AsyncClient, url: str) -> bytes:
+        """The finished job's JSON. The log says when to look; with the slow poll that only saves time."""
+        pause_s = SLOW_POLL_S
+        while True:
+            if self._worth_a_look.is_set():
+                await asyncio.sleep(pause_s)
+            else:
+                try:
+                    await asyncio.wait_for(self._worth_a_look.wait(), SLOW_POLL_S)
+                    pause_s = FAST_POLL_S
+                except TimeoutError:
+                    pass
+            answer = await client.get(url)
+            if answer.status_code != httpx.codes.OK:
+                raise EngineError("draw_failed", f"The engine lost the picture: {_refusal(answer)}")
+            if len(answer.content) > LARGE_BYTES:  # only a picture is that large
+                return answer.content
+            job = answer.json()
+            if job["status"] == "completed":
+                return answer.content
+            if job["status"] in {"failed", "cancelled"}:
+                raise self._draw_error(str((job.get("error") or {}).get("message", job["status"])))
+            pause_s = min(pause_s * FAST_POLL_GROWTH, SLOW_POLL_S)
+
+    def _draw_error(self, message: str) -> EngineError:
+        if self._blame("\n".join(self._complaints)) == "out_of_vram":
+            return EngineError(
+                "out_of_vram",
+                f"The picture needs more memory than is free: ask for a smaller one. {self._said()}",
+            )
+        return EngineError("draw_failed", f"The engine could not draw it: {message}. {self._said()}")
+
+
+def _retrieve(task: asyncio.Task[bytes]) -> None:
+    """Look at the outcome of an abandoned picture, so that asyncio does not report it as forgotten."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def _in_thread_if_large(size_bytes: int, work: Callable[..., bytes], *arguments: Any) -> bytes:
+    if size_bytes > LARGE_BYTES:
+        return await asyncio.to_thread(work, *arguments)
+    return work(*arguments)
+
+
+def _refusal(answer: httpx.Response) -> str:
+    try:
+        body = answer.json()
+        return f"{body.get('error')} {body.get('message', '')}".strip()
+    except (ValueError, AttributeError):
+        return f"HTTP {answer.status_code}"
+
+
+def request_body(request: DrawRequest) -> bytes:
+    """The JSON of `POST /sdcpp/v1/img_gen`.
+
+    sd-server ignores unknown and wrong-typed fields without a word, so every field has the name and the type
+    that `SDGenerationParams::from_json_str` reads, and none that changes the picture is left to its defaults.
+    """
+    body = deepcopy(request.options)
+    sampling: dict[str, Any] = {
+        "sample_steps": request.steps,
+        "sample_method": request.sampler,
+        "guidance": {"txt_cfg": float(request.cfg_scale)},
+    }
+    if request.scheduler is not None:
+        sampling["scheduler"] = request.scheduler
+    ours: dict[str, Any] = {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative,
+        "width": request.width,
+        "height": request.height,
+        "seed": request.seed,
+        "batch_count": 1,
+        "sample_params": sampling,
+        "ref_images": [base64.b64encode(picture).decode() for picture in request.references],
+        "embed_image_metadata": False,  # the service writes its own
+        "output_format": "png",
+    }
+    if request.mask is not None:
+        # Outside the mask the first reference's latents stay; strength 1 runs every step asked for.
+        ours |= {"init_image": ours["ref_images"][0], "strength": 1.0}
+        ours |= {"mask_image": base64.b64encode(request.mask).decode()}
+    return json.dumps(_merged({"lora": []} | body, ours), allow_nan=False).encode()
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Both, `over` winning, objects merged field by field."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def picture(job: bytes, width: int, height: int) -> bytes:
+    """The PNG in a finished job's JSON. Raises EngineError(draw_failed) if its size is not width × height."""
+    answer = json.loads(job)
+    if answer["status"] != "completed":
+        raise EngineError("draw_failed", f"The engine ended the picture as {answer['status']}.")
+    png = base64.b64decode(answer["result"]["images"][0]["b64_json"], validate=True)
+    if len(png) < 24 or not png.startswith(PNG_SIGNATURE):
+        raise EngineError("draw_failed", "What the engine drew is not a PNG.")
+    drawn = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])  # IHDR: width, height
+    if drawn != (width, height):
+        raise EngineError(
+            "draw_failed",
+            f"The engine drew {drawn[0]}×{drawn[1]} pixels instead of {width}×{height}: "
+            "the model's entry names the wrong size_multiple.",
+        )
+    return png

@@ -1,0 +1,201 @@
+"""sd-server's output, read: bytes to lines, lines to events, events to the phases of one picture.
+
+Pure: no I/O and no clock. Written from the sources of stable-diffusion.cpp as vendored by
+stable-diffusion-cpp-python 0.4.7 (src/util.cpp, src/model.cpp, src/stable-diffusion.cpp). Without `-v` the
+engine never prints a prompt, so nothing a caller types can imitate these lines; what looks odd is ignored all
+the same.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from imagegen.adapters.base import DrawProgress, DrawTimes
+from imagegen.schemas import Phase
+
+MAX_LINE_BYTES = 4096  # the engine's own log buffer (LOG_BUFFER_SIZE); the rest of a longer line is dropped
+MAX_COUNT = 1_000_000  # a larger "n/m" is not the engine's: models have thousands of tensors
+
+# A progress bar ends with "erase to the end of the line", and only the last one with a newline.
+_LINE_END = re.compile(rb"[\r\n]|\x1b\[K")
+_LONGEST_END = 3
+_ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_BAR = re.compile(r"\|[ =>]{10,200}\| (\d{1,7})/(\d{1,7}) - (\d{1,12}\.\d\d)(it/s|s/it|MB/s|GB/s)$", re.ASCII)
+_TAGGED = re.compile(r"^\[(?P<level>DEBUG|INFO |WARN |ERROR)\] (?P<source>[\w.-]+:\d+ +- )?(?P<text>.*)$")
+_UNIT_BYTES = {"MB/s": 1024.0**2, "GB/s": 1024.0**3}
+
+
+class Mark(Enum):
+    """A line that says where the engine is."""
+
+    LISTENING = auto()  # printed before bind: not yet ready
+    DRAW_BEGUN = auto()
+    SAMPLING_BEGUN = auto()
+    SAMPLING_DONE = auto()
+    DECODING = auto()
+    DRAW_DONE = auto()  # printed before the PNG is made: not yet to be fetched
+    TROUBLE = auto()  # an error: the job may have failed
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A progress bar: `done` of `total`; `bytes_per_s` only while tensors are loaded."""
+
+    done: int
+    total: int
+    bytes_per_s: float | None
+
+
+_MARKS = (
+    ("listening on: ", Mark.LISTENING),
+    ("generate_image completed", Mark.DRAW_DONE),
+    ("generate_image ", Mark.DRAW_BEGUN),
+    ("generating image: ", Mark.SAMPLING_BEGUN),
+    ("sampling completed", Mark.SAMPLING_DONE),
+    ("decoding ", Mark.DECODING),
+)
+
+
+class LineSplitter:
+    """Bytes as they come from a pipe → printable lines. Keeps at most MAX_LINE_BYTES between two calls."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[str]:
+        """The lines that `data` completes, without empty ones; progress bars are complete at once."""
+        *lines, rest = _LINE_END.split(self._rest + data)
+        if len(rest) > MAX_LINE_BYTES:  # keep its start, which says what it is, and an unfinished line end
+            rest = rest[: MAX_LINE_BYTES - _LONGEST_END] + rest[-_LONGEST_END:]
+        self._rest = rest
+        return [text for line in lines if (text := _printable(line))]
+
+    def flush(self) -> list[str]:
+        """The unfinished last line, when the pipe has closed."""
+        line, self._rest = _printable(self._rest), b""
+        return [line] if line else []
+
+
+def _printable(line: bytes) -> str:
+    text = _ESCAPE.sub("", line[:MAX_LINE_BYTES].decode("utf-8", "replace"))
+    return "".join(character for character in text if character.isprintable()).rstrip()
+
+
+def parse(line: str) -> Bar | Mark | None:
+    """What a line means; None for one that only people read."""
+    if bar := _BAR.search(line):
+        done, total, unit = int(bar[1]), int(bar[2]), bar[4]
+        if not 0 < done <= total <= MAX_COUNT:
+            return None
+        return Bar(done, total, float(bar[3]) * _UNIT_BYTES[unit] if unit in _UNIT_BYTES else None)
+    tagged = _TAGGED.match(line)
+    if tagged is None:
+        return None
+    if tagged["level"] == "ERROR":
+        return Mark.TROUBLE
+    return next((mark for start, mark in _MARKS if tagged["text"].startswith(start)), None)
+
+
+def is_complaint(line: str) -> bool:
+    """Whether a line from stdout warns or reports an error (everything on stderr does)."""
+    return line.startswith(("[ERROR]", "[WARN ]"))
+
+
+def untagged(line: str) -> str:
+    """A line without its level and source position."""
+    tagged = _TAGGED.match(line)
+    return tagged["text"].strip() if tagged else line.strip()
+
+
+_OUT_OF_MEMORY = re.compile(
+    "|".join(
+        (
+            r"cudaMalloc failed",  # ggml-cuda.cu, ggml_backend_cuda_buffer_type_alloc_buffer
+            r"out of memory",  # cudaGetErrorString, and CUDA_CHECK's abort
+            r"bad_alloc",  # libstdc++'s last words before SIGABRT; gguf.cpp
+            r"CUBLAS_STATUS_ALLOC_FAILED",
+            r"ErrorOutOf(?:Device|Host)Memory",  # Vulkan
+            r"alloc (?:partial )?(?:runtime )?params backend buffer failed",  # ggml_extend.hpp
+            r"alloc compute (?:buffer|graph) failed",  # ggml_extend.hpp
+            r"failed to allocate",  # ggml-alloc.c, ggml-backend.cpp, ggml.c
+            r"too less memory for conversion",  # model.cpp
+        )
+    ),
+    re.IGNORECASE,
+)
+_MODEL_MISSING = re.compile(
+    r"file .+ not found"  # model.cpp
+    r"|failed to open .*No such file or directory"  # gguf.cpp
+)
+
+
+def blame(complaints: str) -> str | None:
+    """The job code that the engine's complaints stand for: out_of_vram, model_missing, or None."""
+    if _OUT_OF_MEMORY.search(complaints):
+        return "out_of_vram"
+    return "model_missing" if _MODEL_MISSING.search(complaints) else None
+
+
+class LoadTracker:
+    """How far a load is. Tensor bars count over all files; a LoRA's own bar may start again from 1."""
+
+    def __init__(self) -> None:
+        self.fraction = 0.0
+
+    def feed(self, event: Bar | Mark | None) -> Bar | None:
+        """The bar, if it moved the load forward."""
+        if not isinstance(event, Bar) or event.bytes_per_s is None:
+            return None
+        fraction = event.done / event.total
+        if fraction <= self.fraction:
+            return None
+        self.fraction = fraction
+        return event
+
+
+class DrawTracker:
+    """Follows one picture through encoding, sampling and decoding; never goes backwards.
+
+    The decoder prints the same bars as the sampler (one a VAE tile): only those between "generating image"
+    and "sampling completed" are steps.
+    """
+
+    def __init__(self, begun_at: float) -> None:
+        self.phase = Phase.ENCODING
+        self.step = 0
+        self.steps: int | None = None
+        self._begun_at = begun_at
+        self._at: dict[Phase, float] = {Phase.ENCODING: begun_at}
+        self._done_at: float | None = None
+
+    def feed(self, event: Bar | Mark | None, now: float) -> DrawProgress | None:
+        """The progress that `event` brings, if any. `now` in seconds of the clock `begun_at` came from."""
+        if isinstance(event, Bar):
+            if self.phase is not Phase.SAMPLING or event.bytes_per_s is not None or event.done <= self.step:
+                return None
+            self.step, self.steps = event.done, event.total
+            return DrawProgress(Phase.SAMPLING, self.step, self.steps)
+        if event is Mark.SAMPLING_BEGUN and self.phase is Phase.ENCODING:
+            return self._enter(Phase.SAMPLING, now)
+        if event in {Mark.SAMPLING_DONE, Mark.DECODING} and self.phase is Phase.SAMPLING:
+            return self._enter(Phase.DECODING, now)
+        if event is Mark.DRAW_DONE and self.phase is Phase.DECODING:
+            self._done_at = now
+        return None
+
+    def _enter(self, phase: Phase, now: float) -> DrawProgress:
+        self.phase, self._at[phase] = phase, now
+        return DrawProgress(phase)
+
+    def times(self, now: float) -> DrawTimes:
+        """What was measured, `now` being when the picture had arrived."""
+        sampling, decoding = self._at.get(Phase.SAMPLING), self._at.get(Phase.DECODING)
+        return DrawTimes(
+            encode_s=None if sampling is None else sampling - self._begun_at,
+            sample_s=None if sampling is None or decoding is None else decoding - sampling,
+            decode_s=None if decoding is None or self._done_at is None else self._done_at - decoding,
+            steps=self.steps,
+            total_s=now - self._begun_at,
+        )

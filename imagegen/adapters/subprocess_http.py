@@ -1,0 +1,271 @@
+"""HttpSubprocessAdapter: the half of an adapter that any engine behind a loopback port shares."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from time import monotonic
+from typing import Any, ClassVar, TypeVar
+
+import httpx
+
+from imagegen.adapters.base import DrawProgress, DrawRequest, EngineError, LoadProgress
+from imagegen.adapters.child import Child
+from imagegen.adapters.ports import LOOPBACK, listening_inodes, reserve_port, socket_inodes
+
+T = TypeVar("T")
+
+PORT_ATTEMPTS = 3
+LOADING_CHECK_S = 0.25  # between looks at the port while the engine still loads
+LISTENING_CHECK_S = 0.005  # the same once it has said that it is about to listen
+PROBE_TIMEOUT_S = 2.0
+KEEPALIVE_S = 2.0  # below sd-server's 5 s (CPPHTTPLIB_KEEPALIVE_TIMEOUT_SECOND): it never closes first
+DEATH_NOTICE_S = 2.0  # a dying engine's connection breaks before its exit is known
+LAST_WORDS_LINES = 3
+LAST_WORDS_CHARS = 500
+
+_QUOTED_PATH = re.compile(r"'/[^']*/([^'/]*)'")
+_BARE_PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/'\":,;()]+/)+([^\s/'\":,;()]*)")
+
+
+class _PortTaken(Exception):
+    """Somebody else listens on the engine's port."""
+
+
+class HttpSubprocessAdapter(ABC):
+    """Starts an engine on a fresh loopback port, follows its load, notices its death, ends it.
+
+    A subclass gives the command line, reads the lines the engine prints, and draws. `load_stall_s`: a load
+    that prints nothing new for this long is given up. The event loop's thread has to live as long as the
+    service: see Child.spawn.
+    """
+
+    ready_path: ClassVar[str]  # answers 200 when the engine can draw
+
+    def __init__(self, binary: Path, workdir: Path, load_stall_s: float) -> None:
+        self.binary, self.workdir, self.load_stall_s = binary, workdir, load_stall_s
+        self._child: Child | None = None
+        self._client: httpx.AsyncClient | None = None
+        self._on_load: Callable[[LoadProgress], None] | None = None
+        self._about_to_listen = asyncio.Event()
+        self._moved_at = 0.0
+        self._load_fraction = 0.0
+        self._heard_since = 0.0
+        self._complaints: deque[str] = deque(maxlen=20)
+        self._ending: asyncio.Task[None] | None = None
+
+    # What a subclass gives
+
+    @abstractmethod
+    def _arguments(self, port: int) -> list[str]:
+        """The engine's command line after the program, to listen on `port` of 127.0.0.1."""
+
+    @abstractmethod
+    def _check_files(self) -> None:
+        """Raise EngineError(model_missing) if a file the engine is told to read is not there."""
+
+    @abstractmethod
+    def _heard(self, line: str) -> None:
+        """The engine printed a line; tells `_loading` and `_listening` of what it means."""
+
+    @abstractmethod
+    def _blame(self, complaints: str) -> str | None:
+        """The job code that the engine's complaints stand for, or None."""
+
+    @abstractmethod
+    def _complains(self, line: str) -> bool:
+        """Whether a line from stdout is a warning or an error."""
+
+    @abstractmethod
+    def _readable(self, line: str) -> str:
+        """A line without what only a developer of the engine reads."""
+
+    @abstractmethod
+    async def generate(self, request: DrawRequest, on_progress: Callable[[DrawProgress], None]) -> bytes:
+        """Draw one picture: see Adapter."""
+
+    # Life
+
+    async def start(self, on_progress: Callable[[LoadProgress], None]) -> None:
+        """Start the engine and return when it can draw: see Adapter. Cancelling it ends the process."""
+        if self.pid is not None:
+            raise RuntimeError("the engine is already running: stop() comes first")
+        await self.stop()  # closes what an engine that died by itself left behind
+        self._check_files()
+        if not self.binary.is_file():
+            raise EngineError("load_failed", f"The engine, {self.binary.name}, is not there: build it again.")
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        for _ in range(PORT_ATTEMPTS):
+            try:
+                return await self._start_once(on_progress)
+            except _PortTaken:
+                continue
+        raise EngineError(
+            "load_failed",
+            f"Another program took the engine's port {PORT_ATTEMPTS} times in a row; "
+            "the engine was ended each time. Find out what listens on 127.0.0.1 here.",
+        )
+
+    async def _start_once(self, on_progress: Callable[[LoadProgress], None]) -> None:
+        self._about_to_listen.clear()
+        self._complaints.clear()
+        self._on_load, self._load_fraction, self._moved_at = on_progress, 0.0, monotonic()
+        with self._reserve_port() as reserved:
+            port = reserved.getsockname()[1]
+            argv = [str(self.binary), *self._arguments(port)]
+            try:
+                self._child = await Child.spawn(argv, self.workdir, self._line)
+                self._client = self._new_client(port)
+                await self._until_ready(self._child, self._client, port)
+            except BaseException:
+                await self.stop()
+                raise
+            finally:
+                self._on_load = None
+        on_progress(LoadProgress(1.0))
+
+    def _reserve_port(self) -> Any:
+        return reserve_port()
+
+    def _new_client(self, port: int) -> httpx.AsyncClient:
+        """One keep-alive connection: sd-server has 8 threads, and each open connection holds one."""
+        return httpx.AsyncClient(
+            base_url=f"http://{LOOPBACK}:{port}",
+            trust_env=False,  # a proxy from the environment has no business on loopback
+            timeout=None,  # noqa: S113 - a silent engine is the worker's to judge
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_S),
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # unused; the default would load every CA: 36 ms
+        )
+
+    async def _until_ready(self, child: Child, client: httpx.AsyncClient, port: int) -> None:
+        while not await self._ready(child, client, port):
+            silent_s = monotonic() - self._moved_at
+            if silent_s > self.load_stall_s:
+                raise EngineError(
+                    "load_failed",
+                    f"Loading stood still at {self._load_fraction:.0%} for {silent_s:.0f} s and was ended. "
+                    f"Is the disk with the model slow or stuck? {self._said()}",
+                )
+            if self._about_to_listen.is_set():
+                await _first_of(child.ended, timeout_s=LISTENING_CHECK_S)
+            else:
+                await _first_of(child.ended, self._about_to_listen, timeout_s=LOADING_CHECK_S)
+
+    async def _ready(self, child: Child, client: httpx.AsyncClient, port: int) -> bool:
+        """Whether the engine, and nobody else, answers on the port. Raises EngineError or _PortTaken."""
+        if child.ended.is_set():
+            if child.returncode == 0 and self._about_to_listen.is_set():  # sd-server, when it cannot bind
+                raise _PortTaken
+            raise self._load_error(child)
+        # SO_REUSEPORT lets a second server of the same user share the port and take half of the requests.
+        listening = listening_inodes(port)
+        if not listening:
+            return False
+        if not listening <= socket_inodes(child.pid):
+            raise _PortTaken
+        try:
+            answer = await client.get(self.ready_path, timeout=PROBE_TIMEOUT_S)
+        except httpx.TransportError:  # not yet, or it is dying: the next look tells
+            return False
+        return answer.status_code == httpx.codes.OK
+
+    def _load_error(self, child: Child) -> EngineError:
+        code = self._blame("\n".join(self._complaints)) or "load_failed"
+        meaning = {
+            "out_of_vram": "The model does not fit into the memory that is free",
+            "model_missing": "A file of the model is not there",
+        }.get(code, "The engine could not load the model")
+        return EngineError(code, f"{meaning}: it {child.describe_end()}. {self._said()}")
+
+    async def stop(self) -> None:
+        """End the process with SIGKILL and wait until it is gone. Idempotent; cancelled, it still ends it."""
+        if self._ending is None or self._ending.done():
+            self._ending = asyncio.create_task(self._end(), name="engine-end")
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
+        child, client = self._child, self._client
+        if child is not None:
+            child.kill()
+            await child.ended.wait()
+        self._child = self._client = None
+        if client is not None:
+            await client.aclose()
+
+    async def wait_died(self) -> None:
+        """Return when the engine process is gone, whoever ended it; at once if there is none."""
+        if self._child is not None:
+            await self._child.ended.wait()
+
+    @property
+    def pid(self) -> int | None:
+        """The engine's process id while it lives."""
+        return None if self._child is None or self._child.ended.is_set() else self._child.pid
+
+    # What it says
+
+    @property
+    def last_line_at(self) -> float:
+        """When the engine last printed something, or was last asked to draw (time.monotonic)."""
+        return max(self._heard_since, 0.0 if self._child is None else self._child.last_line_at)
+
+    def last_words(self) -> str:
+        """The engine's last complaints, or its last lines; no prompt is among them (see sdcpp_log), and of a
+        path only the file's name is left."""
+        lines = list(self._complaints) or ([] if self._child is None else self._child.lines)
+        words = " · ".join(self._readable(line) for line in lines[-LAST_WORDS_LINES:])
+        words = _BARE_PATH.sub(r"\1", _QUOTED_PATH.sub(r"'\1'", words))
+        return words[-LAST_WORDS_CHARS:]
+
+    def _said(self) -> str:
+        return f"Its last words: {self.last_words() or '(none)'}"
+
+    def _line(self, line: str, from_stderr: bool) -> None:
+        if from_stderr or self._complains(line):
+            self._complaints.append(line)
+        self._heard(line)
+
+    def _listening(self) -> None:
+        self._moved_at = monotonic()
+        self._about_to_listen.set()
+
+    def _loading(self, fraction: float | None, bytes_per_s: float | None = None) -> None:
+        """The load moved; `fraction` is None where the engine only said a word."""
+        self._moved_at = monotonic()
+        if fraction is not None and self._on_load is not None:
+            self._load_fraction = fraction
+            self._on_load(LoadProgress(fraction, bytes_per_s))
+
+    async def _unless_ended(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await `work` unless the engine ends first: then EngineError(engine_died · out_of_vram)."""
+        child = self._child
+        assert child is not None
+        task = asyncio.ensure_future(work)
+        try:
+            await _first_of(child.ended, task)
+            if task.done() and isinstance(task.exception(), httpx.TransportError):
+                await _first_of(child.ended, timeout_s=DEATH_NOTICE_S)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+        if child.ended.is_set() and (task.cancelled() or task.exception() is not None):
+            code = self._blame("\n".join(self._complaints)) or "engine_died"
+            raise EngineError(code, f"The engine {child.describe_end()}. {self._said()}")
+        return task.result()
+
+
+async def _first_of(*happenings: asyncio.Event | asyncio.Task[Any], timeout_s: float | None = None) -> None:
+    """Return when one of these has happened or the time is up; tasks given here go on."""
+    waits = [h if isinstance(h, asyncio.Task) else asyncio.create_task(h.wait()) for h in happenings]
+    try:
+        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait, happening in zip(waits, happenings, strict=True):
+            if wait is not happening:
+                wait.cancel()
