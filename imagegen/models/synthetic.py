@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from imagegen.models import synthetic_klein
+from imagegen.models import synthetic_klein, synthetic_qwen
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.entry import Entry
 from imagegen.models.random_gguf import RandomGGUF
@@ -22,6 +22,7 @@ Progress = Callable[[int, int], None]
 
 MADE: dict[str, Callable[[], dict[str, RandomGGUF]]] = {
     "klein": synthetic_klein.files,
+    "qwen": synthetic_qwen.files,
 }
 """What an entry's `made_by` names: a function that describes the files, by name."""
 
