@@ -64,6 +64,7 @@ class DrawTimes:
     decode_s: float | None
     steps: int | None
     total_s: float
+    longest_gap_s: float  # the longest silence between two lines of the engine
 
 
 class Adapter(Protocol):

@@ -126,9 +126,10 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         Cancelled, it lets go of the picture, but sd-server cannot be interrupted: the next `generate` waits
         for it to finish.
         """
+        self._heard_since = monotonic()
         if self._drawing is not None:
             await asyncio.wait([self._drawing])
-        if self._child is None:
+        if self.pid is None:
             raise EngineError("engine_died", "The engine is not running.")
         self._heard_since = monotonic()
         self._complaints.clear()
@@ -145,19 +146,21 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
     async def _draw_once(self, request: DrawRequest) -> bytes:
         assert self._client is not None and self._draw is not None
         client, draw = self._client, self._draw
+        body = await _in_thread_if_large(sum(map(len, request.references)), request_body, request)
         try:
-            body = await _in_thread_if_large(sum(map(len, request.references)), request_body, request)
             accepted = await client.post(
                 "/sdcpp/v1/img_gen", content=body, headers={"Content-Type": "application/json"}
             )
             if accepted.status_code != httpx.codes.ACCEPTED:
                 raise EngineError("draw_failed", f"The engine refused the picture: {_refusal(accepted)}")
             job = await self._finished(client, f"/sdcpp/v1/jobs/{accepted.json()['id']}")
-        except httpx.TransportError as broken:
+            png = await _in_thread_if_large(len(job), picture, job, request.width, request.height)
+        except (LookupError, TypeError, ValueError) as odd:
             raise EngineError(
-                "draw_failed", f"The engine lives but broke its connection ({type(broken).__name__})."
-            ) from broken
-        png = await _in_thread_if_large(len(job), picture, job, request.width, request.height)
+                "draw_failed",
+                f"The engine answers in a way this service does not know ({type(odd).__name__}): "
+                "sd-server has to be the version that this service builds.",
+            ) from odd
         self._last_draw = draw.times(monotonic())
         return png
 

@@ -169,9 +169,12 @@ class DrawTracker:
         self._begun_at = begun_at
         self._at: dict[Phase, float] = {Phase.ENCODING: begun_at}
         self._done_at: float | None = None
+        self._heard_at, self._longest_gap_s = begun_at, 0.0
 
     def feed(self, event: Bar | Mark | None, now: float) -> DrawProgress | None:
-        """The progress that `event` brings, if any. `now` in seconds of the clock `begun_at` came from."""
+        """The progress that a line brings, if any; `now` in seconds of the clock `begun_at` came from."""
+        self._longest_gap_s = max(self._longest_gap_s, now - self._heard_at)
+        self._heard_at = now
         if isinstance(event, Bar):
             if self.phase is not Phase.SAMPLING or event.bytes_per_s is not None or event.done <= self.step:
                 return None
@@ -198,4 +201,5 @@ class DrawTracker:
             decode_s=None if decoding is None or self._done_at is None else self._done_at - decoding,
             steps=self.steps,
             total_s=now - self._begun_at,
+            longest_gap_s=max(self._longest_gap_s, now - self._heard_at),
         )

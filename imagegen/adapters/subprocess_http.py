@@ -167,7 +167,10 @@ class HttpSubprocessAdapter(ABC):
         if not listening:
             return False
         if not listening <= socket_inodes(child.pid):
-            raise _PortTaken
+            await _first_of(child.ended, timeout_s=DEATH_NOTICE_S)  # or it was ours, and has just died
+            if not child.ended.is_set():
+                raise _PortTaken
+            return False
         try:
             answer = await client.get(self.ready_path, timeout=PROBE_TIMEOUT_S)
         except httpx.TransportError:  # not yet, or it is dying: the next look tells
@@ -242,7 +245,8 @@ class HttpSubprocessAdapter(ABC):
             self._on_load(LoadProgress(fraction, bytes_per_s))
 
     async def _unless_ended(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await `work` unless the engine ends first: then EngineError(engine_died · out_of_vram)."""
+        """Await `work`. Raises EngineError: engine_died or out_of_vram if the engine ends first, draw_failed if
+        it lives and breaks the connection."""
         child = self._child
         assert child is not None
         task = asyncio.ensure_future(work)
@@ -257,7 +261,13 @@ class HttpSubprocessAdapter(ABC):
         if child.ended.is_set() and (task.cancelled() or task.exception() is not None):
             code = self._blame("\n".join(self._complaints)) or "engine_died"
             raise EngineError(code, f"The engine {child.describe_end()}. {self._said()}")
-        return task.result()
+        try:
+            return task.result()
+        except httpx.TransportError as broken:
+            what = type(broken).__name__
+            raise EngineError(
+                "draw_failed", f"The engine lives but broke its connection ({what})."
+            ) from broken
 
 
 async def _first_of(*happenings: asyncio.Event | asyncio.Task[Any], timeout_s: float | None = None) -> None:
