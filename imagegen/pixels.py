@@ -1,0 +1,80 @@
+"""Operations on decoded pictures that reading, fitting and converting share."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+WHITE = (255, 255, 255)
+
+
+def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colour (mode L, RGB or CMYK) and, where the picture can be transparent, alpha (mode L)."""
+    if image.mode.startswith("I;16"):
+        return _split_alpha_16bit(image)
+    if image.mode == "RGB" and max(image.info.get("transparency", (0,))) > 255:
+        # A PNG of 16 bits a channel: Pillow reduces the pixels to 8 bits, but not the transparent colour
+        image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
+    grey = image.mode in {"1", "L", "LA"}
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return (image if grey else rgba).convert("L" if grey else "RGB"), rgba.getchannel("A")
+    return image if image.mode in {"L", "RGB", "CMYK"} else image.convert("L" if grey else "RGB"), None
+
+
+def _split_alpha_16bit(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Grey of 16 bits by its high bytes: Pillow's own conversion clips everything above 255 to white."""
+    values = np.asarray(image)
+    transparent = image.info.get("transparency")
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    if transparent is None:
+        return grey, None
+    return grey, Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """The picture without alpha, as it is where it has none."""
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def full_colour(image: Image.Image) -> Image.Image:
+    """RGB, or RGBA where it can be transparent: what can be resized without a palette in the way."""
+    wanted = "RGBA" if image.has_transparency_data else "RGB"
+    return image if image.mode == wanted else image.convert(wanted)
+
+
+def flat_rgb(image: Image.Image) -> Image.Image:
+    """RGB, on white where it was transparent."""
+    colour, alpha = split_alpha(image)
+    return rgb(colour) if alpha is None else on_white(rgb(colour), alpha)
+
+
+def on_white(colour: Image.Image, alpha: Image.Image) -> Image.Image:
+    """An RGB picture as it looks on white paper."""
+    white = Image.new("RGB", colour.size, WHITE)
+    white.paste(colour, mask=alpha)
+    return white
+
+
+def resized(
+    image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
+) -> Image.Image:
+    """`box` of the picture, by default all of it, in `size` pixels."""
+    if image.size == size and box is None:
+        return image
+    return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+
+
+def rgb_png(image: Image.Image) -> bytes:
+    """A PNG file, quickly: half the time of Pillow's default level for a tenth more bytes, at 512x512."""
+    return saved(image, "PNG", compress_level=1)
+
+
+def saved(image: Image.Image, format: str, **options: object) -> bytes:
+    """A file of `format` with the pixels and `options`, and nothing that an earlier file left in `info`."""
+    image.info = {}
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()

@@ -1,0 +1,168 @@
+"""PNG at the level of its chunks: check the engine's file, and say in it how it was made, pixels untouched.
+
+Chunks and keywords are those of the PNG specification (W3C, third edition, 5.3 and 11.3.3). That a picture
+is AI-generated is said in XMP with IPTC's digital source type, which is what search engines and platforms
+read, and in a plain comment for everybody else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import io
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from PIL import Image
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+XMP_KEYWORD = "XML:com.adobe.xmp"
+AI_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+AI_COMMENT = "AI-generated"
+
+_PIXEL_CHUNKS = {
+    b"IHDR",
+    b"PLTE",
+    b"tRNS",
+    b"gAMA",
+    b"cHRM",
+    b"sRGB",
+    b"iCCP",
+    b"sBIT",
+    b"pHYs",
+    b"IDAT",
+    b"IEND",
+}
+_TEXT_CHUNKS = {b"tEXt", b"zTXt", b"iTXt"}
+_IHDR_END = len(SIGNATURE) + 25  # IHDR comes first and is always 4 + 4 + 13 + 4 bytes
+
+# Neither tEXt nor XML 1.0 can carry these: controls but tab and newline, lone surrogates, non-characters.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_KEYWORD = re.compile(r"(?! )(?!.*  )[\x20-\x7e\xa1-\xff]{1,79}(?<! )")
+
+
+class BrokenPng(ValueError):
+    """Bytes that should be a whole PNG file are not; the message is a sentence that says in what way."""
+
+
+@dataclass(frozen=True)
+class FinishedPng:
+    """A PNG file ready to be stored: `width`, `height` in pixels, `sha256` of `data` as 64 hex digits."""
+
+    data: bytes
+    width: int
+    height: int
+    sha256: str
+
+
+def finish_png(png_from_engine: bytes, metadata: Mapping[str, str] | None) -> FinishedPng:
+    """Check that the engine's PNG is whole, and replace its text by `metadata`, without re-encoding pixels.
+
+    metadata: keyword → text, for example Software, model, prompt, seed; Software and model are repeated in
+    XMP, and the marks for AI-generated pictures are added. None: the file says nothing at all of its making.
+    Raises BrokenPng if a checksum, the structure or the pixels are wrong, ValueError for a bad keyword.
+    """
+    kept = [raw for kind, raw in _chunks(png_from_engine) if kind in _PIXEL_CHUNKS]
+    bare = SIGNATURE + b"".join(kept)
+    try:
+        with Image.open(io.BytesIO(bare), formats=["PNG"]) as image:
+            image.load()
+            width, height = image.size
+    except Exception as broken:  # a decoder may raise anything on bad input
+        raise BrokenPng(f"The PNG's pixels cannot be decoded ({broken}).") from broken
+    data = bare if metadata is None else _insert(bare, _metadata_chunks(metadata))
+    return FinishedPng(data, width, height, hashlib.sha256(data).hexdigest())
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    """Width and height in pixels, from the header alone. Raises BrokenPng."""
+    if not png.startswith(SIGNATURE) or len(png) < _IHDR_END:
+        raise BrokenPng("The file is not a PNG, or only the beginning of one.")
+    return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+
+
+def with_text_of(source: bytes, target: bytes) -> bytes:
+    """`target` with the text chunks of `source` in it: a reduced picture says the same of its making.
+
+    Both are whole PNG files. Raises BrokenPng if `source` is not.
+    """
+    return _insert(target, b"".join(raw for kind, raw in _chunks(source) if kind in _TEXT_CHUNKS))
+
+
+def _insert(png: bytes, chunks: bytes) -> bytes:
+    return png[:_IHDR_END] + chunks + png[_IHDR_END:]
+
+
+def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Type and raw bytes of each chunk up to IEND; what follows IEND is no part of the picture."""
+    if not png.startswith(SIGNATURE):
+        raise BrokenPng("The file is not a PNG: it does not begin with PNG's signature.")
+    at = len(SIGNATURE)
+    kind = b""
+    while kind != b"IEND":
+        end = at + 12 + int.from_bytes(png[at : at + 4])
+        if end > len(png):
+            raise BrokenPng("The PNG is cut off: it ends inside a chunk, or before the last one.")
+        raw = png[at:end]
+        if zlib.crc32(raw[4:-4]) != int.from_bytes(raw[-4:]):
+            raise BrokenPng(f"The PNG is damaged: the checksum at byte {at} does not match.")
+        if at == len(SIGNATURE) and (raw[4:8] != b"IHDR" or len(raw) != 25):
+            raise BrokenPng("The PNG is damaged: its first chunk is not a PNG header.")
+        kind, at = raw[4:8], end
+        yield kind, raw
+
+
+def _metadata_chunks(metadata: Mapping[str, str]) -> bytes:
+    for keyword in metadata:
+        if not _KEYWORD.fullmatch(keyword) or keyword in {XMP_KEYWORD, "Comment"}:
+            raise ValueError(f"{keyword!r} cannot be a keyword: 1 to 79 Latin-1 characters, no stray spaces")
+    texts = {keyword: printable(text) for keyword, text in metadata.items()}
+    chunks = [_text_chunk(keyword, text) for keyword, text in texts.items()]
+    chunks.append(_text_chunk("Comment", AI_COMMENT))
+    # Adobe's XMP specification wants iTXt, uncompressed, even where the text is plain ASCII
+    chunks.append(_itxt_chunk(XMP_KEYWORD, xmp_packet(texts.get("Software", ""), texts.get("model", ""))))
+    return b"".join(chunks)
+
+
+def printable(text: str) -> str:
+    """`text` with line ends as newlines and every character that PNG or XML cannot carry as U+FFFD."""
+    return _UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def xmp_packet(software: str = "", model: str = "") -> str:
+    """An XMP packet saying "made by a trained model", and with which program and model if those are given.
+
+    Properties: IPTC Extension DigitalSourceType and AISystemUsed (standard 2025.1), XMP CreatorTool. The
+    prompt is not repeated here: the packet goes into previews too, where it would cost kilobytes.
+    """
+    optional = {"xmp:CreatorTool": software, "Iptc4xmpExt:AISystemUsed": model}
+    attributes = "".join(
+        f' {name}="{html.escape(printable(value))}"' for name, value in optional.items() if value
+    )
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/"'
+        ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
+        f' Iptc4xmpExt:DigitalSourceType="{AI_SOURCE_TYPE}"{attributes}/>'
+        '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+    )
+
+
+def _text_chunk(keyword: str, text: str) -> bytes:
+    """tEXt where Latin-1 will do, since every reader knows it; else iTXt, which is UTF-8."""
+    try:
+        return _chunk(b"tEXt", keyword.encode("latin-1") + b"\0" + text.encode("latin-1"))
+    except UnicodeEncodeError:
+        return _itxt_chunk(keyword, text)
+
+
+def _itxt_chunk(keyword: str, text: str) -> bytes:
+    not_compressed_no_language = b"\0\0\0\0\0"
+    return _chunk(b"iTXt", keyword.encode("latin-1") + not_compressed_no_language + text.encode("utf-8"))
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return len(body).to_bytes(4) + kind + body + zlib.crc32(kind + body).to_bytes(4)
