@@ -15,7 +15,9 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "IMAGEGEN_"
-FRONT_ONLY = {"URL", "TOKEN", "TLS_SHA256", "TLS_CA", "OUTPUT_DIR", "MCP_WAIT_S", "MCP_PORT", "TEST_REQUIRE"}
+FRONT_ONLY = {"URL", "TOKEN", "TLS_SHA256", "TLS_CA", "OUTPUT_DIR", "MCP_WAIT_S", "MCP_PORT", "TEST_REQUIRE"} | {
+    "MCP_HOST", "MCP_TLS", "MCP_ALLOWED_HOSTS", "MCP_PUBLIC_URL", "MCP_WARM"
+}  # fmt: skip
 """Variables of the MCP front and of the tests: known here so that an unknown one can be told from a typo."""
 
 
@@ -32,8 +34,8 @@ class Settings(BaseSettings):
     home: Annotated[Path, Field(description="State folder: models, jobs, images, certificates.")] = Path(
         platformdirs.user_data_dir("imagegen", appauthor=False)
     )
-    cache: Annotated[Path, Field(description="What can be made again: the engine's source and builds.")] = Path(
-        platformdirs.user_cache_dir("imagegen", appauthor=False)
+    cache: Annotated[Path, Field(description="What can be made again: the engine's source and builds.")] = (
+        Path(platformdirs.user_cache_dir("imagegen", appauthor=False))
     )
 
     # The door
@@ -41,10 +43,13 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=1, le=65535, description="Port to listen on.")] = 8765
 
     # The engine and its model
-    model: Annotated[str | None, Field(description="Default model; unset: chosen by what the machine has.")] = None
+    model: Annotated[
+        str | None, Field(description="Default model; unset: chosen by what the machine has.")
+    ] = None
     sd_server: Annotated[Path | None, Field(description="An sd-server binary of your own.")] = None
     threads: Annotated[
-        int, Field(ge=0, le=256, description="CPU threads of the engine; 0: as many as there are physical cores.")
+        int,
+        Field(ge=0, le=256, description="CPU threads of the engine; 0: as many as there are physical cores."),
     ] = 0
     idle_timeout: Annotated[
         str, Field(description="When an idle model is unloaded: auto, seconds, never, or 0 (at once).")
@@ -56,41 +61,56 @@ class Settings(BaseSettings):
         float, Field(ge=0, lt=10**9, description="auto: an idle model stays at most this long, in seconds.")
     ] = 3600.0
     idle_knob: Annotated[
-        float, Field(gt=0, le=10_000, description="auto: idle GPU-seconds that one second of waiting is worth.")
-    ] = 3.0
+        float, Field(gt=0, le=10_000, description="auto: idle GPU-seconds that a second of waiting is worth.")
+    ] = 10.0
     load_timeout_s: Annotated[
         float, Field(gt=0, description="A load whose progress stands still this long is given up.")
     ] = 300.0
     stall_s: Annotated[
         float | None,
-        Field(gt=0, description="A drawing engine silent this long is given up; unset: learned from its past."),
+        Field(
+            gt=0, description="A drawing engine silent this long is given up; unset: learned from its past."
+        ),
     ] = None
     shutdown_grace_s: Annotated[
-        float, Field(ge=0, description="How long a running picture may take to finish when the service stops.")
+        float,
+        Field(ge=0, description="How long a running picture may take to finish when the service stops."),
     ] = 30.0
 
     # Caps on what a caller can ask for
-    max_dimension: Annotated[int, Field(ge=64, le=4096, description="Longest side of a picture, in pixels.")] = 1024
+    max_dimension: Annotated[
+        int, Field(ge=64, le=4096, description="Longest side of a picture, in pixels.")
+    ] = 1024
     max_steps: Annotated[int, Field(ge=1, le=100, description="Most sampling steps.")] = 100
     max_n: Annotated[int, Field(ge=1, le=16, description="Most pictures of one job.")] = 4
     max_prompt_chars: Annotated[
         int, Field(ge=1, le=12_000, description="Longest prompt, and longest negative prompt, in characters.")
     ] = 4000
     max_references: Annotated[int, Field(ge=1, le=16, description="Most reference pictures of one edit.")] = 4
-    max_body_bytes: Annotated[int, Field(ge=65_536, description="Largest request body, in bytes.")] = 25 * 1024 * 1024
-    max_decoded_px: Annotated[int, Field(ge=4096, description="Largest reference picture, in pixels.")] = 40_000_000
+    max_body_bytes: Annotated[int, Field(ge=65_536, description="Largest request body, in bytes.")] = (
+        25 * 1024 * 1024
+    )
+    max_decoded_px: Annotated[int, Field(ge=4096, description="Largest reference picture, in pixels.")] = (
+        40_000_000
+    )
     max_queue: Annotated[int, Field(ge=1, le=100_000, description="Most jobs waiting.")] = 100
-    max_job_s: Annotated[float, Field(gt=0, description="Longest a job may keep the GPU, in seconds.")] = 1200.0
+    max_job_s: Annotated[float, Field(gt=0, description="Longest a job may keep the GPU, in seconds.")] = (
+        1200.0
+    )
 
     # What is kept
-    image_ttl: Annotated[float, Field(gt=0, description="Seconds that a job and its pictures are kept.")] = 3600.0
+    image_ttl: Annotated[float, Field(gt=0, description="Seconds that a job and its pictures are kept.")] = (
+        3600.0
+    )
     png_metadata: Annotated[
         Literal["full", "no-prompt", "off"],
         Field(description="What a PNG says of its making: full; no-prompt: all but the prompt; off."),
     ] = "full"
 
     # Who may ask
-    tokens: Annotated[str | None, Field(description="name:token,… or @FILE of name:sha256 lines.", repr=False)] = None
+    tokens: Annotated[
+        str | None, Field(description="name:token,… or @FILE of name:sha256 lines.", repr=False)
+    ] = None
     allow_anonymous: Annotated[bool, Field(description="Serve other machines without a token.")] = False
     tls: Annotated[str, Field(description="off, auto (self-signed), or CERT,KEY (two files).")] = "off"
 

@@ -1,0 +1,90 @@
+"""`imagegen-mcp`: over stdio for a client on this machine, or `--http` for others."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from urllib.parse import urlsplit
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from mcp_front import __version__
+from mcp_front.app import build
+from mcp_front.client import connected
+from mcp_front.settings import Settings, SettingsError, is_loopback, load
+
+log = logging.getLogger(__name__)
+
+HEALTH_WAIT_S = 2.0
+
+
+def main() -> None:
+    """Run until the client goes away (stdio) or a signal comes (HTTP); exit code 2 for a wrong setting."""
+    parser = argparse.ArgumentParser(prog="imagegen-mcp", description=__doc__)
+    parser.add_argument("--http", action="store_true", help="serve Streamable HTTP at /mcp instead of stdio")
+    parser.add_argument("--version", action="version", version=__version__)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    for chatty in ("httpx", "httpx2", "mcp", "fastmcp"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        settings = load()
+        if arguments.http:
+            _refuse_own_token(settings)
+    except SettingsError as wrong:
+        print(f"imagegen-mcp cannot start:\n{wrong}", file=sys.stderr)
+        sys.exit(2)
+    _warn_of_plain_http(settings)
+    if arguments.http:
+        serve_http(settings)
+    else:
+        build(settings, local=True).run("stdio", show_banner=False)
+
+
+def serve_http(settings: Settings) -> None:
+    """Streamable HTTP at /mcp without sessions, so that a restart of the front is invisible too."""
+    mcp = build(settings, local=False)
+
+    @mcp.custom_route("/healthz", methods=["GET"])
+    async def healthz(_: Request) -> JSONResponse:
+        """The front is up whenever it answers; whether the service is ready stands in the answer."""
+        ready = False
+        with anyio.move_on_after(HEALTH_WAIT_S):
+            async with connected(settings, lambda: None) as service:
+                ready = await service.ready()
+        return JSONResponse({"front": "up", "service": "ready" if ready else "not ready"})
+
+    tls = {"ssl_certfile": str(settings.tls[0]), "ssl_keyfile": str(settings.tls[1])} if settings.tls else {}
+    scheme = "https" if settings.tls else "http"
+    log.info("imagegen-mcp %s at %s://%s:%d/mcp", __version__, scheme, settings.host, settings.port)
+    mcp.run(
+        "http",
+        host=settings.host,
+        port=settings.port,
+        path="/mcp",
+        stateless_http=True,
+        host_origin_protection=True,
+        allowed_hosts=list(settings.allowed_hosts),
+        show_banner=False,
+        uvicorn_config={"log_level": "warning", "access_log": False, **tls},
+    )
+
+
+def _refuse_own_token(settings: Settings) -> None:
+    if settings.token:
+        raise SettingsError(
+            "IMAGEGEN_TOKEN: with --http the front forwards each caller's own token and holds none, "
+            "or everyone who reaches it would use yours. Unset it, and give the token to the client."
+        )
+
+
+def _warn_of_plain_http(settings: Settings) -> None:
+    if settings.url.startswith("http://") and not is_loopback(urlsplit(settings.url).hostname or ""):
+        log.warning(
+            "%s is plain http: prompts, pictures and the token can be read on the way. IMAGEGEN_TLS=auto on "
+            "the service makes a certificate.",
+            settings.url,
+        )

@@ -1,0 +1,63 @@
+"""How far a job is, as a sentence and as a number that only grows."""
+
+from __future__ import annotations
+
+from mcp_front.client import Job
+
+_PHASES = {
+    "fetching": ("downloading the model's files", 0.0, 0.0),
+    "waiting_gpu": ("waiting for GPU memory that another program holds", 0.0, 0.0),
+    "loading": ("loading the model", 0.0, 30.0),
+    "encoding": ("reading the prompt", 30.0, 35.0),
+    "sampling": ("drawing", 35.0, 95.0),
+    "decoding": ("finishing the picture", 95.0, 98.0),
+    "saving": ("saving the picture", 98.0, 99.0),
+}
+"""Phase: words, and the part of a one-picture job's bar that it fills, in percent."""
+
+SMALLEST_ADVANCE = 0.01
+"""MCP requires every progress notification to be greater than the one before."""
+
+
+def describe(job: Job) -> str:
+    """Where the job is, for a person: `loading the model 40 %`, `step 7/25, about 12 s left`."""
+    if job.status == "queued":
+        ahead = f", {job.position} ahead of it" if job.position else ""
+        return f"waiting in the queue{ahead}{_left(job)}"
+    if job.status != "running":
+        return job.status
+    now = job.progress
+    if now is None:
+        return f"starting{_left(job)}"
+    if now.step is not None and now.steps:
+        words = f"step {now.step}/{now.steps}"
+    else:
+        words = _PHASES.get(now.phase, (now.phase, 0.0, 0.0))[0]
+        if now.fraction is not None:
+            words += f" {now.fraction * 100:.0f} %"
+    pictures = int(job.params.get("n") or 1)
+    which = f" of picture {now.image} of {pictures}" if pictures > 1 else ""
+    return f"{words}{which}{_left(job)}"
+
+
+def _left(job: Job) -> str:
+    return f", about {job.eta_s:.0f} s left" if job.eta_s is not None else ""
+
+
+def percent(job: Job) -> float:
+    """How much of the job is done, 0..100; a queued job is at 0."""
+    if job.ended:
+        return 100.0
+    now = job.progress
+    if now is None:
+        return 0.0
+    _, start, end = _PHASES.get(now.phase, ("", 0.0, 0.0))
+    of_phase = now.step / now.steps if now.step is not None and now.steps else now.fraction or 0.0
+    of_picture = start + (end - start) * min(1.0, max(0.0, of_phase))
+    pictures = max(1, int(job.params.get("n") or 1))
+    return (100.0 * (now.image - 1) + of_picture) / pictures
+
+
+def advance(last: float, job: Job) -> float:
+    """The next number to report after `last`: never smaller, never equal, never past 100."""
+    return min(100.0, max(percent(job), last + SMALLEST_ADVANCE))

@@ -1,0 +1,251 @@
+"""What a tool answers: text with the path and the URL, a preview, a link, and facts for hosts with a view."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from fastmcp.apps import UI_EXTENSION_ID
+from fastmcp.exceptions import ToolError
+from fastmcp.tools import ToolResult
+from mcp_types import Annotations, ContentBlock, ImageContent, ResourceLink, TextContent
+from pydantic import BaseModel
+
+from mcp_front import texts
+from mcp_front.client import Job, Picture, Service, ServiceError
+from mcp_front.progress import describe
+from mcp_front.saving import NotSaved, file_name, save
+from mcp_front.settings import Settings
+
+MAX_RESULT_CHARS = 900_000
+"""Claude Desktop refuses results of 1,048,576 characters and more."""
+
+PREVIEW_SIDES_PX = (512, 384, 256, 128)
+MAX_PREVIEW_BYTES = 100_000
+MAX_TEXT_CHARS = 60_000
+"""Claude Code replaces text of 90 kB or more by a file."""
+
+__all__ = ["UI_EXTENSION_ID", "Facts", "Results"]
+
+
+class ImageFacts(BaseModel):
+    """One finished picture. Sizes in pixels and bytes."""
+
+    image_id: str
+    width: int
+    height: int
+    bytes: int
+    seed: int | None
+    url: str
+    resource_uri: str
+    saved_path: str | None
+    download_command: str | None
+
+
+class Facts(BaseModel):
+    """Where a job is, its pictures once it is complete, and what to do next."""
+
+    job_id: str
+    status: str
+    says: str
+    model: str
+    prompt: str
+    position: int | None = None
+    step: int | None = None
+    steps: int | None = None
+    eta_s: float | None = None
+    images: list[ImageFacts] = []
+    warnings: list[str] = []
+    expires_at: str | None = None
+    next_step: str
+
+
+@dataclass(frozen=True)
+class _Delivered:
+    picture: Picture
+    url: str
+    name: str
+    saved: Path | None
+    problem: str | None
+    preview: bytes | None
+
+    @property
+    def uri(self) -> str:
+        return f"image://{self.picture.id}/full.png"
+
+    @property
+    def download_command(self) -> str:
+        """The same in every shell: neither name nor URL has anything that double quotes let through."""
+        return f'curl -fL -o "{self.name}" "{self.url}"'
+
+    @property
+    def facts(self) -> ImageFacts:
+        return ImageFacts(
+            image_id=self.picture.id,
+            width=self.picture.width,
+            height=self.picture.height,
+            bytes=self.picture.bytes,
+            seed=self.picture.seed,
+            url=self.url,
+            resource_uri=self.uri,
+            saved_path=str(self.saved) if self.saved else None,
+            download_command=None if self.saved else self.download_command,
+        )
+
+
+class Results:
+    """Builds results; `saves` says whether this process runs on the person's own machine."""
+
+    def __init__(self, service: Service, settings: Settings, *, saves: bool) -> None:
+        self._service, self._settings, self._saves = service, settings, saves
+
+    async def finished(self, job: Job, *, structured: bool) -> ToolResult:
+        """The pictures of an ended job. Raises ToolError if it failed or was cancelled, and ServiceError."""
+        if job.status != "complete":
+            raise ToolError(_why_no_picture(job))
+        delivered = [await self._deliver(job, picture) for picture in job.images]
+        next_step = texts.next_step_done(saved=all(d.saved for d in delivered))
+        text = "\n".join([_headline(job), *self._lines(job, delivered), *_notes(job), next_step])
+        content: list[ContentBlock] = [TextContent(text=text[:MAX_TEXT_CHARS])]
+        room = MAX_RESULT_CHARS - 2 * MAX_TEXT_CHARS
+        for one in delivered:
+            encoded = base64.b64encode(one.preview or b"").decode()
+            if encoded and (room := room - len(encoded)) > 0:
+                for_both = Annotations(audience=["user", "assistant"], priority=1.0)
+                content.append(ImageContent(data=encoded, mime_type="image/jpeg", annotations=for_both))
+        content += [
+            ResourceLink(uri=d.uri, name=d.name, mime_type="image/png", size=d.picture.bytes)
+            for d in delivered
+        ]
+        facts = _facts(job, next_step, [d.facts for d in delivered])
+        return ToolResult(content=content, structured_content=facts if structured else None)
+
+    def going_on(self, job: Job, *, structured: bool) -> ToolResult:
+        """A job that waits, runs, or is complete without its pictures being fetched yet."""
+        if job.status in {"failed", "cancelled"}:
+            raise ToolError(_why_no_picture(job))
+        complete = job.status == "complete"
+        next_step = texts.next_step_complete(job.job_id) if complete else texts.next_step_waiting(job.job_id)
+        text = "\n".join([f"Job {job.job_id}: {describe(job)}.", *_notes(job), next_step])
+        return self.said(text, _facts(job, next_step, []), structured=structured)
+
+    def cancelled(self, job: Job, *, structured: bool) -> ToolResult:
+        """What a cancelled job is now; one that ended before is told as it ended."""
+        if job.status == "cancelled":
+            text = f"Job {job.job_id} is cancelled. Nothing was saved."
+        else:
+            text = f"Job {job.job_id} had already ended: {job.status}. Nothing was changed."
+        return self.said(text, _facts(job, "Nothing more to do.", []), structured=structured)
+
+    @staticmethod
+    def said(text: str, facts: dict[str, Any], *, structured: bool) -> ToolResult:
+        content: list[ContentBlock] = [TextContent(text=text[:MAX_TEXT_CHARS])]
+        return ToolResult(content=content, structured_content=facts if structured else None)
+
+    async def _deliver(self, job: Job, picture: Picture) -> _Delivered:
+        saved: Path | None = None
+        problems: list[str] = []
+        name = file_name(job.prompt, picture.id, job.finished_at)
+        if self._saves:
+            try:
+                png = await self._service.picture(picture.id)
+                if hashlib.sha256(png).hexdigest() != picture.sha256:
+                    raise NotSaved(
+                        "The picture was not saved: it arrived damaged. Fetch it again by its URL."
+                    )
+                saved = await anyio.to_thread.run_sync(save, png, name, self._settings.output_dir)
+            except (ServiceError, NotSaved) as failed:
+                problems.append(str(failed))
+        preview: bytes | None = None
+        try:
+            preview = await self._preview(picture)
+        except ServiceError as failed:
+            problems.append(f"There is no preview: {failed}")
+        url = f"{self._settings.download_base}/images/{picture.id}.png"
+        return _Delivered(picture, url, name, saved, " ".join(problems) or None, preview)
+
+    async def _preview(self, picture: Picture) -> bytes | None:
+        """The largest preview that fits: neither side over the limit, nor the file over MAX_PREVIEW_BYTES."""
+        for side_px in PREVIEW_SIDES_PX:
+            scale = min(1.0, side_px / max(picture.width, picture.height, 1))
+            jpeg = await self._service.preview(picture.id, max(1, int(picture.width * scale)))
+            if len(jpeg) <= MAX_PREVIEW_BYTES:
+                return jpeg
+        return None
+
+    def _lines(self, job: Job, delivered: list[_Delivered]) -> list[str]:
+        lines = []
+        for number, one in enumerate(delivered, start=1):
+            if len(delivered) > 1:
+                lines.append(f"Picture {number} (seed {one.picture.seed}):")
+            if one.problem:
+                lines.append(one.problem)
+            if one.saved:
+                lines.append(f"Saved: {one.saved}")
+            else:
+                lines.append(f"Download command: {one.download_command}")
+            lines.append(f"URL{_until(job.expires_at)}: {one.url}")
+            lines.append(f"Image id: {one.picture.id} (edit_image takes it)")
+        return lines
+
+
+def _headline(job: Job) -> str:
+    first = job.images[0] if job.images else None
+    size = f": {first.width} x {first.height} px, seed {first.seed}" if first else ""
+    verb = "Edited" if job.kind == "edit" else "Drew"
+    many = "1 picture" if len(job.images) == 1 else f"{len(job.images)} pictures"
+    return f"{verb} {many}{size}, model {job.model}{_took(job)} (job {job.job_id})."
+
+
+def _took(job: Job) -> str:
+    try:
+        took = datetime.fromisoformat(job.finished_at or "") - datetime.fromisoformat(job.started_at or "")
+    except ValueError:
+        return ""
+    return f", {took.total_seconds():.1f} s"
+
+
+def _until(expires_at: str | None) -> str:
+    try:
+        moment = datetime.fromisoformat(expires_at or "").astimezone(UTC)
+    except ValueError:
+        return ""
+    return f" (until {moment:%Y-%m-%d %H:%M} UTC)"
+
+
+def _notes(job: Job) -> list[str]:
+    return [f"Note: {warning.detail}" for warning in job.warnings]
+
+
+def _why_no_picture(job: Job) -> str:
+    if job.status == "cancelled":
+        why = f" {job.error.detail}" if job.error else ""
+        return (
+            f"Job {job.job_id} was cancelled, so there is no picture.{why} If it is wanted, ask for it again."
+        )
+    why = job.error.detail if job.error else "The service gave no reason; its log has more."
+    return f"Job {job.job_id} failed: {why}"
+
+
+def _facts(job: Job, next_step: str, images: list[ImageFacts]) -> dict[str, Any]:
+    now = job.progress
+    return Facts(
+        job_id=job.job_id,
+        status=job.status,
+        says=describe(job),
+        model=job.model,
+        prompt=job.prompt[:1000],
+        position=job.position,
+        step=now.step if now else None,
+        steps=now.steps if now else None,
+        eta_s=job.eta_s,
+        images=images,
+        warnings=[warning.detail for warning in job.warnings],
+        expires_at=job.expires_at,
+        next_step=next_step,
+    ).model_dump(mode="json")

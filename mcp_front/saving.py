@@ -1,0 +1,109 @@
+"""Full-resolution pictures on the person's disk: where, under which name, and all or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from uuid import uuid4
+
+MAX_SLUG_CHARS = 40
+
+
+class NotSaved(Exception):
+    """The picture could not be saved; the message is a sentence for a person."""
+
+
+def file_name(prompt: str, image_id: str, drawn_at: str | None) -> str:
+    """A readable name that no other picture has: local time of drawing, first words of the prompt, the id.
+
+    The same picture always gets the same name, so fetching a result again makes no second file.
+    """
+    try:
+        moment = datetime.fromisoformat(drawn_at or "").astimezone()
+    except ValueError:
+        moment = datetime.now().astimezone()
+    words = re.sub(r"\W+", "-", unicodedata.normalize("NFC", prompt).lower()).strip("-_")
+    slug = words[:MAX_SLUG_CHARS].strip("-_") or "picture"
+    return f"{moment:%Y-%m-%d_%H-%M-%S}_{slug}_{image_id[-12:]}.png"
+
+
+def save(content: bytes, name: str, chosen: Path | None) -> Path:
+    """Write the picture into the chosen folder, else the first usable of the usual ones. Blocks.
+
+    A folder that the person chose is never silently replaced by another. Raises NotSaved.
+    """
+    if chosen is not None:
+        try:
+            return _write(content, name, chosen)
+        except OSError as failed:
+            raise NotSaved(
+                f"The picture was not saved: {_reason(failed, chosen)} Make the folder {chosen} writable, "
+                "free some space, or choose another one with IMAGEGEN_OUTPUT_DIR."
+            ) from None
+    failures = []
+    for folder in _usual_folders():
+        try:
+            return _write(content, name, folder)
+        except OSError as failed:
+            failures.append(_reason(failed, folder))
+    raise NotSaved(
+        f"The picture was not saved: {' '.join(failures)} Choose a folder with IMAGEGEN_OUTPUT_DIR."
+    )
+
+
+def _usual_folders() -> Iterator[Path]:
+    """~/Pictures/imagegen, then /tmp (on Windows %TEMP%) of this machine."""
+    with contextlib.suppress(RuntimeError):  # no home folder is known
+        yield Path.home() / "Pictures" / "imagegen"
+    if os.name == "nt":
+        yield Path(tempfile.gettempdir()) / "imagegen"
+    else:
+        yield Path("/tmp") / f"imagegen-{os.getuid()}"  # noqa: S108 - checked to be ours in _write
+
+
+def _write(content: bytes, name: str, folder: Path) -> Path:
+    """Write beside the final name, then rename: a reader never sees half a picture. Raises OSError."""
+    shared = folder.parent == Path("/tmp")  # noqa: S108
+    folder.mkdir(mode=0o700 if shared else 0o777, parents=True, exist_ok=True)
+    if shared and (folder.is_symlink() or folder.stat().st_uid != os.getuid()):
+        raise PermissionError(errno.EPERM, "belongs to another user")
+    target = _free_name(folder / name, content)
+    if target.exists():
+        return target
+    part = folder / f".{uuid4().hex}.part"
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return target
+
+
+def _free_name(wanted: Path, content: bytes) -> Path:
+    """The wanted name if it is free or holds this very picture; a picture that the person changed is kept."""
+    for number in range(1, 1000):
+        path = wanted if number == 1 else wanted.with_stem(f"{wanted.stem}-{number}")
+        if not path.exists() or (path.stat().st_size == len(content) and path.read_bytes() == content):
+            return path
+    raise FileExistsError(errno.EEXIST, "holds a thousand versions of this picture")
+
+
+def _reason(failed: OSError, folder: Path) -> str:
+    if failed.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return f"there is no space left for it in {folder}."
+    if isinstance(failed, PermissionError) or failed.errno == errno.EROFS:
+        return f"{folder} may not be written by this user."
+    if isinstance(failed, FileExistsError | NotADirectoryError):
+        return f"{folder} is not a folder."
+    return f"{folder} cannot be used ({failed.strerror or failed})."

@@ -1,0 +1,198 @@
+"""What a person can set, read from the environment once at the start.
+
+Bundles and client configurations leave optional values empty or as the literal `${user_config.x}`;
+both mean "not set" here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from urllib.parse import urlsplit
+
+PREFIX = "IMAGEGEN_"
+Complaint = Callable[[str], None]
+
+WAIT_WITH_PROGRESS_S = 230.0
+"""Claude Desktop drops a call after about 240 s, even one that reports progress."""
+
+WAIT_SILENT_S = 50.0
+"""MCP clients that ask for no progress commonly give up after 60 s."""
+
+
+class SettingsError(Exception):
+    """A setting has a value the front cannot run with; the message is for the person who set it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Times in seconds. `token` is left out of the repr, so that it cannot reach a log."""
+
+    url: str = "http://127.0.0.1:8765"
+    token: str | None = None
+    tls_sha256: str | None = None
+    tls_ca: Path | None = None
+    output_dir: Path | None = None
+    wait_s: float | None = None
+    warm: bool = False
+    host: str = "127.0.0.1"
+    port: int = 8766
+    tls: tuple[Path, Path] | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    public_url: str | None = None
+    allow_anonymous: bool = False
+
+    def __repr__(self) -> str:
+        shown = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name != "token")
+        return f"Settings({', '.join(shown)})"
+
+    @property
+    def download_base(self) -> str:
+        """Where the person's own machine reaches the service."""
+        return self.public_url or self.url
+
+    @property
+    def loopback_only(self) -> bool:
+        """Whether the HTTP front listens for this machine alone."""
+        return is_loopback(self.host)
+
+    def call_budget_s(self, *, reports_progress: bool) -> float:
+        """How long one tool call may wait for a picture."""
+        if self.wait_s is not None:
+            return self.wait_s
+        return WAIT_WITH_PROGRESS_S if reports_progress else WAIT_SILENT_S
+
+
+def is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the environment. Raises SettingsError with one line per wrong variable."""
+    source = os.environ if environ is None else environ
+    problems: list[str] = []
+
+    def take(name: str) -> str | None:
+        value = source.get(PREFIX + name, "").strip()
+        return None if not value or value.startswith("${user_config.") else value
+
+    def wrong(name: str, said: str) -> None:
+        problems.append(f"{PREFIX}{name}: {said}")
+
+    url = _url(take("URL") or Settings.url, lambda said: wrong("URL", said))
+    public = take("MCP_PUBLIC_URL")
+    settings = Settings(
+        url=url,
+        token=_token(take("TOKEN"), lambda said: wrong("TOKEN", said)),
+        tls_sha256=_fingerprint(take("TLS_SHA256"), lambda said: wrong("TLS_SHA256", said)),
+        tls_ca=_path(take("TLS_CA")),
+        output_dir=_path(take("OUTPUT_DIR")),
+        wait_s=_number(take("MCP_WAIT_S"), 1, 3600, lambda said: wrong("MCP_WAIT_S", said)),
+        warm=_switch(take("MCP_WARM"), lambda said: wrong("MCP_WARM", said)),
+        host=take("MCP_HOST") or Settings.host,
+        port=int(_number(take("MCP_PORT"), 1, 65535, lambda said: wrong("MCP_PORT", said)) or Settings.port),
+        tls=_pair(take("MCP_TLS"), lambda said: wrong("MCP_TLS", said)),
+        allowed_hosts=tuple(h.strip() for h in (take("MCP_ALLOWED_HOSTS") or "").split(",") if h.strip()),
+        public_url=_url(public, lambda said: wrong("MCP_PUBLIC_URL", said)) if public else None,
+        allow_anonymous=_switch(take("ALLOW_ANONYMOUS"), lambda said: wrong("ALLOW_ANONYMOUS", said)),
+    )
+    if settings.tls_sha256 and settings.tls_ca:
+        wrong(
+            "TLS_SHA256", "set either this or IMAGEGEN_TLS_CA, not both: a pin trusts one certificate alone"
+        )
+    if (settings.tls_sha256 or settings.tls_ca) and not settings.url.startswith("https://"):
+        wrong(
+            "URL", f"{settings.url} is not https, so the certificate that is configured could not be checked"
+        )
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings
+
+
+def _url(value: str, wrong: Complaint) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        wrong(f"{_without_password(value)!r} is not an address such as http://127.0.0.1:8765")
+    elif parts.username or parts.password:
+        wrong("put the token into IMAGEGEN_TOKEN, not into the address")
+    elif parts.query or parts.fragment:
+        wrong(f"{value!r} must end before any ? or #")
+    return value.rstrip("/")
+
+
+def _without_password(value: str) -> str:
+    return re.sub(r"//[^/@]*@", "//…@", value)
+
+
+def _token(value: str | None, wrong: Complaint) -> str | None:
+    if value is not None and not re.fullmatch(r"[\x21-\x7e]+", value):
+        wrong("contains blanks or characters that an HTTP header cannot carry; copy it again")
+        return None
+    return value
+
+
+def _fingerprint(value: str | None, wrong: Complaint) -> str | None:
+    if value is None:
+        return None
+    digits = re.sub(r"^sha-?256[:=/]?", "", value.strip().lower()).replace(":", "").replace(" ", "")
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        wrong("a SHA-256 fingerprint has 64 hexadecimal digits; `imagegen tls show` prints the service's")
+    return digits
+
+
+def _path(value: str | None) -> Path | None:
+    """Claude Desktop may leave `${HOME}` in a default as it is: expanded here."""
+    if value is None:
+        return None
+    home = str(Path.home())
+    return Path(value.replace("${HOME}", home).replace("$HOME", home)).expanduser().absolute()
+
+
+def _number(value: str | None, low: float, high: float, wrong: Complaint) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    if not low <= number <= high:
+        wrong(f"{value!r} must be a number from {low:g} to {high:g}")
+        return None
+    return number
+
+
+def _switch(value: str | None, wrong: Complaint) -> bool:
+    known = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
+    if value is None:
+        return False
+    if value.lower() not in known:
+        wrong(f"{value!r} must be 1 or 0")
+    return known.get(value.lower(), False)
+
+
+def _pair(value: str | None, wrong: Complaint) -> tuple[Path, Path] | None:
+    if value is None:
+        return None
+    parts = [Path(part.strip()).expanduser() for part in value.split(",")]
+    if len(parts) != 2 or not all(part.is_file() for part in parts):
+        wrong(f"{value!r} must be CERT,KEY: two PEM files that can be read")
+        return None
+    return parts[0], parts[1]

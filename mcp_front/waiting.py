@@ -1,0 +1,168 @@
+"""Waiting for a job on behalf of one tool call: progress, outages, cancellation, and the lease."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import anyio
+from fastmcp import Context
+from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from mcp_front.client import Job, Service, ServiceError
+from mcp_front.progress import advance, describe
+
+log = logging.getLogger(__name__)
+
+LEASE_S = 60
+"""A job whose waiter vanished is cancelled by the service after this long without being read."""
+
+POLL_S = 1.0
+"""How often a client that shows progress gets news; the service writes it at most twice a second."""
+
+SILENT_POLL_S = 20.0
+"""Well under the lease, which every read renews."""
+
+HEARTBEAT_S = 5.0
+"""Unchanged progress is repeated: clients take silence for a dead call."""
+
+OUTAGE_S = 30.0
+"""A restart of the service during a call is waited for this long; the job is durable and runs again."""
+
+BETWEEN_READS_S = 0.25
+CANCEL_S = 5.0
+NOTICE_S = 0.5
+
+TRANSIENT = {"unreachable", "shutting_down"}
+
+
+class CancelNotices(Middleware):
+    """Remembers which running calls the client cancelled on purpose.
+
+    A tool sees the same CancelledError whether the client sent `notifications/cancelled` or the
+    connection ended. The first cancels the job; the second leaves it to its lease.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, anyio.Event] = {}
+
+    async def on_notification(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
+        if context.method == "notifications/cancelled":
+            message = context.message
+            params = message if isinstance(message, dict) else message.model_dump(by_alias=True)
+            params = params.get("params", params) or {}
+            if event := self._waiting.get(str(params.get("requestId"))):
+                event.set()
+        return await call_next(context)
+
+    @contextmanager
+    def watching(self, request_id: str) -> Iterator[anyio.Event]:
+        event = self._waiting[request_id] = anyio.Event()
+        try:
+            yield event
+        finally:
+            self._waiting.pop(request_id, None)
+
+
+def reports_progress(ctx: Context) -> bool:
+    """Whether the client asked to be told about progress."""
+    request = ctx.request_context
+    return bool(request and request.meta and request.meta.get("progressToken") is not None)
+
+
+@asynccontextmanager
+async def cancelling(
+    service: Service, job_id: str, ctx: Context, notices: CancelNotices
+) -> AsyncIterator[None]:
+    """Cancels the job if the client cancels the call; leaves it to its lease if the connection just ends."""
+    with notices.watching(ctx.request_id) as noticed:
+        try:
+            yield
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True), anyio.move_on_after(CANCEL_S):
+                if await _on_purpose(ctx, noticed):
+                    await _cancel(service, job_id)
+            raise
+
+
+async def _on_purpose(ctx: Context, noticed: anyio.Event) -> bool:
+    if ctx.transport == "streamable-http":
+        # Since 2026-07-28 closing the response stream is the protocol's cancel; before, it means nothing.
+        request = ctx.request_context
+        return bool(request and request.protocol_version in MODERN_PROTOCOL_VERSIONS)
+    with anyio.move_on_after(NOTICE_S):  # the notification is handed on just after the call is interrupted
+        await noticed.wait()
+    return noticed.is_set()
+
+
+async def _cancel(service: Service, job_id: str) -> None:
+    try:
+        await service.cancel(job_id)
+        log.info("job %s cancelled by the client", job_id)
+    except ServiceError as failed:
+        log.warning("job %s could not be cancelled, its lease will end it: %s", job_id, failed)
+
+
+async def until_ended(service: Service, job: Job, deadline: float, ctx: Context) -> Job:
+    """Read the job until it ends or the clock of `anyio.current_time` reaches `deadline`; the last reading.
+
+    Raises ServiceError, for an unreachable service only after it was gone for OUTAGE_S.
+    """
+    async for now in _readings(service, job, deadline, ctx):
+        job = now
+        if job.ended:
+            break
+    return job
+
+
+async def until_news(service: Service, job: Job, deadline: float, ctx: Context) -> Job:
+    """Like until_ended, but any change of status is news, as is the end of the waiting."""
+    first = job.status
+    async for now in _readings(service, job, deadline, ctx):
+        job = now
+        if job.status != first:
+            break
+    return job
+
+
+async def _readings(service: Service, job: Job, deadline: float, ctx: Context) -> AsyncIterator[Job]:
+    news = _News(ctx)
+    step_s = POLL_S if reports_progress(ctx) else SILENT_POLL_S
+    gone_since: float | None = None
+    await news.tell(job)
+    yield job
+    while (left := deadline - anyio.current_time()) > 0:
+        asked = anyio.current_time()
+        try:
+            job = await service.job(job.job_id, wait_s=min(left, step_s))
+        except ServiceError as failed:
+            gone_since = gone_since or asked
+            if failed.code not in TRANSIENT or anyio.current_time() - gone_since > OUTAGE_S:
+                raise
+            await anyio.sleep(POLL_S)
+            continue
+        gone_since = None
+        await news.tell(job)
+        yield job
+        if (spare := asked + BETWEEN_READS_S - anyio.current_time()) > 0:
+            await anyio.sleep(min(spare, max(0.0, left)))
+
+
+class _News:
+    """Progress notifications of one call: on a change, else as a heartbeat."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._last = 0.0
+        self._said: str | None = None
+        self._said_at = 0.0
+
+    async def tell(self, job: Job) -> None:
+        words, now = describe(job), anyio.current_time()
+        if words == self._said and now - self._said_at < HEARTBEAT_S:
+            return
+        self._last, self._said, self._said_at = advance(self._last, job), words, now
+        await self._ctx.report_progress(self._last, 100.0, words)
