@@ -1,0 +1,169 @@
+"""`imagegen engine`: build the engine, and say where it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from imagegen import engine as engines
+from imagegen.engine import EngineBuildError, OnProgress, Stage
+from imagegen.settings import Settings, SettingsError, load
+
+PLAIN_LINE_PERCENT = 10
+"""Without a terminal, compiling prints a line each time this much more of it is done."""
+
+
+@click.group()
+def engine() -> None:
+    """The program that draws: build it, find it."""
+
+
+@engine.command()
+@click.option(
+    "--backend", type=click.Choice(["cpu", "cuda"]), help="What it computes on. Default: what is here."
+)
+@click.option("--arch", help="CUDA architectures, such as 90 or 75,86,90 or all. Default: the card's own.")
+@click.option(
+    "--portable", is_flag=True, help="For other machines too (x86: AVX2, FMA, F16C), as in a container."
+)
+@click.option(
+    "--jobs", "-j", type=click.IntRange(1, 1024), help="Compilers at once. Default: by cores and memory."
+)
+def build(backend: str | None, arch: str | None, portable: bool, jobs: int | None) -> None:
+    """Build sd-server from its pinned source, unless that is done already; print its path.
+
+    Without options: whatever this machine needs, and nothing when IMAGEGEN_SD_SERVER names a binary.
+    """
+    settings = _settings()
+    if backend is None and arch is None and not portable:
+        click.echo(build_with_bar(settings, jobs))
+        return
+    with _shown_and_stoppable() as on_progress:
+        chosen = backend or ("cuda" if arch is not None else engines.default_backend())
+        options = engines.options_for("cuda" if chosen == "cuda" else "cpu", arch, portable)
+        built = engines.build(settings.engine_dir, options, on_progress, jobs=jobs)
+    if settings.sd_server is not None:
+        click.echo(f"Note: the service will use IMAGEGEN_SD_SERVER={settings.sd_server} instead.", err=True)
+    click.echo(built.binary)
+
+
+def build_with_bar(settings: Settings, jobs: int | None = None) -> Path:
+    """The engine this machine needs, built first if need be, with its progress shown.
+
+    Raises click.ClickException with the reason; ends the process with status 130 when it is interrupted.
+    """
+    with _shown_and_stoppable() as on_progress:
+        return engines.ensure(settings, on_progress, jobs)
+
+
+@engine.command()
+def path() -> None:
+    """Print the sd-server that the service would start."""
+    try:
+        click.echo(engines.resolve(_settings()))
+    except EngineBuildError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _settings() -> Settings:
+    try:
+        return load()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def _shown_and_stoppable() -> Iterator[OnProgress]:
+    """What every build from a terminal shares: progress on standard error, reasons as click's errors, and
+    signals that end the compilers with it."""
+    try:
+        with _ended_by_signals(), _shown() as on_progress:
+            yield on_progress
+    except EngineBuildError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo("Stopped. Nothing was installed; the next build starts clean.", err=True)
+        sys.exit(130)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a build as Ctrl-C does."""
+
+    def end(_signum: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = {signum: signal.signal(signum, end) for signum in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def _shown() -> Iterator[OnProgress]:
+    """Progress on standard error: a bar with the time left on a terminal, plain lines elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal or os.environ.get("TERM") == "dumb":
+        yield _Lines()
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as progress:
+        yield _Bar(progress)
+
+
+class _Lines:
+    """One line a stage, and one each tenth of the compiling."""
+
+    def __init__(self) -> None:
+        self._next_percent = PLAIN_LINE_PERCENT
+
+    def __call__(self, stage: Stage, done: int, total: int, message: str) -> None:
+        if total == 0:
+            click.echo(message, err=True)
+        elif 100 * done >= self._next_percent * total:
+            percent = 100 * done // total
+            self._next_percent = percent - percent % PLAIN_LINE_PERCENT + PLAIN_LINE_PERCENT
+            click.echo(f"{stage.capitalize()}: {done} of {total} steps ({percent} %)", err=True)
+
+
+class _Bar:
+    """The messages as they come, and below them a bar for the compiling."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+
+    def __call__(self, _stage: Stage, done: int, total: int, message: str) -> None:
+        if total == 0:
+            self._progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
+            return
+        if self._task is None:
+            self._task = self._progress.add_task("Compiling", total=total)
+        self._progress.update(self._task, completed=done, total=total)

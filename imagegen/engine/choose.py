@@ -1,0 +1,168 @@
+"""Which engine this machine runs, and which it should have built."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from imagegen.engine import builder, toolchain
+from imagegen.engine.cards import Cards, find_cards
+from imagegen.engine.plan import (
+    BINARY,
+    PINNED,
+    Backend,
+    EngineBuildError,
+    EngineMissing,
+    Manifest,
+    OnProgress,
+    Options,
+    Stage,
+    cpu_features,
+    parse_archs,
+    read_manifest,
+)
+from imagegen.settings import Settings
+
+CPU_INSTEAD = "Or choose the CPU, which is very much slower: `imagegen engine build --backend cpu`."
+
+
+def resolve(settings: Settings) -> Path:
+    """The sd-server to start: IMAGEGEN_SD_SERVER, else a CUDA build that fits the GPU here, else a CPU build.
+
+    Raises EngineMissing saying what to do. Looks only; builds nothing.
+    """
+    if settings.sd_server is not None:
+        return _own_binary(settings.sd_server)
+    cards = find_cards()
+    reasons = []
+    for folder, manifest in _builds(settings.engine_dir):
+        reason = _misfit(manifest, cards)
+        if reason is None:
+            return folder / BINARY
+        reasons.append(f"{folder.name}: {reason}")
+    if reasons:
+        raise EngineMissing(
+            f"None of the engines in {settings.engine_dir} runs on this machine ({'; '.join(reasons)}): run "
+            "`imagegen engine build`."
+        )
+    raise EngineMissing(
+        "The engine, sd-server, is not built on this machine yet: run `imagegen engine build`, or set "
+        "IMAGEGEN_SD_SERVER to an sd-server binary you have."
+    )
+
+
+def default_backend(cards: Cards | None = None) -> Backend:
+    """What to build when nobody says: cuda where there is a GPU and nvcc, cpu where there is no GPU.
+
+    Raises EngineBuildError where there is a GPU that cannot be built for: then a CPU engine is for a person
+    to choose.
+    """
+    cards = find_cards() if cards is None else cards
+    if cards.problem is not None:
+        raise EngineBuildError(
+            f"The NVIDIA driver of this machine does not answer ({cards.problem}), so its GPU is of no use. "
+            f"Mend the driver (`nvidia-smi` shows the same fault). {CPU_INSTEAD}"
+        )
+    if not cards.found:
+        return "cpu"
+    try:
+        toolchain.find_cuda()
+    except EngineBuildError as missing:
+        raise EngineBuildError(
+            f"This machine has an NVIDIA GPU ({cards.found[0].name}), but the engine cannot be built for it. "
+            f"{missing} {CPU_INSTEAD}"
+        ) from missing
+    return "cuda"
+
+
+def options_for(backend: Backend, arch: str | None = None, portable: bool = False) -> Options:
+    """The options of a build: `arch` as typed (`90`, `75,86,90`, `all`), None for this machine's own cards.
+
+    A list of architectures is for other machines too, so it makes the build portable.
+    Raises EngineBuildError.
+    """
+    if backend == "cpu":
+        if arch is not None:
+            raise EngineBuildError(
+                "--arch names architectures of CUDA and means nothing for a CPU build: leave it out."
+            )
+        return Options("cpu", portable=portable)
+    if arch is not None:
+        return Options("cuda", parse_archs(arch), portable=True)
+    cards = find_cards()
+    if not cards.found:
+        why = (
+            f"the NVIDIA driver does not answer ({cards.problem})"
+            if cards.problem
+            else "no NVIDIA GPU was found"
+        )
+        raise EngineBuildError(
+            f"Which GPU to build for is not known: {why}. Name it: --arch 86, for instance, or --arch all."
+        )
+    return Options("cuda", parse_archs(",".join(cards.archs)), portable=portable)
+
+
+def ensure(settings: Settings, on_progress: OnProgress, jobs: int | None = None) -> Path:
+    """The engine of this machine, built first if need be: what setting up a machine calls.
+
+    Raises EngineBuildError (EngineMissing for a wrong IMAGEGEN_SD_SERVER).
+    """
+    if settings.sd_server is not None:
+        binary = _own_binary(settings.sd_server)
+        on_progress(Stage.READY, 0, 0, f"Using your own engine (IMAGEGEN_SD_SERVER): {binary}")
+        return binary
+    cards = find_cards()
+    fitting = [(folder, m) for folder, m in _builds(settings.engine_dir) if _misfit(m, cards) is None]
+    try:
+        backend = default_backend(cards)
+    except EngineBuildError as unbuildable:
+        if not fitting:
+            raise
+        chosen = fitting[0][0] / BINARY  # somebody asked for it by name before
+        on_progress(Stage.READY, 0, 0, f"Using the engine built before, {chosen}. {unbuildable}")
+        return chosen
+    for folder, manifest in fitting:
+        if manifest.backend == backend:
+            on_progress(Stage.READY, 0, 0, f"Already built: {folder / BINARY}")
+            return folder / BINARY
+    return builder.build(settings.engine_dir, options_for(backend), on_progress, jobs=jobs).binary
+
+
+def _own_binary(path: Path) -> Path:
+    if not path.exists():
+        problem = "does not exist"
+    elif not path.is_file():
+        problem = "is not a file"
+    elif not os.access(path, os.X_OK):
+        problem = "is not executable"
+    else:
+        return path
+    raise EngineMissing(
+        f"IMAGEGEN_SD_SERVER={path} {problem}: set it to an sd-server binary, or unset it to use the one "
+        "that `imagegen engine build` makes."
+    )
+
+
+def _builds(engine_dir: Path) -> list[tuple[Path, Manifest]]:
+    """The whole builds of the pinned version, best first: CUDA before CPU, native before portable."""
+    found = []
+    for folder in engine_dir.glob(f"{PINNED.version}-*"):
+        manifest = read_manifest(folder)
+        if manifest is not None:
+            found.append((folder, manifest))
+    return sorted(found, key=lambda build: (build[1].backend != "cuda", build[1].portable, build[0].name))
+
+
+def _misfit(manifest: Manifest, cards: Cards) -> str | None:
+    """Why a build is of no use on this machine; None if it is."""
+    if not manifest.runs_on_cpu(cpu_features()):
+        return "compiled for a CPU with instructions that this one lacks"
+    if manifest.backend == "cpu":
+        return None
+    if cards.problem is not None:
+        return f"compiled for CUDA, and the NVIDIA driver does not answer ({cards.problem})"
+    if not cards.found:
+        return "compiled for CUDA, and this machine shows no NVIDIA GPU"
+    if not any(manifest.runs_on_card(card.capability) for card in cards.found):
+        return f"compiled for CUDA {', '.join(manifest.archs)}, and the GPU here is {', '.join(cards.archs)}"
+    return None

@@ -1,0 +1,224 @@
+"""What is built: the pinned source, the options, the compiler flags they mean, and the result's name."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+BINARY = "sd-server"
+MANIFEST = "engine.json"
+Backend = Literal["cpu", "cuda"]
+
+
+class EngineBuildError(Exception):
+    """The engine cannot be built (or found); the message is a sentence for the person who asked."""
+
+
+class EngineMissing(EngineBuildError):
+    """There is no engine that this machine can run; the message says how to get one."""
+
+
+class Stage(StrEnum):
+    """What a build is doing now, in this order."""
+
+    WAITING = "waiting"  # another build holds the cache
+    FETCHING = "fetching"  # the source comes from the package index
+    UNPACKING = "unpacking"
+    CONFIGURING = "configuring"  # CMake
+    COMPILING = "compiling"  # Ninja; done and total count its steps
+    CHECKING = "checking"  # the new binary is run once
+    READY = "ready"  # built, or found built already
+
+
+OnProgress = Callable[[Stage, int, int, str], None]
+"""Called as (stage, done, total, message); done and total are 0 where a stage has no steps."""
+
+
+@dataclass(frozen=True)
+class Sdist:
+    """A source archive of the package index, pinned by its hash."""
+
+    project: str
+    version: str
+    sha256: str
+    size_bytes: int
+    source_dir: str  # the folder in the archive that CMake is pointed at
+
+    @property
+    def stem(self) -> str:
+        return f"{self.project.replace('-', '_')}-{self.version}"
+
+    @property
+    def filename(self) -> str:
+        return f"{self.stem}.tar.gz"
+
+
+PINNED = Sdist(
+    project="stable-diffusion-cpp-python",
+    version="0.4.7",
+    sha256="998d1957260dd5ae4e18a8acc0c14b0a8757aaa9f96515197b6d5bbf46df9282",
+    size_bytes=20_561_087,
+    source_dir="vendor/stable-diffusion.cpp",
+)
+
+ALL_ARCHS = ("75-real", "80-real", "86-real", "89-real", "90-real", "100-real", "120a-real")
+"""Turing to Blackwell. Named, because ggml's own default without GGML_NATIVE has no sm_90."""
+
+COMMON_FLAGS = (
+    "-DCMAKE_BUILD_TYPE=Release",
+    "-DSD_BUILD_EXAMPLES=ON",  # sd-server is one of the examples
+    "-DSD_WEBP=OFF",
+    "-DSD_WEBM=OFF",
+    "-DSD_SERVER_BUILD_FRONTEND=OFF",  # else a pnpm in the PATH fetches packages in the middle of the build
+)
+PORTABLE_X86_FLAGS = ("-DGGML_AVX2=ON", "-DGGML_FMA=ON", "-DGGML_F16C=ON")
+PORTABLE_X86_FEATURES = frozenset({"sse4_2", "avx", "avx2", "bmi2", "fma", "f16c"})
+"""What ggml compiles for on x86 when GGML_NATIVE is off and the flags above are on."""
+
+_SIMD = re.compile(r"^(s?sse|avx|amx|fma|f16c|bmi|popcnt|abm|movbe|adx|aes|vaes|v?pclmul|gfni|sha)")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a build is for. `archs` are CMake's CUDA architectures, empty for the CPU.
+
+    A build that is not portable uses every instruction of the machine that compiles it.
+    """
+
+    backend: Backend = "cpu"
+    archs: tuple[str, ...] = ()
+    portable: bool = False
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """CMake's flags, without the paths that differ from machine to machine."""
+        flags = list(COMMON_FLAGS)
+        if self.portable:
+            flags.append("-DGGML_NATIVE=OFF")
+            flags.extend(PORTABLE_X86_FLAGS if _is_x86() else ())
+        if self.backend == "cuda":
+            flags.append("-DSD_CUDA=ON")
+            # No link to libcuda: the binary then also starts, and says so, where no driver is installed
+            # (a container's builder, a machine that lost its GPU).
+            flags.append("-DGGML_CUDA_NO_VMM=ON")
+            flags.append(f"-DCMAKE_CUDA_ARCHITECTURES={';'.join(self.archs)}")
+        return tuple(flags)
+
+    def needs(self, here: frozenset[str]) -> frozenset[str]:
+        """The CPU features the result needs, when it is compiled on a machine with the features `here`."""
+        if not self.portable:
+            return here
+        return PORTABLE_X86_FEATURES if _is_x86() else frozenset()
+
+    @property
+    def label(self) -> str:
+        if self.backend == "cuda":
+            if self.archs == ALL_ARCHS:
+                return "all"
+            return "+".join(arch.removesuffix("-real") for arch in self.archs)
+        return "portable" if self.portable else "native"
+
+
+class Manifest(BaseModel):
+    """What lies beside a built binary: where it came from and what it runs on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    backend: Backend
+    archs: tuple[str, ...]
+    portable: bool
+    flags: tuple[str, ...]
+    cpu_features: tuple[str, ...]  # needed at run time
+    sha256: str  # of the binary
+    size_bytes: int
+    seconds: float  # from configuring to the checked binary
+
+    def runs_on_cpu(self, here: frozenset[str]) -> bool:
+        return here.issuperset(self.cpu_features)
+
+    def runs_on_card(self, capability: tuple[int, int]) -> bool:
+        return any(arch_runs_on(arch, capability) for arch in self.archs)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a finished build, or None where there is none or its binary is not whole."""
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        whole = (folder / BINARY).stat().st_size == manifest.size_bytes
+    except (OSError, ValidationError):
+        return None
+    return manifest if whole else None
+
+
+def name_of(sdist: Sdist, options: Options, cpu_features: frozenset[str]) -> str:
+    """The folder of a build: `<version>-<backend>-<label>-<hash of source, flags and CPU features>`."""
+    parts = [sdist.sha256, *options.flags, *sorted(options.needs(cpu_features))]
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+    return f"{sdist.version}-{options.backend}-{options.label}-{digest}"
+
+
+def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """The CPU's instruction sets that a compiler may use; empty where the system does not tell."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() == "flags":
+            return frozenset(flag for flag in value.split() if _SIMD.match(flag))
+        if name.strip() == "Features":  # ARM
+            return frozenset(value.split())
+    return frozenset()
+
+
+def parse_archs(text: str) -> tuple[str, ...]:
+    """CUDA architectures from what a person types: `90`, `75,86,90` or `all`.
+
+    Plain numbers become machine code for that architecture (`90-real`). Raises EngineBuildError.
+    """
+    if text.strip().lower() == "all":
+        return ALL_ARCHS
+    archs = []
+    for part in re.split(r"[,;]", text):
+        match = re.fullmatch(r"(?:sm_)?(\d{2,3})([af]?)(-real|-virtual)?", part.strip().lower())
+        if match is None:
+            raise EngineBuildError(
+                f"--arch {text!r}: {part.strip()!r} is not a CUDA architecture. Give compute capabilities "
+                "without the dot, such as 90 or 75,86,90, or the word all."
+            )
+        number, suffix, kind = match.groups()
+        if number.startswith("12") and len(number) == 3 and not suffix:
+            suffix = "a"  # ggml's FP4 kernels compile for the specific variants only
+        archs.append(f"{number}{suffix}{kind or '-real'}")
+    return tuple(sorted(set(archs), key=lambda arch: (int(re.findall(r"\d+", arch)[0]), arch)))
+
+
+def arch_runs_on(arch: str, capability: tuple[int, int]) -> bool:
+    """Whether code compiled for a CMake architecture runs on a card of this compute capability.
+
+    CUDA's compatibility rules: machine code runs within its major version from its minor upwards, the `a`
+    variants on exactly their own, PTX (`-virtual`) on everything newer.
+    """
+    match = re.match(r"(\d+)(\d)([af]?)", arch)
+    if match is None:
+        return False
+    own = (int(match[1]), int(match[2]))
+    if match[3] == "a":
+        return own == capability
+    if arch.endswith("-virtual") and not match[3]:
+        return own <= capability
+    return own[0] == capability[0] and own <= capability
+
+
+def _is_x86() -> bool:
+    return platform.machine().lower() in {"x86_64", "amd64"}
