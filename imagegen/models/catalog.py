@@ -21,6 +21,8 @@ from imagegen.settings import Settings
 
 GPU_DEFAULT = "qwen-image-edit-2511"
 CPU_DEFAULTS = ("sketch", "tiny")  # the first that the catalog has
+NOT_INHERITED = {"made_by", "download_bytes", "memory"}
+"""What is true of a `base` as a whole and not of what is built on it."""
 
 
 class CatalogError(Exception):
@@ -39,9 +41,8 @@ class _Source:
 class Catalog:
     """All models the service knows, by name."""
 
-    def __init__(self, entries: Iterable[Entry], settings: Settings) -> None:
+    def __init__(self, entries: Iterable[Entry]) -> None:
         self._entries = {e.name: e for e in sorted(entries, key=lambda e: e.name)}
-        self._settings = settings
 
     @classmethod
     def load(cls, settings: Settings) -> Catalog:
@@ -52,13 +53,19 @@ class Catalog:
         ours = _read_package()
         theirs = _read_folder(settings.models_dir)
         resolver = _Resolver(ours, theirs)
-        catalog = cls([resolver.entry(name) for name in {**ours, **theirs}], settings)
+        catalog = cls([resolver.entry(name) for name in {**ours, **theirs}])
         if settings.model is not None and settings.model not in catalog._entries:
             raise CatalogError(
                 f"IMAGEGEN_MODEL={settings.model!r} is not in the catalog. "
                 f"There are: {', '.join(catalog.names())}."
             )
         return catalog
+
+    @classmethod
+    def packaged(cls) -> Catalog:
+        """The package's own entries, whatever the user has added."""
+        ours = _read_package()
+        return cls([_Resolver(ours, {}).entry(name) for name in ours])
 
     def names(self) -> list[str]:
         """Every entry's name, sorted."""
@@ -86,23 +93,24 @@ class Catalog:
         return self.get(next(name for name in CPU_DEFAULTS if name in self._entries))
 
 
-def missing_sentence(entry: Entry, settings: Settings) -> str | None:
-    """What `entry` lacks, where it belongs and how to get it, for a person; None if nothing is missing."""
+def missing_sentence(entry: Entry, settings: Settings) -> str:
+    """What `entry` lacks, where it belongs and how to get it, for a person."""
     missing = entry.missing(settings)
     if not missing:
-        return None
-    if entry.made_by is not None:
-        names = ", ".join(f.file for f in missing)
-        return (
-            f"The model {entry.name} has not been made yet: {names} must be in {entry.folder(settings)}. "
-            f"Run: imagegen models make {entry.name}"
-        )
-    parts = []
+        return f"The model {entry.name} is complete."
+    lacking: dict[Path, list[str]] = {}
     for file in missing:
         path = entry.path_of(file, settings)
-        where = f" (on the model hub: {file.repo}, {file.path or path.name})" if file.repo else ""
-        parts.append(f"{path.name} in {path.parent}{where}")
-    return f"The model {entry.name} lacks {'; '.join(parts)}."
+        lacking.setdefault(path.parent, []).append(
+            f"a file like {path.name}" if file.is_pattern else path.name
+        )
+    parts = [f"{' and '.join(names)} in {folder}" for folder, names in lacking.items()]
+    how = (
+        f"Make it: imagegen models make {entry.name}"
+        if entry.made_by
+        else f"Where they come from: imagegen models show {entry.name}"
+    )
+    return f"The model {entry.name} lacks {', '.join(parts)}. {how}"
 
 
 def _read_package() -> dict[str, _Source]:
@@ -171,15 +179,15 @@ class _Resolver:
             raise CatalogError(f"{source.label}: base: must be one of {known}, not {base!r}")
         if parent.label in seen:
             raise CatalogError(f"{source.label}: base: {base!r} is itself built on this entry")
-        return _overlay(self._merged(base, parent, (*seen, source.label)), data)
+        inherited = self._merged(base, parent, (*seen, source.label))
+        place = str(inherited.pop("folder", base))
+        if base != name:
+            inherited = {k: v for k, v in inherited.items() if k not in NOT_INHERITED}
+        return _overlay(inherited, data, place)
 
 
-def _overlay(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """`own` over `base`: tables by key, files by role, flags by flag.
-
-    The base's files stay where the base has them.
-    """
-    place = str(base.pop("folder", base["name"]))
+def _overlay(base: dict[str, Any], own: dict[str, Any], place: str) -> dict[str, Any]:
+    """`own` over `base`: tables by key, files by role, flags by flag; the base's files stay in `place`."""
     merged = {**base, **own}
     for table in ("defaults", "options"):
         if isinstance(own.get(table), dict) and isinstance(base.get(table), dict):
