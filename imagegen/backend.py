@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from imagegen import engine, gpu
 from imagegen.adapters.base import Adapter, EngineError
 from imagegen.adapters.sdcpp import SdcppServerAdapter
-from imagegen.database import Database, claim, measurements, notes, open_database
+from imagegen.database import claim, measurements, notes, open_database
 from imagegen.forecast import Forecast
 from imagegen.guardrails import Guardrails
 from imagegen.idle_memory import IdleMemory
@@ -25,8 +25,10 @@ from imagegen.images import ImageFiles
 from imagegen.intake import Intake
 from imagegen.jobs import JobManager
 from imagegen.models import synthetic
-from imagegen.models.catalog import Catalog, Entry, missing_sentence
+from imagegen.models.catalog import Catalog, missing_sentence
+from imagegen.models.entry import Entry
 from imagegen.pace import KEPT, Measurement, Pace
+from imagegen.resident import Parts
 from imagegen.settings import Settings
 from imagegen.store import ImageStore
 from imagegen.studio import Studio
@@ -63,24 +65,25 @@ class Backend:
         self.idle.restore(await self._note("idle"), self.default_entry.name)
         self.images = ImageStore(self.database, ImageFiles(s.images_dir), ttl_s=s.image_ttl)
         self.jobs = JobManager(self.database, self.images, max_queue=s.max_queue, ttl_s=s.image_ttl)
-        studio = Studio(self.images, guardrails, self.catalog.get, s.png_metadata)
+        studio = Studio(
+            self.images,
+            guardrails,
+            self.catalog.get,
+            lambda entry: entry.request_options(s),
+            s.png_metadata,
+        )
         self.worker = Worker(
             self.jobs,
             studio,
             self.pace,
             self.idle,
             Timing(s.max_job_s, s.stall_s, s.shutdown_grace_s),
-            find_model=self.catalog.get,
-            prepare=self.prepare_files,
-            make_adapter=self._adapter,
-            fingerprint=self._fingerprint,
-            measured=self._measured,
+            Parts(self.catalog.get, self.prepare_files, self._adapter, self._fingerprint),
+            self._measured,
         )
-        self.forecast = Forecast(self.jobs, self.pace, self.worker.view)
-        self.intake = Intake(
-            s, self.catalog, guardrails, self.images, self.jobs, self.pace, self.default_entry.name
-        )
-        self.jobs.on_submit, self.jobs.on_cancel = self.worker.wake, self.worker.cancelled
+        self.forecast = Forecast(self.jobs, self.pace, self.worker)
+        self.intake = Intake(s, self.catalog, guardrails, self.images, self.jobs, self.pace, self.default_entry.name)
+        self.jobs.on_submit, self.jobs.on_cancel = self.worker.inbox.ring, self.worker.inbox.cancel
         await self.jobs.recover()
         await self.images.sweep_orphans()
         await self.jobs.sweep()
@@ -115,7 +118,7 @@ class Backend:
         if not entry.missing(self.settings):
             return
         if entry.made_by is None:
-            raise EngineError("model_missing", missing_sentence(entry, self.settings))
+            raise EngineError("model_missing", missing_sentence(entry, self.settings) or "")
         try:
             await asyncio.to_thread(synthetic.make, entry.name, self.settings)
         except OSError as failure:
@@ -133,13 +136,18 @@ class Backend:
         threads = s.threads or psutil.cpu_count(logical=False) or 1
         workdir = s.home / "engine"
         return SdcppServerAdapter(
-            binary, entry.argv(s), threads=threads, workdir=workdir, load_stall_s=s.load_timeout_s
+            binary,
+            entry.argv(s),
+            threads=threads,
+            workdir=workdir,
+            load_stall_s=s.load_timeout_s,
+            lora_dir=entry.lora_dir(s),
         )
 
     def _fingerprint(self, entry: Entry) -> object:
         """Changes when a file of the model, or the engine, does: then a failed load is worth another try."""
         marks: list[object] = []
-        for path in entry.paths(self.settings):
+        for path in (entry.path_of(file, self.settings) for file in entry.files):
             try:
                 stat = path.stat()
                 marks.append((str(path), stat.st_size, stat.st_mtime_ns))
@@ -158,8 +166,7 @@ class Backend:
         query = select(measurements).order_by(measurements.c.id)
         async with self.database.reading() as connection:
             return [
-                Measurement(row.model, row.what, row.pixels, row.seconds)
-                for row in await connection.execute(query)
+                Measurement(row.model, row.what, row.pixels, row.seconds) for row in await connection.execute(query)
             ]
 
     async def _measured(self, new: Sequence[Measurement]) -> None:
@@ -171,15 +178,17 @@ class Backend:
                 for one in new:
                     done = await connection.execute(
                         insert(measurements).values(
-                            model=one.model, what=one.what, pixels=one.pixels, seconds=one.seconds, at=time.time()
+                            model=one.model,
+                            what=one.what,
+                            pixels=one.pixels,
+                            seconds=one.seconds,
+                            at=time.time(),
                         )
                     )
                     same = (measurements.c.model == one.model) & (measurements.c.what == one.what)
                     last = done.inserted_primary_key
                     if last and int(last[0]) % KEPT == 0:
-                        kept = (
-                            select(measurements.c.id).where(same).order_by(measurements.c.id.desc()).limit(10 * KEPT)
-                        )
+                        kept = select(measurements.c.id).where(same).order_by(measurements.c.id.desc()).limit(10 * KEPT)
                         await connection.execute(delete(measurements).where(same, measurements.c.id.not_in(kept)))
             await self._keep_note("idle", self.idle.dump())
         except DBAPIError as full:

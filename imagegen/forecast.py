@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from imagegen.jobs import JobManager
 from imagegen.pace import Pace
 from imagegen.schemas import EngineState, Job, Status
-from imagegen.worker import EngineView
+from imagegen.worker import Worker
 
 
 class Forecast:
     """Seconds to a result, computed when somebody asks. None as soon as one part is unknown."""
 
-    def __init__(self, jobs: JobManager, pace: Pace, engine: Callable[[], EngineView]) -> None:
-        self._jobs, self._pace, self._engine = jobs, pace, engine
+    def __init__(self, jobs: JobManager, pace: Pace, worker: Worker) -> None:
+        self._jobs, self._pace, self._worker = jobs, pace, worker
 
     def eta_s(self, job: Job) -> float | None:
         """Seconds until `job` is complete; None if it has ended or a part was never measured."""
@@ -24,7 +23,7 @@ class Forecast:
         if job.status is Status.RUNNING:
             return self._running_s(job)
         total = self._before_first_s(job.model)
-        resident = self._engine().model
+        resident = self._worker.view().model
         for one in self._jobs.active():
             if one.seq > job.seq or total is None:
                 break
@@ -63,12 +62,12 @@ class Forecast:
 
     def _before_first_s(self, model: str) -> float | None:
         """Seconds until the engine can begin: what is left of a load or of a cancelled picture."""
-        engine = self._engine()
+        engine = self._worker.view()
         match engine.state:
             case EngineState.READY | EngineState.DRAWING:
                 return 0.0
             case EngineState.DRAINING:
-                return engine.draining_s
+                return self._worker.draining_s()
             case EngineState.LOADING:
                 load = self._pace.expect(engine.model or model, "load")
                 if load is None or engine.load_started is None:

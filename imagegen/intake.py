@@ -13,6 +13,7 @@ from imagegen.jobs import JobManager, NewJob
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import SAMPLERS, Entry, Sourced
 from imagegen.pace import Pace
+from imagegen.references import decode_reference, parse_data_url
 from imagegen.schemas import (
     SEED_MAX,
     EditRequest,
@@ -26,6 +27,9 @@ from imagegen.schemas import (
 )
 from imagegen.settings import Settings
 from imagegen.store import ImageStore
+
+KEPT_PX = 4 * 1024 * 1024
+"""References are kept at most this large: four times the largest picture that is drawn."""
 
 
 class Intake:
@@ -96,8 +100,8 @@ class Intake:
 
     async def upload(self, data: bytes) -> StoredImage:
         """Keep a reference picture. Raises Refused 422 `bad_image`."""
-        reference = await asyncio.to_thread(pictures.decode_reference, data, self._settings.max_decoded_px)
-        return await self._images.upload(reference.png, reference.width, reference.height)
+        reference = await asyncio.to_thread(decode_reference, data, self._settings.max_decoded_px, KEPT_PX)
+        return await self._images.upload(reference)
 
     # ---- checks that touch nothing ------------------------------------------------------------
 
@@ -127,7 +131,11 @@ class Intake:
                 raise Refused(422, "not_supported_by_model", f"{entry.name} draws from words only. {self._editors()}")
             most = min(caps.max_references, entry.capabilities.max_references)
             if len(request.images) > most:
-                raise Refused(422, "invalid_request", f"images has {len(request.images)} entries; at most {most} are taken.")
+                raise Refused(
+                    422,
+                    "invalid_request",
+                    f"images has {len(request.images)} entries; at most {most} are taken.",
+                )
             if request.mask is not None and not entry.capabilities.mask:
                 raise Refused(422, "not_supported_by_model", f"{entry.name} takes no mask. Leave it out.")
         elif not entry.capabilities.draw:
@@ -185,10 +193,10 @@ class Intake:
     async def _reference(self, text: str, warnings: list[Warn]) -> StoredImage:
         """A reference by id, or a data URL that is stored first (so that the job survives its client)."""
         if text.startswith("data:"):
-            data = await asyncio.to_thread(pictures.parse_data_url, text, self._settings.max_body_bytes)
-            decoded = await asyncio.to_thread(pictures.decode_reference, data, self._settings.max_decoded_px)
+            data = await asyncio.to_thread(parse_data_url, text, self._settings.max_body_bytes)
+            decoded = await asyncio.to_thread(decode_reference, data, self._settings.max_decoded_px, KEPT_PX)
             warnings += decoded.warnings
-            return await self._images.upload(decoded.png, decoded.width, decoded.height)
+            return await self._images.upload(decoded)
         try:
             return await self._images.get(text)
         except Refused as refused:

@@ -183,9 +183,7 @@ class JobManager:
                     f"{self._max_queue} jobs are waiting already. Try again when some have ended.",
                 )
             if new.idempotency_key:
-                twin = select(table).where(
-                    table.c.idempotency_key == new.idempotency_key, table.c.owner.is_(new.owner)
-                )
+                twin = select(table).where(table.c.idempotency_key == new.idempotency_key, table.c.owner.is_(new.owner))
                 row = (await connection.execute(twin)).first()
                 if row is not None and row.body_sha256 == new.body_sha256:
                     return await self._read(connection, row)
@@ -311,9 +309,7 @@ class JobManager:
             await connection.execute(
                 update(table)
                 .where(table.c.status == Status.RUNNING.value, table.c.attempts < MAX_STARTS)
-                .values(
-                    status=Status.QUEUED.value, progress=None, started_at=None, revision=table.c.revision + 1
-                )
+                .values(status=Status.QUEUED.value, progress=None, started_at=None, revision=table.c.revision + 1)
             )
             rows = (
                 await connection.execute(
@@ -380,9 +376,7 @@ class JobManager:
     ) -> bool:
         """The one way a job ends. Fenced: only a job that has not ended can."""
         now = self._clock()
-        values: dict[str, Any] = dict(
-            status=status.value, finished_at=now, expires_at=now + self._ttl_s, progress=None
-        )
+        values: dict[str, Any] = dict(status=status.value, finished_at=now, expires_at=now + self._ttl_s, progress=None)
         if failure:
             values["error"] = failure.model_dump()
         if warnings is not None:
@@ -416,11 +410,7 @@ class JobManager:
     async def _read(self, connection: AsyncConnection, row: Row[Any]) -> Job:
         fields = dict(row._mapping)
         fields |= self._unsaved.get(row.id, {})
-        images = (
-            await self._images.of_job(connection, row.id)
-            if fields["status"] == Status.COMPLETE.value
-            else []
-        )
+        images = await self._images.of_job(connection, row.id) if fields["status"] == Status.COMPLETE.value else []
         fields["references"] = fields.pop("refs")
         return Job.model_validate(fields | {"images": images})
 

@@ -6,7 +6,6 @@ A file without a row is what a crash left, and is swept; a row never points to a
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imagegen.database import Database
 from imagegen.database import images as table
-from imagegen.images import ImageFiles, new_id
+from imagegen.images import CorruptImage, ImageFiles, new_id
+from imagegen.references import Reference
 from imagegen.schemas import Refused, StoredImage
 from imagegen.times import expired
 
@@ -46,25 +46,33 @@ class ImageStore:
         for image in images:
             await asyncio.to_thread(self._files.delete, image.id)
 
-    async def upload(self, png: bytes, width: int, height: int) -> StoredImage:
+    async def upload(self, picture: Reference) -> StoredImage:
         """Keep a reference picture, as a PNG the engine can read."""
         image_id, now = new_id(), self._clock()
-        sha256 = await asyncio.to_thread(lambda: hashlib.sha256(png).hexdigest())
-        await asyncio.to_thread(self._files.write, image_id, png)
+        await asyncio.to_thread(self._files.write, image_id, picture.data)
         image = StoredImage(
-            id=image_id, job_id=None, index=0, width=width, height=height, bytes=len(png), sha256=sha256,
-            seed=None, created_at=now, expires_at=now + self._ttl_s,
+            id=image_id, job_id=None, index=0, width=picture.width, height=picture.height,
+            bytes=len(picture.data), sha256=picture.sha256, seed=None, created_at=now, expires_at=now + self._ttl_s,
         )  # fmt: skip
         async with self._database.writing() as connection:
             await self.insert(connection, [image], expires_at=now + self._ttl_s)
         return image
 
     async def insert(
-        self, connection: AsyncConnection, images: Sequence[StoredImage], *, expires_at: float, job_id: str | None = None
+        self,
+        connection: AsyncConnection,
+        images: Sequence[StoredImage],
+        *,
+        expires_at: float,
+        job_id: str | None = None,
     ) -> None:
         """Make written pictures visible, inside the caller's transaction."""
         for image in images:
-            row = image.model_dump(exclude={"index"}) | {"idx": image.index, "job_id": job_id, "expires_at": expires_at}
+            row = image.model_dump(exclude={"index"}) | {
+                "idx": image.index,
+                "job_id": job_id,
+                "expires_at": expires_at,
+            }
             await connection.execute(insert(table).values(row))
 
     async def get(self, image_id: str) -> StoredImage:
@@ -84,17 +92,15 @@ class ImageStore:
 
     def _checked(self, image: StoredImage) -> bytes:
         try:
-            png = self._files.read(image.id)
-        except OSError:
-            png = b""
-        if hashlib.sha256(png).hexdigest() != image.sha256:
+            return self._files.verify(image.id, image.sha256)
+        except (CorruptImage, FileNotFoundError):
             log.error("picture %s is missing from the disk or damaged", image.id)
             raise Refused(
                 500,
                 "image_damaged",
-                "The file of this picture is missing or damaged on the server's disk. Draw it again with the same seed.",
-            )
-        return png
+                "The file of this picture is missing or damaged on the server's disk. "
+                "Draw it again with the same seed.",
+            ) from None
 
     async def of_job(self, connection: AsyncConnection, job_id: str) -> list[StoredImage]:
         rows = await connection.execute(select(table).where(table.c.job_id == job_id).order_by(table.c.idx))
@@ -138,9 +144,12 @@ class ImageStore:
         """At the start: remove files that never became pictures."""
         async with self._database.reading() as connection:
             known = {row.id for row in await connection.execute(select(table.c.id).where(table.c.expired_at.is_(None)))}
-        orphans = await asyncio.to_thread(self._files.orphans, known)
+        orphans = await asyncio.to_thread(self._files.orphans, known, 0.0)
         if orphans:
-            log.info("removed %d files that no picture owns", len(orphans) if hasattr(orphans, "__len__") else orphans)
+            log.info(
+                "removed %d files that no picture owns",
+                orphans,
+            )
 
 
 def _image(row: Row[Any]) -> StoredImage:

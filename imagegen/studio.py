@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from imagegen import pictures, sanity
+from imagegen import __version__, pictures, sanity
 from imagegen.adapters.base import DrawRequest
 from imagegen.guardrails import Guardrails, compose
-from imagegen.models.catalog import Entry
+from imagegen.models.entry import Entry
+from imagegen.png import finish_png
 from imagegen.schemas import SEED_MAX, Job, StoredImage, Warn
 from imagegen.store import ImageStore
 
@@ -22,10 +23,11 @@ class Studio:
         images: ImageStore,
         guardrails: Guardrails,
         find_model: Callable[[str], Entry],
+        options: Callable[[Entry], dict[str, object]],
         png_metadata: Literal["full", "no-prompt", "off"],
     ) -> None:
         self._images, self._guardrails, self._find_model = images, guardrails, find_model
-        self._png_metadata = png_metadata
+        self._options, self._png_metadata = options, png_metadata
 
     async def prepare(self, job: Job, index: int) -> DrawRequest:
         """Picture `index` of the job, as the engine gets it. Raises Refused if a reference is gone or damaged."""
@@ -34,9 +36,7 @@ class Studio:
         references = []
         for image_id in job.references:
             png = await self._images.read(image_id)
-            references.append(
-                await asyncio.to_thread(pictures.fit, png, p.width, p.height, p.fit or "contain")
-            )
+            references.append(await asyncio.to_thread(pictures.fit, png, p.width, p.height, p.fit or "contain"))
         return DrawRequest(
             prompt=composed.prompt,
             negative=composed.negative,
@@ -48,7 +48,7 @@ class Studio:
             scheduler=p.scheduler,
             seed=seed_of(job, index),
             references=tuple(references),
-            options=dict(entry.options),
+            options=self._options(entry),
         )
 
     async def save(self, job: Job, index: int, png: bytes) -> tuple[StoredImage, Sequence[Warn]]:
@@ -57,6 +57,7 @@ class Studio:
         metadata = None
         if self._png_metadata != "off":
             metadata = {
+                "Software": f"imagegen {__version__}",
                 "model": job.model,
                 "seed": str(seed_of(job, index)),
                 "steps": str(p.steps),
@@ -65,7 +66,7 @@ class Studio:
             }
             if self._png_metadata == "full":
                 metadata["prompt"] = job.prompt
-        finished = await asyncio.to_thread(pictures.finish_png, png, metadata)
+        finished = await asyncio.to_thread(finish_png, png, metadata)
         finding = await asyncio.to_thread(sanity.look, png, job.model, p.cfg_scale)
         image = await self._images.write(
             finished.data,

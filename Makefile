@@ -1,0 +1,55 @@
+# Two commands: `make serve` sets everything up and serves; `make test` runs everything that needs no GPU.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: serve mcp mcpb test lint lock docs bench bench-overhead bench-check image-test clean help
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+$(STAMP): requirements/dev.txt pyproject.toml mcp_front/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e mcp_front
+	touch $@
+
+serve: $(STAMP) ## set up what is missing, then serve on http://127.0.0.1:8765
+	exec $(BIN)/imagegen serve
+
+mcp: $(STAMP) ## the MCP front on stdio
+	exec $(BIN)/imagegen-mcp
+
+mcpb: $(STAMP) ## the Claude Desktop bundle
+	$(BIN)/python mcp_front/bundle/build.py
+
+test: $(STAMP) ## everything that can run without a GPU, on the real engine
+	$(BIN)/imagegen engine build --backend cpu
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP) ## ruff, types, generated docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m imagegen.models.docs --check
+
+lock: $(STAMP) ## compile the hash-pinned requirements
+	for set in base dev; do $(BIN)/uv pip compile --quiet --universal -p 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url requirements/$$set.in -o requirements/$$set.txt; done
+
+docs: $(STAMP) ## write the generated tables in docs/
+	$(BIN)/python -m imagegen.models.docs
+
+bench: bench-overhead ## all benchmarks
+
+bench-overhead: $(STAMP) ## the price of the service against the engine driven directly: prints `ratio N`
+	$(BIN)/python benchmarks/overhead.py
+
+bench-check: $(STAMP) ## exit 1 if a goal of docs/performance.md is missed
+	$(BIN)/python benchmarks/check.py
+
+clean: ## what can be made again (not the state folder)
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,44 @@
+"""`imagegen …`: run the service, and use one from a terminal."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from imagegen import __version__, settings
+from imagegen.cli.client import ServiceError
+from imagegen.cli.draw import draw, edit
+from imagegen.cli.engine import engine
+from imagegen.cli.life import status, unload, warm
+from imagegen.cli.models import models
+from imagegen.cli.queue import cancel, jobs
+from imagegen.cli.serve import serve
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="imagegen")
+def cli() -> None:
+    """Pictures from words, on your own GPU.
+
+    \b
+    imagegen serve                                run the service
+    imagegen draw "a red circle" -o circle.png    draw a picture
+    """
+
+
+for command in (serve, draw, edit, status, warm, unload, jobs, cancel, engine, models):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The `imagegen` command. Exit codes: 0 done, 1 it failed (the reason is on stderr), 2 wrong usage."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit("interrupted")
+    except click.ClickException as wrong:
+        wrong.show()
+        sys.exit(wrong.exit_code)
+    except (ServiceError, settings.SettingsError) as failed:
+        sys.exit(f"imagegen: {failed}")

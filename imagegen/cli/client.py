@@ -1,0 +1,65 @@
+"""The command line's side of the HTTP API: one client, errors as sentences."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+import httpx
+
+from imagegen import settings
+
+
+class ServiceError(Exception):
+    """The service refused, or cannot be reached; the message says what to do."""
+
+
+class Service:
+    """A running imagegen service."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=httpx.Timeout(70, connect=5))
+
+    def call(self, method: str, path: str, **how: Any) -> httpx.Response:
+        """The answer. Raises ServiceError with the service's own sentence."""
+        try:
+            answer = self._http.request(method, path, **how)
+        except httpx.ConnectError:
+            raise ServiceError(
+                f"no service answers at {self.url}. Start one with `imagegen serve`, or name it with --url."
+            ) from None
+        except httpx.TransportError as broken:
+            raise ServiceError(f"the connection to {self.url} broke: {broken}") from None
+        if answer.is_error:
+            raise ServiceError(_sentence(answer))
+        return answer
+
+    def json(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+        answer = self.call(method, path, **how)
+        try:
+            body = answer.json()
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise ServiceError(f"{self.url} is not an imagegen service: its answer is no JSON object.")
+        return body
+
+
+def _sentence(answer: httpx.Response) -> str:
+    try:
+        body = answer.json()
+        return f"{body['detail']} ({body['code']})"
+    except (ValueError, KeyError, TypeError):
+        return f"{answer.request.url} answered {answer.status_code}. Is it an imagegen service?"
+
+
+def service_of(url: str | None) -> Service:
+    """The service named by --url, else by IMAGEGEN_URL, else the one these settings would start."""
+    address = url or os.environ.get("IMAGEGEN_URL") or settings.load().url
+    return Service(address, os.environ.get("IMAGEGEN_TOKEN"))
+
+
+url_option = click.option("--url", help="The service; default: IMAGEGEN_URL, else this machine's.")

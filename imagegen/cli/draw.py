@@ -1,0 +1,153 @@
+"""`imagegen draw` and `imagegen edit`: a picture from words, on the disk, with a progress bar."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from imagegen.cli.client import Service, ServiceError, service_of, url_option
+
+POLL_S = 0.4
+
+shared_options = [
+    click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write."),
+    click.option("-W", "--width", type=int, help="Pixels across; default: the model's."),
+    click.option("-H", "--height", type=int, help="Pixels down."),
+    click.option("--steps", type=int, help="Sampling steps."),
+    click.option("--seed", type=int, help="The same seed gives the same picture."),
+    click.option("--cfg-scale", type=float, help="How strictly the words are followed."),
+    click.option("--negative", help="What not to draw."),
+    click.option("--model", help="See `imagegen models list`."),
+    click.option("-n", "count", type=int, default=1, show_default=True, help="How many pictures."),
+    url_option,
+]
+
+
+def _with_options(command: Any) -> Any:
+    for option in reversed(shared_options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("prompt")
+@_with_options
+def draw(prompt: str, **options: Any) -> None:
+    """Draw a picture from words.
+
+    \b
+    imagegen draw "a clipart icon of a coffee cup" -o cup.png
+    """
+    _run("/api/generate", {"prompt": prompt}, options)
+
+
+@click.command()
+@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("prompt")
+@_with_options
+@click.option("--fit", type=click.Choice(["contain", "cover", "stretch"]), help="How IMAGE meets the size.")
+def edit(image: Path, prompt: str, fit: str | None, **options: Any) -> None:
+    """Change a picture by words.
+
+    \b
+    imagegen edit cup.png "make the cup blue" -o blue.png
+    """
+    data = base64.b64encode(image.read_bytes()).decode()
+    request: dict[str, Any] = {"prompt": prompt, "images": [f"data:image/png;base64,{data}"]}
+    if fit:
+        request["fit"] = fit
+    _run("/api/edit", request, options)
+
+
+def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
+    service = service_of(options["url"])
+    for name in ("width", "height", "steps", "seed", "cfg_scale", "negative", "model"):
+        if options[name] is not None:
+            request[name] = options[name]
+    if options["count"] != 1:
+        request["n"] = options["count"]
+    job = service.json("POST", path, json=request)
+    try:
+        job = _follow(service, job)
+    except KeyboardInterrupt:
+        with contextlib.suppress(ServiceError):
+            service.call("DELETE", f"/api/jobs/{job['job_id']}")
+        raise click.Abort from None
+    for warning in job["warnings"]:
+        click.echo(f"note: {warning['detail']}", err=True)
+    if job["status"] != "complete":
+        error = job.get("error") or {"detail": "The job was cancelled.", "code": "cancelled"}
+        raise ServiceError(f"{error['detail']} ({error['code']})")
+    for index, image in enumerate(job["images"]):
+        target = _target(options["output"], request["prompt"], job["job_id"], index, len(job["images"]))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        data = service.call("GET", f"/images/{image['id']}.{_suffix(target)}").content
+        try:
+            target.write_bytes(data)
+        except OSError as failed:
+            raise ServiceError(
+                f"{target} cannot be written: {failed.strerror}. The picture is at {image['url']}"
+            ) from None
+        click.echo(f"{target}  {image['width']}x{image['height']}  seed {image['seed']}  {image['url']}")
+
+
+def _follow(service: Service, job: dict[str, Any]) -> dict[str, Any]:
+    """Show the job until it ends; a service that restarts meanwhile is waited for."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[eta]}"),
+        TimeElapsedColumn(),
+    )
+    silent_since: float | None = None
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("queued", total=1.0, eta="")
+        while job["status"] in {"queued", "running"}:
+            time.sleep(POLL_S)
+            try:
+                job = service.json("GET", f"/api/jobs/{job['job_id']}")
+                silent_since = None
+            except ServiceError:
+                silent_since = silent_since or time.monotonic()
+                if time.monotonic() - silent_since > 60:
+                    raise
+                bar.update(task, description="the service does not answer, waiting", eta="")
+                continue
+            progress = job["progress"] or {}
+            eta = "" if job["eta_s"] is None else f"{job['eta_s']:.0f} s left"
+            bar.update(task, description=_describe(job), completed=progress.get("fraction") or 0.0, eta=eta)
+    return job
+
+
+def _describe(job: dict[str, Any]) -> str:
+    progress = job["progress"]
+    if progress is None:
+        ahead = job["position"]
+        return f"queued, {ahead} ahead" if ahead else "queued"
+    if progress.get("steps"):
+        return f"step {progress['step']}/{progress['steps']}"
+    return str(progress["phase"])
+
+
+def _target(output: Path | None, prompt: str, job_id: str, index: int, count: int) -> Path:
+    """-o FILE, numbered if there are several pictures; else a readable name in this folder."""
+    if output is None:
+        words = re.sub(r"[^\w]+", "-", prompt.lower())[:40].strip("-") or "picture"
+        output = Path(f"{words}-{job_id[:6]}.png")
+    if count == 1:
+        return output
+    return output.with_name(f"{output.stem}-{index + 1}{output.suffix or '.png'}")
+
+
+def _suffix(target: Path) -> str:
+    return {".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}.get(target.suffix.lower(), "png")

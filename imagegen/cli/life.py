@@ -1,0 +1,62 @@
+"""`imagegen status | warm | unload`: the model's life."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from imagegen.cli.client import service_of, url_option
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the service's own JSON.")
+
+
+@click.command()
+@json_option
+@url_option
+def status(as_json: bool, url: str | None) -> None:
+    """What the service is doing."""
+    _show(service_of(url).json("GET", "/api/status"), as_json)
+
+
+@click.command()
+@json_option
+@url_option
+def warm(as_json: bool, url: str | None) -> None:
+    """Load the default model now, so that the next picture comes sooner."""
+    _show(service_of(url).json("POST", "/api/warm"), as_json)
+
+
+@click.command()
+@json_option
+@url_option
+def unload(as_json: bool, url: str | None) -> None:
+    """End the idle engine and give its memory back now."""
+    _show(service_of(url).json("POST", "/api/unload"), as_json)
+
+
+def _show(state: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(state, indent=2))
+        return
+    engine, queue, card = state["engine"], state["queue"], state["gpu"]
+    noise = " (its pictures are noise: see `imagegen models list`)" if state["model"]["noise"] else ""
+    click.echo(f"model   {engine['model'] or state['model']['default']}{noise}")
+    click.echo(f"engine  {engine['state']} since {engine['since']}")
+    if engine["load"]:
+        eta = engine["load"]["eta_s"]
+        left = "" if eta is None else f", {eta:.0f} s left"
+        click.echo(f"        {engine['load']['fraction']:.0%} loaded{left}")
+    if engine["error"]:
+        click.echo(f"        {engine['error']['detail']}")
+    if state["idle"]["reason"]:
+        click.echo(f"        {state['idle']['reason']}")
+    click.echo(f"queue   {queue['running']} running, {queue['queued']} waiting")
+    if card:
+        gb = 1e9
+        click.echo(
+            f"gpu     {card['name']}: {card['free_bytes'] / gb:.1f} of {card['total_bytes'] / gb:.1f} GB free"
+        )
+    else:
+        click.echo("gpu     none seen")

@@ -1,0 +1,53 @@
+"""`imagegen serve`: set up what is missing, then run the BentoML service in this process's place."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from imagegen import engine, gpu, settings
+from imagegen.cli.engine import build_with_bar
+from imagegen.cli.models import make_with_bar
+from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
+
+
+@click.command()
+@click.option("--host", help="Address to listen on; default 127.0.0.1 (IMAGEGEN_HOST).")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port; default 8765 (IMAGEGEN_PORT).")
+@click.option("--model", help="Default model (IMAGEGEN_MODEL).")
+def serve(host: str | None, port: int | None, model: str | None) -> None:
+    """Run the service. The first time, the engine is built (some minutes) and the model is set up."""
+    for name, value in (("HOST", host), ("PORT", port), ("MODEL", model)):
+        if value is not None:
+            os.environ[f"IMAGEGEN_{name}"] = str(value)
+    chosen = settings.load()
+    try:
+        engine.resolve(chosen)
+    except engine.EngineMissing:
+        build_with_bar(chosen)
+    has_gpu = gpu.read() is not None
+    try:
+        entry = Catalog.load(chosen).default(chosen, has_gpu=has_gpu)
+    except CatalogError as wrong:
+        raise click.ClickException(str(wrong)) from None
+    if entry.missing(chosen):
+        if entry.made_by is None:
+            click.echo(f"note: {missing_sentence(entry, chosen)}", err=True)
+        else:
+            make_with_bar(entry.name, chosen)
+    if not has_gpu:
+        click.echo("No NVIDIA GPU was found: the engine runs on the CPU.", err=True)
+    if entry.noise:
+        click.echo(
+            f"The model is {entry.name}: random weights, so every picture is noise. It shows that everything works; "
+            "`imagegen models list` names models that draw.",
+            err=True,
+        )
+    click.echo(f"serving {entry.name} at {chosen.url}", err=True)
+    grace = int(chosen.shutdown_grace_s) + 15
+    root = Path(__file__).parents[2]
+    arguments = ["-m", "bentoml", "serve", "service:ImageGen", "--working-dir", str(root)]
+    os.execv(sys.executable, [sys.executable, *arguments, "--timeout-graceful-shutdown", str(grace)])

@@ -1,0 +1,1 @@
+"""The HTTP transport: one file a family of routes."""

@@ -1,0 +1,23 @@
+"""What a route may know of its request: the backend, the public address, and who asks."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from starlette.requests import Request
+
+from imagegen.backend import Backend
+
+
+def backend_of(request: Request) -> Backend:
+    return cast(Backend, request.app.state.backend)
+
+
+def base_url(request: Request) -> str:
+    """The address the caller used, without a trailing slash: so that links work where the caller is."""
+    return str(request.base_url).rstrip("/")
+
+
+def owner_of(request: Request) -> str | None:
+    """The name of the token that let the request in; None without tokens."""
+    return cast("str | None", request.scope.get("imagegen.owner"))

@@ -1,0 +1,66 @@
+"""Forms with files: what curl -F and browsers send."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.requests import Request
+
+from imagegen.http.problems import invalid
+from imagegen.schemas import EditRequest, Refused
+
+WHOLE = {"width", "height", "steps", "seed", "n"}
+FRACTIONS = {"cfg_scale", "lease_s"}
+PICTURES = {"image", "image[]", "images", "images[]"}
+
+
+async def read_form(request: Request) -> FormData:
+    """The form, with few parts only. Raises Refused 400 for a broken one."""
+    try:
+        return await request.form(max_files=20, max_fields=40)
+    except (MultiPartException, ValueError) as error:
+        detail = getattr(error, "message", str(error))
+        raise Refused(400, "invalid_request", f"The form cannot be read: {detail}.") from None
+
+
+async def read_edit_form(request: Request) -> EditRequest:
+    """An edit as a form: `image` files (or ids), the other fields as text."""
+    form = await read_form(request)
+    fields: dict[str, Any] = {"images": []}
+    for name, value in form.multi_items():
+        if name in PICTURES:
+            fields["images"].append(await picture(value))
+        elif name == "mask":
+            fields["mask"] = await picture(value)
+        elif isinstance(value, UploadFile):
+            raise Refused(422, "invalid_request", f"{name[:64]} is a file; only image and mask are.")
+        else:
+            fields[name] = number(name, value)
+    try:
+        return EditRequest.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+async def picture(value: UploadFile | str) -> str:
+    """A form's picture as EditRequest takes it: an id, or the file as a data URL."""
+    if isinstance(value, str):
+        return value
+    data = await value.read()
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+def number(name: str, text: str) -> Any:
+    """Form fields are text: those that are numbers are read as such, or left for the validation to refuse."""
+    try:
+        if name in WHOLE:
+            return int(text)
+        if name in FRACTIONS:
+            return float(text)
+    except ValueError:
+        pass
+    return text

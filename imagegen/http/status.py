@@ -1,0 +1,42 @@
+"""Routes of the service itself: state, models, policy, and the model's life by hand."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from imagegen.http.context import backend_of
+from imagegen.http.views import model_json, status_json
+
+
+async def status(request: Request) -> Response:
+    return JSONResponse(await status_json(backend_of(request)))
+
+
+async def models(request: Request) -> Response:
+    backend = backend_of(request)
+    entries = [backend.catalog.get(name) for name in backend.catalog.names()]
+    return JSONResponse({"items": [model_json(backend, entry) for entry in entries]})
+
+
+async def warm(request: Request) -> Response:
+    """Load the default model, if nothing else is to do. Asking again while it loads changes nothing."""
+    backend = backend_of(request)
+    backend.worker.warm(backend.default_entry.name)
+    return JSONResponse(await status_json(backend), 202)
+
+
+async def unload(request: Request) -> Response:
+    """End an idle engine; answers when its memory is free."""
+    backend = backend_of(request)
+    await backend.worker.unload()
+    return JSONResponse(await status_json(backend), 202)
+
+
+ROUTES = [
+    Route("/api/status", status, methods=["GET"]),
+    Route("/api/models", models, methods=["GET"]),
+    Route("/api/warm", warm, methods=["POST"]),
+    Route("/api/unload", unload, methods=["POST"]),
+]

@@ -1,0 +1,138 @@
+"""What the JSON looks like: jobs, pictures, models and the status, from the parts that know them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from imagegen import __version__, gpu
+from imagegen.backend import Backend
+from imagegen.models.entry import Entry
+from imagegen.schemas import Job, StoredImage
+from imagegen.times import timestamp
+
+
+def _when(at: float | None) -> str | None:
+    return None if at is None else timestamp(at)
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
+
+
+def image_json(image: StoredImage, base: str) -> dict[str, Any]:
+    return {
+        "id": image.id,
+        "url": f"{base}/images/{image.id}.{image.format}",
+        "width": image.width,
+        "height": image.height,
+        "bytes": image.bytes,
+        "sha256": image.sha256,
+        "seed": image.seed,
+        "format": image.format,
+        "job_id": image.job_id,
+        "created_at": timestamp(image.created_at),
+        "expires_at": _when(image.expires_at),
+    }
+
+
+def job_json(backend: Backend, job: Job, base: str) -> dict[str, Any]:
+    """The job as DESIGN writes it; position and ETA are computed now."""
+    images = [image_json(image, base) for image in job.images]
+    progress = None
+    if job.progress is not None and not job.status.ended:
+        progress = job.progress.model_dump(mode="json", exclude={"at"})
+    view: dict[str, Any] = {
+        "job_id": job.id,
+        "kind": job.kind.value,
+        "status": job.status.value,
+        "position": backend.jobs.position(job),
+        "progress": progress,
+        "eta_s": _seconds(backend.forecast.eta_s(job)),
+        "model": job.model,
+        "params": job.params.model_dump(exclude_none=True),
+        "prompt": job.prompt,
+        "images": images,
+        "references": job.references,
+        "warnings": [w.model_dump() for w in job.warnings],
+        "policy": job.policy.model_dump(),
+        "created_at": timestamp(job.created_at),
+        "started_at": _when(job.started_at),
+        "finished_at": _when(job.finished_at),
+        "expires_at": _when(job.expires_at),
+        "attempts": job.attempts,
+        "revision": job.revision,
+    }
+    if images:
+        view["url"] = images[0]["url"]
+    if job.error:
+        view["error"] = job.error.model_dump()
+    return view
+
+
+def model_json(backend: Backend, entry: Entry) -> dict[str, Any]:
+    """A catalog entry with what is installed of it."""
+    missing = entry.missing(backend.settings)
+    return entry.model_dump(
+        mode="json",
+        include={
+            "name", "title", "description", "adapter", "noise", "licence", "capabilities", "defaults",
+            "size_multiple", "size_min_px", "memory",
+        },
+    ) | {
+        "default": entry.name == backend.default_entry.name,
+        "installed": not missing or entry.made_by is not None,
+        "missing": [file.file for file in missing] if entry.made_by is None else [],
+        "negative_inert": entry.negative_inert,
+    }  # fmt: skip
+
+
+async def status_json(backend: Backend) -> dict[str, Any]:
+    """The whole state; reading it wakes nothing."""
+    view = backend.worker.view()
+    decision = backend.worker.decision()
+    load = None
+    if view.load_started is not None:
+        expected = backend.pace.expect(view.model or "", "load")
+        elapsed = time.time() - view.load_started
+        load = {
+            "fraction": view.load.fraction if view.load else 0.0,
+            "eta_s": _seconds(None if expected is None else max(0.0, expected - elapsed)),
+        }
+    active = backend.jobs.active()
+    running = sum(one.running for one in active)
+    card = await asyncio.to_thread(gpu.read, view.pid) if backend.gpu_seen else None
+    return {
+        "engine": {
+            "state": view.state.value,
+            "since": timestamp(view.since),
+            "model": view.model,
+            "pid": view.pid,
+            "load": load,
+            "error": view.error.model_dump() if view.error else None,
+        },
+        "idle": {
+            "mode": backend.settings.idle_timeout,
+            "unload_at": _when(decision.unload_at) if decision else None,
+            "reason": decision.reason if decision else None,
+            "cold_start_s": _seconds(backend.idle.cold_start_s),
+            "beta_s": _seconds(backend.idle.beta_s),
+        },
+        "queue": {
+            "queued": len(active) - running,
+            "running": running,
+            "max": backend.settings.max_queue,
+            "eta_s": _seconds(backend.forecast.queue_s()),
+        },
+        "gpu": None
+        if card is None
+        else {
+            "name": card.name,
+            "total_bytes": card.total_bytes,
+            "free_bytes": card.free_bytes,
+            "ours_bytes": card.ours_bytes,
+        },
+        "model": {"default": backend.default_entry.name, "noise": backend.default_entry.noise},
+        "version": __version__,
+    }

@@ -1,0 +1,93 @@
+"""What others want of the worker: orders, cancels, the end of the service. Only the worker's loop reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from imagegen.schemas import Refused
+
+
+@dataclass
+class Order:
+    """A warm-up or an unload; `done` is set when the loop has obeyed or refused it."""
+
+    what: Literal["warm", "unload"]
+    model: str | None = None
+    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def obeyed(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def refused(self, refusal: Refused) -> None:
+        if not self.done.done():
+            self.done.set_exception(refusal)
+            self.done.exception()  # a warm-up has nobody who waits for it
+
+
+class Inbox:
+    """Everybody may put something in, from the event loop's thread; the worker wakes and takes it out."""
+
+    def __init__(self) -> None:
+        self._bell = asyncio.Event()
+        self._orders: list[Order] = []
+        self._cancelled: set[str] = set()
+        self.stop_at: float | None = None  # monotonic seconds; set: the service is stopping
+
+    def ring(self) -> None:
+        """There is something new in the queue."""
+        self._bell.set()
+
+    def cancel(self, job_id: str) -> None:
+        self._cancelled.add(job_id)
+        self._bell.set()
+
+    def stop(self, grace_s: float) -> None:
+        self.stop_at = time.monotonic() + grace_s
+        self._bell.set()
+
+    def order(self, order: Order) -> Order:
+        self._orders.append(order)
+        self._bell.set()
+        return order
+
+    # ---- the worker's side --------------------------------------------------------------------
+
+    def is_cancelled(self, job_id: str) -> bool:
+        return job_id in self._cancelled
+
+    def forget_cancels(self) -> None:
+        """Nothing runs: cancels that are still here meant jobs that have ended."""
+        self._cancelled.clear()
+
+    def take_orders(self) -> list[Order]:
+        orders, self._orders = self._orders, []
+        return orders
+
+    def refuse_orders(self, refusal: Refused) -> None:
+        for order in self.take_orders():
+            order.refused(refusal)
+
+    def busy(self, model: str) -> None:
+        """Answer the orders that came while `model` loads or draws; a warm-up of another one waits."""
+        for order in self.take_orders():
+            if order.what == "unload":
+                detail = "A picture is being drawn or its model is loading. Cancel it, or try again later."
+                order.refused(Refused(409, "busy", detail))
+            elif order.model == model:
+                order.obeyed()
+            else:
+                self._orders.append(order)
+
+    async def wait(self, timeout: float | None, others: Iterable[asyncio.Future[Any]] = ()) -> None:
+        """Sleep until the bell rings, one of `others` is done, or `timeout` seconds have passed."""
+        bell = asyncio.ensure_future(self._bell.wait())
+        try:
+            await asyncio.wait({bell, *others}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            bell.cancel()
+            self._bell.clear()

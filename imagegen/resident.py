@@ -1,0 +1,162 @@
+"""Resident: the one model that is loaded, and the engine process that holds it. The worker alone calls it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from imagegen.adapters.base import Adapter, EngineError, LoadProgress
+from imagegen.inbox import Inbox
+from imagegen.models.entry import Entry
+from imagegen.schemas import EngineState, Failure, Refused
+
+log = logging.getLogger("imagegen.engine")
+
+FIRST_RETRY_S, LAST_RETRY_S = 30.0, 600.0
+"""After a failed load the next try waits this long, doubling, unless the model's files change."""
+
+
+class Stopped(Exception):
+    """The service stops; a running job goes back into the queue, not counted."""
+
+
+class Cancelled(Exception):
+    """The running job is no longer wanted."""
+
+
+@dataclass(frozen=True)
+class EngineView:
+    """The engine's state as readers see it; times are POSIX seconds."""
+
+    state: EngineState
+    since: float
+    model: str | None
+    pid: int | None
+    load: LoadProgress | None
+    load_started: float | None
+    error: Failure | None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How a model becomes an engine: given by the backend, so that the worker knows no engine by name."""
+
+    find_model: Callable[[str], Entry]
+    prepare: Callable[[Entry], Awaitable[None]]  # have its files; EngineError if they cannot be had
+    make_adapter: Callable[[Entry], Adapter]
+    fingerprint: Callable[[Entry], object]  # changes when the model's files or the engine do
+
+
+class Resident:
+    """At most one engine process; `state` tells where it is in its life."""
+
+    def __init__(self, parts: Parts, inbox: Inbox, changed: Callable[[], None]) -> None:
+        self._parts, self._inbox, self._changed = parts, inbox, changed
+        self.state, self._since = EngineState.COLD, time.time()
+        self.adapter: Adapter | None = None
+        self.entry: Entry | None = None
+        self._load: LoadProgress | None = None
+        self._load_started: float | None = None
+        self._error: Failure | None = None
+        self._failed_model: str | None = None
+        self._failed_print: object = None
+        self._retry_at, self._retry_s = 0.0, FIRST_RETRY_S
+
+    def view(self) -> EngineView:
+        pid = self.adapter.pid if self.adapter else None
+        model = self.entry.name if self.entry else None
+        return EngineView(self.state, self._since, model, pid, self._load, self._load_started, self._error)
+
+    def has(self, entry: Entry) -> bool:
+        """Whether `entry` is loaded."""
+        return self.adapter is not None and self.entry is not None and self.entry.name == entry.name
+
+    def enter(self, state: EngineState) -> None:
+        """Note and tell a state; called by the worker's loop and from here."""
+        if state is not self.state:
+            self.state, self._since = state, time.time()
+            log.info("engine %s", state.value)
+            self._changed()
+
+    async def load(self, entry: Entry, told: Callable[[LoadProgress], None], unwanted: Callable[[], bool]) -> float:
+        """Make `entry` the loaded model; seconds that it took.
+
+        Raises EngineError, Stopped when the service stops, Cancelled when `unwanted()`; no process is left then.
+        """
+        await self.unload("another model is asked for")
+        self.entry, self._error, self._load, self._load_started = entry, None, None, time.time()
+        self.enter(EngineState.LOADING)
+        began = time.monotonic()
+
+        def heard(progress: LoadProgress) -> None:
+            self._load = progress
+            told(progress)
+
+        async def start() -> None:
+            await self._parts.prepare(entry)
+            self.adapter = self._parts.make_adapter(entry)
+            await self.adapter.start(heard)
+
+        task = asyncio.create_task(start())
+        try:
+            while not task.done():
+                await self._inbox.wait(None, [task])
+                self._inbox.busy(entry.name)
+                if self._inbox.stop_at is not None and not task.done():
+                    raise Stopped
+                if unwanted() and not task.done():
+                    raise Cancelled
+            await task
+        except BaseException:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await self.unload("the load ended early")
+            raise
+        finally:
+            self._load = self._load_started = None
+        seconds = time.monotonic() - began
+        self._failed_model, self._retry_s = None, FIRST_RETRY_S
+        log.info("engine loaded model=%s seconds=%.3f", entry.name, seconds)
+        return seconds
+
+    async def unload(self, reason: str) -> None:
+        """End the engine process and wait until it is gone; nothing to do without one."""
+        adapter = self.adapter
+        if adapter is not None:
+            self.enter(EngineState.UNLOADING)
+            await adapter.stop()
+            log.info("engine unloaded reason=%r", reason)
+        self.adapter = self.entry = None
+        if self.state is not EngineState.FAILED:
+            self.enter(EngineState.COLD)
+
+    # ---- after a failed load ------------------------------------------------------------------
+
+    def failed(self, model: str, error: EngineError | Refused) -> Failure:
+        """Note that `model` did not load; the next try waits. The reason, as the waiting jobs get it."""
+        again = model == self._failed_model
+        self._retry_s = min(self._retry_s * 2, LAST_RETRY_S) if again else FIRST_RETRY_S
+        self._failed_model, self._failed_print = model, self._fingerprint(model)
+        self._retry_at = time.monotonic() + self._retry_s
+        self._error = Failure(code=error.code, detail=error.detail)
+        log.error("model %s did not load code=%s retry_s=%.0f", model, error.code, self._retry_s)
+        self.enter(EngineState.FAILED)
+        return self._error
+
+    def retry_in_s(self, model: str) -> float:
+        """Seconds that a job for `model` has to wait after a failed load; 0: try now."""
+        if model != self._failed_model:
+            return 0.0
+        if self._fingerprint(model) != self._failed_print:
+            self._failed_model = None  # something was put right: a fresh start
+            return 0.0
+        return max(0.0, self._retry_at - time.monotonic())
+
+    def _fingerprint(self, model: str) -> object:
+        try:
+            return self._parts.fingerprint(self._parts.find_model(model))
+        except Refused:
+            return None
