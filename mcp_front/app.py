@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
@@ -14,20 +13,17 @@ from fastmcp import FastMCP
 from fastmcp.apps import AppConfig
 from fastmcp.exceptions import ResourceError
 from fastmcp.server.dependencies import get_http_headers
-from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
-from fastmcp.tools import Tool
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel
 
 from mcp_front import __version__, texts
 from mcp_front.client import Service, ServiceError
+from mcp_front.middleware import ArgumentSentences, SchemasForViews, Warming
 from mcp_front.prompts import MAX_COMPLETIONS, TemplatePrompts
 from mcp_front.results import Facts
-from mcp_front.server import Chunk, TemplateList, Tools, has_view
+from mcp_front.server import Chunk, TemplateList, Tools
 from mcp_front.settings import Settings
 from mcp_front.waiting import CancelNotices
-
-log = logging.getLogger(__name__)
 
 VIEW_URI = "ui://imagegen/picture.html"
 
@@ -55,7 +51,12 @@ def build(settings: Settings, *, local: bool) -> FastMCP:
         lifespan=lifespan,
         mask_error_details=True,
         providers=[templates],
-        middleware=[notices, SchemasForViews(), *([Warming(service)] if settings.warm else [])],
+        middleware=[
+            notices,
+            ArgumentSentences(),
+            SchemasForViews(),
+            *([Warming(service)] if settings.warm else []),
+        ],
     )
     _add_tools(mcp, Tools(service, settings, notices, local=local))
     _add_resources(mcp, service)
@@ -65,16 +66,10 @@ def build(settings: Settings, *, local: bool) -> FastMCP:
 
 def _add_tools(mcp: FastMCP, tools: Tools) -> None:
     picture_view = AppConfig(resource_uri=VIEW_URI)
-    draws = ToolAnnotations(
-        read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False
-    )
+    draws = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
     reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-    saves = ToolAnnotations(
-        read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
-    )
-    ends = ToolAnnotations(
-        read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False
-    )
+    saves = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+    ends = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
 
     def add(
         method: Callable[..., Any],
@@ -132,45 +127,6 @@ def _add_completion(mcp: FastMCP, service: Service, templates: TemplatePrompts) 
             return []
         recent = await service.recent_images(limit=MAX_COMPLETIONS)
         return [found for found in recent if found.startswith(argument.value)]
-
-
-class SchemasForViews(Middleware):
-    """Announces output schemas only to clients that get structured content.
-
-    Claude Code drops every text of a result that has structured content, so only clients with the UI
-    extension get it; and the protocol forbids a schema without it.
-    """
-
-    async def on_list_tools(
-        self,
-        context: MiddlewareContext[mcp_types.ListToolsRequest],
-        call_next: CallNext[mcp_types.ListToolsRequest, Sequence[Tool]],
-    ) -> Sequence[Tool]:
-        tools = await call_next(context)
-        if context.fastmcp_context and has_view(context.fastmcp_context):
-            return tools
-        return [tool.model_copy(update={"output_schema": None}) for tool in tools]
-
-
-class Warming(Middleware):
-    """Loads the model when a client connects, so that the first picture need not wait for it."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    async def on_initialize(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
-        await self._warm()
-        return await call_next(context)
-
-    async def on_discover(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
-        await self._warm()
-        return await call_next(context)
-
-    async def _warm(self) -> None:
-        try:
-            await self._service.warm()
-        except ServiceError as failed:
-            log.warning("the model was not warmed: %s", failed)
 
 
 def _callers_bearer() -> str | None:

@@ -115,9 +115,7 @@ class Service:
     Every method raises ServiceError.
     """
 
-    def __init__(
-        self, settings: Settings, bearer: Callable[[], str | None], *, must_be_locked: bool = False
-    ) -> None:
+    def __init__(self, settings: Settings, bearer: Callable[[], str | None], *, must_be_locked: bool = False) -> None:
         self._settings = settings
         self._bearer = bearer
         self._must_be_locked = must_be_locked
@@ -249,13 +247,13 @@ class Service:
         except httpx.HTTPError as down:
             await http.aclose()
             raise self._unreachable(down) from None
-        if answer.status_code != 401:
+        if answer.is_success:
             await http.aclose()
             raise ServiceError(
                 "open_service",
                 "The image service asks for no token, and this MCP front can be reached from other machines, "
                 "so it serves nobody. Set IMAGEGEN_TOKENS for the service, or IMAGEGEN_MCP_HOST=127.0.0.1 for "
-                "the front; IMAGEGEN_ALLOW_ANONYMOUS=1 on the front serves other machines without a token.",
+                "the front. IMAGEGEN_ALLOW_ANONYMOUS=1 on the front serves other machines without a token.",
             )
 
     async def _reset_if_distrusted(self, down: httpx.TransportError) -> None:
@@ -299,9 +297,7 @@ class Service:
         except (ValueError, KeyError, TypeError):
             return self._not_the_service(answer)
         if code == "unauthorized":
-            detail = (
-                f"{detail} The MCP front sends the token in IMAGEGEN_TOKEN (over --http: the caller's own)."
-            )
+            detail = f"{detail} The MCP front sends the token in IMAGEGEN_TOKEN (over --http: the caller's own)."
         if code == "expired" and problem.get("expired_at"):
             moment = str(problem["expired_at"])
             detail = detail if moment in detail else f"{detail} It expired at {moment}."
@@ -327,9 +323,7 @@ async def _read_within(response: httpx.Response, limit: int) -> _Answer:
     async for piece in response.aiter_bytes():
         body += piece
         if len(body) > limit:
-            raise ServiceError(
-                "not_the_service", f"The answer to {response.url.path} is larger than {limit} bytes."
-            )
+            raise ServiceError("not_the_service", f"The answer to {response.url.path} is larger than {limit} bytes.")
     kind = response.headers.get("content-type", "no content type").split(";")[0]
     return _Answer(response.status_code, kind, bytes(body))
 

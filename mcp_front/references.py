@@ -12,7 +12,6 @@ import io
 import os
 import re
 import stat
-import warnings
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
@@ -46,9 +45,7 @@ def image_id(reference: str, service_url: str) -> str | None:
     """The id in an image id, an image:// link or a URL of the service's own; None for anything else."""
     if _IMAGE_ID.fullmatch(reference):
         return reference
-    if reference.startswith(("image://", f"{service_url}/images/")) and (
-        found := _IMAGE_URI.fullmatch(reference)
-    ):
+    if reference.startswith(("image://", f"{service_url}/images/")) and (found := _IMAGE_URI.fullmatch(reference)):
         return found[1]
     return None
 
@@ -60,9 +57,7 @@ async def load_png(reference: str) -> bytes:
         with anyio.fail_after(READ_TIMEOUT_S):
             return await anyio.to_thread.run_sync(_read_and_encode, path, abandon_on_cancel=True)
     except TimeoutError:
-        raise BadReference(
-            f"{path} could not be read within {READ_TIMEOUT_S:g} s. Copy it to a local disk."
-        ) from None
+        raise BadReference(f"{path} could not be read within {READ_TIMEOUT_S:g} s. Copy it to a local disk.") from None
 
 
 def _local_path(reference: str) -> Path:
@@ -116,9 +111,7 @@ def _refuse_unless_regular(path: Path, found: os.stat_result) -> None:
 
 def _why_unreadable(path: Path, failed: OSError) -> str:
     if isinstance(failed, FileNotFoundError | NotADirectoryError):
-        return (
-            f"There is no file {path}. Pass the full path of a picture file on this machine, or an image id."
-        )
+        return f"There is no file {path}. Pass the full path of a picture file on this machine, or an image id."
     if isinstance(failed, PermissionError):
         return f"{path} may not be read by this user. Copy it to where it may be read."
     if failed.errno == errno.ELOOP:
@@ -129,20 +122,16 @@ def _why_unreadable(path: Path, failed: OSError) -> str:
 def _pixels_as_png(content: bytes, path: Path) -> bytes:
     """Decode completely, apply the camera's rotation, and encode anew without anything but pixels."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is ours
-            opened = Image.open(io.BytesIO(content), formats=FORMATS)
-            if opened.width * opened.height > MAX_DECODED_PX:
-                raise BadReference(
-                    f"{path} has {opened.width} x {opened.height} pixels; at most {MAX_DECODED_PX // 10**6} "
-                    "million are taken. Pass a smaller copy."
-                )
-            opened.load()
+        opened = Image.open(io.BytesIO(content), formats=FORMATS)
+        if opened.width * opened.height > MAX_DECODED_PX:
+            raise Image.DecompressionBombError
         picture = ImageOps.exif_transpose(opened)
         has_alpha = picture.mode in {"RGBA", "LA", "PA"} or "transparency" in picture.info
         picture = picture.convert("RGBA" if has_alpha else "RGB")
-    except BadReference:
-        raise
+    except Image.DecompressionBombError:
+        raise BadReference(
+            f"{path} has more than the {MAX_DECODED_PX // 10**6} million pixels that are taken. Pass a smaller copy."
+        ) from None
     except Exception:  # Pillow's decoders raise whatever a broken file makes them raise
         raise BadReference(
             f"{path} is not a picture that can be read, so nothing of it was sent. "

@@ -119,8 +119,7 @@ class Results:
                 for_both = Annotations(audience=["user", "assistant"], priority=1.0)
                 content.append(ImageContent(data=encoded, mime_type="image/jpeg", annotations=for_both))
         content += [
-            ResourceLink(uri=d.uri, name=d.name, mime_type="image/png", size=d.picture.bytes)
-            for d in delivered
+            ResourceLink(uri=d.uri, name=d.name, mime_type="image/png", size=d.picture.bytes) for d in delivered
         ]
         facts = _facts(job, next_step, [d.facts for d in delivered])
         return ToolResult(content=content, structured_content=facts if structured else None)
@@ -155,9 +154,7 @@ class Results:
             try:
                 png = await self._service.picture(picture.id)
                 if hashlib.sha256(png).hexdigest() != picture.sha256:
-                    raise NotSaved(
-                        "The picture was not saved: it arrived damaged. Fetch it again by its URL."
-                    )
+                    raise NotSaved("The picture was not saved: it arrived damaged. Fetch it again by its URL.")
                 saved = await anyio.to_thread.run_sync(save, png, name, self._settings.output_dir)
             except (ServiceError, NotSaved) as failed:
                 problems.append(str(failed))
@@ -225,9 +222,7 @@ def _notes(job: Job) -> list[str]:
 def _why_no_picture(job: Job) -> str:
     if job.status == "cancelled":
         why = f" {job.error.detail}" if job.error else ""
-        return (
-            f"Job {job.job_id} was cancelled, so there is no picture.{why} If it is wanted, ask for it again."
-        )
+        return f"Job {job.job_id} was cancelled, so there is no picture.{why} If it is wanted, ask for it again."
     why = job.error.detail if job.error else "The service gave no reason; its log has more."
     return f"Job {job.job_id} failed: {why}"
 

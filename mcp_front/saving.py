@@ -53,9 +53,7 @@ def save(content: bytes, name: str, chosen: Path | None) -> Path:
             return _write(content, name, folder)
         except OSError as failed:
             failures.append(_reason(failed, folder))
-    raise NotSaved(
-        f"The picture was not saved: {' '.join(failures)} Choose a folder with IMAGEGEN_OUTPUT_DIR."
-    )
+    raise NotSaved(f"The picture was not saved: {' '.join(failures)} Choose a folder with IMAGEGEN_OUTPUT_DIR.")
 
 
 def _usual_folders() -> Iterator[Path]:

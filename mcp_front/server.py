@@ -25,26 +25,20 @@ CHUNK_BYTES = 600_000
 """800,000 characters as base64: under Claude Desktop's cap for a result."""
 
 PromptText = Annotated[str, Field(description="What to draw.", min_length=1, max_length=12_000)]
-EditText = Annotated[
-    str, Field(description="What to change, and what to keep.", min_length=1, max_length=12_000)
-]
+EditText = Annotated[str, Field(description="What to change, and what to keep.", min_length=1, max_length=12_000)]
 References = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=4096)]],
     Field(description="Image ids, or paths of local picture files.", min_length=1, max_length=16),
 ]
 Negative = Annotated[str | None, Field(description="What must not be in the picture.", max_length=12_000)]
-Side = Annotated[
-    int | None, Field(description="Pixels; the service usually allows up to 1024 a side.", ge=64, le=4096)
-]
+Side = Annotated[int | None, Field(description="Pixels; the service usually allows up to 1024 a side.", ge=64, le=4096)]
 Steps = Annotated[int | None, Field(description="Sampling steps: more is slower.", ge=1, le=100)]
 Seed = Annotated[int | None, Field(description="The same seed gives the same picture.", ge=0, le=2**32 - 1)]
 CfgScale = Annotated[float | None, Field(description="Guidance; the model's default is best.", ge=0, le=30)]
 Sampler = Annotated[str | None, Field(description="The model's default is best.", max_length=64)]
 Model = Annotated[str | None, Field(description="A model of the service's catalog.", max_length=128)]
 Count = Annotated[int, Field(description="How many pictures, with seeds that follow each other.", ge=1, le=4)]
-JobId = Annotated[
-    str, Field(description="The job id that a tool answered with.", min_length=1, max_length=128)
-]
+JobId = Annotated[str, Field(description="The job id that a tool answered with.", min_length=1, max_length=128)]
 
 
 class Chunk(BaseModel):
@@ -148,9 +142,7 @@ class Tools:
         """List the prompt templates."""
         templates = await fetch(self._service)
         lines = [f"- {t.title} ({t.name}): {t.prompt}" for t in templates]
-        text = "\n".join(
-            ["Prompt templates; fill what is in braces and pass the text to generate_image:", *lines]
-        )
+        text = "\n".join(["Prompt templates; fill what is in braces and pass the text to generate_image:", *lines])
         facts = TemplateList(templates=templates, next_step="Fill one in, then draw it.")
         return self._results.said(text, facts.model_dump(mode="json"), structured=has_view(ctx))
 
@@ -163,15 +155,11 @@ class Tools:
         """Read a part of a picture's PNG, for the view."""
         png = await self._service.picture(image_id)
         part = png[offset : offset + length]
-        chunk = Chunk(
-            data=base64.b64encode(part).decode(), offset=offset, next=offset + len(part), total=len(png)
-        )
+        chunk = Chunk(data=base64.b64encode(part).decode(), offset=offset, next=offset + len(part), total=len(png))
         text = f"{len(part)} bytes from {offset} of {len(png)}"
         return ToolResult(content=[TextContent(text=text)], structured_content=chunk.model_dump())
 
-    async def _draw(
-        self, ctx: Context, body: dict[str, Any], images: Sequence[str] | None = None
-    ) -> ToolResult:
+    async def _draw(self, ctx: Context, body: dict[str, Any], images: Sequence[str] | None = None) -> ToolResult:
         deadline = anyio.current_time() + self._budget_s(ctx)
         job = await self._submit({**body, "lease_s": LEASE_S}, images)
         async with cancelling(self._service, job.job_id, ctx, self._notices):

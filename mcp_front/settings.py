@@ -106,13 +106,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         allow_anonymous=_switch(take("ALLOW_ANONYMOUS"), lambda said: wrong("ALLOW_ANONYMOUS", said)),
     )
     if settings.tls_sha256 and settings.tls_ca:
-        wrong(
-            "TLS_SHA256", "set either this or IMAGEGEN_TLS_CA, not both: a pin trusts one certificate alone"
-        )
+        wrong("TLS_SHA256", "set either this or IMAGEGEN_TLS_CA, not both: a pin trusts one certificate alone")
     if (settings.tls_sha256 or settings.tls_ca) and not settings.url.startswith("https://"):
-        wrong(
-            "URL", f"{settings.url} is not https, so the certificate that is configured could not be checked"
-        )
+        wrong("URL", f"{settings.url} is not https, so the certificate that is configured could not be checked")
     if problems:
         raise SettingsError("\n".join(problems))
     return settings

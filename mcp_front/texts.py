@@ -114,9 +114,7 @@ LIST_TEMPLATES = """List the prompt templates: ready-made prompts with placehold
 Fill the placeholders with what the user wants, show the prompt if it is long, and pass it to \
 generate_image. Templates are never applied by themselves."""
 
-READ_IMAGE_CHUNK = (
-    """Read a part of a picture's full-resolution PNG, base64-encoded. For the picture view only."""
-)
+READ_IMAGE_CHUNK = """Read a part of a picture's full-resolution PNG, base64-encoded. For the picture view only."""
 
 
 def next_step_done(saved: bool) -> str:

@@ -74,9 +74,7 @@ def reports_progress(ctx: Context) -> bool:
 
 
 @asynccontextmanager
-async def cancelling(
-    service: Service, job_id: str, ctx: Context, notices: CancelNotices
-) -> AsyncIterator[None]:
+async def cancelling(service: Service, job_id: str, ctx: Context, notices: CancelNotices) -> AsyncIterator[None]:
     """Cancels the job if the client cancels the call; leaves it to its lease if the connection just ends."""
     with notices.watching(ctx.request_id) as noticed:
         try:

@@ -1,0 +1,76 @@
+"""What happens around every call: schemas only where they are kept, wrong arguments in words, warming."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import mcp_types
+from fastmcp.exceptions import ToolError, ValidationError
+from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
+from fastmcp.tools import Tool, ToolResult
+from pydantic import ValidationError as PydanticValidationError
+
+from mcp_front.client import Service, ServiceError
+from mcp_front.server import has_view
+
+log = logging.getLogger(__name__)
+
+
+class ArgumentSentences(Middleware):
+    """Says which argument is wrong and why, in a sentence an agent can act on."""
+
+    async def on_call_tool(
+        self,
+        context: MiddlewareContext[mcp_types.CallToolRequestParams],
+        call_next: CallNext[mcp_types.CallToolRequestParams, ToolResult],
+    ) -> ToolResult:
+        try:
+            return await call_next(context)
+        except ValidationError as invalid:
+            if not isinstance(invalid.__cause__, PydanticValidationError):
+                raise
+            wrong = [
+                f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}." for one in invalid.__cause__.errors()
+            ]
+            raise ToolError(f"Nothing was done. {' '.join(wrong)} Correct this and call again.") from None
+
+
+class SchemasForViews(Middleware):
+    """Announces output schemas only to clients that get structured content.
+
+    Claude Code drops every text of a result that has structured content, so only clients with the UI
+    extension get it; and the protocol forbids a schema without it.
+    """
+
+    async def on_list_tools(
+        self,
+        context: MiddlewareContext[mcp_types.ListToolsRequest],
+        call_next: CallNext[mcp_types.ListToolsRequest, Sequence[Tool]],
+    ) -> Sequence[Tool]:
+        tools = await call_next(context)
+        if context.fastmcp_context and has_view(context.fastmcp_context):
+            return tools
+        return [tool.model_copy(update={"output_schema": None}) for tool in tools]
+
+
+class Warming(Middleware):
+    """Loads the model when a client connects, so that the first picture need not wait for it."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def on_initialize(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
+        await self._warm()
+        return await call_next(context)
+
+    async def on_discover(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
+        await self._warm()
+        return await call_next(context)
+
+    async def _warm(self) -> None:
+        try:
+            await self._service.warm()
+        except ServiceError as failed:
+            log.warning("the model was not warmed: %s", failed)

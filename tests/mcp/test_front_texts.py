@@ -1,0 +1,106 @@
+"""What agents read: each text must contain what the product depends on."""
+
+import asyncio
+
+import pytest
+from fastmcp import Client
+
+from mcp_front import texts
+from mcp_front.app import build
+from mcp_front.settings import Settings
+
+SUITED = ["concept ideation", "mood boards", "stock-art-style illustrations", "icons", "whiteboard diagrams"]
+RESTRICTED = [
+    "engineering",
+    "CAD",
+    "UX mock-ups",
+    "hardware schematics",
+    "photoreal product renders",
+    "dimensional drawings",
+    "medical or scientific imagery",
+]
+DRAWING = ["generate_image", "edit_image", "submit_async_job"]
+SHOWING = ["generate_image", "edit_image", "get_job_result"]
+TOOLS = {*DRAWING, *SHOWING, "get_job_status", "cancel_job", "list_templates", "read_image_chunk"}
+
+
+@pytest.fixture(scope="module")
+def listed():
+    async def ask():
+        async with Client(build(Settings(url="http://127.0.0.1:9"), local=True)) as client:
+            return {tool.name: tool for tool in await client.list_tools()}, client.initialize_result
+
+    return asyncio.run(ask())
+
+
+def test_these_are_the_tools(listed):
+    assert set(listed[0]) == TOOLS
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_a_drawing_tool_says_what_it_is_for_and_what_not(listed, name):
+    words = listed[0][name].description
+    assert "BEST SUITED FOR" in words and "RESTRICTED USE" in words
+    assert not [use for use in SUITED + RESTRICTED if use not in words]
+    assert words.count(texts.REFUSAL) == 1
+    assert "exactly this sentence" in words
+
+
+def test_the_refusal_is_one_sentence_that_names_every_restricted_use():
+    assert "\n" not in texts.REFUSAL
+    assert texts.REFUSAL.count(".") == 1 and texts.REFUSAL.endswith(".")
+    assert not [use for use in RESTRICTED if use not in texts.REFUSAL]
+
+
+@pytest.mark.parametrize("name", SHOWING)
+def test_a_tool_that_shows_a_picture_says_that_the_preview_may_be_hidden(listed, name):
+    words = listed[0][name].description
+    assert "hidden by default" in words and "always tell the user where the file is" in words
+    assert "expires" in words
+
+
+@pytest.mark.parametrize("name", [*DRAWING, "get_job_status"])
+def test_a_tool_that_leaves_a_job_says_how_to_poll(listed, name):
+    words = listed[0][name].description
+    assert "5 s" in words and "45 s" in words and "get_job_result" in words
+
+
+def test_the_instructions_say_the_short_form():
+    words = texts.INSTRUCTIONS
+    for needed in [*SUITED, *RESTRICTED, "every 5 s, not faster", "hidden by default", "submit_async_job"]:
+        assert needed in words, needed
+    assert len(words) < 2048  # Claude Code cuts longer instructions off
+
+
+def test_every_parameter_but_the_subject_is_optional_bounded_and_described(listed):
+    needed = {
+        "generate_image": ["prompt"],
+        "edit_image": ["prompt", "images"],
+        "submit_async_job": ["prompt"],
+        "list_templates": [],
+        "read_image_chunk": ["image_id"],
+    }
+    for name, tool in listed[0].items():
+        schema = tool.input_schema
+        assert schema.get("required", []) == needed.get(name, ["job_id"]), name
+        for parameter, rule in schema["properties"].items():
+            kinds = [kind for kind in rule.get("anyOf", [rule]) if kind.get("type") != "null"]
+            for kind in kinds:
+                bounded = {"maximum", "maxLength", "maxItems"} & kind.keys() or "maxItems" in rule
+                assert bounded or parameter == "offset", (name, parameter, rule)
+
+
+def test_every_tool_has_a_title_and_says_whether_it_changes_anything(listed):
+    for name, tool in listed[0].items():
+        assert tool.title and tool.description, name
+        reads = name in {"get_job_status", "list_templates", "read_image_chunk"}
+        assert tool.annotations.read_only_hint is reads, name
+        assert tool.annotations.open_world_hint is False, name
+
+
+def test_the_next_step_names_the_job_and_the_cadence():
+    words = texts.next_step_waiting("abc")
+    assert 'get_job_status(job_id="abc")' in words and 'get_job_result(job_id="abc")' in words
+    assert "every 5 s, not faster" in words
+    assert "saved path" in texts.next_step_done(saved=True)
+    assert "download command" in texts.next_step_done(saved=False)
