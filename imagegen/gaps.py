@@ -47,7 +47,7 @@ def cheapest_timeout_s(
     """The time-out in [shortest_s, longest_s] with the lowest expected cost over `points`.
 
     A gap costs its own length if it ends within the time-out, else the time-out and `beta_s` for the cold
-    start. Only the shortest time-out and the points themselves can be cheapest: between them the cost only rises.
+    start. Only the shortest time-out and the points themselves can be cheapest: between them the cost rises.
     """
     beyond = sum(weight for _, weight in points)
     paid = 0.0  # by the gaps that end within the time-out
