@@ -56,8 +56,7 @@ class Catalog:
         catalog = cls([resolver.entry(name) for name in {**ours, **theirs}])
         if settings.model is not None and settings.model not in catalog._entries:
             raise CatalogError(
-                f"IMAGEGEN_MODEL={settings.model!r} is not in the catalog. "
-                f"There are: {', '.join(catalog.names())}."
+                f"IMAGEGEN_MODEL={settings.model!r} is not in the catalog. There are: {', '.join(catalog.names())}."
             )
         return catalog
 
@@ -79,9 +78,7 @@ class Catalog:
         """The entry called `name`. Raises Refused(422, unknown_model) with the names there are."""
         entry = self._entries.get(name)
         if entry is None:
-            raise Refused(
-                422, "unknown_model", f"There is no model {name!r}. There are: {', '.join(self.names())}."
-            )
+            raise Refused(422, "unknown_model", f"There is no model {name!r}. There are: {', '.join(self.names())}.")
         return entry
 
     def default(self, settings: Settings, has_gpu: bool) -> Entry:
@@ -101,9 +98,7 @@ def missing_sentence(entry: Entry, settings: Settings) -> str:
     lacking: dict[Path, list[str]] = {}
     for file in missing:
         path = entry.path_of(file, settings)
-        lacking.setdefault(path.parent, []).append(
-            f"a file like {path.name}" if file.is_pattern else path.name
-        )
+        lacking.setdefault(path.parent, []).append(f"a file like {path.name}" if file.is_pattern else path.name)
     parts = [f"{' and '.join(names)} in {folder}" for folder, names in lacking.items()]
     how = (
         f"Make it: imagegen models make {entry.name}"
@@ -171,9 +166,7 @@ class _Resolver:
             return data
         # A user's file may build on the entry of ours that it replaces.
         replaced = self._ours.get(base) if base == name and source.own else None
-        parent = replaced or (
-            None if not isinstance(base, str) else self._theirs.get(base) or self._ours.get(base)
-        )
+        parent = replaced or (None if not isinstance(base, str) else self._theirs.get(base) or self._ours.get(base))
         if parent is None or parent is source:
             known = ", ".join(sorted({*self._ours, *self._theirs} - {name}))
             raise CatalogError(f"{source.label}: base: must be one of {known}, not {base!r}")
@@ -226,9 +219,7 @@ def _model_at(loc: list[Any]) -> type[BaseModel] | None:
             continue
         names = {f.alias or n: f for n, f in model.model_fields.items()}
         found = names.get(part)
-        model = (
-            next((a for a in _types(found.annotation) if issubclass(a, BaseModel)), None) if found else None
-        )
+        model = next((a for a in _types(found.annotation) if issubclass(a, BaseModel)), None) if found else None
     return model
 
 

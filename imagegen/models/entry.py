@@ -119,23 +119,15 @@ class ModelFile(_Table):
         ],
         Field(description="what the engine uses it for (repository: `file` tells that a whole one is there)"),
     ]
-    flag: Annotated[
-        StrictStr | None, Field(pattern=r"^--?[a-z][a-z0-9_-]*$", description="an engine flag")
-    ] = None
+    flag: Annotated[StrictStr | None, Field(pattern=r"^--?[a-z][a-z0-9_-]*$", description="an engine flag")] = None
     file: Annotated[StrictStr, Field(min_length=1, description="a name in the model's folder, or a pattern")]
     shared: Annotated[
         StrictStr | None,
         Field(min_length=1, description="another folder to look in: a model's name or a path"),
     ] = None
-    repo: Annotated[
-        StrictStr | None, Field(pattern=r"^[^/\s]+/[^/\s]+$", description="OWNER/NAME on the hub")
-    ] = None
-    path: Annotated[
-        StrictStr | None, Field(min_length=1, description="a path or pattern in the repository")
-    ] = None
-    sha256: Annotated[
-        StrictStr | None, Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits")
-    ] = None
+    repo: Annotated[StrictStr | None, Field(pattern=r"^[^/\s]+/[^/\s]+$", description="OWNER/NAME on the hub")] = None
+    path: Annotated[StrictStr | None, Field(min_length=1, description="a path or pattern in the repository")] = None
+    sha256: Annotated[StrictStr | None, Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits")] = None
     size_bytes: Annotated[StrictInt | None, Field(gt=0, description="a number of bytes")] = None
     multiplier: Annotated[Number, Field(description="a number: the strength of a LoRA")] = 1.0
     optional: Annotated[StrictBool, Field(description="true or false")] = False
@@ -215,9 +207,7 @@ class Entry(_Table):
 
     name: Annotated[
         StrictStr,
-        Field(
-            pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="lower-case letters, digits, '.', '-' and '_'"
-        ),
+        Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="lower-case letters, digits, '.', '-' and '_'"),
     ]
     title: Annotated[StrictStr, Field(min_length=1, description="a text")]
     description: Annotated[StrictStr, Field(min_length=1, description="a sentence a person reads")]
@@ -263,13 +253,9 @@ class Entry(_Table):
                 ("scheduler", d.scheduler, SCHEDULERS),
             ):
                 if sourced is not None and sourced.value not in known:
-                    raise ValueError(
-                        f"defaults.{field} must be one of {', '.join(known)}, not {sourced.value!r}"
-                    )
+                    raise ValueError(f"defaults.{field} must be one of {', '.join(known)}, not {sourced.value!r}")
         if self.capabilities.edit != (self.capabilities.max_references > 0):
-            raise ValueError(
-                "capabilities.max_references must be at least 1 exactly when capabilities.edit is true"
-            )
+            raise ValueError("capabilities.max_references must be at least 1 exactly when capabilities.edit is true")
         for file in self.files:
             if file.role == "lora" and ((file.is_pattern and "/" in file.file) or file.shared):
                 raise ValueError(f"files: the LoRA {file.file} must lie in the model's own folder")

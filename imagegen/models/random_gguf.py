@@ -45,9 +45,7 @@ class Tensor:
     def __post_init__(self) -> None:
         block, _ = GGML_QUANT_SIZES[self.kind]
         if self.shape[-1] % block:
-            raise ValueError(
-                f"{self.name}: rows of {self.shape[-1]} are not whole {self.kind.name} blocks of {block}"
-            )
+            raise ValueError(f"{self.name}: rows of {self.shape[-1]} are not whole {self.kind.name} blocks of {block}")
         if self.kind is Q4_0 and self.mean:
             raise ValueError(f"{self.name}: {self.kind.name} is made around zero only")
 
@@ -127,9 +125,7 @@ class RandomGGUF:
         """Add a tensor of normal deviates around zero (of uniform ones for q4_0)."""
         self.tensors.append(Tensor(name, shape, kind, std, rows=rows))
 
-    def constant(
-        self, name: str, shape: tuple[int, ...], value: float, kind: GGMLQuantizationType = F32
-    ) -> None:
+    def constant(self, name: str, shape: tuple[int, ...], value: float, kind: GGMLQuantizationType = F32) -> None:
         """Add a tensor that holds one value everywhere."""
         self.tensors.append(Tensor(name, shape, kind, 0.0, mean=value))
 
@@ -147,9 +143,7 @@ class RandomGGUF:
         writer = GGUFWriter(path, self._arch)
         writer.add_name("random weights")
         for tensor in self.tensors:
-            writer.add_tensor_info(
-                tensor.name, tensor.shape, np.dtype(np.float32), tensor.nbytes, tensor.kind
-            )
+            writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), tensor.nbytes, tensor.kind)
         try:
             writer.write_header_to_file()
             writer.write_kv_data_to_file()

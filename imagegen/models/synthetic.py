@@ -26,20 +26,28 @@ MADE: dict[str, Callable[[], dict[str, RandomGGUF]]] = {
 }
 """What an entry's `made_by` names: a function that describes the files, by name."""
 
+EXTRAS: dict[str, Callable[[], dict[str, RandomGGUF]]] = {
+    "qwen": synthetic_qwen.vision_files,
+}
+"""The same for optional files: today vision towers."""
+
 
 def _silent(_done: int, _total: int) -> None:
     """Nobody asked to be told."""
 
 
-def make(name: str, settings: Settings, on_progress: Progress = _silent) -> Path:
+def make(name: str, settings: Settings, on_progress: Progress = _silent, vision: bool = False) -> Path:
     """Write the files of the catalog's entry `name`, anew if they are there; returns their folder.
 
-    They appear all at once, or not at all. Two callers at a time wait for each other.
-    Raises Refused(422, unknown_model), CatalogError if no script makes that model, OSError.
+    vision: the optional vision tower too. All files appear at once, or none; two callers wait for each other.
+    Raises Refused(422, unknown_model), CatalogError if no script makes that model or its tower, OSError.
     """
     entry = Catalog.load(settings).get(name)
     if entry.made_by is None:
-        raise CatalogError(f"{name} is not made by a script: its files come from the model hub")
+        raise CatalogError(f"{name} is not made by a script: see imagegen models show {name}")
+    if vision and entry.made_by not in EXTRAS:
+        raise CatalogError(f"{name} has no vision tower: leave --vision out")
+    files = MADE[entry.made_by]() | (EXTRAS[entry.made_by]() if vision else {})
     folder = entry.folder(settings)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as lock:
@@ -48,7 +56,7 @@ def make(name: str, settings: Settings, on_progress: Progress = _silent) -> Path
             shutil.rmtree(left_over)  # of a process that was killed: while it lived, it held the lock
         making = Path(tempfile.mkdtemp(prefix=f".{folder.name}.making-", dir=folder.parent))
         try:
-            _write_all(MADE[entry.made_by](), making, on_progress)
+            _write_all(files, making, on_progress)
             _check(entry, making)
             _put(making, folder)
         finally:
@@ -73,9 +81,7 @@ def _write_all(files: dict[str, RandomGGUF], folder: Path, on_progress: Progress
 def _check(entry: Entry, folder: Path) -> None:
     lacking = [f.file for f in entry.files if not f.optional and not (folder / f.file).is_file()]
     if lacking:
-        raise CatalogError(
-            f"{entry.name}: files: made_by = {entry.made_by!r} does not make {', '.join(lacking)}"
-        )
+        raise CatalogError(f"{entry.name}: files: made_by = {entry.made_by!r} does not make {', '.join(lacking)}")
 
 
 def _put(making: Path, folder: Path) -> None:

@@ -1,0 +1,179 @@
+"""`imagegen models`: what the catalog has, where each number comes from, and making the small ones."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.entry import Entry, ModelFile, Sourced
+from imagegen.models.synthetic import make as make_files
+from imagegen.schemas import Refused
+from imagegen.settings import Settings, load
+
+
+@click.group()
+def models() -> None:
+    """The models there are: list them, show one, make the small ones."""
+
+
+@models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_models(as_json: bool) -> None:
+    """Every model: whether its files are there, what it does, under what licence."""
+    settings = load()
+    with _sentences():
+        entries = Catalog.load(settings).entries()
+    if as_json:
+        _print_json([_as_json(entry, settings) for entry in entries])
+        return
+    rows = [("NAME", "DOES", "FILES", "LICENCE", "TITLE")]
+    rows += [(e.name, _does(e), _state(e, settings), e.licence.name, e.title) for e in entries]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@models.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(name: str, as_json: bool) -> None:
+    """One model: every number with its source, every file with its place."""
+    settings = load()
+    with _sentences():
+        entry = Catalog.load(settings).get(name)
+    if as_json:
+        _print_json(_as_json(entry, settings))
+    else:
+        click.echo("\n".join(_page(entry, settings)))
+
+
+@models.command()
+@click.argument("name")
+@click.option("--vision", is_flag=True, help="With the vision tower, where the model can have one.")
+def make(name: str, vision: bool) -> None:
+    """Write the files of a model that is made by script; print where they are."""
+    folder = make_with_bar(name, load(), vision)
+    click.echo(f"{name} is in {folder}: {_sizes(folder)}.")
+
+
+def make_with_bar(name: str, settings: Settings, vision: bool = False) -> Path:
+    """Make the model with progress on stderr; returns its folder. Raises ClickException with a sentence."""
+    with _sentences(), click.progressbar(length=1, label=f"Making {name}", file=sys.stderr) as bar:
+
+        def on_progress(done_bytes: int, total_bytes: int) -> None:
+            bar.length = total_bytes
+            bar.update(done_bytes - bar.pos)
+
+        return make_files(name, settings, on_progress, vision)
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """What can go wrong ends as a sentence on stderr and exit code 1."""
+    try:
+        yield
+    except Refused as refused:
+        raise click.ClickException(refused.detail) from None
+    except CatalogError as wrong:
+        raise click.ClickException(str(wrong)) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise click.ClickException(f"The files could not be written: {where}{error.strerror}.") from None
+
+
+def _print_json(what: Any) -> None:
+    click.echo(json.dumps(what, indent=2, ensure_ascii=False))
+
+
+def _as_json(entry: Entry, settings: Settings) -> dict[str, Any]:
+    files = [
+        {
+            **file.model_dump(),
+            "place": str(entry.path_of(file, settings)),
+            "there": _there(entry, file, settings),
+        }
+        for file in entry.files
+    ]
+    return {
+        **entry.model_dump(mode="json", exclude={"own_folder"}),
+        "folder": str(entry.folder(settings)),
+        "files": files,
+        "installed": entry.installed(settings),
+        "negative_inert": entry.negative_inert,
+    }
+
+
+def _there(entry: Entry, file: ModelFile, settings: Settings) -> bool:
+    return entry.path_of(file, settings).is_file()
+
+
+def _does(entry: Entry) -> str:
+    c = entry.capabilities
+    words = [w for w, able in (("draws", c.draw), ("edits", c.edit), ("masks", c.mask)) if able]
+    return ", ".join(words) + (" (noise)" if entry.noise else "")
+
+
+def _state(entry: Entry, settings: Settings) -> str:
+    missing = entry.missing(settings)
+    return "installed" if not missing else f"lacks {len(missing)} of {sum(not f.optional for f in entry.files)}"
+
+
+def _page(entry: Entry, settings: Settings) -> list[str]:
+    commercial = {True: "; commercial use allowed", False: "; no commercial use", None: ""}
+    lines = [f"{entry.name}: {entry.title}", entry.description, ""]
+    lines.append(f"Does:     {_does(entry)}; up to {entry.capabilities.max_references} references")
+    lines.append(f"Licence:  {entry.licence.name}{commercial[entry.licence.commercial]}")
+    if entry.licence.url:
+        lines.append(f"          {entry.licence.url}")
+    lines.append(f"Sizes:    multiples of {entry.size_multiple} px, at least {entry.size_min_px} px")
+    lines.append(f"Negative: {'does nothing at this cfg_scale' if entry.negative_inert else 'applied'}")
+    lines += ["", "Defaults:"]
+    for name, sourced in entry.defaults:
+        if sourced is not None:
+            lines += _sourced(name, sourced)
+    if entry.download_bytes is not None:
+        lines += _sourced("download", entry.download_bytes)
+    if entry.memory is not None:
+        for name, value in (("VRAM", entry.memory.vram_bytes), ("RAM", entry.memory.ram_bytes)):
+            if value is not None:
+                lines += [f"  {name:<10} {value:,} bytes", f"             {entry.memory.source}"]
+    if entry.flags:
+        lines += ["", "Engine flags:"]
+        for flag in entry.flags:
+            lines += [
+                f"  {flag.flag}" + ("" if flag.value is None else f" {flag.value}"),
+                f"             {flag.source}",
+            ]
+    lines += ["", f"Files (its own folder: {entry.folder(settings)}):"]
+    for file in entry.files:
+        lines += _file(entry, file, settings)
+    return lines + [line for note in entry.notes for line in ("", note)]
+
+
+def _sourced(name: str, sourced: Sourced) -> list[str]:
+    bounds = sourced.min is not None or sourced.max is not None
+    span = f" (range {sourced.min} to {sourced.max}: anything else is drawn, with a warning)" if bounds else ""
+    return [f"  {name:<10} {sourced.value}{span}", f"             {sourced.source}"]
+
+
+def _file(entry: Entry, file: ModelFile, settings: Settings) -> list[str]:
+    path = entry.path_of(file, settings)
+    there = "there" if path.is_file() else "optional, not there" if file.optional else "MISSING"
+    lines = [f"  {file.role:<16} {path} [{there}]"]
+    if file.repo:
+        lines.append(f"                   on the model hub: {file.repo}, {file.path or file.file}")
+    if file.note:
+        lines.append(f"                   {file.note}")
+    return lines
+
+
+def _sizes(folder: Path) -> str:
+    files = sorted(p for p in folder.iterdir() if p.is_file())
+    return ", ".join(f"{p.name} {p.stat().st_size / 1e6:.1f} MB" for p in files)
