@@ -36,12 +36,12 @@ def describe(job: Job) -> str:
         if now.fraction is not None:
             words += f" {now.fraction * 100:.0f} %"
     pictures = int(job.params.get("n") or 1)
-    which = f" of picture {now.image} of {pictures}" if pictures > 1 else ""
-    return f"{words}{which}{_left(job)}"
+    which = f"picture {now.image} of {pictures}: " if pictures > 1 else ""
+    return f"{which}{words}{_left(job)}"
 
 
 def _left(job: Job) -> str:
-    return f", about {job.eta_s:.0f} s left" if job.eta_s is not None else ""
+    return f", about {job.eta_s:.0f} s left" if job.eta_s and job.eta_s >= 1 else ""
 
 
 def percent(job: Job) -> float:

@@ -117,7 +117,8 @@ class Results:
             encoded = base64.b64encode(one.preview or b"").decode()
             if encoded and (room := room - len(encoded)) > 0:
                 for_both = Annotations(audience=["user", "assistant"], priority=1.0)
-                content.append(ImageContent(data=encoded, mime_type="image/jpeg", annotations=for_both))
+                which = {"imagegen/image_id": one.picture.id}
+                content.append(ImageContent(data=encoded, mime_type="image/jpeg", annotations=for_both, _meta=which))
         content += [
             ResourceLink(uri=d.uri, name=d.name, mime_type="image/png", size=d.picture.bytes) for d in delivered
         ]

@@ -119,8 +119,8 @@ READ_IMAGE_CHUNK = """Read a part of a picture's full-resolution PNG, base64-enc
 
 def next_step_done(saved: bool) -> str:
     """What an agent does with a finished picture."""
-    where = "the saved path" if saved else "the download command"
-    return f"Tell the user {where}. {PREVIEW_HIDDEN}"
+    where = "where the file was saved" if saved else "the download command"
+    return f"Always tell the user {where}: the preview is hidden by default in some clients."
 
 
 def next_step_waiting(job_id: str) -> str:

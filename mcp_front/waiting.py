@@ -121,7 +121,7 @@ async def until_news(service: Service, job: Job, deadline: float, ctx: Context) 
     first = job.status
     async for now in _readings(service, job, deadline, ctx):
         job = now
-        if job.status != first:
+        if job.ended or job.status != first:
             break
     return job
 

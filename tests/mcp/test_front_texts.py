@@ -102,5 +102,5 @@ def test_the_next_step_names_the_job_and_the_cadence():
     words = texts.next_step_waiting("abc")
     assert 'get_job_status(job_id="abc")' in words and 'get_job_result(job_id="abc")' in words
     assert "every 5 s, not faster" in words
-    assert "saved path" in texts.next_step_done(saved=True)
-    assert "download command" in texts.next_step_done(saved=False)
+    assert "where the file was saved: the preview is hidden" in texts.next_step_done(saved=True)
+    assert "the download command: the preview is hidden" in texts.next_step_done(saved=False)
