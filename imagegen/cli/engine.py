@@ -74,6 +74,15 @@ def build_with_bar(settings: Settings, jobs: int | None = None) -> Path:
         return engines.ensure(settings, on_progress, jobs)
 
 
+def set_up_engine(settings: Settings) -> None:
+    """Build what this machine needs, with progress: the first start's part of it."""
+    try:
+        with _ended_by_signals(), _shown() as on_progress:
+            engines.ensure(settings, on_progress)
+    except EngineBuildError as error:
+        raise click.ClickException(str(error)) from error
+
+
 @engine.command()
 def path() -> None:
     """Print the sd-server that the service would start."""

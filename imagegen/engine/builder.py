@@ -196,9 +196,7 @@ class _Work:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise EngineBuildError(
-                f"sd-server was built but does not run: {error}. Full log: {log.name}"
-            ) from error
+            raise EngineBuildError(f"sd-server was built but does not run: {error}. Full log: {log.name}") from error
         log.write(answer.stdout)
         if answer.returncode != 0 or b"--listen-port" not in answer.stdout:
             last = answer.stdout.decode(errors="replace").strip().splitlines()[-1:] or ["no output"]
@@ -213,8 +211,7 @@ class _Work:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if output.out_of_memory:
             return EngineBuildError(
-                f"{what}: memory ran out. Run again with fewer compilers at once (`--jobs 1`). "
-                f"Full log: {log.name}"
+                f"{what}: memory ran out. Run again with fewer compilers at once (`--jobs 1`). Full log: {log.name}"
             )
         return EngineBuildError(
             f"{what} (exit status {status}). Its last lines:\n{output.quote()}\nFull log: {log.name}"

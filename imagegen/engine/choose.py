@@ -91,11 +91,7 @@ def options_for(backend: Backend, arch: str | None = None, portable: bool = Fals
         return Options("cuda", parse_archs(arch), portable=True)
     cards = find_cards()
     if not cards.found:
-        why = (
-            f"the NVIDIA driver does not answer ({cards.problem})"
-            if cards.problem
-            else "no NVIDIA GPU was found"
-        )
+        why = f"the NVIDIA driver does not answer ({cards.problem})" if cards.problem else "no NVIDIA GPU was found"
         raise EngineBuildError(
             f"Which GPU to build for is not known: {why}. Name it: --arch 86, for instance, or --arch all."
         )

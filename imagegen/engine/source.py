@@ -54,9 +54,7 @@ def unpack(sdist: Sdist, archive: Path, scratch: Path) -> Path:
         raise EngineBuildError(f"{archive} cannot be unpacked: {error}. Delete it and run again.") from error
     folder = scratch / root
     if not (folder / "CMakeLists.txt").is_file():
-        raise EngineBuildError(
-            f"{archive} holds no {sdist.source_dir}/CMakeLists.txt: it is not the engine's source."
-        )
+        raise EngineBuildError(f"{archive} holds no {sdist.source_dir}/CMakeLists.txt: it is not the engine's source.")
     return folder
 
 

@@ -8,7 +8,8 @@ import re
 import shlex
 import shutil
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cmake
@@ -30,9 +31,7 @@ CUDA_WHEELS = {
 }
 """The packages that together are a CUDA 13 toolkit, each with a file of its own (all in nvidia/cu13)."""
 
-WHEEL_COMMAND = "pip install " + " ".join(
-    f'"{name}==13.0.*"' for name in CUDA_WHEELS if name != "nvidia-cublas"
-)
+WHEEL_COMMAND = "pip install " + " ".join(f'"{name}==13.0.*"' for name in CUDA_WHEELS if name != "nvidia-cublas")
 GET_NVCC = (
     "Install NVIDIA's CUDA toolkit (12.8 or newer, with cuBLAS), or its packages from the package index into "
     f'this Python environment: `{WHEEL_COMMAND} "nvidia-cublas==13.*"`.'
@@ -41,11 +40,12 @@ GET_NVCC = (
 
 @dataclass(frozen=True)
 class Cuda:
-    """A CUDA toolkit: its compiler, its root folder, its release, whether it is made of wheels."""
+    """A CUDA toolkit: its compiler, root folder and release, whether it has cuBLAS and is made of wheels."""
 
     nvcc: Path
     root: Path
     release: tuple[int, int]
+    cublas: bool
     wheels: bool = False
 
 
@@ -87,26 +87,28 @@ def find_cuda() -> Cuda:
 
     Raises EngineBuildError saying what was found and what is missing.
     """
-    named = os.environ.get("CUDACXX", "").strip()
-    if named:
-        if shutil.which(named) is None:
-            raise EngineBuildError(f"CUDACXX={named} is not a program: set it to nvcc, or unset it.")
-        cuda = _probe(Path(shutil.which(named) or named))
-        if cuda is None:
-            raise EngineBuildError(_no_cublas(Path(named)))
-        return cuda
     without_cublas = None
-    for nvcc in _candidates():
-        cuda = _probe(nvcc)
-        if cuda is not None:
+    for cuda in _toolkits():
+        if cuda.cublas:
             return cuda
-        without_cublas = nvcc
-    cuda = _from_wheels()
-    if cuda is not None:
-        return cuda
+        without_cublas = without_cublas or cuda.nvcc
     if without_cublas is not None:
-        raise EngineBuildError(_no_cublas(without_cublas))
+        raise EngineBuildError(
+            f"{without_cublas} is there, but its toolkit lacks cuBLAS (cublas_v2.h), which the engine needs. {GET_NVCC}"
+        )
     raise EngineBuildError(f"CUDA's compiler, nvcc, was not found. {GET_NVCC}")
+
+
+def inspect(nvcc: Path) -> Cuda:
+    """What an nvcc is part of, in its own words. Raises EngineBuildError when it does not answer."""
+    release = re.search(r"release (\d+)\.(\d+)", _ask(nvcc, "--version"))
+    plan = _ask(nvcc, "--dryrun", "-x", "cu", os.devnull)
+    top = re.search(r"^#\$ TOP=(.*)$", plan, re.MULTILINE)  # the PATH may have a wrapper that lies elsewhere
+    if release is None or top is None:
+        raise EngineBuildError(f"{nvcc} does not answer as CUDA's nvcc does: set CUDACXX to one that works.")
+    includes = [Path(folder) for folder in re.findall(r'"-I([^"]+)"', plan)] + [Path("/usr/include")]
+    cublas = any((folder / "cublas_v2.h").is_file() for folder in includes)
+    return Cuda(nvcc, Path(top[1].strip()).resolve(), (int(release[1]), int(release[2])), cublas)
 
 
 def check_archs(cuda: Cuda, archs: tuple[str, ...]) -> None:
@@ -140,7 +142,7 @@ def linked_wheels(cuda: Cuda, engine_dir: Path) -> Cuda:
     _link(root / "lib64", Path("lib"))
     for library in (cuda.root / "lib").glob("lib*.so.*"):
         _link(root / "lib" / f"{library.name.split('.so.')[0]}.so", Path(library.name))
-    return Cuda(root / "bin" / "nvcc", root, cuda.release, wheels=True)
+    return replace(cuda, nvcc=root / "bin" / "nvcc", root=root)
 
 
 def _link(link: Path, target: Path) -> None:
@@ -150,30 +152,28 @@ def _link(link: Path, target: Path) -> None:
     link.symlink_to(target)
 
 
-def _candidates() -> list[Path]:
-    folders = [Path(os.environ[name]) / "bin" for name in ("CUDA_PATH", "CUDA_HOME") if os.environ.get(name)]
-    found = [folder / "nvcc" for folder in folders]
+def _toolkits() -> Iterator[Cuda]:
+    """The CUDA toolkits of this machine, in the order that `find_cuda` promises; CUDACXX alone, if it is set."""
+    named = os.environ.get("CUDACXX", "").strip()
+    if named:
+        program = shutil.which(named)
+        if program is None:
+            raise EngineBuildError(f"CUDACXX={named} is not a program: set it to nvcc, or unset it.")
+        yield inspect(Path(program))
+        return
+    folders = [Path(os.environ[name]) for name in ("CUDA_PATH", "CUDA_HOME") if os.environ.get(name)]
     in_path = shutil.which("nvcc")
-    found += [Path(in_path)] if in_path else []
-    found += [folder / "bin" / "nvcc" for folder in CUDA_FOLDERS]
-    return [nvcc for nvcc in found if os.access(nvcc, os.X_OK) and nvcc.is_file()]
+    programs = [folder / "bin" / "nvcc" for folder in folders]
+    programs += [Path(in_path)] if in_path else []
+    programs += [folder / "bin" / "nvcc" for folder in CUDA_FOLDERS]
+    for nvcc in programs:
+        if nvcc.is_file() and os.access(nvcc, os.X_OK):
+            yield inspect(nvcc)
+    yield from _wheels()
 
 
-def _probe(nvcc: Path, *, wheels: bool = False) -> Cuda | None:
-    """What an nvcc is part of; None when its toolkit has no cuBLAS headers."""
-    release = re.search(r"release (\d+)\.(\d+)", _ask(nvcc, "--version"))
-    plan = _ask(nvcc, "--dryrun", "-x", "cu", os.devnull)
-    top = re.search(r"^#\$ TOP=(.*)$", plan, re.MULTILINE)
-    if release is None or top is None:
-        raise EngineBuildError(f"{nvcc} does not answer as CUDA's nvcc does: set CUDACXX to one that works.")
-    includes = [Path(folder) for folder in re.findall(r'"-I([^"]+)"', plan)] + [Path("/usr/include")]
-    if not any((folder / "cublas_v2.h").is_file() for folder in includes):
-        return None
-    return Cuda(nvcc, Path(top[1].strip()).resolve(), (int(release[1]), int(release[2])), wheels)
-
-
-def _from_wheels() -> Cuda | None:
-    """The toolkit that NVIDIA's CUDA 13 packages make in site-packages.
+def _wheels() -> list[Cuda]:
+    """The toolkit that NVIDIA's CUDA 13 packages make in site-packages, if they are there.
 
     Raises EngineBuildError when only some of them are installed.
     """
@@ -188,12 +188,8 @@ def _from_wheels() -> Cuda | None:
                 f"The CUDA packages of this Python environment ({root}) are not complete, for want of "
                 f"{', '.join(missing)}. {GET_NVCC}"
             )
-        return _probe(root / "bin" / "nvcc", wheels=True)
-    return None
-
-
-def _no_cublas(nvcc: Path) -> str:
-    return f"{nvcc} is there, but its toolkit lacks cuBLAS (cublas_v2.h), which the engine needs. {GET_NVCC}"
+        return [replace(inspect(root / "bin" / "nvcc"), wheels=True)]
+    return []
 
 
 def _ask(nvcc: Path, *arguments: str) -> str:
@@ -208,7 +204,5 @@ def _ask(nvcc: Path, *arguments: str) -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineBuildError(
-            f"{nvcc} does not run ({error}): set CUDACXX to an nvcc that works."
-        ) from error
+        raise EngineBuildError(f"{nvcc} does not run ({error}): set CUDACXX to an nvcc that works.") from error
     return answer.stdout.decode(errors="replace")

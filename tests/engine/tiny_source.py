@@ -1,0 +1,107 @@
+"""A source of one small C file in the form of the engine's, and a way to build it in a process of its own."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import sys
+import tarfile
+from dataclasses import astuple
+from pathlib import Path
+
+import pytest
+
+from imagegen import engine
+from imagegen.engine import EngineBuildError, Options, Stage, builder
+from imagegen.engine.plan import Sdist
+
+DEADLINE_S = 60.0
+
+SERVER_C = """
+#include <stdio.h>
+int main(void) { puts("  --listen-port <int>  server listen port"); return 0; }
+"""
+CMAKE = """
+cmake_minimum_required(VERSION 3.12)
+project(tiny C)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+add_custom_command(OUTPUT gate.c COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/gate.sh VERBATIM)
+add_executable(sd-server main.c gate.c)
+"""
+GATE_SH = """
+if [ -n "$TINY_GATE" ]; then cat "$TINY_GATE"; fi
+if [ -n "$TINY_FILL" ]; then dd if=/dev/zero of=filler bs=1M count=64; fi
+echo 'int gate;' > gate.c
+"""
+"""The step that a test can hold (TINY_GATE, a FIFO) or let fill the disk (TINY_FILL)."""
+
+DRIVER = """
+import json, sys
+from pathlib import Path
+from imagegen.engine import EngineBuildError, Options, builder
+from imagegen.engine.plan import Sdist
+
+folder, pin, disk_bytes = Path(sys.argv[1]), Sdist(*json.loads(sys.argv[2])), int(sys.argv[3])
+builder.DISK_BYTES["cpu"] = disk_bytes
+def say(stage, done, total, message):
+    print(stage, done, total, message, flush=True)
+try:
+    print("BUILT", builder.build(folder, Options(), say, jobs=1, sdist=pin).fresh, flush=True)
+except EngineBuildError as error:
+    print("ERROR", error, flush=True)
+except KeyboardInterrupt:
+    print("INTERRUPTED", flush=True)
+"""
+"""A build in a process of its own, for what needs two of them or ends one."""
+
+
+def make_sdist(folder: Path, **changed: str) -> Sdist:
+    """Write the archive of the small source into `folder`; `changed` replaces files by name (dots as `_`)."""
+    files = {"main_c": SERVER_C, "CMakeLists_txt": CMAKE, "gate_sh": GATE_SH} | changed
+    members = {f"vendor/tiny/{name.replace('_', '.')}": text for name, text in files.items()}
+    members["PKG-INFO"] = "Metadata-Version: 2.1\nName: tiny-engine\nVersion: 1.0\n"
+    members["pyproject.toml"] = (
+        '[build-system]\nrequires = ["scikit-build-core"]\nbuild-backend = "scikit_build_core.build"\n'
+        '[project]\nname = "tiny-engine"\nversion = "1.0"\n'
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / "tiny_engine-1.0.tar.gz"
+    with gzip.GzipFile(archive, "wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, text in members.items():
+            info = tarfile.TarInfo(f"tiny_engine-1.0/{name}")
+            info.size = len(text.encode())
+            tar.addfile(info, io.BytesIO(text.encode()))
+    content = archive.read_bytes()
+    return Sdist("tiny-engine", "1.0", hashlib.sha256(content).hexdigest(), len(content), "vendor/tiny")
+
+
+def driver(cache: Path, sdist: Sdist, disk_bytes: int = 10_000_000) -> list[str]:
+    return [sys.executable, "-c", DRIVER, str(cache), json.dumps(astuple(sdist)), str(disk_bytes)]
+
+
+class Progress(list[tuple[Stage, int, int, str]]):
+    """Collects what a build reports."""
+
+    def __call__(self, *event: object) -> None:
+        self.append(event)  # type: ignore[arg-type]
+
+    @property
+    def stages(self) -> list[Stage]:
+        return list(dict.fromkeys(event[0] for event in self))
+
+
+def make(cache: Path, sdist: Sdist, options: Options = Options()) -> tuple[engine.Built, Progress]:  # noqa: B008
+    progress = Progress()
+    return engine.build(cache, options, progress, jobs=1, sdist=sdist), progress
+
+
+def refusal(cache: Path, sdist: Sdist, options: Options = Options()) -> str:  # noqa: B008
+    with pytest.raises(EngineBuildError) as caught:
+        make(cache, sdist, options)
+    return str(caught.value)
+
+
+def scratch_folders(cache: Path) -> list[Path]:
+    return list(cache.glob(f"{builder.SCRATCH_PREFIX}*"))
