@@ -49,11 +49,12 @@ class ImageGen:
         backend = Backend(SETTINGS)
         try:
             await backend.start()
-        except (StateError, CatalogError, PolicyError) as wrong:
-            logging.getLogger("imagegen").error("%s", wrong)
-            os.kill(os.getppid(), signal.SIGTERM)  # the supervisor would start a dead worker again for ever
+        except Exception as wrong:
+            told = isinstance(wrong, StateError | CatalogError | PolicyError)
+            logging.getLogger("imagegen").error("cannot start: %s", wrong, exc_info=not told)
             await backend.stop()
-            sys.exit(1)
+            os.kill(os.getppid(), signal.SIGTERM)  # the supervisor would start a dead worker again for ever
+            raise
         attach(app, backend)
         self._backend = backend
 

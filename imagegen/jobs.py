@@ -187,23 +187,23 @@ class JobManager:
                 row = (await connection.execute(twin)).first()
                 if row is not None and row.body_sha256 == new.body_sha256:
                     return await self._read(connection, row)
-            values = dict(
-                id=job_id,
-                kind=new.kind.value,
-                status=Status.QUEUED.value,
-                model=new.model,
-                prompt=new.prompt,
-                params=new.params.model_dump(),
-                refs=list(new.references),
-                mask=new.mask,
-                warnings=[w.model_dump() for w in new.warnings],
-                policy=new.policy.model_dump(),
-                owner=new.owner,
-                idempotency_key=new.idempotency_key,
-                body_sha256=new.body_sha256,
-                lease_s=new.lease_s,
-                created_at=self._clock(),
-            )
+            values = {
+                "id": job_id,
+                "kind": new.kind.value,
+                "status": Status.QUEUED.value,
+                "model": new.model,
+                "prompt": new.prompt,
+                "params": new.params.model_dump(),
+                "refs": list(new.references),
+                "mask": new.mask,
+                "warnings": [w.model_dump() for w in new.warnings],
+                "policy": new.policy.model_dump(),
+                "owner": new.owner,
+                "idempotency_key": new.idempotency_key,
+                "body_sha256": new.body_sha256,
+                "lease_s": new.lease_s,
+                "created_at": self._clock(),
+            }
             done = await connection.execute(insert(table).values(values))
             inserted = done.inserted_primary_key
             seq = int(inserted[0]) if inserted else 0
@@ -376,7 +376,7 @@ class JobManager:
     ) -> bool:
         """The one way a job ends. Fenced: only a job that has not ended can."""
         now = self._clock()
-        values: dict[str, Any] = dict(status=status.value, finished_at=now, expires_at=now + self._ttl_s, progress=None)
+        values: dict[str, Any] = {"status": status.value, "finished_at": now, "expires_at": now + self._ttl_s, "progress": None}
         if failure:
             values["error"] = failure.model_dump()
         if warnings is not None:

@@ -15,9 +15,10 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "IMAGEGEN_"
-FRONT_ONLY = {"URL", "TOKEN", "TLS_SHA256", "TLS_CA", "OUTPUT_DIR", "MCP_WAIT_S", "MCP_PORT", "TEST_REQUIRE"} | {
-    "MCP_HOST", "MCP_TLS", "MCP_ALLOWED_HOSTS", "MCP_PUBLIC_URL", "MCP_WARM"
-}  # fmt: skip
+FRONT_ONLY = {
+    *("URL", "TOKEN", "TLS_SHA256", "TLS_CA", "OUTPUT_DIR", "TEST_REQUIRE"),
+    *("MCP_WAIT_S", "MCP_PORT", "MCP_HOST", "MCP_TLS", "MCP_ALLOWED_HOSTS", "MCP_PUBLIC_URL", "MCP_WARM"),
+}
 """Variables of the MCP front and of the tests: known here so that an unknown one can be told from a typo."""
 
 
@@ -107,6 +108,12 @@ class Settings(BaseSettings):
         Field(description="What a PNG says of its making: full; no-prompt: all but the prompt; off."),
     ] = "full"
 
+    # What may be asked for
+    policy_file: Annotated[Path | None, Field(description="A TOML file that replaces the built-in policy.")] = None
+    templates_dir: Annotated[
+        Path | None, Field(description="Folder with templates of your own; unset: templates/ in the state folder.")
+    ] = None
+
     # Who may ask
     tokens: Annotated[
         str | None, Field(description="name:token,… or @FILE of name:sha256 lines.", repr=False)
@@ -118,7 +125,7 @@ class Settings(BaseSettings):
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="DEBUG adds the engine's own lines.")
     ] = "INFO"
 
-    @field_validator("home", "cache", "sd_server", mode="after")
+    @field_validator("home", "cache", "sd_server", "policy_file", "templates_dir", mode="after")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()

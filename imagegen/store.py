@@ -49,10 +49,10 @@ class ImageStore:
     async def upload(self, picture: Reference) -> StoredImage:
         """Keep a reference picture, as a PNG the engine can read."""
         image_id, now = new_id(), self._clock()
-        await asyncio.to_thread(self._files.write, image_id, picture.data)
+        await asyncio.to_thread(self._files.write, image_id, picture.png)
         image = StoredImage(
             id=image_id, job_id=None, index=0, width=picture.width, height=picture.height,
-            bytes=len(picture.data), sha256=picture.sha256, seed=None, created_at=now, expires_at=now + self._ttl_s,
+            bytes=len(picture.png), sha256=picture.sha256, seed=None, created_at=now, expires_at=now + self._ttl_s,
         )  # fmt: skip
         async with self._database.writing() as connection:
             await self.insert(connection, [image], expires_at=now + self._ttl_s)

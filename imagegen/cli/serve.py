@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from imagegen import engine, gpu, settings
-from imagegen.cli.engine import build_with_bar
+from imagegen.cli.engine import set_up_engine
 from imagegen.cli.models import make_with_bar
 from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
 
@@ -27,7 +27,7 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
     try:
         engine.resolve(chosen)
     except engine.EngineMissing:
-        build_with_bar(chosen)
+        set_up_engine(chosen)
     has_gpu = gpu.read() is not None
     try:
         entry = Catalog.load(chosen).default(chosen, has_gpu=has_gpu)
@@ -50,4 +50,4 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
     grace = int(chosen.shutdown_grace_s) + 15
     root = Path(__file__).parents[2]
     arguments = ["-m", "bentoml", "serve", "service:ImageGen", "--working-dir", str(root)]
-    os.execv(sys.executable, [sys.executable, *arguments, "--timeout-graceful-shutdown", str(grace)])
+    os.execv(sys.executable, [sys.executable, *arguments, "--timeout-graceful-shutdown", str(grace)])  # noqa: S606

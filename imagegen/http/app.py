@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
 
 from imagegen.backend import Backend
 from imagegen.http import images, jobs, status
-from imagegen.http.problems import HANDLERS
+from imagegen.http.problems import HANDLERS, problem
 
 
 def make_app() -> Starlette:
     """All routes; `attach` gives it the backend once that runs."""
-    app = Starlette(routes=[*jobs.ROUTES, *images.ROUTES, *status.ROUTES], exception_handlers=HANDLERS)
+    routes = [*jobs.ROUTES, *images.ROUTES, *status.ROUTES, Mount("/", app=nothing)]
+    app = Starlette(routes=routes, exception_handlers=HANDLERS)
     app.state.backend = None
     return app
+
+
+async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """Whatever no route knows: without this BentoML would answer, and not as problem+json."""
+    if scope["type"] == "http":
+        detail = f"There is nothing at {scope['path'][:200]}. The routes are in docs/http.md."
+        await problem(404, "not_found", detail)(scope, receive, send)
 
 
 def attach(app: Starlette, backend: Backend) -> None:

@@ -1,0 +1,99 @@
+"""The real engine and the tiny model, for tests of what drives them."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import select
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from imagegen.adapters.base import DrawRequest
+from imagegen.adapters.sdcpp import SdcppServerAdapter
+from imagegen.models.catalog import Catalog
+from imagegen.settings import Settings
+
+DEADLINE_S = 60.0  # for what takes a second or two where nothing is wrong
+
+MakeAdapter = Callable[..., SdcppServerAdapter]
+
+
+@pytest.fixture(scope="session")
+def tiny_argv(models_dir: Path) -> list[str]:
+    """The flags of the tiny model."""
+    settings = Settings(home=models_dir.parent)
+    return Catalog.load(settings).get("tiny").argv(settings)
+
+
+@pytest.fixture
+def make_adapter(sd_server: Path, tiny_argv: list[str], tmp_path: Path) -> MakeAdapter:
+    def make(**changes: object) -> SdcppServerAdapter:
+        values = {"binary": sd_server, "model_argv": tiny_argv, "threads": 1, "workdir": tmp_path / "work"}
+        return SdcppServerAdapter(**(values | {"load_stall_s": DEADLINE_S} | changes))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.Runner]:
+    """One event loop for a module, so that its tests can share an engine."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def engine(
+    loop: asyncio.Runner, sd_server: Path, tiny_argv: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SdcppServerAdapter]:
+    """A started engine that a module's tests share."""
+    adapter = SdcppServerAdapter(sd_server, tiny_argv, 1, tmp_path_factory.mktemp("work"), DEADLINE_S)
+    loop.run(adapter.start(lambda _: None))
+    yield adapter
+    loop.run(adapter.stop())
+
+
+@pytest.fixture(scope="session")
+def ask() -> Callable[..., DrawRequest]:
+    """Makes requests for a small picture."""
+
+    def make(**changes: object) -> DrawRequest:
+        values = {
+            "prompt": "a red cube", "negative": "", "width": 64, "height": 64, "steps": 2, "cfg_scale": 1.0,
+            "sampler": "euler", "scheduler": None, "seed": 1,
+        }  # fmt: skip
+        return DrawRequest(**(values | changes))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def png_of() -> Callable[..., bytes]:
+    """Makes PNG files of one colour: RGB for three numbers, grey for one."""
+
+    def make(color: tuple[int, int, int] | int, size: tuple[int, int] = (64, 64)) -> bytes:
+        file = io.BytesIO()
+        Image.new("L" if isinstance(color, int) else "RGB", size, color).save(file, "PNG")
+        return file.getvalue()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def gone() -> Callable[[int], bool]:
+    """Waits until a process, ours or not, is gone; False if it still runs at the deadline."""
+
+    def wait(pid: int) -> bool:
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return True
+        try:
+            return bool(select.select([handle], [], [], DEADLINE_S)[0])
+        finally:
+            os.close(handle)
+
+    return wait

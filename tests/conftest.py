@@ -1,0 +1,102 @@
+"""What every test may ask for: the real engine, the tiny model, and the real service on a port of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from served import Service
+
+from imagegen import engine
+from imagegen.models import synthetic
+from imagegen.settings import Settings
+
+Require = Callable[[str, bool], None]
+
+
+def pytest_configure() -> None:
+    """A developer's own settings must not reach the tests; the engine's place may."""
+    for name in list(os.environ):
+        if name.startswith("IMAGEGEN_") and name not in {
+            "IMAGEGEN_TEST_REQUIRE",
+            "IMAGEGEN_SD_SERVER",
+            "IMAGEGEN_CACHE",
+        }:
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def require() -> Require:
+    """`require(reason, ok)`: skip with the reason if a thing is missing on this machine.
+
+    Under IMAGEGEN_TEST_REQUIRE=all nothing may be missing, and the skip is a failure.
+    """
+
+    def check(reason: str, ok: bool) -> None:
+        if ok:
+            return
+        if os.environ.get("IMAGEGEN_TEST_REQUIRE") == "all":
+            pytest.fail(f"required here, and missing: {reason}")
+        pytest.skip(reason)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def sd_server(require: Require) -> Path:
+    """The engine's binary, as the service itself would find it."""
+    try:
+        return engine.resolve(Settings())
+    except engine.EngineMissing as missing:
+        require(str(missing), False)
+        raise
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with the tiny model, made once; `new_home` links to it."""
+    home = tmp_path_factory.mktemp("models-home")
+    synthetic.make("tiny", Settings(home=home))
+    return home / "models"
+
+
+@pytest.fixture
+def home(tmp_path: Path, models_dir: Path) -> Path:
+    """A fresh state folder with the tiny model in it."""
+    return new_home(tmp_path / "home", models_dir)
+
+
+def new_home(folder: Path, models_dir: Path) -> Path:
+    (folder / "models").mkdir(parents=True)
+    (folder / "models" / "tiny").symlink_to(models_dir / "tiny", target_is_directory=True)
+    return folder
+
+
+MakeService = Callable[..., Service]
+
+
+@pytest.fixture
+def serve(home: Path, sd_server: Path) -> Iterator[MakeService]:
+    """`serve(**settings)` starts the service (`bentoml serve`) on a fresh port and `home`; all are ended after."""
+    running: list[Service] = []
+
+    def start(**settings: object) -> Service:
+        service = Service(Path(str(settings.pop("home", home))), sd_server, settings)
+        running.append(service)
+        service.start()
+        return service
+
+    yield start
+    for service in running:
+        service.end()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, sd_server: Path) -> Iterator[Service]:
+    """One service that tests share which do not disturb it."""
+    shared = Service(new_home(tmp_path_factory.mktemp("shared") / "home", models_dir), sd_server, {})
+    shared.start()
+    yield shared
+    shared.end()
