@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import logging
 import os
 import signal
 import sys
+from types import FrameType
+from typing import Any
 
 import bentoml
 from imagegen.guardrails import PolicyError
@@ -23,6 +26,9 @@ try:
     SETTINGS = settings.load()
 except settings.SettingsError as wrong:
     sys.exit(f"imagegen cannot start:\n{wrong}")
+
+DRAIN_BOUND_S = 10.0
+"""How long clients may take to read their last answers once the picture is done."""
 
 logs.configure(SETTINGS.log_level)
 app = make_app()
@@ -57,6 +63,7 @@ class ImageGen:
             raise
         attach(app, backend)
         self._backend = backend
+        stop_on_signals(backend)
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
@@ -66,6 +73,28 @@ class ImageGen:
     async def __is_ready__(self) -> bool:
         backend = self._backend
         return backend is not None and not backend.stopping.is_set()
+
+
+def stop_on_signals(backend: Backend) -> None:
+    """Begin to stop at the signal itself: uvicorn would first wait for every open connection to end, and those
+    are the long-polls and event streams that only end when the service stops."""
+    loop = asyncio.get_running_loop()
+    bound_s = SETTINGS.shutdown_grace_s + DRAIN_BOUND_S
+
+    def begin() -> None:
+        backend.begin_stop()
+        # BentoML waits a day for a client that never reads; nothing is lost by then, so the worker ends.
+        loop.call_later(bound_s, os._exit, 0)
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(signum)
+
+        def handle(number: int, frame: FrameType | None, before: Any = before) -> None:
+            loop.call_soon_threadsafe(begin)
+            if callable(before):
+                before(number, frame)
+
+        signal.signal(signum, handle)
 
 
 def die_with_parent() -> None:

@@ -53,7 +53,7 @@ class Backend:
         """Claim the state folder, recover, and begin to work. Raises StateError, SettingsError, CatalogError
         or PolicyError with a sentence."""
         s = self.settings
-        self._lock = claim(s.home)
+        self._lock = await asyncio.to_thread(claim, s.home)
         self.catalog = Catalog.load(s)
         guardrails = Guardrails.load(s.policy_file)
         self.guardrails = guardrails
@@ -93,14 +93,20 @@ class Backend:
         ]
         log.info("ready model=%s gpu=%s", self.default_entry.name, self.gpu_seen is not None)
 
-    async def stop(self) -> None:
-        """Refuse new jobs, let the running picture finish within the grace, end the engine. Idempotent."""
-        if self._lock is None:
-            return
-        self.stopping.set()
-        if self._tasks:
+    def begin_stop(self) -> None:
+        """Refuse new jobs, end long-polls and event streams, give the running picture its grace."""
+        if self._tasks and not self.stopping.is_set():
+            log.info("stopping")
+            self.stopping.set()
             self.jobs.close()
             self.worker.stop()
+
+    async def stop(self) -> None:
+        """`begin_stop`, then wait for the worker, end the engine, and let the state folder go. Idempotent."""
+        if self._lock is None:
+            return
+        self.begin_stop()
+        if self._tasks:
             running, sweep = self._tasks
             await asyncio.gather(running, return_exceptions=True)
             sweep.cancel()

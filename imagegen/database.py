@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -112,6 +113,10 @@ class StateError(Exception):
     """The state folder cannot be used; the message says why and what to do."""
 
 
+CLAIM_WAIT_S = 3.0
+"""A service that was killed may need a moment to be gone."""
+
+
 def claim(home: Path) -> IO[bytes]:
     """Make the state folder and hold its lock while the returned file is open.
 
@@ -125,14 +130,16 @@ def claim(home: Path) -> IO[bytes]:
             f"The state folder {home} cannot be used: {os.strerror(failure.errno or errno.EIO)}. "
             "Make it writable for this user, or name another one with IMAGEGEN_HOME."
         ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    deadline = time.monotonic() + CLAIM_WAIT_S
+    while not _locked(lock):
+        if time.monotonic() < deadline:
+            time.sleep(0.05)
+            continue
         lock.close()
         raise StateError(
             f"Another service is using the state folder {home}. Stop it first, or give this one "
             "a folder of its own with IMAGEGEN_HOME."
-        ) from None
+        )
     return lock
 
 
@@ -154,6 +161,14 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+def _locked(lock: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 async def open_database(path: Path) -> Database:

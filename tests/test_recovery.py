@@ -1,0 +1,158 @@
+"""kill -9 of anything at any moment: every accepted job ends once, in order, with the right picture."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import psutil
+import pytest
+from served import Service, gone, until
+
+LONG = {"width": 128, "height": 128, "steps": 20}
+"""Some seconds on one thread: long enough to be hit while it is drawn."""
+
+
+def phase_of(service: Service, job_id: str) -> str | None:
+    progress = service.job(job_id)["progress"]
+    return progress and progress["phase"]
+
+
+def reach(service: Service, moment: str) -> dict[str, object]:
+    """Submit a long job and return it once the service is at `moment`."""
+    if moment == "idle":
+        return service.draw()
+    if moment == "loading":
+        service.http.post("/api/unload")
+        job = service.submit(**LONG)
+        service.until_state("loading")
+        return job
+    shape = {"width": 256, "height": 256, "steps": 1} if moment == "decoding" else LONG  # 256x256 decodes for seconds
+    job = service.submit(**shape)
+    until(lambda: phase_of(service, job["job_id"]) == moment, f"the job is {moment}")
+    return job
+
+
+def kill_everything(service: Service) -> None:
+    service.kill()
+    service.restart()
+
+
+def kill_supervisor(service: Service) -> None:
+    """The worker and the engine end with it, and a new start is not refused."""
+    others = service.processes()[1:]
+    service.supervisor.kill()
+    service.wait()
+    until(lambda: all(gone(p.pid) for p in others), "worker and engine end with the supervisor")
+    service.restart()
+
+
+def kill_worker(service: Service) -> None:
+    """The supervisor starts another one; the engine ends with its worker."""
+    engine = service.engine_pid
+    service.worker.kill()
+    if engine is not None:
+        until(lambda: gone(engine), "the engine ends with the worker")
+    service.until_ready()
+
+
+def kill_engine(service: Service) -> None:
+    def killed() -> bool:
+        pid = service.engine_pid
+        if pid is None:
+            return False
+        try:
+            psutil.Process(pid).kill()
+        except psutil.NoSuchProcess:
+            return False
+        return True
+
+    until(killed, "there is an engine to kill")
+
+
+KILLS = [kill_everything, kill_supervisor, kill_worker, kill_engine]
+
+
+@pytest.mark.parametrize("moment", ["sampling", "decoding", "loading", "idle"])
+@pytest.mark.parametrize("kill", KILLS, ids=lambda kill: kill.__name__)
+def test_a_kill_loses_nothing(serve, kill: Callable[[Service], None], moment: str) -> None:
+    service = serve(idle_timeout="never")
+    job = reach(service, moment)
+    behind = service.submit("a green tree", seed=2)
+    kill(service)
+    first, second = service.ended(job["job_id"]), service.ended(behind["job_id"])
+    if (kill, moment) == (kill_engine, "loading"):  # an engine that cannot load is told, not tried for ever
+        assert first["error"]["code"] == "load_failed"
+        return
+    assert (first["status"], second["status"]) == ("complete", "complete"), (first, second)
+    assert first["finished_at"] <= second["finished_at"]
+    if moment in {"sampling", "decoding"}:
+        assert first["attempts"] == 2
+    assert len(service.png(first)) > 1000
+
+
+def test_a_rerun_draws_the_same_picture(serve) -> None:
+    service = serve(idle_timeout="never")
+    undisturbed = service.draw(**LONG, seed=3)["images"][0]["sha256"]
+    job = service.submit(**LONG, seed=3)
+    until(lambda: phase_of(service, job["job_id"]) == "sampling", "the job is drawn")
+    kill_everything(service)
+    assert service.ended(job["job_id"])["images"][0]["sha256"] == undisturbed
+
+
+def test_a_job_that_kills_its_engine_is_given_up_after_three_tries(serve) -> None:
+    service = serve(idle_timeout="never")
+    job = service.submit(**LONG)
+    behind = service.submit()
+    for attempt in (1, 2, 3):
+        until(
+            lambda attempt=attempt: (
+                (now := service.job(job["job_id"]))["attempts"] == attempt
+                and (now["progress"] or {}).get("phase") == "sampling"
+            ),
+            f"attempt {attempt} is drawn",
+        )
+        kill_engine(service)
+    failed = service.ended(job["job_id"])
+    assert failed["error"]["code"] == "engine_died"
+    assert "3 times" in failed["error"]["detail"]
+    assert service.ended(behind["job_id"])["status"] == "complete"
+
+
+def test_an_engine_that_dies_idle_is_noticed_and_replaced(serve) -> None:
+    service = serve(idle_timeout="never")
+    service.draw()
+    kill_engine(service)
+    service.until_state("cold")
+    service.draw()
+
+
+def test_a_stopped_engine_is_ended_and_the_job_drawn_again(serve) -> None:
+    service = serve(idle_timeout="never", stall_s=2)
+    job = service.submit(**LONG)
+    until(lambda: phase_of(service, job["job_id"]) == "sampling", "the job is drawn")
+    stopped = service.engine_pid
+    assert stopped is not None
+    psutil.Process(stopped).send_signal(signal.SIGSTOP)
+    ended = service.ended(job["job_id"])
+    assert (ended["status"], ended["attempts"]) == ("complete", 2), ended
+    assert gone(stopped)
+
+
+def test_a_second_service_on_the_same_state_folder_is_refused_with_a_sentence(serve, sd_server) -> None:
+    first = serve()
+    second = Service(first.home, sd_server, {})
+    second.launch()
+    second.wait()
+    assert "Another service is using the state folder" in second.tail()
+    assert first.draw()["status"] == "complete"
+
+
+def test_orphan_files_are_removed_at_the_start(serve) -> None:
+    service = serve()
+    kept = service.draw()["images"][0]["id"]
+    service.kill()
+    orphan = service.home / "images" / f"{'0' * 32}.png"
+    orphan.write_bytes(b"not finished")
+    service.restart()
+    assert [path.name for path in (service.home / "images").glob("*")] == [f"{kept}.png"]
