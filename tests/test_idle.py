@@ -118,7 +118,9 @@ def test_no_signal_and_no_changing_load_time_breaks_the_bound(
     lived = life(IdlePolicy(), usual_s)
     for move, told in moves:
         lived.evidence = told.tell(lived.evidence, usual_s)
-        lived.live(next_gap(move, lived.timeout_s(), lived.evidence.beta_s))
+        tau_s, beta_s = lived.timeout_s(), lived.evidence.beta_s
+        assert 0 <= tau_s <= 2 * beta_s
+        lived.live(next_gap(move, tau_s, beta_s))
         assert lived.j_s <= 3 * lived.opt_s * (1 + 1e-12)
 
 
@@ -248,6 +250,12 @@ def test_presence_keeps_it_loaded_for_at_most_one_beta_more() -> None:
     assert IdlePolicy().timeout_s(replace(evidence, present_until=alone + 5)) == alone + 5
     gone = replace(evidence, present_until=alone - 5)
     assert decide(0.0, gone) == decide(0.0, evidence)
+
+
+def test_presence_goes_no_further_than_two_betas() -> None:
+    evidence = lived_through([25.0, 25.0, 125.0] * 60, cold_start_s=40)
+    assert IdlePolicy().timeout_s(evidence) > evidence.beta_s
+    assert IdlePolicy().timeout_s(replace(evidence, present_until=1e6)) == 2 * evidence.beta_s
 
 
 @pytest.mark.parametrize(
