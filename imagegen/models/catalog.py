@@ -30,7 +30,7 @@ class CatalogError(Exception):
 
 
 @dataclass(frozen=True)
-class _Source:
+class _File:
     """One TOML file as read: `label` is what messages call it, `own` whether it is a user's."""
 
     label: str
@@ -53,7 +53,8 @@ class Catalog:
         ours = _read_package()
         theirs = _read_folder(settings.models_dir)
         resolver = _Resolver(ours, theirs)
-        catalog = cls([resolver.entry(name) for name in {**ours, **theirs}])
+        # The user's first: a mistake in one that ours build on is then told of his file.
+        catalog = cls([resolver.entry(name) for name in {**theirs, **ours}])
         if settings.model is not None and settings.model not in catalog._entries:
             raise CatalogError(
                 f"IMAGEGEN_MODEL={settings.model!r} is not in the catalog. There are: {', '.join(catalog.names())}."
@@ -108,17 +109,17 @@ def missing_sentence(entry: Entry, settings: Settings) -> str:
     return f"The model {entry.name} lacks {', '.join(parts)}. {how}"
 
 
-def _read_package() -> dict[str, _Source]:
+def _read_package() -> dict[str, _File]:
     found = {}
     for resource in package_files("imagegen.models").iterdir():
         if resource.name.endswith(".toml"):
             name = resource.name.removesuffix(".toml")
-            found[name] = _Source(resource.name, False, _parse(resource.name, resource.read_bytes()))
+            found[name] = _File(resource.name, False, _parse(resource.name, resource.read_bytes()))
     return found
 
 
-def _read_folder(folder: Path) -> dict[str, _Source]:
-    found: dict[str, _Source] = {}
+def _read_folder(folder: Path) -> dict[str, _File]:
+    found: dict[str, _File] = {}
     for path in sorted(folder.glob("*.toml")):
         try:
             data = _parse(str(path), path.read_bytes())
@@ -129,8 +130,26 @@ def _read_folder(folder: Path) -> dict[str, _Source]:
             raise CatalogError(f"{path}: name: must be a text, not {name!r}")
         if name in found:
             raise CatalogError(f"{path}: name: {name!r} is taken by {found[name].label}; names must differ")
-        found[name] = _Source(str(path), True, data)
+        found[name] = _File(str(path), True, _with_sources(data, f"your file {path.name}"))
     return found
+
+
+def _with_sources(data: dict[str, Any], source: str) -> dict[str, Any]:
+    """A user's file may leave the sources out, and write `steps = 20`."""
+
+    def sourced(value: Any) -> Any:
+        return {"source": source, **(value if isinstance(value, dict) else {"value": value})}
+
+    told = dict(data)
+    if isinstance(data.get("defaults"), dict):
+        told["defaults"] = {key: sourced(value) for key, value in data["defaults"].items()}
+    if isinstance(data.get("flags"), list):
+        told["flags"] = [sourced(flag) if isinstance(flag, dict) else flag for flag in data["flags"]]
+    if isinstance(data.get("memory"), dict):
+        told["memory"] = sourced(data["memory"])
+    if "download_bytes" in data:
+        told["download_bytes"] = sourced(data["download_bytes"])
+    return told
 
 
 def _parse(label: str, raw: bytes) -> dict[str, Any]:
@@ -145,38 +164,45 @@ def _parse(label: str, raw: bytes) -> dict[str, Any]:
 class _Resolver:
     """Turns files into entries, following `base` from one to the other."""
 
-    def __init__(self, ours: Mapping[str, _Source], theirs: Mapping[str, _Source]) -> None:
+    def __init__(self, ours: Mapping[str, _File], theirs: Mapping[str, _File]) -> None:
         self._ours, self._theirs = ours, theirs
 
     def entry(self, name: str) -> Entry:
         """Validate what the files say of `name`. Raises CatalogError."""
-        source = self._theirs.get(name) or self._ours[name]
-        data = self._merged(name, source, ())
-        context = {"default_source": f"your file {Path(source.label).name}"} if source.own else None
+        return self._resolve(name, self._theirs.get(name) or self._ours[name], ())[0]
+
+    def _resolve(self, name: str, file: _File, above: tuple[str, ...]) -> tuple[Entry, dict[str, Any]]:
+        """The entry, and the valid data it is made of; `above`: labels of the files that build on this one."""
+        data = {"name": name, **file.data}
+        base = data.pop("base", None)
+        if base is not None:
+            data = self._inherit(base, file, data, above)
         try:
-            return Entry.model_validate(data, context=context)
+            return Entry.model_validate(data), data
         except ValidationError as invalid:
-            lines = [f"{source.label}: {_explain(error)}" for error in invalid.errors()]
+            lines = [f"{file.label}: {_explain(error)}" for error in invalid.errors()]
             raise CatalogError("\n".join(lines)) from None
 
-    def _merged(self, name: str, source: _Source, seen: tuple[str, ...]) -> dict[str, Any]:
-        data = {"name": name, **source.data}
-        base = data.pop("base", None)
-        if base is None:
-            return data
-        # A user's file may build on the entry of ours that it replaces.
-        replaced = self._ours.get(base) if base == name and source.own else None
-        parent = replaced or (None if not isinstance(base, str) else self._theirs.get(base) or self._ours.get(base))
-        if parent is None or parent is source:
-            known = ", ".join(sorted({*self._ours, *self._theirs} - {name}))
-            raise CatalogError(f"{source.label}: base: must be one of {known}, not {base!r}")
-        if parent.label in seen:
-            raise CatalogError(f"{source.label}: base: {base!r} is itself built on this entry")
-        inherited = self._merged(base, parent, (*seen, source.label))
-        place = str(inherited.pop("folder", base))
-        if base != name:
+    def _inherit(self, base: Any, file: _File, data: dict[str, Any], above: tuple[str, ...]) -> dict[str, Any]:
+        parent = self._parent(base, file, data["name"])
+        if parent is None or parent is file:
+            known = ", ".join(sorted({*self._ours, *self._theirs} - {data["name"]}))
+            raise CatalogError(f"{file.label}: base: must be one of {known}, not {base!r}")
+        if parent.label in above:
+            raise CatalogError(f"{file.label}: base: {base!r} is itself built on this entry")
+        entry, inherited = self._resolve(base, parent, (*above, file.label))
+        place = str(entry.own_folder or base)
+        inherited = {k: v for k, v in inherited.items() if k != "folder"}
+        if base != data["name"]:
             inherited = {k: v for k, v in inherited.items() if k not in NOT_INHERITED}
         return _overlay(inherited, data, place)
+
+    def _parent(self, base: Any, file: _File, name: Any) -> _File | None:
+        if not isinstance(base, str):
+            return None
+        if file.own and base == name:  # what a user's file replaces, it may build on
+            return self._ours.get(base)
+        return self._theirs.get(base) or self._ours.get(base)
 
 
 def _overlay(base: dict[str, Any], own: dict[str, Any], place: str) -> dict[str, Any]:

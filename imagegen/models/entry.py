@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -63,29 +64,16 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class _Attributed(_Table):
-    """A table that says where its values come from."""
-
-    source: Annotated[StrictStr, Field(min_length=1, description="text: where the values come from")]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_source(cls, data: Any, info: ValidationInfo) -> Any:
-        """A user's own file need not name sources (the loader passes one) and may write `steps = 20`."""
-        default = (info.context or {}).get("default_source")
-        if default is None:
-            return data
-        if "value" in cls.model_fields and isinstance(data, (int, float, str)):
-            data = {"value": data}
-        return {"source": default, **data} if isinstance(data, dict) else data
+Source = Annotated[StrictStr, Field(min_length=1, description="text: where the values come from")]
 
 
-class Sourced(_Attributed):
+class Sourced(_Table):
     """A value, the range that its sources span, and the sources; outside the range warns, never refuses."""
 
     value: Annotated[Number | StrictStr, Field(description="a number or a text")]
     min: Annotated[Number | None, Field(description="a number not above value")] = None
     max: Annotated[Number | None, Field(description="a number not below value")] = None
+    source: Source
 
     @model_validator(mode="after")
     def _ordered(self) -> Sourced:
@@ -136,8 +124,10 @@ class ModelFile(_Table):
     @field_validator("file")
     @classmethod
     def _inside(cls, value: str) -> str:
-        if ".." in PurePosixPath(value).parts:
-            raise ValueError("must stay inside the model's folder: no '..'")
+        if ".." in PurePosixPath(value).parts or not value.isprintable():
+            raise ValueError("must stay inside the model's folder ('..' leaves it) and be printable")
+        if value.startswith("/") and any(c in value for c in "*?["):
+            raise ValueError("a pattern must be relative: it is looked for in the model's folder")
         return value
 
     @property
@@ -145,11 +135,12 @@ class ModelFile(_Table):
         return any(c in self.file for c in "*?[")
 
 
-class Flag(_Attributed):
+class Flag(_Table):
     """An argument of the engine's command line."""
 
     flag: Annotated[StrictStr, Field(pattern=r"^--?[a-z][a-z0-9_-]*$", description="an engine flag")]
     value: Annotated[StrictStr | Number | None, Field(description="a text or a number")] = None
+    source: Source
 
 
 class Capabilities(_Table):
@@ -169,11 +160,12 @@ class Licence(_Table):
     commercial: Annotated[StrictBool | None, Field(description="true or false")] = None
 
 
-class Memory(_Attributed):
+class Memory(_Table):
     """What the engine holds with this model loaded, in bytes."""
 
     vram_bytes: Annotated[StrictInt | None, Field(gt=0, description="a number of bytes")] = None
     ram_bytes: Annotated[StrictInt | None, Field(gt=0, description="a number of bytes")] = None
+    source: Source
 
 
 class Defaults(_Table):
@@ -232,8 +224,11 @@ class Entry(_Table):
     def _absolute(cls, value: Path | None) -> Path | None:
         if value is None:
             return None
-        value = value.expanduser()
-        if not value.is_absolute():
+        try:
+            value = value.expanduser()
+        except RuntimeError:
+            raise ValueError("names the home of a user this machine does not know") from None
+        if not value.is_absolute() or not str(value).isprintable():
             raise ValueError("must be an absolute path")
         return value
 
@@ -256,9 +251,6 @@ class Entry(_Table):
                     raise ValueError(f"defaults.{field} must be one of {', '.join(known)}, not {sourced.value!r}")
         if self.capabilities.edit != (self.capabilities.max_references > 0):
             raise ValueError("capabilities.max_references must be at least 1 exactly when capabilities.edit is true")
-        for file in self.files:
-            if file.role == "lora" and ((file.is_pattern and "/" in file.file) or file.shared):
-                raise ValueError(f"files: the LoRA {file.file} must lie in the model's own folder")
         return self
 
     # What the numbers mean
@@ -288,10 +280,10 @@ class Entry(_Table):
         The model's own folder is looked in first, then the folder it shares with other models.
         """
         own = self.folder(settings)
-        places = [own] if file.shared is None else [own, settings.models_dir / Path(file.shared).expanduser()]
+        places = [own] if file.shared is None else [own, settings.models_dir / file.shared]
         for place in places:
-            found = sorted(place.glob(file.file)) if file.is_pattern else [place / file.file]
-            for path in found:
+            matches = sorted(place.glob(file.file)) if file.is_pattern else []
+            for path in [place / file.file, *matches]:
                 if path.is_file():
                     return path
         return places[-1] / file.file
@@ -320,20 +312,21 @@ class Entry(_Table):
     def lora_dir(self, settings: Settings) -> Path | None:
         """What `--lora-model-dir` must be for `loras` to be found; None if the model has no LoRA.
 
-        The engine scans it at every request, whole trees included.
+        The engine looks through it, subfolders included, at every request.
         """
-        return self.folder(settings) if any(f.role == "lora" for f in self.files) else None
+        folders = [self.path_of(f, settings).parent for f in self.files if f.role == "lora"]
+        return Path(os.path.commonpath(folders)) if folders else None
 
     def loras(self, settings: Settings) -> list[dict[str, object]]:
-        """The request's native `lora` field: the engine takes paths relative to `lora_dir` only."""
-        folder = self.folder(settings)
+        """The request's native `lora` field: sd-server takes paths relative to `lora_dir` only."""
+        top = self.lora_dir(settings)
         return [
             {
-                "path": self.path_of(f, settings).relative_to(folder).as_posix(),
+                "path": self.path_of(f, settings).relative_to(top).as_posix(),
                 "multiplier": float(f.multiplier),
             }
             for f in self.files
-            if f.role == "lora"
+            if f.role == "lora" and top is not None
         ]
 
     def request_options(self, settings: Settings) -> dict[str, object]:

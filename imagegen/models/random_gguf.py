@@ -75,7 +75,8 @@ class _Payload:
     def tofile(self, out: io.BufferedWriter) -> None:
         """Write the tensor at `out`'s position and leave the position behind it."""
         start, tensor = out.tell(), self._tensor
-        for first, last in tensor.rows or ((0, prod(tensor.shape[:-1])),):
+        everything = ((0, prod(tensor.shape[:-1])),)
+        for first, last in everything if tensor.rows is None else tensor.rows:
             out.seek(start + first * tensor.row_bytes)
             self._write(out, (last - first) * tensor.shape[-1])
         out.seek(start + tensor.nbytes)
