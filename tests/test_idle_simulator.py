@@ -145,3 +145,20 @@ def test_the_generators_file_is_the_simulators_input(tmp_path: Path) -> None:
     file = tmp_path / "streams.csv"
     file.write_text(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)
     assert set(policies(run("--csv", str(file), "--beta", "60", "--json"))) >= {"adaptive", "fixed 120"}
+
+
+@pytest.mark.parametrize(
+    "kind", ["exponential", "Pareto", "bursts and quiet", "periodic", "changing pace", "alternating"]
+)
+def test_is_not_worse_than_a_fixed_time_out_on_other_kinds_of_streams(simulator: ModuleType, kind: str) -> None:
+    table = importlib.import_module("idle_table")
+    lives = table.family_lives(table.FAMILIES[kind], seed=1)[:15]
+    adaptive, fixed, beta, _ = (result["J"] for result in simulator.compare(lives, 120.0))
+    assert adaptive <= 1.02 * min(fixed, beta)
+
+
+def test_the_best_constant_is_the_cheapest_of_all(simulator: ModuleType) -> None:
+    table = importlib.import_module("idle_table")
+    lives = [[10.0, 20.0, 500.0], [30.0, 31.0]]
+    # tau = 31: the gaps up to 31 are held, one cold start, and the first of each life; OPT pays 60 for the last
+    assert table.best_constant(lives, 60.0) == pytest.approx((120 + 91 + 31 + 60) / (120 + 91 + 60))
