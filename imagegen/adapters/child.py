@@ -7,18 +7,19 @@ import contextlib
 import logging
 import os
 import signal
+import subprocess
 import sys
-from collections import deque
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
+from typing import IO
 
 from imagegen.adapters import guarded_exec
 from imagegen.adapters.sdcpp_log import LineSplitter
 
 logger = logging.getLogger("imagegen.engine")
 
-KEPT_LINES = 200
 READ_BYTES = 65_536
 LAST_OUTPUT_S = 2.0  # how long to wait for the end of a dead engine's output
 
@@ -34,33 +35,34 @@ def engine_environment(ours: Mapping[str, str]) -> dict[str, str]:
 
 
 class Child:
-    """A running engine process. Made by `spawn`; `ended` is set once it is reaped and its output is read."""
+    """A running engine process; `ended` is set once it is reaped and its output is read.
 
-    def __init__(self, process: asyncio.subprocess.Process, on_line: Callable[[str, bool], None]) -> None:
-        self._process = process
-        self._on_line = on_line
-        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
-        self.last_line_at = monotonic()
-        self.ended = asyncio.Event()
-        self._watch = asyncio.create_task(self._watch_until_ended(), name=f"engine-{process.pid}")
+    Plain subprocess and a thread that waits, not asyncio's: that one does not tell of an end for as long as a
+    grandchild keeps the pipes open (cpython#119710).
+    """
 
-    @classmethod
-    async def spawn(cls, argv: list[str], cwd: Path, on_line: Callable[[str, bool], None]) -> Child:
+    def __init__(self, argv: list[str], cwd: Path, on_line: Callable[[str, bool], None]) -> None:
         """Start argv[0] in `cwd`; `on_line(line, from_stderr)` is called for every line it prints.
 
-        The engine dies with the thread that calls this (PR_SET_PDEATHSIG): the event loop's, which has to be
-        one that lives as long as the service. Raises OSError if even the interpreter cannot be started.
+        The engine dies with the thread that calls this (PR_SET_PDEATHSIG): the event loop's, which has to be one
+        that lives as long as the service. Raises OSError if even the interpreter cannot be started.
         """
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", guarded_exec.__file__, str(os.getpid()), *argv,
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", guarded_exec.__file__, str(os.getpid()), *argv],
             cwd=cwd,
             env=engine_environment(os.environ),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             start_new_session=True,  # a terminal's ^C, ^\ and hang-up are for the service
-        )  # fmt: skip
-        return cls(process, on_line)
+        )
+        self._on_line = on_line
+        self.last_line_at = monotonic()
+        self.ended = asyncio.Event()
+        self._exited = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._reap, args=(loop,), name=f"engine-{self.pid}", daemon=True).start()
+        self._watch = asyncio.create_task(self._watch_until_ended(), name=f"engine-{self.pid}")
 
     @property
     def pid(self) -> int:
@@ -71,15 +73,9 @@ class Child:
         """The exit status, or minus the signal that ended it; None while it lives."""
         return self._process.returncode
 
-    @property
-    def lines(self) -> list[str]:
-        """The last lines it printed, oldest first."""
-        return list(self._lines)
-
     def kill(self) -> None:
         """Send SIGKILL, which a stopped process obeys too."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
 
     def describe_end(self) -> str:
         """How it ended, as the end of a sentence that begins with "the engine"."""
@@ -98,21 +94,36 @@ class Child:
         }
         return f"was ended by {name}{hints.get(name, '')}"
 
+    def _reap(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._process.wait()
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to tell
+            loop.call_soon_threadsafe(self._exited.set)
+
     async def _watch_until_ended(self) -> None:
         assert self._process.stdout is not None and self._process.stderr is not None
         reading = asyncio.gather(
             self._drain(self._process.stdout, from_stderr=False),
             self._drain(self._process.stderr, from_stderr=True),
         )
-        await self._process.wait()
+        await self._exited.wait()
         with contextlib.suppress(TimeoutError):  # whoever inherited its pipes may keep them open
             await asyncio.wait_for(reading, LAST_OUTPUT_S)
         self.ended.set()
 
-    async def _drain(self, pipe: asyncio.StreamReader, from_stderr: bool) -> None:
+    async def _drain(self, pipe: IO[bytes], from_stderr: bool) -> None:
         """Read to the end: an engine whose pipe is full stops drawing."""
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        try:
+            await self._read(reader, from_stderr)
+        finally:
+            transport.close()
+
+    async def _read(self, reader: asyncio.StreamReader, from_stderr: bool) -> None:
         splitter = LineSplitter()
-        while data := await pipe.read(READ_BYTES):
+        while data := await reader.read(READ_BYTES):
             self.last_line_at = monotonic()
             for line in splitter.feed(data):
                 self._note(line, from_stderr)
@@ -121,7 +132,6 @@ class Child:
 
     def _note(self, line: str, from_stderr: bool) -> None:
         logger.debug("%s", line)
-        self._lines.append(line)
         try:
             self._on_line(line, from_stderr)
         except Exception:

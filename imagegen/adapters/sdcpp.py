@@ -52,9 +52,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         lora_dir: Path | None = None,
     ) -> None:
         if chatty := CHATTY_FLAGS.intersection(model_argv):
-            raise ValueError(
-                f"{chatty.pop()} makes the engine print prompts: take it out of the model's flags"
-            )
+            raise ValueError(f"{chatty.pop()} makes the engine print prompts: take it out of the model's flags")
         super().__init__(binary, workdir, load_stall_s)
         self.model_argv, self.threads, self.lora_dir = list(model_argv), threads, lora_dir
         self._load = LoadTracker()
@@ -88,7 +86,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
 
     # Reading the log
 
-    def _heard(self, line: str) -> None:
+    def _heard(self, line: str) -> bool:
         event = sdcpp_log.parse(line)
         if event is Mark.LISTENING:
             self._listening()
@@ -102,6 +100,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
                 self._tell(progress)
             if event in {Mark.DRAW_DONE, Mark.TROUBLE}:
                 self._worth_a_look.set()
+        return not isinstance(event, Bar)
 
     def _tell(self, progress: DrawProgress) -> None:
         if self._on_draw is not None:

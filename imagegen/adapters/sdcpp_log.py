@@ -120,6 +120,7 @@ _OUT_OF_MEMORY = re.compile(
             r"alloc (?:partial )?(?:runtime )?params backend buffer failed",  # ggml_extend.hpp
             r"alloc compute (?:buffer|graph) failed",  # ggml_extend.hpp
             r"failed to allocate",  # ggml-alloc.c, ggml-backend.cpp, ggml.c
+            r"insufficient memory",  # ggml.c, ggml_aligned_malloc
             r"too less memory for conversion",  # model.cpp
         )
     ),

@@ -20,14 +20,15 @@ from imagegen.adapters.ports import LOOPBACK, listening_inodes, reserve_port, so
 
 T = TypeVar("T")
 
+KEPT_LINES = 200  # for last_words
 PORT_ATTEMPTS = 3
 LOADING_CHECK_S = 0.25  # between looks at the port while the engine still loads
 LISTENING_CHECK_S = 0.005  # the same once it has said that it is about to listen
 PROBE_TIMEOUT_S = 2.0
 KEEPALIVE_S = 2.0  # below sd-server's 5 s (CPPHTTPLIB_KEEPALIVE_TIMEOUT_SECOND): it never closes first
 DEATH_NOTICE_S = 2.0  # a dying engine's connection breaks before its exit is known
-LAST_WORDS_LINES = 3
-LAST_WORDS_CHARS = 500
+LAST_WORDS_LINES = 5
+LAST_WORDS_CHARS = 600
 
 _QUOTED_PATH = re.compile(r"'/[^']*/([^'/]*)'")
 _BARE_PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/'\":,;()]+/)+([^\s/'\":,;()]*)")
@@ -42,7 +43,7 @@ class HttpSubprocessAdapter(ABC):
 
     A subclass gives the command line, reads the lines the engine prints, and draws. `load_stall_s`: a load
     that prints nothing new for this long is given up. The event loop's thread has to live as long as the
-    service: see Child.spawn.
+    service: see Child.
     """
 
     ready_path: ClassVar[str]  # answers 200 when the engine can draw
@@ -56,7 +57,8 @@ class HttpSubprocessAdapter(ABC):
         self._moved_at = 0.0
         self._load_fraction = 0.0
         self._heard_since = 0.0
-        self._complaints: deque[str] = deque(maxlen=20)
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._complaints: deque[str] = deque(maxlen=KEPT_LINES)
         self._ending: asyncio.Task[None] | None = None
 
     # What a subclass gives
@@ -70,8 +72,8 @@ class HttpSubprocessAdapter(ABC):
         """Raise EngineError(model_missing) if a file the engine is told to read is not there."""
 
     @abstractmethod
-    def _heard(self, line: str) -> None:
-        """The engine printed a line; tells `_loading` and `_listening` of what it means."""
+    def _heard(self, line: str) -> bool:
+        """The engine printed a line: tell `_loading` and `_listening` what it means. False: not worth keeping."""
 
     @abstractmethod
     def _blame(self, complaints: str) -> str | None:
@@ -114,12 +116,13 @@ class HttpSubprocessAdapter(ABC):
     async def _start_once(self, on_progress: Callable[[LoadProgress], None]) -> None:
         self._about_to_listen.clear()
         self._complaints.clear()
+        self._lines.clear()
         self._on_load, self._load_fraction, self._moved_at = on_progress, 0.0, monotonic()
         with self._reserve_port() as reserved:
             port = reserved.getsockname()[1]
             argv = [str(self.binary), *self._arguments(port)]
             try:
-                self._child = await Child.spawn(argv, self.workdir, self._line)
+                self._child = Child(argv, self.workdir, self._line)
                 self._client = self._new_client(port)
                 await self._until_ready(self._child, self._client, port)
             except BaseException:
@@ -220,10 +223,11 @@ class HttpSubprocessAdapter(ABC):
     def last_words(self) -> str:
         """The engine's last complaints, or its last lines; no prompt is among them (see sdcpp_log), and of a
         path only the file's name is left."""
-        lines = list(self._complaints) or ([] if self._child is None else self._child.lines)
-        words = " · ".join(self._readable(line) for line in lines[-LAST_WORDS_LINES:])
-        words = _BARE_PATH.sub(r"\1", _QUOTED_PATH.sub(r"'\1'", words))
-        return words[-LAST_WORDS_CHARS:]
+        lines = list(self._complaints) or list(self._lines)
+        if len(lines) > LAST_WORDS_LINES:  # the first complaint is the cause, the last ones its consequences
+            lines = [lines[0], "…", *lines[1 - LAST_WORDS_LINES :]]
+        words = " · ".join(self._readable(line) for line in lines)
+        return _BARE_PATH.sub(r"\1", _QUOTED_PATH.sub(r"'\1'", words))[:LAST_WORDS_CHARS]
 
     def _said(self) -> str:
         return f"Its last words: {self.last_words() or '(none)'}"
@@ -231,7 +235,8 @@ class HttpSubprocessAdapter(ABC):
     def _line(self, line: str, from_stderr: bool) -> None:
         if from_stderr or self._complains(line):
             self._complaints.append(line)
-        self._heard(line)
+        if self._heard(line):
+            self._lines.append(line)
 
     def _listening(self) -> None:
         self._moved_at = monotonic()
@@ -245,8 +250,11 @@ class HttpSubprocessAdapter(ABC):
             self._on_load(LoadProgress(fraction, bytes_per_s))
 
     async def _unless_ended(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await `work`. Raises EngineError: engine_died or out_of_vram if the engine ends first, draw_failed if
-        it lives and breaks the connection."""
+        """Await `work`.
+
+        Raises EngineError: engine_died or out_of_vram if the engine ends first, draw_failed if it lives and
+        breaks the connection.
+        """
         child = self._child
         assert child is not None
         task = asyncio.ensure_future(work)
@@ -265,9 +273,7 @@ class HttpSubprocessAdapter(ABC):
             return task.result()
         except httpx.TransportError as broken:
             what = type(broken).__name__
-            raise EngineError(
-                "draw_failed", f"The engine lives but broke its connection ({what})."
-            ) from broken
+            raise EngineError("draw_failed", f"The engine lives but broke its connection ({what}).") from broken
 
 
 async def _first_of(*happenings: asyncio.Event | asyncio.Task[Any], timeout_s: float | None = None) -> None:

@@ -62,7 +62,7 @@ def collect(argv: list[str], cwd: Path) -> tuple[Child, list[tuple[str, bool]]]:
     heard: list[tuple[str, bool]] = []
 
     async def scenario() -> Child:
-        child = await Child.spawn(argv, cwd, lambda line, from_stderr: heard.append((line, from_stderr)))
+        child = Child(argv, cwd, lambda line, from_stderr: heard.append((line, from_stderr)))
         await asyncio.wait_for(child.ended.wait(), 60)
         return child
 

@@ -123,7 +123,7 @@ def test_the_process_is_shielded_and_is_told_no_secret(
         assert [address.ip for address in listening] == ["127.0.0.1"]
         words = process.cmdline()
         assert words[words.index("-t") + 1] == "1" and not {"-v", "--verbose"} & set(words)
-        assert os.listdir(words[words.index("--lora-model-dir") + 1]) == []
+        assert list(os.scandir(words[words.index("--lora-model-dir") + 1])) == []
         for polite in (signal.SIGTERM, signal.SIGINT):  # as the supervisor sends them
             process.send_signal(polite)
         assert await adapter.generate(ask(), nobody)

@@ -184,7 +184,7 @@ def test_one_line_at_a_time(line: str, event: Bar | Mark | None) -> None:
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        ("ggml_backend_cuda_buffer_type_alloc_buffer: allocating 11.50 MiB on device 0: cudaMalloc failed: x", "out_of_vram"),
+        ("alloc_buffer: allocating 11.50 MiB on device 0: cudaMalloc failed: something", "out_of_vram"),
         ("CUDA error: out of memory", "out_of_vram"),
         ("terminate called after throwing an instance of 'std::bad_alloc'", "out_of_vram"),
         ("ggml_aligned_malloc: insufficient memory (attempted to allocate 135.08 MB)", "out_of_vram"),
