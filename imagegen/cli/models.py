@@ -65,7 +65,7 @@ def make(name: str, vision: bool) -> None:
 
 def make_with_bar(name: str, settings: Settings, vision: bool = False) -> Path:
     """Make the model with progress on stderr; returns its folder. Raises ClickException with a sentence."""
-    with _sentences(), click.progressbar(length=1, label=f"Making {name}", file=sys.stderr) as bar:
+    with _sentences("written"), click.progressbar(length=1, label=f"Making {name}", file=sys.stderr) as bar:
 
         def on_progress(done_bytes: int, total_bytes: int) -> None:
             bar.length = total_bytes
@@ -75,7 +75,7 @@ def make_with_bar(name: str, settings: Settings, vision: bool = False) -> Path:
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
+def _sentences(doing: str = "read") -> Iterator[None]:
     """What can go wrong ends as a sentence on stderr and exit code 1."""
     try:
         yield
@@ -84,8 +84,8 @@ def _sentences() -> Iterator[None]:
     except CatalogError as wrong:
         raise click.ClickException(str(wrong)) from None
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise click.ClickException(f"The files could not be written: {where}{error.strerror}.") from None
+        where = f" ({error.filename})" if error.filename else ""
+        raise click.ClickException(f"The model's files could not be {doing}: {error.strerror}{where}.") from None
 
 
 def _print_json(what: Any) -> None:

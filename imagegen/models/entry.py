@@ -111,7 +111,7 @@ class ModelFile(_Table):
     file: Annotated[StrictStr, Field(min_length=1, description="a name in the model's folder, or a pattern")]
     shared: Annotated[
         StrictStr | None,
-        Field(min_length=1, description="another folder to look in: a model's name or a path"),
+        Field(pattern=r"^[^\x00-\x1f\x7f]+$", description="another folder to look in: a model's name or a path"),
     ] = None
     repo: Annotated[StrictStr | None, Field(pattern=r"^[^/\s]+/[^/\s]+$", description="OWNER/NAME on the hub")] = None
     path: Annotated[StrictStr | None, Field(min_length=1, description="a path or pattern in the repository")] = None
