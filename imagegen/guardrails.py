@@ -1,0 +1,219 @@
+"""What every picture is kept from, and what the engine is told because of it. Pure, but for reading a file.
+
+The rules are data, applied whatever the way in. They steer a model; they are no filter that a caller who
+means to get round them could not get round. `docs/policy.md` says the same for people.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagegen.schemas import Policy, Refused, Warn
+
+BASELINE_NEGATIVE = (
+    "engineering concept sketches, industrial design ideation, "
+    "product enclosures, device casings, mechanical housings, "
+    "UX wireframes, UI mock-ups, screen mock-ups, app screenshots, interaction flows, "
+    "PCB layouts, circuit boards, copper traces, hardware schematics, "
+    "exploded views, assembly views, assembly drawings, "
+    "product design renders, CAD renders, CAD models, "
+    "placeholder text, lorem ipsum, gibberish text, invented words, invented alphabets, misspelled words, "
+    "garbled text, garbled letters, text-shaped marks, text-like squiggles"
+)
+"""Noun phrases between commas, as diffusion models take a negative prompt. No bare "diagram", "sketch" or
+"handwriting": a whiteboard, a pencil sketch and a sticky note are what people come for."""
+
+TEXT_FAITHFULNESS_DIRECTIVE = (
+    "Any text in the picture is made of real words, spelled correctly, in the language that this prompt uses "
+    "or names and otherwise in English, and it makes sense in the scene. "
+    "Where no text is asked for, add none: no words, letters or numbers."
+)
+"""Plain sentences for the positive prompt. They name nothing excluded: a model draws the nouns it reads.
+"Add none" and not "show none": an edit keeps the sign that is in its reference picture."""
+
+PROMPT_JOIN = "\n\n"  # the directive is a paragraph of its own, however the prompt ends
+NEGATIVE_JOIN = ", "
+
+BASELINE_MAX_CHARS = 1200
+DIRECTIVE_MAX_CHARS = 500
+PROMPT_MAX_BYTES = 24_000
+"""Of a prompt in UTF-8, whatever IMAGEGEN_MAX_PROMPT_CHARS allows: with a policy of the longest texts (4 bytes a
+character) the engine gets less than 30,000 bytes. The engine's limits are in bytes, not in characters."""
+FILE_MAX_BYTES = 65_536
+
+KEYS = {"baseline_negative": BASELINE_MAX_CHARS, "directive": DIRECTIVE_MAX_CHARS}
+
+# C0, DEL, C1 and lone surrogates. Tab and line ends stay: a browser's form sends them as CR LF.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class PolicyError(Exception):
+    """A policy file cannot be used; the message names file and key and says what is allowed."""
+
+
+@dataclass(frozen=True)
+class Guardrails:
+    """The policy in force. `source` is "built-in" or the name of the operator's file."""
+
+    baseline_negative: str = BASELINE_NEGATIVE
+    directive: str = TEXT_FAITHFULNESS_DIRECTIVE
+    source: str = "built-in"
+
+    @classmethod
+    def load(cls, path: Path | None) -> Guardrails:
+        """The built-in policy, or the one in the TOML file `path`: a key it leaves out keeps the built-in text.
+
+        White space around a text is dropped. Raises PolicyError for a file that is not such a policy.
+        """
+        return cls() if path is None else cls(**_read(path), source=path.name)
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_MAX_BYTES + 1)
+    except OSError as failure:
+        raise PolicyError(
+            f"{path} cannot be read ({failure.strerror}). IMAGEGEN_POLICY_FILE must name a policy file, "
+            "or be unset for the built-in policy."
+        ) from None
+    if len(data) > FILE_MAX_BYTES:
+        raise PolicyError(f"{path} is longer than {FILE_MAX_BYTES:,} bytes: it is no policy file.")
+    try:
+        content = tomllib.loads(data.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as wrong:
+        raise PolicyError(f"{path} is not a TOML file in UTF-8: {wrong}.") from None
+    if unknown := sorted(content.keys() - KEYS.keys()):
+        raise PolicyError(f"{path}: {unknown[0]} is not a key of a policy. Its keys are {' and '.join(KEYS)}.")
+    if not content:
+        raise PolicyError(f"{path}: it has none of the keys {' and '.join(KEYS)}. Give at least one.")
+    return {key: _policy_text(path, key, value) for key, value in content.items()}
+
+
+def _policy_text(path: Path, key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise PolicyError(f"{path}: {key} must be a text in quotation marks, not {type(value).__name__}.")
+    text, limit = value.strip(), KEYS[key]
+    if not text:
+        raise PolicyError(f"{path}: {key} is empty. Write the text, or leave the key out for the built-in one.")
+    if len(text) > limit:
+        raise PolicyError(f"{path}: {key} has {len(text):,} characters; at most {limit:,} are taken. Shorten it.")
+    if bad := _CONTROL.search(text):
+        raise PolicyError(f"{path}: {key} has {_named(bad[0])}. Take it out.")
+    return text
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What the engine is told, and what the job says about it."""
+
+    prompt: str
+    negative: str
+    policy: Policy
+    warnings: tuple[Warn, ...] = ()
+
+
+def compose(guardrails: Guardrails, prompt: str, negative: str, cfg_scale: float) -> Composed:
+    """The caller's texts, unaltered, with the policy's around them.
+
+    Prompt: PROMPT_JOIN and the directive follow it. Negative: the baseline and NEGATIVE_JOIN precede it; without
+    one of the caller's the baseline stands alone. Where the negative prompt is inert (D-03) the job says so, and
+    the caller is warned if they wrote one. At cfg 1 it is sent all the same, because the engine does not read
+    it; below 1 guidance turns round and would draw what it names, so the engine gets an empty one.
+    """
+    given = bool(negative.strip())
+    joined = guardrails.baseline_negative + (NEGATIVE_JOIN + negative if given else "")
+    applied = negative_applies(cfg_scale)
+    inert = Warn(
+        code="negative_inert",
+        detail=f"Your negative prompt has no effect: {_why_inert(cfg_scale)}. Say in the prompt what to show "
+        "instead, or ask for a cfg_scale above 1 if the model takes it.",
+    )
+    return Composed(
+        prompt=prompt + PROMPT_JOIN + guardrails.directive,
+        negative="" if _engine_float(cfg_scale) < 1 else joined,
+        policy=Policy(negative="applied" if applied else "inert"),
+        warnings=(inert,) if given and not applied else (),
+    )
+
+
+def negative_applies(cfg_scale: float) -> bool:
+    """Whether a negative prompt keeps anything out of the picture: only above cfg 1."""
+    return _engine_float(cfg_scale) > 1
+
+
+def _engine_float(value: float) -> float:
+    """As the engine holds it, in 32 bits: 1.00000001 is 1 there."""
+    return ctypes.c_float(value).value
+
+
+def _why_inert(cfg_scale: float) -> str:
+    if _engine_float(cfg_scale) < 1:
+        return "below cfg_scale 1 a negative prompt would be drawn instead of avoided, so it is left out"
+    return "at cfg_scale 1 the engine does not read a negative prompt"
+
+
+def policy_view(guardrails: Guardrails, model: str, cfg_scale: float) -> dict[str, object]:
+    """The answer of `GET /api/policy`: the exact texts, how they are joined to a caller's, and whether they take
+    effect on `model` at `cfg_scale` (its default). `policy` has the shape it has in a job."""
+    if negative_applies(cfg_scale):
+        effect = f"Both take effect on {model} at cfg_scale {cfg_scale:g}."
+    else:
+        effect = (
+            f"On {model} the directive takes effect and the negative prompt is inert: {_why_inert(cfg_scale)}. "
+            "In a job with a cfg_scale above 1 both take effect."
+        )
+    return {
+        "source": guardrails.source,
+        "model": model,
+        "cfg_scale": cfg_scale,
+        "policy": Policy(negative="applied" if negative_applies(cfg_scale) else "inert").model_dump(),
+        "effect": effect,
+        "baseline_negative": guardrails.baseline_negative,
+        "directive": guardrails.directive,
+        "joined": {
+            "prompt": "{prompt}" + PROMPT_JOIN + "{directive}",
+            "negative": "{baseline_negative}" + NEGATIVE_JOIN + "{negative}",
+            "negative_if_none_is_given": "{baseline_negative}",
+            "negative_below_cfg_1": "",
+        },
+    }
+
+
+def check_prompt(text: str, max_chars: int, what: str = "prompt") -> None:
+    """Let any text through that the engine can take; `what` is how messages call it.
+
+    Raises Refused 422: invalid_request if nothing but white space, or a control character other than tab and
+    line end, is in it; prompt_too_long over `max_chars` characters or PROMPT_MAX_BYTES bytes of UTF-8.
+    """
+    if len(text) > max_chars:
+        raise Refused(
+            422,
+            "prompt_too_long",
+            f"The {what} has {len(text):,} characters; at most {max_chars:,} are taken. "
+            f"Shorten it by {len(text) - max_chars:,}.",
+        )
+    if bad := _CONTROL.search(text):
+        raise Refused(
+            422,
+            "invalid_request",
+            f"The {what} has {_named(bad[0])} at index {bad.start()} (the first character is 0). "
+            "Take it out; line ends and tabs can stay.",
+        )
+    if not text.strip():
+        raise Refused(422, "invalid_request", f"The {what} is empty: say what the picture should show.")
+    if (size_bytes := len(text.encode())) > PROMPT_MAX_BYTES:
+        raise Refused(
+            422,
+            "prompt_too_long",
+            f"The {what} has {size_bytes:,} bytes in UTF-8; the engine takes at most {PROMPT_MAX_BYTES:,}. Shorten it.",
+        )
+
+
+def _named(character: str) -> str:
+    kind = "the half character" if "\ud800" <= character <= "\udfff" else "the control character"
+    return f"{kind} U+{ord(character):04X}"
