@@ -260,6 +260,24 @@ def test_a_missing_file_is_told_with_the_setting(policy_file: Path) -> None:
         Guardrails.load(policy_file)
 
 
+# The page about it
+
+PAGE = (Path(__file__).parent.parent / "docs" / "policy.md").read_text(encoding="utf-8")
+
+
+def test_the_page_quotes_the_policy_in_force() -> None:
+    assert f"> {BASELINE_NEGATIVE}\n" in PAGE and f"> {TEXT_FAITHFULNESS_DIRECTIVE}\n" in PAGE
+    for limit in (BASELINE_MAX_CHARS, DIRECTIVE_MAX_CHARS, PROMPT_MAX_BYTES):
+        assert f" {limit:,}" in PAGE
+
+
+def test_the_pages_example_is_a_policy(policy_file: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    policy_file.write_text(example, encoding="utf-8")
+    policy = Guardrails.load(policy_file)
+    assert policy.baseline_negative.startswith("clowns, spiders") and policy.directive.endswith("add none.")
+
+
 # What a prompt may be
 
 

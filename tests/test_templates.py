@@ -287,3 +287,23 @@ def test_the_view_is_json_that_a_client_can_fill_by_itself(own: Own) -> None:
         "notes": "",
         "source": "postcard.toml",
     }
+
+
+# The page about it
+
+PAGE = (Path(__file__).parent.parent / "docs" / "templates.md").read_text(encoding="utf-8")
+
+
+def test_the_page_lists_the_built_in_templates() -> None:
+    rows = []
+    for t in TEMPLATES:
+        gaps = ", ".join(f"`{gap.name}`" if gap.default is None else gap.name for gap in t.placeholders)
+        rows.append(f"| `{t.name}` | {t.title} | {t.description} | {gaps} | {t.width} × {t.height} |")
+    assert "\n" + "\n".join(rows) + "\n\n" in PAGE
+
+
+def test_the_pages_example_is_a_template(own: Own) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    templates, problems = load(own(postcard=example))
+    (postcard,) = [t for t in templates if t.name == "postcard"]
+    assert not problems and "white brush lettering" in fill(postcard, {"place": "Oslo"})
