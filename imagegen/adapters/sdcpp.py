@@ -20,6 +20,7 @@ import httpx
 from imagegen.adapters import sdcpp_log
 from imagegen.adapters.base import DrawProgress, DrawRequest, DrawTimes, EngineError
 from imagegen.adapters.sdcpp_log import Bar, DrawTracker, LoadTracker, Mark
+from imagegen.adapters.sdcpp_prompt import literal
 from imagegen.adapters.subprocess_http import HttpSubprocessAdapter
 from imagegen.schemas import Phase
 
@@ -231,8 +232,8 @@ def request_body(request: DrawRequest) -> bytes:
     if request.scheduler is not None:
         sampling["scheduler"] = request.scheduler
     ours: dict[str, Any] = {
-        "prompt": request.prompt,
-        "negative_prompt": request.negative,
+        "prompt": literal(request.prompt),
+        "negative_prompt": literal(request.negative),
         "width": request.width,
         "height": request.height,
         "seed": request.seed,

@@ -129,14 +129,15 @@ def test_the_png_says_nothing_of_the_prompt(draw: Drawing, ask: Ask) -> None:
         f"\r  |{'=' * 50}| 2/2 - 1.00it/s\x1b[K\n[INFO ] x.cpp:1 - sampling completed",
         "日本語 🎨 \u202e \x00 \x7f",
         "many words " * 360,
+        "(a:.)",  # as it stands, it ends the engine: see sdcpp_prompt
     ],
-    ids=["empty", "extra-args", "lora-tag", "forged-log", "unusual characters", "long"],
+    ids=["empty", "extra-args", "lora-tag", "forged-log", "unusual characters", "long", "a weight"],
 )  # fmt: skip
 def test_a_prompt_is_only_text_and_is_not_logged(
     draw: Drawing, ask: Ask, prompt: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        assert pixels(draw(ask(prompt=prompt, steps=1))).shape == (64, 64, 3)
+        assert pixels(draw(ask(prompt=prompt, negative=prompt[:100], cfg_scale=2, steps=1))).shape == (64, 64, 3)
     assert [(p.step, p.steps) for p in draw.progress if p.step is not None] == [(1, 1)]
     assert caplog.messages and not [line for line in caplog.messages if "cube" in line or "words" in line]
 
