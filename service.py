@@ -107,6 +107,7 @@ def die_with_parent() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-ImageGen.add_asgi_middleware(BodyLimit, max_bytes=SETTINGS.max_body_bytes)
+WRAPPED: Any = ImageGen  # what @bentoml.service made of the class
+WRAPPED.add_asgi_middleware(BodyLimit, max_bytes=SETTINGS.max_body_bytes)
 if not SETTINGS.allow_anonymous:
-    ImageGen.add_asgi_middleware(LoopbackOnly)
+    WRAPPED.add_asgi_middleware(LoopbackOnly)

@@ -108,8 +108,8 @@ class Intake:
     def _check(self, request: GenerateRequest, entry: Entry) -> None:
         caps = self._settings
         check_prompt(request.prompt, caps.max_prompt_chars)
-        if request.negative:
-            check_prompt(request.negative, caps.max_prompt_chars)
+        if request.negative and request.negative.strip():
+            check_prompt(request.negative, caps.max_prompt_chars, "negative prompt")
         for name in ("width", "height"):
             side = getattr(request, name)
             if side is not None and not entry.size_min_px <= side <= caps.max_dimension:
@@ -164,7 +164,7 @@ class Intake:
             scheduler=None if d.scheduler is None else str(d.scheduler.value),
             seed=secrets.randbelow(SEED_MAX + 1) if request.seed is None else request.seed,
             n=request.n,
-            negative=request.negative or "",
+            negative=request.negative if request.negative and request.negative.strip() else "",
         )
         expected = self._pace.job(entry.name, params)
         if expected is not None and expected > self._settings.max_job_s:
@@ -186,7 +186,8 @@ class Intake:
         asked = (request.width or width, request.height or height)
         taken = tuple(min(-(-side // multiple) * multiple, cap // multiple * multiple) for side in asked)
         if taken != asked:
-            detail = f"{entry.name} draws sides that are multiples of {multiple} px: {asked[0]}x{asked[1]} became {taken[0]}x{taken[1]}."
+            rounded = f"{asked[0]}x{asked[1]} became {taken[0]}x{taken[1]}"
+            detail = f"{entry.name} draws sides that are multiples of {multiple} px: {rounded}."
             warnings.append(Warn(code="size_rounded", detail=detail))
         return taken[0], taken[1]
 

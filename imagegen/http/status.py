@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from imagegen import templates
+from imagegen.guardrails import policy_view
 from imagegen.http.context import backend_of
 from imagegen.http.views import model_json, status_json
 
@@ -18,6 +22,19 @@ async def models(request: Request) -> Response:
     backend = backend_of(request)
     entries = [backend.catalog.get(name) for name in backend.catalog.names()]
     return JSONResponse({"items": [model_json(backend, entry) for entry in entries]})
+
+
+async def policy(request: Request) -> Response:
+    """What is excluded, in the exact words the engine gets, and how they apply to `?model=`."""
+    backend = backend_of(request)
+    entry = backend.catalog.get(request.query_params.get("model", backend.default_entry.name))
+    return JSONResponse(policy_view(backend.guardrails, entry.name, float(entry.defaults.cfg_scale.value)))
+
+
+async def prompt_templates(request: Request) -> Response:
+    """Presets for a person to fill, read anew each time: an operator edits them while the service runs."""
+    found, problems = await asyncio.to_thread(templates.load, backend_of(request).settings)
+    return JSONResponse(templates.view(found, problems))
 
 
 async def warm(request: Request) -> Response:
@@ -37,6 +54,8 @@ async def unload(request: Request) -> Response:
 ROUTES = [
     Route("/api/status", status, methods=["GET"]),
     Route("/api/models", models, methods=["GET"]),
+    Route("/api/policy", policy, methods=["GET"]),
+    Route("/api/templates", prompt_templates, methods=["GET"]),
     Route("/api/warm", warm, methods=["POST"]),
     Route("/api/unload", unload, methods=["POST"]),
 ]
