@@ -85,6 +85,8 @@ def test_the_encoder_gets_the_text_itself_all_of_one_weight(text: str) -> None:
 
 
 @given(st.one_of(noisy, st.text(min_size=300)))
+@example("a" * 8000)
+@example("😀" * 4000)
 def test_no_run_is_long_enough_for_the_engines_regex(text: str) -> None:
     runs = re.split(r"[\\()\[\]:B]", literal(text))
     assert max(len(run.encode(errors="surrogatepass")) for run in runs) <= 4 * RUN_MAX_CHARS < STACK_SAFE_BYTES
