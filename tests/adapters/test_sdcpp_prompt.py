@@ -76,6 +76,7 @@ def weighed(text: str) -> list[tuple[str, float]]:
 @example("(a:.)")
 @example("(a:" + "9" * 60 + ")")
 @example("COFFEE BREAK at the OUTBREAK")
+@example("(a:+1.5) x:-1) :.)")
 @example("\\(x\\) \\\\(y:1.5) \\")
 @example("x" * RUN_MAX_CHARS + ":1)" + "x" * (RUN_MAX_CHARS - 5) + "BREAK(b)")
 def test_the_encoder_gets_the_text_itself_all_of_one_weight(text: str) -> None:
