@@ -29,6 +29,10 @@ ROUNDING = 1e-9
 """Keeps the account's floor on the safe side of the arithmetic's rounding, as a share of beta."""
 
 
+QUEUED_S = 0.1
+"""A shorter gap is that of a request that had been waiting: it says nothing of when people come."""
+
+
 class Decision(NamedTuple):
     """When to unload (on the clock of `Evidence.ended_at`; None: never), and why, in a sentence."""
 
@@ -160,7 +164,7 @@ def after_gap(
     """Learn a gap that has ended, and book it.
 
     evidence   as the gap's time-out was decided with
-    gap_s      from the end of service to the next arrival; one of 0 is not learned
+    gap_s      from the end of service to the next arrival; one below QUEUED_S is not learned
     was_cold   the engine had been ended before the arrival
     held_s     how much of the gap it had stayed loaded; None: as long as IdlePolicy says
     by_policy  False: it was ended for another reason (by hand, it died, another model was asked for). That
@@ -174,7 +178,7 @@ def after_gap(
     start_s = beta_s if was_cold else 0.0
     opt_s = min(gap_s, beta_s) if by_policy else min(held_s, beta_s) + start_s
     ledger = Ledger(ledger.j_s + held_s + start_s, ledger.opt_s + opt_s)
-    gaps = (*evidence.gaps, gap_s)[-MAX_GAPS:] if gap_s > 0 else evidence.gaps
+    gaps = (*evidence.gaps, gap_s)[-MAX_GAPS:] if gap_s >= QUEUED_S else evidence.gaps
     return replace(evidence, gaps=gaps, ledger=ledger)
 
 

@@ -294,6 +294,14 @@ def test_an_end_that_was_nobodys_time_out_is_booked_to_both_sides() -> None:
     assert by_hand.gaps == by_itself.gaps == (500.0,)
 
 
+def test_a_request_that_was_queued_teaches_nothing_of_when_people_come() -> None:
+    evidence = after_first_start(Evidence(ended_at=0.0, cold_start_s=40.0))
+    for gap in (0.0, 0.003, 50.0, 0.002):
+        evidence = after_gap(evidence, gap, was_cold=False)
+    assert evidence.gaps == (50.0,)
+    assert evidence.ledger.j_s - evidence.beta_s == pytest.approx(50.005)
+
+
 def test_what_was_learned_outlives_a_restart_and_the_ledger_does_not() -> None:
     evidence = lived_through([float(i) for i in range(1, 300)], cold_start_s=20)
     assert len(evidence.gaps) == MAX_GAPS
