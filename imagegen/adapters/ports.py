@@ -12,11 +12,13 @@ _LISTEN = "0A"  # TCP_LISTEN in the kernel's include/net/tcp_states.h, as /proc/
 def reserve_port() -> socket.socket:
     """Bind a free loopback port and do not listen, so that nothing else is given it while the engine loads.
 
-    sd-server binds with SO_REUSEPORT, so it can take the port from under a socket that has the option too;
-    a connection or another program cannot. Close the socket when the engine listens.
+    sd-server binds with SO_REUSEPORT (other servers with SO_REUSEADDR), so it can take the port from under a
+    socket that has the option too and does not listen; a connection of another program cannot. Close the socket
+    when the engine listens.
     """
     held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.bind((LOOPBACK, 0))
     return held
 

@@ -186,6 +186,8 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
                 return answer.content
             if job["status"] in {"failed", "cancelled"}:
                 raise self._draw_error(str((job.get("error") or {}).get("message", job["status"])))
+            if job["status"] not in {"queued", "generating"}:
+                raise ValueError(f"unknown status {job['status']}")
             pause_s = min(pause_s * FAST_POLL_GROWTH, SLOW_POLL_S)
 
     def _draw_error(self, message: str) -> EngineError:
