@@ -40,9 +40,7 @@ class ColdStarts:
         which counts the page cache as available). A kind not measured yet is taken to be like the other.
         """
         cached = files_bytes <= available_bytes
-        first, second = (
-            (self.from_cache_s, self.from_disk_s) if cached else (self.from_disk_s, self.from_cache_s)
-        )
+        first, second = (self.from_cache_s, self.from_disk_s) if cached else (self.from_disk_s, self.from_cache_s)
         loads = first or second
         return median(loads) if loads else None
 
@@ -54,9 +52,7 @@ class ColdStarts:
     def restore(cls, kept: Any) -> ColdStarts:
         """What `dump` gave; whatever is not a positive number of seconds is left out."""
         kept = kept if isinstance(kept, dict) else {}
-        disk, cache = (
-            positive_seconds(kept.get(name))[-REMEMBERED:] for name in ("from_disk_s", "from_cache_s")
-        )
+        disk, cache = (positive_seconds(kept.get(name))[-REMEMBERED:] for name in ("from_disk_s", "from_cache_s"))
         return cls(disk, cache)
 
 

@@ -41,9 +41,7 @@ def likely_gaps(gaps: tuple[float, ...]) -> list[tuple[float, float]]:
     return sorted(points)
 
 
-def cheapest_timeout_s(
-    points: list[tuple[float, float]], beta_s: float, shortest_s: float, longest_s: float
-) -> float:
+def cheapest_timeout_s(points: list[tuple[float, float]], beta_s: float, shortest_s: float, longest_s: float) -> float:
     """The time-out in [shortest_s, longest_s] with the lowest expected cost over `points`.
 
     A gap costs its own length if it ends within the time-out, else the time-out and `beta_s` for the cold

@@ -28,7 +28,6 @@ UNKNOWN_COLD_START_S = 60.0
 ROUNDING = 1e-9
 """Keeps the account's floor on the safe side of the arithmetic's rounding, as a share of beta."""
 
-
 QUEUED_S = 0.1
 """A shorter gap is that of a request that had been waiting: it says nothing of when people come."""
 
