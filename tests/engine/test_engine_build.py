@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny_source import SERVER_C, make, make_sdist, refusal, scratch_folders
 
-from imagegen.engine import Options, Stage, process
+from imagegen.engine import Options, Stage, builder, process
 from imagegen.engine.plan import Sdist
 
 # The whole way
@@ -138,6 +140,14 @@ def test_a_source_that_does_not_compile(cache: Path) -> None:
 def test_a_binary_that_does_not_run_is_not_installed(cache: Path, main_c: str) -> None:
     assert "built but does not run" in refusal(cache, make_sdist(cache / "sdist", main_c=main_c))
     assert not list(cache.glob("1.0-*"))
+
+
+@pytest.mark.parametrize(("available_gb", "jobs"), [(64, 4), (5.0, 3), (3.0, 1), (1.0, 1)])
+def test_fewer_compilers_where_memory_is_short(monkeypatch: pytest.MonkeyPatch, available_gb: float, jobs: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2, 3}, raising=False)
+    memory = SimpleNamespace(available=int(available_gb * 1e9))
+    monkeypatch.setattr(builder.psutil, "virtual_memory", lambda: memory)
+    assert builder.default_jobs("cpu") == jobs
 
 
 def test_memory_running_out_is_told_from_a_wrong_source() -> None:

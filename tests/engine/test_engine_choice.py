@@ -13,7 +13,7 @@ from fake_cuda import BROKEN, H200, NO_CARDS, fake_toolkit
 
 from imagegen import engine as engines
 from imagegen.cli.engine import engine as command
-from imagegen.engine import EngineBuildError, EngineMissing, Options, builder, choose, plan
+from imagegen.engine import EngineBuildError, EngineMissing, Options, builder, choose, plan, toolchain
 from imagegen.engine.cards import Card, Cards
 from imagegen.settings import Settings
 
@@ -222,3 +222,15 @@ def test_a_wrong_setting_is_a_sentence(tmp_path: Path) -> None:
     result = imagegen_engine(tmp_path, "path", IMAGEGEN_PORT="many")
     assert result.exit_code == 1
     assert "IMAGEGEN_PORT" in result.stderr
+
+
+def test_the_page_about_it_has_the_same_numbers_and_options() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "engine.md").read_text()
+    for backend in ("cpu", "cuda"):
+        assert f"{builder.DISK_BYTES[backend] / 1e9:.1g} GB" in page
+    assert f"{builder.LARGEST_COMPILE_BYTES / 1e9:.1f} GB of memory" in page
+    assert f"`{plan.PINNED.project}` {plan.PINNED.version}" in page
+    for option in command.commands["build"].params:
+        assert f"`{max(option.opts, key=len)}" in page
+    for package in toolchain.CUDA_WHEELS:
+        assert f'"{package}==' in page
