@@ -128,7 +128,7 @@ def test_an_engine_that_dies_idle_is_noticed_and_replaced(serve) -> None:
 
 
 def test_a_stopped_engine_is_ended_and_the_job_drawn_again(serve) -> None:
-    service = serve(idle_timeout="never", stall_s=2)
+    service = serve(idle_timeout="never", stall_s=15)
     job = service.submit(**LONG)
     until(lambda: phase_of(service, job["job_id"]) == "sampling", "the job is drawn")
     stopped = service.engine_pid

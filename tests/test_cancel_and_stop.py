@@ -1,0 +1,204 @@
+"""Cancels, leases, keys, and the orderly stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import httpx
+from served import Service, gone, until
+
+LONG = {"width": 128, "height": 128, "steps": 40}
+
+
+def is_drawn(service: Service, job_id: str) -> bool:
+    return (service.job(job_id)["progress"] or {}).get("phase") == "sampling"
+
+
+def test_a_queued_job_is_cancelled_at_once_and_never_runs(serve) -> None:
+    service = serve()
+    running = service.submit(**LONG)
+    queued = service.submit("a green tree")
+    cancelled = service.http.delete(f"/api/jobs/{queued['job_id']}").json()
+    assert (cancelled["status"], cancelled["attempts"]) == ("cancelled", 0)
+    again = service.http.delete(f"/api/jobs/{queued['job_id']}")
+    assert (again.status_code, again.json()["status"]) == (200, "cancelled")
+    assert service.ended(running["job_id"])["status"] == "complete"
+    assert service.job(queued["job_id"])["attempts"] == 0
+
+
+def test_a_running_job_is_cancelled_by_ending_the_engine_where_that_is_sooner(serve) -> None:
+    service = serve(idle_timeout="never")
+    service.draw(width=128, height=128, steps=4)  # so that loads and steps are known
+    pid = service.engine_pid
+    job = service.submit(width=128, height=128, steps=100)
+    until(lambda: is_drawn(service, job["job_id"]), "the job is drawn")
+    assert service.http.delete(f"/api/jobs/{job['job_id']}").json()["status"] == "cancelled"
+    assert pid is not None
+    until(lambda: gone(pid), "the engine is ended", timeout=5)
+    assert service.draw("what comes after")["status"] == "complete"
+    assert service.job(job["job_id"])["images"] == []
+
+
+def test_a_cancelled_picture_drains_where_nothing_is_known(serve) -> None:
+    service = serve(idle_timeout="never")
+    job = service.submit(**LONG)  # the first of this machine: no step was ever measured
+    until(lambda: is_drawn(service, job["job_id"]), "the job is drawn")
+    pid = service.engine_pid
+    assert service.http.delete(f"/api/jobs/{job['job_id']}").json()["status"] == "cancelled"
+    service.until_state("draining", timeout=5)
+    refused = service.http.post("/api/unload")
+    assert (refused.status_code, refused.json()["code"]) == (409, "busy")
+    service.until_state("ready")
+    assert service.engine_pid == pid
+    assert list((service.home / "images").glob("*")) == [], "a cancelled job keeps no picture"
+
+
+def test_a_job_cancelled_while_its_model_loads_ends_the_load(serve) -> None:
+    service = serve()
+    job = service.submit(**LONG)
+    service.until_state("loading")
+    assert service.http.delete(f"/api/jobs/{job['job_id']}").json()["status"] == "cancelled"
+    service.until_state("cold")
+    assert len(service.processes()) <= 3, "no engine is left"
+
+
+def test_a_cancel_half_way_through_n_keeps_none(serve) -> None:
+    service = serve(idle_timeout="never")
+    job = service.submit(width=128, height=128, steps=8, n=4)
+    until(lambda: (service.job(job["job_id"])["progress"] or {}).get("image", 1) >= 2, "the second picture is drawn")
+    service.http.delete(f"/api/jobs/{job['job_id']}")
+    service.until_state("ready", "cold")
+    assert service.job(job["job_id"])["images"] == []
+    assert list((service.home / "images").glob("*")) == []
+
+
+def test_a_key_makes_one_job_over_a_restart_too(serve) -> None:
+    service = serve()
+    request = {"prompt": "a red circle", "width": 64, "height": 64, "steps": 2}
+    headers = {"idempotency-key": "order 66"}
+    first = service.http.post("/api/generate", json=request, headers=headers).json()
+    again = service.http.post("/api/generate", json=request, headers=headers).json()
+    service.kill()
+    service.restart()
+    after = service.http.post("/api/generate", json=request, headers=headers).json()
+    assert first["job_id"] == again["job_id"] == after["job_id"]
+    other = service.http.post("/api/generate", json=request | {"seed": 2}, headers=headers)
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_conflict")
+    bad = service.http.post("/api/generate", json=request, headers={"idempotency-key": "x" * 129})
+    assert (bad.status_code, bad.json()["code"]) == (422, "invalid_request")
+
+
+def test_a_key_that_comes_twice_at_once_makes_one_job(service: Service) -> None:
+    request = {"prompt": "a red circle", "width": 64, "height": 64, "steps": 2}
+    answers: list[str] = []
+
+    def submit() -> None:
+        answer = httpx.post(
+            f"{service.url}/api/generate", json=request, headers={"idempotency-key": "twins"}, timeout=30
+        )
+        answers.append(answer.json()["job_id"])
+
+    threads = [threading.Thread(target=submit) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 8
+    assert len(set(answers)) == 1
+
+
+def test_a_lease_nobody_renews_ends_the_job_and_reading_renews_it(serve) -> None:
+    service = serve(idle_timeout="never")
+    running = service.submit(width=128, height=128, steps=100)
+    left = service.submit(lease_s=5)
+    read = service.submit(lease_s=5)
+    dropped = service.submit(lease_s=5)
+    assert service.http.delete(f"/api/jobs/{dropped['job_id']}/lease").status_code == 200
+    deadline = time.monotonic() + 60
+    while service.http.get("/api/jobs", params={"limit": 3}).json()["items"][2]["status"] == "queued":
+        assert time.monotonic() < deadline
+        service.job(read["job_id"])
+        time.sleep(0.5)
+    failed = service.http.get(f"/api/jobs/{left['job_id']}").json()
+    assert failed["error"]["code"] == "lease_expired"
+    assert service.job(read["job_id"])["status"] == "queued"
+    assert service.job(dropped["job_id"])["status"] == "queued"
+    service.http.delete(f"/api/jobs/{running['job_id']}")
+
+
+def test_a_full_queue_says_so_and_takes_nothing(serve) -> None:
+    service = serve(max_queue=2)
+    service.submit(**LONG)
+    service.until_state("drawing")
+    service.submit(), service.submit()
+    full = service.http.post("/api/generate", json={"prompt": "one too many"})
+    assert (full.status_code, full.json()["code"]) == (429, "queue_full")
+    assert full.headers["retry-after"]
+    assert service.status()["queue"]["queued"] == 2
+
+
+def test_an_expired_job_says_when_it_expired_and_its_picture_is_gone(serve) -> None:
+    service = serve(image_ttl=1)
+    job = service.draw()
+    image = job["images"][0]["id"]
+    until(lambda: service.http.get(f"/api/jobs/{job['job_id']}").status_code == 410, "the job expires")
+    for path in (f"/api/jobs/{job['job_id']}", f"/images/{image}.png"):
+        answer = service.http.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (410, "expired")
+        assert answer.json()["expired_at"] == job["expires_at"]
+    assert list((service.home / "images").glob("*")) == []
+
+
+# ---- the orderly stop -------------------------------------------------------------------------
+
+
+def test_sigterm_lets_the_running_picture_finish_and_leaves_nothing_behind(serve) -> None:
+    service = serve(idle_timeout="never")
+    job = service.submit(width=128, height=128, steps=20)
+    waiting = service.submit("a green tree")
+    until(lambda: is_drawn(service, job["job_id"]), "the job is drawn")
+    everything = service.processes()
+    answers: list[httpx.Response] = []
+    url = f"{service.url}/api/jobs/{waiting['job_id']}"
+    reader = threading.Thread(target=lambda: answers.append(httpx.get(url, params={"wait": 50}, timeout=60)))
+    reader.start()
+    until(lambda: any(c.status == "ESTABLISHED" for c in service.worker.net_connections()), "the reader waits")
+    time.sleep(0.5)  # let the long-poll reach its wait; a poll that comes later is simply refused
+    service.terminate()
+    reader.join(30)
+    assert not reader.is_alive(), "a long-poll ends when the service stops"
+    assert answers[0].json()["status"] == "queued"
+    service.wait()
+    assert all(gone(process.pid) for process in everything)
+    service.restart()
+    done = service.job(job["job_id"])
+    assert (done["status"], done["attempts"]) == ("complete", 1)
+    assert service.ended(waiting["job_id"])["status"] == "complete"
+
+
+def test_sigterm_puts_back_what_cannot_finish_in_time_without_counting_it(serve) -> None:
+    service = serve(idle_timeout="never", shutdown_grace_s=1)
+    job = service.submit(width=128, height=128, steps=100)
+    until(lambda: is_drawn(service, job["job_id"]), "the job is drawn")
+    everything = service.processes()
+    service.terminate()
+    service.wait()
+    assert all(gone(process.pid) for process in everything)
+    service.restart()
+    until(lambda: service.job(job["job_id"])["attempts"] == 1, "it runs again, and the first start does not count")
+    service.http.delete(f"/api/jobs/{job['job_id']}")
+
+
+def test_while_it_stops_new_jobs_are_refused(serve) -> None:
+    service = serve(idle_timeout="never")
+    job = service.submit(width=128, height=128, steps=40)
+    until(lambda: is_drawn(service, job["job_id"]), "the job is drawn")
+    assert service.http.get("/api/status").status_code == 200  # this connection is kept alive
+    service.terminate()
+    until(lambda: "stopping" in service.tail(), "the signal has arrived")
+    try:
+        answer = service.http.post("/api/generate", json={"prompt": "too late"})
+    except httpx.TransportError:
+        return  # the connection was closed first: refused as well
+    assert (answer.status_code, answer.json()["code"]) == (503, "shutting_down")
