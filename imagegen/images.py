@@ -1,7 +1,7 @@
 """The folder of pictures: PNG files named by id, whole or not there at all.
 
 A file appears under its name only when every byte of it is on the disk, so that a crash or a full disk leaves
-a temporary file, which `orphans` sweeps, and never half a picture. Knows no SQL: which pictures exist is for
+a temporary file, which `orphans` removes, and never half a picture. Knows no SQL: which pictures exist is for
 the database to say.
 """
 
@@ -106,9 +106,7 @@ class ImageFiles:
         """The stored bytes, if their sha256 (hex) is still this one. Raises CorruptImage, or as `read` does."""
         png = self.read(image_id)
         if hashlib.sha256(png).hexdigest() != sha256:
-            raise CorruptImage(
-                "The stored picture was damaged on the disk and cannot be served: draw it again."
-            )
+            raise CorruptImage("The stored picture was damaged on the disk and cannot be served: draw it again.")
         return png
 
     def delete(self, image_id: str) -> bool:
@@ -121,9 +119,7 @@ class ImageFiles:
             return False
         return True
 
-    def orphans(
-        self, known: Collection[str], min_age_s: float = 0.0, now: Callable[[], float] = time.time
-    ) -> int:
+    def orphans(self, known: Collection[str], min_age_s: float = 0.0, now: Callable[[], float] = time.time) -> int:
         """Remove pictures whose id is not in `known`, and temporary files; how many were removed.
 
         min_age_s: younger files stay. 0 is right at the start, when nobody writes; later it would take pictures
