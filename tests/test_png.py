@@ -179,7 +179,12 @@ def header(depth: int = 8, colour_type: int = 2, interlaced: int = 0, width: int
 
 
 HEADER = header()
+ROWS = chunk(b"IDAT", zlib.compress(bytes(13 * 4)))
 END = chunk(b"IEND", b"")
+
+
+def test_the_parts_of_the_broken_files_below_make_a_whole_one():
+    assert finish_png(HEADER + ROWS + END, None).data == HEADER + ROWS + END
 
 
 @pytest.mark.parametrize(
@@ -196,7 +201,7 @@ END = chunk(b"IEND", b"")
         ("one bit a pixel", header(1, 0) + chunk(b"IDAT", zlib.compress(bytes(2 * 4))) + END),
         ("interlaced", header(8, 2, 1) + chunk(b"IDAT", zlib.compress(bytes(13 * 4))) + END),
         ("no width", header(width=0) + chunk(b"IDAT", zlib.compress(bytes(4))) + END),
-        ("a text of a header's length", HEADER[:8] + chunk(b"tEXt", b"thirteen\0text") + HEADER[8:] + END),
+        ("a text of a header's length", HEADER[:8] + chunk(b"tEXt", b"thirteen\0text") + HEADER[8:] + ROWS + END),
         ("a header that is not first", HEADER[:8] + chunk(b"tEXt", b"a\0b") + HEADER[8:] + END),
         ("a header of the wrong length", HEADER[:8] + chunk(b"IHDR", bytes(14)) + END),
         ("no size", HEADER[:8] + chunk(b"IHDR", bytes(13)) + chunk(b"IDAT", zlib.compress(b"")) + END),
