@@ -46,6 +46,7 @@ class Backend:
         self.settings = settings
         self.stopping = asyncio.Event()
         self.started_at = time.time()
+        self.present = 0  # readers of /api/events?presence=1: pages that somebody has open
         self._lock: IO[bytes] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -61,10 +62,23 @@ class Backend:
         self.default_entry = self.catalog.default(s, has_gpu=self.gpu_seen is not None)
         self.database = await open_database(s.database)
         self.pace = Pace(await self._measurements())
-        self.idle = IdleMemory(s.idle_timeout, min_s=s.idle_min_s, max_s=s.idle_max_s, knob=s.idle_knob)
-        self.idle.restore(await self._note("idle"), self.default_entry.name)
+        self.idle = IdleMemory(
+            s.idle_timeout,
+            min_s=s.idle_min_s,
+            max_s=s.idle_max_s,
+            knob=s.idle_knob,
+            available_bytes=lambda: psutil.virtual_memory().available,
+        )
+        entry = self.default_entry
+        self.idle.restore(await self._note("idle"), entry.name, self._files_bytes(entry))
         self.images = ImageStore(self.database, ImageFiles(s.images_dir), ttl_s=s.image_ttl)
-        self.jobs = JobManager(self.database, self.images, max_queue=s.max_queue, ttl_s=s.image_ttl)
+        self.jobs = JobManager(
+            self.database,
+            self.images,
+            max_queue=s.max_queue,
+            max_queue_per_token=s.max_queue_per_token,
+            ttl_s=s.image_ttl,
+        )
         studio = Studio(
             self.images,
             guardrails,
@@ -78,7 +92,7 @@ class Backend:
             self.pace,
             self.idle,
             Timing(s.max_job_s, s.stall_s, s.shutdown_grace_s),
-            Parts(self.catalog.get, self.prepare_files, self._adapter, self._fingerprint),
+            Parts(self.catalog.get, self.prepare_files, self._adapter, self._fingerprint, self._files_bytes),
             self._measured,
         )
         self.forecast = Forecast(self.jobs, self.pace, self.worker)
@@ -165,6 +179,11 @@ class Backend:
         except (engine.EngineMissing, OSError):
             marks.append(None)
         return marks
+
+    def _files_bytes(self, entry: Entry) -> int:
+        """Bytes of the model's files that are there."""
+        paths = [entry.path_of(file, self.settings) for file in entry.files]
+        return sum(path.stat().st_size for path in paths if path.is_file())
 
     # ---- what this machine did ----------------------------------------------------------------
 

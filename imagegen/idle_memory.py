@@ -5,50 +5,58 @@ Kept over restarts as one JSON note (`dump`, `restore`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from imagegen.idle import Decision, Evidence, Ledger, after_first_start, after_gap, decide
+from imagegen.cold_starts import ColdStarts, came_from_disk
+from imagegen.idle import Decision, Evidence, after_first_start, after_gap, decide
 
 
 class IdleMemory:
     """The evidence of one service. Times are monotonic seconds, as the worker passes them."""
 
-    def __init__(self, mode: str, *, min_s: float = 0.0, max_s: float = 3600.0, knob: float = 3.0) -> None:
+    def __init__(
+        self, mode: str, *, min_s: float, max_s: float, knob: float, available_bytes: Callable[[], int]
+    ) -> None:
         self._evidence = Evidence(ended_at=0.0, mode=mode, min_s=min_s, max_s=max_s, knob=knob)
-        self._cold_s: dict[str, float] = {}
+        self._available_bytes = available_bytes
+        self._starts: dict[str, ColdStarts] = {}
         self._lived = False  # a first request was served
         self._unloaded_at: float | None = None
+        self._by_policy = True
 
     def decide(self, now: float) -> Decision:
         """When to unload, and why; `unload_at` on the caller's clock."""
         return decide(now, self._evidence)
 
-    def arrived(self, now: float, *, cold: bool, warmed: bool = False) -> None:
-        """A request is about to be served (or a warm-up begins): the gap since the last one has ended."""
-        if warmed:
-            return
+    def arrived(self, now: float, *, cold: bool) -> None:
+        """A request is about to be served: the gap since the last one has ended."""
         if not self._lived:
             self._lived = True
-            self._evidence = after_first_start(self._evidence)
-            return
-        gap = max(0.0, now - self._evidence.ended_at)
-        held = gap if self._unloaded_at is None else max(0.0, self._unloaded_at - self._evidence.ended_at)
-        self._evidence = after_gap(self._evidence, gap, cold, min(held, gap))
+            return  # the first cold start is booked once it is known how long it takes
+        gap_s = max(0.0, now - self._evidence.ended_at)
+        held_s = gap_s if self._unloaded_at is None else min(gap_s, self._unloaded_at - self._evidence.ended_at)
+        self._evidence = after_gap(self._evidence, gap_s, cold, max(0.0, held_s), by_policy=self._by_policy)
 
     def served(self, now: float, *, warmed: bool = False) -> None:
-        """The engine is idle from now on."""
+        """The engine is idle from now on; `warmed`: nobody has used it yet."""
         self._evidence = replace(self._evidence, ended_at=now, warmed_unused=warmed)
         self._unloaded_at = None
 
-    def loaded(self, model: str, seconds: float) -> None:
-        """A cold start of `model` took `seconds`: half of the expectation is the newest one."""
-        known = self._cold_s.get(model)
-        self._cold_s[model] = seconds if known is None else (known + seconds) / 2
-        self._evidence = replace(self._evidence, cold_start_s=self._cold_s[model])
+    def loaded(self, model: str, seconds: float, read_bytes: int, files_bytes: int) -> None:
+        """A cold start of `model` took `seconds`, for which the engine fetched `read_bytes` from storage."""
+        from_disk = came_from_disk(read_bytes, files_bytes)
+        starts = self._starts.get(model, ColdStarts()).after_load(seconds, from_disk=from_disk)
+        self._starts[model] = starts
+        expected = starts.expected_s(files_bytes, self._available_bytes())
+        self._evidence = replace(self._evidence, cold_start_s=expected)
+        if not self._evidence.ledger.j_s:
+            self._evidence = after_first_start(self._evidence)
 
-    def unloaded(self, now: float) -> None:
-        self._unloaded_at = now
+    def unloaded(self, now: float, *, by_policy: bool) -> None:
+        """The engine is gone; `by_policy`: because it was idle long enough."""
+        self._unloaded_at, self._by_policy = now, by_policy
 
     @property
     def cold_start_s(self) -> float | None:
@@ -60,12 +68,13 @@ class IdleMemory:
 
     def dump(self) -> dict[str, Any]:
         """What is worth keeping over a restart."""
-        return {"cold_s": self._cold_s, "gaps": list(self._evidence.gaps)}
+        starts = {model: starts.dump() for model, starts in self._starts.items()}
+        return {"evidence": self._evidence.dump(), "cold_starts": starts}
 
-    def restore(self, kept: dict[str, Any], model: str | None) -> None:
+    def restore(self, kept: dict[str, Any], model: str, files_bytes: int) -> None:
         """Take up what was learned; a new life has a ledger of its own."""
-        self._cold_s = {str(k): float(v) for k, v in kept.get("cold_s", {}).items()}
-        gaps = tuple(float(g) for g in kept.get("gaps", ()))
-        self._evidence = replace(
-            self._evidence, gaps=gaps, ledger=Ledger(), cold_start_s=self._cold_s.get(model or "")
-        )
+        starts = kept.get("cold_starts")
+        if isinstance(starts, dict):
+            self._starts = {str(name): ColdStarts.restore(one) for name, one in starts.items()}
+        expected = self._starts.get(model, ColdStarts()).expected_s(files_bytes, self._available_bytes())
+        self._evidence = replace(self._evidence.restore(kept.get("evidence")), cold_start_s=expected)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import psutil
+
 from imagegen.adapters.base import Adapter, EngineError, LoadProgress
 from imagegen.inbox import Inbox
 from imagegen.models.entry import Entry
@@ -48,6 +50,7 @@ class Parts:
     prepare: Callable[[Entry], Awaitable[None]]  # have its files; EngineError if they cannot be had
     make_adapter: Callable[[Entry], Adapter]
     fingerprint: Callable[[Entry], object]  # changes when the model's files or the engine do
+    files_bytes: Callable[[Entry], int]
 
 
 class Resident:
@@ -132,6 +135,14 @@ class Resident:
         self.adapter = self.entry = None
         if self.state is not EngineState.FAILED:
             self.enter(EngineState.COLD)
+
+    def read_bytes(self) -> int:
+        """What the engine's process has fetched from storage so far; 0 where the kernel does not tell."""
+        pid = self.adapter.pid if self.adapter else None
+        try:
+            return 0 if pid is None else int(psutil.Process(pid).io_counters().read_bytes)
+        except (psutil.Error, OSError):
+            return 0
 
     # ---- after a failed load ------------------------------------------------------------------
 

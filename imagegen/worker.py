@@ -37,6 +37,7 @@ LEAST_STALL_S, STALL_FACTOR = 120.0, 10.0
 """A drawing engine may be silent for max(LEAST_STALL_S, STALL_FACTOR x the longest gap seen)."""
 LOOK_AGAIN_S = 2.0
 """How often a job that waits after a failed load looks whether the model's files were put right."""
+IDLE = "idle"
 LOAD_CODES = frozenset({"load_failed", "model_missing", "gpu_busy", "fetch_failed"})
 
 
@@ -130,7 +131,7 @@ class Worker:
         now = time.monotonic()
         unload_at, _reason = self._idle.decide(now)
         if unload_at is not None and unload_at <= now:
-            await self._unload("idle")
+            await self._unload(IDLE)
             return
         death = asyncio.ensure_future(adapter.wait_died())
         try:
@@ -155,7 +156,7 @@ class Worker:
             entry = self._parts.find_model(model)
             if self._resident.has(entry) or self._resident.retry_in_s(model):
                 return
-            self._idle.arrived(time.monotonic(), cold=True, warmed=True)
+            self._idle.arrived(time.monotonic(), cold=True)  # its cold start costs what a request's does
             await self._load(entry, lambda _progress: None, lambda: False)
             self._resident.enter(EngineState.READY)
             self._idle.served(time.monotonic(), warmed=True)
@@ -348,13 +349,13 @@ class Worker:
         if self._resident.adapter is not None:
             await self._unload("another model is asked for")
         seconds = await self._resident.load(entry, told, unwanted)
-        self._idle.loaded(entry.name, seconds)
+        self._idle.loaded(entry.name, seconds, self._resident.read_bytes(), self._parts.files_bytes(entry))
         self._measure(entry.name, "load", 0, seconds)
 
     async def _unload(self, reason: str) -> None:
         if self._resident.adapter is not None:
             await self._resident.unload(reason)
-            self._idle.unloaded(time.monotonic())
+            self._idle.unloaded(time.monotonic(), by_policy=reason == IDLE)
 
     async def _engine_failed(self, job: Job, error: EngineError) -> None:
         """Decide what an engine's failure means for its job, and for those behind it."""
