@@ -14,16 +14,20 @@ from typing import Any
 import bentoml
 from imagegen.guardrails import PolicyError
 
-from imagegen import logs, settings
+from imagegen import logs, settings, tokens
 from imagegen.backend import Backend
 from imagegen.database import StateError
 from imagegen.http.app import attach, make_app
 from imagegen.http.body import BodyLimit
-from imagegen.http.security import LoopbackOnly
+from imagegen.http.hosts import Hosts
+from imagegen.http.rate import RateLimit
+from imagegen.http.security import Lock, LoopbackOnly
+from imagegen.http.session import Sessions
 from imagegen.models.catalog import CatalogError
 
 try:
     SETTINGS = settings.load()
+    TOKENS = tokens.for_service(SETTINGS)
 except settings.SettingsError as wrong:
     sys.exit(f"imagegen cannot start:\n{wrong}")
 
@@ -31,7 +35,8 @@ DRAIN_BOUND_S = 10.0
 """How long clients may take to read their last answers once the picture is done."""
 
 logs.configure(SETTINGS.log_level)
-app = make_app()
+SESSIONS = Sessions(TOKENS, SETTINGS.home / "session.key")
+app = make_app(SESSIONS)
 
 
 @bentoml.service(
@@ -108,6 +113,14 @@ def die_with_parent() -> None:
 
 
 WRAPPED: Any = ImageGen  # what @bentoml.service made of the class
-WRAPPED.add_asgi_middleware(BodyLimit, max_bytes=SETTINGS.max_body_bytes)
-if not SETTINGS.allow_anonymous:
+# The first one added is the outermost: nothing may be put in front of the lock.
+WRAPPED.add_asgi_middleware(
+    Lock,
+    tokens=TOKENS,
+    sessions=SESSIONS,
+    hosts=Hosts(SETTINGS.allowed_hosts.split(",")),
+    rate=RateLimit(SETTINGS.rate_limit_per_s),
+)
+if TOKENS is None and not SETTINGS.allow_anonymous:
     WRAPPED.add_asgi_middleware(LoopbackOnly)
+WRAPPED.add_asgi_middleware(BodyLimit, max_bytes=SETTINGS.max_body_bytes)

@@ -71,6 +71,7 @@ class Active:
     id: str
     model: str
     params: Params
+    owner: str | None = None
     running: bool = False
     progress: Progress | None = None  # the newest reported, while running
 
@@ -84,11 +85,13 @@ class JobManager:
         images: ImageStore,
         *,
         max_queue: int,
+        max_queue_per_token: int | None = None,
         ttl_s: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database, self._images = database, images
         self._max_queue, self._ttl_s, self._clock = max_queue, ttl_s, clock
+        self._max_queue_per_token = max_queue_per_token or max_queue
         self._active: dict[str, Active] = {}  # in order of seq: the queue, as this process wrote it
         self._leases: dict[str, asyncio.TimerHandle] = {}
         self._unsaved: dict[str, dict[str, Any]] = {}  # ends that the disk refused; written at the next sweep
@@ -176,12 +179,7 @@ class JobManager:
             raise Refused(503, "shutting_down", "The service is stopping. Try again when it is back.")
         job_id = new_id()
         async with self._database.writing() as connection:
-            if sum(not one.running for one in self._active.values()) >= self._max_queue:
-                raise Refused(
-                    429,
-                    "queue_full",
-                    f"{self._max_queue} jobs are waiting already. Try again when some have ended.",
-                )
+            self._check_room(new.owner)
             if new.idempotency_key:
                 twin = select(table).where(table.c.idempotency_key == new.idempotency_key, table.c.owner.is_(new.owner))
                 row = (await connection.execute(twin)).first()
@@ -209,7 +207,7 @@ class JobManager:
             seq = int(inserted[0]) if inserted else 0
             row = (await connection.execute(select(table).where(table.c.seq == seq))).one()
             job = await self._read(connection, row)
-        self._active[job_id] = Active(seq, job_id, new.model, new.params)
+        self._active[job_id] = Active(seq, job_id, new.model, new.params, new.owner)
         if new.lease_s:
             self._start_lease(job_id, new.lease_s)
         log.info("job %s queued", job_id)
@@ -257,7 +255,7 @@ class JobManager:
                 return None
             row = (await connection.execute(select(table).where(table.c.id == job_id))).one()
             job = await self._read(connection, row)
-        self._active[job_id] = Active(job.seq, job_id, job.model, job.params, running=True, progress=progress)
+        self._active[job_id] = Active(job.seq, job_id, job.model, job.params, row.owner, True, progress)
         log.info("job %s running attempt=%d waited_s=%.3f", job_id, job.attempts, self._clock() - job.created_at)
         self.bell.ring(job_id)
         return job
@@ -297,7 +295,7 @@ class JobManager:
                 )
             )
         if done.rowcount == 1 and (one := self._active.get(job_id)):
-            self._active[job_id] = Active(one.seq, one.id, one.model, one.params)
+            self._active[job_id] = replace(one, running=False, progress=None)
             log.info("job %s queued again counted=%s", job_id, counted)
             self.bell.ring(job_id)
 
@@ -319,7 +317,7 @@ class JobManager:
                 )
             ).all()
         for row in rows:
-            self._active[row.id] = Active(row.seq, row.id, row.model, Params(**row.params))
+            self._active[row.id] = Active(row.seq, row.id, row.model, Params(**row.params), row.owner)
             if row.lease_s:  # whoever waits needs time to come back
                 self._start_lease(row.id, row.lease_s)
         for row in rows:
@@ -364,6 +362,19 @@ class JobManager:
         self.bell.ring_all()
 
     # ---- within -------------------------------------------------------------------------------
+
+    def _check_room(self, owner: str | None) -> None:
+        """Raises Refused 429 `queue_full` if the queue, or this token's share of it, is full."""
+        waiting = [one.owner for one in self._active.values() if not one.running]
+        if len(waiting) >= self._max_queue:
+            detail = f"{self._max_queue} jobs are waiting already. Try again when some have ended."
+            raise Refused(429, "queue_full", detail)
+        if owner is not None and waiting.count(owner) >= self._max_queue_per_token:
+            detail = (
+                f"{self._max_queue_per_token} jobs of the token {owner} are waiting already "
+                "(IMAGEGEN_MAX_QUEUE_PER_TOKEN). Try again when some have ended."
+            )
+            raise Refused(429, "queue_full", detail)
 
     async def _end(
         self,

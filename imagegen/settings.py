@@ -118,6 +118,15 @@ class Settings(BaseSettings):
     tokens: Annotated[
         str | None, Field(description="name:token,… or @FILE of name:sha256 lines.", repr=False)
     ] = None
+    rate_limit_per_s: Annotated[
+        float, Field(gt=0, description="Requests a second that each token may make, in the long run.")
+    ] = 50.0
+    max_queue_per_token: Annotated[
+        int, Field(ge=1, le=100_000, description="Most jobs of one token waiting; without tokens IMAGEGEN_MAX_QUEUE.")
+    ] = 80
+    allowed_hosts: Annotated[
+        str, Field(description="More names the service may be called by, separated by commas (see docs/security.md).")
+    ] = ""
     allow_anonymous: Annotated[bool, Field(description="Serve other machines without a token.")] = False
     tls: Annotated[str, Field(description="off, auto (self-signed), or CERT,KEY (two files).")] = "off"
 
@@ -164,6 +173,11 @@ class Settings(BaseSettings):
     @property
     def database(self) -> Path:
         return self.home / "jobs.sqlite3"
+
+    @property
+    def tokens_file(self) -> Path:
+        """Tokens of `imagegen token new`; read when IMAGEGEN_TOKENS is unset."""
+        return self.home / "tokens"
 
     @property
     def engine_dir(self) -> Path:

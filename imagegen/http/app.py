@@ -7,15 +7,16 @@ from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
 from imagegen.backend import Backend
-from imagegen.http import images, jobs, status
+from imagegen.http import images, jobs, session, status
 from imagegen.http.problems import HANDLERS, problem
+from imagegen.http.session import Sessions
 
 
-def make_app() -> Starlette:
+def make_app(sessions: Sessions) -> Starlette:
     """All routes; `attach` gives it the backend once that runs."""
-    routes = [*jobs.ROUTES, *images.ROUTES, *status.ROUTES, Mount("/", app=nothing)]
+    routes = [*jobs.ROUTES, *images.ROUTES, *status.ROUTES, *session.ROUTES, Mount("/", app=nothing)]
     app = Starlette(routes=routes, exception_handlers=HANDLERS)
-    app.state.backend = None
+    app.state.backend, app.state.sessions = None, sessions
     return app
 
 

@@ -3,10 +3,147 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from imagegen.http.hosts import Hosts
 from imagegen.http.problems import problem
+from imagegen.http.rate import RateLimit
+from imagegen.http.session import COOKIE, Sessions
+from imagegen.schemas import Refused
+from imagegen.tokens import Tokens
+
+SAFE = {"GET", "HEAD", "OPTIONS"}
+OPEN = {"/", "/favicon.ico", "/readyz", "/livez", "/healthz"}
+STATIC = "/static/"
+PICTURE = re.compile(r"/images/[0-9a-f]{32}\.(png|jpg|webp)")
+"""A picture's id is 128 random bits: whoever has the address was given it."""
+SECRETS_OF_A_QUERY = {"token", "access_token", "api_key", "apikey", "auth", "authorization", "bearer"}
+
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+}
+
+
+class Lock:
+    """Refuses foreign hosts and origins, and with tokens whoever has none; notes the token's name in the scope."""
+
+    def __init__(self, app: ASGIApp, tokens: Tokens | None, sessions: Sessions, hosts: Hosts, rate: RateLimit) -> None:
+        self._app = app
+        self._tokens, self._sessions, self._hosts, self._rate = tokens, sessions, hosts, rate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # nothing here speaks it
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._judge(scope)
+        except Refused as refused:
+            await refusal(scope, refused)(scope, receive, _with_headers(send))
+            return
+        await self._app(scope, receive, _with_headers(send))
+
+    def _judge(self, scope: Scope) -> None:
+        """Raises Refused unless the request may pass."""
+        headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
+        if not self._hosts.allows(headers.get("host"), scope):
+            detail = (
+                "The service was called by a name that is not its own, as a hostile web page would do it. If the "
+                "name is right, add it to IMAGEGEN_ALLOWED_HOSTS (names separated by commas)."
+            )
+            raise Refused(403, "foreign_host", detail)
+        if method not in SAFE:
+            self._check_origin(headers)
+        if query := scope.get("query_string"):
+            _check_query(query)
+        if self._tokens is None or is_open(method, path):
+            return
+        name = self._name_of(headers)
+        if name is None:
+            detail = (
+                "This service needs a token: send it as the header `Authorization: Bearer …`. Whoever runs the "
+                "service makes one with `imagegen token new NAME`."
+            )
+            raise Refused(401, "unauthorized", detail)
+        if wait_s := self._rate.take(name):
+            detail = f"The token {name} makes too many requests (IMAGEGEN_RATE_LIMIT_PER_S). Go on in {wait_s} s."
+            raise Refused(429, "rate_limited", detail, retry_after_s=wait_s)
+        scope["imagegen.owner"] = name
+
+    def _check_origin(self, headers: Headers) -> None:
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        foreign_site = site is not None and site not in {"same-origin", "none"}
+        if foreign_site or (origin is not None and not self._hosts.same_origin(origin, headers.get("host"))):
+            detail = "A page of another site made this request, and only the service's own page may change things."
+            raise Refused(403, "foreign_origin", detail)
+
+    def _name_of(self, headers: Headers) -> str | None:
+        """The token's name: of the Authorization header if there is one, else of the session's cookie."""
+        assert self._tokens is not None
+        authorization = headers.get("authorization")
+        if authorization is not None:
+            scheme, _, token = authorization.partition(" ")
+            return self._tokens.name_of(token.strip()) if scheme.lower() == "bearer" else None
+        for header in headers.getlist("cookie"):
+            try:
+                morsel = SimpleCookie(header).get(COOKIE)
+            except CookieError:
+                continue
+            if morsel is not None:
+                return self._sessions.name_of(morsel.value)
+        return None
+
+
+def is_open(method: str, path: str) -> bool:
+    """What needs no token: the page, its files, the probes, a picture whose address one has, leaving."""
+    if method == "OPTIONS" or (method == "DELETE" and path == "/api/session"):
+        return True
+    return method in SAFE and (path in OPEN or path.startswith(STATIC) or PICTURE.fullmatch(path) is not None)
+
+
+def refusal(scope: Scope, refused: Refused) -> JSONResponse:
+    """A refusal in the shape of the route it is about."""
+    answer = problem(refused.status, refused.code, refused.detail, **refused.extra)
+    if scope["path"].startswith("/v1/"):
+        kind = "rate_limit_error" if refused.status == 429 else "invalid_request_error"
+        body = {"error": {"message": refused.detail, "type": kind, "param": None, "code": refused.code}}
+        kept = {name: answer.headers[name] for name in ("retry-after", "www-authenticate") if name in answer.headers}
+        return JSONResponse(body, refused.status, kept)
+    return answer
+
+
+def _check_query(query: bytes) -> None:
+    names = {name.lower() for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)}
+    if found := names & SECRETS_OF_A_QUERY:
+        detail = (
+            f"{min(found)} does not belong into an address, which logs and histories keep. Send the token as the "
+            "header `Authorization: Bearer …`, and make a new one if this one was real."
+        )
+        raise Refused(400, "invalid_request", detail)
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+        await send(message)
+
+    return sending
 
 
 class LoopbackOnly:

@@ -1,0 +1,39 @@
+"""`imagegen token`: make the tokens that the service asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from imagegen import tokens
+from imagegen.settings import load
+
+
+@click.group()
+def token() -> None:
+    """Who may use the service: make a token for somebody."""
+
+
+@token.command()
+@click.argument("name")
+@click.option(
+    "--file", type=click.Path(dir_okay=False, path_type=Path), help="Default: the file tokens in the state folder."
+)
+def new(name: str, file: Path | None) -> None:
+    """Make a token named NAME and print it, once; the file keeps only its SHA-256."""
+    settings = load()
+    kept = file or settings.tokens_file
+    try:
+        made = tokens.new(name, kept)
+    except OSError as failure:
+        raise click.ClickException(f"{kept} cannot be written: {failure.strerror}.") from None
+    click.echo(made)
+    told = (settings.tokens or "").strip()
+    read = told == f"@{kept}" or (not told and kept == settings.tokens_file)
+    how = "" if read else f" with IMAGEGEN_TOKENS=@{kept.absolute()}"
+    click.echo(
+        f"This is the only time it is shown. {kept} keeps its SHA-256. The service asks for it from its next start "
+        f"on{how}; clients send it as `Authorization: Bearer …` (the command line: IMAGEGEN_TOKEN).",
+        err=True,
+    )

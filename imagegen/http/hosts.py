@@ -1,0 +1,69 @@
+"""Which addresses the service may be called by, and which pages may write to it.
+
+A page on the web can make a browser on this machine send requests here: under the page's own name once its DNS
+answers with this machine's address (rebinding), and across origins at any time. The Host header gives away the
+first, Origin and Sec-Fetch-Site the second; browsers let no page forge them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.types import Scope
+
+
+def own_names() -> tuple[str, ...]:
+    """Names of this machine: localhost, its host name, and that under mDNS."""
+    name = socket.gethostname().lower().rstrip(".")
+    return tuple(dict.fromkeys(["localhost", *([name, f"{name.split('.')[0]}.local"] if name else [])]))
+
+
+class Hosts:
+    """The names that requests may carry: this machine's own and those of IMAGEGEN_ALLOWED_HOSTS."""
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        self._extra = {_hostname(name) for name in allowed}
+        self._names = self._extra | set(own_names())
+
+    def allows(self, host: str | None, scope: Scope) -> bool:
+        """Whether a Host header is one of this service's; a request without one comes from no browser."""
+        if host is None:
+            return True
+        name = _hostname(host)
+        if name in self._names:
+            return True
+        address = _address(name)
+        if address is None:
+            return False
+        server = scope.get("server")
+        return address.is_loopback or (server is not None and address == _address(str(server[0])))
+
+    def same_origin(self, origin: str, host: str | None) -> bool:
+        """Whether an Origin header names the host that was called, or one of IMAGEGEN_ALLOWED_HOSTS."""
+        try:
+            parts = urlsplit(origin)
+            name = parts.hostname or ""
+        except ValueError:
+            return False
+        if parts.scheme not in {"http", "https"}:
+            return False  # `null` (sandboxed frames, files) and extensions
+        return parts.netloc.lower() == (host or "").lower() or name in self._extra
+
+
+def _hostname(host: str) -> str:
+    """`Host` without its port and brackets; empty if it is no host at all."""
+    try:
+        return (urlsplit(f"//{host.strip()}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(name.split("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

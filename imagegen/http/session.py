@@ -1,0 +1,100 @@
+"""Sessions of browsers: a token is swapped for a cookie that scripts cannot read, so that pictures and event
+streams, which cannot carry a header, are let in.
+
+A cookie is `name.expires.mac`: nothing is kept of it, and it holds over restarts. The MAC covers the token's
+digest, so that a session ends with its token, and is made with a key of the state folder, so that the tokens'
+file alone lets nobody in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from imagegen.http.context import owner_of
+from imagegen.times import timestamp
+from imagegen.tokens import Tokens
+
+COOKIE = "imagegen_session"
+LIFE_S = 30 * 86400
+KEY_BYTES = 32
+
+
+class Sessions:
+    """Makes cookies and knows them again. `tokens` None: nobody needs one."""
+
+    def __init__(self, tokens: Tokens | None, key_file: Path, clock: Callable[[], float] = time.time) -> None:
+        self._tokens, self._key_file, self._clock = tokens, key_file, clock
+        self._key: bytes | None = None
+
+    def issue(self, name: str) -> tuple[str, int]:
+        """A cookie for the token's name, and when it ends (POSIX seconds)."""
+        expires = int(self._clock()) + LIFE_S
+        return f"{name}.{expires}.{self._mac(name, expires)}", expires
+
+    def name_of(self, cookie: str) -> str | None:
+        """Whose cookie this is; None if it is none of ours, too old, or its token is gone."""
+        parts = cookie.rsplit(".", 2)
+        if len(parts) != 3 or not (parts[1].isascii() and parts[1].isdigit() and len(parts[1]) <= 12):
+            return None
+        name, expires, mac = parts[0], int(parts[1]), parts[2]
+        if not hmac.compare_digest(self._mac(name, expires).encode(), mac.encode()):
+            return None
+        known = self._tokens is not None and self._tokens.digest_of(name) is not None
+        return name if known and expires > self._clock() else None
+
+    def _mac(self, name: str, expires: int) -> str:
+        if self._key is None:
+            self._key = _key(self._key_file)
+        digest = (self._tokens.digest_of(name) if self._tokens else None) or b""
+        return hmac.new(self._key, digest + f"{name}.{expires}".encode(), hashlib.sha256).hexdigest()
+
+
+def _key(file: Path) -> bytes:
+    """The state folder's key for sessions; made at its first use, whole or not at all."""
+    with contextlib.suppress(FileNotFoundError):
+        kept = file.read_bytes()
+        if len(kept) == KEY_BYTES:
+            return kept
+    fresh = secrets.token_bytes(KEY_BYTES)
+    whole = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        out.write(fresh)
+    whole.replace(file)
+    return fresh
+
+
+async def begin(request: Request) -> Response:
+    """Swap the token that let this request in for a cookie; without tokens there is nothing to swap."""
+    name = owner_of(request)
+    if name is None:
+        return JSONResponse({"name": None, "expires_at": None})
+    sessions: Sessions = request.app.state.sessions
+    cookie, expires = sessions.issue(name)
+    answer = JSONResponse({"name": name, "expires_at": timestamp(expires)})
+    secure = request.url.scheme == "https"
+    answer.set_cookie(COOKIE, cookie, max_age=LIFE_S, path="/", httponly=True, samesite="strict", secure=secure)
+    return answer
+
+
+async def end(_request: Request) -> Response:
+    """Make the browser forget its cookie."""
+    answer = Response(status_code=204)
+    answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    return answer
+
+
+ROUTES = [
+    Route("/api/session", begin, methods=["POST"]),
+    Route("/api/session", end, methods=["DELETE"]),
+]
