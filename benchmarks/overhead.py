@@ -1,0 +1,216 @@
+"""The price of the service: the same picture through HTTP, queue and store, and from the engine driven directly.
+
+    python benchmarks/overhead.py [--pairs 30] [--json]
+
+One run, one machine, the same binary, flags, threads and model; the two ways take turns, and each pair's ratio
+is kept, so that a machine whose speed drifts does not matter. The direct driver polls every 5 ms. Prints
+`ratio N` (median of the pairs). Also measured: from submit to the engine's own acceptance with the model loaded,
+a first picture from cold against spawning sd-server by hand, and what everything costs at rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from served import Service, free_port, until  # noqa: E402
+
+from imagegen import engine  # noqa: E402
+from imagegen.models import synthetic  # noqa: E402
+from imagegen.models.catalog import Catalog  # noqa: E402
+from imagegen.settings import Settings  # noqa: E402
+
+SIZE_PX, STEPS = 128, 4
+DIRECT_POLL_S = 0.005
+
+
+class Direct:
+    """sd-server spawned by hand, with what the service would give it, and the shortest driver there can be."""
+
+    def __init__(self, binary: Path, argv: list[str], workdir: Path) -> None:
+        self.port = free_port()
+        (workdir / "loras").mkdir(parents=True, exist_ok=True)
+        self._command = [
+            str(binary), *argv, "--listen-ip", "127.0.0.1", "--listen-port", str(self.port), "-t", "1",
+            "--lora-model-dir", str(workdir / "loras"),
+        ]  # fmt: skip
+        self._workdir = workdir
+        self._process: subprocess.Popen[bytes] | None = None
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=60)
+
+    def start(self) -> None:
+        environment = {"PATH": os.environ["PATH"], "GGML_NO_BACKTRACE": "1"}
+        with (self._workdir / "direct.log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, cwd=self._workdir, env=environment, stdout=log, stderr=log)
+        while True:
+            try:
+                if self._http.get("/v1/models").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.01)
+
+    def draw(self, seed: int) -> bytes:
+        body = {
+            "prompt": "a red circle", "negative_prompt": "", "width": SIZE_PX, "height": SIZE_PX, "seed": seed,
+            "batch_count": 1, "embed_image_metadata": False, "output_format": "png",
+            "sample_params": {"sample_steps": STEPS, "sample_method": "euler", "guidance": {"txt_cfg": 1.0}},
+        }  # fmt: skip
+        job = self._http.post("/sdcpp/v1/img_gen", json=body).json()["id"]
+        while True:
+            answer = self._http.get(f"/sdcpp/v1/jobs/{job}").json()
+            if answer["status"] == "completed":
+                return base64.b64decode(answer["result"]["images"][0]["b64_json"])
+            if answer["status"] == "failed":
+                raise SystemExit(f"the engine failed: {answer}")
+            time.sleep(DIRECT_POLL_S)
+
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+def timed(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def through_service(service: Service, seed: int) -> None:
+    """Submit, wait by long-polls, fetch the PNG: what a client does."""
+    job = service.http.post(
+        "/api/generate",
+        json={"prompt": "a red circle", "width": SIZE_PX, "height": SIZE_PX, "steps": STEPS, "seed": seed},
+    ).json()
+    while job["status"] in {"queued", "running"}:
+        job = service.http.get(f"/api/jobs/{job['job_id']}", params={"wait": 50}).json()
+    if job["status"] != "complete":
+        raise SystemExit(f"the job failed: {job['error']}")
+    service.png(job)
+
+
+@contextmanager
+def stand(home: Path) -> Iterator[tuple[Service, Direct]]:
+    settings = Settings(home=home)
+    synthetic.make("tiny", settings)
+    binary = engine.resolve(Settings())
+    argv = Catalog.load(settings).get("tiny").argv(settings)
+    service = Service(home, binary, {"idle_timeout": "never"})
+    direct = Direct(binary, argv, home / "direct")
+    service.start()
+    try:
+        yield service, direct
+    finally:
+        direct.end()
+        service.end()
+
+
+def quartiles(values: list[float]) -> dict[str, float]:
+    low, middle, high = statistics.quantiles(values, n=4)
+    return {"q1": round(low, 4), "median": round(middle, 4), "q3": round(high, 4)}
+
+
+def measure(pairs: int, colds: int, rest_s: float) -> dict[str, Any]:
+    with (
+        tempfile.TemporaryDirectory(prefix="imagegen-bench-") as folder,
+        stand(Path(folder) / "home") as (
+            service,
+            direct,
+        ),
+    ):
+        cold = [cold_pair(service, direct) for _ in range(colds)]
+        direct.start()
+        service.draw()
+        direct.draw(0), through_service(service, 0)
+        ours, theirs = [], []
+        for seed in range(pairs):
+            ours.append(timed(lambda seed=seed: through_service(service, seed)))
+            theirs.append(timed(lambda seed=seed: direct.draw(seed)))
+        result: dict[str, Any] = {
+            "size_px": SIZE_PX, "steps": STEPS, "pairs": pairs,
+            "service_s": quartiles(ours), "direct_s": quartiles(theirs),
+            "ratio": quartiles([a / b for a, b in zip(ours, theirs, strict=True)]),
+            "cold_ratio": quartiles([a / b for a, b in cold]),
+            "cold_service_s": quartiles([a for a, _ in cold]),
+            "accept_s": quartiles([acceptance(service) for _ in range(10)]),
+        }  # fmt: skip
+        direct.end()
+        result |= at_rest(service, rest_s)
+        return result
+
+
+def cold_pair(service: Service, direct: Direct) -> tuple[float, float]:
+    """First picture with no engine running: through the service, and by spawning sd-server by hand."""
+    service.http.post("/api/unload")
+    ours = timed(lambda: through_service(service, 1))
+    service.http.post("/api/unload")
+
+    def by_hand() -> None:
+        direct.start()
+        direct.draw(1)
+
+    theirs = timed(by_hand)
+    direct.end()
+    return ours, theirs
+
+
+def acceptance(service: Service) -> float:
+    """Seconds from the submit to the engine having the job: its worker thread begins to use the processor."""
+    engine_process = psutil.Process(service.engine_pid or 0)
+    before = sum(engine_process.cpu_times()[:2])
+    began = time.perf_counter()
+    job = service.submit(width=SIZE_PX, height=SIZE_PX, steps=STEPS)
+    until(lambda: sum(engine_process.cpu_times()[:2]) > before, "the engine works", every=0.001)
+    took = time.perf_counter() - began
+    service.ended(job["job_id"])
+    return took
+
+
+def at_rest(service: Service, seconds: float) -> dict[str, Any]:
+    """What the service's processes use with no engine and no client."""
+    service.http.post("/api/unload")
+    processes = service.processes()
+    before = sum(sum(p.cpu_times()[:2]) for p in processes)
+    time.sleep(seconds)
+    used = sum(sum(p.cpu_times()[:2]) for p in processes) - before
+    memory = sum(p.memory_full_info().uss for p in processes)
+    return {"rest_cpu_percent": round(100 * used / seconds, 2), "rest_memory_mb": round(memory / 1e6, 1)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--pairs", type=int, default=30, help="interleaved pairs (default 30)")
+    parser.add_argument("--colds", type=int, default=5, help="pairs of first pictures from cold (default 5)")
+    parser.add_argument("--rest", type=float, default=60.0, help="seconds at rest (default 60)")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    result = measure(arguments.pairs, arguments.colds, arguments.rest)
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+        return
+    for name, value in result.items():
+        print(f"{name:18} {value}")
+    print(f"ratio {result['ratio']['median']}")
+
+
+if __name__ == "__main__":
+    main()
