@@ -152,12 +152,11 @@ class Service:
 
     async def picture(self, image_id: str) -> bytes:
         """The full-resolution PNG."""
-        return (await self._send("GET", f"/images/{_segment(image_id)}.png", limit=MAX_PICTURE_BYTES)).body
+        return await self._picture(f"/images/{_segment(image_id)}.png", "image/png")
 
     async def preview(self, image_id: str, width_px: int) -> bytes:
         """A JPEG of the picture, made by the service, at most `width_px` wide."""
-        route = f"/images/{_segment(image_id)}.jpg"
-        return (await self._send("GET", route, params={"w": str(width_px)}, limit=MAX_PICTURE_BYTES)).body
+        return await self._picture(f"/images/{_segment(image_id)}.jpg", "image/jpeg", {"w": str(width_px)})
 
     async def recent_images(self, limit: int) -> list[str]:
         answer = await self._json("GET", "/api/images", params={"limit": str(limit)})
@@ -176,6 +175,12 @@ class Service:
         except ServiceError:
             return False
         return True
+
+    async def _picture(self, route: str, kind: str, params: Mapping[str, str] | None = None) -> bytes:
+        answer = await self._send("GET", route, params=params, limit=MAX_PICTURE_BYTES)
+        if answer.content_type != kind:
+            raise self._not_the_service(answer)
+        return answer.body
 
     async def _json(self, method: str, route: str, **request: Any) -> Any:
         answer = await self._send(method, route, **request)

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -33,6 +34,9 @@ SMALL = {"width": 64, "height": 64, "steps": 2, "seed": 7}
 
 MANY_STEPS = {"width": 64, "height": 64, "steps": 100, "seed": 7}
 """A picture that is still being drawn when a test looks."""
+
+ENDLESS = {"width": 128, "height": 128, "steps": 100, "n": 4}
+"""Pictures that nobody waits for."""
 
 
 def environment(url: str, **settings: object) -> dict[str, str]:
@@ -158,7 +162,9 @@ def _listens(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def stand_in(answer: Callable[[http.server.BaseHTTPRequestHandler], None]) -> Iterator[str]:
+def stand_in(
+    answer: Callable[[http.server.BaseHTTPRequestHandler], None], tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """Something that is not the service, on loopback: what a wrong address leads to."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -171,9 +177,11 @@ def stand_in(answer: Callable[[http.server.BaseHTTPRequestHandler], None]) -> It
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 from fastmcp import Client
 from fronts import (
-    MANY_STEPS,
+    ENDLESS,
     SMALL,
     after,
     call,
@@ -129,7 +129,7 @@ def test_submit_poll_and_fetch_as_often_as_one_likes(service, output):
 def test_cancel_job_stops_a_running_job(service, output):
     async def story():
         async with within(service.url, output_dir=output) as client:
-            job_id = job_id_of(await call(client, "submit_async_job", prompt="unwanted", **MANY_STEPS))
+            job_id = job_id_of(await call(client, "submit_async_job", prompt="unwanted", **ENDLESS))
             cancelled = await call(client, "cancel_job", job_id=job_id)
             after_it = await call(client, "get_job_result", job_id=job_id)
             status = await call(client, "get_job_status", job_id=job_id)

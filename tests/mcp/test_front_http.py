@@ -1,0 +1,186 @@
+"""The front over HTTP: no files, the caller's own token, a host check, TLS, and nothing kept between calls."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+
+import httpx
+import pytest
+from fastmcp import Client
+from fastmcp.client.transports import StreamableHttpTransport
+from fronts import (
+    ENDLESS,
+    SMALL,
+    after,
+    call,
+    environment,
+    http_front,
+    image_id_of,
+    preview_of,
+    reply,
+    run,
+    stand_in,
+    text_of,
+    until_async,
+    within,
+)
+from served import free_port
+
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 0,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "wire", "version": "0"},
+    },
+}
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+
+
+@pytest.fixture(scope="module")
+def front(service):
+    with http_front(service.url) as address:
+        yield address
+
+
+def client_of(address, token=None):
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return Client(StreamableHttpTransport(f"{address}/mcp", headers=headers))
+
+
+def test_the_text_gives_the_command_that_downloads_the_picture(service, front, require, tmp_path):
+    require("curl", shutil.which("curl") is not None)
+
+    async def story():
+        async with client_of(front) as client:
+            return await call(client, "generate_image", prompt="over http", **SMALL)
+
+    result = run(story())
+    assert not result.is_error, text_of(result)
+    preview_of(result)
+    assert "Saved:" not in text_of(result) and "tell the user the download command" in text_of(result)
+    subprocess.run(after(text_of(result), "Download command: "), shell=True, cwd=tmp_path, check=True)
+    (downloaded,) = tmp_path.iterdir()
+    stored = service.http.get(f"/images/{image_id_of(result)}.png").content
+    assert downloaded.read_bytes() == stored and "over-http" in downloaded.name
+
+
+def test_a_local_path_means_nothing_to_a_remote_front(front):
+    async def story():
+        async with client_of(front) as client:
+            result = await call(client, "edit_image", prompt="x", images=["/etc/hostname"])
+        assert result.is_error and "does not run on the user's machine" in text_of(result)
+
+    run(story())
+
+
+def test_edit_by_image_id_and_poll(service, front):
+    async def story():
+        async with client_of(front) as client:
+            first = await call(client, "generate_image", prompt="one", **SMALL)
+            result = await call(client, "edit_image", prompt="two", images=[image_id_of(first)], **SMALL)
+        assert text_of(result).startswith("Edited 1 picture")
+
+    run(story())
+
+
+def test_closing_the_stream_cancels_the_job(service, front):
+    async def story():
+        def newest():
+            return service.http.get("/api/jobs", params={"limit": 1}).json()["items"][0]
+
+        async with client_of(front) as client:
+            first = newest()["job_id"]
+            calling = asyncio.create_task(call(client, "generate_image", prompt="unwanted", **ENDLESS))
+            await until_async(lambda: newest()["job_id"] != first and newest()["status"] == "running", "the job runs")
+            calling.cancel()
+            await until_async(lambda: newest()["status"] == "cancelled", "the job is cancelled", 10)
+        assert "error" not in newest()
+
+    run(story())
+
+
+def test_nothing_is_kept_between_calls(service):
+    """One front answers the first call and another the second, as after a restart or behind a balancer."""
+
+    async def story():
+        with http_front(service.url) as first, http_front(service.url) as second:
+            async with client_of(first) as client:
+                drawn = await call(client, "generate_image", prompt="one", **SMALL)
+            async with client_of(second) as client:
+                edited = await call(client, "edit_image", prompt="two", images=[image_id_of(drawn)], **SMALL)
+        assert not edited.is_error, text_of(edited)
+
+    run(story())
+
+
+def test_each_callers_own_token_is_forwarded_and_none_is_held():
+    seen = []
+
+    def record(handler):
+        seen.append(handler.headers.get("Authorization"))
+        reply(handler, 200, "application/json", b'{"items": []}')
+
+    async def story(front):
+        for token in ("token-of-ann", "token-of-bob", None):
+            async with client_of(front, token) as client:
+                await call(client, "list_templates")
+
+    with stand_in(record) as service, http_front(service) as front:
+        seen.clear()
+        run(story(front))
+    assert [one for i, one in enumerate(seen) if i == 0 or seen[i - 1] != one] == [
+        "Bearer token-of-ann",
+        "Bearer token-of-bob",
+        None,
+    ]
+
+
+def test_a_front_with_a_token_of_its_own_does_not_start(service):
+    ended = subprocess.run(
+        [sys.executable, "-m", "mcp_front", "--http"],
+        env=environment(service.url, token="mine-alone", mcp_port=free_port()),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 2 and "holds none" in ended.stderr and "mine-alone" not in ended.stderr
+
+
+def test_other_hosts_and_origins_are_refused(front):
+    own = httpx.URL(front)
+    ask = {"json": INITIALIZE, "timeout": 30}
+    assert httpx.post(f"{front}/mcp", headers=ACCEPT, **ask).status_code == 200
+    assert httpx.post(f"{front}/mcp", headers=ACCEPT | {"Host": "evil.example"}, **ask).status_code == 421
+    foreign = ACCEPT | {"Origin": "https://evil.example"}
+    assert httpx.post(f"{front}/mcp", headers=foreign, **ask).status_code == 403
+    assert httpx.get(f"{front}/healthz", headers={"Host": "evil.example"}).status_code == 421
+    assert own.host == "127.0.0.1"
+
+
+def test_a_named_host_is_let_in(service):
+    with http_front(service.url, mcp_allowed_hosts="pictures.lan") as front:
+        named = ACCEPT | {"Host": "pictures.lan"}
+        assert httpx.post(f"{front}/mcp", headers=named, json=INITIALIZE, timeout=30).status_code == 200
+
+
+def test_healthz_tells_the_front_from_the_service(front):
+    assert httpx.get(f"{front}/healthz").json() == {"front": "up", "service": "ready"}
+    with http_front(f"http://127.0.0.1:{free_port()}") as lonely:
+        assert httpx.get(f"{lonely}/healthz").json() == {"front": "up", "service": "not ready"}
+
+
+def test_a_front_for_other_machines_serves_no_open_service(service):
+    async def story():
+        async with within(service.url, local=False, mcp_host="0.0.0.0") as client:
+            refused = await call(client, "list_templates")
+        assert refused.is_error and "asks for no token" in text_of(refused)
+        async with within(service.url, local=False, mcp_host="0.0.0.0", allow_anonymous=1) as client:
+            assert "asks for no token" not in text_of(await call(client, "list_templates"))
+
+    run(story())

@@ -1,0 +1,159 @@
+"""Whose certificate is believed: the pinned one, the CA file's, the system's; never just any."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from fastmcp import Client
+from fastmcp.client.transports import StreamableHttpTransport
+from fronts import call, http_front, reply, run, stand_in, text_of, within
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A self-signed certificate for loopback, on disk."""
+
+    cert: Path
+    key: Path
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(self.cert.read_text())).hexdigest()
+
+    def context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.cert, self.key)
+        return context
+
+
+def certificate(folder: Path) -> Certificate:
+    folder.mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "imagegen")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    pkcs8 = serialization.PrivateFormat.PKCS8
+    plain = serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, pkcs8, plain))
+    return Certificate(folder / "cert.pem", folder / "key.pem")
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory):
+    return certificate(tmp_path_factory.mktemp("tls") / "ours")
+
+
+@pytest.fixture(scope="module")
+def another(tmp_path_factory):
+    return certificate(tmp_path_factory.mktemp("tls") / "another")
+
+
+@pytest.fixture
+def door(ours):
+    """A TLS door of which it is known who came through, and with which token."""
+    seen: list[str | None] = []
+
+    def answer(handler):
+        seen.append(handler.headers.get("Authorization"))
+        reply(handler, 200, "application/json", b'{"items": []}')
+
+    with stand_in(answer, ours.context()) as url:
+        yield url, seen
+
+
+def listed(url, **settings):
+    async def story():
+        async with within(url, token="hush", **settings) as client:
+            return await call(client, "list_templates")
+
+    return run(story())
+
+
+def test_the_pinned_certificate_is_believed(door, ours):
+    url, seen = door
+    assert not listed(url, tls_sha256=ours.sha256).is_error
+    assert seen and set(seen) == {"Bearer hush"}
+
+
+def test_a_wrong_pin_is_refused_and_nothing_is_sent(door, another):
+    url, seen = door
+    result = listed(url, tls_sha256=another.sha256)
+    assert result.is_error and "is not the pinned one, so nothing was sent" in text_of(result)
+    assert another.sha256 in text_of(result) and "imagegen tls show" in text_of(result)
+    assert seen == []
+
+
+def test_a_ca_file_is_believed_and_another_is_not(door, ours, another):
+    url, seen = door
+    assert not listed(url, tls_ca=ours.cert).is_error
+    seen.clear()
+    result = listed(url, tls_ca=another.cert)
+    assert result.is_error and "not trusted" in text_of(result) and seen == []
+
+
+def test_the_system_store_does_not_know_it(door):
+    url, seen = door
+    result = listed(url)
+    assert result.is_error and "not trusted" in text_of(result)
+    assert "IMAGEGEN_TLS_SHA256" in text_of(result) and seen == []
+
+
+def test_a_ca_file_that_is_none_is_a_sentence(door, tmp_path):
+    (tmp_path / "ca.pem").write_text("not a certificate")
+    for path in (tmp_path / "ca.pem", tmp_path / "missing.pem"):
+        assert "cannot be used as a CA file" in text_of(listed(door[0], tls_ca=path))
+
+
+def test_a_certificate_that_changes_under_a_running_front_is_refused_until_it_is_back(ours, another):
+    seen = []
+
+    def answer(handler):
+        seen.append(handler.path)
+        reply(handler, 200, "application/json", b'{"items": []}')
+
+    context = ours.context()
+
+    async def story(url):
+        async with within(url, tls_sha256=ours.sha256, token="hush") as client:
+            assert not (await call(client, "list_templates")).is_error
+            context.load_cert_chain(another.cert, another.key)  # each connection here serves one request
+            seen.clear()
+            results = [await call(client, "list_templates") for _ in range(2)]
+            assert all(result.is_error for result in results) and seen == []
+            context.load_cert_chain(ours.cert, ours.key)
+            assert not (await call(client, "list_templates")).is_error
+
+    with stand_in(answer, context) as url:
+        run(story(url))
+
+
+def test_the_front_over_https(service, ours):
+    async def story(front):
+        trusted = ssl.create_default_context(cafile=ours.cert)
+        async with Client(StreamableHttpTransport(f"{front}/mcp", verify=trusted)) as client:
+            assert {tool.name for tool in await client.list_tools()} >= {"generate_image"}
+
+    with http_front(service.url, mcp_tls=f"{ours.cert},{ours.key}") as front:
+        assert front.startswith("https://")
+        run(story(front))
