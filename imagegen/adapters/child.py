@@ -74,8 +74,10 @@ class Child:
         return self._process.returncode
 
     def kill(self) -> None:
-        """Send SIGKILL, which a stopped process obeys too."""
-        self._process.kill()
+        """Send SIGKILL, which a stopped process obeys too, to it and to what it has started."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def describe_end(self) -> str:
         """How it ended, as the end of a sentence that begins with "the engine"."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 from pathlib import Path
+
+import psutil
 
 LOOPBACK = "127.0.0.1"
 _LISTEN = "0A"  # TCP_LISTEN in the kernel's include/net/tcp_states.h, as /proc/net/tcp prints it
@@ -32,6 +36,16 @@ def listening_inodes(port: int) -> set[str]:
         if columns[3] == _LISTEN and int(columns[1].rpartition(":")[2], 16) == port:
             inodes.add(columns[9])
     return inodes
+
+
+def session_pids(session: int) -> list[int]:
+    """The processes of a session, its leader among them."""
+    members = []
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(pid) == session:
+                members.append(pid)
+    return members
 
 
 def socket_inodes(pid: int) -> set[str]:

@@ -16,7 +16,7 @@ import httpx
 
 from imagegen.adapters.base import DrawProgress, DrawRequest, EngineError, LoadProgress
 from imagegen.adapters.child import Child
-from imagegen.adapters.ports import LOOPBACK, listening_inodes, reserve_port, socket_inodes
+from imagegen.adapters.ports import LOOPBACK, listening_inodes, reserve_port, session_pids, socket_inodes
 
 T = TypeVar("T")
 
@@ -27,6 +27,7 @@ LISTENING_CHECK_S = 0.005  # the same once it has said that it is about to liste
 PROBE_TIMEOUT_S = 2.0
 KEEPALIVE_S = 2.0  # below sd-server's 5 s (CPPHTTPLIB_KEEPALIVE_TIMEOUT_SECOND): it never closes first
 DEATH_NOTICE_S = 2.0  # a dying engine's connection breaks before its exit is known
+STRANGER_NOTICE_S = 0.25
 LAST_WORDS_LINES = 5
 LAST_WORDS_CHARS = 600
 
@@ -57,6 +58,7 @@ class HttpSubprocessAdapter(ABC):
         self._moved_at = 0.0
         self._load_fraction = 0.0
         self._heard_since = 0.0
+        self._folders: set[str] = set()  # of the files it is told of; their names may have spaces
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._complaints: deque[str] = deque(maxlen=KEPT_LINES)
         self._ending: asyncio.Task[None] | None = None
@@ -121,6 +123,7 @@ class HttpSubprocessAdapter(ABC):
         with self._reserve_port() as reserved:
             port = reserved.getsockname()[1]
             argv = [str(self.binary), *self._arguments(port)]
+            self._folders = {f"{Path(word).parent}/" for word in argv if word.startswith("/")}
             try:
                 self._child = Child(argv, self.workdir, self._line)
                 self._client = self._new_client(port)
@@ -170,15 +173,26 @@ class HttpSubprocessAdapter(ABC):
         if not listening:
             return False
         if not listening <= socket_inodes(child.pid):
-            await _first_of(child.ended, timeout_s=DEATH_NOTICE_S)  # or it was ours, and has just died
+            await _first_of(child.ended, timeout_s=STRANGER_NOTICE_S)  # or it was ours, and has just died
             if not child.ended.is_set():
-                raise _PortTaken
+                raise self._not_ours(child, listening)
             return False
         try:
             answer = await client.get(self.ready_path, timeout=PROBE_TIMEOUT_S)
         except httpx.TransportError:  # not yet, or it is dying: the next look tells
             return False
         return answer.status_code == httpx.codes.OK
+
+    def _not_ours(self, child: Child, listening: set[str]) -> Exception:
+        """Somebody else listens; a script that does not become the engine cannot be tied to the service's life."""
+        family = set[str]().union(*(socket_inodes(pid) for pid in session_pids(child.pid)))
+        if not listening <= family:
+            return _PortTaken()
+        return EngineError(
+            "load_failed",
+            f"{self.binary.name} is a script that runs the engine as its child: write exec before the engine's name, "
+            "so that it ends when the service ends.",
+        )
 
     def _load_error(self, child: Child) -> EngineError:
         code = self._blame("\n".join(self._complaints)) or "load_failed"
@@ -227,6 +241,8 @@ class HttpSubprocessAdapter(ABC):
         if len(lines) > LAST_WORDS_LINES:  # the first complaint is the cause, the last ones its consequences
             lines = [lines[0], "…", *lines[1 - LAST_WORDS_LINES :]]
         words = " · ".join(self._readable(line) for line in lines)
+        for folder in self._folders:
+            words = words.replace(folder, "")
         return _BARE_PATH.sub(r"\1", _QUOTED_PATH.sub(r"'\1'", words))[:LAST_WORDS_CHARS]
 
     def _said(self) -> str:

@@ -307,6 +307,35 @@ def test_an_engine_that_cannot_bind_is_started_on_another_port(
     run(scenario())
 
 
+def test_a_script_that_does_not_become_the_engine_is_refused_and_ended(
+    make_adapter: Make, sd_server: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "wrapper"
+    script.write_text(f"#!/bin/sh\n'{sd_server}' \"$@\"\nexit $?\n")
+    script.chmod(0o755)
+
+    async def scenario() -> None:
+        error = await failure(make_adapter(binary=script).start(nobody))
+        assert error.code == "load_failed" and "wrapper is a script" in error.detail
+        await asyncio.to_thread(wait_nothing_runs_in, tmp_path)
+
+    run(scenario())
+
+
+def wait_nothing_runs_in(folder: Path) -> None:
+    until = monotonic() + DEADLINE_S
+    while any(runs_in(process, folder) for process in psutil.process_iter()):
+        assert monotonic() < until
+        sleep(0.01)
+
+
+def runs_in(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return Path(process.cwd()).is_relative_to(folder)
+    except psutil.Error:
+        return False
+
+
 # Deaths
 
 
