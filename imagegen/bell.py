@@ -14,16 +14,36 @@ ANY = "*"
 """The key that every ring reaches."""
 
 
+class Heard:
+    """Which keys were rung since somebody last took them: each once, however often it rang."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self._keys: set[str] = set()
+
+    def add(self, key: str) -> None:
+        self._keys.add(key)
+        self.event.set()
+
+    def take(self) -> set[str]:
+        self.event.clear()
+        keys, self._keys = self._keys, set()
+        return keys
+
+
 class Bell:
     """Wakes listeners by key. All calls from one event loop."""
 
     def __init__(self) -> None:
         self._listeners: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._collectors: set[Heard] = set()
 
     def ring(self, key: str) -> None:
         for listened in {key, ANY}:
             for event in self._listeners.get(listened, ()):
                 event.set()
+        for heard in self._collectors:
+            heard.add(key)
 
     @contextmanager
     def listen(self, key: str) -> Iterator[asyncio.Event]:
@@ -37,8 +57,20 @@ class Bell:
             if not self._listeners[key]:
                 del self._listeners[key]
 
+    @contextmanager
+    def collect(self) -> Iterator[Heard]:
+        """Every ring from now on, by key; take the keys before you read what they stand for."""
+        heard = Heard()
+        self._collectors.add(heard)
+        try:
+            yield heard
+        finally:
+            self._collectors.discard(heard)
+
     def ring_all(self) -> None:
         """Wake everybody, whatever they wait for (the service is stopping)."""
         for events in self._listeners.values():
             for event in events:
                 event.set()
+        for heard in self._collectors:
+            heard.event.set()

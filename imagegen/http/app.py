@@ -7,14 +7,14 @@ from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
 from imagegen.backend import Backend
-from imagegen.http import images, jobs, session, status
+from imagegen.http import events, images, jobs, session, status
 from imagegen.http.problems import HANDLERS, problem
 from imagegen.http.session import Sessions
 
 
 def make_app(sessions: Sessions) -> Starlette:
     """All routes; `attach` gives it the backend once that runs."""
-    routes = [*jobs.ROUTES, *images.ROUTES, *status.ROUTES, *session.ROUTES, Mount("/", app=nothing)]
+    routes = [*jobs.ROUTES, *events.ROUTES, *images.ROUTES, *status.ROUTES, *session.ROUTES, Mount("/", app=nothing)]
     app = Starlette(routes=routes, exception_handlers=HANDLERS)
     app.state.backend, app.state.sessions = None, sessions
     return app
