@@ -12,10 +12,10 @@ from fastmcp.exceptions import PromptError
 from fastmcp.prompts import Prompt
 from fastmcp.prompts.base import PromptArgument
 from fastmcp.server.providers import Provider
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mcp_front.client import Service, ServiceError
-from mcp_front.texts import TEMPLATE_PROMPT
+from mcp_front.texts import template_message
 
 log = logging.getLogger(__name__)
 
@@ -26,36 +26,51 @@ _BRACES = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class Placeholder(BaseModel):
-    """A gap in a template, for a person to fill; written `{name}` in its prompt."""
+    """A gap in a template, written `{name}` in its prompt; without a default a person has to fill it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
     description: str = ""
     examples: list[str] = []
+    default: str | None = None
 
 
 class Template(BaseModel):
-    """A preset of the service's. Placeholders that it does not describe are found in the prompt."""
+    """A preset of the service's. Width and height (pixels) suit the motif."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
-    title: str = ""
+    title: str
     description: str = ""
     prompt: str
     placeholders: list[Placeholder] = []
-
-    @model_validator(mode="after")
-    def _find_placeholders(self) -> Template:
-        described = {gap.name for gap in self.placeholders}
-        found = [Placeholder(name=name) for name in dict.fromkeys(_BRACES.findall(self.prompt))]
-        missing = [gap for gap in found if gap.name not in described]
-        return self.model_copy(update={"placeholders": [*self.placeholders, *missing]}) if missing else self
+    width: int | None = None
+    height: int | None = None
+    notes: str = ""
 
     def filled(self, values: Mapping[str, Any]) -> str:
-        """The prompt with the gaps filled; an empty gap stays as it is, for the agent to ask about."""
-        return _BRACES.sub(lambda gap: str(values.get(gap[1]) or gap[0]), self.prompt)
+        """The prompt with its gaps filled, from the defaults where nothing was typed.
+
+        A gap with neither stays as it is, for the agent to ask about.
+        """
+        known = {gap.name: values.get(gap.name) or gap.default for gap in self.placeholders}
+        return _BRACES.sub(lambda gap: str(known.get(gap[1]) or gap[0]), self.prompt)
+
+    @property
+    def size(self) -> str:
+        """The size as arguments of generate_image, or nothing."""
+        return f"width={self.width}, height={self.height}" if self.width and self.height else ""
+
+    def lines(self) -> list[str]:
+        """The template for an agent to read."""
+        gaps = [
+            f"    {{{gap.name}}}: {gap.description}" + (f" Default: {gap.default}" if gap.default else " Needed.")
+            for gap in self.placeholders
+        ]
+        size = f" ({self.size})" if self.size else ""
+        return [f"- {self.title}{size}: {self.description}", f"    {self.prompt}", *gaps]
 
 
 async def fetch(service: Service) -> list[Template]:
@@ -80,7 +95,8 @@ class TemplatePrompt(Prompt):
 
     async def render(self, arguments: dict[str, Any] | None = None) -> str:
         """The message that asks for the picture, with the arguments filled in."""
-        return TEMPLATE_PROMPT.format(prompt=self.template.filled(arguments or {}))
+        size = f" with {self.template.size}" if self.template.size else ""
+        return template_message(self.template.filled(arguments or {}), size)
 
 
 class TemplatePrompts(Provider):
@@ -119,10 +135,10 @@ class TemplatePrompts(Provider):
 def _as_prompt(template: Template) -> Prompt:
     return TemplatePrompt(
         name=template.name,
-        title=template.title or template.name.replace("_", " "),
-        description=template.description or template.prompt,
+        title=template.title,
+        description=template.description,
         arguments=[
-            PromptArgument(name=gap.name, description=gap.description or None, required=False)
+            PromptArgument(name=gap.name, description=gap.description, required=gap.default is None)
             for gap in template.placeholders
         ],
         template=template,

@@ -141,8 +141,8 @@ class Tools:
     async def list_templates(self, ctx: Context) -> ToolResult:
         """List the prompt templates."""
         templates = await fetch(self._service)
-        lines = [f"- {t.title} ({t.name}): {t.prompt}" for t in templates]
-        text = "\n".join(["Prompt templates; fill what is in braces and pass the text to generate_image:", *lines])
+        lines = [line for template in templates for line in template.lines()]
+        text = "\n".join(["Prompt templates. Fill what is in braces, then pass the text to generate_image:", *lines])
         facts = TemplateList(templates=templates, next_step="Fill one in, then draw it.")
         return self._results.said(text, facts.model_dump(mode="json"), structured=has_view(ctx))
 

@@ -136,6 +136,6 @@ def next_step_complete(job_id: str) -> str:
     return f'Call get_job_result(job_id="{job_id}") to get the picture, then tell the user where the file is.'
 
 
-TEMPLATE_PROMPT = """Draw this with the tool generate_image, then tell me where the file is:
-
-{prompt}"""
+def template_message(prompt: str, size: str) -> str:
+    """What a person says by choosing a template."""
+    return f"Draw this with the tool generate_image{size}, then tell me where the file is:\n\n{prompt}"

@@ -1,0 +1,90 @@
+"""Templates as prompts, completion, resources, and warming: against the real service."""
+
+from __future__ import annotations
+
+import pytest
+from fronts import SMALL, call, image_id_of, run, text_of, within
+from mcp_types import PromptReference, ResourceTemplateReference
+
+from mcp_front.prompts import Placeholder, Template
+
+
+def test_each_template_is_a_prompt_with_its_gaps_as_arguments(service):
+    templates = service.http.get("/api/templates").json()["items"]
+
+    async def story():
+        async with within(service.url) as client:
+            return {prompt.name: prompt for prompt in await client.list_prompts()}
+
+    prompts = run(story())
+    assert set(prompts) == {template["name"] for template in templates} and "whiteboard_diagram" in prompts
+    for template in templates:
+        offered = {argument.name: argument.required for argument in prompts[template["name"]].arguments}
+        assert offered == {gap["name"]: gap["default"] is None for gap in template["placeholders"]}
+        assert prompts[template["name"]].title == template["title"]
+
+
+def test_a_prompt_is_the_template_filled_in(service):
+    async def story():
+        async with within(service.url) as client:
+            filled = {"title": "Life of a {accent}", "labels": '"A" and "B"'}
+            message = (await client.get_prompt("whiteboard_diagram", filled)).messages[0]
+            listed = text_of(await call(client, "list_templates"))
+        said = message.content.text
+        assert message.role == "user" and "generate_image with width=1024, height=640" in said
+        assert '"Life of a {accent}"' in said and "with blue accents" in said and "{labels}" not in said
+        assert "whiteboard" in listed and "{labels}: " in listed and "Default: blue" in listed
+
+    run(story())
+
+
+def test_a_gap_that_nobody_filled_stays_visible():
+    gaps = [Placeholder(name="a"), Placeholder(name="b", default="B")]
+    template = Template(name="t", title="T", prompt="{a} {b} {c}", placeholders=gaps)
+    assert template.filled({}) == "{a} B {c}"
+    assert template.filled({"a": "{b}", "b": ""}) == "{b} B {c}"
+
+
+def test_completion_offers_examples_and_recent_pictures(service):
+    async def story():
+        async with within(service.url) as client:
+            ask = PromptReference(type="ref/prompt", name="whiteboard_diagram")
+            offered = await client.complete(ask, {"name": "accent", "value": ""})
+            assert {"blue", "red"} <= set(offered.values)
+            assert (await client.complete(ask, {"name": "accent", "value": "GR"})).values == ["green"]
+            assert (await client.complete(ask, {"name": "nothing", "value": ""})).values == []
+            drawn = image_id_of(await call(client, "generate_image", prompt="x", **SMALL))
+            resource = ResourceTemplateReference(type="ref/resource", uri="image://{image_id}/full.png")
+            found = await client.complete(resource, {"name": "image_id", "value": drawn[:6]})
+            assert drawn in found.values
+
+    run(story())
+
+
+def test_a_picture_is_a_resource(service):
+    async def story():
+        async with within(service.url) as client:
+            image_id = image_id_of(await call(client, "generate_image", prompt="x", **SMALL))
+            (resource,) = await client.read_resource(f"image://{image_id}/full.png")
+            assert resource.mime_type == "image/png"
+            (view,) = await client.read_resource("ui://imagegen/picture.html")
+            assert view.mime_type == "text/html;profile=mcp-app" and "<html" in view.text
+            with pytest.raises(Exception, match="picture"):
+                await client.read_resource("image://0123456789abcdef0123456789abcdef/full.png")
+
+    run(story())
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_connecting_warms_the_model_only_if_switched_on(serve, mode):
+    service = serve()
+
+    async def connect(**settings):
+        client = within(service.url, **settings)
+        async with client.new() if mode == "auto" else type(client)(client.transport, mode="legacy") as connected:
+            await connected.list_tools()
+
+    run(connect())
+    assert service.status()["engine"]["state"] == "cold"
+    run(connect(mcp_warm=1))
+    service.until_state("loading", "ready")
