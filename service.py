@@ -12,11 +12,11 @@ from types import FrameType
 from typing import Any
 
 import bentoml
-from imagegen.guardrails import PolicyError
 
 from imagegen import logs, settings, tokens
 from imagegen.backend import Backend
 from imagegen.database import StateError
+from imagegen.guardrails import PolicyError
 from imagegen.http.app import attach, make_app
 from imagegen.http.body import BodyLimit
 from imagegen.http.hosts import Hosts

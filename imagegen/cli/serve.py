@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from imagegen import engine, gpu, settings
+from imagegen import engine, gpu, settings, tokens
 from imagegen.cli.engine import set_up_engine
 from imagegen.cli.models import make_with_bar
 from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
@@ -24,6 +24,7 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
         if value is not None:
             os.environ[f"IMAGEGEN_{name}"] = str(value)
     chosen = settings.load()
+    tokens.for_service(chosen)  # a door that may not be opened is told now, not after the engine was built
     try:
         engine.resolve(chosen)
     except engine.EngineMissing:

@@ -25,7 +25,7 @@ class Hosts:
     """The names that requests may carry: this machine's own and those of IMAGEGEN_ALLOWED_HOSTS."""
 
     def __init__(self, allowed: Iterable[str]) -> None:
-        self._extra = {_hostname(name) for name in allowed}
+        self._extra = {_hostname(name) for name in allowed} - {""}
         self._names = self._extra | set(own_names())
 
     def allows(self, host: str | None, scope: Scope) -> bool:
