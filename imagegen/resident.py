@@ -25,6 +25,14 @@ class Stopped(Exception):
     """The service stops; a running job goes back into the queue, not counted."""
 
 
+class LoadFailed(Exception):
+    """The model could not be loaded; `error` says why."""
+
+    def __init__(self, error: EngineError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Cancelled(Exception):
     """The running job is no longer wanted."""
 
@@ -87,7 +95,7 @@ class Resident:
     async def load(self, entry: Entry, told: Callable[[LoadProgress], None], unwanted: Callable[[], bool]) -> float:
         """Make `entry` the loaded model; seconds that it took.
 
-        Raises EngineError, Stopped when the service stops, Cancelled when `unwanted()`; no process is left then.
+        Raises LoadFailed, Stopped when the service stops, Cancelled when `unwanted()`; no process is left then.
         """
         await self.unload("another model is asked for")
         self.entry, self._error, self._load, self._load_started = entry, None, None, time.time()
@@ -113,10 +121,12 @@ class Resident:
                 if unwanted() and not task.done():
                     raise Cancelled
             await task
-        except BaseException:
+        except BaseException as ended:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await self.unload("the load ended early")
+            if isinstance(ended, EngineError):
+                raise LoadFailed(ended) from None
             raise
         finally:
             self._load = self._load_started = None

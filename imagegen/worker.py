@@ -27,9 +27,9 @@ from imagegen.models.entry import Entry
 from imagegen.pace import Measurement, Pace, cancel_by_kill
 from imagegen.png import BrokenPng
 from imagegen.reporter import Reporter
-from imagegen.resident import Cancelled, EngineView, Parts, Resident, Stopped
+from imagegen.resident import Cancelled, EngineView, LoadFailed, Parts, Resident, Stopped
 from imagegen.schemas import EngineState, Failure, Job, Phase, Progress, Refused, StoredImage, Warn
-from imagegen.studio import Studio
+from imagegen.studio import Studio, seed_of
 
 log = logging.getLogger("imagegen.worker")
 
@@ -38,7 +38,6 @@ LEAST_STALL_S, STALL_FACTOR = 120.0, 10.0
 LOOK_AGAIN_S = 2.0
 """How often a job that waits after a failed load looks whether the model's files were put right."""
 IDLE = "idle"
-LOAD_CODES = frozenset({"load_failed", "model_missing", "gpu_busy", "fetch_failed"})
 
 
 @dataclass(frozen=True)
@@ -160,8 +159,10 @@ class Worker:
             await self._load(entry, lambda _progress: None, lambda: False)
             self._resident.enter(EngineState.READY)
             self._idle.served(time.monotonic(), warmed=True)
-        except (EngineError, Refused) as error:
-            await self._load_failed(model, error)
+        except LoadFailed as failed:
+            await self._load_failed(model, failed.error)
+        except Refused as unknown:
+            await self._load_failed(model, unknown)
         except Stopped:
             pass
 
@@ -191,6 +192,8 @@ class Worker:
                 pass
             except Stopped:
                 await self._jobs.requeue(job.id, counted=False)
+            except LoadFailed as failed:
+                await self._not_loaded(job, failed.error)
             except EngineError as error:
                 await self._engine_failed(job, error)
             except (StorageError, DBAPIError) as full:
@@ -227,11 +230,9 @@ class Worker:
         warnings: list[Warn] = []
         try:
             for index in range(job.params.n):
-                png = await self._draw(job, index, report, began)
+                png, seed = await self._picture(job, index, report, began, warnings)
                 report(Progress(phase=Phase.SAVING, image=index + 1, at=time.time()))
-                image, found = await self._studio.save(job, index, png)
-                images.append(image)
-                warnings += found
+                images.append(await self._studio.save(job, index, seed, png))
             if await self._jobs.complete(job, images, warnings):
                 images = []
                 log.info("job %s drawn seconds=%.3f", job.id, time.monotonic() - began)
@@ -241,11 +242,28 @@ class Worker:
             if images:
                 await self._studio.discard(images)
 
-    async def _draw(self, job: Job, index: int, report: Reporter, began: float) -> bytes:
+    async def _picture(
+        self, job: Job, index: int, report: Reporter, began: float, warnings: list[Warn]
+    ) -> tuple[bytes, int]:
+        """Picture `index` and its seed; one of a single colour is drawn once more if the seed was ours."""
+        seed = seed_of(job, index)
+        png = await self._draw(job, index, seed, report, began)
+        finding = await self._studio.blank(job, png)
+        if finding is not None and not job.params.seed_given:
+            first, seed = seed, seed_of(job, index, attempt=1)
+            detail = f"With seed {first} the picture was one single colour, so it was drawn again with seed {seed}."
+            warnings.append(Warn(code="drawn_again", detail=detail))
+            png = await self._draw(job, index, seed, report, began)
+            finding = await self._studio.blank(job, png)
+        if finding is not None:
+            warnings.append(Warn(code=finding.code, detail=finding.detail))
+        return png, seed
+
+    async def _draw(self, job: Job, index: int, seed: int, report: Reporter, began: float) -> bytes:
         """One picture; minds cancels, the end of the service, silence and the job's time limit."""
         adapter = self._resident.adapter
         assert adapter is not None
-        request = await self._studio.prepare(job, index)
+        request = await self._studio.prepare(job, seed)
 
         def told(p: DrawProgress) -> None:
             fraction = p.step / p.steps if p.step is not None and p.steps else None
@@ -358,12 +376,9 @@ class Worker:
             self._idle.unloaded(time.monotonic(), by_policy=reason == IDLE)
 
     async def _engine_failed(self, job: Job, error: EngineError) -> None:
-        """Decide what an engine's failure means for its job, and for those behind it."""
-        while_loading = self._resident.state is not EngineState.DRAWING and self._resident.adapter is None
+        """Decide what an engine's failure while it drew means for its job."""
         await self._unload(error.code)
-        if error.code in LOAD_CODES or (while_loading and error.code == "out_of_vram"):
-            await self._load_failed(job.model, error)
-        elif error.code not in {"engine_died", "engine_hung"}:
+        if error.code not in {"engine_died", "engine_hung"}:
             await self._jobs.fail(job.id, Failure(code=error.code, detail=error.detail))
         elif job.attempts < MAX_STARTS:
             log.warning("job %s: %s; it is run again", job.id, error.code)
@@ -371,6 +386,14 @@ class Worker:
         else:
             detail = f"{error.detail} The job was tried {job.attempts} times and is given up."
             await self._jobs.fail(job.id, Failure(code=error.code, detail=detail))
+
+    async def _not_loaded(self, job: Job, error: EngineError) -> None:
+        """A load that somebody killed is tried again; one that fails by itself would fail again."""
+        if error.code == "engine_died" and job.attempts < MAX_STARTS:
+            log.warning("job %s: the engine was killed while it loaded; it is run again", job.id)
+            await self._jobs.requeue(job.id, counted=True)
+        else:
+            await self._load_failed(job.model, error)
 
     async def _load_failed(self, model: str, error: EngineError | Refused) -> None:
         """The model cannot be loaded: whoever waits for it is told why."""

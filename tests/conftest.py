@@ -23,6 +23,8 @@ def pytest_configure() -> None:
             "IMAGEGEN_TEST_REQUIRE",
             "IMAGEGEN_SD_SERVER",
             "IMAGEGEN_CACHE",
+            "IMAGEGEN_CHAOS_S",
+            "IMAGEGEN_CHAOS_SEED",
         }:
             del os.environ[name]
 

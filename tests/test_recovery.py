@@ -81,12 +81,9 @@ def test_a_kill_loses_nothing(serve, kill: Callable[[Service], None], moment: st
     behind = service.submit("a green tree", seed=2)
     kill(service)
     first, second = service.ended(job["job_id"]), service.ended(behind["job_id"])
-    if (kill, moment) == (kill_engine, "loading"):  # an engine that cannot load is told, not tried for ever
-        assert first["error"]["code"] == "load_failed"
-        return
     assert (first["status"], second["status"]) == ("complete", "complete"), (first, second)
     assert first["finished_at"] <= second["finished_at"]
-    if moment in {"sampling", "decoding"}:
+    if moment != "idle":
         assert first["attempts"] == 2
     assert len(service.png(first)) > 1000
 

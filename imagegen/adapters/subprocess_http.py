@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import ssl
 from abc import ABC, abstractmethod
 from collections import deque
@@ -196,7 +197,10 @@ class HttpSubprocessAdapter(ABC):
 
     def _load_error(self, child: Child) -> EngineError:
         code = self._blame("\n".join(self._complaints)) or "load_failed"
+        if code == "load_failed" and child.returncode == -signal.SIGKILL:  # never its own doing: worth a re-run
+            code = "engine_died"
         meaning = {
+            "engine_died": "The engine was killed while it loaded the model, perhaps for want of memory",
             "out_of_vram": "The model does not fit into the memory that is free",
             "model_missing": "A file of the model is not there",
         }.get(code, "The engine could not load the model")
