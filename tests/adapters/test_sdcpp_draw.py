@@ -176,7 +176,14 @@ def test_an_abandoned_picture_runs_out_before_the_next_begins(draw: Drawing, ask
             await abandoned
         heard.clear()
         seen: list[DrawProgress] = []
-        assert await draw.engine.generate(ask(seed=5), seen.append) == expected
+        left_behind = draw.engine._drawing
+        assert left_behind is not None and not left_behind.done()
+
+        def on_next(progress: DrawProgress) -> None:
+            assert left_behind.done()
+            seen.append(progress)
+
+        assert await draw.engine.generate(ask(seed=5), on_next) == expected
         assert heard == []
         return seen
 
