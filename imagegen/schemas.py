@@ -103,7 +103,7 @@ class Policy(BaseModel):
 class Params(BaseModel):
     """What the engine is told: every value resolved, nothing optional left open.
 
-    width, height in pixels; seed of the first picture (picture i uses seed + i, modulo 2^32).
+    width, height in pixels; seed of the first picture (picture i uses seed + i, modulo 2^32; see imagegen.studio).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -115,6 +115,7 @@ class Params(BaseModel):
     sampler: str
     scheduler: str | None = None
     seed: int
+    seed_given: bool = True  # by the caller: then a picture of one colour is not drawn again with another
     n: int = 1
     negative: str = ""  # the caller's own, without the policy's
     fit: Literal["contain", "cover", "stretch"] | None = None  # edits only

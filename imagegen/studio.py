@@ -11,7 +11,7 @@ from imagegen.adapters.base import DrawRequest
 from imagegen.guardrails import Guardrails, compose
 from imagegen.models.entry import Entry
 from imagegen.png import finish_png
-from imagegen.schemas import SEED_MAX, Job, StoredImage, Warn
+from imagegen.schemas import SEED_MAX, Job, StoredImage
 from imagegen.store import ImageStore
 
 
@@ -29,8 +29,8 @@ class Studio:
         self._images, self._guardrails, self._find_model = images, guardrails, find_model
         self._options, self._png_metadata = options, png_metadata
 
-    async def prepare(self, job: Job, index: int) -> DrawRequest:
-        """Picture `index` of the job, as the engine gets it. Raises Refused if a reference is gone or damaged."""
+    async def prepare(self, job: Job, seed: int) -> DrawRequest:
+        """A picture of the job, as the engine gets it. Raises Refused if a reference is gone or damaged."""
         entry, p = self._find_model(job.model), job.params
         composed = compose(self._guardrails, job.prompt, p.negative, p.cfg_scale)
         references = []
@@ -46,20 +46,27 @@ class Studio:
             cfg_scale=p.cfg_scale,
             sampler=p.sampler,
             scheduler=p.scheduler,
-            seed=seed_of(job, index),
+            seed=seed,
             references=tuple(references),
             options=self._options(entry),
         )
 
-    async def save(self, job: Job, index: int, png: bytes) -> tuple[StoredImage, Sequence[Warn]]:
-        """Check the engine's picture, label it, and put it on the disk."""
+    async def blank(self, job: Job, png: bytes) -> sanity.Finding | None:
+        """What is wrong with the engine's picture if it is one single colour."""
+        try:
+            return await asyncio.to_thread(sanity.look, png, job.model, job.params.cfg_scale)
+        except (OSError, SyntaxError, ValueError):  # as Pillow tells of a damaged file: `save` refuses it
+            return None
+
+    async def save(self, job: Job, index: int, seed: int, png: bytes) -> StoredImage:
+        """Check and label the engine's picture, drawn with `seed`, and put it on the disk. Raises BrokenPng."""
         p = job.params
         metadata = None
         if self._png_metadata != "off":
             metadata = {
                 "Software": f"imagegen {__version__}",
                 "model": job.model,
-                "seed": str(seed_of(job, index)),
+                "seed": str(seed),
                 "steps": str(p.steps),
                 "cfg_scale": f"{p.cfg_scale:g}",
                 "sampler": p.sampler,
@@ -67,21 +74,19 @@ class Studio:
             if self._png_metadata == "full":
                 metadata["prompt"] = job.prompt
         finished = await asyncio.to_thread(finish_png, png, metadata)
-        finding = await asyncio.to_thread(sanity.look, png, job.model, p.cfg_scale)
-        image = await self._images.write(
+        return await self._images.write(
             finished.data,
             width=finished.width,
             height=finished.height,
             sha256=finished.sha256,
-            seed=seed_of(job, index),
+            seed=seed,
             index=index,
         )
-        return image, [Warn(code=finding.code, detail=finding.detail)] if finding else []
 
     async def discard(self, images: Sequence[StoredImage]) -> None:
         await self._images.discard(images)
 
 
-def seed_of(job: Job, index: int) -> int:
-    """The seed of picture `index`: the job's, counted up."""
-    return (job.params.seed + index) % (SEED_MAX + 1)
+def seed_of(job: Job, index: int, attempt: int = 0) -> int:
+    """The seed of picture `index`: the job's, counted up; of another attempt one that no other picture has."""
+    return (job.params.seed + index + attempt * job.params.n) % (SEED_MAX + 1)
