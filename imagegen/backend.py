@@ -14,10 +14,12 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DBAPIError
 
-from imagegen import engine, gpu
+from imagegen import engine, fitness, gpu
+from imagegen.adapters import sdcpp_flags
 from imagegen.adapters.base import Adapter, EngineError
 from imagegen.adapters.sdcpp import SdcppServerAdapter
 from imagegen.database import claim, measurements, notes, open_database
+from imagegen.engine import probe
 from imagegen.forecast import Forecast
 from imagegen.guardrails import Guardrails
 from imagegen.idle_memory import IdleMemory
@@ -29,6 +31,7 @@ from imagegen.models.catalog import Catalog, missing_sentence
 from imagegen.models.entry import Entry
 from imagegen.pace import KEPT, Measurement, Pace
 from imagegen.resident import Parts
+from imagegen.schemas import Warn
 from imagegen.settings import Settings
 from imagegen.store import ImageStore
 from imagegen.studio import Studio
@@ -60,6 +63,7 @@ class Backend:
         self.guardrails = guardrails
         self.gpu_seen = await asyncio.to_thread(gpu.read)
         self.default_entry = self.catalog.default(s, has_gpu=self.gpu_seen is not None)
+        self.machine = await asyncio.to_thread(self._look)
         self.database = await open_database(s.database)
         self.pace = Pace(await self._measurements())
         self.idle = IdleMemory(
@@ -70,7 +74,7 @@ class Backend:
             available_bytes=lambda: psutil.virtual_memory().available,
         )
         entry = self.default_entry
-        self.idle.restore(await self._note("idle"), entry.name, self._files_bytes(entry))
+        self.idle.restore(await self._note("idle"), entry.name, fitness.files_bytes(entry, s))
         self.images = ImageStore(self.database, ImageFiles(s.images_dir), ttl_s=s.image_ttl)
         self.jobs = JobManager(
             self.database,
@@ -92,11 +96,26 @@ class Backend:
             self.pace,
             self.idle,
             Timing(s.max_job_s, s.stall_s, s.shutdown_grace_s),
-            Parts(self.catalog.get, self.prepare_files, self._adapter, self._fingerprint, self._files_bytes),
+            Parts(
+                self.catalog.get,
+                self.prepare_files,
+                self._adapter,
+                self._fingerprint,
+                lambda entry: fitness.files_bytes(entry, s),
+            ),
             self._measured,
         )
         self.forecast = Forecast(self.jobs, self.pace, self.worker)
-        self.intake = Intake(s, self.catalog, guardrails, self.images, self.jobs, self.pace, self.default_entry.name)
+        self.intake = Intake(
+            s,
+            self.catalog,
+            guardrails,
+            self.images,
+            self.jobs,
+            self.pace,
+            self.default_entry.name,
+            self.misfits,
+        )
         self.jobs.on_submit, self.jobs.on_cancel = self.worker.inbox.ring, self.worker.inbox.cancel
         await self.jobs.recover()
         await self.images.sweep_orphans()
@@ -133,8 +152,28 @@ class Backend:
 
     # ---- the engine ---------------------------------------------------------------------------
 
+    def _look(self) -> fitness.Machine:
+        """What a model has to fit. Blocks: it runs the engine's --help where that is not known yet."""
+        try:
+            flags = sdcpp_flags.known_flags(probe.usage(engine.resolve(self.settings)))
+        except engine.EngineBuildError as missing:  # told by the load that needs it, and by the doctor
+            log.debug("the engine's flags are not known: %s", missing)
+            flags = frozenset()
+        card = self.gpu_seen
+        return fitness.Machine(
+            flags,
+            card.name if card else None,
+            card.total_bytes if card else None,
+            psutil.virtual_memory().total,
+        )
+
+    def misfits(self, entry: Entry) -> tuple[Warn, ...]:
+        """What is known to go wrong with `entry` here: for its jobs' warnings and the status."""
+        return fitness.warnings(entry, self.settings, self.machine)
+
     async def prepare_files(self, entry: Entry) -> None:
         """Have the model's files: make those that a script of ours makes. Raises EngineError `model_missing`."""
+        self.machine = await asyncio.to_thread(self._look)  # the engine may be another one than at the last load
         if not entry.missing(self.settings):
             return
         if entry.made_by is None:
@@ -157,7 +196,7 @@ class Backend:
         workdir = s.home / "engine"
         return SdcppServerAdapter(
             binary,
-            entry.argv(s),
+            sdcpp_flags.adapt(entry.argv(s), self.machine.flags).argv,
             threads=threads,
             workdir=workdir,
             load_stall_s=s.load_timeout_s,
@@ -179,11 +218,6 @@ class Backend:
         except (engine.EngineMissing, OSError):
             marks.append(None)
         return marks
-
-    def _files_bytes(self, entry: Entry) -> int:
-        """Bytes of the model's files that are there."""
-        paths = [entry.path_of(file, self.settings) for file in entry.files]
-        return sum(path.stat().st_size for path in paths if path.is_file())
 
     # ---- what this machine did ----------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import secrets
+from collections.abc import Callable, Sequence
 
 from imagegen import pictures
 from imagegen.guardrails import Guardrails, check_prompt, compose
@@ -44,10 +45,11 @@ class Intake:
         jobs: JobManager,
         pace: Pace,
         default_model: str,
+        misfits: Callable[[Entry], Sequence[Warn]] = lambda _entry: (),
     ) -> None:
         self._settings, self._catalog, self._guardrails = settings, catalog, guardrails
         self._images, self._jobs, self._pace = images, jobs, pace
-        self._default_model = default_model
+        self._default_model, self._misfits = default_model, misfits
 
     async def accept(
         self,
@@ -90,7 +92,7 @@ class Intake:
                 policy=composed.policy,
                 references=tuple(image.id for image in references),
                 mask=mask,
-                warnings=(*warnings, *composed.warnings),
+                warnings=(*warnings, *composed.warnings, *self._misfits(entry)),
                 lease_s=None if request.lease_s is None else float(request.lease_s),
                 owner=owner,
                 idempotency_key=idempotency_key,
@@ -163,6 +165,7 @@ class Intake:
             sampler=request.sampler or str(d.sampler.value),
             scheduler=None if d.scheduler is None else str(d.scheduler.value),
             seed=secrets.randbelow(SEED_MAX + 1) if request.seed is None else request.seed,
+            seed_given=request.seed is not None,
             n=request.n,
             negative=request.negative if request.negative and request.negative.strip() else "",
         )

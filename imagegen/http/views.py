@@ -134,5 +134,6 @@ async def status_json(backend: Backend) -> dict[str, Any]:
             "ours_bytes": card.ours_bytes,
         },
         "model": {"default": backend.default_entry.name, "noise": backend.default_entry.noise},
+        "warnings": [w.model_dump() for w in backend.misfits(backend.default_entry)],
         "version": __version__,
     }

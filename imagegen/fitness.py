@@ -1,0 +1,72 @@
+"""Does a model fit this machine? What the engine at hand lacks for it, and what the memory cannot hold. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from imagegen.adapters import sdcpp_flags
+from imagegen.models.entry import Entry
+from imagegen.schemas import Warn
+from imagegen.settings import Settings
+
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a model has to fit: the engine's flags (empty: unknown), and bytes of memory; no card: None."""
+
+    flags: Collection[str]
+    card_name: str | None
+    card_bytes: int | None
+    ram_bytes: int
+
+
+def warnings(entry: Entry, settings: Settings, machine: Machine) -> tuple[Warn, ...]:
+    """What is known to go wrong with `entry` on `machine`, in the words of a job's warnings."""
+    found = [lacking_flags(entry, machine.flags), memory(entry, settings, machine)]
+    return tuple(one for one in found if one is not None)
+
+
+def lacking_flags(entry: Entry, flags: Collection[str]) -> Warn | None:
+    """`flag_missing`: the entry names flags that the engine has no word for; the service leaves them out."""
+    lacking = sdcpp_flags.adapt(entry.engine_flags, flags).lacking if entry.adapter == "sdcpp" else ()
+    if not lacking:
+        return None
+    sources = {flag.flag: flag.source for flag in entry.flags}
+    why = "; ".join(f"{flag} ({sources[flag]})" for flag in lacking)
+    return Warn(
+        code="flag_missing",
+        detail=f"This engine does not know what {entry.name} needs and is started without it: {why}. Pictures may be "
+        "poor or broken. Use the engine that `imagegen engine build` makes (unset IMAGEGEN_SD_SERVER).",
+    )
+
+
+def memory(entry: Entry, settings: Settings, machine: Machine) -> Warn | None:
+    """`does_not_fit`: the model needs more memory than there is.
+
+    What it needs is the catalog's `[memory]`; where that is not known, the size of the files that are here, which
+    the engine holds at the least. With a card a lower bound counts against the card, else against the RAM.
+    """
+    on_card = machine.card_bytes is not None
+    total = machine.ram_bytes if machine.card_bytes is None else machine.card_bytes
+    stated = None
+    if entry.memory is not None:
+        stated = entry.memory.vram_bytes if on_card else entry.memory.ram_bytes
+    need = files_bytes(entry, settings) if stated is None else stated
+    if need <= total:
+        return None
+    place = f"the card ({machine.card_name})" if on_card else "this machine"
+    known = f"needs {need / GB:.1f} GB" if stated is not None else f"has {need / GB:.1f} GB of files"
+    return Warn(
+        code="does_not_fit",
+        detail=f"{entry.name} {known}, and {place} has {total / GB:.1f} GB of memory: it may not load, or be very "
+        f"slow. Use a smaller quantisation or model: `imagegen models show {entry.name}`.",
+    )
+
+
+def files_bytes(entry: Entry, settings: Settings) -> int:
+    """Bytes of the model's files that are here; the whole ones of a LoRA count too."""
+    paths = [entry.path_of(file, settings) for file in entry.files]
+    return sum(path.stat().st_size for path in paths if path.is_file())
