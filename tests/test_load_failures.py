@@ -1,0 +1,57 @@
+"""A model that cannot be loaded: told with the engine's own words, tried again in time, at once when mended."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from served import until
+
+
+@pytest.fixture
+def own_tiny(home: Path) -> Path:
+    """The tiny model as files of this test's own, so that they can be damaged."""
+    folder = home / "models" / "tiny"
+    shared = folder.resolve()
+    folder.unlink()
+    shutil.copytree(shared, folder)
+    return folder
+
+
+def test_waiting_jobs_fail_with_the_engines_words_and_a_mended_model_loads_at_once(serve, own_tiny: Path) -> None:
+    weights = next(own_tiny.glob("dit*"))
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    service = serve()
+    first = service.submit()
+    behind = service.submit()
+    failed = service.ended(first["job_id"])
+    assert failed["error"]["code"] == "load_failed"
+    assert str(own_tiny) not in failed["error"]["detail"], "no path of the host in what a caller sees"
+    assert service.ended(behind["job_id"])["error"] == failed["error"]
+    engine = service.status()["engine"]
+    assert (engine["state"], engine["error"], engine["pid"]) == ("failed", failed["error"], None)
+
+    waits = service.submit()
+    until(lambda: service.job(waits["job_id"])["status"] == "queued", "a new job waits for the next try")
+    weights.write_bytes(whole)
+    assert service.ended(waits["job_id"], timeout=20)["status"] == "complete", "sooner than the 30 s of the next try"
+    assert service.status()["engine"]["error"] is None
+
+
+def test_an_engine_that_is_not_there_is_told_with_what_to_do(serve, tmp_path: Path) -> None:
+    missing = tmp_path / "no-such-sd-server"
+    service = serve(sd_server=missing)
+    failed = service.ended(service.submit()["job_id"])
+    assert failed["error"]["code"] == "load_failed"
+    assert "IMAGEGEN_SD_SERVER" in failed["error"]["detail"]
+
+
+def test_a_model_that_is_not_there_is_named_with_its_files_and_their_folder(serve) -> None:
+    service = serve()
+    failed = service.ended(service.submit(model="flux2-klein-4b", width=512, height=512)["job_id"])
+    assert failed["error"]["code"] == "model_missing"
+    for told in ("flux-2-klein-4b-Q4_0.gguf", "flux2-klein-4b", "models"):
+        assert told in failed["error"]["detail"]
+    assert service.draw()["status"] == "complete", "other models go on"
