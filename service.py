@@ -13,7 +13,7 @@ from typing import Any
 
 import bentoml
 
-from imagegen import logs, settings, tokens
+from imagegen import logs, settings, tls, tokens
 from imagegen.backend import Backend
 from imagegen.database import StateError
 from imagegen.guardrails import PolicyError
@@ -28,6 +28,7 @@ from imagegen.models.catalog import CatalogError
 try:
     SETTINGS = settings.load()
     TOKENS = tokens.for_service(SETTINGS)
+    TLS = tls.files_of(SETTINGS)
 except settings.SettingsError as wrong:
     sys.exit(f"imagegen cannot start:\n{wrong}")
 
@@ -45,6 +46,7 @@ app = make_app(SESSIONS)
     resources={"gpu": 1},
     traffic={"timeout": 1200, "max_concurrency": 10_000},  # it would throttle status polling too
     http={"host": SETTINGS.host, "port": SETTINGS.port},
+    ssl={"enabled": True, "certfile": str(TLS.certificate), "keyfile": str(TLS.key)} if TLS else {"enabled": False},
     logging={"access": {"enabled": False}},
 )
 @bentoml.asgi_app(app, path="/")
@@ -68,6 +70,8 @@ class ImageGen:
             raise
         attach(app, backend)
         self._backend = backend
+        if TLS is not None:
+            tls.announce(TLS)
         stop_on_signals(backend)
 
     @bentoml.on_shutdown

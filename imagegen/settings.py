@@ -160,6 +160,15 @@ class Settings(BaseSettings):
             raise ValueError("must not be below IMAGEGEN_IDLE_MIN_S")
         return value
 
+    @field_validator("tls", mode="after")
+    @classmethod
+    def _tls(cls, value: str) -> str:
+        if value.strip().lower() in {"off", "auto"}:
+            return value.strip().lower()
+        if len([part for part in value.split(",") if part.strip()]) != 2:
+            raise ValueError("must be off, auto, or CERT,KEY (two PEM files)")
+        return value
+
     # The state folder's parts
     @property
     def models_dir(self) -> Path:
@@ -178,6 +187,11 @@ class Settings(BaseSettings):
     def tokens_file(self) -> Path:
         """Tokens of `imagegen token new`; read when IMAGEGEN_TOKENS is unset."""
         return self.home / "tokens"
+
+    @property
+    def tls_dir(self) -> Path:
+        """The certificate and key of IMAGEGEN_TLS=auto."""
+        return self.home / "tls"
 
     @property
     def engine_dir(self) -> Path:

@@ -14,6 +14,7 @@ from imagegen.cli.life import status, unload, warm
 from imagegen.cli.models import models
 from imagegen.cli.queue import cancel, jobs
 from imagegen.cli.serve import serve
+from imagegen.cli.tls import tls
 from imagegen.cli.token import token
 
 
@@ -28,7 +29,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, draw, edit, status, warm, unload, jobs, cancel, engine, models, token):
+for command in (serve, draw, edit, status, warm, unload, jobs, cancel, engine, models, tls, token):
     cli.add_command(command)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import ssl
 from typing import Any
 
 import click
 import httpx
 
 from imagegen import settings
+from imagegen.cli.trust import context_for
 
 
 class ServiceError(Exception):
@@ -18,10 +20,10 @@ class ServiceError(Exception):
 class Service:
     """A running imagegen service."""
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None, verify: ssl.SSLContext | bool = True) -> None:
         self.url = url.rstrip("/")
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=httpx.Timeout(70, connect=5))
+        self._http = httpx.Client(base_url=self.url, headers=headers, verify=verify, timeout=httpx.Timeout(70, connect=5))
 
     def call(self, method: str, path: str, **how: Any) -> httpx.Response:
         """The answer. Raises ServiceError with the service's own sentence."""
@@ -58,8 +60,14 @@ def _sentence(answer: httpx.Response) -> str:
 
 def service_of(url: str | None) -> Service:
     """The service named by --url, else by IMAGEGEN_URL, else the one these settings would start."""
-    address = url or os.environ.get("IMAGEGEN_URL") or settings.load().url
-    return Service(address, os.environ.get("IMAGEGEN_TOKEN"))
+    told = url or os.environ.get("IMAGEGEN_URL")
+    own = None if told else settings.load()
+    address = told or (own.url if own else "")
+    try:
+        verify = context_for(address, own)
+    except OSError as failure:
+        raise ServiceError(f"no service answers at {address}: {failure}.") from None
+    return Service(address, os.environ.get("IMAGEGEN_TOKEN"), verify)
 
 
 url_option = click.option("--url", help="The service; default: IMAGEGEN_URL, else this machine's.")

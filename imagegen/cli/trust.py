@@ -1,0 +1,56 @@
+"""Which certificate the command line believes: a pinned one, that of this machine's own service, or the system's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import ssl
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from imagegen.settings import Settings, SettingsError
+
+HANDSHAKE_TIMEOUT_S = 10.0
+
+
+def context_for(url: str, own: Settings | None) -> ssl.SSLContext | bool:
+    """What httpx verifies `url` with; `own`: the settings of this machine's service, if the URL is that one's.
+
+    Raises SettingsError for a pin that is none or is not met, OSError if the service cannot be reached.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https":
+        return True
+    pin = os.environ.get("IMAGEGEN_TLS_SHA256", "").replace(":", "").strip().lower()
+    if pin:
+        return trusting(_fetch(parts.hostname or "", parts.port or 443, pin))
+    if own is not None:
+        certificate = own.tls_dir / "cert.pem" if own.tls == "auto" else Path(own.tls.split(",")[0]).expanduser()
+        if certificate.exists():
+            return trusting(certificate.read_text())
+    return True
+
+
+def trusting(pem: str) -> ssl.SSLContext:
+    """Believes exactly the first certificate in `pem`, whatever names it carries."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # the certificate itself is named, which says more than a host name
+    context.load_verify_locations(cadata=pem)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # of Python 3.13: refuses certificates that others made plainly
+    return context
+
+
+def _fetch(host: str, port: int, pin: str) -> str:
+    """The certificate shown there, if it is the pinned one: this first look is not authenticated, so it is compared."""
+    if not re.fullmatch(r"[0-9a-f]{64}", pin):
+        raise SettingsError("IMAGEGEN_TLS_SHA256 must be the SHA-256 that `imagegen tls show` prints: 64 hex digits.")
+    pem = ssl.get_server_certificate((host, port), timeout=HANDSHAKE_TIMEOUT_S)
+    got = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+    if got != pin:
+        raise SettingsError(
+            f"The certificate of {host}:{port} is not the one pinned by IMAGEGEN_TLS_SHA256, so nothing was sent. "
+            f"Its SHA-256 is {got}; `imagegen tls show` on its machine must print the same."
+        )
+    return pem
