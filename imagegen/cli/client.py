@@ -23,7 +23,9 @@ class Service:
     def __init__(self, url: str, token: str | None = None, verify: ssl.SSLContext | bool = True) -> None:
         self.url = url.rstrip("/")
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=self.url, headers=headers, verify=verify, timeout=httpx.Timeout(70, connect=5))
+        self._http = httpx.Client(
+            base_url=self.url, headers=headers, verify=verify, timeout=httpx.Timeout(70, connect=5)
+        )
 
     def call(self, method: str, path: str, **how: Any) -> httpx.Response:
         """The answer. Raises ServiceError with the service's own sentence."""
