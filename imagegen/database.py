@@ -13,7 +13,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,8 +30,10 @@ from sqlalchemy import (
     event,
     text,
 )
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from imagegen.images import StorageError, StorageFull
 
 SCHEMA_VERSION = 1
 
@@ -146,21 +148,59 @@ def claim(home: Path) -> IO[bytes]:
 class Database:
     """The open file: `reading()` gives a connection, `writing()` a transaction; one writer at a time."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, path: Path) -> None:
+        self._engine, self._path = engine, path
         self._lock = asyncio.Lock()
+        self._inode = path.stat().st_ino
 
-    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        return self._engine.connect()
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        self._check_there()
+        async with self._engine.connect() as connection:
+            yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """Committed when the block ends, rolled back when it raises or is cancelled."""
-        async with self._lock, self._engine.begin() as connection:
-            yield connection
+        async with self._lock:
+            self._check_there()
+            async with self._engine.begin() as connection:
+                yield connection
+
+    def _check_there(self) -> None:
+        """Raises OperationalError if the file was removed or replaced: SQLite would go on to use the open one, which
+        nobody ever sees again, and make an empty one for its next connection."""
+        try:
+            there = self._path.stat().st_ino == self._inode
+        except OSError:
+            there = False
+        if not there:
+            raise OperationalError(None, None, sqlite3.OperationalError(_GONE))
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+_GONE = "the file was removed or replaced"
+
+
+def storage_failure(failure: Exception) -> StorageError:
+    """What the disk said, as a sentence without any path of the host's; StorageFull where there is no room.
+
+    failure: sqlalchemy's DBAPIError, or a StorageError, which is given back.
+    """
+    if isinstance(failure, StorageError):
+        return failure
+    reason = str(getattr(failure, "orig", None) or failure)
+    if "full" in reason:
+        return StorageFull("The disk with the state folder is full: free some space, then try again.")
+    if reason == _GONE:
+        return StorageError("The service's database was removed or replaced: restart the service to have it anew.")
+    if "readonly" in reason or "unable to open" in reason:
+        return StorageError(f"The state folder cannot be written ({reason}): make it writable for the service's user.")
+    if "malformed" in reason or "not a database" in reason:
+        return StorageError(f"The service's database is damaged ({reason}): restart the service, and it says more.")
+    return StorageError(f"The service's database cannot be used ({reason}): look at the system's log.")
 
 
 def _locked(lock: IO[bytes]) -> bool:
@@ -195,7 +235,7 @@ async def open_database(path: Path) -> Database:
     except StateError:
         await engine.dispose()
         raise
-    return Database(engine)
+    return Database(engine, path)
 
 
 def _unusable(path: Path, failure: Exception) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imagegen.bell import Bell
-from imagegen.database import Database
+from imagegen.database import Database, storage_failure
 from imagegen.database import jobs as table
 from imagegen.images import new_id
 from imagegen.schemas import (
@@ -58,6 +58,7 @@ class NewJob:
     mask: str | None = None
     warnings: tuple[Warn, ...] = ()
     lease_s: float | None = None
+    uploads: tuple[StoredImage, ...] = ()  # references that came with the request: they are kept if the job is
     owner: str | None = None
     idempotency_key: str | None = None
     body_sha256: str | None = None
@@ -71,13 +72,18 @@ class Active:
     id: str
     model: str
     params: Params
+    since: float  # POSIX seconds: its newest time, which the next one must not precede
     owner: str | None = None
     running: bool = False
     progress: Progress | None = None  # the newest reported, while running
 
 
 class JobManager:
-    """The durable FIFO. Every public coroutine may raise sqlalchemy's DBAPIError if the disk fails it."""
+    """The durable FIFO. Readers, `submit`, `start`, `report` and `complete` may raise sqlalchemy's DBAPIError if the
+    disk fails them; a job ends and goes back into the queue without the disk too, and is written when there is room.
+
+    Times of one job never run backwards, though the clock may be set back: they are clamped to the last one.
+    """
 
     def __init__(
         self,
@@ -174,10 +180,14 @@ class JobManager:
             return await self._read(connection, row)
 
     async def submit(self, new: NewJob) -> Job:
-        """Accept a job: it is on the disk when this returns. Raises Refused 429 `queue_full`, 503."""
+        """Accept a job: it is on the disk when this returns, its uploads with it. Raises Refused 429 `queue_full`, 503.
+
+        Another submit with its Idempotency-Key may have been quicker: then that one's job is returned, and the
+        uploads have not become visible.
+        """
         if self.closed:
             raise Refused(503, "shutting_down", "The service is stopping. Try again when it is back.")
-        job_id = new_id()
+        job_id, now = new_id(), self._clock()
         async with self._database.writing() as connection:
             self._check_room(new.owner)
             if new.idempotency_key:
@@ -200,14 +210,15 @@ class JobManager:
                 "idempotency_key": new.idempotency_key,
                 "body_sha256": new.body_sha256,
                 "lease_s": new.lease_s,
-                "created_at": self._clock(),
+                "created_at": now,
             }
+            await self._images.insert(connection, new.uploads, expires_at=now + self._ttl_s)
             done = await connection.execute(insert(table).values(values))
             inserted = done.inserted_primary_key
             seq = int(inserted[0]) if inserted else 0
             row = (await connection.execute(select(table).where(table.c.seq == seq))).one()
             job = await self._read(connection, row)
-        self._active[job_id] = Active(seq, job_id, new.model, new.params, new.owner)
+        self._active[job_id] = Active(seq, job_id, new.model, new.params, now, new.owner)
         if new.lease_s:
             self._start_lease(job_id, new.lease_s)
         log.info("job %s queued", job_id)
@@ -238,14 +249,20 @@ class JobManager:
 
     async def start(self, job_id: str, progress: Progress) -> Job | None:
         """Take a queued job; None if it ended meanwhile."""
+        one = self._active.get(job_id)
+        if one is None:
+            return None
+        now = max(self._clock(), one.since)
         async with self._database.writing() as connection:
+            if job_id not in self._active:
+                return None
             done = await connection.execute(
                 update(table)
                 .where(table.c.id == job_id, table.c.status == Status.QUEUED.value)
                 .values(
                     status=Status.RUNNING.value,
                     attempts=table.c.attempts + 1,
-                    started_at=self._clock(),
+                    started_at=now,
                     progress=progress.model_dump(mode="json"),
                     revision=table.c.revision + 1,
                 )
@@ -255,8 +272,8 @@ class JobManager:
                 return None
             row = (await connection.execute(select(table).where(table.c.id == job_id))).one()
             job = await self._read(connection, row)
-        self._active[job_id] = Active(job.seq, job_id, job.model, job.params, row.owner, True, progress)
-        log.info("job %s running attempt=%d waited_s=%.3f", job_id, job.attempts, self._clock() - job.created_at)
+        self._active[job_id] = replace(one, since=now, running=True, progress=progress)
+        log.info("job %s running attempt=%d waited_s=%.3f", job_id, job.attempts, now - job.created_at)
         self.bell.ring(job_id)
         return job
 
@@ -281,19 +298,29 @@ class JobManager:
         return await self._end(job_id, Status.FAILED, failure=failure)
 
     async def requeue(self, job_id: str, *, counted: bool) -> None:
-        """Put the running job back at its place; `counted`: the start was used up (something died under it)."""
-        async with self._database.writing() as connection:
-            done = await connection.execute(
-                update(table)
-                .where(table.c.id == job_id, table.c.status == Status.RUNNING.value)
-                .values(
-                    status=Status.QUEUED.value,
-                    attempts=table.c.attempts - (0 if counted else 1),
-                    progress=None,
-                    started_at=None,
-                    revision=table.c.revision + 1,
+        """Put the running job back at its place; `counted`: the start was used up (something died under it).
+
+        Where the disk refuses, the job fails, or is left to the next start if the service stops.
+        """
+        try:
+            async with self._database.writing() as connection:
+                done = await connection.execute(
+                    update(table)
+                    .where(table.c.id == job_id, table.c.status == Status.RUNNING.value)
+                    .values(
+                        status=Status.QUEUED.value,
+                        attempts=table.c.attempts - (0 if counted else 1),
+                        progress=None,
+                        started_at=None,
+                        revision=table.c.revision + 1,
+                    )
                 )
-            )
+        except DBAPIError as refused:
+            failure = storage_failure(refused)
+            log.error("job %s cannot be put back into the queue: %s", job_id, failure)
+            if not self.closed:
+                await self.fail(job_id, Failure(code=failure.code, detail=f"{failure} Then submit the job again."))
+            return
         if done.rowcount == 1 and (one := self._active.get(job_id)):
             self._active[job_id] = replace(one, running=False, progress=None)
             log.info("job %s queued again counted=%s", job_id, counted)
@@ -317,7 +344,8 @@ class JobManager:
                 )
             ).all()
         for row in rows:
-            self._active[row.id] = Active(row.seq, row.id, row.model, Params(**row.params), row.owner)
+            params = Params(**row.params)
+            self._active[row.id] = Active(row.seq, row.id, row.model, params, row.created_at, row.owner)
             if row.lease_s:  # whoever waits needs time to come back
                 self._start_lease(row.id, row.lease_s)
         for row in rows:
@@ -328,12 +356,13 @@ class JobManager:
             log.info("recovered %d jobs", len(self._active))
 
     async def sweep(self) -> None:
-        """Expire what is due: jobs become tombstones, their pictures go, tombstones go after 7 days."""
-        for job_id, values in list(self._unsaved.items()):
-            async with self._database.writing() as connection:
-                await connection.execute(update(table).where(table.c.id == job_id).values(values))
-            del self._unsaved[job_id]
+        """Expire what is due: jobs become tombstones, their pictures go, tombstones go after 7 days.
+
+        Pictures go first: on a full disk it is they who make room for the rest.
+        """
         now = self._clock()
+        await self._images.sweep(now, keep=await self._needed(), forget_before=now - TOMBSTONE_S)
+        await self.save_ends()
         async with self._database.writing() as connection:
             await connection.execute(
                 update(table)
@@ -344,7 +373,15 @@ class JobManager:
                 )
             )  # fmt: skip
             await connection.execute(delete(table).where(table.c.expired_at <= now - TOMBSTONE_S))
-        await self._images.sweep(now, keep=await self._needed(), forget_before=now - TOMBSTONE_S)
+
+    async def save_ends(self) -> None:
+        """Write the ends that the disk refused when they came. Raises DBAPIError if it still does."""
+        for job_id, values in list(self._unsaved.items()):
+            async with self._database.writing() as connection:
+                written = values | {"revision": table.c.revision + 1}
+                await connection.execute(update(table).where(table.c.id == job_id).values(written))
+            self._unsaved.pop(job_id)
+            log.info("job %s: its end is written now", job_id)
 
     async def _needed(self) -> set[str]:
         """Pictures that jobs still to run start from."""
@@ -385,9 +422,16 @@ class JobManager:
         images: Sequence[StoredImage] = (),
         warnings: Sequence[Warn] | None = None,
     ) -> bool:
-        """The one way a job ends. Fenced: only a job that has not ended can."""
-        now = self._clock()
-        values: dict[str, Any] = {"status": status.value, "finished_at": now, "expires_at": now + self._ttl_s, "progress": None}
+        """The one way a job ends. Fenced: only a job that has not ended can.
+
+        Raises DBAPIError if it cannot be completed; every other end is noted here until the disk takes it.
+        """
+        one = self._active.get(job_id)
+        if one is None:
+            return False
+        now = max(self._clock(), one.since)
+        values: dict[str, Any] = {"status": status.value, "finished_at": now, "expires_at": now + self._ttl_s}
+        values["progress"] = None
         if failure:
             values["error"] = failure.model_dump()
         if warnings is not None:
@@ -397,6 +441,8 @@ class JobManager:
             open_states.append(Status.QUEUED.value)
         try:
             async with self._database.writing() as connection:
+                if job_id not in self._active:  # somebody else ended it, and the disk may not know yet
+                    return False
                 done = await connection.execute(
                     update(table)
                     .where(table.c.id == job_id, table.c.status.in_(open_states))
@@ -406,9 +452,11 @@ class JobManager:
                     return False
                 await self._images.insert(connection, images, expires_at=now + self._ttl_s, job_id=job_id)
         except DBAPIError as refused:
-            if status is Status.COMPLETE or job_id not in self._active:
+            if status is Status.COMPLETE:
                 raise
-            log.error("job %s: its end cannot be written yet (%s)", job_id, refused.orig)
+            if job_id not in self._active:
+                return False
+            log.error("job %s: its end cannot be written yet: %s", job_id, storage_failure(refused))
             self._unsaved[job_id] = values
         self._active.pop(job_id, None)
         timer = self._leases.pop(job_id, None)
@@ -420,7 +468,8 @@ class JobManager:
 
     async def _read(self, connection: AsyncConnection, row: Row[Any]) -> Job:
         fields = dict(row._mapping)
-        fields |= self._unsaved.get(row.id, {})
+        if unsaved := self._unsaved.get(row.id):
+            fields |= unsaved | {"revision": row.revision + 1}
         images = await self._images.of_job(connection, row.id) if fields["status"] == Status.COMPLETE.value else []
         fields["references"] = fields.pop("refs")
         return Job.model_validate(fields | {"images": images})

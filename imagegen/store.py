@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imagegen.database import Database
 from imagegen.database import images as table
-from imagegen.images import CorruptImage, ImageFiles, new_id
+from imagegen.images import CorruptImage, ImageFiles, StorageError, new_id
 from imagegen.references import Reference
 from imagegen.schemas import Refused, StoredImage
 from imagegen.times import expired
@@ -42,20 +42,31 @@ class ImageStore:
         )  # fmt: skip
 
     async def discard(self, images: Sequence[StoredImage]) -> None:
-        """Take back pictures whose job did not complete."""
+        """Take back written pictures that did not become visible; what the disk keeps is swept at the next start."""
         for image in images:
-            await asyncio.to_thread(self._files.delete, image.id)
+            try:
+                await asyncio.to_thread(self._files.delete, image.id)
+            except StorageError as kept:
+                log.warning("picture %s is not wanted and cannot be deleted: %s", image.id, kept)
 
-    async def upload(self, picture: Reference) -> StoredImage:
-        """Keep a reference picture, as a PNG the engine can read."""
+    async def prepare(self, picture: Reference) -> StoredImage:
+        """Put a reference on the disk, as a PNG the engine can read. It becomes visible when it is inserted."""
         image_id, now = new_id(), self._clock()
         await asyncio.to_thread(self._files.write, image_id, picture.png)
-        image = StoredImage(
+        return StoredImage(
             id=image_id, job_id=None, index=0, width=picture.width, height=picture.height,
             bytes=len(picture.png), sha256=picture.sha256, seed=None, created_at=now, expires_at=now + self._ttl_s,
         )  # fmt: skip
-        async with self._database.writing() as connection:
-            await self.insert(connection, [image], expires_at=now + self._ttl_s)
+
+    async def upload(self, picture: Reference) -> StoredImage:
+        """Keep a reference picture until its time is over."""
+        image = await self.prepare(picture)
+        try:
+            async with self._database.writing() as connection:
+                await self.insert(connection, [image], expires_at=image.created_at + self._ttl_s)
+        except BaseException:
+            await self.discard([image])
+            raise
         return image
 
     async def insert(
@@ -94,6 +105,8 @@ class ImageStore:
         try:
             return self._files.verify(image.id, image.sha256)
         except (CorruptImage, FileNotFoundError):
+            if image.expires_at is not None and image.expires_at <= self._clock():
+                raise expired("picture", image.expires_at) from None  # deleted, and not yet noted
             log.error("picture %s is missing from the disk or damaged", image.id)
             raise Refused(
                 500,
@@ -125,7 +138,10 @@ class ImageStore:
             return int((await connection.execute(query)).scalar_one())
 
     async def sweep(self, now: float, *, keep: set[str], forget_before: float) -> None:
-        """Delete what is past its time, except what a waiting job starts from."""
+        """Delete what is past its time, except what a waiting job starts from.
+
+        The files go first: on a full disk it is they who make room for the rows.
+        """
         due = select(table.c.id).where(table.c.expires_at <= now, table.c.expired_at.is_(None))
         async with self._database.reading() as connection:
             ids = [row.id for row in await connection.execute(due) if row.id not in keep]
