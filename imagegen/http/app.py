@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.routing import Match, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from imagegen.backend import Backend
@@ -21,10 +21,24 @@ def make_app(sessions: Sessions) -> Starlette:
 
 
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    """Whatever no route knows: without this BentoML would answer, and not as problem+json."""
-    if scope["type"] == "http":
-        detail = f"There is nothing at {scope['path'][:200]}. The routes are in docs/http.md."
-        await problem(404, "not_found", detail)(scope, receive, send)
+    """Whatever no route takes: without this BentoML would answer, and not as problem+json.
+
+    It is a match for every request, so Starlette's own 405 is never reached; and that would name only the methods
+    of the first route of a path.
+    """
+    if scope["type"] != "http":
+        return
+    path = scope["path"][:200]
+    routes = [one for one in scope["app"].routes if isinstance(one, Route)]
+    allowed = {method for one in routes if one.matches(scope)[0] is Match.PARTIAL for method in one.methods or ()}
+    if allowed:
+        methods = ", ".join(sorted(allowed))
+        detail = f"{scope['method'][:20]} is not possible at {path}; these methods are: {methods}."
+        answer = problem(405, "method_not_allowed", detail)
+        answer.headers["allow"] = methods
+    else:
+        answer = problem(404, "not_found", f"There is nothing at {path}. The routes are in docs/http.md.")
+    await answer(scope, receive, send)
 
 
 def attach(app: Starlette, backend: Backend) -> None:

@@ -9,14 +9,22 @@ from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from imagegen.http.problems import invalid, problem
+from imagegen.http.problems import invalid, problem, unknown_fields
 from imagegen.schemas import Refused
 
 M = TypeVar("M", bound=BaseModel)
 
+MOST_VALUES = 250_000
+"""Commas and opening brackets of a JSON body. Four pictures and two prompts of 12,000 commas stay below 25,000;
+each value costs some 100 bytes of memory, so that 25 MiB of small ones would cost a gigabyte."""
+
 
 class BodyLimit:
-    """Refuses a body over the cap, by its Content-Length or while it arrives; BentoML itself has no limit."""
+    """Refuses a body over the cap, by its Content-Length or while it arrives; BentoML itself has no limit.
+
+    A body of unknown length that is not read to its end (an error came first, or nobody wanted one) ends the
+    connection: uvicorn would otherwise go on to read it, whatever its length, to find the next request.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app, self._max = app, max_bytes
@@ -25,24 +33,29 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max:
             await self._answer(scope, receive, send)
             return
-        taken, started = 0, False
+        taken, started, unread = 0, False, b"transfer-encoding" in headers
 
         async def counted() -> Message:
-            nonlocal taken
+            nonlocal taken, unread
             message = await receive()
             if message["type"] == "http.request":
                 taken += len(message.get("body", b""))
+                unread = unread and message.get("more_body", False)
                 if taken > self._max:
                     raise _TooLarge
             return message
 
         async def sending(message: Message) -> None:
             nonlocal started
-            started = started or message["type"] == "http.response.start"
+            if message["type"] == "http.response.start":
+                started = True
+                if unread:
+                    message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
             await send(message)
 
         try:
@@ -71,13 +84,19 @@ async def read_json(request: Request, model: type[M]) -> M:
 
 
 def parse(body: bytes, model: type[M]) -> M:
-    """JSON bytes as `model`; NaN, infinities, bad UTF-8 and deep nesting are not JSON here."""
+    """JSON bytes as `model`; NaN, infinities, bad UTF-8 and deep nesting are not JSON here. Of two fields of one
+    name the last one counts, as everywhere.
+    """
+    if sum(body.count(mark) for mark in b",[{") > MOST_VALUES:
+        raise Refused(422, "invalid_request", "The body has far more values than any request of this service.")
     try:
         value: Any = from_json(body, allow_inf_nan=False)
     except (ValueError, RecursionError) as error:
         raise Refused(400, "bad_json", f"The body is not JSON: {str(error)[:200]}.") from None
     if not isinstance(value, dict):
         raise Refused(422, "invalid_request", 'The body must be a JSON object, such as {"prompt": "a red circle"}.')
+    if unknown := [name for name in value if name not in model.model_fields]:
+        raise unknown_fields(unknown)
     try:
         return model.model_validate(value)
     except ValidationError as error:

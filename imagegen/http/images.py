@@ -14,6 +14,7 @@ from imagegen import pictures
 from imagegen.http.body import query_int
 from imagegen.http.context import backend_of, base_url
 from imagegen.http.multipart import read_form
+from imagegen.http.problems import unknown_fields
 from imagegen.http.views import image_json
 from imagegen.schemas import Refused
 
@@ -27,10 +28,13 @@ async def upload(request: Request) -> Response:
     backend = backend_of(request)
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        value = (await read_form(request)).get("image")
-        if not isinstance(value, UploadFile):
-            raise Refused(422, "invalid_request", "Send the picture as the form's file field named image.")
-        data = await value.read()
+        form = await read_form(request)
+        if unknown := [name for name in form if name != "image"]:
+            raise unknown_fields(unknown)
+        files = form.getlist("image")
+        if len(files) != 1 or not isinstance(files[0], UploadFile):
+            raise Refused(422, "invalid_request", "Send one picture, as the form's file field named image.")
+        data = await files[0].read()
     elif kind.startswith("image/") or kind == "application/octet-stream":
         data = await request.body()
     else:

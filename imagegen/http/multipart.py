@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
@@ -16,15 +18,18 @@ from imagegen.schemas import EditRequest, Refused
 WHOLE = {"width", "height", "steps", "seed", "n"}
 FRACTIONS = {"cfg_scale", "lease_s"}
 PICTURES = {"image", "image[]", "images", "images[]"}
+MOST_FILES, MOST_FIELDS = 20, 40
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
+_FRACTION = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?([eE][-+]?[0-9]{1,3})?")
 
 
 async def read_form(request: Request) -> FormData:
-    """The form, with few parts only. Raises Refused 400 for a broken one."""
+    """The form, with few parts only. Raises Refused 422 for a broken one."""
     try:
-        return await request.form(max_files=20, max_fields=40)
-    except (MultiPartException, ValueError) as error:
-        detail = getattr(error, "message", str(error))
-        raise Refused(400, "invalid_request", f"The form cannot be read: {detail}.") from None
+        return await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS)
+    except (HTTPException, MultiPartException) as error:  # the first is how Starlette passes on the second
+        detail = error.detail if isinstance(error, HTTPException) else error.message
+        raise Refused(422, "invalid_request", f"The form cannot be read: {detail}") from None
 
 
 async def read_edit_form(request: Request) -> EditRequest:
@@ -37,7 +42,7 @@ async def read_edit_form(request: Request) -> EditRequest:
         elif name == "mask":
             fields["mask"] = await picture(value)
         elif isinstance(value, UploadFile):
-            raise Refused(422, "invalid_request", f"{name[:64]} is a file; only image and mask are.")
+            raise Refused(422, "invalid_request", f"{name[:64]!r} is a file; only image and mask may be.")
         else:
             fields[name] = number(name, value)
     try:
@@ -56,11 +61,8 @@ async def picture(value: UploadFile | str) -> str:
 
 def number(name: str, text: str) -> Any:
     """Form fields are text: those that are numbers are read as such, or left for the validation to refuse."""
-    try:
-        if name in WHOLE:
-            return int(text)
-        if name in FRACTIONS:
-            return float(text)
-    except ValueError:
-        pass
+    if name in WHOLE and _WHOLE.fullmatch(text):
+        return int(text)
+    if name in FRACTIONS and _FRACTION.fullmatch(text):
+        return float(text)
     return text

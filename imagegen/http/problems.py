@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from imagegen.images import StorageError
+from imagegen.database import storage_failure
+from imagegen.images import StorageError, StorageFull
 from imagegen.schemas import Refused
 
 log = logging.getLogger("imagegen.http")
@@ -44,6 +46,7 @@ TITLES = {
     "rate_limited": "Too many requests",
     "shutting_down": "The service is stopping",
     "storage_full": "The disk is full",
+    "storage_error": "The disk fails the service",
     "internal": "An error of the service",
 }
 
@@ -69,32 +72,32 @@ async def refused(_request: Request, error: Exception) -> Response:
 
 
 async def storage(_request: Request, error: Exception) -> Response:
-    reason = str(getattr(error, "orig", None) or error)
-    log.error("the state folder fails: %s", type(error).__name__)
-    full = "full" in reason or "No space" in reason or isinstance(error, StorageError)
-    what = "The server's disk is full" if full else "The server's state folder cannot be written"
-    return problem(507, "storage_full", f"{what}: the request was not taken. Free some space, then try again.")
+    failure = storage_failure(error)
+    log.error("the state folder fails: %s", failure)
+    status = 507 if isinstance(failure, StorageFull) else 500
+    return problem(status, failure.code, f"{failure} The request was not carried out.")
 
 
 async def http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         return problem(404, "not_found", f"There is nothing at {request.url.path[:200]}.")
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        answer = problem(405, "method_not_allowed", f"{request.method} is not possible here; try {allowed}.")
-        answer.headers["allow"] = allowed
-        return answer
     return problem(error.status_code, "invalid_request", str(error.detail))
 
 
 async def internal(request: Request, error: Exception) -> Response:
-    log.error("an error of the service at %s %s", request.method, request.scope.get("path"), exc_info=error)
+    log.error("an error of the service at %s %r", request.method, request.scope.get("path"), exc_info=error)
     return problem(500, "internal", "The service failed by an error of its own; its log says more. Try again.")
+
+
+async def gone(_request: Request, _error: Exception) -> Response:
+    """The client hung up while it sent the body: nobody reads this, and nothing has failed."""
+    return problem(400, "invalid_request", "The body was cut off.")
 
 
 HANDLERS: dict[Any, Any] = {
     Refused: refused,
+    ClientDisconnect: gone,
     DBAPIError: storage,
     StorageError: storage,
     HTTPException: http_error,
@@ -102,16 +105,43 @@ HANDLERS: dict[Any, Any] = {
 }
 
 
+_WRONG = {
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "string_type": "must be text",
+    "list_type": "must be a list",
+    "too_short": "must not be empty",
+}
+"""What is wrong with a field, by pydantic's error type; other types keep pydantic's words."""
+TOLD = 5
+"""So many wrong fields are told of one request."""
+
+
 def invalid(error: ValidationError) -> Refused:
-    """A pydantic error as one sentence a field: unknown ones are refused by name."""
+    """A pydantic error as one sentence a field."""
     sentences = []
-    for one in error.errors(include_url=False)[:5]:
-        where = ".".join(str(part) for part in one["loc"]) or "the body"
+    for one in error.errors(include_url=False, include_context=True)[:TOLD]:
+        where = [str(part) for part in one["loc"]] or ["the body"]
+        if where[-1] == "int":
+            continue  # of "a whole number or a number" the second half tells enough
+        if where[-1] == "float":
+            where.pop()
+        name = ".".join(where)
         match one["type"]:
             case "extra_forbidden":
-                sentences.append(f"{where[:64]} is not a field of this request.")
+                return unknown_fields([name])
             case "missing":
-                sentences.append(f"{where} is missing.")
-            case _:
-                sentences.append(f"{where}: {one['msg']}.")
+                sentences.append(f"{name} is missing.")
+            case "literal_error":
+                sentences.append(f"{name} must be one of {one['ctx']['expected']}.")
+            case kind:
+                sentences.append(f"{name} {_WRONG[kind]}." if kind in _WRONG else f"{name}: {one['msg']}.")
     return Refused(422, "invalid_request", " ".join(sentences))
+
+
+def unknown_fields(names: Sequence[str]) -> Refused:
+    """A misspelt field is refused by its name: to leave it out silently would draw something else."""
+    shown = ", ".join(repr(name if len(name) <= 64 else name[:60] + "…") for name in names[:TOLD])
+    verb = "is not a field" if len(names) == 1 else "are not fields"
+    return Refused(422, "invalid_request", f"{shown} {verb} of this request. Its fields are in docs/http.md.")
