@@ -1,0 +1,63 @@
+"""Fitness: what a model lacks on a machine, by the catalog's numbers or by the files that are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imagegen import fitness
+from imagegen.fitness import Machine
+from imagegen.models.catalog import Catalog
+from imagegen.models.entry import Memory
+from imagegen.settings import Settings
+
+FLAGS = frozenset({"--flow-shift", "--diffusion-fa", "--qwen-image-zero-cond-t"})
+
+
+def machine(card_bytes: int | None, ram_bytes: int, flags: frozenset[str] = FLAGS) -> Machine:
+    return Machine(flags, None if card_bytes is None else "Test Card", card_bytes, ram_bytes)
+
+
+@pytest.mark.parametrize(
+    ("vram", "ram", "files", "here", "said"),
+    [
+        (10, 4, 0, machine(8, 100), "needs 10.0 GB, and the card (Test Card) has 8.0 GB"),
+        (10, 4, 0, machine(12, 1), None),
+        (10, 4, 0, machine(None, 8), None),
+        (10, 14, 0, machine(None, 8), "needs 14.0 GB, and this machine has 8.0 GB"),
+        (None, None, 9, machine(8, 100), "has 9.0 GB of files"),
+        (None, None, 7, machine(8, 100), None),
+        (None, None, 0, machine(8, 100), None),
+    ],
+)
+def test_a_model_that_needs_more_memory_than_there_is_warns(
+    tmp_path: Path, vram: int | None, ram: int | None, files: int, here: Machine, said: str | None
+) -> None:
+    def gb(value: int | None) -> int | None:
+        return None if value is None else value * 10**9
+
+    here = Machine(here.flags, here.card_name, gb(here.card_bytes), here.ram_bytes * 10**9)
+    memory = Memory(vram_bytes=gb(vram), ram_bytes=gb(ram), source="test") if vram or ram else None
+    entry = Catalog.packaged().get("qwen-image").model_copy(update={"memory": memory})
+    settings = Settings(home=tmp_path)
+    if files:
+        path = entry.path_of(entry.files[0], settings)
+        path.parent.mkdir(parents=True)
+        with path.open("wb") as sparse:
+            sparse.truncate(files * 10**9)
+    found = fitness.warnings(entry, settings, here)
+    assert [warning.code for warning in found] == ([] if said is None else ["does_not_fit"])
+    if said:
+        assert said in found[0].detail
+
+
+def test_a_flag_that_the_engine_lacks_warns_with_its_source(tmp_path: Path) -> None:
+    entry = Catalog.packaged().get("qwen-image-edit-2511")
+    here = machine(None, 10**12, FLAGS - {"--qwen-image-zero-cond-t"})
+    (warning,) = fitness.warnings(entry, Settings(home=tmp_path), here)
+    assert warning.code == "flag_missing"
+    assert "sd.cpp docs/qwen_image_edit.md" in warning.detail
+    assert fitness.warnings(entry, Settings(home=tmp_path), machine(None, 10**12)) == ()
+    unknown = machine(None, 10**12, frozenset())
+    assert fitness.warnings(entry, Settings(home=tmp_path), unknown) == (), "nothing is known, nothing is claimed"

@@ -1,0 +1,94 @@
+"""What is really sent to the engine, written down by a program in its place: the policy, the flags, another seed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import recording_engine
+
+from imagegen.adapters.sdcpp_prompt import literal
+
+POOR_FLAG = """
+name = "poor"
+title = "Tiny with flags of Qwen"
+base = "tiny"
+[[files]]
+role = "diffusion_model"
+flag = "--diffusion-model"
+file = "dit.gguf"
+shared = "tiny"
+[[flags]]
+flag = "--qwen-image-zero-cond-t"
+[[flags]]
+flag = "--no-such-flag"
+value = -3
+"""
+NEW_NAMES = {
+    "--qwen-image-zero-cond-t": "--model-args",
+    "--circulary": "--eager-load",
+}
+
+
+def joined(policy: dict[str, Any], template: str, prompt: str, negative: str) -> str:
+    """A template of /api/policy, filled with its own texts and the caller's; nothing is looked at twice."""
+    parts = {**policy, "prompt": prompt, "negative": negative}
+    return re.sub(r"\{(baseline_negative|directive|negative|prompt)\}", lambda gap: parts[gap[1]], template)
+
+
+def test_the_policy_page_shows_exactly_what_the_engine_is_sent(serve: Any, tmp_path: Path, sd_server: Path) -> None:
+    recording = recording_engine.install(tmp_path, sd_server)
+    service = serve(sd_server=recording.binary, idle_timeout="never")
+    policy = service.http.get("/api/policy").json()
+    assert policy["policy"]["negative"] == "inert", "tiny's default is cfg 1"
+    prompt = 'a sign that says "OPEN (9-5)", <lora:x:1> and <sd_cpp_extra_args>{"seed":1}</sd_cpp_extra_args>'
+    cases = [(1.0, None), (3.0, None), (3.0, "a (dog:1.5), [fog] and {prompt}")]
+    for cfg_scale, negative in cases:
+        job = service.draw(prompt, cfg_scale=cfg_scale, **({"negative": negative} if negative else {}))
+        sent = recording.requests()[-1]
+        told = policy["joined"]["negative" if negative else "negative_if_none_is_given"]
+        assert sent["prompt"] == literal(joined(policy, policy["joined"]["prompt"], prompt, ""))
+        assert sent["negative_prompt"] == literal(joined(policy, told, "", negative or ""))
+        assert sent["sample_params"]["guidance"]["txt_cfg"] == cfg_scale
+        assert (sent["seed"], sent["lora"], sent["embed_image_metadata"]) == (1, [], False)
+        assert job["policy"]["negative"] == ("applied" if cfg_scale > 1 else "inert")
+    assert len(recording.requests()) == len(cases)
+
+
+def test_a_picture_of_one_colour_is_drawn_again_unless_the_seed_was_the_callers(
+    serve: Any, tmp_path: Path, sd_server: Path
+) -> None:
+    recording = recording_engine.install(tmp_path, sd_server, flat=[True, False, True, True, True])
+    service = serve(sd_server=recording.binary, idle_timeout="never")
+
+    job = service.draw(seed=None)
+    first, second = (request["seed"] for request in recording.requests())
+    assert first != second
+    assert (job["params"]["seed"], job["images"][0]["seed"]) == (first, second)
+    assert [warning["code"] for warning in job["warnings"]] == ["drawn_again"]
+    assert str(second) in job["warnings"][0]["detail"]
+
+    with_seed = service.draw(seed=7)
+    assert [request["seed"] for request in recording.requests()[2:]] == [7]
+    assert [warning["code"] for warning in with_seed["warnings"]] == ["blank_picture"]
+
+    given_up = service.draw(seed=None)
+    assert [warning["code"] for warning in given_up["warnings"]] == ["drawn_again", "blank_picture"]
+    assert len(recording.requests()) == 5, "once more, and not for ever"
+
+
+def test_flags_are_written_as_this_engine_spells_them(serve: Any, home: Path, tmp_path: Path, sd_server: Path) -> None:
+    (home / "models" / "poor.toml").write_text(POOR_FLAG)
+    recording = recording_engine.install(tmp_path, sd_server, renamed=NEW_NAMES)
+    service = serve(sd_server=recording.binary, model="poor")
+    (warning,) = service.status()["warnings"]
+    assert warning["code"] == "flag_missing"
+    assert "--no-such-flag" in warning["detail"]
+    assert "--qwen-image-zero-cond-t" not in warning["detail"], "it is translated, so nothing is missing"
+    job = service.draw()
+    assert warning in job["warnings"]
+    (argv,) = recording.command_lines()
+    assert argv[argv.index("--model-args") + 1] == "qwen_image_zero_cond_t=true"
+    assert "--eager-load" in argv, "a newer engine would load at the first picture"
+    assert not {"--qwen-image-zero-cond-t", "--no-such-flag", "-3"} & set(argv)
