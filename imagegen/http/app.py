@@ -7,16 +7,18 @@ from starlette.routing import Match, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from imagegen.backend import Backend
-from imagegen.http import events, images, jobs, session, status
+from imagegen.http import events, images, jobs, page, session, status
 from imagegen.http.problems import HANDLERS, problem
 from imagegen.http.session import Sessions
+from imagegen.metrics import Metrics
 
 
-def make_app(sessions: Sessions) -> Starlette:
+def make_app(sessions: Sessions, counted: Metrics) -> Starlette:
     """All routes; `attach` gives it the backend once that runs."""
-    routes = [*jobs.ROUTES, *events.ROUTES, *images.ROUTES, *status.ROUTES, *session.ROUTES, Mount("/", app=nothing)]
+    known = [*jobs.ROUTES, *events.ROUTES, *images.ROUTES, *status.ROUTES, *session.ROUTES, *page.ROUTES]
+    routes = [*known, Mount("/", app=nothing)]
     app = Starlette(routes=routes, exception_handlers=HANDLERS)
-    app.state.backend, app.state.sessions = None, sessions
+    app.state.backend, app.state.sessions, app.state.metrics = None, sessions, counted
     return app
 
 

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from imagegen import templates
 from imagegen.guardrails import policy_view
 from imagegen.http.context import backend_of
-from imagegen.http.views import model_json, status_json
+from imagegen.http.views import caps_json, model_json, status_json
 
 
 async def status(request: Request) -> Response:
@@ -19,9 +19,12 @@ async def status(request: Request) -> Response:
 
 
 async def models(request: Request) -> Response:
+    """The catalog, and the caps that hold for every model."""
     backend = backend_of(request)
     entries = [backend.catalog.get(name) for name in backend.catalog.names()]
-    return JSONResponse({"items": [model_json(backend, entry) for entry in entries]})
+    return JSONResponse(
+        {"items": [model_json(backend, entry) for entry in entries], "caps": caps_json(backend.settings)}
+    )
 
 
 async def policy(request: Request) -> Response:

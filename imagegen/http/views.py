@@ -10,6 +10,7 @@ from imagegen import __version__, gpu
 from imagegen.backend import Backend
 from imagegen.models.entry import Entry
 from imagegen.schemas import Job, StoredImage
+from imagegen.settings import Settings
 from imagegen.times import timestamp
 
 
@@ -86,6 +87,12 @@ def model_json(backend: Backend, entry: Entry) -> dict[str, Any]:
         "missing": [file.file for file in missing] if entry.made_by is None else [],
         "negative_inert": entry.negative_inert,
     }  # fmt: skip
+
+
+def caps_json(settings: Settings) -> dict[str, Any]:
+    """The most a request may ask for; the names are the settings' (docs/settings.md)."""
+    names = {"max_dimension", "max_steps", "max_n", "max_prompt_chars", "max_references", "max_body_bytes", "image_ttl"}
+    return settings.model_dump(include=names)
 
 
 async def status_json(backend: Backend) -> dict[str, Any]:

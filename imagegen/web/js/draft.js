@@ -1,0 +1,103 @@
+// From the form to a request: sizes within the caps, gaps of a style, the body. Pure.
+
+const SHAPES = [
+  ["Square", 1, 1],
+  ["Landscape", 3, 2],
+  ["Portrait", 2, 3],
+  ["Wide", 16, 9],
+  ["Tall", 9, 16],
+];
+
+/** Sizes to choose from: the model's usual long side, within its own range and the service's cap. */
+export function sizePresets(model, caps) {
+  const { width, height } = model.defaults;
+  const cap = caps.max_dimension;
+  const long = Math.min(Math.max(width.value, height.value), cap);
+  const multiple = model.size_multiple;
+  const side = (length) => {
+    const rounded = Math.round(length / multiple) * multiple;
+    return Math.max(model.size_min_px, Math.min(rounded, Math.floor(cap / multiple) * multiple));
+  };
+  return SHAPES.map(([label, across, down]) => {
+    const most = Math.max(across, down);
+    const size = `${side((long * across) / most)}x${side((long * down) / most)}`;
+    return { label, across, down, size };
+  });
+}
+
+export const defaultSize = (model) => `${model.defaults.width.value}x${model.defaults.height.value}`;
+
+export function parseSize(size) {
+  const [width, height] = size.split("x").map(Number);
+  return { width, height };
+}
+
+/** A style's text with its defaults filled in; gaps without one stay as {name}. */
+export function fillStyle(template) {
+  return template.placeholders.reduce(
+    (text, gap) => (gap.default ? text.replaceAll(`{${gap.name}}`, gap.default) : text),
+    template.prompt,
+  );
+}
+
+/** The gaps of any style that are still in the text: {name, description, examples, start, end}. */
+export function openGaps(text, templates) {
+  const known = new Map(templates.flatMap((one) => one.placeholders.map((gap) => [gap.name, gap])));
+  return [...text.matchAll(/\{([A-Za-z0-9_]+)\}/g)]
+    .filter((match) => known.has(match[1]))
+    .map((match) => ({ ...known.get(match[1]), start: match.index, end: match.index + match[0].length }));
+}
+
+/** Where to send the draft, and what: fields that were left open are left out, so that the model decides. */
+export function toRequest(draft) {
+  const body = { prompt: draft.prompt, n: draft.n };
+  if (draft.negative.trim()) body.negative = draft.negative;
+  if (draft.size) Object.assign(body, parseSize(draft.size));
+  for (const name of ["steps", "cfg_scale"]) if (draft[name] !== "") body[name] = Number(draft[name]);
+  if (draft.locked && draft.seed !== "") body.seed = Number(draft.seed);
+  for (const name of ["sampler", "model"]) if (draft[name]) body[name] = draft[name];
+  if (!draft.references.length) return { path: "api/generate", body };
+  return { path: "api/edit", body: { ...body, images: draft.references.map((one) => one.id), fit: draft.fit } };
+}
+
+/** The request that draws a job once more, with another seed. */
+export function againRequest(job, seed) {
+  const { n, width, height, steps, cfg_scale, sampler, negative, fit } = job.params;
+  const body = { prompt: job.prompt, model: job.model, n, width, height, steps, cfg_scale, sampler, seed };
+  if (negative) body.negative = negative;
+  if (job.kind !== "edit") return { path: "api/generate", body };
+  return { path: "api/edit", body: { ...body, images: job.references, fit: fit ?? "contain" } };
+}
+
+/** The form as it was for this job; `seed` of the picture that is looked at. */
+export function draftOf(job, seed) {
+  const p = job.params;
+  return {
+    prompt: job.prompt,
+    negative: p.negative ?? "",
+    size: `${p.width}x${p.height}`,
+    steps: String(p.steps),
+    cfg_scale: String(p.cfg_scale),
+    sampler: p.sampler,
+    seed: String(seed ?? p.seed),
+    locked: true,
+    n: p.n,
+    model: job.model,
+    fit: p.fit ?? "contain",
+    references: job.references.map((id) => ({ id })),
+  };
+}
+
+export const randomSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
+
+/** What to say of a number that the model is not known to work with; null if it is. */
+export function outsideRange(text, range) {
+  if (text === "" || !range) return null;
+  const value = Number(text);
+  if (Number.isNaN(value)) return "Not a number.";
+  const { min, max } = range;
+  if ((min !== null && value < min) || (max !== null && value > max)) {
+    return `Outside ${min} to ${max}, the range known to work.`;
+  }
+  return null;
+}

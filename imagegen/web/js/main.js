@@ -1,0 +1,65 @@
+// The page's start: draw the state whenever it changes, and listen for what concerns the whole window.
+
+import { render } from "../vendor/lit-html/lit-html.js";
+import { addFiles, announce, draw, loadPolicy, onJobEnd, resend } from "./actions.js";
+import { activeJobs, onUpdate, state, update } from "./store.js";
+import { startStream } from "./stream.js";
+import { shell } from "./views/shell.js";
+import { doing } from "./words.js";
+
+const root = document.getElementById("page");
+
+onUpdate(() => {
+  render(shell(), root);
+  openWhile("viewer", state.viewer !== null);
+  openWhile("token", state.token !== null);
+  document.title = title();
+  loadPolicy();
+});
+
+function openWhile(id, wanted) {
+  const dialog = document.getElementById(id);
+  if (wanted && !dialog.open) dialog.showModal();
+  if (!wanted && dialog.open) dialog.close();
+}
+
+/** So that the tab says how far it is. */
+function title() {
+  const [first] = activeJobs();
+  if (!first) return "imagegen";
+  return `${doing(first, state.queue.indexOf(first.job_id))} · imagegen`;
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !state.viewer && !state.token) {
+    event.preventDefault();
+    draw();
+  }
+  if (event.key === "Escape" && state.problem && !state.viewer) update({ problem: null });
+});
+
+// ---- pictures dropped anywhere, or pasted ---------------------------------------------------
+
+const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+
+document.addEventListener("dragover", (event) => {
+  if (!hasFiles(event)) return;
+  event.preventDefault();
+  if (!state.dragging) update({ dragging: true });
+});
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) update({ dragging: false });
+});
+document.addEventListener("drop", (event) => {
+  if (!hasFiles(event)) return;
+  event.preventDefault();
+  update({ dragging: false });
+  addFiles(event.dataTransfer.files);
+});
+document.addEventListener("paste", (event) => {
+  if (!event.clipboardData?.files.length) return;
+  event.preventDefault();
+  addFiles(event.clipboardData.files);
+});
+
+startStream({ jobEnded: onJobEnd, up: resend, say: announce });

@@ -1,0 +1,169 @@
+// The one state of the page, and what of it outlives a reload. Views read it, actions change it.
+
+import { ENDED } from "./words.js";
+
+const KEPT = "imagegen.";
+const MINE_MAX = 200;
+
+const EMPTY_DRAFT = {
+  prompt: "",
+  negative: "",
+  size: null, // "640x480", or null: the model's own (an edit: the source's)
+  steps: "",
+  cfg_scale: "",
+  sampler: "",
+  seed: "",
+  locked: false, // whether `seed` is used again for every picture
+  n: 1,
+  model: "", // empty: the service's default
+  fit: "contain",
+  references: [], // {id, width, height}, stored by the service
+};
+
+export const state = {
+  link: "connecting", // connecting, up, down, locked
+  everUp: false,
+  retryAt: 0,
+  why: null, // what the service said when it did not take us
+  version: undefined, // of the service that this page came from
+  status: null,
+  models: [],
+  caps: null,
+  templates: [],
+  policy: null,
+  jobs: new Map(),
+  queue: [], // ids of what is not done, in order
+  next: null, // where older jobs begin
+  draft: { ...EMPTY_DRAFT, ...recall("draft", {}) },
+  replaced: null, // the prompt that a style took the place of
+  uploading: [], // {key, url} of pictures on their way
+  mine: recall("mine", []),
+  shown: recall("shown", null), // {job, index}
+  viewer: null, // {job, index} in full screen
+  pending: recall("pending", null), // {key, path, body}: sent, and not yet answered
+  sending: false,
+  problem: null, // why the last thing asked for did not happen
+  token: null, // {detail, busy} while a token is asked for
+  name: recall("name", null), // of the token behind the session
+  prefs: { warm: false, more: false, ...recall("prefs", {}) },
+  note: "", // the latest news, spoken and shown for a while
+  outdated: false, // the service has another version than this page
+  dragging: false,
+  revision: 0, // grows with the list of jobs
+};
+
+let listener = () => {};
+let frame = 0;
+
+/** Change the state: `update({link: "up"})`. Everything is drawn anew at the next frame. */
+export function update(changes = {}) {
+  Object.assign(state, changes);
+  schedule();
+}
+
+export function onUpdate(callback) {
+  listener = callback;
+  schedule();
+}
+
+function schedule() {
+  if (frame) return;
+  frame = requestAnimationFrame(() => {
+    frame = 0;
+    listener();
+  });
+}
+
+export function updateDraft(changes) {
+  state.draft = { ...state.draft, ...changes };
+  keep("draft", state.draft);
+  update();
+}
+
+export function clearDraft() {
+  updateDraft({ ...EMPTY_DRAFT, model: state.draft.model });
+}
+
+export function updatePrefs(changes) {
+  state.prefs = { ...state.prefs, ...changes };
+  keep("prefs", state.prefs);
+  update();
+}
+
+/** Take snapshots of jobs; of two of the same job the newer one stays. */
+export function takeJobs(jobs) {
+  for (const job of jobs) {
+    const known = state.jobs.get(job.job_id);
+    if (known && known.revision > job.revision) continue;
+    state.jobs.set(job.job_id, { ...job, receivedAt: Date.now() });
+  }
+  state.revision += 1;
+  update();
+}
+
+/** Let go of what the service no longer keeps. */
+export function dropExpired(nowMs) {
+  for (const [id, job] of state.jobs) {
+    if (job.expires_at && Date.parse(job.expires_at) <= nowMs) {
+      state.jobs.delete(id);
+      state.revision += 1;
+      if (state.shown?.job === id) show(null);
+      if (state.viewer?.job === id) state.viewer = null;
+    }
+  }
+}
+
+export function show(shown) {
+  keep("shown", shown);
+  update({ shown });
+}
+
+export function rememberMine(id) {
+  state.mine = [id, ...state.mine.filter((one) => one !== id)].slice(0, MINE_MAX);
+  keep("mine", state.mine);
+}
+
+/** All known jobs, the newest first. */
+export function jobsByAge() {
+  return [...state.jobs.values()].sort((a, b) => b.created_at.localeCompare(a.created_at));
+}
+
+/** What is not done, in the order in which it will be. */
+export function activeJobs() {
+  const place = (job) => {
+    const index = state.queue.indexOf(job.job_id);
+    return index < 0 ? Infinity : index;
+  };
+  return [...state.jobs.values()]
+    .filter((job) => !ENDED.has(job.status))
+    .sort((a, b) => place(a) - place(b) || a.created_at.localeCompare(b.created_at));
+}
+
+/** Every picture there is, as {job, image, index}, the newest job first. */
+export function pictures() {
+  return jobsByAge().flatMap((job) => job.images.map((image, index) => ({ job, image, index })));
+}
+
+export const defaultModel = () => state.models.find((model) => model.default) ?? null;
+
+/** The model that the next picture is drawn with. */
+export function chosenModel() {
+  return state.models.find((model) => model.name === state.draft.model) ?? defaultModel();
+}
+
+export function keep(name, value) {
+  try {
+    if (value === null) localStorage.removeItem(KEPT + name);
+    else localStorage.setItem(KEPT + name, JSON.stringify(value));
+  } catch {
+    // No storage (private mode, full): the page works, a reload starts empty.
+  }
+}
+
+function recall(name, fallback) {
+  try {
+    return JSON.parse(localStorage.getItem(KEPT + name)) ?? fallback;
+  } catch {
+    return fallback;
+  }
+}

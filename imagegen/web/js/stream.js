@@ -1,0 +1,132 @@
+// News from the service: one EventSource, and after a break the state anew. There is no second way.
+
+import { Problem, get, serviceNow } from "./api.js";
+import { activeJobs, dropExpired, state, takeJobs, update } from "./store.js";
+import { ENDED } from "./words.js";
+
+const FIRST_RETRY_MS = 500;
+const LAST_RETRY_MS = 10_000;
+const HIDDEN_MS = 10_000;
+const PAGE = 200;
+
+let handlers = { jobEnded() {}, up() {}, say() {} };
+let source = null;
+let retryTimer = 0;
+let hiddenTimer = 0;
+let retryMs = FIRST_RETRY_MS;
+
+/** Connect, now; whatever was open before is closed. */
+export async function connect() {
+  stop();
+  const mine = (source = { close() {} }); // told apart from a later attempt
+  try {
+    update({ status: await get("api/status") }); // an EventSource cannot say why it was refused; this can
+  } catch (problem) {
+    if (mine === source) refused(problem);
+    return;
+  }
+  if (mine !== source) return;
+  // A page that nobody looks at is not somebody who wants the model kept.
+  const stream = new EventSource(`api/events?presence=${document.hidden ? 0 : 1}`);
+  source = stream;
+  stream.addEventListener("open", () => stream === source && opened());
+  stream.addEventListener("error", () => stream === source && lost());
+  stream.addEventListener("status", (event) => update({ status: JSON.parse(event.data) }));
+  stream.addEventListener("queue", (event) => update({ queue: JSON.parse(event.data).jobs }));
+  stream.addEventListener("job", (event) => heard(JSON.parse(event.data)));
+}
+
+/** The stream is open, so nothing is missed from here on: now read what was before. */
+async function opened() {
+  try {
+    const [models, templates, recent] = await Promise.all([
+      get("api/models"),
+      get("api/templates"),
+      get(`api/jobs?limit=${PAGE}`),
+    ]);
+    const before = new Map([...state.jobs].map(([id, job]) => [id, job.status]));
+    takeJobs(recent.items);
+    for (const job of recent.items) {
+      const was = before.get(job.job_id);
+      if (ENDED.has(job.status) && was && !ENDED.has(was)) handlers.jobEnded(job);
+    }
+    const again = state.everUp && state.link !== "up";
+    update({
+      models: models.items,
+      caps: models.caps,
+      templates: templates.items,
+      next: state.next ?? recent.next,
+      link: "up",
+      everUp: true,
+      outdated: state.outdated || (state.version !== undefined && state.version !== state.status.version),
+      version: state.version ?? state.status.version,
+    });
+    retryMs = FIRST_RETRY_MS;
+    if (again) handlers.say("Connected again.");
+    handlers.up();
+  } catch (problem) {
+    refused(problem);
+  }
+}
+
+function heard(job) {
+  const was = state.jobs.get(job.job_id)?.status;
+  takeJobs([job]);
+  if (ENDED.has(job.status) && was !== job.status) handlers.jobEnded(job);
+}
+
+function refused(problem) {
+  if (problem instanceof Problem && problem.status === 401) {
+    stop();
+    update({ link: "locked", token: { detail: null, busy: false } });
+  } else if (problem instanceof Problem) {
+    lost(problem.status ? problem.detail : null);
+  } else {
+    throw problem;
+  }
+}
+
+function lost(why = null) {
+  stop();
+  const wait = retryMs * (0.75 + Math.random() / 2);
+  retryMs = Math.min(LAST_RETRY_MS, retryMs * 2);
+  if (state.link === "up") handlers.say("The connection to the service is lost. Trying again.");
+  update({ link: "down", why, retryAt: Date.now() + wait });
+  retryTimer = setTimeout(connect, wait);
+}
+
+function stop() {
+  clearTimeout(retryTimer);
+  source?.close();
+  source = null;
+}
+
+/** Tell the service whether somebody looks, and hold no connection open for nobody. */
+function visibility() {
+  clearTimeout(hiddenTimer);
+  if (!document.hidden) {
+    if (state.link !== "locked") connect();
+    return;
+  }
+  hiddenTimer = setTimeout(() => (activeJobs().length ? connect() : stop()), HIDDEN_MS);
+}
+
+/** Connect, and stay connected: `jobEnded(job)`, `up()` after each connection, `say(news)` for a person. */
+export function startStream(given) {
+  handlers = given;
+  document.addEventListener("visibilitychange", visibility);
+  addEventListener("online", () => state.link === "down" && connect());
+  setInterval(() => {
+    if (document.hidden) return;
+    dropExpired(serviceNow());
+    update();
+  }, 1000);
+  connect();
+}
+
+/** Older jobs than those that are here. */
+export async function loadOlder() {
+  const older = await get(`api/jobs?limit=${PAGE}&before=${state.next}`);
+  takeJobs(older.items);
+  update({ next: older.next });
+}

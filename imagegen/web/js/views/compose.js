@@ -1,0 +1,187 @@
+// The form: prompt and style, pictures to start from, size, negative prompt, and the button.
+
+import { html, nothing } from "../../vendor/lit-html/lit-html.js";
+import { live } from "../../vendor/lit-html/directives/live.js";
+import { draw, dropPending, typed } from "../actions.js";
+import { fillStyle, openGaps } from "../draft.js";
+import { chosenModel, clearDraft, state, update, updateDraft } from "../store.js";
+import { duration } from "../words.js";
+import { icon } from "./icons.js";
+import { more } from "./more.js";
+import { policy } from "./policy.js";
+import { references } from "./references.js";
+import { sizes } from "./sizes.js";
+
+export function compose() {
+  const { draft } = state;
+  const editing = draft.references.length > 0 || state.uploading.length > 0;
+  return html`
+    <form class="card compose" aria-labelledby="compose-title" @submit=${submitted}>
+      <h2 id="compose-title" class="sr">Prompt and settings</h2>
+      <div class="row between">
+        <label class="label" for="prompt">${editing ? "What to change" : "Prompt"}</label>
+        ${styles()}
+      </div>
+      <textarea
+        id="prompt"
+        name="prompt"
+        rows="5"
+        spellcheck="true"
+        aria-describedby="prompt-more"
+        placeholder=${editing ? "make the background a night sky" : "a lighthouse at dusk, watercolour, soft light"}
+        .value=${live(draft.prompt)}
+        @input=${promptTyped}
+      ></textarea>
+      <div id="prompt-more">${counter(draft.prompt)} ${gaps(draft.prompt)}</div>
+      ${references()} ${sizes()}
+      <div class="field">
+        <label class="label" for="negative">Leave out</label>
+        <textarea
+          id="negative"
+          name="negative"
+          rows="1"
+          placeholder="a negative prompt, such as: text, watermark"
+          aria-describedby="negative-note"
+          .value=${live(draft.negative)}
+          @input=${(event) => updateDraft({ negative: event.target.value })}
+        ></textarea>
+        ${negativeNote()}
+      </div>
+      ${policy()} ${more()} ${problem()}
+      <div class="row go">
+        <button class="primary" type="submit" ?disabled=${!ready()}>
+          <span>${state.sending ? "Sending…" : editing ? "Edit" : "Draw"}</span><kbd aria-hidden="true">Ctrl ↵</kbd>
+        </button>
+        <button class="quiet" type="button" @click=${clearDraft}>Clear</button>
+      </div>
+      ${expectation()}
+    </form>
+  `;
+}
+
+const ready = () =>
+  Boolean(state.draft.prompt.trim()) && !state.sending && !state.uploading.length && chosenModel() !== null;
+
+function submitted(event) {
+  event.preventDefault();
+  draw();
+}
+
+function promptTyped(event) {
+  updateDraft({ prompt: event.target.value });
+  typed();
+}
+
+// ---- styles ---------------------------------------------------------------------------------
+
+function styles() {
+  if (!state.templates.length) return nothing;
+  return html`
+    <select class="small" aria-label="Style" @change=${chooseStyle}>
+      <option value="" selected>Style…</option>
+      ${state.templates.map((one) => html`<option value=${one.name} title=${one.description}>${one.title}</option>`)}
+    </select>
+  `;
+}
+
+function chooseStyle(event) {
+  const template = state.templates.find((one) => one.name === event.target.value);
+  event.target.value = "";
+  if (!template) return;
+  const before = state.draft.prompt.trim() ? state.draft.prompt : null;
+  const { width, height } = template;
+  const cap = state.caps.max_dimension;
+  const least = chosenModel()?.size_min_px ?? 0;
+  const fits = width && Math.max(width, height) <= cap && Math.min(width, height) >= least;
+  const hinted = fits && !chosenModel()?.noise && !state.draft.references.length;
+  updateDraft({ prompt: fillStyle(template), ...(hinted ? { size: `${width}x${height}` } : {}) });
+  update({ replaced: before, problem: null });
+  requestAnimationFrame(() => selectGap(openGaps(state.draft.prompt, state.templates)[0]));
+}
+
+function selectGap(gap) {
+  const field = document.getElementById("prompt");
+  field.focus();
+  if (gap) field.setSelectionRange(gap.start, gap.end);
+}
+
+/** The style's gaps that are still open, each with what belongs there; a click selects it. */
+function gaps(prompt) {
+  const open = openGaps(prompt, state.templates);
+  const back = state.replaced
+    ? html`<button type="button" class="link" @click=${bringBack}>Bring back my text</button>`
+    : nothing;
+  if (!open.length) return state.replaced ? html`<p class="hint">${back}</p>` : nothing;
+  const first = open[0];
+  return html`
+    <div class="hint gaps">
+      <span>To fill in:</span>
+      ${open.map((gap) => html`<button type="button" class="tag" @click=${() => selectGap(gap)}>${gap.name}</button>`)}
+      ${back}
+      <p>${first.name}: ${first.description} <span class="faint">For example ${first.examples[0]}.</span></p>
+    </div>
+  `;
+}
+
+function bringBack() {
+  updateDraft({ prompt: state.replaced });
+  update({ replaced: null });
+}
+
+// ---- notes ----------------------------------------------------------------------------------
+
+function counter(prompt) {
+  const most = state.caps?.max_prompt_chars;
+  const length = [...prompt].length;
+  if (!most || length < most * 0.8) return nothing;
+  return html`<p class="hint ${length > most ? "bad" : ""}">
+    ${length.toLocaleString()} of ${most.toLocaleString()} characters
+  </p>`;
+}
+
+function negativeNote() {
+  const model = chosenModel();
+  const cfg = Number(state.draft.cfg_scale || model?.defaults.cfg_scale.value || 0);
+  const inert = Boolean(state.draft.negative.trim()) && cfg <= 1;
+  return html`<p id="negative-note" class="hint" ?hidden=${!inert}>
+    At guidance ${cfg} nothing of this is looked at: it takes effect above 1.
+  </p>`;
+}
+
+function problem() {
+  const { problem: shown } = state;
+  if (!shown) return nothing;
+  return html`
+    <div class="notice bad" role="alert">
+      ${icon("alert")}
+      <div>
+        <strong>${shown.title}</strong>
+        <p>${shown.detail}</p>
+        ${shown.waiting
+          ? html`<button type="button" class="link" @click=${dropPending}>Do not send it</button>`
+          : nothing}
+      </div>
+      <button
+        type="button"
+        class="icon-button"
+        aria-label="Close this message"
+        @click=${() => update({ problem: null })}
+      >
+        ${icon("close")}
+      </button>
+    </div>
+  `;
+}
+
+/** What a picture costs before it begins: only said while the model is cold. */
+function expectation() {
+  const status = state.status;
+  if (state.link !== "up" || status?.engine.state !== "cold") return nothing;
+  const cold = status.idle.cold_start_s;
+  return html`<p class="hint">
+    The model is not loaded.
+    ${cold === null
+      ? "The first picture loads it; how long that takes is known after the first time."
+      : `The first picture waits about ${duration(cold)} for it.`}
+  </p>`;
+}

@@ -1,0 +1,92 @@
+// Recent pictures until they expire. One tab stop; arrows move, Enter opens.
+
+import { html, nothing } from "../../vendor/lit-html/lit-html.js";
+import { guard } from "../../vendor/lit-html/directives/guard.js";
+import { repeat } from "../../vendor/lit-html/directives/repeat.js";
+import { pictureUrl, serviceNow } from "../api.js";
+import { pictures, state, update } from "../store.js";
+import { loadOlder } from "../stream.js";
+import { duration } from "../words.js";
+
+let focused = null; // id of the picture that Tab reaches
+
+export function gallery() {
+  const minute = Math.floor(serviceNow() / 60_000);
+  return guard([state.revision, minute, state.next, state.link], () => {
+    const all = pictures();
+    if (!all.length) return nothing;
+    if (!all.some((one) => one.image.id === focused)) focused = all[0].image.id;
+    return html`
+      <section class="gallery" aria-labelledby="gallery-title">
+        <header class="row between">
+          <h2 id="gallery-title">Recent</h2>
+          <p class="hint">${all.length === 1 ? "1 picture" : `${all.length} pictures`}, kept until they expire</p>
+        </header>
+        <ul class="tiles" @keydown=${moved}>
+          ${repeat(all, (one) => one.image.id, tile)}
+        </ul>
+        ${state.next
+          ? html`<button type="button" class="quiet" @click=${loadOlder}>Older pictures</button>`
+          : nothing}
+      </section>
+    `;
+  });
+}
+
+function tile({ job, image, index }) {
+  const left = image.expires_at ? (Date.parse(image.expires_at) - serviceNow()) / 1000 : null;
+  const expiry = left === null ? "" : `gone in ${duration(left)}`;
+  return html`
+    <li>
+      <button
+        type="button"
+        class="tile"
+        data-tile=${image.id}
+        tabindex=${image.id === focused ? 0 : -1}
+        aria-label="${job.prompt.slice(0, 120)}, ${expiry}"
+        @click=${() => update({ viewer: { job: job.job_id, index } })}
+        @focus=${() => reached(image.id)}
+      >
+        <img
+          src=${pictureUrl(image.id, 256)}
+          width=${image.width}
+          height=${image.height}
+          alt=""
+          loading="lazy"
+          decoding="async"
+        />
+        <span class="caption"><span>${job.prompt.slice(0, 80)}</span><small>${expiry}</small></span>
+      </button>
+    </li>
+  `;
+}
+
+function reached(id) {
+  document.querySelector(`[data-tile="${focused}"]`)?.setAttribute("tabindex", "-1");
+  focused = id;
+  document.querySelector(`[data-tile="${id}"]`)?.setAttribute("tabindex", "0");
+}
+
+/** Arrows, Home and End among the tiles; up and down by the columns there are. */
+function moved(event) {
+  const tiles = [...event.currentTarget.querySelectorAll("[data-tile]")];
+  const at = tiles.indexOf(document.activeElement);
+  if (at < 0) return;
+  const top = tiles[at].offsetTop;
+  const columns = tiles.filter((one) => one.offsetTop === tiles[0].offsetTop).length;
+  const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns };
+  let to = at;
+  if (event.key in steps) to = at + steps[event.key];
+  else if (event.key === "Home") to = 0;
+  else if (event.key === "End") to = tiles.length - 1;
+  else return;
+  event.preventDefault();
+  const target = tiles[Math.max(0, Math.min(tiles.length - 1, to))];
+  target.focus();
+  if (target.offsetTop !== top) target.scrollIntoView({ block: "nearest" });
+}
+
+/** After full screen: back to the tile of the picture that was shown last. */
+export function focusTile(id) {
+  document.querySelector(`[data-tile="${id}"]`)?.focus();
+}

@@ -1,0 +1,66 @@
+// What is being drawn and what waits, in order, each with its place, its bar and a way to stop it.
+
+import { html, nothing } from "../../vendor/lit-html/lit-html.js";
+import { repeat } from "../../vendor/lit-html/directives/repeat.js";
+import { cancel } from "../actions.js";
+import { serviceNow } from "../api.js";
+import { activeJobs, state } from "../store.js";
+import { doing, duration, fraction } from "../words.js";
+import { icon } from "./icons.js";
+
+const SHOWN = 6;
+
+export function liveJobs() {
+  const jobs = activeJobs();
+  return html`
+    <section id="live" class="card live" aria-labelledby="live-title" ?hidden=${!jobs.length}>
+      <h2 id="live-title" class="label">${jobs.length === 1 ? "In progress" : `In progress, ${jobs.length} jobs`}</h2>
+      <ul>
+        ${repeat(jobs.slice(0, SHOWN), (job) => job.job_id, row)}
+      </ul>
+      ${jobs.length > SHOWN ? html`<p class="hint">and ${jobs.length - SHOWN} more behind these</p>` : nothing}
+    </section>
+  `;
+}
+
+function row(job) {
+  const running = job.status === "running";
+  const place = state.queue.indexOf(job.job_id);
+  const position = place < 0 ? job.position : place;
+  return html`
+    <li class="job" data-job=${job.job_id}>
+      <p class="prompt" title=${job.prompt}>${job.prompt}</p>
+      <button
+        type="button"
+        class="icon-button"
+        title="Cancel"
+        aria-label="Cancel: ${job.prompt.slice(0, 80)}"
+        @click=${() => cancel(job)}
+      >
+        ${icon("close")}
+      </button>
+      ${running ? bar(job) : nothing}
+      <p class="hint">${doing(job, position)}${times(job, running)}</p>
+    </li>
+  `;
+}
+
+function bar(job) {
+  const full = fraction(job);
+  const label = `Progress of ${job.prompt.slice(0, 80)}`;
+  return full === null
+    ? html`<progress aria-label=${label}></progress>`
+    : html`<progress aria-label=${label} max="1" value=${full}></progress>`;
+}
+
+/** ", about 12 s left, 5 s so far": counted on from the last snapshot. */
+function times(job, running) {
+  const parts = [];
+  if (job.eta_s !== null) {
+    const left = job.eta_s - (Date.now() - job.receivedAt) / 1000;
+    parts.push(left >= 1 ? `about ${duration(left)} ${running ? "left" : "to go"}` : "nearly done");
+  }
+  if (running && job.started_at) parts.push(`${duration((serviceNow() - Date.parse(job.started_at)) / 1000)} so far`);
+  if (job.attempts > 1) parts.push(`attempt ${job.attempts}`);
+  return parts.length ? html`<span class="faint"> · ${parts.join(" · ")}</span>` : nothing;
+}

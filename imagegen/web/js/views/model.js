@@ -1,0 +1,99 @@
+// The model's life: the chip in the header, and the panel it opens.
+
+import { html, nothing } from "../../vendor/lit-html/lit-html.js";
+import { signOut, unload, warm } from "../actions.js";
+import { serviceNow } from "../api.js";
+import { state, updatePrefs } from "../store.js";
+import { bytes, duration, engine, unloading } from "../words.js";
+
+const CAN_WARM = new Set(["cold", "failed"]);
+
+export function modelChip() {
+  const { status, link } = state;
+  const name = status ? (status.engine.model ?? status.model.default) : "";
+  const tone = link === "up" && status ? status.engine.state : "offline";
+  const word = link === "up" && status ? engine(status).word : link === "connecting" ? "connecting" : "no connection";
+  return html`
+    <button type="button" class="chip" popovertarget="model-panel" aria-haspopup="dialog">
+      <span class="dot ${tone}"></span><span class="name">${name}</span><span class="faint">${word}</span>
+    </button>
+  `;
+}
+
+export function modelPanel() {
+  const { status } = state;
+  return html`
+    <div id="model-panel" popover role="dialog" aria-label="Model and service">
+      ${status ? [life(status), memory(status), queue(status), preferences(status)] : html`<p>No connection.</p>`}
+    </div>
+  `;
+}
+
+function life(status) {
+  const now = status.engine.state;
+  const words = engine(status);
+  const reason = now === "ready" ? unloading(status.idle, serviceNow()) : "";
+  const load = status.engine.load;
+  return html`
+    <section>
+      <h2>${status.engine.model ?? status.model.default} <span class="faint">${words.word}</span></h2>
+      <p>${words.sentence}</p>
+      ${load ? html`<progress aria-label="Loading" max="1" value=${load.fraction ?? 0}></progress>` : nothing}
+      ${load && load.eta_s !== null ? html`<p class="hint">about ${duration(load.eta_s)} left</p>` : nothing}
+      ${reason ? html`<p class="hint">${reason[0].toUpperCase()}${reason.slice(1)}.</p>` : nothing}
+      <div class="row">
+        <button type="button" class="quiet" ?disabled=${!CAN_WARM.has(now)} @click=${warm}>Load now</button>
+        <button type="button" class="quiet" ?disabled=${now !== "ready"} @click=${unload}>Unload</button>
+      </div>
+    </section>
+  `;
+}
+
+function memory({ gpu }) {
+  if (!gpu) return html`<section><h3>GPU</h3><p class="hint">None was found: the engine runs on the CPU.</p></section>`;
+  const others = Math.max(0, gpu.total_bytes - gpu.free_bytes - (gpu.ours_bytes ?? 0));
+  return html`
+    <section>
+      <h3>${gpu.name}</h3>
+      <progress aria-label="GPU memory in use" max=${gpu.total_bytes} value=${gpu.total_bytes - gpu.free_bytes}></progress>
+      <p class="hint">
+        ${gpu.ours_bytes === null ? "" : `${bytes(gpu.ours_bytes)} by the model, `}${bytes(others)} by others,
+        ${bytes(gpu.free_bytes)} of ${bytes(gpu.total_bytes)} free
+      </p>
+    </section>
+  `;
+}
+
+function queue({ queue: now }) {
+  const busy = now.running + now.queued > 0;
+  const eta = busy && now.eta_s !== null ? `, done in about ${duration(now.eta_s)}` : "";
+  return html`
+    <section>
+      <h3>Queue</h3>
+      <p class="hint">
+        ${busy ? `${now.running} running, ${now.queued} waiting${eta}` : "Nothing is waiting."} At most ${now.max} wait.
+      </p>
+    </section>
+  `;
+}
+
+function preferences(status) {
+  return html`
+    <section>
+      <label class="check">
+        <input
+          type="checkbox"
+          .checked=${state.prefs.warm}
+          @change=${(event) => updatePrefs({ warm: event.target.checked })}
+        />
+        <span>Load the model as soon as I type</span>
+      </label>
+      <p class="hint row between">
+        <span>imagegen ${status.version}</span>
+        ${state.name
+          ? html`<span>${state.name} · <button type="button" class="link" @click=${signOut}>Sign out</button></span>`
+          : nothing}
+      </p>
+    </section>
+  `;
+}

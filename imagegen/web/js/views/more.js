@@ -1,0 +1,207 @@
+// Behind "More": steps, guidance, seed, count, sampler, model, exact size, and where each number comes from.
+
+import { html, nothing } from "../../vendor/lit-html/lit-html.js";
+import { live } from "../../vendor/lit-html/directives/live.js";
+import { defaultSize, outsideRange, parseSize, randomSeed } from "../draft.js";
+import { chosenModel, defaultModel, state, updateDraft, updatePrefs } from "../store.js";
+import { icon } from "./icons.js";
+
+const NAMES = {
+  steps: "Steps",
+  cfg_scale: "Guidance",
+  width: "Width",
+  height: "Height",
+  sampler: "Sampler",
+  scheduler: "Scheduler",
+};
+
+export function more() {
+  const model = chosenModel();
+  if (!model) return nothing;
+  return html`
+    <details class="fold" .open=${live(state.prefs.more)} @toggle=${toggled}>
+      <summary>More <span class="faint">${summary(model)}</span></summary>
+      <div class="grid">
+        ${models(model)} ${number("steps", "Steps", model, 1)} ${number("cfg_scale", "Guidance (cfg)", model, 0.1)}
+        ${seed()} ${count()} ${side("width", model)} ${side("height", model)}
+        ${state.draft.references.length ? fit() : nothing}
+      </div>
+      ${sources(model)}
+    </details>
+  `;
+}
+
+function toggled(event) {
+  if (event.target.open !== state.prefs.more) updatePrefs({ more: event.target.open });
+}
+
+function summary(model) {
+  const { draft } = state;
+  const steps = draft.steps || model.defaults.steps.value;
+  const seedText = draft.locked && draft.seed !== "" ? `seed ${draft.seed}` : "random seed";
+  return `${model.name}, ${steps} steps, ${seedText}${draft.n > 1 ? `, ${draft.n} pictures` : ""}`;
+}
+
+function models(model) {
+  const own = defaultModel();
+  return html`
+    <div class="field wide">
+      <label class="label" for="model">Model</label>
+      <select
+        id="model"
+        .value=${live(model.name)}
+        @change=${(event) => updateDraft({ model: event.target.value === own?.name ? "" : event.target.value })}
+      >
+        ${state.models.map(
+          (one) => html`
+            <option value=${one.name} ?disabled=${!one.installed} ?selected=${one.name === model.name}>
+              ${one.title}${one.installed ? "" : " (not installed)"}
+            </option>
+          `,
+        )}
+      </select>
+      <p class="hint">${model.description}</p>
+    </div>
+  `;
+}
+
+function number(name, label, model, step) {
+  const range = model.defaults[name];
+  const bad = outsideRange(state.draft[name], range);
+  const known = range.min !== null && range.max !== null ? `${range.min} to ${range.max}` : "";
+  return html`
+    <div class="field">
+      <label class="label" for=${name}>${label}</label>
+      <input
+        id=${name}
+        type="number"
+        inputmode="decimal"
+        step=${step}
+        min="0"
+        placeholder=${range.value}
+        aria-describedby="${name}-hint"
+        .value=${live(state.draft[name])}
+        @input=${(event) => updateDraft({ [name]: event.target.value })}
+      />
+      <p id="${name}-hint" class="hint ${bad ? "warn" : ""}">${bad ?? known}</p>
+    </div>
+  `;
+}
+
+function seed() {
+  const { draft } = state;
+  const locked = draft.locked && draft.seed !== "";
+  return html`
+    <div class="field">
+      <label class="label" for="seed">Seed</label>
+      <div class="joined">
+        <input
+          id="seed"
+          type="number"
+          inputmode="numeric"
+          min="0"
+          max="4294967295"
+          step="1"
+          placeholder="random"
+          aria-describedby="seed-hint"
+          .value=${live(locked ? draft.seed : "")}
+          @input=${(event) => updateDraft({ seed: event.target.value, locked: event.target.value !== "" })}
+        />
+        <button
+          type="button"
+          class="icon-button"
+          title="Throw a new seed"
+          aria-label="Throw a new seed"
+          @click=${() => updateDraft({ seed: String(randomSeed()), locked: true })}
+        >
+          ${icon("dice")}
+        </button>
+        <button
+          type="button"
+          class="icon-button"
+          title=${locked ? "Let go of this seed" : "Keep one seed"}
+          aria-label="Keep this seed"
+          aria-pressed=${locked}
+          @click=${() => updateDraft({ locked: !locked, seed: draft.seed || String(randomSeed()) })}
+        >
+          ${icon(locked ? "lock" : "unlock")}
+        </button>
+      </div>
+      <p id="seed-hint" class="hint">${locked ? "The same for every picture." : "A new one for every picture."}</p>
+    </div>
+  `;
+}
+
+function count() {
+  const most = state.caps?.max_n ?? 1;
+  return html`
+    <div class="field">
+      <label class="label" for="n">Pictures</label>
+      <select id="n" .value=${live(String(state.draft.n))} @change=${(e) => updateDraft({ n: Number(e.target.value) })}>
+        ${Array.from({ length: most }, (_, i) => i + 1).map(
+          (n) => html`<option value=${n} ?selected=${n === state.draft.n}>${n}</option>`,
+        )}
+      </select>
+      <p class="hint">One after the other.</p>
+    </div>
+  `;
+}
+
+function side(name, model) {
+  const own = state.draft.size;
+  const usual = parseSize(defaultSize(model))[name];
+  const most = state.caps?.max_dimension ?? usual;
+  return html`
+    <div class="field">
+      <label class="label" for=${name}>${NAMES[name]}</label>
+      <input
+        id=${name}
+        type="number"
+        inputmode="numeric"
+        min=${model.size_min_px}
+        max=${most}
+        step=${model.size_multiple}
+        placeholder=${state.draft.references.length ? "as the source" : usual}
+        aria-describedby="${name}-hint"
+        .value=${live(own ? String(parseSize(own)[name] || "") : "")}
+        @change=${(event) => setSide(name, event.target.value, model)}
+      />
+      <p id="${name}-hint" class="hint">${model.size_min_px} to ${most} px, in steps of ${model.size_multiple}</p>
+    </div>
+  `;
+}
+
+function setSide(name, text, model) {
+  const size = { ...parseSize(state.draft.size ?? defaultSize(model)), [name]: Number(text) };
+  updateDraft({ size: text === "" ? null : `${size.width}x${size.height}` });
+}
+
+function fit() {
+  return html`
+    <div class="field">
+      <label class="label" for="fit">Source in the frame</label>
+      <select id="fit" .value=${live(state.draft.fit)} @change=${(e) => updateDraft({ fit: e.target.value })}>
+        <option value="contain">whole</option>
+        <option value="cover">cropped</option>
+        <option value="stretch">stretched</option>
+      </select>
+    </div>
+  `;
+}
+
+function sources(model) {
+  const rows = Object.entries(model.defaults).filter(([name, one]) => NAMES[name] && one);
+  return html`
+    <details class="fold inner">
+      <summary>Where these numbers come from</summary>
+      <dl class="sources">
+        ${rows.map(
+          ([name, one]) => html`
+            <dt>${NAMES[name]} <b>${one.value}</b>${one.min !== null ? ` (${one.min} to ${one.max})` : ""}</dt>
+            <dd>${one.source}</dd>
+          `,
+        )}
+      </dl>
+    </details>
+  `;
+}

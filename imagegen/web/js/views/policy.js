@@ -1,0 +1,21 @@
+// Excluded by policy: read-only, in the exact words the engine gets.
+
+import { html, nothing } from "../../vendor/lit-html/lit-html.js";
+import { state } from "../store.js";
+
+export function policy() {
+  const shown = state.policy;
+  if (!shown) return nothing;
+  const inert = shown.policy.negative === "inert";
+  return html`
+    <details class="fold">
+      <summary>Excluded by policy <span class="faint">${inert ? "in part" : "in full"} on ${shown.model}</span></summary>
+      <p class="hint">${shown.effect}</p>
+      <p class="label">Negative prompt${inert ? " (inert here)" : ""}</p>
+      <blockquote class=${inert ? "faint" : ""}>${shown.baseline_negative || "None."}</blockquote>
+      <p class="label">Added to every prompt</p>
+      <blockquote>${shown.directive || "None."}</blockquote>
+      <p class="hint">Set by whoever runs the service (${shown.source}); it cannot be changed here.</p>
+    </details>
+  `;
+}

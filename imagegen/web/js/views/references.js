@@ -1,0 +1,76 @@
+// Pictures to start from: chosen, dropped or pasted; kept by the service, so that a reload loses none.
+
+import { html, nothing } from "../../vendor/lit-html/lit-html.js";
+import { repeat } from "../../vendor/lit-html/directives/repeat.js";
+import { addFiles, removeReference } from "../actions.js";
+import { pictureUrl } from "../api.js";
+import { chosenModel, state, updateDraft } from "../store.js";
+import { icon } from "./icons.js";
+
+export function references() {
+  const model = chosenModel();
+  const { references: chosen } = state.draft;
+  const most = Math.min(state.caps?.max_references ?? 1, model?.capabilities.max_references ?? 0);
+  const count = chosen.length + state.uploading.length;
+  if (!count && !model?.capabilities.edit) return nothing;
+  return html`
+    <div class="references ${state.dragging ? "dragging" : ""}">
+      ${repeat(
+        chosen,
+        (one) => one.id,
+        (one, index) => html`
+          <figure class="thumb">
+            <img src=${pictureUrl(one.id, 192)} alt="Source picture ${index + 1}" />
+            <button
+              type="button"
+              class="icon-button over"
+              aria-label="Remove source picture ${index + 1}"
+              @click=${() => removeReference(one.id)}
+            >
+              ${icon("close")}
+            </button>
+          </figure>
+        `,
+      )}
+      ${repeat(
+        state.uploading,
+        (one) => one.key,
+        (one) => html`<figure class="thumb waiting"><img src=${one.url} alt="Being sent" /></figure>`,
+      )}
+      ${count < most ? choose(count) : nothing}
+    </div>
+    ${complaint(model, count, most)}
+  `;
+}
+
+function choose(count) {
+  return html`
+    <label class="choose ${count ? "compact" : ""}">
+      <input class="sr" type="file" accept="image/*" multiple @change=${chosenFiles} />
+      ${icon("picture")}<span>${count ? "Add" : "Edit a picture: drop, paste or choose one"}</span>
+    </label>
+  `;
+}
+
+function chosenFiles(event) {
+  addFiles(event.target.files);
+  event.target.value = "";
+}
+
+/** What the chosen model cannot do with them, and what can. */
+function complaint(model, count, most) {
+  if (!count || !model) return nothing;
+  if (model.capabilities.edit) {
+    if (count <= most) return nothing;
+    return html`<p class="hint bad">${model.name} takes at most ${most} pictures. Remove ${count - most}.</p>`;
+  }
+  const other = state.models.find((one) => one.installed && one.capabilities.edit);
+  return html`<p class="hint bad">
+    ${model.name} draws from words only.
+    ${other
+      ? html`<button type="button" class="link" @click=${() => updateDraft({ model: other.name })}>
+          Use ${other.name}
+        </button>`
+      : "No model that edits is installed."}
+  </p>`;
+}

@@ -1,0 +1,158 @@
+// The picture that is looked at: large, beside its source, with all that can be done with it.
+
+import { html, nothing } from "../../vendor/lit-html/lit-html.js";
+import { copyPicture, copySettings, copyUrl, drawAgain, editThis, retry, sameSettings } from "../actions.js";
+import { pictureUrl } from "../api.js";
+import { activeJobs, show, state, update } from "../store.js";
+import { clock, settings } from "../words.js";
+import { icon } from "./icons.js";
+
+export function result() {
+  const job = state.jobs.get(state.shown?.job);
+  if (!job) return empty();
+  if (job.status === "failed") return failed(job);
+  const index = Math.min(state.shown.index, job.images.length - 1);
+  const image = job.images[index];
+  if (!image) return empty();
+  return html`
+    <section class="card result" aria-labelledby="result-title">
+      <h2 id="result-title" class="sr">Result</h2>
+      <div class="stage ${job.kind === "edit" ? "pair" : ""}">${sources(job)} ${large(job, image, index)}</div>
+      ${job.images.length > 1 ? strip(job, index) : nothing} ${actions(job, image)} ${facts(job, image)}
+    </section>
+  `;
+}
+
+function large(job, image, index) {
+  return html`
+    <figure>
+      <button
+        type="button"
+        class="picture"
+        aria-label="Show in full screen"
+        @click=${() => update({ viewer: { job: job.job_id, index } })}
+      >
+        <img
+          src=${pictureUrl(image.id)}
+          width=${image.width}
+          height=${image.height}
+          alt=${job.prompt}
+          data-picture=${image.id}
+        />
+      </button>
+      ${job.kind === "edit" ? html`<figcaption>Result</figcaption>` : nothing}
+    </figure>
+  `;
+}
+
+function sources(job) {
+  if (job.kind !== "edit") return nothing;
+  const many = job.references.length > 1;
+  return html`
+    <figure class="sources-of">
+      <div class=${many ? "several" : "one"}>
+        ${job.references.map(
+          (id, index) => html`<img src=${pictureUrl(id, 768)} alt=${many ? `Source ${index + 1}` : "Source"} />`,
+        )}
+      </div>
+      <figcaption>${many ? "Sources" : "Source"}</figcaption>
+    </figure>
+  `;
+}
+
+function strip(job, chosen) {
+  return html`
+    <div class="strip" role="group" aria-label="Pictures of this job">
+      ${job.images.map(
+        (image, index) => html`
+          <button
+            type="button"
+            aria-pressed=${index === chosen}
+            aria-label="Picture ${index + 1} of ${job.images.length}"
+            @click=${() => show({ job: job.job_id, index })}
+          >
+            <img src=${pictureUrl(image.id, 128)} alt="" />
+          </button>
+        `,
+      )}
+    </div>
+  `;
+}
+
+/** The buttons below a picture; the viewer has the same ones. */
+export function actions(job, image) {
+  const act = (name, label, run) =>
+    html`<button type="button" class="action" @click=${run}>${icon(name)}<span>${label}</span></button>`;
+  return html`
+    <div class="actions">
+      <a class="action" href=${pictureUrl(image.id)} download="${fileName(job)}-${image.seed}.png">
+        ${icon("save")}<span>Save</span>
+      </a>
+      ${act("copy", "Copy image", () => copyPicture(image))} ${act("link", "Copy URL", () => copyUrl(image))}
+      ${act("text", "Copy settings", () => copySettings(job, image))}
+      ${act("same", "Same settings", () => sameSettings(job, image))}
+      ${act("again", "New seed", () => drawAgain(job))} ${act("edit", "Edit this", () => editThis(image))}
+    </div>
+  `;
+}
+
+const fileName = (job) =>
+  job.prompt
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "-")
+    .slice(0, 40)
+    .replace(/^-+|-+$/g, "") || "picture";
+
+/** Prompt, settings and expiry of a picture; the viewer shows the same. */
+export function facts(job, image) {
+  return html`
+    <p class="said">${job.prompt}</p>
+    <dl class="facts">
+      ${settings(job, image).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}
+      ${image.expires_at
+        ? html`<div><dt>Kept until</dt><dd>${clock(Date.parse(image.expires_at))}</dd></div>`
+        : nothing}
+    </dl>
+    ${job.warnings.map((one) => html`<p class="hint warning">${icon("info")}<span>${one.detail}</span></p>`)}
+  `;
+}
+
+function failed(job) {
+  return html`
+    <section class="card result" aria-labelledby="result-title">
+      <h2 id="result-title" class="sr">Result</h2>
+      <div class="stage">
+        <div class="blank bad">
+          ${icon("alert")}
+          <strong>This picture could not be drawn</strong>
+          <p>${job.error?.detail ?? "The service gave no reason."}</p>
+          <p class="said">${job.prompt}</p>
+          <div class="actions">
+            <button type="button" class="action" @click=${() => retry(job)}>
+              ${icon("again")}<span>Try again</span>
+            </button>
+            <button type="button" class="action" @click=${() => sameSettings(job)}>
+              ${icon("same")}<span>Same settings</span>
+            </button>
+          </div>
+        </div>
+      </div>
+    </section>
+  `;
+}
+
+function empty() {
+  const busy = activeJobs().length > 0;
+  return html`
+    <section class="card result" aria-labelledby="result-title">
+      <h2 id="result-title" class="sr">Result</h2>
+      <div class="stage">
+        <div class="blank ${busy ? "busy" : ""}">
+          ${icon("picture")}
+          <strong>${busy ? "On its way" : "Your picture appears here"}</strong>
+          <p>${busy ? "It is shown as soon as it is done." : "Say what to draw, or begin with a style."}</p>
+        </div>
+      </div>
+    </section>
+  `;
+}

@@ -1,0 +1,106 @@
+// The frame: header, lines that concern the whole page, the token's dialog, and where everything else goes.
+
+import { html, nothing } from "../../vendor/lit-html/lit-html.js";
+import { giveToken } from "../actions.js";
+import { state } from "../store.js";
+import { connect } from "../stream.js";
+import { compose } from "./compose.js";
+import { gallery } from "./gallery.js";
+import { icon } from "./icons.js";
+import { liveJobs } from "./live.js";
+import { modelChip, modelPanel } from "./model.js";
+import { result } from "./result.js";
+import { viewer } from "./viewer.js";
+
+export function shell() {
+  return html`
+    <header class="top">
+      <h1><img src="static/favicon.svg" alt="" width="24" height="24" />imagegen</h1>
+      ${modelChip()}
+    </header>
+    ${modelPanel()}
+    <main>
+      ${connection()} ${noise()} ${outdated()}
+      <div class="columns">
+        ${compose()}
+        <div class="right">${liveJobs()} ${result()}</div>
+      </div>
+      ${gallery()}
+    </main>
+    ${viewer()} ${token()}
+    <p class="toast ${state.note ? "shown" : ""}" role="status" aria-live="polite">${state.note}</p>
+  `;
+}
+
+function connection() {
+  if (state.link !== "down") return nothing;
+  const wait = Math.max(0, Math.ceil((state.retryAt - Date.now()) / 1000));
+  return html`
+    <div class="notice warn" role="status">
+      ${icon("alert")}
+      <div>
+        <strong>${state.everUp ? "The connection is lost." : "The service does not answer."}</strong>
+        <p>
+          ${state.why ?? "What was asked for goes on, or goes on after a restart, as long as the service is started again."}
+        </p>
+      </div>
+      <button type="button" class="quiet" @click=${connect}>
+        Try now${wait ? html`<span aria-hidden="true"> (${wait} s)</span>` : nothing}
+      </button>
+    </div>
+  `;
+}
+
+/** One calm line where pictures cannot be anything but noise. */
+function noise() {
+  if (!state.status?.model.noise) return nothing;
+  return html`
+    <p class="notice calm">
+      ${icon("info")}
+      <span>
+        <b>${state.status.model.default}</b> has random weights, so its pictures are noise.
+        <code>imagegen models list</code> names models that draw; start the service with one in
+        <code>IMAGEGEN_MODEL</code>.
+      </span>
+    </p>
+  `;
+}
+
+function outdated() {
+  if (!state.outdated) return nothing;
+  return html`
+    <div class="notice calm">
+      ${icon("info")}<span>The service was updated. Load the page anew to match it; nothing is lost.</span>
+      <button type="button" class="quiet" @click=${() => location.reload()}>Reload</button>
+    </div>
+  `;
+}
+
+function token() {
+  return html`
+    <dialog id="token" aria-labelledby="token-title" @cancel=${(event) => event.preventDefault()}>
+      <form method="dialog" @submit=${tokenGiven}>
+        <h2 id="token-title">This service needs a token</h2>
+        <p>Whoever runs it makes one with <code>imagegen token new NAME</code>. It is asked for once in this browser.</p>
+        <label class="label" for="token-field">Token</label>
+        <input
+          id="token-field"
+          type="password"
+          autocomplete="current-password"
+          required
+          aria-describedby="token-problem"
+        />
+        <p id="token-problem" class="hint bad" role="alert">${state.token?.detail ?? ""}</p>
+        <button class="primary" type="submit" ?disabled=${state.token?.busy}>Open</button>
+      </form>
+    </dialog>
+  `;
+}
+
+function tokenGiven(event) {
+  event.preventDefault();
+  const field = document.getElementById("token-field");
+  const given = field.value.trim();
+  field.value = "";
+  if (given) giveToken(given);
+}

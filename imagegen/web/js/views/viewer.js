@@ -1,0 +1,92 @@
+// Full screen: one picture, its facts, and the way to the next one by arrows, buttons or a swipe.
+
+import { html, nothing } from "../../vendor/lit-html/lit-html.js";
+import { pictureUrl } from "../api.js";
+import { pictures, state, update } from "../store.js";
+import { focusTile } from "./gallery.js";
+import { icon } from "./icons.js";
+import { actions, facts } from "./result.js";
+
+const SWIPE_PX = 50;
+let touchX = null;
+
+export function viewer() {
+  const all = state.viewer ? pictures() : [];
+  const at = all.findIndex((one) => one.job.job_id === state.viewer?.job && one.index === state.viewer.index);
+  const shown = all[at];
+  return html`
+    <dialog
+      id="viewer"
+      aria-label="Picture in full screen"
+      @close=${closed}
+      @keydown=${(event) => keyed(event, all, at)}
+      @touchstart=${(event) => (touchX = event.touches.length === 1 ? event.touches[0].clientX : null)}
+      @touchend=${(event) => swiped(event, all, at)}
+    >
+      ${shown ? content(shown, all, at) : nothing}
+    </dialog>
+  `;
+}
+
+function content({ job, image }, all, at) {
+  return html`
+    <div class="canvas">
+      <img src=${pictureUrl(image.id)} width=${image.width} height=${image.height} alt=${job.prompt} />
+      <button
+        type="button"
+        class="icon-button turn previous"
+        aria-label="Newer picture"
+        ?disabled=${at <= 0}
+        @click=${() => go(all, at - 1)}
+      >
+        ${icon("left")}
+      </button>
+      <button
+        type="button"
+        class="icon-button turn next"
+        aria-label="Older picture"
+        ?disabled=${at >= all.length - 1}
+        @click=${() => go(all, at + 1)}
+      >
+        ${icon("right")}
+      </button>
+    </div>
+    <div class="side">
+      <div class="row between">
+        <p class="hint">${at + 1} of ${all.length}</p>
+        <button type="button" class="icon-button" aria-label="Close" @click=${close}>${icon("close")}</button>
+      </div>
+      ${facts(job, image)} ${actions(job, image)}
+    </div>
+  `;
+}
+
+function go(all, to) {
+  const target = all[to];
+  if (target) update({ viewer: { job: target.job.job_id, index: target.index } });
+}
+
+const close = () => document.getElementById("viewer").close();
+
+/** However it was closed (Esc too): the focus goes back to the picture it is about. */
+function closed() {
+  const job = state.jobs.get(state.viewer?.job);
+  const image = job?.images[state.viewer.index];
+  update({ viewer: null });
+  if (image) requestAnimationFrame(() => focusTile(image.id));
+}
+
+function keyed(event, all, at) {
+  if (event.key === "ArrowLeft") go(all, at - 1);
+  else if (event.key === "ArrowRight") go(all, at + 1);
+  else return;
+  event.preventDefault();
+}
+
+function swiped(event, all, at) {
+  if (touchX === null) return;
+  const moved = event.changedTouches[0].clientX - touchX;
+  touchX = null;
+  if (moved > SWIPE_PX) go(all, at - 1);
+  else if (moved < -SWIPE_PX) go(all, at + 1);
+}

@@ -1,0 +1,107 @@
+// Numbers and states in words. Pure: functions of their arguments, no DOM, no clock of their own.
+
+/** Seconds as people say them: "85 s", "12 min", "3 h". */
+export function duration(seconds) {
+  const s = Math.max(0, seconds);
+  if (s < 120) return `${Math.round(s)} s`;
+  if (s < 7200) return `${Math.round(s / 60)} min`;
+  return `${Math.round(s / 3600)} h`;
+}
+
+/** Bytes with one decimal where it tells something: "14 MB", "1.2 GB". */
+export function bytes(count) {
+  if (count < 1e6) return `${Math.round(count / 1e3)} kB`;
+  if (count < 1e9) return `${Math.round(count / 1e6)} MB`;
+  return `${(count / 1e9).toFixed(1)} GB`;
+}
+
+/** A POSIX time in milliseconds as the wall clock shows it. */
+export function clock(ms) {
+  return new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+}
+
+export const ENDED = new Set(["complete", "failed", "cancelled"]);
+
+/** What a job is doing, in a few words. `position` is the number of jobs ahead. */
+export function doing(job, position) {
+  if (job.status === "queued") {
+    if (position === 0 || position === null) return "Next in line";
+    return position === 1 ? "Waiting, 1 job ahead" : `Waiting, ${position} jobs ahead`;
+  }
+  if (job.status !== "running") return { complete: "Done", failed: "Failed", cancelled: "Cancelled" }[job.status];
+  const progress = job.progress;
+  const which = job.params.n > 1 && progress ? `Picture ${progress.image} of ${job.params.n}: ` : "";
+  const words = progress ? phase(progress) : "starting";
+  return which ? which + words : words[0].toUpperCase() + words.slice(1);
+}
+
+function phase({ phase: name, step, steps }) {
+  switch (name) {
+    case "fetching":
+      return "fetching the model's files";
+    case "waiting_gpu":
+      return "waiting for GPU memory that another program holds";
+    case "loading":
+      return "loading the model";
+    case "encoding":
+      return "reading the prompt";
+    case "sampling":
+      return steps ? `step ${step ?? 0}/${steps}` : "drawing";
+    case "decoding":
+      return "turning the result into pixels";
+    case "saving":
+      return "saving";
+    default:
+      return name;
+  }
+}
+
+/** How full a running job's bar is, 0 to 1, or null if nothing is known of it. */
+export function fraction(job) {
+  const progress = job.progress;
+  if (!progress) return null;
+  if (progress.phase === "sampling" && progress.steps) return Math.min(1, (progress.step ?? 0) / progress.steps);
+  return progress.fraction ?? null;
+}
+
+/** The engine's state: a word for the chip and a sentence for the panel. */
+export function engine(status) {
+  const { state, error } = status.engine;
+  const cold = status.idle.cold_start_s;
+  const takes = cold === null ? "how long that takes here is not known yet" : `that takes about ${duration(cold)} here`;
+  const sentences = {
+    cold: ["not loaded", `The first picture loads the model: ${takes}.`],
+    loading: ["loading", "The model is being loaded."],
+    ready: ["ready", "The model is loaded and waits for a prompt."],
+    drawing: ["drawing", "A picture is being drawn."],
+    draining: ["finishing", "A cancelled picture runs out."],
+    unloading: ["unloading", "The model gives its memory back."],
+    failed: ["failed", error ? error.detail : "The last start failed; the next job tries again."],
+  };
+  const [word, sentence] = sentences[state] ?? [state, ""];
+  return { word, sentence };
+}
+
+/** "unloads in 85 s: …" with the seconds that are left now; the reason itself is the service's. */
+export function unloading(idle, nowMs) {
+  if (!idle.reason) return "";
+  if (!idle.unload_at) return idle.reason;
+  const left = (Date.parse(idle.unload_at) - nowMs) / 1000;
+  const head = left > 0.5 ? `unloads in ${duration(left)}` : "unloads now";
+  return idle.reason.replace(/^unloads (in [^:]*|now)/, head);
+}
+
+/** Settings of a job as name and value pairs, for people. */
+export function settings(job, image) {
+  const p = job.params;
+  const pairs = [
+    ["Model", job.model],
+    ["Size", `${image?.width ?? p.width} × ${image?.height ?? p.height}`],
+    ["Steps", String(p.steps)],
+    ["Guidance", String(p.cfg_scale)],
+    ["Sampler", p.scheduler ? `${p.sampler}, ${p.scheduler}` : p.sampler],
+    ["Seed", String(image?.seed ?? p.seed)],
+  ];
+  if (p.negative) pairs.push(["Negative", p.negative]);
+  return pairs;
+}
