@@ -1,0 +1,60 @@
+"""A wrong setting stops the start with the variable's name, the value and what is allowed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from served import ROOT
+
+from imagegen import settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("IMAGEGEN_PORT", "http", "integer"),
+        ("IMAGEGEN_PORT", "70000", "65535"),
+        ("IMAGEGEN_IDLE_TIMEOUT", "soon", "auto, never, or seconds"),
+        ("IMAGEGEN_IDLE_TIMEOUT", "nan", "auto, never, or seconds"),
+        ("IMAGEGEN_IDLE_TIMEOUT", "-1", "auto, never, or seconds"),
+        ("IMAGEGEN_MAX_DIMENSION", "63", "64"),
+        ("IMAGEGEN_LOG_LEVEL", "LOUD", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("IMAGEGEN_MAX_QEUE", "5", "not a setting"),
+    ],
+)
+def test_a_wrong_value_is_told_in_a_sentence(monkeypatch, name: str, value: str, told: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(settings.SettingsError) as error:
+        settings.load()
+    assert name in str(error.value)
+    assert told in str(error.value)
+    if told != "not a setting":
+        assert value in str(error.value)
+
+
+def test_a_wrong_token_setting_is_told_without_the_token(monkeypatch) -> None:
+    monkeypatch.setenv("IMAGEGEN_TOKENS", "only-a-secret-without-a-name")
+    try:
+        settings.load()
+    except settings.SettingsError as error:
+        assert "IMAGEGEN_TOKENS" in str(error)
+        assert "only-a-secret" not in str(error)
+
+
+@pytest.mark.parametrize("command", [["-m", "bentoml", "serve", "service:ImageGen"], ["-m", "imagegen.cli", "serve"]])
+def test_the_service_does_not_start_with_it(tmp_path, command: list[str]) -> None:
+    environment = {**os.environ, "IMAGEGEN_HOME": str(tmp_path), "IMAGEGEN_IDLE_TIMEOUT": "soon"}
+    ended = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode != 0
+    assert "IMAGEGEN_IDLE_TIMEOUT='soon': must be auto, never, or seconds" in ended.stdout + ended.stderr
+    assert list(tmp_path.iterdir()) == [], "nothing was touched"
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    for name, field in settings.Settings.model_fields.items():
+        assert field.description, name
