@@ -51,10 +51,13 @@ class Pace:
             seconds *= pixels / nearest
         return seconds
 
-    def slowest(self, model: str, what: What) -> float | None:
-        """The longest seen at any size."""
-        seen = [s for kept in self._kept.get((model, what), {}).values() for s in kept]
-        return max(seen, default=None)
+    def slowest(self, model: str, what: What, pixels: int) -> float | None:
+        """The longest seen at this size; at one never drawn, the nearest's, scaled up by the pixels."""
+        sizes = self._kept.get((model, what))
+        if not sizes:
+            return None
+        nearest = min(sizes, key=lambda known: abs(known - pixels))
+        return max(sizes[nearest]) * max(1.0, pixels / nearest if nearest else 1.0)
 
     def picture(self, model: str, params: Params) -> float | None:
         """Seconds for one picture on a loaded engine: encode + steps + decode."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from sqlalchemy.exc import DBAPIError
 
 from imagegen.adapters.base import DrawProgress, EngineError, LoadProgress
+from imagegen.database import storage_failure
 from imagegen.idle import Decision
 from imagegen.idle_memory import IdleMemory
 from imagegen.images import StorageError
@@ -26,6 +27,7 @@ from imagegen.jobs import MAX_STARTS, Active, JobManager
 from imagegen.models.entry import Entry
 from imagegen.pace import Measurement, Pace, cancel_by_kill
 from imagegen.png import BrokenPng
+from imagegen.recorder import Recorder
 from imagegen.reporter import Reporter
 from imagegen.resident import Cancelled, EngineView, LoadFailed, Parts, Resident, Stopped
 from imagegen.schemas import EngineState, Failure, Job, Phase, Progress, Refused, StoredImage, Warn
@@ -61,13 +63,14 @@ class Worker:
         timing: Timing,
         parts: Parts,
         measured: Callable[[Sequence[Measurement]], Awaitable[None]],
+        recorder: Recorder,
     ) -> None:
         self._jobs, self._studio, self._pace, self._idle, self._timing = jobs, studio, pace, idle, timing
-        self._parts, self._measured = parts, measured
+        self._parts, self._measured, self._recorder = parts, measured, recorder
         self._new: list[Measurement] = []
         self._drained_at: float | None = None  # monotonic: when a cancelled picture should have run out
         self.inbox = Inbox()
-        self._resident = Resident(parts, self.inbox, lambda: jobs.bell.ring("engine"))
+        self._resident = Resident(parts, self.inbox, lambda: jobs.bell.ring("engine"), recorder)
 
     # ---- what others may ask ------------------------------------------------------------------
 
@@ -179,8 +182,8 @@ class Worker:
         try:
             first = Phase.ENCODING if loaded else Phase.LOADING
             job = await self._jobs.start(active.id, Progress(phase=first, at=time.time()))
-        except DBAPIError as full:
-            await self._jobs.fail(active.id, Failure(code="storage_full", detail=_storage_sentence(full)))
+        except DBAPIError as refused:
+            await self._jobs.fail(active.id, _storage_says(refused))
             return
         if job is None:
             return
@@ -196,8 +199,8 @@ class Worker:
                 await self._not_loaded(job, failed.error)
             except EngineError as error:
                 await self._engine_failed(job, error)
-            except (StorageError, DBAPIError) as full:
-                await self._jobs.fail(job.id, Failure(code="storage_full", detail=_storage_sentence(full)))
+            except (StorageError, DBAPIError) as disk:
+                await self._jobs.fail(job.id, _storage_says(disk))
             except Refused as refused:
                 await self._jobs.fail(job.id, Failure(code=refused.code, detail=refused.detail))
             except Exception:
@@ -290,7 +293,7 @@ class Worker:
 
     def _bound_s(self, job: Job, last_line_at: float, began: float) -> float:
         """The moment (monotonic) at which a running picture has to be judged anew."""
-        bounds = [began + self._timing.max_job_s, last_line_at + self._stall_s(job.model)]
+        bounds = [began + self._timing.max_job_s, last_line_at + self._stall_s(job)]
         if self.inbox.stop_at is not None:
             bounds.append(self.inbox.stop_at)
         return min(bounds)
@@ -310,7 +313,7 @@ class Worker:
             detail = f"The job was ended after {limit}. Ask for fewer steps, pictures or pixels."
             raise EngineError("gave_up", detail)
         adapter = self._resident.adapter
-        if adapter is not None and now - adapter.last_line_at >= self._stall_s(job.model):
+        if adapter is not None and now - adapter.last_line_at >= self._stall_s(job):
             silent_s = now - adapter.last_line_at
             await self._unload("it hangs")
             raise EngineError("engine_hung", f"The engine said nothing for {silent_s:.0f} s and was ended.")
@@ -333,7 +336,7 @@ class Worker:
                 await self.inbox.wait(LOOK_AGAIN_S, [task])
                 self.inbox.busy(job.model)
                 silent_s = time.monotonic() - adapter.last_line_at
-                if self.inbox.stop_at is not None or silent_s >= self._stall_s(job.model):
+                if self.inbox.stop_at is not None or silent_s >= self._stall_s(job):
                     await self._unload("a cancelled picture did not end")
                     return
             if task.exception() is not None:
@@ -341,15 +344,17 @@ class Worker:
         finally:
             self._drained_at = None
 
-    def _stall_s(self, model: str) -> float:
+    def _stall_s(self, job: Job) -> float:
         if self._timing.stall_s is not None:
             return self._timing.stall_s
-        return max(LEAST_STALL_S, STALL_FACTOR * (self._pace.slowest(model, "gap") or 0.0))
+        pixels = job.params.width * job.params.height
+        return max(LEAST_STALL_S, STALL_FACTOR * (self._pace.slowest(job.model, "gap", pixels) or 0.0))
 
     def _note_draw(self, job: Job) -> None:
         drawn = self._resident.adapter.last_draw if self._resident.adapter else None
         if drawn is None:
             return
+        self._recorder.drew(job.model, drawn)
         pixels = job.params.width * job.params.height
         step_s = drawn.sample_s / drawn.steps if drawn.sample_s is not None and drawn.steps else None
         self._measure(job.model, "encode", pixels, drawn.encode_s)
@@ -403,8 +408,6 @@ class Worker:
                 await self._jobs.fail(waiting.id, failure)
 
 
-def _storage_sentence(failure: Exception) -> str:
-    if isinstance(failure, StorageError):
-        return str(failure)
-    reason = getattr(failure, "orig", failure)
-    return f"The state folder cannot be written ({reason}). Free some disk space, then submit the job again."
+def _storage_says(error: StorageError | DBAPIError) -> Failure:
+    failure = storage_failure(error)
+    return Failure(code=failure.code, detail=f"{failure} Then submit the job again.")
