@@ -7,6 +7,8 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from imagegen import pictures
 from imagegen.guardrails import Guardrails, check_prompt, compose
@@ -14,7 +16,7 @@ from imagegen.jobs import JobManager, NewJob
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import SAMPLERS, Entry, Sourced
 from imagegen.pace import Pace
-from imagegen.references import decode_reference, parse_data_url
+from imagegen.references import Reference, decode_reference, parse_data_url
 from imagegen.schemas import (
     SEED_MAX,
     EditRequest,
@@ -62,43 +64,43 @@ class Intake:
         body_sha256 = None
         if idempotency_key is not None:
             check_key(idempotency_key)
-            body = request.model_dump(mode="json", exclude_none=True)
-            canonical = json.dumps(body, sort_keys=True, ensure_ascii=True)
-            body_sha256 = hashlib.sha256(canonical.encode()).hexdigest()
+            body_sha256 = await asyncio.to_thread(_hash, request)
             known = await self._jobs.find_idempotent(owner, idempotency_key, body_sha256)
             if known is not None:
                 return known
         entry = self._catalog.get(request.model or self._default_model)
         self._check(request, entry)
-        warnings: list[Warn] = []
-        references: list[StoredImage] = []
-        kind, mask, fit = Kind.GENERATE, None, None
-        if isinstance(request, EditRequest):
-            kind, fit = Kind.EDIT, request.fit
-            for text in request.images:
-                references.append(await self._reference(text, warnings))
-            if request.mask is not None:
-                mask = (await self._reference(request.mask, warnings)).id
-        params = self._resolve(request, entry, references, warnings)
-        if fit:
-            params = params.model_copy(update={"fit": fit})
+        wanted = await self._wanted(request)
+        params = self._resolve(request, entry, wanted.references, wanted.warnings)
+        if wanted.fit:
+            params = params.model_copy(update={"fit": wanted.fit})
         composed = compose(self._guardrails, request.prompt, params.negative, params.cfg_scale)
-        return await self._jobs.submit(
-            NewJob(
-                kind=kind,
-                model=entry.name,
-                prompt=request.prompt,
-                params=params,
-                policy=composed.policy,
-                references=tuple(image.id for image in references),
-                mask=mask,
-                warnings=(*warnings, *composed.warnings, *self._misfits(entry)),
-                lease_s=None if request.lease_s is None else float(request.lease_s),
-                owner=owner,
-                idempotency_key=idempotency_key,
-                body_sha256=body_sha256,
+        uploads: list[StoredImage] = []  # on the disk, and not visible before the job is
+        job = None
+        try:
+            references = [await self._kept(one, uploads) for one in wanted.references]
+            mask = None if wanted.mask is None else await self._kept(wanted.mask, uploads)
+            job = await self._jobs.submit(
+                NewJob(
+                    kind=wanted.kind,
+                    model=entry.name,
+                    prompt=request.prompt,
+                    params=params,
+                    policy=composed.policy,
+                    references=tuple(references),
+                    mask=mask,
+                    warnings=(*wanted.warnings, *composed.warnings, *self._misfits(entry)),
+                    lease_s=None if request.lease_s is None else float(request.lease_s),
+                    uploads=tuple(uploads),
+                    owner=owner,
+                    idempotency_key=idempotency_key,
+                    body_sha256=body_sha256,
+                )
             )
-        )
+        finally:
+            taken = () if job is None else (*job.references, job.mask)
+            await self._images.discard([image for image in uploads if image.id not in taken])
+        return job
 
     async def upload(self, data: bytes) -> StoredImage:
         """Keep a reference picture. Raises Refused 422 `bad_image`."""
@@ -150,7 +152,11 @@ class Intake:
     # ---- values -------------------------------------------------------------------------------
 
     def _resolve(
-        self, request: GenerateRequest, entry: Entry, references: list[StoredImage], warnings: list[Warn]
+        self,
+        request: GenerateRequest,
+        entry: Entry,
+        references: Sequence[StoredImage | Reference],
+        warnings: list[Warn],
     ) -> Params:
         """Every parameter: the caller's, else the catalog's (D-02, BS-04)."""
         d = entry.defaults
@@ -180,7 +186,11 @@ class Intake:
         return params
 
     def _size(
-        self, request: GenerateRequest, entry: Entry, references: list[StoredImage], warnings: list[Warn]
+        self,
+        request: GenerateRequest,
+        entry: Entry,
+        references: Sequence[StoredImage | Reference],
+        warnings: list[Warn],
     ) -> tuple[int, int]:
         multiple, cap = entry.size_multiple, self._settings.max_dimension
         width, height = int(entry.defaults.width.value), int(entry.defaults.height.value)
@@ -194,13 +204,23 @@ class Intake:
             warnings.append(Warn(code="size_rounded", detail=detail))
         return taken[0], taken[1]
 
-    async def _reference(self, text: str, warnings: list[Warn]) -> StoredImage:
-        """A reference by id, or a data URL that is stored first (so that the job survives its client)."""
-        if text.startswith("data:"):
+    async def _wanted(self, request: GenerateRequest) -> _Wanted:
+        """The pictures that an edit starts from, every one looked at before any is stored."""
+        wanted = _Wanted()
+        if isinstance(request, EditRequest):
+            wanted.kind, wanted.fit = Kind.EDIT, request.fit
+            wanted.references = [await self._reference(text, "images", wanted.warnings) for text in request.images]
+            if request.mask is not None:
+                wanted.mask = await self._reference(request.mask, "mask", wanted.warnings)
+        return wanted
+
+    async def _reference(self, text: str, field: str, warnings: list[Warn]) -> StoredImage | Reference:
+        """A stored picture by its id, or the picture of a data URL, decoded and not yet stored."""
+        if text[:5].lower() == "data:":
             data = await asyncio.to_thread(parse_data_url, text, self._settings.max_body_bytes)
             decoded = await asyncio.to_thread(decode_reference, data, self._settings.max_decoded_px, KEPT_PX)
             warnings += decoded.warnings
-            return await self._images.upload(decoded)
+            return decoded
         try:
             return await self._images.get(text)
         except Refused as refused:
@@ -209,8 +229,34 @@ class Intake:
             raise Refused(
                 422,
                 "unknown_image",
-                "images must hold ids of stored pictures or data:image/…;base64, URLs; one is neither.",
+                f"{field} takes ids of stored pictures and data:image/…;base64, URLs; one is neither.",
             ) from None
+
+    async def _kept(self, one: StoredImage | Reference, uploads: list[StoredImage]) -> str:
+        """The id of a reference; one that came with the request is written to the disk and added to `uploads`, so
+        that the job survives its client."""
+        if isinstance(one, StoredImage):
+            return one.id
+        image = await self._images.prepare(one)
+        uploads.append(image)
+        return image.id
+
+
+@dataclass
+class _Wanted:
+    """What a request starts from, checked, and nothing of it stored yet."""
+
+    kind: Kind = Kind.GENERATE
+    fit: Literal["contain", "cover", "stretch"] | None = None
+    references: list[StoredImage | Reference] = field(default_factory=list)
+    mask: StoredImage | Reference | None = None
+    warnings: list[Warn] = field(default_factory=list)
+
+
+def _hash(request: GenerateRequest) -> str:
+    """The same for every spelling of the same request."""
+    body = request.model_dump(mode="json", exclude_none=True)
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def check_key(key: str) -> None:

@@ -145,7 +145,7 @@ class GenerateRequest(BaseModel):
 class EditRequest(GenerateRequest):
     """The same, plus the pictures to start from: ids of stored pictures, or `data:image/…;base64,` URLs."""
 
-    images: Annotated[list[StrictStr], Field(min_length=1)]
+    images: Annotated[list[StrictStr], Field(min_length=1, fail_fast=True)]
     mask: StrictStr | None = None
     fit: Literal["contain", "cover", "stretch"] = "contain"
 

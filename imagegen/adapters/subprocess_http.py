@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import ssl
@@ -104,12 +105,15 @@ class HttpSubprocessAdapter(ABC):
         self._check_files()
         if not self.binary.is_file():
             raise EngineError("load_failed", f"The engine, {self.binary.name}, is not there: build it again.")
-        self.workdir.mkdir(parents=True, exist_ok=True)
         for _ in range(PORT_ATTEMPTS):
             try:
+                self.workdir.mkdir(parents=True, exist_ok=True)
                 return await self._start_once(on_progress)
             except _PortTaken:
                 continue
+            except OSError as refused:  # a full disk, a folder that may not be written, no more processes
+                why = os.strerror(refused.errno) if refused.errno else str(refused)
+                raise EngineError("load_failed", f"The engine cannot be started: {why}.") from refused
         raise EngineError(
             "load_failed",
             f"Another program took the engine's port {PORT_ATTEMPTS} times in a row; "

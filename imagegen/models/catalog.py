@@ -79,7 +79,8 @@ class Catalog:
         """The entry called `name`. Raises Refused(422, unknown_model) with the names there are."""
         entry = self._entries.get(name)
         if entry is None:
-            raise Refused(422, "unknown_model", f"There is no model {name!r}. There are: {', '.join(self.names())}.")
+            shown = name if len(name) <= 64 else f"{name[:60]}…"
+            raise Refused(422, "unknown_model", f"There is no model {shown!r}. There are: {', '.join(self.names())}.")
         return entry
 
     def default(self, settings: Settings, has_gpu: bool) -> Entry:
