@@ -20,6 +20,7 @@ from imagegen.guardrails import PolicyError
 from imagegen.http.app import attach, make_app
 from imagegen.http.body import BodyLimit
 from imagegen.http.hosts import Hosts
+from imagegen.http.openai_errors import OpenAIErrors
 from imagegen.http.rate import RateLimit
 from imagegen.http.security import Lock, LoopbackOnly
 from imagegen.http.session import Sessions
@@ -125,6 +126,7 @@ WRAPPED.add_asgi_middleware(
     hosts=Hosts(SETTINGS.allowed_hosts.split(",")),
     rate=RateLimit(SETTINGS.rate_limit_per_s),
 )
+WRAPPED.add_asgi_middleware(OpenAIErrors)
 if TOKENS is None and not SETTINGS.allow_anonymous:
     WRAPPED.add_asgi_middleware(LoopbackOnly)
 WRAPPED.add_asgi_middleware(BodyLimit, max_bytes=SETTINGS.max_body_bytes)

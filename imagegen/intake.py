@@ -267,7 +267,8 @@ def check_key(key: str) -> None:
 
 def _within(name: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
-        raise Refused(422, "invalid_request", f"{name} is {_short(value)}; {low} to {high} is allowed.")
+        detail = f"{name} is {_short(value)}; {low} to {high} is allowed."
+        raise Refused(422, "invalid_request", detail, param=name)
 
 
 def _chosen(name: str, asked: float | None, default: Sourced, entry: Entry, warnings: list[Warn]) -> float:

@@ -46,7 +46,22 @@ TITLES = {
     "rate_limited": "Too many requests",
     "shutting_down": "The service is stopping",
     "storage_full": "The disk is full",
+<<<<<<< Updated upstream
     "storage_error": "The disk fails the service",
+=======
+    "wait_too_long": "Waited too long",
+    "not_completed": "The task has not ended",
+    "cancelled": "The job was cancelled",
+    "engine_died": "The engine died",
+    "engine_hung": "The engine hung",
+    "load_failed": "The model did not load",
+    "model_missing": "The model's files are missing",
+    "fetch_failed": "The model's files cannot be fetched",
+    "gpu_busy": "The GPU is in use",
+    "out_of_vram": "The GPU's memory is too small",
+    "gave_up": "The job was given up",
+    "lease_expired": "Nobody asked for the job",
+>>>>>>> Stashed changes
     "internal": "An error of the service",
 }
 
@@ -56,14 +71,14 @@ def problem(status: int, code: str, detail: str, **extra: Any) -> JSONResponse:
     headers = {"retry-after": str(extra.pop("retry_after_s", 5))} if status in {429, 503} else None
     if status == 401:
         headers = {"www-authenticate": "Bearer"}
-    body = {
-        "type": "about:blank",
-        "status": status,
-        "code": code,
-        "title": TITLES.get(code, code),
-        "detail": detail,
-    }
-    return JSONResponse(body | extra, status, headers, media_type="application/problem+json")
+    body = problem_json(status, code, detail, **extra)
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def problem_json(status: int, code: str, detail: str, **extra: Any) -> dict[str, Any]:
+    """The document itself, with `extra` members."""
+    title = TITLES.get(code, code)
+    return {"type": "about:blank", "status": status, "code": code, "title": title, "detail": detail} | extra
 
 
 async def refused(_request: Request, error: Exception) -> Response:
@@ -91,8 +106,13 @@ async def internal(request: Request, error: Exception) -> Response:
 
 
 async def gone(_request: Request, _error: Exception) -> Response:
+<<<<<<< Updated upstream
     """The client hung up while it sent the body: nobody reads this, and nothing has failed."""
     return problem(400, "invalid_request", "The body was cut off.")
+=======
+    """The client closed the connection: nobody reads this, and nothing is wrong here."""
+    return Response(status_code=499)
+>>>>>>> Stashed changes
 
 
 HANDLERS: dict[Any, Any] = {
@@ -101,6 +121,7 @@ HANDLERS: dict[Any, Any] = {
     DBAPIError: storage,
     StorageError: storage,
     HTTPException: http_error,
+    ClientDisconnect: gone,
     Exception: internal,
 }
 

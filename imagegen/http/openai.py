@@ -1,0 +1,147 @@
+"""OpenAI's images API over the same jobs: generations, edits, and the list of models.
+
+What is asked for is read in `openai_request`; errors get their shape in `openai_errors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from imagegen import pictures
+from imagegen.backend import Backend
+from imagegen.http.blocking import accept, completed, drawn, let_go, until_ended
+from imagegen.http.context import backend_of, base_url
+from imagegen.http.openai_errors import openai_error
+from imagegen.http.openai_request import ImagesRequest, read_edit, read_generation
+from imagegen.http.problems import problem_json
+from imagegen.http.sse import HEARTBEAT, HEARTBEAT_S, EventStream, Frames, frame
+from imagegen.http.views import image_json
+from imagegen.models.entry import Entry
+from imagegen.schemas import Job, Refused, StoredImage
+
+EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+NO_USAGE = {
+    "input_tokens": 0,
+    "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
+    "output_tokens": 0,
+    "total_tokens": 0,
+}
+"""OpenAI's stream events must have a usage; nothing is metered here."""
+
+
+async def generations(request: Request) -> Response:
+    return await _answer(request, await read_generation(request), "image_generation")
+
+
+async def edits(request: Request) -> Response:
+    return await _answer(request, await read_edit(request), "image_edit")
+
+
+async def _answer(request: Request, asked: ImagesRequest, event: str) -> Response:
+    wanted = asked.wanted()
+    if asked.stream:
+        job = await accept(request, wanted)  # a refusal is an answer, not an event
+        return EventStream(_events(request, asked, job, event))
+    job = await drawn(request, wanted)
+    first = job.images[0]
+    body: dict[str, Any] = {
+        "created": int(job.finished_at or 0),
+        "data": [await _datum(request, asked, image) for image in job.images],
+        "background": "opaque",
+        "output_format": asked.format,
+        "size": f"{first.width}x{first.height}",
+        "model": job.model,
+        "job_id": job.id,
+    }
+    return JSONResponse(body | _warnings(job))
+
+
+async def _datum(request: Request, asked: ImagesRequest, image: StoredImage) -> dict[str, Any]:
+    """One picture of the answer; its seed and its id, which an edit takes, as extra fields."""
+    extra = {"id": image.id, "seed": image.seed}
+    if asked.response_format == "url":
+        own = image_json(image, base_url(request))["url"]
+        return {"url": f"{own.removesuffix('.png')}.{EXTENSIONS[asked.format]}"} | extra
+    return {"b64_json": await _b64(backend_of(request), asked, image)} | extra
+
+
+async def _b64(backend: Backend, asked: ImagesRequest, image: StoredImage) -> str:
+    png = await backend.images.read(image.id)
+    data = await asyncio.to_thread(pictures.convert, png, asked.format, None, asked.quality)
+    return base64.b64encode(data).decode()
+
+
+async def _events(request: Request, asked: ImagesRequest, job: Job, event: str) -> Frames:
+    """One `….completed` event a picture, once the job has ended, or an `error`; silence is broken by comments."""
+    backend = backend_of(request)
+    end = asyncio.create_task(until_ended(backend, job.id))
+    try:
+        yield HEARTBEAT
+        while not (await asyncio.wait({end}, timeout=HEARTBEAT_S))[0]:
+            yield HEARTBEAT
+        job = completed(end.result())
+        for image in job.images:
+            name = f"{event}.completed"
+            data = {
+                "type": name,
+                "b64_json": await _b64(backend, asked, image),
+                "created_at": int(job.finished_at or 0),
+                "size": f"{image.width}x{image.height}",
+                "quality": "auto",
+                "background": "opaque",
+                "output_format": asked.format,
+                "usage": NO_USAGE,
+                "id": image.id,
+                "seed": image.seed,
+                "job_id": job.id,
+            }
+            yield frame(name, data | _warnings(job))
+    except Refused as refused:
+        error = openai_error(problem_json(refused.status, refused.code, refused.detail))
+        yield frame("error", {"type": "error"} | error)
+    finally:
+        let_go(request, job.id, end)
+
+
+def _warnings(job: Job) -> dict[str, Any]:
+    return {"warnings": [one.model_dump() for one in job.warnings]} if job.warnings else {}
+
+
+async def models(request: Request) -> Response:
+    """The models that can draw now."""
+    backend = backend_of(request)
+    return JSONResponse({"object": "list", "data": [_model(backend, entry) for entry in _usable(backend)]})
+
+
+async def model(request: Request) -> Response:
+    backend, name = backend_of(request), request.path_params["name"]
+    for entry in _usable(backend):
+        if entry.name == name:
+            return JSONResponse(_model(backend, entry))
+    names = ", ".join(entry.name for entry in _usable(backend))
+    raise Refused(404, "unknown_model", f"There is no model {name[:64]!r} here. Those that can be used: {names}.")
+
+
+def _usable(backend: Backend) -> Sequence[Entry]:
+    entries = [backend.catalog.get(name) for name in backend.catalog.names()]
+    return [entry for entry in entries if entry.made_by is not None or not entry.missing(backend.settings)]
+
+
+def _model(backend: Backend, entry: Entry) -> dict[str, Any]:
+    """`created`: since when this service offers it, which is all it knows."""
+    return {"id": entry.name, "object": "model", "created": int(backend.started_at), "owned_by": "imagegen"}
+
+
+ROUTES = [
+    Route("/v1/images/generations", generations, methods=["POST"]),
+    Route("/v1/images/edits", edits, methods=["POST"]),
+    Route("/v1/models", models, methods=["GET"]),
+    Route("/v1/models/{name}", model, methods=["GET"]),
+]
