@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import time
@@ -18,12 +19,12 @@ from imagegen import engine, fitness, gpu
 from imagegen.adapters import sdcpp_flags
 from imagegen.adapters.base import Adapter, EngineError
 from imagegen.adapters.sdcpp import SdcppServerAdapter
-from imagegen.database import claim, measurements, notes, open_database
+from imagegen.database import StateError, claim, measurements, notes, open_database, storage_failure
 from imagegen.engine import probe
 from imagegen.forecast import Forecast
 from imagegen.guardrails import Guardrails
 from imagegen.idle_memory import IdleMemory
-from imagegen.images import ImageFiles
+from imagegen.images import ImageFiles, StorageError
 from imagegen.intake import Intake
 from imagegen.jobs import JobManager
 from imagegen.models import synthetic
@@ -75,7 +76,7 @@ class Backend:
         )
         entry = self.default_entry
         self.idle.restore(await self._note("idle"), entry.name, fitness.files_bytes(entry, s))
-        self.images = ImageStore(self.database, ImageFiles(s.images_dir), ttl_s=s.image_ttl)
+        self.images = ImageStore(self.database, self._image_files(), ttl_s=s.image_ttl)
         self.jobs = JobManager(
             self.database,
             self.images,
@@ -117,9 +118,12 @@ class Backend:
             self.misfits,
         )
         self.jobs.on_submit, self.jobs.on_cancel = self.worker.inbox.ring, self.worker.inbox.cancel
-        await self.jobs.recover()
-        await self.images.sweep_orphans()
-        await self.jobs.sweep()
+        try:
+            await self.jobs.recover()
+            await self.images.sweep_orphans()
+            await self.jobs.sweep()
+        except (DBAPIError, StorageError) as failure:
+            raise StateError(f"The state folder {s.home} cannot be used. {storage_failure(failure)}") from None
         self._tasks = [
             asyncio.create_task(self.worker.run(), name="worker"),
             asyncio.create_task(self._sweep(), name="sweep"),
@@ -144,11 +148,19 @@ class Backend:
             await asyncio.gather(running, return_exceptions=True)
             sweep.cancel()
             await asyncio.gather(sweep, return_exceptions=True)
+            with contextlib.suppress(DBAPIError):  # logged when it came; the next start draws these jobs again
+                await self.jobs.save_ends()
             await self._keep_note("idle", self.idle.dump())
             await self.database.close()
         self._lock.close()
         self._lock = None
         log.info("stopped")
+
+    def _image_files(self) -> ImageFiles:
+        try:
+            return ImageFiles(self.settings.images_dir)
+        except StorageError as failure:
+            raise StateError(f"The folder {self.settings.images_dir} cannot be made. {failure}") from None
 
     # ---- the engine ---------------------------------------------------------------------------
 
@@ -272,8 +284,10 @@ class Backend:
             await asyncio.sleep(SWEEP_EVERY_S)
             try:
                 await self.jobs.sweep()
-            except (DBAPIError, OSError) as failure:
-                log.warning("sweeping is put off: %s", failure)
+            except (DBAPIError, StorageError) as failure:
+                log.warning("sweeping is put off: %s", storage_failure(failure))
+            except Exception:  # what ends this loop would keep expired pictures for ever
+                log.exception("an error of the service while sweeping")
 
     # ---- for the status page ------------------------------------------------------------------
 
