@@ -153,3 +153,13 @@ def test_orphan_files_are_removed_at_the_start(serve) -> None:
     orphan.write_bytes(b"not finished")
     service.restart()
     assert [path.name for path in (service.home / "images").glob("*")] == [f"{kept}.png"]
+
+
+def test_a_job_that_takes_too_long_is_ended_with_what_to_do(serve) -> None:
+    service = serve(idle_timeout="never", max_job_s=3)
+    job = service.ended(service.submit(width=128, height=128, steps=100)["job_id"])
+    assert job["error"]["code"] == "gave_up"
+    assert "IMAGEGEN_MAX_JOB_S" in job["error"]["detail"]
+    assert service.draw()["status"] == "complete"
+    refused = service.http.post("/api/generate", json={"prompt": "x", "width": 1024, "height": 1024, "steps": 100})
+    assert (refused.status_code, refused.json()["code"]) == (422, "job_too_large"), refused.text
