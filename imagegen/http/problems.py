@@ -46,9 +46,7 @@ TITLES = {
     "rate_limited": "Too many requests",
     "shutting_down": "The service is stopping",
     "storage_full": "The disk is full",
-<<<<<<< Updated upstream
     "storage_error": "The disk fails the service",
-=======
     "wait_too_long": "Waited too long",
     "not_completed": "The task has not ended",
     "cancelled": "The job was cancelled",
@@ -61,7 +59,6 @@ TITLES = {
     "out_of_vram": "The GPU's memory is too small",
     "gave_up": "The job was given up",
     "lease_expired": "Nobody asked for the job",
->>>>>>> Stashed changes
     "internal": "An error of the service",
 }
 
@@ -106,13 +103,8 @@ async def internal(request: Request, error: Exception) -> Response:
 
 
 async def gone(_request: Request, _error: Exception) -> Response:
-<<<<<<< Updated upstream
-    """The client hung up while it sent the body: nobody reads this, and nothing has failed."""
-    return problem(400, "invalid_request", "The body was cut off.")
-=======
-    """The client closed the connection: nobody reads this, and nothing is wrong here."""
+    """The client hung up while it sent its body or waited for a picture: nobody reads this, and nothing has failed."""
     return Response(status_code=499)
->>>>>>> Stashed changes
 
 
 HANDLERS: dict[Any, Any] = {
@@ -121,7 +113,6 @@ HANDLERS: dict[Any, Any] = {
     DBAPIError: storage,
     StorageError: storage,
     HTTPException: http_error,
-    ClientDisconnect: gone,
     Exception: internal,
 }
 
