@@ -8,6 +8,7 @@ import sys
 from urllib.parse import urlsplit
 
 import anyio
+from fastmcp import FastMCP
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -39,13 +40,13 @@ def main() -> None:
         sys.exit(2)
     _warn_of_plain_http(settings)
     if arguments.http:
-        serve_http(settings)
+        run_http(http_server(settings), settings)
     else:
         build(settings, local=True).run("stdio", show_banner=False)
 
 
-def serve_http(settings: Settings) -> None:
-    """Streamable HTTP at /mcp without sessions, so that a restart of the front is invisible too."""
+def http_server(settings: Settings) -> FastMCP:
+    """The server for other machines' clients, with its health check."""
     mcp = build(settings, local=False)
 
     @mcp.custom_route("/healthz", methods=["GET"])
@@ -57,6 +58,11 @@ def serve_http(settings: Settings) -> None:
                 ready = await service.ready()
         return JSONResponse({"front": "up", "service": "ready" if ready else "not ready"})
 
+    return mcp
+
+
+def run_http(mcp: FastMCP, settings: Settings) -> None:
+    """Streamable HTTP at /mcp without sessions, so that a restart of the front is invisible too."""
     tls = {"ssl_certfile": str(settings.tls[0]), "ssl_keyfile": str(settings.tls[1])} if settings.tls else {}
     scheme = "https" if settings.tls else "http"
     log.info("imagegen-mcp %s at %s://%s:%d/mcp", __version__, scheme, settings.host, settings.port)

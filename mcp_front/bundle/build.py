@@ -1,0 +1,82 @@
+"""Build the Claude Desktop bundle: `python mcp_front/bundle/build.py [imagegen.mcpb]`.
+
+The bundle holds the front's own modules and a project file; Claude Desktop's uv fetches the rest at the first
+start. Needs `@anthropic-ai/mcpb`: the one installed for the tests, else the one that npx fetches.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+BUNDLE = Path(__file__).parent
+FRONT = BUNDLE.parent
+INSTALLED = FRONT.parent / "tests" / "mcp" / "node" / "node_modules" / ".bin" / "mcpb"
+MCPB = "@anthropic-ai/mcpb@2.1.2"
+
+MAIN = '''"""Where Claude Desktop starts the front."""
+
+from mcp_front.cli import main
+
+main()
+'''
+
+
+def main() -> None:
+    """Assemble, validate and pack; exit code 1 with a sentence if the packing tool is missing or refuses."""
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else "imagegen.mcpb").absolute()
+    with tempfile.TemporaryDirectory(prefix="imagegen-mcpb-") as scratch:
+        stage = Path(scratch) / "imagegen"
+        assemble(stage)
+        mcpb = packing_tool()
+        for step in (["validate", str(stage / "manifest.json")], ["pack", str(stage), str(target)]):
+            if subprocess.run([*mcpb, *step], cwd=scratch, stdin=subprocess.DEVNULL).returncode:
+                sys.exit(f"mcpb {step[0]} refused the bundle; its words above say why.")
+    print(f"{target}: {target.stat().st_size} bytes. Open it with Claude Desktop (Settings, Extensions).")
+
+
+def assemble(stage: Path) -> None:
+    """Lay the bundle's files into a new folder."""
+    project = tomllib.loads((FRONT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    package = stage / "src" / "mcp_front"
+    package.mkdir(parents=True)
+    for module in [*FRONT.glob("*.py"), FRONT / "view.html"]:
+        shutil.copy(module, package)
+    (stage / "src" / "main.py").write_text(MAIN, encoding="utf-8")
+    (stage / "pyproject.toml").write_text(project_file(project), encoding="utf-8")
+    (stage / ".python-version").write_text("3.12\n", encoding="utf-8")
+    shutil.copy(BUNDLE / "icon.png", stage)
+    manifest = json.loads((BUNDLE / "manifest.json").read_text(encoding="utf-8"))
+    manifest["version"] = project["version"]
+    (stage / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def project_file(project: dict[str, object]) -> str:
+    """The bundle's pyproject.toml: what uv is to install, and that the code itself is run where it lies."""
+    needed = json.dumps(project["dependencies"])
+    return (
+        f'[project]\nname = "imagegen-mcp-bundle"\nversion = "{project["version"]}"\n'
+        f'requires-python = ">=3.11,<3.15"\ndependencies = {needed}\n\n[tool.uv]\npackage = false\n'
+    )
+
+
+def packing_tool() -> list[str]:
+    """The command that packs bundles."""
+    if INSTALLED.exists():
+        # Its own Node, which the tests' packages bring, before the machine's, which may be too old.
+        os.environ["PATH"] = f"{INSTALLED.parent}{os.pathsep}{os.environ['PATH']}"
+        return [str(INSTALLED)]
+    npx = shutil.which("npx")
+    if npx is None:
+        sys.exit("Packing needs npm: install Node.js 22 or newer, then run this again.")
+    return [npx, "--yes", MCPB]
+
+
+if __name__ == "__main__":
+    main()

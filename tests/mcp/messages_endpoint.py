@@ -1,0 +1,110 @@
+"""A stand-in for a model on loopback: answers the messages API by calling one tool, and keeps what comes back.
+
+Claude Code is driven with it: the client is real, only what the model would say is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Endpoint:
+    """`tool` is called with `arguments` once it is offered; `results` are what the model would have got."""
+
+    tool: str
+    arguments: dict[str, Any]
+    url: str = ""
+    offered: dict[str, dict[str, Any]] = field(default_factory=dict)
+    told: str = ""
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The model's turn: the tool's call first, a closing word after its result."""
+        self.offered |= {tool["name"]: tool for tool in request.get("tools", [])}
+        self.told += json.dumps(request)
+        blocks = [b for m in request["messages"] if isinstance(m["content"], list) for b in m["content"]]
+        self.results = [block for block in blocks if block.get("type") == "tool_result"] or self.results
+        if self.tool in {tool["name"] for tool in request.get("tools", [])} and not self.results:
+            block = {"type": "tool_use", "id": "toolu_1", "name": self.tool, "input": self.arguments}
+            return _message([block], "tool_use")
+        return _message([{"type": "text", "text": "done"}], "end_turn")
+
+    def content(self) -> list[dict[str, Any]]:
+        """The one result's content blocks."""
+        assert len(self.results) == 1, self.results
+        content = self.results[0]["content"]
+        return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+    def text(self) -> str:
+        return "\n".join(block["text"] for block in self.content() if block["type"] == "text")
+
+
+def _message(blocks: list[dict[str, Any]], stop: str) -> dict[str, Any]:
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "stand-in", "stop_sequence": None}
+    return head | {"content": blocks, "stop_reason": stop, "usage": usage}
+
+
+def _events(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The message as the API streams it."""
+    yield {"type": "message_start", "message": message | {"content": [], "stop_reason": None}}
+    for index, block in enumerate(message["content"]):
+        if block["type"] == "text":
+            empty, delta = {"text": ""}, {"type": "text_delta", "text": block["text"]}
+        else:
+            empty, delta = {"input": {}}, {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
+        yield {"type": "content_block_start", "index": index, "content_block": block | empty}
+        yield {"type": "content_block_delta", "index": index, "delta": delta}
+        yield {"type": "content_block_stop", "index": index}
+    ended = {"stop_reason": message["stop_reason"], "stop_sequence": None}
+    yield {"type": "message_delta", "delta": ended, "usage": {"output_tokens": 1}}
+    yield {"type": "message_stop"}
+
+
+@contextlib.contextmanager
+def endpoint(tool: str, arguments: dict[str, Any]) -> Iterator[Endpoint]:
+    """The stand-in, listening on loopback."""
+    told = Endpoint(tool, arguments)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
+            if not self.path.startswith("/v1/messages") or "count_tokens" in self.path:
+                self._send("application/json", b'{"input_tokens": 10}')
+            elif request.get("stream"):
+                lines = (f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in _events(told.answer(request)))
+                self._send("text/event-stream", "".join(lines).encode())
+            else:
+                self._send("application/json", json.dumps(told.answer(request)).encode())
+
+        def do_GET(self) -> None:
+            self._send("application/json", b"{}")
+
+        do_HEAD = do_GET
+
+        def _send(self, kind: str, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    told.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield told
+    finally:
+        server.shutdown()
+        server.server_close()
