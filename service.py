@@ -24,6 +24,7 @@ from imagegen.http.openai_errors import OpenAIErrors
 from imagegen.http.rate import RateLimit
 from imagegen.http.security import Lock, LoopbackOnly
 from imagegen.http.session import Sessions
+from imagegen.metrics import Metrics
 from imagegen.models.catalog import CatalogError
 
 try:
@@ -38,7 +39,8 @@ DRAIN_BOUND_S = 10.0
 
 logs.configure(SETTINGS.log_level)
 SESSIONS = Sessions(TOKENS, SETTINGS.home / "session.key")
-app = make_app(SESSIONS)
+METRICS = Metrics()
+app = make_app(SESSIONS, METRICS)
 
 
 @bentoml.service(
@@ -49,6 +51,7 @@ app = make_app(SESSIONS)
     http={"host": SETTINGS.host, "port": SETTINGS.port},
     ssl={"enabled": True, "certfile": str(TLS.certificate), "keyfile": str(TLS.key)} if TLS else {"enabled": False},
     logging={"access": {"enabled": False}},
+    metrics={"enabled": False},  # imagegen/metrics.py says why
 )
 @bentoml.asgi_app(app, path="/")
 class ImageGen:
@@ -60,7 +63,7 @@ class ImageGen:
     @bentoml.on_startup
     async def start(self) -> None:
         die_with_parent()
-        backend = Backend(SETTINGS)
+        backend = Backend(SETTINGS, METRICS)
         try:
             await backend.start()
         except Exception as wrong:

@@ -31,6 +31,7 @@ from imagegen.models import synthetic
 from imagegen.models.catalog import Catalog, missing_sentence
 from imagegen.models.entry import Entry
 from imagegen.pace import KEPT, Measurement, Pace
+from imagegen.recorder import Recorder
 from imagegen.resident import Parts
 from imagegen.schemas import Warn
 from imagegen.settings import Settings
@@ -46,8 +47,9 @@ SWEEP_EVERY_S = 10.0
 class Backend:
     """Everything behind the transports. One per process; `start` once, `stop` once."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, recorder: Recorder | None = None) -> None:
         self.settings = settings
+        self._recorder = recorder or Recorder()
         self.stopping = asyncio.Event()
         self.started_at = time.time()
         self.present = 0  # readers of /api/events?presence=1: pages that somebody has open
@@ -83,6 +85,7 @@ class Backend:
             max_queue=s.max_queue,
             max_queue_per_token=s.max_queue_per_token,
             ttl_s=s.image_ttl,
+            recorder=self._recorder,
         )
         studio = Studio(
             self.images,
@@ -105,6 +108,7 @@ class Backend:
                 lambda entry: fitness.files_bytes(entry, s),
             ),
             self._measured,
+            self._recorder,
         )
         self.forecast = Forecast(self.jobs, self.pace, self.worker)
         self.intake = Intake(

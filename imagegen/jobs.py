@@ -22,6 +22,7 @@ from imagegen.bell import Bell
 from imagegen.database import Database, storage_failure
 from imagegen.database import jobs as table
 from imagegen.images import new_id
+from imagegen.recorder import Recorder
 from imagegen.schemas import (
     Failure,
     Job,
@@ -93,9 +94,10 @@ class JobManager:
         max_queue: int,
         max_queue_per_token: int | None = None,
         ttl_s: float,
+        recorder: Recorder | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._database, self._images = database, images
+        self._database, self._images, self._recorder = database, images, recorder or Recorder()
         self._max_queue, self._ttl_s, self._clock = max_queue, ttl_s, clock
         self._max_queue_per_token = max_queue_per_token or max_queue
         self._active: dict[str, Active] = {}  # in order of seq: the queue, as this process wrote it
@@ -463,6 +465,7 @@ class JobManager:
         if timer:
             timer.cancel()
         log.info("job %s %s%s", job_id, status.value, f" code={failure.code}" if failure else "")
+        self._recorder.job_ended(status)
         self.bell.ring(job_id)
         return True
 

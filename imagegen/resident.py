@@ -13,6 +13,7 @@ import psutil
 from imagegen.adapters.base import Adapter, EngineError, LoadProgress
 from imagegen.inbox import Inbox
 from imagegen.models.entry import Entry
+from imagegen.recorder import Recorder
 from imagegen.schemas import EngineState, Failure, Refused
 
 log = logging.getLogger("imagegen.engine")
@@ -64,8 +65,8 @@ class Parts:
 class Resident:
     """At most one engine process; `state` tells where it is in its life."""
 
-    def __init__(self, parts: Parts, inbox: Inbox, changed: Callable[[], None]) -> None:
-        self._parts, self._inbox, self._changed = parts, inbox, changed
+    def __init__(self, parts: Parts, inbox: Inbox, changed: Callable[[], None], recorder: Recorder) -> None:
+        self._parts, self._inbox, self._changed, self._recorder = parts, inbox, changed, recorder
         self.state, self._since = EngineState.COLD, time.time()
         self.adapter: Adapter | None = None
         self.entry: Entry | None = None
@@ -90,6 +91,7 @@ class Resident:
         if state is not self.state:
             self.state, self._since = state, time.time()
             log.info("engine %s", state.value)
+            self._recorder.engine_entered(state)
             self._changed()
 
     async def load(self, entry: Entry, told: Callable[[LoadProgress], None], unwanted: Callable[[], bool]) -> float:
@@ -133,6 +135,7 @@ class Resident:
         seconds = time.monotonic() - began
         self._failed_model, self._retry_s = None, FIRST_RETRY_S
         log.info("engine loaded model=%s seconds=%.3f", entry.name, seconds)
+        self._recorder.loaded(entry.name, seconds)
         return seconds
 
     async def unload(self, reason: str) -> None:
@@ -142,6 +145,7 @@ class Resident:
             self.enter(EngineState.UNLOADING)
             await adapter.stop()
             log.info("engine unloaded reason=%r", reason)
+            self._recorder.unloaded(reason)
         self.adapter = self.entry = None
         if self.state is not EngineState.FAILED:
             self.enter(EngineState.COLD)

@@ -23,6 +23,7 @@ from imagegen.http.hosts import Hosts
 from imagegen.http.rate import RateLimit
 from imagegen.http.security import Lock, LoopbackOnly
 from imagegen.http.session import LIFE_S, Sessions
+from imagegen.metrics import Metrics
 from imagegen.settings import Settings, SettingsError
 from imagegen.tokens import Tokens
 
@@ -292,7 +293,7 @@ def test_who_may_start_where(tmp_path: Path) -> None:
 def test_without_tokens_each_request_is_judged_by_its_own_socket(tmp_path: Path) -> None:
     """However the service was started: BentoML's --host knows nothing of our settings."""
     sessions = Sessions(None, tmp_path / "key")
-    app = Lock(LoopbackOnly(make_app(sessions)), None, sessions, Hosts([]), RateLimit(50))
+    app = Lock(LoopbackOnly(make_app(sessions, Metrics())), None, sessions, Hosts([]), RateLimit(50))
 
     async def ask(url: str) -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
