@@ -75,8 +75,11 @@ class Adapter(Protocol):
     """
 
     async def start(self, on_progress: Callable[[LoadProgress], None]) -> None:
-        """Start the engine and return when it can draw. Raises EngineError(load_failed · model_missing ·
-        out_of_vram) with the engine's own last words. Cancelling it ends the process."""
+        """Start the engine and return when it can draw. Cancelling it ends the process.
+
+        Raises EngineError, with the engine's own last words: load_failed · model_missing · out_of_vram, or
+        engine_died if somebody killed it, which says nothing about the model.
+        """
 
     async def generate(self, request: DrawRequest, on_progress: Callable[[DrawProgress], None]) -> bytes:
         """Draw one picture; a PNG file of the size asked for.
