@@ -28,7 +28,6 @@ from imagegen.models.entry import Entry
 from imagegen.pace import Measurement, Pace, cancel_by_kill
 from imagegen.png import BrokenPng
 from imagegen.recorder import Recorder
-from imagegen.recorder import Recorder
 from imagegen.reporter import Reporter
 from imagegen.resident import Cancelled, EngineView, LoadFailed, Parts, Resident, Stopped
 from imagegen.schemas import EngineState, Failure, Job, Phase, Progress, Refused, StoredImage, Warn
@@ -355,7 +354,6 @@ class Worker:
         drawn = self._resident.adapter.last_draw if self._resident.adapter else None
         if drawn is None:
             return
-        self._recorder.drew(job.model, drawn)
         self._recorder.drew(job.model, drawn)
         pixels = job.params.width * job.params.height
         step_s = drawn.sample_s / drawn.steps if drawn.sample_s is not None and drawn.steps else None
