@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -245,9 +245,13 @@ class JobManager:
 
     # ---- the worker ---------------------------------------------------------------------------
 
+    def queued(self) -> Iterator[Active]:
+        """The jobs that wait, the oldest first."""
+        return (one for one in self._active.values() if not one.running)
+
     def next_queued(self) -> Active | None:
         """The oldest job that waits."""
-        return next((one for one in self._active.values() if not one.running), None)
+        return next(self.queued(), None)
 
     async def start(self, job_id: str, progress: Progress) -> Job | None:
         """Take a queued job; None if it ended meanwhile."""

@@ -62,6 +62,15 @@ class Parts:
     files_bytes: Callable[[Entry], int]
 
 
+@dataclass(frozen=True)
+class FailedLoad:
+    """A model's last load failed: with which files, and when (monotonic) the next try may be."""
+
+    fingerprint: object
+    retry_at: float
+    wait_s: float
+
+
 class Resident:
     """At most one engine process; `state` tells where it is in its life."""
 
@@ -73,9 +82,7 @@ class Resident:
         self._load: LoadProgress | None = None
         self._load_started: float | None = None
         self._error: Failure | None = None
-        self._failed_model: str | None = None
-        self._failed_print: object = None
-        self._retry_at, self._retry_s = 0.0, FIRST_RETRY_S
+        self._failures: dict[str, FailedLoad] = {}  # by model
 
     def view(self) -> EngineView:
         pid = self.adapter.pid if self.adapter else None
@@ -133,7 +140,7 @@ class Resident:
         finally:
             self._load = self._load_started = None
         seconds = time.monotonic() - began
-        self._failed_model, self._retry_s = None, FIRST_RETRY_S
+        self._failures.pop(entry.name, None)
         log.info("engine loaded model=%s seconds=%.3f", entry.name, seconds)
         self._recorder.loaded(entry.name, seconds)
         return seconds
@@ -162,23 +169,23 @@ class Resident:
 
     def failed(self, model: str, error: EngineError | Refused) -> Failure:
         """Note that `model` did not load; the next try waits. The reason, as the waiting jobs get it."""
-        again = model == self._failed_model
-        self._retry_s = min(self._retry_s * 2, LAST_RETRY_S) if again else FIRST_RETRY_S
-        self._failed_model, self._failed_print = model, self._fingerprint(model)
-        self._retry_at = time.monotonic() + self._retry_s
+        before = self._failures.get(model)
+        wait_s = min(before.wait_s * 2, LAST_RETRY_S) if before else FIRST_RETRY_S
+        self._failures[model] = FailedLoad(self._fingerprint(model), time.monotonic() + wait_s, wait_s)
         self._error = Failure(code=error.code, detail=error.detail)
-        log.error("model %s did not load code=%s retry_s=%.0f", model, error.code, self._retry_s)
+        log.error("model %s did not load code=%s retry_s=%.0f", model, error.code, wait_s)
         self.enter(EngineState.FAILED)
         return self._error
 
     def retry_in_s(self, model: str) -> float:
         """Seconds that a job for `model` has to wait after a failed load; 0: try now."""
-        if model != self._failed_model:
+        failed = self._failures.get(model)
+        if failed is None:
             return 0.0
-        if self._fingerprint(model) != self._failed_print:
-            self._failed_model = None  # something was put right: a fresh start
+        if self._fingerprint(model) != failed.fingerprint:
+            del self._failures[model]  # something was put right: a fresh start
             return 0.0
-        return max(0.0, self._retry_at - time.monotonic())
+        return max(0.0, failed.retry_at - time.monotonic())
 
     def _fingerprint(self, model: str) -> object:
         try:

@@ -108,48 +108,63 @@ class Worker:
         """Live until `stop`. Leaves no engine process behind, however it ends."""
         try:
             while self.inbox.stop_at is None:
-                active = self._jobs.next_queued()
+                active, _held_s = self._next()
                 if active is None:
                     await self._rest()
-                elif retry_in_s := self._resident.retry_in_s(active.model):
-                    await self._obey(loading_fails=True)
-                    await self.inbox.wait(min(retry_in_s, LOOK_AGAIN_S))
                 else:
                     await self._serve(active)
         finally:
             await self._unload("the service stops")
             self.inbox.refuse_orders(Refused(503, "shutting_down", "The service is stopping."))
 
+    def _next(self) -> tuple[Active | None, float | None]:
+        """The oldest job whose model may be tried now; else the seconds until one that waits may be.
+
+        A model whose last load failed holds back its own jobs, not those of other models.
+        """
+        held: dict[str, float] = {}
+        for active in self._jobs.queued():
+            if active.model not in held:
+                left_s = self._resident.retry_in_s(active.model)
+                if left_s == 0:
+                    return active, None
+                held[active.model] = left_s
+        return None, min(held.values(), default=None)
+
     async def _rest(self) -> None:
         """Wait for a job, an order, the engine's death, or the time to unload."""
         self.inbox.forget_cancels()
         await self._obey()
-        if self._jobs.next_queued() is not None or self.inbox.stop_at is not None:
+        active, held_s = self._next()
+        if active is not None or self.inbox.stop_at is not None:
             return
+        waits_s = [] if held_s is None else [min(held_s, LOOK_AGAIN_S)]
         adapter = self._resident.adapter
         if adapter is None:
-            await self.inbox.wait(None)
+            await self.inbox.wait(min(waits_s, default=None))
             return
         now = time.monotonic()
         unload_at, _reason = self._idle.decide(now)
-        if unload_at is not None and unload_at <= now:
-            await self._unload(IDLE)
-            return
+        if unload_at is not None:
+            if unload_at <= now:
+                await self._unload(IDLE)
+                return
+            waits_s.append(unload_at - now)
         death = asyncio.ensure_future(adapter.wait_died())
         try:
-            await self.inbox.wait(None if unload_at is None else unload_at - now, [death])
+            await self.inbox.wait(min(waits_s, default=None), [death])
             if death.done():
                 log.warning("engine died while idle")
                 await self._unload("it died")
         finally:
             death.cancel()
 
-    async def _obey(self, *, loading_fails: bool = False) -> None:
+    async def _obey(self) -> None:
         """Do what was ordered while nothing runs; jobs go before warm-ups."""
         for order in self.inbox.take_orders():
             if order.what == "unload":
                 await self._unload("asked for")
-            elif not loading_fails and self._jobs.next_queued() is None and self.inbox.stop_at is None:
+            elif self._next()[0] is None and self.inbox.stop_at is None:
                 await self._warm_up(order.model or "")
             order.obeyed()
 

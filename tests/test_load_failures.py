@@ -55,3 +55,13 @@ def test_a_model_that_is_not_there_is_named_with_its_files_and_their_folder(serv
     for told in ("flux-2-klein-4b-Q4_0.gguf", "flux2-klein-4b", "models"):
         assert told in failed["error"]["detail"]
     assert service.draw()["status"] == "complete", "other models go on"
+
+
+def test_a_model_that_does_not_load_holds_up_nobody_else(serve) -> None:
+    service = serve()
+    service.ended(service.submit(model="flux2-klein-4b", width=512, height=512)["job_id"])
+    held = service.submit(model="flux2-klein-4b", width=512, height=512)
+    behind = service.submit()
+    assert service.ended(behind["job_id"], timeout=20)["status"] == "complete"
+    assert service.job(held["job_id"])["status"] == "queued"
+    assert service.http.delete(f"/api/jobs/{held['job_id']}").json()["status"] == "cancelled"
