@@ -28,7 +28,7 @@ mcpb: $(STAMP) ## the Claude Desktop bundle
 
 test: $(STAMP) ## everything that can run without a GPU, on the real engine
 	$(BIN)/imagegen engine build --backend cpu
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff, types, generated docs
 	$(BIN)/ruff check .
