@@ -121,7 +121,8 @@ def die_with_parent() -> None:
 
 
 WRAPPED: Any = ImageGen  # what @bentoml.service made of the class
-# The first one added is the outermost: nothing may be put in front of the lock.
+# The first one added is the outermost: nothing may be put in front of the lock but what shapes its refusals.
+WRAPPED.add_asgi_middleware(OpenAIErrors)
 WRAPPED.add_asgi_middleware(
     Lock,
     tokens=TOKENS,
@@ -129,7 +130,6 @@ WRAPPED.add_asgi_middleware(
     hosts=Hosts(SETTINGS.allowed_hosts.split(",")),
     rate=RateLimit(SETTINGS.rate_limit_per_s),
 )
-WRAPPED.add_asgi_middleware(OpenAIErrors)
 if TOKENS is None and not SETTINGS.allow_anonymous:
     WRAPPED.add_asgi_middleware(LoopbackOnly)
 WRAPPED.add_asgi_middleware(BodyLimit, max_bytes=SETTINGS.max_body_bytes)

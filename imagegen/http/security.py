@@ -8,7 +8,6 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imagegen.http.hosts import Hosts
@@ -52,7 +51,8 @@ class Lock:
         try:
             self._judge(scope)
         except Refused as refused:
-            await refusal(scope, refused)(scope, receive, _with_headers(send))
+            answer = problem(refused.status, refused.code, refused.detail, **refused.extra)
+            await answer(scope, receive, _with_headers(send))
             return
         await self._app(scope, receive, _with_headers(send))
 
@@ -112,17 +112,6 @@ def is_open(method: str, path: str) -> bool:
     if method == "OPTIONS" or (method == "DELETE" and path == "/api/session"):
         return True
     return method in SAFE and (path in OPEN or path.startswith(STATIC) or PICTURE.fullmatch(path) is not None)
-
-
-def refusal(scope: Scope, refused: Refused) -> JSONResponse:
-    """A refusal in the shape of the route it is about."""
-    answer = problem(refused.status, refused.code, refused.detail, **refused.extra)
-    if scope["path"].startswith("/v1/"):
-        kind = "rate_limit_error" if refused.status == 429 else "invalid_request_error"
-        body = {"error": {"message": refused.detail, "type": kind, "param": None, "code": refused.code}}
-        kept = {name: answer.headers[name] for name in ("retry-after", "www-authenticate") if name in answer.headers}
-        return JSONResponse(body, refused.status, kept)
-    return answer
 
 
 def _check_query(query: bytes) -> None:
