@@ -210,14 +210,18 @@ class Backend:
             raise EngineError("load_failed", str(missing)) from None
         threads = s.threads or psutil.cpu_count(logical=False) or 1
         workdir = s.home / "engine"
-        return SdcppServerAdapter(
-            binary,
-            sdcpp_flags.adapt(entry.argv(s), self.machine.flags).argv,
-            threads=threads,
-            workdir=workdir,
-            load_stall_s=s.load_timeout_s,
-            lora_dir=entry.lora_dir(s),
-        )
+        argv = sdcpp_flags.adapt(entry.argv(s), self.machine.flags).argv
+        try:
+            return SdcppServerAdapter(
+                binary,
+                argv,
+                threads=threads,
+                workdir=workdir,
+                load_stall_s=s.load_timeout_s,
+                lora_dir=entry.lora_dir(s),
+            )
+        except ValueError as wrong:  # a flag of the operator's own catalog entry
+            raise EngineError("load_failed", f"{entry.name} cannot be started: {wrong}") from None
 
     def _fingerprint(self, entry: Entry) -> object:
         """Changes when a file of the model, or the engine, does: then a failed load is worth another try."""

@@ -1,8 +1,8 @@
 """What runs in the engine's process before the engine does; then it becomes the engine.
 
 `python -I -S guarded_exec.py PARENT_PID PROGRAM ARGUMENT…`. A program of its own and not a `preexec_fn`: code
-between fork and exec is unsafe in a process with threads, and makes subprocess copy the service's page tables,
-which takes longer than this does (14 ms). So nothing is imported here that is not needed, pathlib for one.
+between fork and exec is unsafe in a process with threads. It delays the engine by its imports, so nothing is
+imported here that is not needed, pathlib for one.
 """
 
 import ctypes
