@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import ctypes
 import logging
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import Any
 
@@ -70,8 +72,9 @@ class ImageGen:
             told = isinstance(wrong, StateError | CatalogError | PolicyError)
             logging.getLogger("imagegen").error("cannot start: %s", wrong, exc_info=not told)
             await backend.stop()
+            os.kill(os.getppid(), START_FAILED)
             os.kill(os.getppid(), signal.SIGTERM)  # the supervisor would start a dead worker again for ever
-            raise
+            os._exit(1)  # raising would have the sentence followed by two tracebacks of BentoML's
         attach(app, backend)
         self._backend = backend
         if TLS is not None:
@@ -110,6 +113,30 @@ def stop_on_signals(backend: Backend) -> None:
         signal.signal(signum, handle)
 
 
+START_FAILED = signal.SIGUSR1
+"""What a worker that cannot start sends its supervisor before it ends it."""
+
+
+def exit_with_failure_after(signum: signal.Signals) -> None:
+    """In the supervisor: exit with 1 in the end once the signal has come. BentoML exits with 0 after every SIGTERM,
+    which systemd and Docker would take for an orderly stop."""
+    failed = False
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        nonlocal failed
+        failed = True
+
+    def end() -> None:
+        if failed:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signum, note)
+        atexit.register(end)
+
+
 def die_with_parent() -> None:
     """Ask the kernel to end this worker when the supervisor dies: it would live on and hold port and GPU."""
     parent = os.getppid()
@@ -120,6 +147,7 @@ def die_with_parent() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+exit_with_failure_after(START_FAILED)
 WRAPPED: Any = ImageGen  # what @bentoml.service made of the class
 # The first one added is the outermost: nothing may be put in front of the lock but what shapes its refusals.
 WRAPPED.add_asgi_middleware(OpenAIErrors)
