@@ -19,12 +19,14 @@ class Card:
 class Cards:
     """The GPUs of this machine.
 
-    `driver_cuda`: the newest CUDA release that the driver runs; `problem`: why NVML would not tell.
+    `driver_cuda`: the newest CUDA release that the driver runs; `driver`: its own version; `problem`: why NVML
+    would not tell.
     """
 
     found: tuple[Card, ...] = ()
     driver_cuda: tuple[int, int] | None = None
     problem: str | None = None
+    driver: str | None = None
 
     @property
     def archs(self) -> tuple[str, ...]:
@@ -47,7 +49,8 @@ def find_cards() -> Cards:
             for h in handles
         )
         version = pynvml.nvmlSystemGetCudaDriverVersion_v2()  # 13000 for 13.0
-        return Cards(found, (version // 1000, version % 1000 // 10))
+        driver = _text(pynvml.nvmlSystemGetDriverVersion())
+        return Cards(found, (version // 1000, version % 1000 // 10), driver=driver)
     except pynvml.NVMLError as error:
         return Cards(problem=str(error))
     finally:

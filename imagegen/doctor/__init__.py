@@ -1,0 +1,49 @@
+"""The doctor: looks at everything the service needs, changes nothing, and says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from imagegen.doctor import drawing, given, machine, state
+from imagegen.doctor.finding import Finding, Level
+from imagegen.engine.cards import find_cards
+
+__all__ = ["Finding", "Level", "examine"]
+
+
+def examine(deep: bool = False) -> Iterator[Finding]:
+    """Every finding, in the order of the checks; a later check does without what an earlier one found broken.
+
+    deep: hash the large files of the model too. Reads the environment, and takes wrong variables out of it.
+    """
+    settings, found = given.settings()
+    yield from found
+    pids = state.service_pids(settings)
+    held = state.is_held(settings)
+    yield from state.folder(settings, pids)
+    connection, found = state.database(settings)
+    yield from found
+    try:
+        yield from state.clock(connection)
+        yield from state.leftovers(settings, connection, held)
+    finally:
+        if connection is not None:
+            connection.close()
+    yield from state.engines(settings, pids)
+    yield from machine.port(settings, pids)
+    yield from given.door(settings)
+    yield from given.certificate(settings)
+    yield from given.policy(settings)
+    yield from given.prompt_templates(settings)
+    binary, flags, found = drawing.find_engine(settings)
+    yield from found
+    cards = find_cards()
+    yield from machine.gpus(cards, os.environ.get("CUDA_VISIBLE_DEVICES"), machine.is_cuda13(binary))
+    entry, found = given.catalog(settings, has_gpu=bool(cards.found))
+    yield from found
+    if entry is not None:
+        yield from drawing.engine_flags(entry, flags)
+        yield from drawing.model_files(entry, settings, deep)
+        yield from machine.memory(entry, settings, flags)
+    yield from machine.disk(settings, entry)

@@ -1,0 +1,91 @@
+"""What draws: the engine's binary and the files of the default model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from imagegen import engine, fitness
+from imagegen.adapters import sdcpp_flags
+from imagegen.doctor.finding import Finding, fail, ok, warn
+from imagegen.engine import probe
+from imagegen.models.catalog import missing_sentence
+from imagegen.models.entry import Entry, ModelFile
+from imagegen.settings import Settings
+
+HASHED_BYTES = 64 * 1024 * 1024
+"""Larger files are hashed only when asked for (`--deep`): a disk reads some hundred MB a second."""
+GGUF_MAGIC = b"GGUF"
+
+
+def find_engine(settings: Settings) -> tuple[Path | None, frozenset[str], Iterable[Finding]]:
+    """The engine that the service would start, its flags (empty: not known), and whether it runs."""
+    try:
+        binary = engine.resolve(settings)
+    except engine.EngineBuildError as missing:
+        return None, frozenset(), [fail("engine", str(missing), "Without an engine nothing can be drawn.")]
+    try:
+        flags = sdcpp_flags.known_flags(probe.usage(binary))
+    except probe.EngineSilent as silent:
+        return binary, frozenset(), [fail("engine", str(silent), "Build one that runs: `imagegen engine build`.")]
+    if lacking := sorted(sdcpp_flags.ESSENTIAL - flags):
+        what = f"{binary} does not know {', '.join(lacking)}, which the service needs."
+        return binary, flags, [fail("engine", what, "Use the engine that `imagegen engine build` makes.")]
+    return binary, flags, [ok("engine", f"The engine runs: {binary}.")]
+
+
+def engine_flags(entry: Entry, flags: frozenset[str]) -> Iterable[Finding]:
+    """Whether the engine has a word for every flag of the default model."""
+    if not flags or entry.adapter != "sdcpp":
+        return
+    lacking = fitness.lacking_flags(entry, flags)
+    if lacking is None:
+        yield ok("flags", f"The engine knows every flag of {entry.name}.")
+    else:
+        yield warn("flags", lacking.detail, "Or take that flag out of the model's entry, if it is yours.")
+
+
+def model_files(entry: Entry, settings: Settings, deep: bool) -> Iterable[Finding]:
+    """Every file of the default model: there, of the size and hash that the catalog states, of its kind."""
+    if entry.missing(settings):
+        if entry.made_by is not None:
+            yield ok("model files", f"The service makes the files of {entry.name} when they are first needed.")
+        else:
+            yield fail("model files", missing_sentence(entry, settings), "Until then every job fails: model_missing.")
+    wrong = unhashed = 0
+    for file in entry.files:
+        path = entry.path_of(file, settings)
+        if not path.is_file():
+            continue
+        damage, hashed = _damage(file, path, deep)
+        unhashed += not hashed
+        if damage:
+            wrong += 1
+            yield fail("model files", f"{path} {damage}.", "Remove it and fetch it again.")
+    if not wrong and not entry.missing(settings):
+        large = f"; {unhashed} large files were not hashed (--deep)" if unhashed else ""
+        yield ok("model files", f"All files of {entry.name} are here{large}.")
+
+
+def _damage(file: ModelFile, path: Path, deep: bool) -> tuple[str | None, bool]:
+    """What is wrong with a file that is there, and whether its hash was compared as far as one is stated."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as opened:
+            magic = opened.read(len(GGUF_MAGIC))
+            if file.size_bytes is not None and size != file.size_bytes:
+                return f"has {size:,} bytes instead of {file.size_bytes:,}", True
+            if path.suffix == ".gguf" and magic != GGUF_MAGIC:
+                return "is not a GGUF file (a page of an error, or only a part, was saved in its place)", True
+            if file.sha256 is None:
+                return None, True
+            if size > HASHED_BYTES and not deep:
+                return None, False
+            opened.seek(0)
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as failure:
+        return f"cannot be read: {failure.strerror}", True
+    if found != file.sha256:
+        return f"is not the file that the catalog states (SHA-256 {found[:12]}… instead of {file.sha256[:12]}…)", True
+    return None, True

@@ -1,0 +1,154 @@
+"""The machine: GPU and driver, memory, disk, the port."""
+
+from __future__ import annotations
+
+import mmap
+import shutil
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+from imagegen import fitness, gpu
+from imagegen.doctor.finding import Finding, fail, ok, warn
+from imagegen.engine.cards import Cards
+from imagegen.models.entry import Entry
+from imagegen.settings import Settings
+
+CUDA13_DRIVER = 580
+"""The oldest driver branch that runs CUDA 13 (NVIDIA's table of toolkit and minimum driver versions)."""
+CUDA13_LIBRARY = b"libcudart.so.13"
+LEAST_FREE_BYTES, LOW_FREE_BYTES = 200_000_000, 2_000_000_000
+GB = 1e9
+
+
+def gpus(cards: Cards, visible: str | None, engine_is_cuda13: bool) -> Iterable[Finding]:
+    """Whether the engine can use the cards; `visible` is CUDA_VISIBLE_DEVICES, None if unset."""
+    if cards.problem is not None:
+        yield fail(
+            "gpu",
+            f"The NVIDIA driver does not answer: {cards.problem}.",
+            "Mend the driver; after an update of it, restart the machine. `nvidia-smi` shows the same fault.",
+        )
+        return
+    if not cards.found:
+        yield ok("gpu", "There is no NVIDIA GPU here: the engine runs on the CPU.")
+        return
+    major = (cards.driver or "").partition(".")[0]
+    if engine_is_cuda13 and major.isdigit() and int(major) < CUDA13_DRIVER:
+        yield fail(
+            "gpu",
+            f"The engine is built with CUDA 13, and the driver here is {cards.driver}: it would not see the GPU.",
+            f"Update the driver to {CUDA13_DRIVER} or newer, or build the engine with CUDA 12.",
+        )
+    names = ", ".join(card.name for card in cards.found)
+    if visible is not None and visible.strip() in {"", "-1", "none", "NoDevFiles"}:
+        yield fail(
+            "gpu",
+            f"CUDA_VISIBLE_DEVICES={visible!r} hides the GPU ({names}) from the engine.",
+            "Unset it, or name the card.",
+        )
+    elif len(cards.found) > 1 and visible is None:
+        yield warn(
+            "gpu",
+            f"There are {len(cards.found)} GPUs ({names}); the engine uses one, the first that CUDA names, and "
+            "the service shows the memory of the first that the driver names.",
+            "Choose it: CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=0 (and start the service with both).",
+        )
+    else:
+        yield ok("gpu", f"{names}, driver {cards.driver}.")
+
+
+def is_cuda13(binary: Path | None) -> bool:
+    """Whether the binary asks the loader for CUDA 13's runtime."""
+    try:
+        if binary is None or binary.stat().st_size == 0:
+            return False
+        with binary.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(CUDA13_LIBRARY) >= 0
+    except OSError:
+        return False
+
+
+def memory(entry: Entry, settings: Settings, flags: frozenset[str]) -> Iterable[Finding]:
+    """Whether the default model fits."""
+    card = gpu.read()
+    machine = fitness.Machine(
+        flags, card.name if card else None, card.total_bytes if card else None, psutil.virtual_memory().total
+    )
+    misfit = fitness.memory(entry, settings, machine)
+    free = psutil.virtual_memory().available
+    if misfit is not None:
+        yield warn("memory", misfit.detail, "Name another model with IMAGEGEN_MODEL.")
+    else:
+        on_card = f", and {card.free_bytes / GB:.1f} of {card.total_bytes / GB:.1f} GB on the card" if card else ""
+        yield ok("memory", f"{free / GB:.1f} GB of memory are free{on_card}.")
+
+
+def disk(settings: Settings, entry: Entry | None) -> Iterable[Finding]:
+    """Room for pictures, and for what of the default model is still to come."""
+    folder = settings.home
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    coming = 0.0
+    if entry is not None and entry.download_bytes is not None and entry.missing(settings):
+        coming = float(entry.download_bytes.value) - fitness.files_bytes(entry, settings)
+    if free < LEAST_FREE_BYTES:
+        yield fail("disk", f"{free / 1e6:.0f} MB are free in {folder}: pictures cannot be stored.", "Free some space.")
+    elif entry is not None and free < coming:
+        yield fail(
+            "disk",
+            f"{entry.name} still needs {coming / GB:.1f} GB, and {free / GB:.1f} GB are free in {folder}.",
+            "Free some space, move IMAGEGEN_HOME to a larger disk, or name a smaller model with IMAGEGEN_MODEL.",
+        )
+    elif free < LOW_FREE_BYTES:
+        yield warn("disk", f"Only {free / GB:.1f} GB are free in {folder}.", "Free some space before it fills up.")
+    else:
+        yield ok("disk", f"{free / GB:.1f} GB are free in {folder}.")
+
+
+def port(settings: Settings, service_pids: set[int]) -> Iterable[Finding]:
+    """Whether the service's port is free, or the service's own (`service_pids`)."""
+    where = f"Port {settings.port}"
+    holders = {
+        connection.pid
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == settings.port
+    }
+    if not holders:
+        refusal = _cannot_bind(settings)
+        if refusal is None:
+            yield ok("port", f"{where} is free.")
+        else:
+            yield fail("port", f"{settings.host}:{settings.port} cannot be listened on: {refusal}.", _OTHER_PORT)
+    elif holders & service_pids:
+        yield ok("port", f"{where} is the running service's.")
+    else:
+        names = ", ".join(sorted(_name(pid) for pid in holders))
+        yield fail("port", f"{where} is taken by {names}.", _OTHER_PORT)
+
+
+_OTHER_PORT = "End that program, or choose another port or address with IMAGEGEN_PORT and IMAGEGEN_HOST."
+
+
+def _cannot_bind(settings: Settings) -> str | None:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind((settings.host, settings.port))
+    except OSError as refused:
+        return refused.strerror or str(refused)
+    return None
+
+
+def _name(pid: int | None) -> str:
+    if pid is None:
+        return "a program of another user"
+    try:
+        process = psutil.Process(pid)
+        return f"{process.name()} (process {pid}: {' '.join(process.cmdline())[:80]})"
+    except psutil.Error:
+        return f"process {pid}"

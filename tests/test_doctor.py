@@ -1,0 +1,343 @@
+"""The doctor, with real faults: each is planted in a scratch state folder, and was not found before."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from served import Service, gone, until
+from sqlalchemy import create_engine
+
+from imagegen import doctor, tls
+from imagegen.database import metadata
+from imagegen.doctor import Finding, Level, machine, state
+from imagegen.engine.cards import Card, Cards
+from imagegen.tokens import new as new_token
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def scratch(home: Path, sd_server: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scratch]:
+    """A healthy state folder with a database, a picture and the tiny model."""
+    settings = {"HOME": home, "SD_SERVER": sd_server, "MODEL": "tiny", "PORT": _free_port()}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"IMAGEGEN_{name}", str(value))
+    made = Scratch(home, monkeypatch)
+    engine = create_engine(f"sqlite:///{home / 'jobs.sqlite3'}")
+    metadata.create_all(engine)
+    engine.dispose()
+    made.sql("PRAGMA user_version = 1")
+    (home / "images").mkdir()
+    yield made
+    for pid in made.started:
+        os.kill(pid, signal.SIGKILL)
+        until(lambda pid=pid: gone(pid), "the planted process is gone")
+    for held in made.held:
+        held.close()
+
+
+class Scratch:
+    """A state folder to plant faults in."""
+
+    def __init__(self, home: Path, environment: pytest.MonkeyPatch) -> None:
+        self.home, self.environment = home, environment
+        self.started: list[int] = []
+        self.held: list[socket.socket] = []
+
+    def set(self, name: str, value: object) -> None:
+        self.environment.setenv(f"IMAGEGEN_{name}", str(value))
+
+    def sql(self, statement: str) -> None:
+        with sqlite3.connect(self.home / "jobs.sqlite3") as connection:
+            connection.execute(statement)
+        connection.close()
+
+    def own_model(self, text: str) -> None:
+        (self.home / "models" / "mine.toml").write_text('name = "mine"\ntitle = "Mine"\nbase = "tiny"\n' + text)
+        self.set("MODEL", "mine")
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def unknown_setting(s: Scratch) -> None:
+    s.set("MAX_DIMENSIONS", 512)
+
+
+def wrong_setting(s: Scratch) -> None:
+    s.set("MAX_STEPS", "many")
+
+
+def engine_gone(s: Scratch) -> None:
+    s.set("SD_SERVER", s.home / "no-engine-here")
+
+
+def engine_broken(s: Scratch) -> None:
+    broken = s.home / "sd-server"
+    broken.write_text("#!/bin/sh\necho 'error while loading shared libraries: libcublas.so.13'; exit 127\n")
+    broken.chmod(0o755)
+    s.set("SD_SERVER", broken)
+
+
+def flag_missing(s: Scratch) -> None:
+    s.own_model('[[flags]]\nflag = "--no-such-flag"\n')
+
+
+def model_file_gone(s: Scratch) -> None:
+    s.own_model('[[files]]\nrole = "llm"\nflag = "--llm"\nfile = "not-here.gguf"\n')
+
+
+def model_file_is_a_web_page(s: Scratch) -> None:
+    _own_file(s, b"<!doctype html><title>403 Forbidden</title>")
+
+
+def model_file_has_another_hash(s: Scratch) -> None:
+    _own_file(s, b"GGUF" + bytes(100), f'sha256 = "{"0" * 64}"\n')
+
+
+def model_file_is_cut_off(s: Scratch) -> None:
+    _own_file(s, b"GGUF" + bytes(100), "size_bytes = 105\n")
+
+
+def _own_file(s: Scratch, content: bytes, more: str = "") -> None:
+    (s.home / "models" / "mine").mkdir()
+    (s.home / "models" / "mine" / "own.gguf").write_bytes(content)
+    s.own_model('[[files]]\nrole = "llm"\nflag = "--llm"\nfile = "own.gguf"\n' + more)
+
+
+def memory_too_small(s: Scratch) -> None:
+    s.own_model("[memory]\nram_bytes = 1_000_000_000_000_000\nvram_bytes = 1_000_000_000_000_000\n")
+
+
+def disk_too_small(s: Scratch) -> None:
+    s.own_model(
+        'download_bytes = 1_000_000_000_000_000\n[[files]]\nrole = "llm"\nflag = "--llm"\nfile = "to-come.gguf"\n'
+    )
+
+
+def port_taken(s: Scratch) -> None:
+    taken = socket.socket()
+    s.held.append(taken)
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    s.set("PORT", taken.getsockname()[1])
+
+
+def clock_put_back(s: Scratch) -> None:
+    s.sql(
+        "INSERT INTO jobs (id, revision, kind, status, model, prompt, params, refs, warnings, policy, attempts, "
+        f"created_at) VALUES ('{'a' * 32}', 1, 'generate', 'queued', 'tiny', '', '{{}}', '[]', '[]', '{{}}', 0, "
+        f"{time.time() + 86400})"
+    )
+
+
+def certificate_ended(s: Scratch) -> None:
+    _certificate(s, -0.01)  # it begins an hour before it is made
+
+
+def certificate_ends_soon(s: Scratch) -> None:
+    _certificate(s, 5)
+
+
+def _certificate(s: Scratch, days: float) -> None:
+    files = tls.Files(s.home / "cert.pem", s.home / "key.pem")
+    files.key.write_bytes(tls.new_key())
+    tls.renew(files, ["localhost"], days=days)
+    s.set("TLS", f"{files.certificate},{files.key}")
+
+
+def certificate_of_another_key(s: Scratch) -> None:
+    _certificate(s, 90)
+    (s.home / "key.pem").write_bytes(tls.new_key())
+
+
+def half_a_picture_left(s: Scratch) -> None:
+    (s.home / "images" / f".{'a' * 32}.{'b' * 8}.tmp").write_bytes(b"\x89PNG")
+
+
+def picture_without_row(s: Scratch) -> None:
+    (s.home / "images" / f"{'a' * 32}.png").write_bytes(b"\x89PNG")
+
+
+def row_without_picture(s: Scratch) -> None:
+    s.sql(
+        "INSERT INTO images (id, idx, width, height, bytes, sha256, format, created_at) "
+        f"VALUES ('{'c' * 32}', 0, 64, 64, 1, '', 'png', 1)"
+    )
+
+
+def engine_left_running(s: Scratch) -> None:
+    (s.home / "engine").mkdir()
+    orphan = (
+        "import os; os.fork() and os._exit(0); print(os.getpid(), flush=True); os.execvp('sleep', ['sleep', '600'])"
+    )
+    with subprocess.Popen([sys.executable, "-c", orphan], cwd=s.home / "engine", stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        s.started.append(int(parent.stdout.readline()))
+
+
+def database_damaged(s: Scratch) -> None:
+    path = s.home / "jobs.sqlite3"
+    path.write_bytes(path.read_bytes()[:4096] + os.urandom(8192))
+
+
+def database_is_no_database(s: Scratch) -> None:
+    (s.home / "jobs.sqlite3").write_bytes(b"hello" * 1000)
+
+
+def database_of_a_newer_version(s: Scratch) -> None:
+    s.sql("PRAGMA user_version = 99")
+
+
+def policy_broken(s: Scratch) -> None:
+    (s.home / "policy.toml").write_text('baseline = "clowns"\n')
+    s.set("POLICY_FILE", s.home / "policy.toml")
+
+
+def template_broken(s: Scratch) -> None:
+    (s.home / "templates").mkdir()
+    (s.home / "templates" / "mine.toml").write_text('title = "Mine"\n')
+
+
+def catalog_broken(s: Scratch) -> None:
+    s.own_model("stepps = 20\n")
+
+
+def open_to_everybody(s: Scratch) -> None:
+    s.set("HOST", "0.0.0.0")
+
+
+def tokens_readable_by_others(s: Scratch) -> None:
+    new_token("kim", s.home / "tokens")
+    (s.home / "tokens").chmod(0o644)
+
+
+FAULTS: list[tuple[Callable[[Scratch], None], str, Level, str]] = [
+    (unknown_setting, "settings", Level.FAIL, "IMAGEGEN_MAX_DIMENSIONS is not a setting"),
+    (wrong_setting, "settings", Level.FAIL, "IMAGEGEN_MAX_STEPS='many'"),
+    (engine_gone, "engine", Level.FAIL, "no-engine-here does not exist"),
+    (engine_broken, "engine", Level.FAIL, "libcublas.so.13"),
+    (flag_missing, "flags", Level.WARN, "--no-such-flag"),
+    (model_file_gone, "model files", Level.FAIL, "not-here.gguf"),
+    (model_file_is_a_web_page, "model files", Level.FAIL, "is not a GGUF file"),
+    (model_file_has_another_hash, "model files", Level.FAIL, "instead of 000000000000"),
+    (model_file_is_cut_off, "model files", Level.FAIL, "has 104 bytes instead of 105"),
+    (memory_too_small, "memory", Level.WARN, "needs 1000000.0 GB"),
+    (disk_too_small, "disk", Level.FAIL, "still needs"),
+    (port_taken, "port", Level.FAIL, f"process {os.getpid()}"),
+    (clock_put_back, "clock", Level.FAIL, "the newest job was made at"),
+    (certificate_ended, "certificate", Level.FAIL, "ended on"),
+    (certificate_ends_soon, "certificate", Level.WARN, "ends in 4 days"),
+    (certificate_of_another_key, "certificate", Level.FAIL, "is not the key of"),
+    (half_a_picture_left, "leftovers", Level.WARN, "1 files"),
+    (picture_without_row, "leftovers", Level.WARN, "1 files"),
+    (row_without_picture, "pictures", Level.WARN, "c" * 32),
+    (engine_left_running, "engines", Level.FAIL, "no service owns"),
+    (database_damaged, "database", Level.FAIL, "is damaged"),
+    (database_is_no_database, "database", Level.FAIL, "file is not a database"),
+    (database_of_a_newer_version, "database", Level.FAIL, "schema 99"),
+    (policy_broken, "policy", Level.FAIL, "baseline is not a key"),
+    (template_broken, "templates", Level.WARN, "mine.toml"),
+    (catalog_broken, "catalog", Level.FAIL, "stepps: is not a field"),
+    (open_to_everybody, "tokens", Level.FAIL, "IMAGEGEN_HOST=0.0.0.0"),
+    (tokens_readable_by_others, "tokens", Level.WARN, "can be read by other users"),
+]
+
+
+def ill() -> list[Finding]:
+    return [finding for finding in doctor.examine() if finding.level is not Level.OK]
+
+
+@pytest.mark.parametrize(("plant", "check", "level", "said"), FAULTS, ids=[fault[0].__name__ for fault in FAULTS])
+def test_a_planted_fault_is_found_and_nothing_else(
+    scratch: Scratch, plant: Callable[[Scratch], None], check: str, level: Level, said: str
+) -> None:
+    assert not [finding for finding in ill() if finding.check != "gpu"], "healthy before"
+    plant(scratch)
+    found = ill()
+    named = [finding for finding in found if finding.check == check]
+    assert named, found
+    assert named[0].level is level
+    assert said in named[0].what
+    assert named[0].do, "a finding says what to do"
+    beside = {finding.check for finding in found} - {check, "gpu"}
+    assert beside <= {"model files"} if plant is disk_too_small else not beside
+
+
+def test_the_command_says_it_in_json_and_by_its_exit_code(scratch: Scratch) -> None:
+    def examine(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "imagegen.cli", "doctor", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    healthy = examine()
+    assert healthy.returncode == 0, healthy.stdout + healthy.stderr
+    assert " 0 failed" in healthy.stdout
+    for plant in (port_taken, template_broken, database_of_a_newer_version):
+        plant(scratch)
+    ailing = examine("--json")
+    assert ailing.returncode == 1
+    report = json.loads(ailing.stdout)
+    assert report["ok"] is False
+    levels = {finding["check"]: finding["level"] for finding in report["findings"]}
+    assert (levels["port"], levels["templates"], levels["database"]) == ("fail", "warn", "fail")
+
+
+def test_a_running_service_is_healthy(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.draw()
+    for name, value in service.environment().items():
+        if name.startswith("IMAGEGEN_"):
+            monkeypatch.setenv(name, value)
+    found = list(doctor.examine())
+    assert not [finding for finding in found if finding.level is Level.FAIL and finding.check != "gpu"]
+    said = {finding.check: finding.what for finding in found}
+    assert "is held by a running service" in said["state folder"]
+    assert "is the running service's" in said["port"]
+
+
+CARD = Card("NVIDIA Test", (9, 0))
+
+
+@pytest.mark.parametrize(
+    ("cards", "visible", "cuda13", "level", "said"),
+    [
+        (Cards(), None, True, Level.OK, "no NVIDIA GPU"),
+        (Cards((CARD,), (13, 0), driver="580.65"), None, True, Level.OK, "driver 580.65"),
+        (Cards((CARD,), (12, 6), driver="560.35"), None, False, Level.OK, "driver 560.35"),
+        (Cards((CARD,), (12, 6), driver="560.35"), None, True, Level.FAIL, "built with CUDA 13"),
+        (Cards((CARD, CARD), driver="590.1"), None, True, Level.WARN, "There are 2 GPUs"),
+        (Cards((CARD, CARD), driver="590.1"), "1", True, Level.OK, "NVIDIA Test, NVIDIA Test"),
+        (Cards((CARD,), driver="590.1"), "", True, Level.FAIL, "hides the GPU"),
+        (Cards(problem="Driver/library version mismatch"), None, True, Level.FAIL, "version mismatch"),
+    ],
+)
+def test_what_is_said_of_cards(cards: Cards, visible: str | None, cuda13: bool, level: Level, said: str) -> None:
+    found = list(machine.gpus(cards, visible, cuda13))
+    assert found[0].level is level
+    assert said in found[0].what
+
+
+def test_a_clock_without_a_battery_is_found() -> None:
+    (found,) = state.clock(None, now=86400.0)
+    assert (found.level, "1970-01-02" in found.what) == (Level.FAIL, True)
+
+
+def test_an_engine_that_wants_cuda_13_is_known_by_its_library(tmp_path: Path) -> None:
+    binary = tmp_path / "sd-server"
+    binary.write_bytes(b"\x7fELF" + bytes(5000) + b"libcudart.so.13\0")
+    assert machine.is_cuda13(binary)
+    binary.write_bytes(b"\x7fELF" + bytes(5000) + b"libcudart.so.12\0")
+    assert not machine.is_cuda13(binary)
+    assert not machine.is_cuda13(None)
