@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,32 +17,8 @@ from messages_endpoint import endpoint
 from served import free_port, until
 
 NODE = Path(__file__).parent / "node"
-BIN = NODE / "node_modules" / ".bin"
 
 pytestmark = pytest.mark.npm
-
-RunNode = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="module")
-def node(require) -> RunNode:
-    """`node("TOOL", ARG…)` runs a tool of the npm packages, with their own Node."""
-    require("the npm packages of tests/mcp/node (run `npm ci` there)", (BIN / "node").exists())
-
-    def call(tool: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-        env = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **dict(options.pop("env", {}))}  # type: ignore[call-overload]
-        return subprocess.run(
-            [str(BIN / tool), *map(str, arguments)],
-            env={**os.environ, **env},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=170,
-            **options,  # type: ignore[call-overload]
-        )
-
-    return call
-
 
 # ---- Claude Code --------------------------------------------------------------------------------------------
 
@@ -118,13 +93,13 @@ def test_claude_code_over_http(service, claude):
 # ---- The TypeScript SDK -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["stdio", "http"])
-def test_the_typescript_client(service, node, tmp_path, kind):
+@pytest.mark.parametrize(("kind", "mode"), [("stdio", "auto"), ("http", "auto"), ("http", "legacy")])
+def test_the_typescript_client(service, node, tmp_path, kind, mode):
     with contextlib.ExitStack() as opened:
         target = [sys.executable, "-m", "mcp_front"]
         if kind == "http":
             target = [opened.enter_context(http_front(service.url)) + "/mcp"]
-        ended = node("node", NODE / "draw.mjs", kind, *target, env=environment(service.url, output_dir=tmp_path))
+        ended = node("node", NODE / "draw.mjs", mode, kind, *target, env=environment(service.url, output_dir=tmp_path))
     assert ended.returncode == 0, ended.stderr
     got = json.loads(ended.stdout)
     assert "generate_image" in got["tools"]

@@ -1,14 +1,14 @@
 // The TypeScript SDK's client: draws, edits, polls and cancels through the front, and prints what it got as JSON.
-// Usage: node draw.mjs stdio COMMAND ARG… | node draw.mjs http URL
+// Usage: node draw.mjs auto|legacy stdio COMMAND ARG… | node draw.mjs auto|legacy http URL
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 
-const [kind, target, ...rest] = process.argv.slice(2);
+const [mode, kind, target, ...rest] = process.argv.slice(2);
 const transport =
   kind === "http"
     ? new StreamableHTTPClientTransport(new URL(target))
     : new StdioClientTransport({ command: target, args: rest, env: process.env, stderr: "ignore" });
-const client = new Client({ name: "typescript", version: "0" });
+const client = new Client({ name: "typescript", version: "0" }, { versionNegotiation: { mode } });
 await client.connect(transport);
 
 const small = { width: 64, height: 64, steps: 2, seed: 7 };
