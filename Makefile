@@ -34,14 +34,14 @@ lint: $(STAMP) ## ruff, types, generated docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m imagegen.models.docs --check
+	$(BIN)/python -m imagegen.docs --check
 
 lock: $(STAMP) ## compile the hash-pinned requirements
 	for set in base dev; do $(BIN)/uv pip compile --quiet --universal -p 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url requirements/$$set.in -o requirements/$$set.txt; done
 
 docs: $(STAMP) ## write the generated tables in docs/
-	$(BIN)/python -m imagegen.models.docs
+	$(BIN)/python -m imagegen.docs
 
 bench: bench-overhead ## all benchmarks
 

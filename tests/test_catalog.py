@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 import imagegen.models
 from imagegen.cli.models import models as command
-from imagegen.models import docs
+from imagegen.docs import FOLDER, page_with
 from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
+from imagegen.models.docs import tables
 from imagegen.models.entry import Entry
 from imagegen.schemas import Refused
 from imagegen.settings import Settings
@@ -42,6 +43,8 @@ role = "model"
 flag = "--model"
 file = "mine.safetensors"
 """
+
+PAGE = FOLDER / "models.md"
 
 
 @pytest.fixture
@@ -326,17 +329,17 @@ def test_a_file_that_cannot_be_read_is_named(settings: Settings) -> None:
 
 
 def test_the_page_is_what_the_catalog_says_and_a_change_shows() -> None:
-    text = docs.PAGE.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     catalog = Catalog.packaged()
-    assert docs.page_with(text, docs.tables(catalog)) == text, "run: python -m imagegen.models.docs"
+    assert page_with(text, tables(catalog)) == text, "run: python -m imagegen.docs"
     shorter = Catalog([e for e in catalog.entries() if e.name != "tiny"])
-    assert docs.page_with(text, docs.tables(shorter)) != text
+    assert page_with(text, tables(shorter)) != text
     with pytest.raises(ValueError, match="must have the lines"):
-        docs.page_with("no markers", "")
+        page_with("no markers", "")
 
 
 def test_the_pages_examples_are_entries(settings: Settings) -> None:
-    text = docs.PAGE.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     examples = re.findall(r"`models/([\w.-]+\.toml)`.*?```toml\n(.*?)```", text, re.DOTALL)
     assert len(examples) >= 3
     for name, example in examples:

@@ -1,17 +1,11 @@
-"""Writes the tables of docs/models.md from the catalog: `python -m imagegen.models.docs [--check]`."""
+"""The tables of docs/models.md, from the catalog; `python -m imagegen.docs` writes them into the page."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry, ModelFile, Sourced
-
-PAGE = Path(__file__).parents[2] / "docs" / "models.md"
-BEGIN = "<!-- made by `python -m imagegen.models.docs` from imagegen/models/*.toml: change those -->"
-END = "<!-- end of what is made -->"
 
 
 def tables(catalog: Catalog) -> str:
@@ -40,15 +34,6 @@ def tables(catalog: Catalog) -> str:
             "\n".join(f"- `{e.name}`: {note}" for e in entries for note in e.notes),
         ]
     )
-
-
-def page_with(text: str, generated: str) -> str:
-    """`text` with what is between the markers replaced. Raises ValueError if it does not have them."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page must have the lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n\n{generated}\n\n{END}{after}"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -106,19 +91,3 @@ def _origin(entry: Entry, file: ModelFile) -> str:
     if file.repo is None:
         return f"`imagegen models make {entry.name}`"
     return f"{file.repo} `{file.path or file.file}`"
-
-
-def main() -> int:
-    """Write the page, or with --check say whether it is stale. Exit code 0: the page is up to date."""
-    text = PAGE.read_text(encoding="utf-8")
-    made = page_with(text, tables(Catalog.packaged()))
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(made, encoding="utf-8")
-    elif made != text:
-        print(f"{PAGE} is stale: run python -m imagegen.models.docs", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

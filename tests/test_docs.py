@@ -1,0 +1,55 @@
+"""The generated parts of docs/: up to date, and a check that can fail."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from imagegen import docs
+from imagegen.settings import FRONT_ONLY, PREFIX, Settings
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_generated_tables_are_what_the_code_says() -> None:
+    assert [page.name for page, _ in docs.stale()] == [], "run: python -m imagegen.docs"
+
+
+def test_a_stale_page_is_told_and_written(tmp_path: Path) -> None:
+    for name in docs.PAGES:
+        shutil.copy(docs.FOLDER / name, tmp_path)
+    page = tmp_path / "settings.md"
+    page.write_text(page.read_text().replace("`8765`", "`8766`"))
+    ((stale, fresh),) = docs.stale(tmp_path)
+    assert stale == page
+    page.write_text(fresh)
+    assert list(docs.stale(tmp_path)) == []
+
+
+def test_every_setting_is_on_the_page_once() -> None:
+    page = (docs.FOLDER / "settings.md").read_text()
+    listed = re.findall(rf"^\| `{PREFIX}(\w+)`", page, re.MULTILINE)
+    assert sorted(listed) == sorted({name.upper() for name in Settings.model_fields} | (FRONT_ONLY - {"TEST_REQUIRE"}))
+    assert f"{PREFIX}TEST_REQUIRE" in page
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    """Relative links, and the headings that they name, as GitHub makes anchors of them."""
+    pages = [*ROOT.glob("*.md"), *docs.FOLDER.glob("*.md")]
+    anchors = {page: _anchors(page.read_text()) for page in pages}
+    broken = []
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?://|mailto:)([^)\s]+)\)", page.read_text()):
+            path, _, anchor = target.partition("#")
+            other = (page.parent / path).resolve() if path else page
+            if not other.exists() or (anchor and anchor not in anchors.get(other, set())):
+                broken.append(f"{page.name}: {target}")
+    assert broken == []
+
+
+def _anchors(text: str) -> set[str]:
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    made = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return made | set(re.findall(r'<a id="([^"]+)"></a>', text))
