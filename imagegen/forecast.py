@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from imagegen.jobs import JobManager
+from imagegen.jobs import Active, JobManager
 from imagegen.pace import Pace
-from imagegen.schemas import EngineState, Job, Status
+from imagegen.schemas import EngineState, Job, Phase
 from imagegen.worker import Worker
 
 
@@ -18,47 +18,40 @@ class Forecast:
 
     def eta_s(self, job: Job) -> float | None:
         """Seconds until `job` is complete; None if it has ended or a part was never measured."""
-        if job.status.ended:
-            return None
-        if job.status is Status.RUNNING:
-            return self._running_s(job)
-        total = self._before_first_s(job.model)
+        return None if job.status.ended else self._until(job.seq)
+
+    def queue_s(self) -> float | None:
+        """Seconds until everything accepted so far is drawn; 0 when nothing waits."""
+        active = self._jobs.active()
+        return self._until(active[-1].seq) if active else 0.0
+
+    def _until(self, seq: int) -> float | None:
+        """Seconds until the job `seq`, and every one before it, is drawn."""
+        total: float | None = None
         resident = self._worker.view().model
         for one in self._jobs.active():
-            if one.seq > job.seq or total is None:
+            if one.seq > seq:
                 break
-            drawing = self._pace.job(one.model, one.params)
-            if drawing is None:
+            seconds = self._drawing_s(one)
+            if total is None:
+                total = self._before_first_s(one.model)
+            if total is None or seconds is None:
                 return None
             if resident is not None and one.model != resident:
                 load = self._pace.expect(one.model, "load")
                 if load is None:
                     return None
-                drawing += load
+                seconds += load
             resident = one.model
-            if one.running and (progress := one.progress):
-                left = self._pace.remaining(one.model, one.params, progress, time.time() - progress.at)
-                drawing = drawing if left is None else left
-            total += drawing
+            total += seconds
         return total
 
-    def queue_s(self) -> float | None:
-        """Seconds until everything accepted so far is drawn; 0 when nothing waits."""
-        active = self._jobs.active()
-        if not active:
-            return 0.0
-        total = self._before_first_s(active[0].model) or 0.0
-        for one in active:
-            drawing = self._pace.job(one.model, one.params)
-            if drawing is None:
-                return None
-            total += drawing
-        return total
-
-    def _running_s(self, job: Job) -> float | None:
-        progress = job.progress
-        elapsed = 0.0 if progress is None else max(0.0, time.time() - progress.at)
-        return self._pace.remaining(job.model, job.params, progress, elapsed)
+    def _drawing_s(self, one: Active) -> float | None:
+        """Seconds that a job still takes on a loaded engine; its load is counted before the first job."""
+        progress = one.progress
+        if not one.running or progress is None or progress.phase is Phase.LOADING:
+            return self._pace.job(one.model, one.params)
+        return self._pace.remaining(one.model, one.params, progress, time.time() - progress.at)
 
     def _before_first_s(self, model: str) -> float | None:
         """Seconds until the engine can begin: what is left of a load or of a cancelled picture."""
@@ -72,6 +65,6 @@ class Forecast:
                 load = self._pace.expect(engine.model or model, "load")
                 if load is None or engine.load_started is None:
                     return None
-                return max(0.0, load - (time.time() - engine.load_started))
+                return max(0.0, load - max(0.0, time.time() - engine.load_started))
             case _:
                 return self._pace.expect(model, "load")

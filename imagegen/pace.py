@@ -74,13 +74,12 @@ class Pace:
         one = self.picture(model, params)
         return None if one is None else one * params.n
 
-    def remaining(
-        self, model: str, params: Params, progress: Progress | None, phase_elapsed_s: float
-    ) -> float | None:
+    def remaining(self, model: str, params: Params, progress: Progress | None, phase_elapsed_s: float) -> float | None:
         """Seconds until a running job ends, from where its progress says it is.
 
-        `phase_elapsed_s`: seconds since the progress was noted; never counts below zero.
+        `phase_elapsed_s`: seconds since the progress was noted; below zero (a clock was set back) it counts as none.
         """
+        phase_elapsed_s = max(0.0, phase_elapsed_s)
         whole = self.picture(model, params)
         if whole is None:
             return None

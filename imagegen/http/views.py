@@ -102,7 +102,7 @@ async def status_json(backend: Backend) -> dict[str, Any]:
     load = None
     if view.load_started is not None:
         expected = backend.pace.expect(view.model or "", "load")
-        elapsed = time.time() - view.load_started
+        elapsed = max(0.0, time.time() - view.load_started)  # a clock may be set back
         load = {
             "fraction": view.load.fraction if view.load else 0.0,
             "eta_s": _seconds(None if expected is None else max(0.0, expected - elapsed)),

@@ -1,0 +1,217 @@
+"""How long things take: medians, what is left of a job, the queue's forecast, and whether a cancel ends the engine."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imagegen.forecast import Forecast
+from imagegen.jobs import Active
+from imagegen.pace import KEPT, Measurement, Pace, cancel_by_kill
+from imagegen.schemas import EngineState, Params, Phase, Progress
+
+PX = 64 * 64
+PARAMS = Params(width=64, height=64, steps=4, cfg_scale=1.0, sampler="euler", seed=1)
+
+
+def measured(model: str = "tiny", **seconds: float) -> list[Measurement]:
+    return [Measurement(model, what, 0 if what == "load" else PX, value) for what, value in seconds.items()]
+
+
+KNOWN = Pace(measured(load=8.0, encode=1.0, step=2.0, decode=3.0))
+WHOLE_S = 1.0 + 4 * 2.0 + 3.0
+
+
+def test_the_median_of_the_recent_ones_is_expected() -> None:
+    pace = Pace()
+    for seconds in (100.0, 1.0, 2.0, 3.0):
+        pace.add(Measurement("tiny", "load", 0, seconds))
+    assert pace.expect("tiny", "load") == 2.5
+    for _ in range(KEPT):
+        pace.add(Measurement("tiny", "load", 0, 7.0))
+    assert pace.expect("tiny", "load") == 7.0, "what is old is forgotten"
+
+
+@pytest.mark.parametrize(
+    ("what", "pixels", "seconds"),
+    [
+        ("step", PX, 2.0),
+        ("step", 4 * PX, 8.0),
+        ("step", PX // 4, 0.5),
+        ("decode", 2 * PX, 6.0),
+        ("encode", 9 * PX, 1.0),
+    ],
+)
+def test_another_size_is_scaled_by_its_pixels_where_pixels_matter(what: Any, pixels: int, seconds: float) -> None:
+    assert KNOWN.expect("tiny", what, pixels) == seconds
+
+
+def test_the_nearest_size_is_the_one_that_is_scaled() -> None:
+    pace = Pace([Measurement("tiny", "step", 100, 1.0), Measurement("tiny", "step", 1000, 50.0)])
+    assert pace.expect("tiny", "step", 200) == 2.0
+    assert pace.expect("tiny", "step", 2000) == 100.0
+
+
+def test_the_slowest_is_of_the_size_and_scaled_up_only() -> None:
+    pace = Pace([Measurement("tiny", "gap", 100, 1.0), Measurement("tiny", "gap", 100, 9.0)])
+    assert [pace.slowest("tiny", "gap", pixels) for pixels in (100, 200, 50)] == [9.0, 18.0, 9.0]
+    assert pace.slowest("other", "gap", 100) is None
+
+
+def test_what_was_never_measured_is_unknown() -> None:
+    empty, no_steps = Pace(), Pace(measured(load=8.0, encode=1.0, decode=3.0))
+    for pace, model in ((empty, "tiny"), (no_steps, "tiny"), (KNOWN, "other")):
+        assert pace.picture(model, PARAMS) is None
+        assert pace.job(model, PARAMS) is None
+        for phase in Phase:
+            assert pace.remaining(model, PARAMS, Progress(phase=phase), 0.0) is None
+    no_load = Pace(measured(encode=1.0, step=2.0, decode=3.0))
+    assert no_load.remaining("tiny", PARAMS, Progress(phase=Phase.LOADING), 0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("progress", "elapsed_s", "left_s"),
+    [
+        (None, 0.0, 2 * WHOLE_S),
+        (Progress(phase=Phase.FETCHING), 0.0, None),
+        (Progress(phase=Phase.WAITING_GPU), 0.0, None),
+        (Progress(phase=Phase.LOADING), 0.0, 8.0 + 2 * WHOLE_S),
+        (Progress(phase=Phase.LOADING, fraction=0.75), 1.0, 1.0 + 2 * WHOLE_S),
+        (Progress(phase=Phase.LOADING, fraction=0.75), 99.0, 2 * WHOLE_S),
+        (Progress(phase=Phase.ENCODING), 0.5, WHOLE_S - 0.5 + WHOLE_S),
+        (Progress(phase=Phase.SAMPLING), 0.0, 4 * 2.0 + 3.0 + WHOLE_S),
+        (Progress(phase=Phase.SAMPLING, step=3, steps=4), 1.0, 2.0 + 3.0 - 1.0 + WHOLE_S),
+        (Progress(phase=Phase.SAMPLING, step=3, steps=4, image=2), 1.0, 4.0),
+        (Progress(phase=Phase.DECODING, image=2), 1.0, 2.0),
+        (Progress(phase=Phase.DECODING, image=2), -3600.0, 3.0),
+        (Progress(phase=Phase.SAVING, image=2), 5.0, 0.0),
+    ],
+)
+def test_what_is_left_of_a_job_of_two_pictures(
+    progress: Progress | None, elapsed_s: float, left_s: float | None
+) -> None:
+    assert KNOWN.remaining("tiny", PARAMS.model_copy(update={"n": 2}), progress, elapsed_s) == left_s
+
+
+seconds = st.floats(min_value=0.0, max_value=1e6)
+progresses = st.builds(
+    Progress,
+    phase=st.sampled_from(Phase),
+    step=st.none() | st.integers(0, 200),
+    fraction=st.none() | st.floats(min_value=0.0, max_value=1.5),
+    image=st.integers(1, 6),
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    parts=st.fixed_dictionaries(dict.fromkeys(("load", "encode", "step", "decode"), seconds)),
+    progress=progresses,
+    elapsed_s=st.floats(min_value=-1e9, max_value=1e9),
+    n=st.integers(1, 4),
+    side=st.sampled_from([64, 256, 1024]),
+)
+def test_what_is_left_is_never_negative_and_never_more_than_everything(
+    parts: dict[str, float], progress: Progress, elapsed_s: float, n: int, side: int
+) -> None:
+    pace = Pace(measured(**parts))
+    params = PARAMS.model_copy(update={"n": n, "width": side, "height": side})
+    left = pace.remaining("tiny", params, progress, elapsed_s)
+    everything = pace.job("tiny", params)
+    assert everything is not None
+    assert (left is None) == (progress.phase in {Phase.FETCHING, Phase.WAITING_GPU})
+    if left is not None:
+        assert 0.0 <= left <= (parts["load"] + everything) * (1 + 1e-9)
+    later = pace.remaining("tiny", params, progress, elapsed_s + 1.0)
+    assert left is None or (later is not None and later <= left), "time brings the end nearer"
+
+
+@pytest.mark.parametrize(
+    ("remaining_s", "reload_s", "kill"),
+    [
+        *[(5.0, 4.0, True), (4.0, 4.0, False), (3.0, 4.0, False), (0.0, 0.0, False)],
+        *[(None, 4.0, False), (5.0, None, False), (None, None, False)],
+    ],
+)
+def test_a_cancel_ends_the_engine_only_where_that_is_known_to_be_sooner(
+    remaining_s: float | None, reload_s: float | None, kill: bool
+) -> None:
+    assert cancel_by_kill(remaining_s, reload_s) is kill
+
+
+# ---- the queue's forecast -------------------------------------------------------------------------------------
+
+
+def forecast(active: list[Active], **engine: Any) -> Forecast:
+    """The forecast of a queue in front of an engine that is in some state."""
+    view = SimpleNamespace(**{"state": EngineState.COLD, "model": None, "load_started": None} | engine)
+    worker: Any = SimpleNamespace(view=lambda: view, draining_s=lambda: engine.get("draining_s"))
+    jobs: Any = SimpleNamespace(active=lambda: active)
+    pace = Pace(measured(load=8.0, encode=1.0, step=2.0, decode=3.0) + measured("other", load=5.0, step=1.0))
+    return Forecast(jobs, pace, worker)
+
+
+def queue(*models: str) -> list[Active]:
+    return [Active(seq, f"job{seq}", model, PARAMS, 0.0) for seq, model in enumerate(models, 1)]
+
+
+def running(one: Active, phase: Phase, ago_s: float = 0.0, **fields: Any) -> Active:
+    return replace(one, running=True, progress=Progress(phase=phase, at=time.time() - ago_s, **fields))
+
+
+def eta_s(of: Forecast, seq: int) -> float | None:
+    job: Any = SimpleNamespace(seq=seq, status=SimpleNamespace(ended=False))
+    return of.eta_s(job)
+
+
+def test_a_cold_engine_is_loaded_once_and_another_model_costs_another_load() -> None:
+    of = forecast(queue("tiny", "tiny", "other", "tiny"))
+    etas = [8 + WHOLE_S, 8 + 2 * WHOLE_S, 8 + 2 * WHOLE_S + 5 + 4, 8 + 3 * WHOLE_S + 5 + 4 + 8]
+    assert [eta_s(of, seq) for seq in (1, 2, 3, 4)] == etas
+    assert of.queue_s() == etas[-1]
+    assert forecast([]).queue_s() == 0.0
+
+
+def test_a_load_that_runs_is_counted_once() -> None:
+    first, second = queue("tiny", "tiny")
+    active = [running(first, Phase.LOADING, ago_s=2.0), second]
+    of = forecast(active, state=EngineState.LOADING, model="tiny", load_started=time.time() - 2.0)
+    assert eta_s(of, 1) == pytest.approx(6.0 + WHOLE_S, abs=0.5)
+    assert eta_s(of, 2) == pytest.approx(6.0 + 2 * WHOLE_S, abs=0.5)
+
+
+def test_the_running_picture_and_a_cancelled_one_are_waited_for() -> None:
+    first, second = queue("tiny", "tiny")
+    active = [running(first, Phase.SAMPLING, step=4), second]
+    drawing = forecast(active, state=EngineState.DRAWING, model="tiny")
+    assert eta_s(drawing, 2) == pytest.approx(3.0 + WHOLE_S, abs=0.5)
+    draining = forecast([second], state=EngineState.DRAINING, model="tiny", draining_s=5.0)
+    assert eta_s(draining, 2) == 5.0 + WHOLE_S
+    assert eta_s(forecast([second], state=EngineState.DRAINING, model="tiny"), 2) is None
+
+
+def test_one_unknown_part_makes_the_whole_unknown() -> None:
+    assert eta_s(forecast(queue("tiny", "never-drawn", "tiny")), 1) is not None
+    assert eta_s(forecast(queue("tiny", "never-drawn", "tiny")), 3) is None
+    assert forecast(queue("tiny", "never-drawn")).queue_s() is None
+    waiting = [running(queue("tiny")[0], Phase.WAITING_GPU)]
+    assert eta_s(forecast(waiting), 1) is None
+
+
+@pytest.mark.parametrize("set_back_s", [-86_400.0, 86_400.0])
+def test_a_clock_that_is_set_leaves_the_forecast_within_reason(set_back_s: float) -> None:
+    first, second = queue("tiny", "tiny")
+    active = [running(first, Phase.SAMPLING, ago_s=set_back_s, step=1), second]
+    eta = eta_s(forecast(active, state=EngineState.DRAWING, model="tiny"), 2)
+    assert eta is not None
+    assert WHOLE_S <= eta <= 2 * WHOLE_S
+    started = time.time() - set_back_s
+    loading = eta_s(forecast([first], state=EngineState.LOADING, model="tiny", load_started=started), 1)
+    assert loading is not None
+    assert WHOLE_S <= loading <= 8.0 + WHOLE_S
