@@ -1,0 +1,68 @@
+"""Progress as words and as a number that only grows."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_front.client import Job, Progress
+from mcp_front.progress import advance, describe, percent
+
+
+def job(status="running", **fields):
+    return Job.model_validate({"job_id": "a", "status": status, **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"status": "queued", "position": 2, "eta_s": 31.4}, "waiting in the queue, 2 ahead of it, about 31 s left"),
+        ({"status": "queued", "position": 0}, "waiting in the queue"),
+        ({}, "starting"),
+        ({"progress": {"phase": "loading", "fraction": 0.4}}, "loading the model 40 %"),
+        ({"progress": {"phase": "sampling", "step": 7, "steps": 25}, "eta_s": 12}, "step 7/25, about 12 s left"),
+        ({"progress": {"phase": "sampling", "step": 7, "steps": 25}, "eta_s": 0.2}, "step 7/25"),
+        ({"progress": {"phase": "waiting_gpu"}}, "waiting for GPU memory that another program holds"),
+        ({"progress": {"phase": "decoding", "image": 2}, "params": {"n": 3}}, "picture 2 of 3: finishing the picture"),
+        ({"progress": {"phase": "something new"}}, "something new"),
+        ({"status": "complete"}, "complete"),
+    ],
+)
+def test_words(fields, words):
+    assert describe(job(**fields)) == words
+
+
+progresses = st.builds(
+    Progress,
+    phase=st.sampled_from(["fetching", "waiting_gpu", "loading", "encoding", "sampling", "decoding", "saving", "new"]),
+    step=st.none() | st.integers(0, 100),
+    steps=st.none() | st.integers(0, 100),
+    fraction=st.none() | st.floats(0, 1),
+    image=st.integers(1, 4),
+)
+
+
+@given(st.lists(progresses | st.none(), max_size=30), st.integers(1, 4))
+def test_the_number_grows_with_every_notification_and_ends_at_100(steps, pictures):
+    last = 0.0
+    for now in steps:
+        following = advance(
+            last, job(progress=now and now.model_dump(), params={"n": max(pictures, now.image if now else 1)})
+        )
+        assert last < following < 100
+        last = following
+    assert advance(last, job("complete")) == 100
+
+
+def test_the_bar_goes_from_loading_to_saving():
+    bar = [
+        percent(job(progress={"phase": "loading", "fraction": 0.5})),
+        percent(job(progress={"phase": "encoding", "fraction": 0.5})),
+        percent(job(progress={"phase": "sampling", "step": 1, "steps": 25})),
+        percent(job(progress={"phase": "sampling", "step": 24, "steps": 25})),
+        percent(job(progress={"phase": "decoding"})),
+        percent(job(progress={"phase": "saving"})),
+        percent(job("complete")),
+    ]
+    assert bar == sorted(set(bar)) and bar[0] == 15 and bar[-1] == 100
