@@ -78,7 +78,7 @@ class ImagesRequest(BaseModel):
 class ImagesEditRequest(ImagesRequest):
     """The same for an edit: pictures as ids or data URLs."""
 
-    images: Annotated[list[StrictStr], Field(min_length=1)]
+    images: Annotated[list[StrictStr], Field(min_length=1, fail_fast=True)]
     mask: StrictStr | None = None
     fit: Literal["contain", "cover", "stretch"] = "contain"
 
