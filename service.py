@@ -26,8 +26,10 @@ from imagegen.http.openai_errors import OpenAIErrors
 from imagegen.http.rate import RateLimit
 from imagegen.http.security import Lock, LoopbackOnly
 from imagegen.http.session import Sessions
+from imagegen.http.tasks import TaskWire
 from imagegen.metrics import Metrics
 from imagegen.models.catalog import CatalogError
+from imagegen.schemas import EditRequest, GenerateRequest
 
 try:
     SETTINGS = settings.load()
@@ -39,6 +41,10 @@ except settings.SettingsError as wrong:
 DRAIN_BOUND_S = 10.0
 """How long clients may take to read their last answers once the picture is done."""
 
+ANSWERED_BY_TASK_WIRE = "TaskWire answers this route; the declaration tells BentoML's clients and documents of it."
+
+# BentoML's own task store is not used; by default two services would delete each other's file of it at the start.
+os.environ.setdefault("BENTOML_RESULT_STORE", ":memory:")
 logs.configure(SETTINGS.log_level)
 SESSIONS = Sessions(TOKENS, SETTINGS.home / "session.key")
 METRICS = Metrics()
@@ -85,6 +91,16 @@ class ImageGen:
     async def stop(self) -> None:
         if self._backend is not None:
             await self._backend.stop()
+
+    @bentoml.task(input_spec=GenerateRequest)
+    async def generate(self, **_request: Any) -> dict[str, Any]:
+        """Draw pictures from words; the result is the job, with the addresses of its pictures."""
+        raise RuntimeError(ANSWERED_BY_TASK_WIRE)
+
+    @bentoml.task(input_spec=EditRequest)
+    async def edit(self, **_request: Any) -> dict[str, Any]:
+        """Draw pictures from words and reference pictures: ids of stored ones, or data URLs."""
+        raise RuntimeError(ANSWERED_BY_TASK_WIRE)
 
     async def __is_ready__(self) -> bool:
         backend = self._backend
@@ -161,3 +177,4 @@ WRAPPED.add_asgi_middleware(
 if TOKENS is None and not SETTINGS.allow_anonymous:
     WRAPPED.add_asgi_middleware(LoopbackOnly)
 WRAPPED.add_asgi_middleware(BodyLimit, max_bytes=SETTINGS.max_body_bytes)
+WRAPPED.add_asgi_middleware(TaskWire, wire=app)

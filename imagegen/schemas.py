@@ -121,7 +121,7 @@ class Params(BaseModel):
     fit: Literal["contain", "cover", "stretch"] | None = None  # edits only
 
 
-Number = StrictInt | StrictFloat
+Number = StrictFloat  # whole numbers are taken too
 
 
 class GenerateRequest(BaseModel):

@@ -7,7 +7,7 @@ from starlette.routing import Match, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from imagegen.backend import Backend
-from imagegen.http import events, images, jobs, metrics, openai, page, session, status
+from imagegen.http import events, images, jobs, metrics, openai, page, session, status, tasks
 from imagegen.http.problems import HANDLERS, problem
 from imagegen.http.session import Sessions
 from imagegen.metrics import Metrics
@@ -15,11 +15,18 @@ from imagegen.metrics import Metrics
 
 def make_app(sessions: Sessions, counted: Metrics) -> Starlette:
     """All routes; `attach` gives it the backend once that runs."""
-    families = (jobs, events, images, status, session, openai, metrics, page)
-    routes = [*(route for family in families for route in family.ROUTES), Mount("/", app=nothing)]
+    families = (jobs, events, images, status, session, openai, tasks, metrics, page)
+    routes = [*(route for family in families for route in family.ROUTES), Rest("/", app=nothing)]
     app = Starlette(routes=routes, exception_handlers=HANDLERS)
     app.state.backend, app.state.sessions, app.state.metrics = None, sessions, counted
     return app
+
+
+class Rest(Mount):
+    """All paths that no route of ours has, but for the one of BentoML's that comes after this app."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return (Match.NONE, {}) if scope["path"] == "/docs.json" else super().matches(scope)
 
 
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:

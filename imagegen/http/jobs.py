@@ -8,9 +8,9 @@ from starlette.routing import Route
 
 from imagegen.http.body import query_int, read_json
 from imagegen.http.context import backend_of, base_url, owner_of
-from imagegen.http.multipart import read_edit_form
+from imagegen.http.multipart import read_edit
 from imagegen.http.views import job_json
-from imagegen.schemas import EditRequest, GenerateRequest, Job
+from imagegen.schemas import GenerateRequest, Job
 
 MAX_WAIT_S = 50
 
@@ -20,9 +20,7 @@ async def generate(request: Request) -> Response:
 
 
 async def edit(request: Request) -> Response:
-    if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        return await _accept(request, await read_edit_form(request))
-    return await _accept(request, await read_json(request, EditRequest))
+    return await _accept(request, await read_edit(request))
 
 
 async def _accept(request: Request, wanted: GenerateRequest) -> Response:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
+from imagegen.http.body import read_json
 from imagegen.http.problems import invalid
 from imagegen.schemas import EditRequest, Refused
 
@@ -30,6 +31,13 @@ async def read_form(request: Request) -> FormData:
     except (HTTPException, MultiPartException) as error:  # the first is how Starlette passes on the second
         detail = error.detail if isinstance(error, HTTPException) else error.message
         raise Refused(422, "invalid_request", f"The form cannot be read: {detail}") from None
+
+
+async def read_edit(request: Request) -> EditRequest:
+    """An edit, as JSON or as a form. Raises Refused."""
+    if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        return await read_edit_form(request)
+    return await read_json(request, EditRequest)
 
 
 async def read_edit_form(request: Request) -> EditRequest:
