@@ -25,7 +25,7 @@ async function attempt(work) {
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
     if (problem.status === 401) update({ link: "locked", token: { detail: null, busy: false } });
-    else update({ problem: { title: problem.title, detail: problem.detail } });
+    else update({ note: "", problem: { title: problem.title, detail: problem.detail } });
     return null;
   }
 }
@@ -33,7 +33,7 @@ async function attempt(work) {
 // ---- drawing --------------------------------------------------------------------------------
 
 export function draw() {
-  if (state.sending || !state.draft.prompt.trim() || !chosenModel()) return;
+  if (state.sending || state.uploading.length || !state.draft.prompt.trim()) return;
   submit(toRequest(state.draft));
 }
 
@@ -74,7 +74,7 @@ async function send() {
       connect();
     } else {
       settled();
-      update({ problem: { title: problem.title, detail: problem.detail } });
+      update({ note: "", problem: { title: problem.title, detail: problem.detail } });
     }
   } finally {
     update({ sending: false });

@@ -18,11 +18,13 @@ export function sizePresets(model, caps) {
     const rounded = Math.round(length / multiple) * multiple;
     return Math.max(model.size_min_px, Math.min(rounded, Math.floor(cap / multiple) * multiple));
   };
-  return SHAPES.map(([label, across, down]) => {
+  const presets = SHAPES.map(([label, across, down]) => {
     const most = Math.max(across, down);
     const size = `${side((long * across) / most)}x${side((long * down) / most)}`;
     return { label, across, down, size };
   });
+  // Small models' coarse multiples make neighbours fall together: the first of them stays.
+  return presets.filter((preset, at) => presets.findIndex((one) => one.size === preset.size) === at);
 }
 
 export const defaultSize = (model) => `${model.defaults.width.value}x${model.defaults.height.value}`;

@@ -8,9 +8,14 @@ import { shell } from "./views/shell.js";
 import { doing } from "./words.js";
 
 const root = document.getElementById("page");
+let problem = null;
 
 onUpdate(() => {
   render(shell(), root);
+  if (state.problem !== problem) {
+    problem = state.problem;
+    document.querySelector(".compose [role=alert]")?.scrollIntoView({ block: "nearest" });
+  }
   openWhile("viewer", state.viewer !== null);
   openWhile("token", state.token !== null);
   document.title = title();

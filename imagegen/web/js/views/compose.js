@@ -35,12 +35,12 @@ export function compose() {
       <div id="prompt-more">${counter(draft.prompt)} ${gaps(draft.prompt)}</div>
       ${references()} ${sizes()}
       <div class="field">
-        <label class="label" for="negative">Leave out</label>
+        <label class="label" for="negative">Negative prompt</label>
         <textarea
           id="negative"
           name="negative"
           rows="1"
-          placeholder="a negative prompt, such as: text, watermark"
+          placeholder="what to leave out, such as: text, watermark"
           aria-describedby="negative-note"
           .value=${live(draft.negative)}
           @input=${(event) => updateDraft({ negative: event.target.value })}
@@ -59,8 +59,7 @@ export function compose() {
   `;
 }
 
-const ready = () =>
-  Boolean(state.draft.prompt.trim()) && !state.sending && !state.uploading.length && chosenModel() !== null;
+const ready = () => Boolean(state.draft.prompt.trim()) && !state.sending && !state.uploading.length;
 
 function submitted(event) {
   event.preventDefault();

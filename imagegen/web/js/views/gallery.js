@@ -20,7 +20,7 @@ export function gallery() {
       <section class="gallery" aria-labelledby="gallery-title">
         <header class="row between">
           <h2 id="gallery-title">Recent</h2>
-          <p class="hint">${all.length === 1 ? "1 picture" : `${all.length} pictures`}, kept until they expire</p>
+          <p class="hint">${all.length === 1 ? "1 picture" : `${all.length} pictures`}${kept()}</p>
         </header>
         <ul class="tiles" @keydown=${moved}>
           ${repeat(all, (one) => one.image.id, tile)}
@@ -31,6 +31,10 @@ export function gallery() {
       </section>
     `;
   });
+}
+
+function kept() {
+  return state.caps ? `, each kept for ${duration(state.caps.image_ttl)}` : "";
 }
 
 function tile({ job, image, index }) {

@@ -8,7 +8,7 @@ import { activeJobs, state } from "../store.js";
 import { doing, duration, fraction } from "../words.js";
 import { icon } from "./icons.js";
 
-const SHOWN = 6;
+const SHOWN = 4;
 
 export function liveJobs() {
   const jobs = activeJobs();
@@ -29,7 +29,11 @@ function row(job) {
   const position = place < 0 ? job.position : place;
   return html`
     <li class="job" data-job=${job.job_id}>
-      <p class="prompt" title=${job.prompt}>${job.prompt}</p>
+      <div>
+        <p class="prompt" title=${job.prompt}>${job.prompt}</p>
+        ${running ? bar(job) : nothing}
+        <p class="hint">${doing(job, position)}${times(job, running)}</p>
+      </div>
       <button
         type="button"
         class="icon-button"
@@ -39,8 +43,6 @@ function row(job) {
       >
         ${icon("close")}
       </button>
-      ${running ? bar(job) : nothing}
-      <p class="hint">${doing(job, position)}${times(job, running)}</p>
     </li>
   `;
 }

@@ -85,13 +85,17 @@ export function actions(job, image) {
     html`<button type="button" class="action" @click=${run}>${icon(name)}<span>${label}</span></button>`;
   return html`
     <div class="actions">
-      <a class="action" href=${pictureUrl(image.id)} download="${fileName(job)}-${image.seed}.png">
-        ${icon("save")}<span>Save</span>
-      </a>
-      ${act("copy", "Copy image", () => copyPicture(image))} ${act("link", "Copy URL", () => copyUrl(image))}
-      ${act("text", "Copy settings", () => copySettings(job, image))}
-      ${act("same", "Same settings", () => sameSettings(job, image))}
-      ${act("again", "New seed", () => drawAgain(job))} ${act("edit", "Edit this", () => editThis(image))}
+      <div class="on">
+        ${act("edit", "Edit this", () => editThis(image))} ${act("again", "New seed", () => drawAgain(job))}
+        ${act("same", "Same settings", () => sameSettings(job, image))}
+      </div>
+      <div>
+        <a class="action" href=${pictureUrl(image.id)} download="${fileName(job)}-${image.seed}.png">
+          ${icon("save")}<span>Save</span>
+        </a>
+        ${act("copy", "Copy image", () => copyPicture(image))} ${act("link", "Copy URL", () => copyUrl(image))}
+        ${act("text", "Copy settings", () => copySettings(job, image))}
+      </div>
     </div>
   `;
 }
@@ -128,12 +132,14 @@ function failed(job) {
           <p>${job.error?.detail ?? "The service gave no reason."}</p>
           <p class="said">${job.prompt}</p>
           <div class="actions">
-            <button type="button" class="action" @click=${() => retry(job)}>
-              ${icon("again")}<span>Try again</span>
-            </button>
-            <button type="button" class="action" @click=${() => sameSettings(job)}>
-              ${icon("same")}<span>Same settings</span>
-            </button>
+            <div class="on">
+              <button type="button" class="action" @click=${() => retry(job)}>
+                ${icon("again")}<span>Try again</span>
+              </button>
+              <button type="button" class="action" @click=${() => sameSettings(job)}>
+                ${icon("same")}<span>Same settings</span>
+              </button>
+            </div>
           </div>
         </div>
       </div>
