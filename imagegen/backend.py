@@ -8,6 +8,7 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, Any
 
 import psutil
@@ -22,6 +23,7 @@ from imagegen.adapters.sdcpp import SdcppServerAdapter
 from imagegen.database import StateError, claim, measurements, notes, open_database, storage_failure
 from imagegen.engine import probe
 from imagegen.forecast import Forecast
+from imagegen.gpu_manners import Manners
 from imagegen.guardrails import Guardrails
 from imagegen.idle_memory import IdleMemory
 from imagegen.images import ImageFiles, StorageError
@@ -31,6 +33,7 @@ from imagegen.models import synthetic
 from imagegen.models.catalog import Catalog, missing_sentence
 from imagegen.models.entry import Entry
 from imagegen.pace import KEPT, Measurement, Pace
+from imagegen.readahead import ReadAhead
 from imagegen.recorder import Recorder
 from imagegen.resident import Parts
 from imagegen.schemas import Warn
@@ -47,8 +50,9 @@ SWEEP_EVERY_S = 10.0
 class Backend:
     """Everything behind the transports. One per process; `start` once, `stop` once."""
 
-    def __init__(self, settings: Settings, recorder: Recorder | None = None) -> None:
+    def __init__(self, settings: Settings, recorder: Recorder | None = None, manners: Manners | None = None) -> None:
         self.settings = settings
+        self._manners = manners or Manners(gpu.read, settings, self._binary)
         self._recorder = recorder or Recorder()
         self.stopping = asyncio.Event()
         self.started_at = time.time()
@@ -106,6 +110,8 @@ class Backend:
                 self._adapter,
                 self._fingerprint,
                 lambda entry: fitness.files_bytes(entry, s),
+                self._read_ahead,
+                self._manners,
             ),
             self._measured,
             self._recorder,
@@ -182,6 +188,16 @@ class Backend:
             card.total_bytes if card else None,
             psutil.virtual_memory().total,
         )
+
+    def _binary(self) -> Path | None:
+        try:
+            return engine.resolve(self.settings)
+        except engine.EngineBuildError:  # told by the load that needs it
+            return None
+
+    def _read_ahead(self, entry: Entry) -> ReadAhead:
+        paths = [entry.path_of(file, self.settings) for file in entry.files]
+        return ReadAhead([path for path in paths if path.is_file()], lambda: psutil.virtual_memory().available)
 
     def misfits(self, entry: Entry) -> tuple[Warn, ...]:
         """What is known to go wrong with `entry` here: for its jobs' warnings and the status."""

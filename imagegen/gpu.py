@@ -1,14 +1,38 @@
-"""What NVML says of the GPU. Everything here answers None where there is no NVIDIA driver to ask."""
+"""What NVML says of the GPU that the engine uses. Everything answers None where there is no such card to ask.
+
+NVML is opened once and kept: opening it takes tens of milliseconds, a reading less than one. Only NVIDIA cards and
+CUDA engines are looked at; a Vulkan engine's card is not known here.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+import pynvml
+
 log = logging.getLogger("imagegen.gpu")
+
+TRY_AGAIN_S = 60.0
+"""A driver that did not answer is asked again this much later."""
+NO_CARD = {"", "-1", "none", "nodevfiles"}
+"""What in CUDA_VISIBLE_DEVICES means: no card at all."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Another program on the card. None: the driver does not say (a container, another user's program)."""
+
+    pid: int
+    name: str | None
+    held_bytes: int | None
+    since: float | None  # POSIX seconds: when it was started
 
 
 @dataclass(frozen=True)
@@ -19,35 +43,179 @@ class Gpu:
     total_bytes: int
     free_bytes: int
     ours_bytes: int | None
+    others: tuple[Holder, ...] = ()  # the one that holds most first
 
 
-@contextmanager
-def _nvml() -> Iterator[Any]:
-    import pynvml
+class Nvml:
+    """The NVIDIA driver's library, and the one card that a CUDA engine started from here uses.
 
-    pynvml.nvmlInit()
+    library: the module `pynvml`, or a stand-in for it. environment: ours, which the engine gets too. Safe to call
+    from several threads.
+    """
+
+    def __init__(
+        self,
+        library: Any = pynvml,
+        environment: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._nvml, self._environment, self._clock = library, environment, clock
+        self._lock = threading.Lock()
+        self._handle: Any = None
+        self._name = ""
+        self._opened = False
+        self._try_at: float | None = None
+        self._problem: str | None = None
+
+    def look(self, engine_pid: int | None = None) -> Gpu | None:
+        """The card now; None without one, or when the driver does not answer (then see `problem`)."""
+        with self._lock:
+            if self._try_at is not None and self._clock() < self._try_at:
+                return None
+            try:
+                if not self._opened:
+                    self._open()
+                return None if self._handle is None else self._read(engine_pid)
+            except (self._nvml.NVMLError_LibraryNotFound, self._nvml.NVMLError_DriverNotLoaded):
+                self._give_up(None)  # no NVIDIA card here, which is no fault
+            except self._nvml.NVMLError_LibRmVersionMismatch:
+                self._give_up(
+                    "The NVIDIA driver was updated while the old one is still running, so no program can use the GPU: "
+                    "restart the machine."
+                )
+            except self._nvml.NVMLError as silent:
+                self._give_up(
+                    f"The NVIDIA driver does not answer ({silent}), so the GPU cannot be watched: see `nvidia-smi`."
+                )
+            return None
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the GPU, or doubtful about which it is, as of the last `look`; None: nothing."""
+        return self._problem
+
+    # ---- opening --------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self._nvml.nvmlInit()
+        self._opened, self._try_at = True, None
+        self._handle, self._problem = self._choose()
+        if self._handle is not None:
+            name = self._nvml.nvmlDeviceGetName(self._handle)
+            self._name = name.decode() if isinstance(name, bytes) else str(name)
+        if self._problem:
+            log.warning("%s", self._problem)
+
+    def _give_up(self, problem: str | None) -> None:
+        if problem and problem != self._problem:
+            log.warning("%s", problem)
+        self._problem, self._handle, self._try_at = problem, None, self._clock() + TRY_AGAIN_S
+        if self._opened:
+            self._opened = False
+            try:
+                self._nvml.nvmlShutdown()
+            except self._nvml.NVMLError as also:
+                log.debug("nvmlShutdown: %s", also)
+
+    def _choose(self) -> tuple[Any, str | None]:
+        """The card that CUDA counts as its first, and what is doubtful about it."""
+        count = self._nvml.nvmlDeviceGetCount()
+        if count == 0:
+            return None, None
+        visible = self._environment.get("CUDA_VISIBLE_DEVICES")
+        first = "0" if visible is None else visible.split(",")[0].strip()
+        said = f"CUDA_VISIBLE_DEVICES={visible!r}"
+        if first.lower() in NO_CARD:
+            return None, f"{said} hides every GPU from the engine: unset it, or name a card."
+        if not first.isdigit():
+            return self._by_uuid(first, said, count)
+        if int(first) >= count:
+            return None, f"{said} names no GPU of this machine, which has {count}: the engine would run on the CPU."
+        return self._nvml.nvmlDeviceGetHandleByIndex(int(first)), self._order_doubt(count)
+
+    def _by_uuid(self, uuid: str, said: str, count: int) -> tuple[Any, str | None]:
+        """CUDA takes the beginning of a UUID too, if only one card begins so."""
+        if uuid.startswith("MIG-"):
+            try:
+                return self._nvml.nvmlDeviceGetHandleByUUID(uuid), None
+            except self._nvml.NVMLError as unknown:
+                return None, f"{said} names no part of a GPU that the driver knows ({unknown})."
+        found = []
+        for index in range(count):
+            handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
+            own = self._nvml.nvmlDeviceGetUUID(handle)
+            if (own.decode() if isinstance(own, bytes) else str(own)).startswith(uuid):
+                found.append(handle)
+        if len(found) == 1:
+            return found[0], None
+        return None, f"{said} names {len(found) or 'no'} GPUs of this machine: see `nvidia-smi -L` for their names."
+
+    def _order_doubt(self, count: int) -> str | None:
+        """NVML counts the cards by their place on the bus; so does CUDA for the engine, unless it is told not to."""
+        order = self._environment.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+        if count == 1 or order == "PCI_BUS_ID":
+            return None
+        names = {str(self._nvml.nvmlDeviceGetName(self._nvml.nvmlDeviceGetHandleByIndex(i))) for i in range(count)}
+        if len(names) == 1:
+            return None
+        return (
+            f"CUDA_DEVICE_ORDER={order} lets CUDA count the GPUs in another order than the driver does, so the service "
+            "may watch another card than the engine uses: unset it, or name the card by its UUID in "
+            "CUDA_VISIBLE_DEVICES."
+        )
+
+    # ---- reading --------------------------------------------------------------------------------
+
+    def _read(self, engine_pid: int | None) -> Gpu:
+        total, free = self._memory()
+        ours, others = None, []
+        for pid, held in self._processes().items():
+            if pid == engine_pid:
+                ours = held
+            else:
+                others.append(_holder(pid, held))
+        others.sort(key=lambda holder: holder.held_bytes or 0, reverse=True)
+        return Gpu(self._name, total, free, ours, tuple(others))
+
+    def _memory(self) -> tuple[int, int]:
+        """Bytes in all and free. A GPU that shares the machine's memory has none of its own to tell of."""
+        try:
+            memory = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
+            return int(memory.total), int(memory.free)
+        except self._nvml.NVMLError_NotSupported:
+            shared = psutil.virtual_memory()
+            return int(shared.total), int(shared.available)
+
+    def _processes(self) -> dict[int, int | None]:
+        """Bytes by pid, of programs that compute and of those that paint."""
+        found: dict[int, int | None] = {}
+        for ask in (self._nvml.nvmlDeviceGetComputeRunningProcesses, self._nvml.nvmlDeviceGetGraphicsRunningProcesses):
+            try:
+                for process in ask(self._handle):
+                    held = process.usedGpuMemory
+                    found[int(process.pid)] = int(held) if held is not None else found.get(int(process.pid))
+            except (self._nvml.NVMLError_NotSupported, self._nvml.NVMLError_NoPermission):
+                continue
+        return found
+
+
+def _holder(pid: int, held_bytes: int | None) -> Holder:
     try:
-        yield pynvml
-    finally:
-        pynvml.nvmlShutdown()
+        process = psutil.Process(pid)
+        return Holder(pid, process.name(), held_bytes, process.create_time())
+    except psutil.Error:
+        return Holder(pid, None, held_bytes, None)
+
+
+_here = Nvml()
 
 
 def read(engine_pid: int | None = None) -> Gpu | None:
-    """The first card, or None without one (or without a driver that answers)."""
-    import pynvml
+    """The card that the engine uses, now; None without one (or without a driver that answers: see `problem`)."""
+    return _here.look(engine_pid)
 
-    try:
-        with _nvml() as nvml:
-            if nvml.nvmlDeviceGetCount() == 0:
-                return None
-            handle = nvml.nvmlDeviceGetHandleByIndex(0)
-            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-            ours = None
-            for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle):
-                if process.pid == engine_pid:
-                    ours = process.usedGpuMemory
-            name = nvml.nvmlDeviceGetName(handle)
-            return Gpu(name, int(memory.total), int(memory.free), ours)
-    except pynvml.NVMLError as absent:
-        log.debug("no GPU: %s", absent)
-        return None
+
+def problem() -> str | None:
+    """What is wrong with the GPU of this machine, in a sentence that says what to do; None: nothing is."""
+    _here.look()
+    return _here.problem

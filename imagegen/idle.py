@@ -159,11 +159,14 @@ def after_gap(
     held_s: float | None = None,
     *,
     by_policy: bool = True,
+    learned_s: float | None = None,
 ) -> Evidence:
     """Learn a gap that has ended, and book it.
 
     evidence   as the gap's time-out was decided with
     gap_s      from the end of service to the next arrival; one below QUEUED_S is not learned
+    learned_s  what to learn instead of gap_s: one that a warm-up divided is booked in parts and learned whole;
+               0: nothing, because it ended with a warm-up
     was_cold   the engine had been ended before the arrival
     held_s     how much of the gap it had stayed loaded; None: as long as IdlePolicy says
     by_policy  False: it was ended for another reason (by hand, it died, another model was asked for). That
@@ -177,7 +180,8 @@ def after_gap(
     start_s = beta_s if was_cold else 0.0
     opt_s = min(gap_s, beta_s) if by_policy else min(held_s, beta_s) + start_s
     ledger = Ledger(ledger.j_s + held_s + start_s, ledger.opt_s + opt_s)
-    gaps = (*evidence.gaps, gap_s)[-MAX_GAPS:] if gap_s >= QUEUED_S else evidence.gaps
+    learned_s = gap_s if learned_s is None else learned_s
+    gaps = (*evidence.gaps, learned_s)[-MAX_GAPS:] if learned_s >= QUEUED_S else evidence.gaps
     return replace(evidence, gaps=gaps, ledger=ledger)
 
 

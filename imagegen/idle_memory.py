@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from imagegen.cold_starts import ColdStarts, came_from_disk
@@ -25,24 +26,37 @@ class IdleMemory:
         self._lived = False  # a first request was served
         self._unloaded_at: float | None = None
         self._by_policy = True
+        self._served_at: float | None = None  # end of the last service; a warm-up is none
+        self.present = False  # somebody has the page open and looks at it
+        self.gpu_wanted = False  # another program wants the GPU's memory
 
     def decide(self, now: float) -> Decision:
         """When to unload, and why; `unload_at` on the caller's clock."""
-        return decide(now, self._evidence)
+        until = inf if self.present else None  # how long somebody stays is not known: the policy has a bound
+        return decide(now, replace(self._evidence, present_until=until, gpu_wanted=self.gpu_wanted))
 
-    def arrived(self, now: float, *, cold: bool) -> None:
-        """A request is about to be served: the gap since the last one has ended."""
+    def arrived(self, now: float, *, cold: bool, warming: bool = False) -> None:
+        """A request is about to be served: the gap since the last one has ended.
+
+        A warm-up (`warming`) costs what a request does and is booked like one, but nothing is learned from it:
+        the next request's gap is learned from the last request.
+        """
+        learned_s = 0.0 if warming or self._served_at is None else max(0.0, now - self._served_at)
         if not self._lived:
             self._lived = True
             return  # the first cold start is booked once it is known how long it takes
         gap_s = max(0.0, now - self._evidence.ended_at)
         held_s = gap_s if self._unloaded_at is None else min(gap_s, self._unloaded_at - self._evidence.ended_at)
-        self._evidence = after_gap(self._evidence, gap_s, cold, max(0.0, held_s), by_policy=self._by_policy)
+        self._evidence = after_gap(
+            self._evidence, gap_s, cold, max(0.0, held_s), by_policy=self._by_policy, learned_s=learned_s
+        )
 
-    def served(self, now: float, *, warmed: bool = False) -> None:
-        """The engine is idle from now on; `warmed`: nobody has used it yet."""
+    def served(self, now: float, *, warmed: bool = False, loaded: bool = True) -> None:
+        """Nothing runs from now on; `warmed`: nobody has used the engine yet; `loaded`: there still is one."""
         self._evidence = replace(self._evidence, ended_at=now, warmed_unused=warmed)
-        self._unloaded_at = None
+        if not warmed:
+            self._served_at = now
+        self._unloaded_at, self._by_policy = (None, True) if loaded else (now, False)
 
     def loaded(self, model: str, seconds: float, read_bytes: int, files_bytes: int) -> None:
         """A cold start of `model` took `seconds`, for which the engine fetched `read_bytes` from storage."""

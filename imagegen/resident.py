@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import psutil
 
 from imagegen.adapters.base import Adapter, EngineError, LoadProgress
+from imagegen.gpu_manners import Manners
 from imagegen.inbox import Inbox
 from imagegen.models.entry import Entry
+from imagegen.readahead import ReadAhead
 from imagegen.recorder import Recorder
 from imagegen.schemas import EngineState, Failure, Refused
 
@@ -60,6 +62,8 @@ class Parts:
     make_adapter: Callable[[Entry], Adapter]
     fingerprint: Callable[[Entry], object]  # changes when the model's files or the engine do
     files_bytes: Callable[[Entry], int]
+    read_ahead: Callable[[Entry], ReadAhead]  # begins to fetch its files into the page cache
+    manners: Manners  # on the GPU
 
 
 @dataclass(frozen=True)
@@ -101,10 +105,18 @@ class Resident:
             self._recorder.engine_entered(state)
             self._changed()
 
-    async def load(self, entry: Entry, told: Callable[[LoadProgress], None], unwanted: Callable[[], bool]) -> float:
-        """Make `entry` the loaded model; seconds that it took.
+    async def load(
+        self,
+        entry: Entry,
+        told: Callable[[LoadProgress], None],
+        unwanted: Callable[[], bool],
+        *,
+        wait_for_room: bool = True,
+    ) -> float:
+        """Make `entry` the loaded model; seconds that it took, without those for which the GPU was full.
 
-        Raises LoadFailed, Stopped when the service stops, Cancelled when `unwanted()`; no process is left then.
+        Raises LoadFailed (`gpu_busy` at once if not `wait_for_room`), Stopped when the service stops, Cancelled
+        when `unwanted()`; no process is left then.
         """
         await self.unload("another model is asked for")
         self.entry, self._error, self._load, self._load_started = entry, None, None, time.time()
@@ -116,9 +128,20 @@ class Resident:
             told(progress)
 
         async def start() -> None:
+            nonlocal began
             await self._parts.prepare(entry)
-            self.adapter = self._parts.make_adapter(entry)
-            await self.adapter.start(heard)
+            ahead = self._parts.read_ahead(entry)
+            try:
+                waits = time.monotonic()
+                await self._parts.manners.room_for(
+                    entry, lambda whom: heard(LoadProgress(0.0, waits_for=whom)), wait=wait_for_room
+                )
+                began += time.monotonic() - waits
+                self.adapter = self._parts.make_adapter(entry)
+                self._load, self._load_started = None, time.time()
+                await self.adapter.start(heard)
+            finally:
+                ahead.stop()
 
         task = asyncio.create_task(start())
         try:
@@ -151,6 +174,7 @@ class Resident:
         if adapter is not None:
             self.enter(EngineState.UNLOADING)
             await adapter.stop()
+            await self._parts.manners.given_back()
             log.info("engine unloaded reason=%r", reason)
             self._recorder.unloaded(reason)
         self.adapter = self.entry = None

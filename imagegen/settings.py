@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     load_timeout_s: Annotated[
         float, Field(gt=0, description="A load whose progress stands still this long is given up.")
     ] = 300.0
+    gpu_wait_s: Annotated[
+        float, Field(ge=0, description="How long a job waits for other programs to leave room on the GPU.")
+    ] = 300.0
     stall_s: Annotated[
         float | None,
         Field(

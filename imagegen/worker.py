@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from imagegen.adapters.base import DrawProgress, EngineError, LoadProgress
 from imagegen.database import storage_failure
+from imagegen.gpu_manners import LOOK_EVERY_S
 from imagegen.idle import Decision
 from imagegen.idle_memory import IdleMemory
 from imagegen.images import StorageError
@@ -134,6 +135,8 @@ class Worker:
     async def _rest(self) -> None:
         """Wait for a job, an order, the engine's death, or the time to unload."""
         self.inbox.forget_cancels()
+        if self._resident.adapter is not None:
+            self._idle.gpu_wanted = await self._parts.manners.wanted(self._resident.adapter.pid)
         await self._obey()
         active, held_s = self._next()
         if active is not None or self.inbox.stop_at is not None:
@@ -149,7 +152,7 @@ class Worker:
             if unload_at <= now:
                 await self._unload(IDLE)
                 return
-            waits_s.append(unload_at - now)
+            waits_s += [unload_at - now, LOOK_EVERY_S] if self._parts.manners.present else [unload_at - now]
         death = asyncio.ensure_future(adapter.wait_died())
         try:
             await self.inbox.wait(min(waits_s, default=None), [death])
@@ -173,12 +176,17 @@ class Worker:
             entry = self._parts.find_model(model)
             if self._resident.has(entry) or self._resident.retry_in_s(model):
                 return
-            self._idle.arrived(time.monotonic(), cold=True)  # its cold start costs what a request's does
-            await self._load(entry, lambda _progress: None, lambda: False)
-            self._resident.enter(EngineState.READY)
-            self._idle.served(time.monotonic(), warmed=True)
+            self._idle.arrived(time.monotonic(), cold=True, warming=True)
+            try:
+                await self._load(entry, lambda _progress: None, lambda: False, wait_for_room=False)
+                self._resident.enter(EngineState.READY)
+            finally:
+                self._idle.served(time.monotonic(), warmed=True, loaded=self._resident.adapter is not None)
         except LoadFailed as failed:
-            await self._load_failed(model, failed.error)
+            if failed.error.code == "gpu_busy":
+                log.info("not warmed up: %s", failed.error.detail)
+            else:
+                await self._load_failed(model, failed.error)
         except Refused as unknown:
             await self._load_failed(model, unknown)
         except Stopped:
@@ -225,7 +233,7 @@ class Worker:
                 await self._jobs.fail(job.id, Failure(code="gave_up", detail=detail))
         if self._resident.adapter is not None:
             self._resident.enter(EngineState.READY)
-        self._idle.served(time.monotonic())
+        self._idle.served(time.monotonic(), loaded=self._resident.adapter is not None)
         new, self._new = self._new, []
         await self._measured(new)
 
@@ -233,12 +241,19 @@ class Worker:
         """Load if need be, draw the job's pictures, complete it; a job that ends otherwise keeps none."""
         began = time.monotonic()
         if not self._resident.has(entry):
+            files_bytes = self._parts.files_bytes(entry)
 
-            def told(progress: LoadProgress) -> None:
-                report(Progress(phase=Phase.LOADING, fraction=progress.fraction, at=time.time()))
+            def told(p: LoadProgress) -> None:
+                if p.waits_for is not None:
+                    report(Progress(phase=Phase.WAITING_GPU, detail=p.waits_for, at=time.time()))
+                    return
+                total = None if p.bytes_done is None else files_bytes
+                loading = Progress(phase=Phase.LOADING, fraction=p.fraction, at=time.time())
+                report(loading.model_copy(update={"bytes_done": p.bytes_done, "bytes_total": total}))
 
             def unwanted() -> bool:
-                return self.inbox.is_cancelled(job.id) and self._jobs.next_queued() is None
+                behind = self._jobs.next_queued()
+                return self.inbox.is_cancelled(job.id) and (behind is None or behind.model != job.model)
 
             await self._load(entry, told, unwanted)
             if self.inbox.is_cancelled(job.id):  # the load went on for those behind
@@ -383,10 +398,17 @@ class Worker:
 
     # ---- the engine ---------------------------------------------------------------------------
 
-    async def _load(self, entry: Entry, told: Callable[[LoadProgress], None], unwanted: Callable[[], bool]) -> None:
+    async def _load(
+        self,
+        entry: Entry,
+        told: Callable[[LoadProgress], None],
+        unwanted: Callable[[], bool],
+        *,
+        wait_for_room: bool = True,
+    ) -> None:
         if self._resident.adapter is not None:
             await self._unload("another model is asked for")
-        seconds = await self._resident.load(entry, told, unwanted)
+        seconds = await self._resident.load(entry, told, unwanted, wait_for_room=wait_for_room)
         self._idle.loaded(entry.name, seconds, self._resident.read_bytes(), self._parts.files_bytes(entry))
         self._measure(entry.name, "load", 0, seconds)
 
@@ -412,6 +434,8 @@ class Worker:
         if error.code == "engine_died" and job.attempts < MAX_STARTS:
             log.warning("job %s: the engine was killed while it loaded; it is run again", job.id)
             await self._jobs.requeue(job.id, counted=True)
+        elif error.code == "gpu_busy":  # says nothing of the model: whoever is next waits in its turn
+            await self._jobs.fail(job.id, Failure(code=error.code, detail=error.detail))
         else:
             await self._load_failed(job.model, error)
 

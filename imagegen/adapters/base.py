@@ -19,10 +19,15 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class LoadProgress:
-    """How far a load is: fraction 0..1 over all files, bytes a second as the engine tells it."""
+    """How far a load is: fraction 0..1 over all files; bytes read and bytes a second as the engine tells them.
+
+    waits_for: nothing is loaded yet, because others hold the GPU's memory: who, in a sentence.
+    """
 
     fraction: float
     bytes_per_s: float | None = None
+    bytes_done: int | None = None
+    waits_for: str | None = None
 
 
 @dataclass(frozen=True)

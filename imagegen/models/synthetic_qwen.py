@@ -33,9 +33,9 @@ VAE_MULTIPLES = (1, 2, 4, 4)
 VAE_LATENT = 16
 
 
-def files(seed: int = SEED) -> dict[str, RandomGGUF]:
-    """The model's files by name, without the vision tower."""
-    return {"dit.gguf": _dit(seed), "llm.gguf": _llm(seed), "vae.gguf": _vae(seed)}
+def files(seed: int = SEED, blocks: int = 1) -> dict[str, RandomGGUF]:
+    """The model's files by name, without the vision tower. Each further block adds 191 MB."""
+    return {"dit.gguf": _dit(seed, blocks), "llm.gguf": _llm(seed), "vae.gguf": _vae(seed)}
 
 
 def vision_files(seed: int = SEED) -> dict[str, RandomGGUF]:
@@ -56,22 +56,23 @@ def _linear(
         gguf.constant(f"{name}.bias", (outputs,), 0.0)
 
 
-def _dit(seed: int) -> RandomGGUF:
+def _dit(seed: int, blocks: int) -> RandomGGUF:
     gguf = RandomGGUF("qwen_image", seed)
     _linear(gguf, "img_in", 64, HIDDEN, F16)
     _linear(gguf, "txt_in", TEXT_HIDDEN, HIDDEN)
     gguf.constant("txt_norm.weight", (TEXT_HIDDEN,), 1.0)
     _linear(gguf, "time_text_embed.timestep_embedder.linear_1", 256, HIDDEN)
     _linear(gguf, "time_text_embed.timestep_embedder.linear_2", HIDDEN, HIDDEN)
-    block = "transformer_blocks.0."
-    for stream in ("img", "txt"):
-        _linear(gguf, f"{block}{stream}_mod.1", HIDDEN, 6 * HIDDEN)
-        _linear(gguf, f"{block}{stream}_mlp.net.0.proj", HIDDEN, 4 * HIDDEN)
-        _linear(gguf, f"{block}{stream}_mlp.net.2", 4 * HIDDEN, HIDDEN)
-    for part in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"):
-        _linear(gguf, f"{block}attn.{part}", HIDDEN, HIDDEN)
-    for part in ("norm_q", "norm_k", "norm_added_q", "norm_added_k"):
-        gguf.constant(f"{block}attn.{part}.weight", (HEAD,), 1.0)
+    for index in range(blocks):
+        block = f"transformer_blocks.{index}."
+        for stream in ("img", "txt"):
+            _linear(gguf, f"{block}{stream}_mod.1", HIDDEN, 6 * HIDDEN)
+            _linear(gguf, f"{block}{stream}_mlp.net.0.proj", HIDDEN, 4 * HIDDEN)
+            _linear(gguf, f"{block}{stream}_mlp.net.2", 4 * HIDDEN, HIDDEN)
+        for part in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"):
+            _linear(gguf, f"{block}attn.{part}", HIDDEN, HIDDEN)
+        for part in ("norm_q", "norm_k", "norm_added_q", "norm_added_k"):
+            gguf.constant(f"{block}attn.{part}.weight", (HEAD,), 1.0)
     _linear(gguf, "norm_out.linear", HIDDEN, 2 * HIDDEN)
     _linear(gguf, "proj_out", HIDDEN, 64, F16)
     return gguf

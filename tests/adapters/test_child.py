@@ -54,7 +54,7 @@ def test_the_engines_environment_has_what_finds_a_gpu_and_nothing_of_ours() -> N
     }  # fmt: skip
     assert engine_environment(ours) == {
         "PATH": "/bin", "HOME": "/h", "CUDA_VISIBLE_DEVICES": "0", "LD_LIBRARY_PATH": "/cuda",
-        "LC_ALL": "C", "GGML_NO_BACKTRACE": "1",
+        "LC_ALL": "C", "GGML_NO_BACKTRACE": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     }  # fmt: skip
 
 

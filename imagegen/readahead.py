@@ -1,0 +1,67 @@
+"""Fetches a model's files into the page cache while something else is waited for: the GPU, or the engine's start."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+log = logging.getLogger("imagegen.readahead")
+
+STEP_BYTES = 512 * 1024
+"""Linux fetches no more than its own window (`read_ahead_kb`, `io_pages`) for one POSIX_FADV_WILLNEED."""
+RESERVE_BYTES = 1024**3
+"""Memory left alone: the engine's own buffers and everybody else need some while the files come in."""
+
+
+class ReadAhead:
+    """One thread that has files fetched, in order, as long as memory is free. It begins at once.
+
+    The kernel fetches what is not there yet and copies nothing, so files that are cached cost next to nothing; and it
+    gives pages of the cache away before anything else. Where it does not know POSIX_FADV_WILLNEED, nothing happens.
+    """
+
+    def __init__(self, paths: Sequence[Path], available_bytes: Callable[[], int]) -> None:
+        self._paths, self._available_bytes = paths, available_bytes
+        self._stopped = threading.Event()
+        self.from_storage_bytes = 0
+        """What it had fetched, once it has ended; 0 where the kernel does not tell."""
+        self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Nothing more is fetched; returns when the thread has ended, which takes one step."""
+        self._stopped.set()
+        self._thread.join()
+
+    def wait(self) -> None:
+        """Return when everything is fetched, or memory is short."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        before = _read_by_this_thread()
+        for path in self._paths:
+            try:
+                with path.open("rb", buffering=0) as file:
+                    self._fetch(file.fileno())
+            except OSError as gone:  # the engine will say so in its own words
+                log.debug("%s was not read ahead: %s", path.name, gone.strerror)
+        self.from_storage_bytes = _read_by_this_thread() - before
+
+    def _fetch(self, file: int) -> None:
+        for at in range(0, os.fstat(file).st_size, STEP_BYTES):
+            if self._stopped.is_set() or self._available_bytes() < RESERVE_BYTES:
+                self._stopped.set()
+                return
+            os.posix_fadvise(file, at, STEP_BYTES, os.POSIX_FADV_WILLNEED)
+
+
+def _read_by_this_thread() -> int:
+    """Bytes that were fetched from storage on behalf of this thread (proc(5), /proc/PID/io)."""
+    try:
+        lines = Path("/proc/thread-self/io").read_text().splitlines()
+        return next(int(line.partition(":")[2]) for line in lines if line.startswith("read_bytes:"))
+    except (OSError, StopIteration, ValueError):
+        return 0
