@@ -1,4 +1,4 @@
-"""`imagegen models`: what the catalog has, where each number comes from, and making the small ones."""
+"""`imagegen models`: what the catalog has, where each number comes from, making the small ones, fetching the large."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 
 import click
 
+from imagegen.cli.fetch import fetch
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.entry import Entry, ModelFile, Sourced
+from imagegen.models.fetch import recorded
 from imagegen.models.synthetic import make as make_files
 from imagegen.schemas import Refused
 from imagegen.settings import Settings, load
@@ -20,7 +22,10 @@ from imagegen.settings import Settings, load
 
 @click.group()
 def models() -> None:
-    """The models there are: list them, show one, make the small ones."""
+    """The models there are: list them, show one, fetch one, make the small ones."""
+
+
+models.add_command(fetch)
 
 
 @models.command("list")
@@ -169,6 +174,8 @@ def _file(entry: Entry, file: ModelFile, settings: Settings) -> list[str]:
     lines = [f"  {file.role:<16} {path} [{there}]"]
     if file.repo:
         lines.append(f"                   on the model hub: {file.repo}, {file.path or file.file}")
+    if fetched := recorded(path.parent).get(path.name):
+        lines.append(f"                   fetched from {fetched['repo']} at commit {fetched['commit']}")
     if file.note:
         lines.append(f"                   {file.note}")
     return lines

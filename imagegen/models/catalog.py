@@ -102,11 +102,12 @@ def missing_sentence(entry: Entry, settings: Settings) -> str:
         path = entry.path_of(file, settings)
         lacking.setdefault(path.parent, []).append(f"a file like {path.name}" if file.is_pattern else path.name)
     parts = [f"{' and '.join(names)} in {folder}" for folder, names in lacking.items()]
-    how = (
-        f"Make it: imagegen models make {entry.name}"
-        if entry.made_by
-        else f"Where they come from: imagegen models show {entry.name}"
-    )
+    if entry.made_by:
+        how = f"Make it: imagegen models make {entry.name}"
+    elif all(file.repo for file in missing):
+        how = f"Fetch it: imagegen models fetch {entry.name}"
+    else:
+        how = f"Put them there; what they are: imagegen models show {entry.name}"
     return f"The model {entry.name} lacks {', '.join(parts)}. {how}"
 
 

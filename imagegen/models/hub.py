@@ -1,0 +1,160 @@
+"""The model hub: what a repository has, and the bytes of one file. The only module that speaks its protocol.
+
+`huggingface_hub` gives the listing, the token (HF_TOKEN, or a login), the endpoint (HF_ENDPOINT), offline mode
+(HF_HUB_OFFLINE) and the HTTP session. The bytes are read here, because its own downloads cannot be stopped and, since
+https://github.com/huggingface/huggingface_hub/pull/4228, begin anew after a crash. They come over plain HTTP, never
+through Xet's chunk store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+REVISION = "main"
+SILENCE_S = 10.0
+"""A connection that says nothing this long is broken: huggingface_hub's own default."""
+
+
+class HubError(Exception):
+    """The hub refused or cannot be reached: a sentence. `retry_s`: seconds until another try makes sense, or None."""
+
+    def __init__(self, detail: str, retry_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.retry_s = retry_s
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository: large ones have a sha256, the others git's SHA-1 of the blob, as the hub states them."""
+
+    path: str
+    size_bytes: int | None
+    sha256: str | None
+    git_sha1: str | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A repository at one commit; `licence` is what its page states."""
+
+    repo: str
+    commit: str
+    files: tuple[HubFile, ...]
+    licence: str | None
+
+
+@dataclass(frozen=True)
+class Body:
+    """Bytes of a file from `offset` on: not the one asked for where a server takes no ranges."""
+
+    offset: int
+    chunks: Iterator[bytes]
+
+
+class Hub:
+    """A model hub, `endpoint` or the one that HF_ENDPOINT names. Blocks; every method raises HubError."""
+
+    def __init__(self, endpoint: str | None = None) -> None:
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # else its first request asks who runs it
+        from huggingface_hub import constants  # slow to import, and most commands need no hub
+
+        self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+
+    def listing(self, repo: str) -> Listing:
+        """What `repo` has now, on its main branch."""
+        from huggingface_hub import HfApi
+
+        api = HfApi(endpoint=self.endpoint, library_name="imagegen")
+        try:
+            with self._told(repo):
+                info = api.model_info(repo, revision=REVISION, files_metadata=True, timeout=SILENCE_S)
+            if not info.sha:
+                raise ValueError("no commit")
+            licence = info.card_data.get("license") if info.card_data else None
+            files = tuple(_file(one) for one in info.siblings or ())
+        except (ValueError, KeyError, TypeError, AttributeError) as odd:
+            raise HubError(
+                f"{self.endpoint} does not list {repo} as a model hub does ({type(odd).__name__}): check HF_ENDPOINT."
+            ) from None
+        return Listing(repo, info.sha, files, licence if isinstance(licence, str) else None)
+
+    @contextlib.contextmanager
+    def read(self, repo: str, commit: str, path: str, offset: int) -> Iterator[Body]:
+        """The file's bytes from `offset` on, as they come; a connection that breaks is a HubError with `retry_s`."""
+        from huggingface_hub import get_session, hf_hub_url
+        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+        url = hf_hub_url(repo, path, revision=commit, endpoint=self.endpoint)
+        headers = build_hf_headers(library_name="imagegen") | {"accept-encoding": "identity"}
+        if offset:
+            headers["range"] = f"bytes={offset}-"
+        with self._told(repo), get_session().stream("GET", url, headers=headers, timeout=SILENCE_S) as answer:
+            hf_raise_for_status(answer)
+            if answer.headers.get("content-encoding", "identity") != "identity":
+                raise HubError(f"{self.endpoint} sends {path} compressed, which cannot be resumed: use another hub.")
+            yield Body(offset if answer.status_code == 206 else 0, answer.iter_raw())
+
+    @contextlib.contextmanager
+    def _told(self, repo: str) -> Iterator[None]:
+        """What the library raises becomes a HubError."""
+        import httpx2  # huggingface_hub's HTTP client: its errors come out as they are
+        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+        try:
+            yield
+        except OfflineModeIsEnabled:
+            raise HubError(
+                "HF_HUB_OFFLINE is set, so nothing is fetched. Unset it, or put the files in place by hand."
+            ) from None
+        except HfHubHTTPError as refused:
+            raise self._refusal(repo, refused.response) from None
+        except httpx2.TransportError as broken:
+            reason = str(broken) or type(broken).__name__
+            raise HubError(
+                f"The model hub {self.endpoint} cannot be reached, or its connection broke ({reason}). "
+                "Check the network, HF_ENDPOINT and the proxy.",
+                retry_s=1.0,
+            ) from None
+        except httpx2.InvalidURL as wrong:
+            raise HubError(f"{self.endpoint} is not an address ({wrong}): check HF_ENDPOINT.") from None
+
+    def _refusal(self, repo: str, answer: Any) -> HubError:
+        status, error = answer.status_code, answer.headers.get("x-error-code", "")
+        if error == "GatedRepo" or status == 403:
+            return HubError(
+                f"The hub gives {repo} only to those who accepted its terms (HTTP {status}). Accept them on its page, "
+                "then set HF_TOKEN to a token of that account."
+            )
+        if status == 401:
+            return HubError(
+                f"The hub wants a valid token for {repo}, or has no such repository (HTTP 401). "
+                "Set HF_TOKEN to one that may read it."
+            )
+        if status == 404:
+            return HubError(f"The hub has no {repo}, or no such file in it (HTTP 404). Check the model's entry.")
+        if status in {408, 429, 500, 502, 503, 504}:
+            what = "takes no more requests now" if status == 429 else "is in trouble"
+            return HubError(f"The hub {what} (HTTP {status}). Try again later.", _wait_s(answer.headers))
+        return HubError(f"The hub answered HTTP {status} for {repo}.")
+
+
+def _file(sibling: Any) -> HubFile:
+    large = sibling.lfs
+    if large is not None:
+        return HubFile(sibling.rfilename, large.size, large.sha256, None)
+    return HubFile(sibling.rfilename, sibling.size, None, sibling.blob_id)
+
+
+def _wait_s(headers: Any) -> float:
+    """What a refusal says of when to come back; 1 s if nothing."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    limit = parse_ratelimit_headers(headers)
+    if limit is not None and limit.remaining == 0:
+        return float(limit.reset_in_seconds + 1)
+    told = headers.get("retry-after", "")
+    return float(told) if told.isdigit() else 1.0

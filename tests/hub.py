@@ -1,0 +1,217 @@
+"""A model hub on the loopback: listing and files as the real one serves them, and the ways in which it fails.
+
+What is served is what huggingface_hub 2.4.0 asks for and reads: `GET /api/models/REPO/revision/main?blobs=True` (sha,
+siblings with lfs.sha256 or blobId, cardData), and `GET /REPO/resolve/COMMIT/PATH`, which for large files redirects to
+another host name (as to a CDN, which must not see the token) with X-Repo-Commit, X-Linked-Etag
+and X-Linked-Size; ranges.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SENT_AT_ONCE_BYTES = 16_384
+
+
+@dataclass
+class Fault:
+    """What happens to one request for a file's bytes (or for a listing), once."""
+
+    status: int = 200  # refuse with this
+    headers: dict[str, str] = field(default_factory=dict)
+    cut_after: int | None = None  # end the connection after so many bytes
+    hold_after: int | None = None  # wait after so many bytes, until `hub.release()`
+    flip: bool = False  # the bytes are wrong
+    no_ranges: bool = False  # the range asked for is ignored
+
+
+@dataclass
+class Seen:
+    method: str
+    host: str
+    path: str
+    range: str | None
+    authorization: str | None
+    download: bool
+
+
+class LoopbackHub:
+    """`hub.files["owner/name"]["path"] = bytes`; `hub.faults` are used up one a request that they apply to."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, dict[str, bytes]] = {}
+        self.small: set[str] = set()  # paths without LFS: served directly, with git's checksum
+        self.licence = "apache-2.0"
+        self.faults: list[Fault] = []
+        self.listing_faults: list[Fault] = []
+        self.token: str | None = None  # if set, asked for
+        self.seen: list[Seen] = []
+        self.held = threading.Event()
+        self._go = threading.Event()
+        hub = self
+
+        class Handler(_Handler):
+            owner = hub
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def wait_to_go(self) -> None:
+        self.held.set()
+        self._go.wait(60)
+
+    def release(self) -> None:
+        self._go.set()
+
+    def close(self) -> None:
+        self.release()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def reads(self) -> list[Seen]:
+        """The requests for bytes that were answered with some."""
+        return [one for one in self.seen if one.download]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    owner: LoopbackHub
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        hub, path = self.owner, unquote(urlsplit(self.path).path)
+        seen = Seen(
+            self.command,
+            self.headers["host"].split(":")[0],
+            path,
+            self.headers["range"],
+            self.headers["authorization"],
+            False,
+        )
+        hub.seen.append(seen)
+        if path.startswith("/api/models/"):
+            self._listing(path.removeprefix("/api/models/").removesuffix("/revision/main"))
+        elif path.startswith("/cdn/"):
+            _, _, owner, name, file = path.split("/", 4)
+            seen.download = True
+            self._bytes(hub.files[f"{owner}/{name}"][file])
+        elif "/resolve/" in path:
+            self._resolve(path, seen)
+        else:
+            self._answer(404, {}, b"")
+
+    def _allowed(self) -> bool:
+        if self.owner.token is None or self.headers["authorization"] == f"Bearer {self.owner.token}":
+            return True
+        self._answer(401, {"X-Error-Message": "Invalid credentials in Authorization header"}, b"")
+        return False
+
+    def _listing(self, repo: str) -> None:
+        hub = self.owner
+        if self._faulty(hub.listing_faults) or not self._allowed():
+            return
+        if repo not in hub.files:
+            self._answer(404, {"X-Error-Code": "RepoNotFound"}, b"")
+            return
+        siblings: list[dict[str, Any]] = []
+        for path, data in hub.files[repo].items():
+            one = {"rfilename": path, "size": len(data), "blobId": _git_sha1(data)}
+            if path not in hub.small:
+                lfs = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+                one |= {"blobId": _git_sha1(b"a pointer"), "lfs": lfs}
+            siblings.append(one)
+        body = {"id": repo, "sha": COMMIT, "siblings": siblings, "cardData": {"license": hub.licence}}
+        self._answer(200, {"Content-Type": "application/json"}, json.dumps(body).encode())
+
+    def _resolve(self, path: str, seen: Seen) -> None:
+        hub = self.owner
+        repo, _, rest = path[1:].partition("/resolve/")
+        commit, _, file = rest.partition("/")
+        if not self._allowed():
+            return
+        data = hub.files.get(repo, {}).get(file)
+        if data is None or commit != COMMIT:
+            self._answer(404, {"X-Error-Code": "EntryNotFound"}, b"")
+        elif file in hub.small:
+            seen.download = True
+            self._bytes(data)
+        else:
+            headers = {
+                "Location": f"http://localhost:{hub.port}/cdn/{repo}/{file}",
+                "X-Repo-Commit": COMMIT,
+                "X-Linked-Etag": f'"{hashlib.sha256(data).hexdigest()}"',
+                "X-Linked-Size": str(len(data)),
+            }
+            self._answer(302, headers, b"")
+
+    def _faulty(self, faults: list[Fault]) -> bool:
+        if faults and faults[0].status != 200:
+            fault = faults.pop(0)
+            self._answer(fault.status, fault.headers, b"")
+            return True
+        return False
+
+    def _bytes(self, data: bytes) -> None:
+        hub = self.owner
+        if self._faulty(hub.faults):
+            return
+        fault = hub.faults.pop(0) if hub.faults else Fault()
+        start = 0
+        if self.headers["range"] and not fault.no_ranges:
+            start = int(self.headers["range"].removeprefix("bytes=").removesuffix("-"))
+        body = data[start:]
+        if fault.flip:
+            body = bytes(255 - byte for byte in body)
+        self.send_response(206 if self.headers["range"] and not fault.no_ranges else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.end_headers()
+        stops = {fault.cut_after: self._cut, fault.hold_after: hub.wait_to_go}
+        try:
+            self._send(body, {at: what for at, what in stops.items() if at is not None})
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def _send(self, body: bytes, stops: dict[int, Callable[[], None]]) -> None:
+        edges = sorted({*range(0, len(body), SENT_AT_ONCE_BYTES), *stops, len(body)})
+        for start, end in pairwise(edges):
+            if start in stops:
+                self.wfile.flush()
+                stops[start]()
+                if self.close_connection:
+                    return
+            self.wfile.write(body[start:end])
+
+    def _cut(self) -> None:
+        self.close_connection = True
+
+    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments: Any) -> None:
+        """Silence."""
+
+
+def _git_sha1(data: bytes) -> str:
+    return hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
