@@ -227,6 +227,10 @@ def test_every_answer_tells_browsers_to_be_strict(service: Service) -> None:
         assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
+def test_an_address_with_a_line_end_is_answered_like_any_other(service: Service) -> None:
+    refused(service.http.get("/api/jobs/a%0Ab"), 404, "not_found")
+
+
 # ---- how much -----------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from starlette.routing import Match, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from imagegen.backend import Backend
-from imagegen.http import events, images, jobs, metrics, openai, page, session, status, tasks
+from imagegen.http import events, images, jobs, metrics, openai, openapi, page, session, status, tasks
 from imagegen.http.problems import HANDLERS, problem
 from imagegen.http.session import Sessions
 from imagegen.metrics import Metrics
@@ -15,7 +15,7 @@ from imagegen.metrics import Metrics
 
 def make_app(sessions: Sessions, counted: Metrics) -> Starlette:
     """All routes; `attach` gives it the backend once that runs."""
-    families = (jobs, events, images, status, session, openai, tasks, metrics, page)
+    families = (jobs, events, images, status, session, openai, tasks, openapi, metrics, page)
     routes = [*(route for family in families for route in family.ROUTES), Rest("/", app=nothing)]
     app = Starlette(routes=routes, exception_handlers=HANDLERS)
     app.state.backend, app.state.sessions, app.state.metrics = None, sessions, counted

@@ -1,0 +1,153 @@
+"""`/api/openapi.json`: the routes as OpenAPI 3.1, made from the route table, the models and this service's caps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from imagegen import __version__
+from imagegen.http.answers import OpenAIError, Problem
+from imagegen.http.context import backend_of
+from imagegen.http.operations import EVENTS, OPERATIONS, Body, Operation
+from imagegen.models.entry import SAMPLERS
+from imagegen.schemas import SEED_MAX
+from imagegen.settings import Settings
+
+PROBLEM = "application/problem+json"
+DESCRIBED = ("/api/", "/images/", "/v1/")
+PATTERNS = {"/images/{name}": {"name": r"^[0-9a-f]{32}\.(png|jpg|webp)$"}}
+EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {name: {"type": "string"} for name in ("event", "id", "data", "retry")},
+}
+"""One event of a stream; its `data` is JSON."""
+REQUESTS = ("GenerateRequest", "EditRequest", "ImagesRequest", "ImagesEditRequest")
+
+
+async def openapi(request: Request) -> Response:
+    state = request.app.state
+    if getattr(state, "openapi", None) is None:
+        state.openapi = document(request.app.routes, backend_of(request).settings)
+    return JSONResponse(state.openapi)
+
+
+def document(routes: Iterable[BaseRoute], settings: Settings) -> dict[str, Any]:
+    """The document for those of `routes` that are described; one without an operation is left out."""
+    ref = "#/components/schemas/{model}"
+    models = sorted(_models(), key=lambda model: model.__name__)
+    _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=ref)
+    schemas: dict[str, Any] = definitions["$defs"]
+    _cap(schemas, settings)
+    paths: dict[str, Any] = {}
+    for route in described(routes):
+        operation = OPERATIONS.get(route.endpoint)
+        for method in sorted((route.methods or set()) - {"HEAD"}):
+            if operation is not None:
+                paths.setdefault(route.path, {})[method.lower()] = _operation(route, operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "imagegen", "version": __version__, "description": "Pictures from words, on one GPU."},
+        "security": [{"token": []}, {"session": []}, {}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "session": {"type": "apiKey", "in": "cookie", "name": "imagegen_session"},
+            },
+        },
+    }
+
+
+def described(routes: Iterable[BaseRoute]) -> list[Route]:
+    """The routes that belong into the document; the page, its files and `/metrics` are no API."""
+    return [
+        one for one in routes if isinstance(one, Route) and one.path.startswith(DESCRIBED) and one.endpoint != openapi
+    ]
+
+
+def _models() -> set[type[BaseModel]]:
+    found: set[type[BaseModel]] = {Problem, OpenAIError}
+    for operation in OPERATIONS.values():
+        parts = [*operation.body.values(), *(body for bodies in operation.answers.values() for body in bodies)]
+        found |= {part for part in parts if isinstance(part, type)}
+    return found
+
+
+def _operation(route: Route, operation: Operation) -> dict[str, Any]:
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"} | _pattern(route.path, name)}
+        for name in re.findall(r"{(\w+)", route.path)
+    ]
+    for where, named in (("query", operation.query), ("header", operation.headers)):
+        parameters += [{"name": name, "in": where, "schema": schema} for name, schema in named.items()]
+    described: dict[str, Any] = {
+        "operationId": f"{route.endpoint.__module__.rsplit('.', 1)[1]}_{route.endpoint.__name__}",
+        "summary": operation.summary,
+        "parameters": parameters,
+        "responses": {str(status): _answer(bodies) for status, bodies in operation.answers.items()},
+    }
+    refusal, media = (OpenAIError, "application/json") if route.path.startswith("/v1/") else (Problem, PROBLEM)
+    described["responses"]["default"] = {"description": "A refusal", "content": {media: {"schema": _ref(refusal)}}}
+    if operation.body:
+        content = {
+            media: {"schema": _ref(body) if isinstance(body, type) else body} for media, body in operation.body.items()
+        }
+        described["requestBody"] = {"required": True, "content": content}
+    return described
+
+
+def _answer(bodies: tuple[Body, ...]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for body in bodies:
+        if isinstance(body, str):
+            content[body] = {"schema": EVENT if body == EVENTS else {"type": "string"}}
+        else:
+            content["application/json"] = {"schema": _ref(body)}
+    if not content:
+        return {"description": "Nothing"}
+    about = [body.__name__ if isinstance(body, type) else body for body in bodies]
+    return {"description": " or ".join(about), "content": content}
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def _pattern(path: str, name: str) -> dict[str, str]:
+    pattern = PATTERNS.get(path, {}).get(name)
+    return {"pattern": pattern} if pattern else {}
+
+
+def _cap(schemas: dict[str, Any], settings: Settings) -> None:
+    """Write what this service allows into the requests: the models know fields, the settings and Intake know caps."""
+    s = settings
+    bounds: dict[str, dict[str, Any]] = {
+        "prompt": {"minLength": 1, "maxLength": s.max_prompt_chars},
+        "negative": {"maxLength": s.max_prompt_chars},
+        "width": {"minimum": 1, "maximum": s.max_dimension},
+        "height": {"minimum": 1, "maximum": s.max_dimension},
+        "steps": {"minimum": 1, "maximum": s.max_steps},
+        "n": {"minimum": 1, "maximum": s.max_n},
+        "seed": {"minimum": 0, "maximum": SEED_MAX},
+        "cfg_scale": {"minimum": 0, "maximum": 30},
+        "lease_s": {"minimum": 5, "maximum": 3600},
+        "sampler": {"enum": list(SAMPLERS)},
+        "images": {"maxItems": s.max_references},
+    }
+    for name in REQUESTS:
+        for field_name, schema in schemas[name]["properties"].items():
+            for variant in schema.get("anyOf", [schema]):
+                if variant.get("type") != "null":
+                    variant |= bounds.get(field_name, {})
+
+
+ROUTES = [Route("/api/openapi.json", openapi, methods=["GET"])]

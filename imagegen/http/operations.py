@@ -1,0 +1,139 @@
+"""What each route takes and answers, as the OpenAPI document tells it; its summary is the handler's docstring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from imagegen.http import answers, events, images, jobs, openai, session, status
+from imagegen.http.openai_request import ImagesEditRequest, ImagesRequest
+from imagegen.schemas import EditRequest, GenerateRequest
+
+EVENTS = "text/event-stream"
+PICTURES = ("image/png", "image/jpeg", "image/webp")
+FILE: dict[str, Any] = {"type": "string", "format": "binary"}
+
+
+Body = type[BaseModel] | str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path.
+
+    answers: by status, a model for JSON and the media types of what is none; empty: no body.
+    body: by media type, a model or a schema. query, headers: name and schema of what is optional there.
+    """
+
+    summary: str
+    answers: Mapping[int, tuple[Body, ...]]
+    body: Mapping[str, type[BaseModel] | dict[str, Any]] = field(default_factory=dict)
+    query: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    headers: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def whole(low: int, high: int, default: int | None = None) -> dict[str, Any]:
+    """The schema of a whole number."""
+    schema: dict[str, Any] = {"type": "integer", "minimum": low, "maximum": high}
+    return schema if default is None else schema | {"default": default}
+
+
+def form(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a form; a field that is not named is refused."""
+    return {"type": "object", "required": required, "properties": properties, "additionalProperties": False}
+
+
+TEXT: dict[str, Any] = {"type": "string"}
+KEY = {"Idempotency-Key": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]([ -~]*[!-~])?$"}}
+LAST_EVENT = {"Last-Event-ID": whole(0, 10**15)}
+BEFORE = whole(1, 10**18)
+FILES = {"type": "array", "items": FILE, "minItems": 1}
+EDIT_FORM = form(
+    ["prompt", "image"],
+    **dict.fromkeys(("prompt", "negative", "sampler", "model"), TEXT),
+    **{name: {"type": "integer"} for name in ("width", "height", "steps", "seed", "n")},
+    **{name: {"type": "number"} for name in ("cfg_scale", "lease_s")},
+    image=FILES,
+    mask=FILE,
+    fit={"type": "string", "enum": ["contain", "cover", "stretch"]},
+)
+OPENAI_FORM = form(
+    ["prompt", "image"],
+    **dict.fromkeys(("prompt", "model", "size", "user", "negative", "sampler"), TEXT),
+    **{name: {"type": "integer"} for name in ("n", "steps", "seed", "output_compression")},
+    cfg_scale={"type": "number"},
+    image=FILES,
+    mask=FILE,
+    response_format={"type": "string", "enum": ["url", "b64_json"]},
+    output_format={"type": "string", "enum": ["png", "jpeg", "webp"]},
+    stream={"type": "boolean"},
+    fit={"type": "string", "enum": ["contain", "cover", "stretch"]},
+)
+
+Handler = Callable[..., Any]
+OPERATIONS: dict[Handler, Operation] = {
+    jobs.generate: Operation(
+        "Ask for pictures from words", {202: (answers.Job,)}, {"application/json": GenerateRequest}, headers=KEY
+    ),
+    jobs.edit: Operation(
+        "Ask for pictures from words and pictures",
+        {202: (answers.Job,)},
+        {"application/json": EditRequest, "multipart/form-data": EDIT_FORM},
+        headers=KEY,
+    ),
+    jobs.recent: Operation(
+        "The newest jobs", {200: (answers.Jobs,)}, query={"limit": whole(1, 200, 20), "before": BEFORE}
+    ),
+    jobs.read: Operation(
+        "A job, at once or at its next change of status",
+        {200: (answers.Job,)},
+        query={"wait": whole(0, jobs.MAX_WAIT_S, 0)},
+    ),
+    jobs.cancel: Operation("Cancel a job; one that has ended is returned as it is", {200: (answers.Job,)}),
+    jobs.drop_lease: Operation("Let a job live though nobody asks for it", {200: (answers.Job,)}),
+    events.of_job: Operation("A job's changes, as they come", {200: (EVENTS,), 204: ()}, headers=LAST_EVENT),
+    events.of_everything: Operation(
+        "Changes of every job, the queue and the engine, as they come",
+        {200: (EVENTS,)},
+        query={"presence": whole(0, 1, 0)},
+        headers=LAST_EVENT,
+    ),
+    images.upload: Operation(
+        "Keep a picture, to be edited",
+        {201: (answers.Image,)},
+        {
+            "multipart/form-data": form(["image"], image=FILE),
+            "application/octet-stream": FILE,
+            **dict.fromkeys(PICTURES, FILE),
+        },
+    ),
+    images.gallery: Operation(
+        "The newest pictures", {200: (answers.Images,)}, query={"limit": whole(1, 200, 50), "before": BEFORE}
+    ),
+    images.fetch: Operation("A picture, converted and reduced", {200: PICTURES, 304: ()}, query={"w": whole(16, 4096)}),
+    status.status: Operation("The state of the service", {200: (answers.ServiceStatus,)}),
+    status.models: Operation("The catalog", {200: (answers.Models,)}),
+    status.policy: Operation("What every picture is kept from", {200: (answers.PolicyView,)}, query={"model": TEXT}),
+    status.prompt_templates: Operation("Prompt presets", {200: (answers.Templates,)}),
+    status.warm: Operation("Load the default model before it is asked for", {202: (answers.ServiceStatus,)}),
+    status.unload: Operation("End an idle engine", {202: (answers.ServiceStatus,)}),
+    session.begin: Operation("Swap the token for a cookie", {200: (answers.Session,)}),
+    session.end: Operation("Forget the cookie", {204: ()}),
+    openai.generations: Operation(
+        "OpenAI: pictures from words",
+        {200: (answers.OpenAIImages, EVENTS)},
+        {"application/json": ImagesRequest},
+        headers=KEY,
+    ),
+    openai.edits: Operation(
+        "OpenAI: pictures from words and pictures",
+        {200: (answers.OpenAIImages, EVENTS)},
+        {"application/json": ImagesEditRequest, "multipart/form-data": OPENAI_FORM},
+        headers=KEY,
+    ),
+    openai.models: Operation("OpenAI: the models that can draw now", {200: (answers.OpenAIModels,)}),
+    openai.model: Operation("OpenAI: one of them", {200: (answers.OpenAIModel,)}),
+}
