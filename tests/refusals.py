@@ -1,0 +1,109 @@
+"""Asking for what must be refused: the answer in one shape, floods of bytes, and what must not have changed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from served import Service, until
+
+PROBLEM = "application/problem+json"
+PIECE = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A refusal: its status, stable code and sentence, whatever shape the route gave it."""
+
+    status: int
+    code: str
+    detail: str
+
+
+def ask(service: Service, method: str, path: str, **sent: Any) -> Answer:
+    """Send a request that must be refused."""
+    answer = service.http.request(method, path, **sent)
+    return _told(answer.status_code, answer.headers.get("content-type", ""), answer.content)
+
+
+def told(response: bytes) -> Answer:
+    """The refusal in the bytes of a whole HTTP response."""
+    head, _, body = response.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return _told(int(first.split()[1]), headers.get("content-type", ""), body)
+
+
+def _told(status: int, kind: str, body: bytes) -> Answer:
+    assert 400 <= status < 500, (status, body[:500])
+    document = json.loads(body)
+    if kind == PROBLEM:
+        assert (document["status"], document["type"]) == (status, "about:blank")
+        assert document["title"]
+        answer = Answer(status, document["code"], document["detail"])
+    else:
+        assert kind == "application/json", kind
+        error = document.get("error", document)
+        message = error if isinstance(error, str) else error["message"]
+        answer = Answer(status, "" if isinstance(error, str) else str(error["code"]), message)
+    assert answer.detail.endswith((".", "…")), "a sentence ends"
+    return answer
+
+
+@contextlib.contextmanager
+def untouched(service: Service) -> Iterator[None]:
+    """Within: no job, no picture, no file, no other state of the engine comes to be."""
+    until(lambda: service.status()["engine"]["state"] in {"cold", "ready"}, "the engine rests")
+    before = _state(service)
+    yield
+    assert _state(service) == before
+
+
+def _state(service: Service) -> dict[str, Any]:
+    status = service.status()
+    newest = service.http.get("/api/jobs", params={"limit": 1}).json()["items"]
+    return {
+        "engine": (status["engine"]["state"], status["engine"]["pid"]),
+        "queue": (status["queue"]["queued"], status["queue"]["running"]),
+        "newest": [job["job_id"] for job in newest],
+        "files": sorted(path.name for path in (service.home / "images").iterdir()),
+    }
+
+
+@contextlib.contextmanager
+def peak_bytes(process: psutil.Process) -> Iterator[Callable[[], int]]:
+    """How many bytes of memory the process had more at its peak than at the beginning, as a function."""
+    Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # the peak counts from here (Linux, proc(5))
+    before = process.memory_info().rss
+    yield lambda: _high_water_bytes(process) - before
+
+
+def _high_water_bytes(process: psutil.Process) -> int:
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def flood(service: Service, path: str, kind: str, *, start: bytes, size: int, chunked: bool) -> tuple[Answer, int]:
+    """POST `size` bytes, until the service answers or does not take more; the answer, and how many bytes went out."""
+    length = "transfer-encoding: chunked" if chunked else f"content-length: {size}"
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\n{length}\r\n\r\n".encode()
+    body = start + bytes(PIECE)
+    sent, received = 0, b""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
+        connection.sendall(head)
+        with contextlib.suppress(ConnectionError):
+            while sent < size and not select.select([connection], [], [], 0)[0]:
+                piece = b"%x\r\n%s\r\n" % (len(body), body) if chunked else body
+                connection.sendall(piece)
+                sent, body = sent + len(body), bytes(PIECE)
+        with contextlib.suppress(ConnectionError):
+            while data := connection.recv(65_536):
+                received += data
+    return told(received), sent
