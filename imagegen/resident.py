@@ -14,6 +14,7 @@ from imagegen.adapters.base import Adapter, EngineError, LoadProgress
 from imagegen.gpu_manners import Manners
 from imagegen.inbox import Inbox
 from imagegen.models.entry import Entry
+from imagegen.models.fetch import Fetching
 from imagegen.readahead import ReadAhead
 from imagegen.recorder import Recorder
 from imagegen.schemas import EngineState, Failure, Refused
@@ -58,7 +59,8 @@ class Parts:
     """How a model becomes an engine: given by the backend, so that the worker knows no engine by name."""
 
     find_model: Callable[[str], Entry]
-    prepare: Callable[[Entry], Awaitable[None]]  # have its files; EngineError if they cannot be had
+    prepare: Callable[[Entry, Callable[[Fetching], None]], Awaitable[None]]
+    """Have its files, made or fetched (and say how far that is); EngineError if they cannot be had."""
     make_adapter: Callable[[Entry], Adapter]
     fingerprint: Callable[[Entry], object]  # changes when the model's files or the engine do
     files_bytes: Callable[[Entry], int]
@@ -86,6 +88,7 @@ class Resident:
         self._load: LoadProgress | None = None
         self._load_started: float | None = None
         self._error: Failure | None = None
+        self._ahead_bytes = 0
         self._failures: dict[str, FailedLoad] = {}  # by model
 
     def view(self) -> EngineView:
@@ -108,18 +111,18 @@ class Resident:
     async def load(
         self,
         entry: Entry,
-        told: Callable[[LoadProgress], None],
+        told: Callable[[LoadProgress | Fetching], None],
         unwanted: Callable[[], bool],
         *,
         wait_for_room: bool = True,
     ) -> float:
-        """Make `entry` the loaded model; seconds that it took, without those for which the GPU was full.
+        """Make `entry` the loaded model; seconds that it took, without those for its files and a full GPU.
 
         Raises LoadFailed (`gpu_busy` at once if not `wait_for_room`), Stopped when the service stops, Cancelled
         when `unwanted()`; no process is left then.
         """
         await self.unload("another model is asked for")
-        self.entry, self._error, self._load, self._load_started = entry, None, None, time.time()
+        self.entry, self._error, self._load, self._load_started = entry, None, None, None
         self.enter(EngineState.LOADING)
         began = time.monotonic()
 
@@ -129,7 +132,8 @@ class Resident:
 
         async def start() -> None:
             nonlocal began
-            await self._parts.prepare(entry)
+            await self._parts.prepare(entry, told)
+            began, self._load_started = time.monotonic(), time.time()
             ahead = self._parts.read_ahead(entry)
             try:
                 waits = time.monotonic()
@@ -141,7 +145,8 @@ class Resident:
                 self._load, self._load_started = None, time.time()
                 await self.adapter.start(heard)
             finally:
-                ahead.stop()
+                await asyncio.to_thread(ahead.stop)
+                self._ahead_bytes = ahead.from_storage_bytes
 
         task = asyncio.create_task(start())
         try:
@@ -182,12 +187,13 @@ class Resident:
             self.enter(EngineState.COLD)
 
     def read_bytes(self) -> int:
-        """What the engine's process has fetched from storage so far; 0 where the kernel does not tell."""
+        """What was fetched from storage for the engine so far; 0 where the kernel does not tell."""
         pid = self.adapter.pid if self.adapter else None
         try:
-            return 0 if pid is None else int(psutil.Process(pid).io_counters().read_bytes)
+            own = 0 if pid is None else int(psutil.Process(pid).io_counters().read_bytes)
         except (psutil.Error, OSError):
-            return 0
+            own = 0
+        return own + self._ahead_bytes
 
     # ---- after a failed load ------------------------------------------------------------------
 

@@ -1,0 +1,279 @@
+"""The GPU as the driver tells of it, and the service's manners on it, with a stand-in for the driver's library."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pynvml
+import pytest
+from nvml_stand_in import GB, Card, StandIn
+
+from imagegen import gpu_manners
+from imagegen.adapters.base import EngineError
+from imagegen.gpu import TRY_AGAIN_S, Gpu, Holder, Nvml
+from imagegen.gpu_manners import GROWTH_BYTES, MARGIN_BYTES, Manners, Rival, needed_bytes, shortage, uses_cuda
+from imagegen.models.catalog import Catalog
+from imagegen.models.entry import Flag, Memory
+from imagegen.settings import Settings
+
+FIRST = Card(uuid="GPU-aaaa1111-0000")
+SECOND = Card(name="NVIDIA Made Up 80GB", uuid="GPU-aabb2222-0000", total_bytes=80 * GB, free_bytes=70 * GB)
+
+
+def error(code: int) -> pynvml.NVMLError:
+    return pynvml.NVMLError(code)
+
+
+# ---- which card ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("visible", "name"),
+    [
+        (None, FIRST.name),
+        ("0", FIRST.name),
+        ("1", SECOND.name),
+        ("1,0", SECOND.name),
+        ("GPU-aabb2222-0000", SECOND.name),
+        ("GPU-aabb", SECOND.name),
+    ],
+)
+def test_the_card_is_the_one_the_engine_sees_first(visible: str | None, name: str) -> None:
+    nvml = Nvml(StandIn(FIRST, SECOND), {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
+    card = nvml.look()
+    assert card is not None and card.name == name
+    assert nvml.problem is None
+
+
+@pytest.mark.parametrize(
+    ("visible", "said"),
+    [
+        ("", "hides every GPU"),
+        ("-1", "hides every GPU"),
+        ("-1,0", "hides every GPU"),  # CUDA stops at the first one that is none
+        ("2", "has 2"),
+        ("GPU-zzzz", "names no GPUs"),
+        ("GPU-aa", "names 2 GPUs"),
+        ("MIG-1234", "no part of a GPU"),
+    ],
+)
+def test_a_hidden_card_is_no_card_and_it_is_said_why(visible: str, said: str) -> None:
+    nvml = Nvml(StandIn(FIRST, SECOND), {"CUDA_VISIBLE_DEVICES": visible})
+    assert nvml.look() is None
+    assert nvml.problem is not None and said in nvml.problem and repr(visible) in nvml.problem
+
+
+def test_a_part_of_a_card_is_found_by_its_name() -> None:
+    part = Card(name="NVIDIA Made Up MIG 1g.10gb", uuid="MIG-1234", total_bytes=10 * GB)
+    card = Nvml(StandIn(FIRST, part), {"CUDA_VISIBLE_DEVICES": "MIG-1234"}).look()
+    assert card is not None and card.total_bytes == 10 * GB
+
+
+def test_another_order_of_different_cards_is_doubted() -> None:
+    ordered = {"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}
+    different, alike = Nvml(StandIn(FIRST, SECOND), ordered), Nvml(StandIn(FIRST, Card(uuid="GPU-b")), ordered)
+    assert different.look() is not None and alike.look() is not None
+    assert different.problem is not None and "FASTEST_FIRST" in different.problem
+    assert alike.problem is None
+
+
+# ---- a driver that answers, or not --------------------------------------------------------------
+
+
+def test_the_driver_is_opened_once_however_often_it_is_asked() -> None:
+    library = StandIn(FIRST)
+    nvml = Nvml(library, {})
+    for _ in range(50):
+        nvml.look()
+    assert (library.opened, library.closed) == (1, 0)
+
+
+@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED])
+def test_no_driver_is_no_card_and_no_fault(code: int) -> None:
+    library = StandIn()
+    library.failure = error(code)
+    nvml = Nvml(library, {})
+    assert nvml.look() is None and nvml.problem is None
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, "restart the machine"),
+        (pynvml.NVML_ERROR_GPU_IS_LOST, "nvidia-smi"),
+        (pynvml.NVML_ERROR_UNKNOWN, "nvidia-smi"),
+    ],
+)
+def test_a_driver_that_fails_is_told_left_alone_and_asked_again_later(code: int, said: str) -> None:
+    now = [0.0]
+    library = StandIn(FIRST)
+    nvml = Nvml(library, {}, lambda: now[0])
+    assert nvml.look() is not None
+    library.failure = error(code)
+    assert nvml.look() is None
+    assert nvml.problem is not None and said in nvml.problem
+    library.failure = None
+    assert nvml.look() is None, "not asked at every reading"
+    now[0] += TRY_AGAIN_S
+    assert nvml.look() is not None and nvml.problem is None
+    assert (library.opened, library.closed) == (2, 1)
+
+
+# ---- what is read -------------------------------------------------------------------------------
+
+
+def test_who_holds_the_memory_ourselves_apart() -> None:
+    me = psutil.Process(os.getpid())
+    card = Card(free_bytes=4 * GB, holders=[(7, 2 * GB), (me.pid, 12 * GB), (2**22 + 1, None)], painters=[(7, 2 * GB)])
+    seen = Nvml(StandIn(card), {}).look(engine_pid=7)
+    assert seen is not None
+    assert (seen.total_bytes, seen.free_bytes, seen.ours_bytes) == (24 * GB, 4 * GB, 2 * GB)
+    assert seen.others == (
+        Holder(me.pid, me.name(), 12 * GB, me.create_time()),
+        Holder(2**22 + 1, None, None, None),  # no such process: another container's
+    )
+
+
+def test_a_card_that_shares_the_machines_memory() -> None:
+    seen = Nvml(StandIn(Card(shares_memory=True)), {}).look()
+    assert seen is not None and seen.total_bytes == psutil.virtual_memory().total
+
+
+# ---- room ---------------------------------------------------------------------------------------
+
+
+def card_with(free_gb: float, *others: Holder) -> Gpu:
+    return Gpu("Made Up", 24 * GB, int(free_gb * GB), None, others)
+
+
+def test_a_shortage_is_told_with_who_holds_how_much_since_when() -> None:
+    short = shortage(card_with(3.5, Holder(4711, "python", 20 * GB, 0.0), Holder(5, None, None, None)), 14 * GB)
+    assert short == (
+        "Other programs hold the memory of the GPU (Made Up): the model needs 14.0 GB, and 3.5 of 24.0 GB are free. In "
+        "use by python (process 4711): 20.0 GB, running since 1970-01-01T00:00:00.000Z; a program (process 5)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("free_gb", "need_gb", "waits"),
+    [(14, 14, False), (13.9, 14, True), (13.9, 25, False), (23.5, 23.9, False)],
+    ids=["room", "no room", "larger than the card", "nobody there"],
+)
+def test_waiting_is_only_for_what_somebody_else_holds(free_gb: float, need_gb: float, waits: bool) -> None:
+    assert (shortage(card_with(free_gb), int(need_gb * GB)) is not None) is waits
+
+
+def test_what_a_model_needs(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    entry = Catalog.load(settings).get("tiny")
+    assert needed_bytes(entry, settings) == 0, "nothing is here yet: the load says so"
+    sizes = [1000 * (n + 1) for n, _ in enumerate(entry.files)]
+    for file, size in zip(entry.files, sizes, strict=True):
+        path = entry.path_of(file, settings)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\0" * size)
+    stated = Memory(vram_bytes=5 * GB, source="a test")
+    assert needed_bytes(entry.model_copy(update={"memory": stated}), settings) == 5 * GB
+    bare = entry.model_copy(update={"memory": None})
+    assert needed_bytes(bare, settings) == sum(sizes) + MARGIN_BYTES
+    offload = Flag(flag="--offload-to-cpu", source="a test")
+    assert needed_bytes(bare.model_copy(update={"flags": [offload]}), settings) == max(sizes) + MARGIN_BYTES
+
+
+def test_a_rival_is_somebody_who_takes_memory_while_little_is_left() -> None:
+    rival = Rival()
+    assert not rival.look(card_with(20))
+    assert not rival.look(card_with(10)), "there is still room for everybody"
+    assert rival.look(card_with(2))
+    assert rival.look(card_with(2.2)), "it still has it"
+    assert not rival.look(card_with(10))
+
+
+def test_a_full_card_that_nobody_fills_further_has_no_rival() -> None:
+    rival = Rival()
+    assert not rival.look(card_with(1))
+    assert not rival.look(card_with(1 - 0.5 * GROWTH_BYTES / GB))
+    assert rival.look(card_with(1 - 1.1 * GROWTH_BYTES / GB))
+
+
+# ---- manners ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def manners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Card, float], Manners]:
+    """`manners(card, gpu_wait_s)`, with an engine that is linked with CUDA."""
+    monkeypatch.setattr(gpu_manners, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(gpu_manners, "GIVEN_BACK_S", 0.1)
+    monkeypatch.setattr(gpu_manners, "needed_bytes", lambda _entry, _settings: 14 * GB)
+    binary = tmp_path / "sd-server"
+    binary.write_bytes(b"\x7fELF libcudart.so.12 ")
+
+    def make(card: Card, gpu_wait_s: float) -> Manners:
+        settings = Settings(home=tmp_path, gpu_wait_s=gpu_wait_s)
+        return Manners(Nvml(StandIn(card), {}).look, settings, lambda: binary)
+
+    return make
+
+
+def entry_of(home: Path):
+    return Catalog.load(Settings(home=home)).get("tiny")
+
+
+def test_room_is_waited_for_and_it_is_told_for_whom(manners, tmp_path: Path) -> None:
+    card = Card(free_bytes=2 * GB, holders=[(os.getpid(), 22 * GB)])
+    heard: list[str] = []
+
+    def told(whom: str) -> None:
+        heard.append(whom)
+        if len(heard) == 3:
+            card.free_bytes = 24 * GB
+
+    asyncio.run(manners(card, 300.0).room_for(entry_of(tmp_path), told, wait=True))
+    assert len(heard) == 3
+    assert f"process {os.getpid()}): 22.0 GB" in heard[0]
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_who_waits_in_vain_is_told_so(manners, tmp_path: Path, wait: bool) -> None:
+    heard: list[str] = []
+    with pytest.raises(EngineError, match=r"2\.0 of 24\.0 GB are free") as busy:
+        asyncio.run(manners(Card(free_bytes=2 * GB), 0.05).room_for(entry_of(tmp_path), heard.append, wait=wait))
+    assert busy.value.code == "gpu_busy"
+    assert ("IMAGEGEN_GPU_WAIT_S" in busy.value.detail) is wait
+    assert bool(heard) is wait, "a warm-up does not wait"
+
+
+def test_an_engine_without_cuda_needs_no_room_on_the_card(tmp_path: Path, sd_server: Path) -> None:
+    full = Nvml(StandIn(Card(free_bytes=0)), {}).look
+    for binary in (None, tmp_path / "missing", *([] if uses_cuda(sd_server) else [sd_server])):
+        polite = Manners(full, Settings(home=tmp_path), lambda binary=binary: binary)
+        asyncio.run(polite.room_for(entry_of(tmp_path), pytest.fail, wait=True))
+        assert not polite.present
+        assert asyncio.run(polite.wanted(None)) is False
+
+
+@pytest.mark.parametrize(
+    ("free_after_gb", "others_after_gb", "warned"), [(23.99, 0, False), (20, 4, False), (20, 0, True), (18, 4, True)]
+)
+def test_memory_that_does_not_come_back_is_logged_with_figures(
+    manners, tmp_path: Path, caplog: pytest.LogCaptureFixture, free_after_gb: float, others_after_gb: int, warned: bool
+) -> None:
+    card = Card()
+    polite = manners(card, 300.0)
+
+    async def load_and_unload() -> None:
+        await polite.room_for(entry_of(tmp_path), pytest.fail, wait=True)
+        card.free_bytes = int(free_after_gb * GB)
+        card.holders = [(1, others_after_gb * GB)]
+        await polite.given_back()
+
+    with caplog.at_level(logging.WARNING, "imagegen.gpu"):
+        asyncio.run(load_and_unload())
+    assert bool(caplog.records) is warned
+    if warned:
+        assert "more of the GPU's memory are taken" in caplog.text and "24.0 GB free then" in caplog.text
