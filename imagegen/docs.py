@@ -1,17 +1,21 @@
-"""Writes the tables in docs/ that are made from the code: `python -m imagegen.docs [--check]`."""
+"""Writes what in docs/ is made from the code, tables and schemas: `python -m imagegen.docs [--check]`."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from imagegen.http import answers
 from imagegen.models.catalog import Catalog
 from imagegen.models.docs import tables
+from imagegen.schemas import EditRequest, GenerateRequest
 from imagegen.settings import PREFIX, Settings
 
 FOLDER = Path(__file__).parents[1] / "docs"
@@ -85,6 +89,27 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "generate_request": GenerateRequest,
+    "edit_request": EditRequest,
+    "job": answers.Job,
+    "jobs": answers.Jobs,
+    "image": answers.Image,
+    "images": answers.Images,
+    "status": answers.ServiceStatus,
+    "models": answers.Models,
+    "policy": answers.PolicyView,
+    "templates": answers.Templates,
+    "session": answers.Session,
+    "problem": answers.Problem,
+    "openai_images": answers.OpenAIImages,
+    "openai_model": answers.OpenAIModel,
+    "openai_models": answers.OpenAIModels,
+    "openai_error": answers.OpenAIError,
+}
+"""JSON Schemas in docs/schemas/, by file name: the contract that tests/contract holds the service to."""
+
+
 def page_with(text: str, generated: str) -> str:
     """`text` with what is between the markers replaced. Raises ValueError if it does not have them."""
     before, begin, rest = text.partition(BEGIN)
@@ -95,13 +120,18 @@ def page_with(text: str, generated: str) -> str:
 
 
 def stale(folder: Path = FOLDER) -> Iterable[tuple[Path, str]]:
-    """Each page whose made part is not what the code says now, with what it should be."""
+    """Each page and schema that is not what the code says now, with what it should be."""
     for name, made in PAGES.items():
         page = folder / name
         text = page.read_text(encoding="utf-8")
         fresh = page_with(text, made())
         if fresh != text:
             yield page, fresh
+    for name, model in SCHEMAS.items():
+        file = folder / "schemas" / f"{name}.json"
+        fresh = json.dumps(model.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+        if not file.exists() or file.read_text(encoding="utf-8") != fresh:
+            yield file, fresh
 
 
 def main() -> int:
@@ -112,6 +142,7 @@ def main() -> int:
         if check:
             print(f"{page} is stale: run python -m imagegen.docs", file=sys.stderr)
         else:
+            page.parent.mkdir(exist_ok=True)
             page.write_text(fresh, encoding="utf-8")
     return 1 if check and found else 0
 

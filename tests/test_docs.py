@@ -17,14 +17,15 @@ def test_the_generated_tables_are_what_the_code_says() -> None:
 
 
 def test_a_stale_page_is_told_and_written(tmp_path: Path) -> None:
-    for name in docs.PAGES:
-        shutil.copy(docs.FOLDER / name, tmp_path)
+    shutil.copytree(docs.FOLDER, tmp_path, dirs_exist_ok=True)
     page = tmp_path / "settings.md"
     page.write_text(page.read_text().replace("`8765`", "`8766`"))
     ((stale, fresh),) = docs.stale(tmp_path)
     assert stale == page
     page.write_text(fresh)
-    assert list(docs.stale(tmp_path)) == []
+    schema = tmp_path / "schemas" / "job.json"
+    schema.unlink()
+    assert [path for path, _ in docs.stale(tmp_path)] == [schema]
 
 
 def test_every_setting_is_on_the_page_once() -> None:

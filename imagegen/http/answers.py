@@ -79,6 +79,8 @@ class JobProgress(_Answer):
     step: int | None
     steps: int | None
     fraction: float | None
+    bytes_done: int | None
+    bytes_total: int | None
     image: int
     detail: str | None
 
