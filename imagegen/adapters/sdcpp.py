@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import httpx
 
 from imagegen.adapters import sdcpp_log
-from imagegen.adapters.base import DrawProgress, DrawRequest, DrawTimes, EngineError
+from imagegen.adapters.base import DrawProgress, DrawRequest, DrawTimes, EngineError, LoadProgress
 from imagegen.adapters.sdcpp_log import Bar, DrawTracker, LoadTracker, Mark
 from imagegen.adapters.sdcpp_prompt import literal
 from imagegen.adapters.subprocess_http import HttpSubprocessAdapter
@@ -92,8 +92,8 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         if event is Mark.LISTENING:
             self._listening()
         elif self._on_load is not None:
-            if bar := self._load.feed(event):
-                self._loading(self._load.fraction, bar.bytes_per_s)
+            if bar := self._load.feed(event, monotonic()):
+                self._loading(LoadProgress(self._load.fraction, bar.bytes_per_s, self._load.bytes_done))
             elif not isinstance(event, Bar):  # a bar that repeats itself is a load that stands still
                 self._loading(None)
         elif self._draw is not None:

@@ -140,19 +140,29 @@ def blame(complaints: str) -> str | None:
 
 
 class LoadTracker:
-    """How far a load is. Tensor bars count over all files; a LoRA's own bar may start again from 1."""
+    """How far a load is. Tensor bars count over all files; a LoRA's own bar may start again from 1.
+
+    The engine prints no bytes but bytes/s since it began to load tensors, which it does after its last words before
+    the first bar: so `bytes_done` is that rate times that time, right within the bars' 200 ms.
+    """
 
     def __init__(self) -> None:
         self.fraction = 0.0
+        self.bytes_done: int | None = None
+        self._begun_at: float | None = None
 
-    def feed(self, event: Bar | Mark | None) -> Bar | None:
-        """The bar, if it moved the load forward."""
+    def feed(self, event: Bar | Mark | None, now: float) -> Bar | None:
+        """The bar, if it moved the load forward; `now` in seconds of any clock that does not jump."""
         if not isinstance(event, Bar) or event.bytes_per_s is None:
+            if self.fraction == 0.0:
+                self._begun_at = now
             return None
         fraction = event.done / event.total
         if fraction <= self.fraction:
             return None
         self.fraction = fraction
+        if self._begun_at is not None:
+            self.bytes_done = max(self.bytes_done or 0, int(event.bytes_per_s * (now - self._begun_at)))
         return event
 
 

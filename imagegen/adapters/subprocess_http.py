@@ -266,12 +266,12 @@ class HttpSubprocessAdapter(ABC):
         self._moved_at = monotonic()
         self._about_to_listen.set()
 
-    def _loading(self, fraction: float | None, bytes_per_s: float | None = None) -> None:
-        """The load moved; `fraction` is None where the engine only said a word."""
+    def _loading(self, progress: LoadProgress | None) -> None:
+        """The load moved; None where the engine only said a word."""
         self._moved_at = monotonic()
-        if fraction is not None and self._on_load is not None:
-            self._load_fraction = fraction
-            self._on_load(LoadProgress(fraction, bytes_per_s))
+        if progress is not None and self._on_load is not None:
+            self._load_fraction = progress.fraction
+            self._on_load(progress)
 
     async def _unless_ended(self, work: Coroutine[Any, Any, T]) -> T:
         """Await `work`.

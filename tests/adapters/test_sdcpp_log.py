@@ -63,8 +63,20 @@ def test_a_load_is_read() -> None:
 
 def test_a_load_that_repeats_itself_does_not_move() -> None:
     tracker = LoadTracker()
-    assert [bar.done for event in events(LOADING * 2) if (bar := tracker.feed(event))] == [25, 38, 196]
+    assert [bar.done for event in events(LOADING * 2) if (bar := tracker.feed(event, 0.0))] == [25, 38, 196]
     assert tracker.fraction == 1.0
+
+
+def test_bytes_are_counted_from_the_last_words_before_the_first_bar() -> None:
+    tracker, rate = LoadTracker(), 512 * 1024**2
+    tracker.feed(None, 10.0)
+    tracker.feed(None, 11.0)
+    for now, done in ((11.2, 20), (12.0, 60)):
+        tracker.feed(Bar(done, 100, rate), now)
+        assert tracker.bytes_done == pytest.approx(rate * (now - 11.0))
+    tracker.feed(None, 13.0)  # the newline between two files
+    tracker.feed(Bar(61, 100, rate / 4), 13.0)
+    assert tracker.bytes_done == pytest.approx(rate), "it never runs backwards"
 
 
 def test_a_picture_is_read_and_only_the_samplers_bars_are_steps() -> None:
@@ -134,7 +146,7 @@ def test_no_bytes_make_it_fail_or_go_backwards(chunks: list[bytes]) -> None:
             assert line.isprintable() and len(line) <= MAX_LINE_BYTES
             event = parse(line)
             sdcpp_log.blame(sdcpp_log.untagged(line))
-            if load.feed(event):
+            if load.feed(event, 0.0):
                 fractions.append(load.fraction)
             if seen := drawn.feed(event, 0.0):
                 progress.append(seen)
