@@ -7,7 +7,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +22,7 @@ from imagegen.adapters.base import Adapter, EngineError
 from imagegen.adapters.sdcpp import SdcppServerAdapter
 from imagegen.database import StateError, claim, measurements, notes, open_database, storage_failure
 from imagegen.engine import probe
+from imagegen.fetcher import Fetcher, may_fetch
 from imagegen.forecast import Forecast
 from imagegen.gpu_manners import Manners
 from imagegen.guardrails import Guardrails
@@ -32,6 +33,7 @@ from imagegen.jobs import JobManager
 from imagegen.models import synthetic
 from imagegen.models.catalog import Catalog, missing_sentence
 from imagegen.models.entry import Entry
+from imagegen.models.fetch import Fetching
 from imagegen.pace import KEPT, Measurement, Pace
 from imagegen.readahead import ReadAhead
 from imagegen.recorder import Recorder
@@ -57,6 +59,7 @@ class Backend:
         self.stopping = asyncio.Event()
         self.started_at = time.time()
         self.present = 0  # readers of /api/events?presence=1: pages that somebody has open
+        self._fetcher = Fetcher(settings)
         self._lock: IO[bytes] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -134,6 +137,8 @@ class Backend:
             await self.jobs.sweep()
         except (DBAPIError, StorageError) as failure:
             raise StateError(f"The state folder {s.home} cannot be used. {storage_failure(failure)}") from None
+        if self.default_entry.missing(s) and self.may_fetch(self.default_entry):
+            self._fetcher.begin(self.default_entry)
         self._tasks = [
             asyncio.create_task(self.worker.run(), name="worker"),
             asyncio.create_task(self._sweep(), name="sweep"),
@@ -156,6 +161,7 @@ class Backend:
         if self._tasks:
             running, sweep = self._tasks
             await asyncio.gather(running, return_exceptions=True)
+            await self._fetcher.stop()
             sweep.cancel()
             await asyncio.gather(sweep, return_exceptions=True)
             with contextlib.suppress(DBAPIError):  # logged when it came; the next start draws these jobs again
@@ -203,13 +209,30 @@ class Backend:
         """What is known to go wrong with `entry` here: for its jobs' warnings and the status."""
         return fitness.warnings(entry, self.settings, self.machine)
 
-    async def prepare_files(self, entry: Entry) -> None:
-        """Have the model's files: make those that a script of ours makes. Raises EngineError `model_missing`."""
+    def may_fetch(self, entry: Entry) -> bool:
+        """Whether the service downloads `entry` by itself."""
+        is_default = entry.name == self.default_entry.name
+        return may_fetch(entry, self.settings.auto_fetch, is_default, self.gpu_seen is not None)
+
+    def unobtainable(self, entry: Entry) -> str | None:
+        """Why `entry` cannot be loaded unless somebody does something: its files are neither here nor to be had."""
+        if entry.made_by is not None or not entry.missing(self.settings) or self.may_fetch(entry):
+            return None
+        return missing_sentence(entry, self.settings)
+
+    async def prepare_files(self, entry: Entry, told: Callable[[Fetching], None]) -> None:
+        """Have the model's files: make those that a script of ours makes, fetch what may be fetched.
+
+        Raises EngineError `model_missing`, `fetch_failed`.
+        """
         self.machine = await asyncio.to_thread(self._look)  # the engine may be another one than at the last load
         if not entry.missing(self.settings):
             return
+        if (lacking := self.unobtainable(entry)) is not None:
+            raise EngineError("model_missing", lacking)
         if entry.made_by is None:
-            raise EngineError("model_missing", missing_sentence(entry, self.settings) or "")
+            await self._fetcher.have(entry, told)
+            return
         try:
             await asyncio.to_thread(synthetic.make, entry.name, self.settings)
         except OSError as failure:

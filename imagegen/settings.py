@@ -47,6 +47,16 @@ class Settings(BaseSettings):
     model: Annotated[
         str | None, Field(description="Default model; unset: chosen by what the machine has.")
     ] = None
+    models: Annotated[
+        str | None, Field(description="The models that may be asked for, separated by commas; unset: all.")
+    ] = None
+    auto_fetch: Annotated[
+        Literal["auto", "on", "off"],
+        Field(
+            description="Whether the service downloads a model by itself: auto: the default one where there is a GPU; "
+            "on: each that is asked for; off. Never one whose licence a person has to accept."
+        ),
+    ] = "auto"
     sd_server: Annotated[Path | None, Field(description="An sd-server binary of your own.")] = None
     threads: Annotated[
         int,

@@ -26,6 +26,7 @@ from imagegen.images import StorageError
 from imagegen.inbox import Inbox, Order
 from imagegen.jobs import MAX_STARTS, Active, JobManager
 from imagegen.models.entry import Entry
+from imagegen.models.fetch import Fetching
 from imagegen.pace import Measurement, Pace, cancel_by_kill
 from imagegen.png import BrokenPng
 from imagegen.recorder import Recorder
@@ -241,13 +242,15 @@ class Worker:
         """Load if need be, draw the job's pictures, complete it; a job that ends otherwise keeps none."""
         began = time.monotonic()
         if not self._resident.has(entry):
-            files_bytes = self._parts.files_bytes(entry)
 
-            def told(p: LoadProgress) -> None:
+            def told(p: LoadProgress | Fetching) -> None:
+                if isinstance(p, Fetching):
+                    report(_fetching(p))
+                    return
                 if p.waits_for is not None:
                     report(Progress(phase=Phase.WAITING_GPU, detail=p.waits_for, at=time.time()))
                     return
-                total = None if p.bytes_done is None else files_bytes
+                total = None if p.bytes_done is None else self._parts.files_bytes(entry)
                 loading = Progress(phase=Phase.LOADING, fraction=p.fraction, at=time.time())
                 report(loading.model_copy(update={"bytes_done": p.bytes_done, "bytes_total": total}))
 
@@ -255,7 +258,8 @@ class Worker:
                 behind = self._jobs.next_queued()
                 return self.inbox.is_cancelled(job.id) and (behind is None or behind.model != job.model)
 
-            await self._load(entry, told, unwanted)
+            load_s = await self._load(entry, told, unwanted)
+            began = time.monotonic() - load_s  # waiting for files or for the GPU is not the job's own time
             if self.inbox.is_cancelled(job.id):  # the load went on for those behind
                 raise Cancelled
         self._resident.enter(EngineState.DRAWING)
@@ -401,16 +405,18 @@ class Worker:
     async def _load(
         self,
         entry: Entry,
-        told: Callable[[LoadProgress], None],
+        told: Callable[[LoadProgress | Fetching], None],
         unwanted: Callable[[], bool],
         *,
         wait_for_room: bool = True,
-    ) -> None:
+    ) -> float:
+        """Make `entry` the loaded model; seconds that the load took."""
         if self._resident.adapter is not None:
             await self._unload("another model is asked for")
         seconds = await self._resident.load(entry, told, unwanted, wait_for_room=wait_for_room)
         self._idle.loaded(entry.name, seconds, self._resident.read_bytes(), self._parts.files_bytes(entry))
         self._measure(entry.name, "load", 0, seconds)
+        return seconds
 
     async def _unload(self, reason: str) -> None:
         if self._resident.adapter is not None:
@@ -445,6 +451,18 @@ class Worker:
         for waiting in self._jobs.active():
             if waiting.model == model:
                 await self._jobs.fail(waiting.id, failure)
+
+
+def _fetching(now: Fetching) -> Progress:
+    left = "" if now.left_s is None else f", about {now.left_s:.0f} s left"
+    return Progress(
+        phase=Phase.FETCHING,
+        fraction=now.fraction,
+        bytes_done=now.done_bytes,
+        bytes_total=now.total_bytes or None,
+        detail=f"{now}{left}",
+        at=time.time(),
+    )
 
 
 def _storage_says(error: StorageError | DBAPIError) -> Failure:
