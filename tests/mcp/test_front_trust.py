@@ -9,6 +9,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -16,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
-from fronts import call, http_front, reply, run, stand_in, text_of, within
+from fronts import SMALL, call, http_front, reply, run, saved_path_of, stand_in, text_of, within
+from served import Service
 
 
 @dataclass(frozen=True)
@@ -157,3 +159,48 @@ def test_the_front_over_https(service, ours):
     with http_front(service.url, mcp_tls=f"{ours.cert},{ours.key}") as front:
         assert front.startswith("https://")
         run(story(front))
+
+
+TOKEN = "ann-" + "0123456789abcdef" * 2
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory, models_dir, sd_server, ours):
+    """The real service over https, with a token."""
+    home = tmp_path_factory.mktemp("locked") / "home"
+    home.mkdir()
+    (home / "models").symlink_to(models_dir, target_is_directory=True)
+    service = Service(home, sd_server, {"tls": f"{ours.cert},{ours.key}", "tokens": f"ann:{TOKEN}"})
+    service.url = service.url.replace("http:", "https:")
+    trusted = ssl.create_default_context(cafile=ours.cert)
+    service.http = httpx.Client(base_url=service.url, timeout=60, verify=trusted, trust_env=False)
+    service.start()
+    yield service
+    service.end()
+
+
+def test_the_real_service_over_https_with_pin_and_token(locked, ours, tmp_path):
+    async def story(**settings):
+        async with within(locked.url, tls_sha256=ours.sha256, output_dir=tmp_path, **settings) as client:
+            return await call(client, "generate_image", prompt="behind a lock", **SMALL)
+
+    drawn = run(story(token=TOKEN))
+    assert not drawn.is_error, text_of(drawn)
+    assert saved_path_of(drawn).is_file() and "URL (until 20" in text_of(drawn)
+    for settings in ({}, {"token": "of-nobody"}):
+        refused = run(story(**settings))
+        assert refused.is_error and "needs a token" in text_of(refused) and "IMAGEGEN_TOKEN" in text_of(refused)
+
+
+def test_a_locked_service_may_be_reached_through_a_front_for_other_machines(locked, ours):
+    def story(token, **settings):
+        async def ask(front):
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            async with Client(StreamableHttpTransport(f"{front}/mcp", headers=headers)) as client:
+                return await call(client, "list_templates")
+
+        with http_front(locked.url, tls_sha256=ours.sha256, **settings) as front:
+            return run(ask(front))
+
+    assert not story(TOKEN).is_error
+    assert "needs a token" in text_of(story(None))
