@@ -68,7 +68,7 @@ class Backend:
         or PolicyError with a sentence."""
         s = self.settings
         self._lock = await asyncio.to_thread(claim, s.home)
-        self.catalog = Catalog.load(s)
+        self.catalog = Catalog.offered(s)
         guardrails = Guardrails.load(s.policy_file)
         self.guardrails = guardrails
         self.gpu_seen = await asyncio.to_thread(gpu.read)
@@ -129,6 +129,7 @@ class Backend:
             self.pace,
             self.default_entry.name,
             self.misfits,
+            self.unobtainable,
         )
         self.jobs.on_submit, self.jobs.on_cancel = self.worker.inbox.ring, self.worker.inbox.cancel
         try:
@@ -177,6 +178,14 @@ class Backend:
             return ImageFiles(self.settings.images_dir)
         except StorageError as failure:
             raise StateError(f"The folder {self.settings.images_dir} cannot be made. {failure}") from None
+
+    def look_on(self, more: int) -> None:
+        """So many more readers (or fewer) say that somebody is here: the model is kept a while longer for them."""
+        self.present += more
+        if self.idle.present != (self.present > 0):
+            self.idle.present = self.present > 0
+            self.worker.inbox.ring()  # it decides anew when to unload
+            self.jobs.bell.ring("engine")  # and readers are told
 
     # ---- the engine ---------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from imagegen.jobs import JobManager, NewJob
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import SAMPLERS, Entry, Sourced
 from imagegen.pace import Pace
-from imagegen.references import Reference, decode_reference, parse_data_url
+from imagegen.references import Reference, decode_mask, decode_reference, parse_data_url
 from imagegen.schemas import (
     SEED_MAX,
     EditRequest,
@@ -35,6 +35,10 @@ KEPT_PX = 4 * 1024 * 1024
 """References are kept at most this large: four times the largest picture that is drawn."""
 
 
+MASK_SHAPE_TOLERANCE = 0.02
+"""How far the sides' ratio of a mask may be from its picture's: what rounding does to small sizes."""
+
+
 class Intake:
     """Turns requests into jobs."""
 
@@ -48,10 +52,11 @@ class Intake:
         pace: Pace,
         default_model: str,
         misfits: Callable[[Entry], Sequence[Warn]] = lambda _entry: (),
+        unobtainable: Callable[[Entry], str | None] = lambda _entry: None,
     ) -> None:
         self._settings, self._catalog, self._guardrails = settings, catalog, guardrails
         self._images, self._jobs, self._pace = images, jobs, pace
-        self._default_model, self._misfits = default_model, misfits
+        self._default_model, self._misfits, self._unobtainable = default_model, misfits, unobtainable
 
     async def accept(
         self,
@@ -70,6 +75,8 @@ class Intake:
                 return known
         entry = self._catalog.get(request.model or self._default_model)
         self._check(request, entry)
+        if (lacking := self._unobtainable(entry)) is not None:
+            raise Refused(422, "model_missing", lacking)
         wanted = await self._wanted(request)
         params = self._resolve(request, entry, wanted.references, wanted.warnings)
         if wanted.fit:
@@ -212,13 +219,18 @@ class Intake:
             wanted.references = [await self._reference(text, "images", wanted.warnings) for text in request.images]
             if request.mask is not None:
                 wanted.mask = await self._reference(request.mask, "mask", wanted.warnings)
+                _check_shape(wanted.mask, wanted.references[0])
         return wanted
 
     async def _reference(self, text: str, field: str, warnings: list[Warn]) -> StoredImage | Reference:
         """A stored picture by its id, or the picture of a data URL, decoded and not yet stored."""
         if text[:5].lower() == "data:":
             data = await asyncio.to_thread(parse_data_url, text, self._settings.max_body_bytes)
-            decoded = await asyncio.to_thread(decode_reference, data, self._settings.max_decoded_px, KEPT_PX)
+            most = self._settings.max_decoded_px
+            if field == "mask":
+                decoded = await asyncio.to_thread(decode_mask, data, most)
+            else:
+                decoded = await asyncio.to_thread(decode_reference, data, most, KEPT_PX)
             warnings += decoded.warnings
             return decoded
         try:
@@ -251,6 +263,13 @@ class _Wanted:
     references: list[StoredImage | Reference] = field(default_factory=list)
     mask: StoredImage | Reference | None = None
     warnings: list[Warn] = field(default_factory=list)
+
+
+def _check_shape(mask: StoredImage | Reference, picture: StoredImage | Reference) -> None:
+    """A mask of another shape than its picture would cover something else than was meant."""
+    if abs(mask.width * picture.height / (mask.height * picture.width) - 1) > MASK_SHAPE_TOLERANCE:
+        sizes = f"{mask.width}x{mask.height} pixels, and the first picture {picture.width}x{picture.height}"
+        raise Refused(422, "bad_image", f"The mask has {sizes}: send a mask of the picture's own shape.")
 
 
 def _hash(request: GenerateRequest) -> str:

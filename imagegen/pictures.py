@@ -52,9 +52,7 @@ def fit(reference_png: bytes, width: int, height: int, mode: Fit) -> bytes:
     return rgb_png(canvas)
 
 
-def contain_size(
-    ref_w: int, ref_h: int, max_side: int, multiple: int, default_area_px: int
-) -> tuple[int, int]:
+def contain_size(ref_w: int, ref_h: int, max_side: int, multiple: int, default_area_px: int) -> tuple[int, int]:
     """Width and height of an edit whose caller named none: the reference's shape at the model's usual area.
 
     Both are multiples of `multiple`, from one multiple up to the largest within `max_side`; between those

@@ -35,8 +35,8 @@ class Settings(BaseSettings):
     home: Annotated[Path, Field(description="State folder: models, jobs, images, certificates.")] = Path(
         platformdirs.user_data_dir("imagegen", appauthor=False)
     )
-    cache: Annotated[Path, Field(description="What can be made again: the engine's source and builds.")] = (
-        Path(platformdirs.user_cache_dir("imagegen", appauthor=False))
+    cache: Annotated[Path, Field(description="What can be made again: the engine's source and builds.")] = Path(
+        platformdirs.user_cache_dir("imagegen", appauthor=False)
     )
 
     # The door
@@ -44,9 +44,7 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=1, le=65535, description="Port to listen on.")] = 8765
 
     # The engine and its model
-    model: Annotated[
-        str | None, Field(description="Default model; unset: chosen by what the machine has.")
-    ] = None
+    model: Annotated[str | None, Field(description="Default model; unset: chosen by what the machine has.")] = None
     models: Annotated[
         str | None, Field(description="The models that may be asked for, separated by commas; unset: all.")
     ] = None
@@ -82,9 +80,7 @@ class Settings(BaseSettings):
     ] = 300.0
     stall_s: Annotated[
         float | None,
-        Field(
-            gt=0, description="A drawing engine silent this long is given up; unset: learned from its past."
-        ),
+        Field(gt=0, description="A drawing engine silent this long is given up; unset: learned from its past."),
     ] = None
     shutdown_grace_s: Annotated[
         float,
@@ -92,30 +88,20 @@ class Settings(BaseSettings):
     ] = 30.0
 
     # Caps on what a caller can ask for
-    max_dimension: Annotated[
-        int, Field(ge=64, le=4096, description="Longest side of a picture, in pixels.")
-    ] = 1024
+    max_dimension: Annotated[int, Field(ge=64, le=4096, description="Longest side of a picture, in pixels.")] = 1024
     max_steps: Annotated[int, Field(ge=1, le=100, description="Most sampling steps.")] = 100
     max_n: Annotated[int, Field(ge=1, le=16, description="Most pictures of one job.")] = 4
     max_prompt_chars: Annotated[
         int, Field(ge=1, le=12_000, description="Longest prompt, and longest negative prompt, in characters.")
     ] = 4000
     max_references: Annotated[int, Field(ge=1, le=16, description="Most reference pictures of one edit.")] = 4
-    max_body_bytes: Annotated[int, Field(ge=65_536, description="Largest request body, in bytes.")] = (
-        25 * 1024 * 1024
-    )
-    max_decoded_px: Annotated[int, Field(ge=4096, description="Largest reference picture, in pixels.")] = (
-        40_000_000
-    )
+    max_body_bytes: Annotated[int, Field(ge=65_536, description="Largest request body, in bytes.")] = 25 * 1024 * 1024
+    max_decoded_px: Annotated[int, Field(ge=4096, description="Largest reference picture, in pixels.")] = 40_000_000
     max_queue: Annotated[int, Field(ge=1, le=100_000, description="Most jobs waiting.")] = 100
-    max_job_s: Annotated[float, Field(gt=0, description="Longest a job may keep the GPU, in seconds.")] = (
-        1200.0
-    )
+    max_job_s: Annotated[float, Field(gt=0, description="Longest a job may keep the GPU, in seconds.")] = 1200.0
 
     # What is kept
-    image_ttl: Annotated[float, Field(gt=0, description="Seconds that a job and its pictures are kept.")] = (
-        3600.0
-    )
+    image_ttl: Annotated[float, Field(gt=0, description="Seconds that a job and its pictures are kept.")] = 3600.0
     png_metadata: Annotated[
         Literal["full", "no-prompt", "off"],
         Field(description="What a PNG says of its making: full; no-prompt: all but the prompt; off."),
@@ -128,9 +114,7 @@ class Settings(BaseSettings):
     ] = None
 
     # Who may ask
-    tokens: Annotated[
-        str | None, Field(description="name:token,… or @FILE of name:sha256 lines.", repr=False)
-    ] = None
+    tokens: Annotated[str | None, Field(description="name:token,… or @FILE of name:sha256 lines.", repr=False)] = None
     rate_limit_per_s: Annotated[
         float, Field(gt=0, description="Requests a second that each token may make, in the long run.")
     ] = 50.0

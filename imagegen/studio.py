@@ -37,6 +37,10 @@ class Studio:
         for image_id in job.references:
             png = await self._images.read(image_id)
             references.append(await asyncio.to_thread(pictures.fit, png, p.width, p.height, p.fit or "contain"))
+        mask = None
+        if job.mask is not None:  # fitted as its picture is: the bars of `contain` are white, and may change
+            png = await self._images.read(job.mask)
+            mask = await asyncio.to_thread(pictures.fit, png, p.width, p.height, p.fit or "contain")
         return DrawRequest(
             prompt=composed.prompt,
             negative=composed.negative,
@@ -48,6 +52,7 @@ class Studio:
             scheduler=p.scheduler,
             seed=seed,
             references=tuple(references),
+            mask=mask,
             options=self._options(entry),
         )
 

@@ -31,7 +31,7 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
         set_up_engine(chosen)
     has_gpu = gpu.read() is not None
     try:
-        entry = Catalog.load(chosen).default(chosen, has_gpu=has_gpu)
+        entry = Catalog.offered(chosen).default(chosen, has_gpu=has_gpu)
     except CatalogError as wrong:
         raise click.ClickException(str(wrong)) from None
     if entry.missing(chosen):

@@ -122,7 +122,7 @@ def prompt_templates(settings: Settings) -> Iterable[Finding]:
 def catalog(settings: Settings, has_gpu: bool) -> tuple[Entry | None, Iterable[Finding]]:
     """The default model's entry, if the catalog can be read."""
     try:
-        loaded = Catalog.load(settings)
+        loaded = Catalog.offered(settings)
         entry = loaded.default(settings, has_gpu=has_gpu)
     except CatalogError as wrong:
         return None, [fail("catalog", line, "Until then the service does not start.") for line in _lines(wrong)]

@@ -62,6 +62,21 @@ class Catalog:
         return catalog
 
     @classmethod
+    def offered(cls, settings: Settings) -> Catalog:
+        """What a request may ask for: of `load`, the entries that IMAGEGEN_MODELS names. Raises CatalogError."""
+        catalog = cls.load(settings)
+        if settings.models is None:
+            return catalog
+        names = [name for part in settings.models.split(",") if (name := part.strip())]
+        unknown = [name for name in names if name not in catalog._entries]
+        if unknown or not names:
+            what = f"{unknown[0]!r} is not in the catalog" if unknown else "names no model"
+            raise CatalogError(f"IMAGEGEN_MODELS={settings.models!r}: {what}. There are: {', '.join(catalog.names())}.")
+        if settings.model is not None and settings.model not in names:
+            raise CatalogError(f"IMAGEGEN_MODEL={settings.model!r} is not among IMAGEGEN_MODELS={settings.models!r}.")
+        return cls([catalog._entries[name] for name in names])
+
+    @classmethod
     def packaged(cls) -> Catalog:
         """The package's own entries, whatever the user has added."""
         ours = _read_package()
@@ -84,12 +99,11 @@ class Catalog:
         return entry
 
     def default(self, settings: Settings, has_gpu: bool) -> Entry:
-        """The model of a request that names none: IMAGEGEN_MODEL, else by whether there is a GPU."""
+        """The model of a request that names none: IMAGEGEN_MODEL, else by whether there is a GPU, else the first."""
         if settings.model is not None:
             return self.get(settings.model)
-        if has_gpu:
-            return self.get(GPU_DEFAULT)
-        return self.get(next(name for name in CPU_DEFAULTS if name in self._entries))
+        wanted = (GPU_DEFAULT, *CPU_DEFAULTS) if has_gpu else CPU_DEFAULTS
+        return self.get(next((name for name in wanted if name in self._entries), self.names()[0]))
 
 
 def missing_sentence(entry: Entry, settings: Settings) -> str:
