@@ -1,0 +1,189 @@
+"""Intake in process: what the engine's pace refuses, what is rounded, what is left behind; and arbitrary JSON."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from state_folder import State, opened, scenario
+
+from imagegen.guardrails import Guardrails
+from imagegen.http import images, jobs
+from imagegen.http.problems import HANDLERS
+from imagegen.intake import Intake
+from imagegen.models.catalog import Catalog
+from imagegen.pace import Measurement, Pace
+from imagegen.schemas import EditRequest, GenerateRequest, Refused
+from imagegen.settings import Settings
+
+SLOW = Pace(Measurement("tiny", what, 64 * 64, seconds) for what, seconds in (("step", 1.0), ("decode", 1.0)))
+CODES = {
+    *("bad_json", "invalid_request", "prompt_too_long", "size_out_of_range", "job_too_large", "unknown_model"),
+    *("unknown_image", "bad_image", "not_supported_by_model", "unsupported_media_type"),
+}
+"""Every code of DESIGN's 4xx list that a submission on an idle service without tokens can have."""
+
+
+def intake(state: State, pace: Pace, **caps: Any) -> Intake:
+    chosen = Settings(home=state.folder, **caps)
+    guardrails = Guardrails.load(None)
+    return Intake(chosen, Catalog.load(chosen), guardrails, state.images, state.jobs, pace, "tiny")
+
+
+def data_url() -> str:
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+@scenario
+async def test_a_job_that_would_take_too_long_is_refused_at_once(folder: Path) -> None:
+    async with opened(folder) as state:
+        desk = intake(state, SLOW, max_job_s=10.0)
+        fits = await desk.accept(GenerateRequest(prompt="a", width=64, height=64, steps=9))
+        assert fits.params.steps == 9
+        for larger in ({"steps": 10}, {"steps": 9, "n": 2}, {"steps": 9, "width": 128}):
+            with pytest.raises(Refused, match="s here; at most 10 s are allowed") as caught:
+                await desk.accept(GenerateRequest(**{"prompt": "a", "width": 64, "height": 64} | larger))
+            assert (caught.value.status, caught.value.code) == (422, "job_too_large")
+            assert "fewer steps, a smaller picture or fewer pictures" in caught.value.detail
+        unknown = intake(state, Pace(), max_job_s=10.0)
+        assert await unknown.accept(GenerateRequest(prompt="a", steps=100)), "what is not known is not refused"
+
+
+@scenario
+async def test_a_size_is_rounded_up_to_what_the_model_takes_and_that_is_said(folder: Path) -> None:
+    async with opened(folder) as state:
+        desk = intake(state, Pace(), max_dimension=1000)
+        for asked, taken in (((70, 64), (80, 64)), ((65, 999), (80, 992)), ((64, 64), (64, 64))):
+            job = await desk.accept(GenerateRequest(prompt="a", width=asked[0], height=asked[1]))
+            assert (job.params.width, job.params.height) == taken
+            said = [warning.detail for warning in job.warnings if warning.code == "size_rounded"]
+            if asked == taken:
+                assert said == []
+            else:
+                sizes = f"{asked[0]}x{asked[1]} became {taken[0]}x{taken[1]}."
+                assert said == [f"tiny draws sides that are multiples of 16 px: {sizes}"]
+
+
+@scenario
+async def test_pictures_of_a_request_that_is_refused_are_not_kept(folder: Path) -> None:
+    async with opened(folder, max_queue=1) as state:
+        desk = intake(state, SLOW, max_job_s=10.0)
+        small = {"prompt": "a", "images": [data_url()], "width": 64, "height": 64, "steps": 4}
+        with pytest.raises(Refused, match="about"):
+            await desk.accept(EditRequest(**small | {"n": 4}))
+        assert state.files() == []
+        accepted = await desk.accept(EditRequest(**small), idempotency_key="k")
+        assert state.files() == accepted.references
+        assert await desk.accept(EditRequest(**small), idempotency_key="k") == accepted
+        with pytest.raises(Refused, match="1 jobs are waiting"):
+            await desk.accept(EditRequest(**small))
+        with pytest.raises(Refused) as conflict:
+            await desk.accept(EditRequest(**small | {"prompt": "b"}), idempotency_key="k")
+        assert conflict.value.code == "idempotency_conflict"
+        state.jobs.close()
+        with pytest.raises(Refused) as closed:
+            await desk.accept(EditRequest(**small))
+        assert closed.value.code == "shutting_down"
+        assert state.files() == accepted.references
+
+
+# ---- arbitrary JSON -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """The routes of jobs and pictures over a real intake and queue, and no worker: what is accepted waits."""
+    folder = tmp_path_factory.mktemp("desk")
+    app = Starlette(routes=[*jobs.ROUTES, *images.ROUTES], exception_handlers=HANDLERS)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        stack = AsyncExitStack()
+        state = client.portal.call(stack.enter_async_context, opened(folder, max_queue=100_000))
+        forecast = SimpleNamespace(eta_s=lambda _job: None)
+        app.state.backend = SimpleNamespace(intake=intake(state, Pace()), jobs=state.jobs, forecast=forecast)
+        yield client
+        client.portal.call(stack.aclose)
+
+
+fields = st.sampled_from([*EditRequest.model_fields, "image", "width ", "__proto__", ""])
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(1, 1024)
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["tiny", "euler", "contain", "a red circle", "0" * 32, "data:image/png;base64,", "1e999", "../x"])
+)
+values = st.recursive(leaves, lambda v: st.lists(v, max_size=4) | st.dictionaries(fields | st.text(), v, max_size=4))
+requests = st.dictionaries(fields, leaves | values, max_size=8)
+nearly = {  # within the caps, or just outside
+    "width": st.integers(60, 200),
+    "height": st.integers(60, 200),
+    "steps": st.integers(0, 101),
+    "seed": st.integers(-1, 2**32),
+    "cfg_scale": st.floats(-1, 31),
+    "n": st.integers(0, 5),
+    "lease_s": st.integers(4, 3601),
+    "negative": st.text(max_size=20),
+    "model": st.just("tiny"),
+    "sampler": st.sampled_from(["euler", "heun", "fast"]),
+}
+likely = st.fixed_dictionaries({"prompt": st.text(min_size=1, max_size=30)}, optional=nearly)
+
+
+def judged(answer: Any) -> None:
+    assert answer.status_code in {202, 400, 413, 415, 422}, answer.text
+    if answer.status_code == 202:
+        assert answer.json()["status"] == "queued"
+        return
+    problem = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["code"] in CODES
+    assert problem["detail"].endswith((".", "…"))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(value=likely | values | requests, path=st.sampled_from(["/api/generate", "/api/edit"]))
+def test_arbitrary_json_is_a_job_or_a_sentence(desk: TestClient, value: Any, path: str) -> None:
+    body = json.dumps(value)  # NaN and infinities included, as Python writes them
+    judged(desk.post(path, content=body, headers={"content-type": "application/json"}))
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    parts=st.lists(st.tuples(fields, st.text(max_size=20) | st.binary(max_size=40)), max_size=8),
+    files=st.lists(
+        st.tuples(st.sampled_from(["image", "mask", "prompt", "images[]"]), st.binary(max_size=60)), max_size=4
+    ),
+)
+def test_arbitrary_forms_are_a_job_or_a_sentence(
+    desk: TestClient, parts: list[tuple[str, str | bytes]], files: list[tuple[str, bytes]]
+) -> None:
+    sent = [(name, (None, text)) for name, text in parts] + [(name, ("a.png", data)) for name, data in files]
+    judged(desk.post("/api/edit", files=sent or [("x", (None, "y"))]))
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    body=st.binary(max_size=200),
+    kind=st.sampled_from(
+        ["application/json", "multipart/form-data; boundary=b", "multipart/form-data", "image/png", ""]
+    ),
+    path=st.sampled_from(["/api/generate", "/api/edit", "/api/images"]),
+)
+def test_arbitrary_bytes_are_a_sentence(desk: TestClient, body: bytes, kind: str, path: str) -> None:
+    judged(desk.post(path, content=body, headers={"content-type": kind}))
