@@ -55,12 +55,12 @@ function bar(job) {
     : html`<progress aria-label=${label} max="1" value=${full}></progress>`;
 }
 
-/** ", about 12 s left, 5 s so far": counted on from the last snapshot. */
+/** " · ≈ 12 s left · 5 s so far": counted on from the last snapshot. */
 function times(job, running) {
   const parts = [];
   if (job.eta_s !== null) {
     const left = job.eta_s - (Date.now() - job.receivedAt) / 1000;
-    parts.push(left >= 1 ? `about ${duration(left)} ${running ? "left" : "to go"}` : "nearly done");
+    parts.push(left >= 1 ? `≈ ${duration(left)} ${running ? "left" : "to go"}` : "nearly done");
   }
   if (running && job.started_at) parts.push(`${duration((serviceNow() - Date.parse(job.started_at)) / 1000)} so far`);
   if (job.attempts > 1) parts.push(`attempt ${job.attempts}`);

@@ -10,18 +10,24 @@ import { actions, facts } from "./result.js";
 const SWIPE_PX = 50;
 let touchX = null;
 
-export function viewer() {
+/** All pictures, and the place of the one that is looked at. */
+function place() {
   const all = state.viewer ? pictures() : [];
-  const at = all.findIndex((one) => one.job.job_id === state.viewer?.job && one.index === state.viewer.index);
+  const at = all.findIndex((one) => one.job.job_id === state.viewer.job && one.index === state.viewer.index);
+  return { all, at };
+}
+
+export function viewer() {
+  const { all, at } = place();
   const shown = all[at];
   return html`
     <dialog
       id="viewer"
       aria-label="Picture in full screen"
       @close=${closed}
-      @keydown=${(event) => keyed(event, all, at)}
+      @keydown=${keyed}
       @touchstart=${(event) => (touchX = event.touches.length === 1 ? event.touches[0].clientX : null)}
-      @touchend=${(event) => swiped(event, all, at)}
+      @touchend=${swiped}
     >
       ${shown ? content(shown, all, at) : nothing}
     </dialog>
@@ -37,7 +43,7 @@ function content({ job, image }, all, at) {
         class="icon-button turn previous"
         aria-label="Newer picture"
         ?disabled=${at <= 0}
-        @click=${() => go(all, at - 1)}
+        @click=${() => turn(-1)}
       >
         ${icon("left")}
       </button>
@@ -46,7 +52,7 @@ function content({ job, image }, all, at) {
         class="icon-button turn next"
         aria-label="Older picture"
         ?disabled=${at >= all.length - 1}
-        @click=${() => go(all, at + 1)}
+        @click=${() => turn(1)}
       >
         ${icon("right")}
       </button>
@@ -61,8 +67,10 @@ function content({ job, image }, all, at) {
   `;
 }
 
-function go(all, to) {
-  const target = all[to];
+/** To a neighbour of the picture that is looked at now, even before that is drawn. */
+function turn(step) {
+  const { all, at } = place();
+  const target = all[at + step];
   if (target) update({ viewer: { job: target.job.job_id, index: target.index } });
 }
 
@@ -76,17 +84,17 @@ function closed() {
   if (image) requestAnimationFrame(() => focusTile(image.id));
 }
 
-function keyed(event, all, at) {
-  if (event.key === "ArrowLeft") go(all, at - 1);
-  else if (event.key === "ArrowRight") go(all, at + 1);
+function keyed(event) {
+  if (event.key === "ArrowLeft") turn(-1);
+  else if (event.key === "ArrowRight") turn(1);
   else return;
   event.preventDefault();
 }
 
-function swiped(event, all, at) {
+function swiped(event) {
   if (touchX === null) return;
   const moved = event.changedTouches[0].clientX - touchX;
   touchX = null;
-  if (moved > SWIPE_PX) go(all, at - 1);
-  else if (moved < -SWIPE_PX) go(all, at + 1);
+  if (moved > SWIPE_PX) turn(-1);
+  else if (moved < -SWIPE_PX) turn(1);
 }

@@ -1,0 +1,173 @@
+"""Drawing, editing and looking on the page, in a browser against the real service with the tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from served import Service, until
+
+HOSTILE = '<img src=x onerror="alert(1)"><script>alert(2)</script> {"a": 1} a lighthouse'
+SMALL = {"size": "64x64", "steps": "2"}
+DONE = "[data-picture]"
+
+
+def write(page: Any, prompt: str, **draft: Any) -> None:
+    """A draft as if it had been typed: the form's own fields stay the test's subject where they matter."""
+    page.evaluate("draft => localStorage.setItem('imagegen.draft', JSON.stringify(draft))", SMALL | draft)
+    page.reload()
+    page.fill("#prompt", prompt)
+
+
+def draw(page: Any, prompt: str, **draft: Any) -> str:
+    """Draw with Ctrl+Enter; the id of the picture that is shown then."""
+    shown = page.locator(DONE)
+    before = shown.get_attribute("data-picture") if shown.count() else ""
+    write(page, prompt, **draft)
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(f'[data-picture]:not([data-picture="{before}"])')
+    return str(page.locator(DONE).get_attribute("data-picture"))
+
+
+def test_a_hostile_prompt_is_drawn_shown_as_text_and_kept_over_a_reload(service: Service, open_page) -> None:
+    page = open_page(service.url).page
+    picture = draw(page, HOSTILE)
+    until(lambda: page.locator(DONE).evaluate("image => image.naturalWidth") == 64, "the picture is there")
+    assert page.locator(".result .said").inner_text() == HOSTILE
+    assert page.locator('img[src="x"]').count() == 0
+    assert "noise" in page.locator(".notice.calm").inner_text()
+    page.fill("#prompt", "a draft that is not sent")
+    page.reload()
+    page.wait_for_selector(DONE)
+    assert page.locator(DONE).get_attribute("data-picture") == picture
+    assert page.input_value("#prompt") == "a draft that is not sent"
+
+
+def test_a_style_fills_the_text_selects_its_first_gap_and_gives_the_old_text_back(service: Service, open_page) -> None:
+    page = open_page(service.url, device="phone").page
+    page.fill("#prompt", "my own words")
+    page.select_option("[aria-label=Style]", "whiteboard_diagram")
+    selected = "field => field.value.slice(field.selectionStart, field.selectionEnd)"
+    until(lambda: page.locator("#prompt").evaluate(selected) == "{title}", "the first gap is selected")
+    page.keyboard.insert_text("Life of a Job")
+    assert '"Life of a Job"' in page.input_value("#prompt")
+    until(lambda: page.locator(".gaps .tag").all_inner_texts() == ["labels"], "one gap is left")
+    page.click(".gaps .tag")
+    assert page.locator("#prompt").evaluate(selected) == "{labels}"
+    page.click("text=Bring back my text")
+    until(lambda: page.input_value("#prompt") == "my own words", "the old text is back")
+
+
+def test_the_page_says_what_is_excluded_and_where_numbers_come_from(service: Service, open_page) -> None:
+    page = open_page(service.url).page
+    policy = service.http.get("/api/policy").json()
+    page.click("summary:has-text('Excluded by policy')")
+    shown = page.locator("details:has-text('Excluded by policy')").inner_text()
+    for text in (policy["baseline_negative"], policy["directive"], policy["effect"]):
+        assert text in shown
+    page.click("summary:has-text('More')")
+    page.click("summary:has-text('Where these numbers come from')")
+    tiny = next(model for model in service.http.get("/api/models").json()["items"] if model["name"] == "tiny")
+    assert tiny["defaults"]["steps"]["source"] in page.locator(".sources").inner_text()
+    page.fill("#steps", "99")
+    page.wait_for_selector("#steps-hint:has-text('Outside 1 to 8')")
+
+
+def test_a_refusal_is_shown_in_the_services_words_and_a_dead_setting_explained(service: Service, open_page) -> None:
+    watched = open_page(service.url)
+    watched.expected = ["status of 422"]
+    page = watched.page
+    page.fill("#negative", "text")
+    page.wait_for_selector("#negative-note:has-text('nothing of this is looked at')")
+    write(page, "a bell", steps="400")
+    page.click(".compose .primary")
+    refused = service.http.post("/api/generate", json={"prompt": "a bell", "steps": 400}).json()
+    page.wait_for_selector(".compose [role=alert]")
+    assert refused["detail"] in page.locator(".compose [role=alert]").inner_text()
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".compose [role=alert]", state="detached")
+
+
+def test_seed_and_settings_come_back_from_a_picture(service: Service, open_page) -> None:
+    page = open_page(service.url).page
+    draw(page, "a red boat", seed="7", locked=True)
+    page.fill("#prompt", "something else")
+    page.click(".result >> text=Same settings")
+    until(lambda: page.input_value("#prompt") == "a red boat", "the form is filled again")
+    kept = json.loads(page.evaluate("localStorage.getItem('imagegen.draft')"))
+    assert (kept["seed"], kept["locked"], kept["size"], kept["steps"]) == ("7", True, "64x64", "2")
+    before = page.locator(DONE).get_attribute("data-picture")
+    page.click(".result >> text=New seed")
+    page.wait_for_selector(f'[data-picture]:not([data-picture="{before}"])')
+    newest = service.http.get("/api/jobs", params={"limit": 1}).json()["items"][0]
+    assert (newest["prompt"], newest["params"]["steps"]) == ("a red boat", 2)
+    assert newest["params"]["seed"] != 7
+
+
+def test_a_picture_of_ones_own_is_edited_and_shown_beside_its_source(
+    service: Service, open_page, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.png"
+    Image.new("RGB", (80, 64), "teal").save(file)
+    page = open_page(service.url).page
+    write(page, "make it blue")
+    page.set_input_files("input[type=file]", file)
+    page.wait_for_selector(".thumb:not(.waiting) img")
+    page.click(".compose .primary")
+    page.wait_for_selector(".stage.pair .picture img")
+    newest = service.http.get("/api/jobs", params={"limit": 1}).json()["items"][0]
+    assert newest["kind"] == "edit"
+    source = page.locator(".sources-of img").get_attribute("src")
+    assert source is not None
+    assert newest["references"][0] in source
+    page.click(".result >> text=Edit this")
+    page.wait_for_selector(f'.thumb img[src*="{newest["images"][0]["id"]}"]')
+
+
+def test_several_jobs_are_in_line_and_one_is_cancelled(service: Service, open_page) -> None:
+    page = open_page(service.url).page
+    page.wait_for_selector(".dot:not(.offline)")
+    long = service.submit("a long one", width=256, height=256, steps=60)
+    waiting = service.submit("a waiting one")
+    row = page.locator(f'[data-job="{waiting["job_id"]}"]')
+    row.wait_for()
+    until(lambda: "1 job ahead" in row.inner_text(), "its place in the line is shown")
+    running = page.locator(f'[data-job="{long["job_id"]}"]')
+    running.locator("text=/Step \\d+\\/60/").wait_for()
+    running.get_by_role("button", name="Cancel").click()
+    until(lambda: service.job(long["job_id"])["status"] == "cancelled", "the long one is cancelled")
+    running.wait_for(state="detached")
+    service.ended(waiting["job_id"])
+    page.wait_for_selector("#live", state="hidden")
+
+
+def test_typing_loads_the_model_only_where_that_is_switched_on(serve, open_page) -> None:
+    service = serve(idle_timeout="never")
+    page = open_page(service.url).page
+    page.wait_for_selector("text=The model is not loaded")
+    page.locator("#prompt").press_sequentially("a boat")
+    page.click(".chip")
+    page.check("text=Load the model as soon as I type")
+    assert service.status()["engine"]["state"] == "cold"
+    page.keyboard.press("Escape")
+    page.locator("#prompt").press_sequentially(" at sea")
+    page.wait_for_selector(".dot.ready")
+    assert service.status()["engine"]["state"] == "ready"
+    page.click(".chip")
+    assert "Stays loaded" in page.locator("#model-panel").inner_text()
+    page.click("#model-panel >> text=Unload")
+    page.wait_for_selector(".dot.cold")
+    assert service.status()["engine"]["pid"] is None
+
+
+@pytest.mark.parametrize("device", ["phone", "desktop"])
+def test_nothing_is_wider_than_the_window(service: Service, open_page, device: str) -> None:
+    page = open_page(service.url, device=device).page
+    draw(page, "W" * 400)
+    for opened in ("summary:has-text('More')", "summary:has-text('Excluded by policy')"):
+        page.click(opened)
+    overflow = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(overflow) == 0
