@@ -39,7 +39,9 @@ class Watched:
 
     def watch(self) -> None:
         page = self.page
-        page.on("console", lambda line: line.type in {"error", "warning"} and self.wrong.append(f"console: {line.text}"))
+        page.on(
+            "console", lambda line: line.type in {"error", "warning"} and self.wrong.append(f"console: {line.text}")
+        )
         page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
         page.on("dialog", lambda dialog: self.wrong.append(f"dialog: {dialog.message}"))
         page.on("request", self._request)

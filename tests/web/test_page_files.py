@@ -62,8 +62,7 @@ def test_files_come_compressed_with_a_tag_and_are_not_sent_twice(service: Servic
 
 def test_the_page_lets_nothing_run_but_its_own_files(service: Service) -> None:
     policy = dict(
-        part.strip().partition(" ")[::2]
-        for part in service.http.get("/").headers["content-security-policy"].split(";")
+        part.strip().partition(" ")[::2] for part in service.http.get("/").headers["content-security-policy"].split(";")
     )
     assert policy["default-src"] == "'none'"
     assert (policy["script-src"], policy["style-src"], policy["connect-src"]) == ("'self'",) * 3

@@ -116,12 +116,12 @@ def test_a_service_killed_mid_picture_is_waited_for_and_its_picture_shown(serve,
     watched = open_page(service.url)
     watched.expected = ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET"]
     page = watched.page
-    draft = '{"size": "96x96", "steps": "30"}'
+    draft = '{"size": "96x96", "steps": "20"}'
     page.evaluate("draft => localStorage.setItem('imagegen.draft', draft)", draft)
     page.reload()
     page.fill("#prompt", "a lighthouse that outlives its service")
     page.keyboard.press("Control+Enter")
-    page.wait_for_selector("text=/Step \\d+\\/30/")
+    page.wait_for_selector("text=/Step \\d+\\/20/")
     service.kill()
     page.wait_for_selector("text=The connection is lost")
     page.fill("#prompt", "and one that is asked for meanwhile")

@@ -5,7 +5,7 @@ import { activeJobs, dropExpired, state, takeJobs, update } from "./store.js";
 import { ENDED } from "./words.js";
 
 const FIRST_RETRY_MS = 500;
-const LAST_RETRY_MS = 10_000;
+const LAST_RETRY_MS = 5_000;
 const HIDDEN_MS = 10_000;
 const PAGE = 200;
 
