@@ -48,19 +48,24 @@ def test_an_engine_that_is_not_there_is_told_with_what_to_do(serve, tmp_path: Pa
     assert "IMAGEGEN_SD_SERVER" in failed["error"]["detail"]
 
 
-def test_a_model_that_is_not_there_is_named_with_its_files_and_their_folder(serve) -> None:
+def test_a_model_that_is_not_there_is_refused_with_its_files_their_folder_and_what_to_do(serve) -> None:
     service = serve()
-    failed = service.ended(service.submit(model="flux2-klein-4b", width=512, height=512)["job_id"])
-    assert failed["error"]["code"] == "model_missing"
-    for told in ("flux-2-klein-4b-Q4_0.gguf", "flux2-klein-4b", "models"):
-        assert told in failed["error"]["detail"]
+    request = {"prompt": "a red circle", "model": "flux2-klein-4b", "width": 512, "height": 512}
+    refused = service.http.post("/api/generate", json=request)
+    assert (refused.status_code, refused.json()["code"]) == (422, "model_missing")
+    for told in ("flux-2-klein-4b-Q4_0.gguf", "flux2-klein-4b", "imagegen models fetch flux2-klein-4b"):
+        assert told in refused.json()["detail"]
     assert service.draw()["status"] == "complete", "other models go on"
 
 
-def test_a_model_that_does_not_load_holds_up_nobody_else(serve) -> None:
+def test_a_model_that_does_not_load_holds_up_nobody_else(serve, home: Path) -> None:
+    (home / "models" / "broken.toml").write_text('base = "tiny"\n')
+    (home / "models" / "broken").mkdir()
+    (home / "models" / "broken" / "dit.gguf").write_bytes(b"no weights")  # found before the base's own
     service = serve()
-    service.ended(service.submit(model="flux2-klein-4b", width=512, height=512)["job_id"])
-    held = service.submit(model="flux2-klein-4b", width=512, height=512)
+    failed = service.ended(service.submit(model="broken")["job_id"])
+    assert failed["error"]["code"] == "load_failed"
+    held = service.submit(model="broken")
     behind = service.submit()
     assert service.ended(behind["job_id"], timeout=20)["status"] == "complete"
     assert service.job(held["job_id"])["status"] == "queued"
