@@ -1,4 +1,4 @@
-"""What the page keeps and who it lets in: a service that is killed, a token, two hundred pictures, and everybody's eyes."""
+"""What the page keeps and whom it serves: a killed service, a token, two hundred pictures, everybody's eyes."""
 
 from __future__ import annotations
 
