@@ -37,8 +37,10 @@ class Bell:
     def __init__(self) -> None:
         self._listeners: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._collectors: set[Heard] = set()
+        self.rings = 0  # so far: what was read at another count may be old
 
     def ring(self, key: str) -> None:
+        self.rings += 1
         for listened in {key, ANY}:
             for event in self._listeners.get(listened, ()):
                 event.set()

@@ -8,6 +8,7 @@ import json
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -15,7 +16,9 @@ import pytest
 from served import Service, until
 from starlette.types import Message
 
+from imagegen.bell import Bell
 from imagegen.http import sse
+from imagegen.http.snapshots import Snapshots
 
 
 @dataclass
@@ -127,7 +130,7 @@ def test_who_comes_back_to_everything_hears_of_jobs_that_ended_meanwhile(service
 
 
 def test_reading_its_events_keeps_a_lease_alive(service: Service) -> None:
-    ahead = [service.submit(steps=100, width=256, height=256, n=4) for _ in range(2)]
+    ahead = [service.submit(steps=100, width=128, height=128, n=2) for _ in range(2)]
     job = service.submit(lease_s=5)
     with listening(service, f"/api/jobs/{job['job_id']}/events") as stream:
         assert next(stream).data["status"] == "queued"
@@ -198,3 +201,32 @@ def test_a_reader_who_takes_nothing_or_has_gone_is_let_go(trouble: str, monkeypa
 
     asyncio.run(answer())
     assert closed == [trouble]
+
+
+def test_readers_of_one_ring_share_one_read_and_the_next_ring_is_read_anew() -> None:
+    reads: list[int] = []
+
+    class Jobs:
+        bell = Bell()
+
+        async def get(self, job_id: str, *, renew: bool) -> int:
+            assert not renew
+            reads.append(self.bell.rings)
+            await asyncio.sleep(0)
+            return self.bell.rings
+
+    async def main() -> None:
+        jobs = Jobs()
+        shared = Snapshots(SimpleNamespace(jobs=jobs))
+        for ring in (1, 2):
+            jobs.bell.ring("x")
+            assert await asyncio.gather(*(shared.job("x") for _ in range(50))) == [ring] * 50
+        late = asyncio.ensure_future(shared.job("y"))
+        while len(reads) < 3:  # until its read has begun
+            await asyncio.sleep(0)
+        jobs.bell.ring("y")
+        assert await shared.job("y") == 3, "a read that began before the ring is not good enough after it"
+        await late
+
+    asyncio.run(main())
+    assert reads == [1, 2, 2, 3]

@@ -183,7 +183,7 @@ def json_post(service: Service, body: bytes) -> httpx.Response:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_dropped_connection_cancels_its_job_and_a_key_keeps_it(service: Service, stream: bool) -> None:
-    ahead = service.submit(steps=100, width=256, height=256, n=4)
+    ahead = service.submit(steps=100, width=128, height=128, n=2)
     dropped, kept = (f"dropped, stream {stream}", f"kept, stream {stream}")
     lines = [ask(service, dropped, stream), ask(service, kept, stream, key=f"key-{stream}")]
     until(lambda: {dropped, kept} <= statuses(service).keys(), "both wait")
@@ -218,7 +218,7 @@ def statuses(service: Service) -> dict[str, str]:
 
 
 def test_a_job_that_somebody_else_cancels_is_told_and_not_tried_again(service: Service) -> None:
-    ahead = service.submit(steps=100, width=256, height=256, n=4)
+    ahead = service.submit(steps=100, width=128, height=128, n=2)
     with OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=2, timeout=60) as client:
         for stream in (False, True):
             prompt = f"unwanted, stream {stream}"

@@ -17,7 +17,7 @@ from PIL import Image
 from served import Service
 
 SMALL = {"width": 64, "height": 64, "steps": 2}
-SLOW = {"width": 256, "height": 256, "steps": 100, "n": 4}
+SLOW = {"width": 128, "height": 128, "steps": 100, "n": 2}
 
 
 @asynccontextmanager
@@ -140,7 +140,7 @@ def test_tasks_survive_a_kill_of_everything(serve) -> None:
     async def before(client: Any) -> list[str]:
         done = await client.generate.submit(prompt="done", **SMALL)
         assert await reached(done, "completed", "failed") == "completed"
-        running = await client.generate.submit(prompt="running", width=96, height=96, steps=60, seed=3)
+        running = await client.generate.submit(prompt="running", width=96, height=96, steps=20, seed=3)
         waiting = await client.generate.submit(prompt="waiting", seed=4, **SMALL)
         unwanted = await client.generate.submit(prompt="unwanted", seed=5, **SMALL)
         await unwanted.cancel()

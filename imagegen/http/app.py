@@ -10,6 +10,7 @@ from imagegen.backend import Backend
 from imagegen.http import events, images, jobs, metrics, openai, openapi, page, session, status, tasks
 from imagegen.http.problems import HANDLERS, problem
 from imagegen.http.session import Sessions
+from imagegen.http.snapshots import Snapshots
 from imagegen.metrics import Metrics
 
 
@@ -51,4 +52,4 @@ async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def attach(app: Starlette, backend: Backend) -> None:
-    app.state.backend = backend
+    app.state.backend, app.state.snapshots = backend, Snapshots(backend)

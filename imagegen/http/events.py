@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,8 +18,8 @@ from starlette.routing import Route
 from imagegen.backend import Backend
 from imagegen.bell import ANY
 from imagegen.http.context import backend_of, base_url
+from imagegen.http.snapshots import Snapshots, one_line
 from imagegen.http.sse import HEARTBEAT, HEARTBEAT_S, RETRY, EventStream, Frames, frame, last_event_id, rung
-from imagegen.http.views import job_json, status_json
 from imagegen.schemas import EngineState, Job, Refused, Status
 
 FIRST_JOBS = 100
@@ -28,6 +28,10 @@ LOADING_S = 1.0
 """How often a load's progress is told; a warm-up's has no row that could ring."""
 RECENT_JOBS, LOST_MS = 200, 2000
 """A reader that comes back is told which of so many recent jobs ended after its last event, or just before."""
+
+
+def snapshots_of(request: Request) -> Snapshots:
+    return cast(Snapshots, request.app.state.snapshots)
 
 
 async def of_job(request: Request) -> Response:
@@ -40,11 +44,11 @@ async def of_job(request: Request) -> Response:
     job = await backend.jobs.get(job_id)  # 404 and 410 are answers, not events
     if job.status.ended and seen is not None and seen >= job.revision:
         return Response(status_code=204)
-    return EventStream(job_snapshots(backend, job_id, base_url(request), seen))
+    return EventStream(job_snapshots(backend, snapshots_of(request), job_id, base_url(request), seen))
 
 
-async def job_snapshots(backend: Backend, job_id: str, base: str, seen: int | None) -> Frames:
-    """A snapshot at every change of the row, and of a queued job's position; reading renews its lease."""
+async def job_snapshots(backend: Backend, shared: Snapshots, job_id: str, base: str, seen: int | None) -> Frames:
+    """A snapshot at every change of the row, and of a queued job's position; while it is read its lease is renewed."""
     jobs = backend.jobs
     with jobs.bell.listen(job_id) as changed, jobs.bell.listen(ANY) as anything:
         job = await jobs.get(job_id)
@@ -56,7 +60,7 @@ async def job_snapshots(backend: Backend, job_id: str, base: str, seen: int | No
         while True:
             now = job.revision, jobs.position(job)
             if now != shown:
-                yield frame("job", job_json(backend, job, base), job.revision)
+                yield frame("job", shared.text(job, base), job.revision)
                 shown = now
             if job.status.ended or backend.stopping.is_set():
                 return
@@ -64,9 +68,10 @@ async def job_snapshots(backend: Backend, job_id: str, base: str, seen: int | No
             anything.clear()
             if due:
                 yield HEARTBEAT
-            if due or changed.is_set():
-                changed.clear()
                 job, read_at = await jobs.get(job_id), time.monotonic()
+            elif changed.is_set():
+                changed.clear()
+                job = await shared.job(job_id)
 
 
 async def of_everything(request: Request) -> Response:
@@ -78,11 +83,13 @@ async def of_everything(request: Request) -> Response:
     present = request.query_params.get("presence", "0")
     if present not in {"0", "1"}:
         raise Refused(422, "invalid_request", "presence must be 0 or 1.")
-    frames = all_snapshots(backend_of(request), base_url(request), last_event_id(request), present=present == "1")
-    return EventStream(frames)
+    backend, shared, base = backend_of(request), snapshots_of(request), base_url(request)
+    return EventStream(all_snapshots(backend, shared, base, last_event_id(request), present=present == "1"))
 
 
-async def all_snapshots(backend: Backend, base: str, since_ms: int | None, *, present: bool) -> Frames:
+async def all_snapshots(
+    backend: Backend, shared: Snapshots, base: str, since_ms: int | None, *, present: bool
+) -> Frames:
     """What changes anywhere: each changed job once, however often it changed since the last sending."""
     queue: list[str] | None = None
     status: dict[str, Any] | None = None
@@ -97,15 +104,15 @@ async def all_snapshots(backend: Backend, base: str, since_ms: int | None, *, pr
             now_ms = int(time.time() * 1000)
             order = [one.id for one in backend.jobs.active()]
             if order != queue or "engine" in keys:
-                fresh = await status_json(backend)
+                fresh = await shared.status()
                 if fresh != status:
-                    yield frame("status", fresh, now_ms)
+                    yield frame("status", one_line(fresh), now_ms)
                 status = fresh
             if order != queue:
-                yield frame("queue", {"jobs": order}, now_ms)
+                yield frame("queue", one_line({"jobs": order}), now_ms)
                 queue = order
-            for job in await _read(backend, keys):
-                yield frame("job", job_json(backend, job, base), now_ms)
+            for job in await _read(shared, keys):
+                yield frame("job", shared.text(job, base), now_ms)
             if backend.stopping.is_set():
                 return
             loading = backend.worker.view().state is EngineState.LOADING
@@ -117,13 +124,13 @@ async def all_snapshots(backend: Backend, base: str, since_ms: int | None, *, pr
                 yield HEARTBEAT
 
 
-async def _read(backend: Backend, keys: Iterable[str]) -> list[Job]:
+async def _read(shared: Snapshots, keys: Iterable[str]) -> list[Job]:
     """The jobs among `keys`, in order of arrival; those that have expired meanwhile are left out."""
     found = []
     for key in keys:
         with contextlib.suppress(Refused):
             if key != "engine":
-                found.append(await backend.jobs.get(key, renew=False))
+                found.append(await shared.job(key))
     return sorted(found, key=lambda job: job.seq)
 
 

@@ -21,6 +21,7 @@ from imagegen.http.context import backend_of, base_url
 from imagegen.http.openai_errors import openai_error
 from imagegen.http.openai_request import ImagesRequest, read_edit, read_generation
 from imagegen.http.problems import problem_json
+from imagegen.http.snapshots import one_line
 from imagegen.http.sse import HEARTBEAT, HEARTBEAT_S, EventStream, Frames, frame
 from imagegen.http.views import image_json
 from imagegen.models.entry import Entry
@@ -102,10 +103,10 @@ async def _events(request: Request, asked: ImagesRequest, job: Job, event: str) 
                 "seed": image.seed,
                 "job_id": job.id,
             }
-            yield frame(name, data | _warnings(job))
+            yield frame(name, one_line(data | _warnings(job)))
     except Refused as refused:
         error = openai_error(problem_json(refused.status, refused.code, refused.detail))
-        yield frame("error", {"type": "error"} | error)
+        yield frame("error", one_line({"type": "error"} | error))
     finally:
         let_go(request, job.id, end)
 

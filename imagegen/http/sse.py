@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
@@ -23,10 +21,10 @@ HEARTBEAT = b": still here\n\n"
 Frames = AsyncGenerator[bytes, None]
 
 
-def frame(event: str, data: Any, event_id: int | None = None) -> bytes:
-    """One event; `data` as JSON on one line."""
+def frame(event: str, line: str, event_id: int | None = None) -> bytes:
+    """One event; `line` is JSON without line breaks."""
     head = f"event: {event}\n" if event_id is None else f"event: {event}\nid: {event_id}\n"
-    return f"{head}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+    return f"{head}data: {line}\n\n".encode()
 
 
 def last_event_id(request: Request) -> int | None:
