@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import json
 import select
 import socket
@@ -11,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
+from PIL import Image
 from served import Service, until
 
 PROBLEM = "application/problem+json"
@@ -107,3 +111,18 @@ def flood(service: Service, path: str, kind: str, *, start: bytes, size: int, ch
             while data := connection.recv(65_536):
                 received += data
     return told(received), sent
+
+
+def problem_of(answer: httpx.Response) -> tuple[int, str, str]:
+    """Status, code and sentence of a problem document, errors of the service included."""
+    assert answer.headers["content-type"] == PROBLEM, answer.text
+    document = answer.json()
+    assert document["status"] == answer.status_code
+    return answer.status_code, document["code"], document["detail"]
+
+
+def data_url_of(format: str = "PNG") -> str:
+    """A small red picture in JSON."""
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(file, format)
+    return f"data:image/{format.lower()};base64," + base64.b64encode(file.getvalue()).decode()

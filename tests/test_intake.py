@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -14,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from refusals import data_url_of
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from state_folder import State, opened, scenario
@@ -40,12 +38,6 @@ def intake(state: State, pace: Pace, **caps: Any) -> Intake:
     chosen = Settings(home=state.folder, **caps)
     guardrails = Guardrails.load(None)
     return Intake(chosen, Catalog.load(chosen), guardrails, state.images, state.jobs, pace, "tiny")
-
-
-def data_url() -> str:
-    file = io.BytesIO()
-    Image.new("RGB", (32, 32), "red").save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 @scenario
@@ -82,7 +74,7 @@ async def test_a_size_is_rounded_up_to_what_the_model_takes_and_that_is_said(fol
 async def test_pictures_of_a_request_that_is_refused_are_not_kept(folder: Path) -> None:
     async with opened(folder, max_queue=1) as state:
         desk = intake(state, SLOW, max_job_s=10.0)
-        small = {"prompt": "a", "images": [data_url()], "width": 64, "height": 64, "steps": 4}
+        small = {"prompt": "a", "images": [data_url_of()], "width": 64, "height": 64, "steps": 4}
         with pytest.raises(Refused, match="about"):
             await desk.accept(EditRequest(**small | {"n": 4}))
         assert state.files() == []
