@@ -6,6 +6,7 @@ import time
 
 from imagegen.jobs import Active, JobManager
 from imagegen.pace import Pace
+from imagegen.resident import EngineView
 from imagegen.schemas import EngineState, Job, Phase
 from imagegen.worker import Worker
 
@@ -53,6 +54,15 @@ class Forecast:
             return self._pace.job(one.model, one.params)
         return self._pace.remaining(one.model, one.params, progress, time.time() - progress.at)
 
+    def load_s(self, engine: EngineView, model: str) -> float | None:
+        """Seconds until the running load ends: by the engine's own words, else by what loads of it have taken."""
+        if engine.load is not None and (engine.load.waits_for is not None or engine.load.left_s is not None):
+            return engine.load.left_s
+        load = self._pace.expect(engine.model or model, "load")
+        if load is None or engine.load_started is None:
+            return None
+        return max(0.0, load - max(0.0, time.time() - engine.load_started))
+
     def _before_first_s(self, model: str) -> float | None:
         """Seconds until the engine can begin: what is left of a load or of a cancelled picture."""
         engine = self._worker.view()
@@ -62,9 +72,6 @@ class Forecast:
             case EngineState.DRAINING:
                 return self._worker.draining_s()
             case EngineState.LOADING:
-                load = self._pace.expect(engine.model or model, "load")
-                if load is None or engine.load_started is None:
-                    return None
-                return max(0.0, load - max(0.0, time.time() - engine.load_started))
+                return self.load_s(engine, model)
             case _:
                 return self._pace.expect(model, "load")

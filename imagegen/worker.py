@@ -250,9 +250,8 @@ class Worker:
                 if p.waits_for is not None:
                     report(Progress(phase=Phase.WAITING_GPU, detail=p.waits_for, at=time.time()))
                     return
-                total = None if p.bytes_done is None else self._parts.files_bytes(entry)
                 loading = Progress(phase=Phase.LOADING, fraction=p.fraction, at=time.time())
-                report(loading.model_copy(update={"bytes_done": p.bytes_done, "bytes_total": total}))
+                report(loading.model_copy(update={"bytes_done": p.bytes_done, "bytes_total": p.bytes_total}))
 
             def unwanted() -> bool:
                 behind = self._jobs.next_queued()

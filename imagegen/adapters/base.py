@@ -19,7 +19,7 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class LoadProgress:
-    """How far a load is: fraction 0..1 over all files; bytes read and bytes a second as the engine tells them.
+    """How far a load is: fraction 0..1 of the tensors; bytes read, of how many, and a second, by the engine's words.
 
     waits_for: nothing is loaded yet, because others hold the GPU's memory: who, in a sentence.
     """
@@ -27,7 +27,15 @@ class LoadProgress:
     fraction: float
     bytes_per_s: float | None = None
     bytes_done: int | None = None
+    bytes_total: int | None = None
     waits_for: str | None = None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until all files are read, at the engine's own rate; None before it tells one."""
+        if not self.bytes_per_s or self.bytes_done is None or self.bytes_total is None:
+            return None
+        return max(0, self.bytes_total - self.bytes_done) / self.bytes_per_s
 
 
 @dataclass(frozen=True)

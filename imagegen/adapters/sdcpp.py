@@ -56,7 +56,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
             raise ValueError(f"{chatty.pop()} makes the engine print prompts: take it out of the model's flags")
         super().__init__(binary, workdir, load_stall_s)
         self.model_argv, self.threads, self.lora_dir = list(model_argv), threads, lora_dir
-        self._load = LoadTracker()
+        self._load, self._files_bytes = LoadTracker(), 0
         self._draw: DrawTracker | None = None
         self._on_draw: Callable[[DrawProgress], None] | None = None
         self._worth_a_look = asyncio.Event()
@@ -84,6 +84,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         files = [Path(word) for word in self.model_argv if word.startswith("/")]
         if gone := ", ".join(file.name for file in files if not file.is_file()):
             raise EngineError("model_missing", f"The model's folder has no {gone}: fetch the model again.")
+        self._files_bytes = sum(file.stat().st_size for file in files)
 
     # Reading the log
 
@@ -93,7 +94,8 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
             self._listening()
         elif self._on_load is not None:
             if bar := self._load.feed(event, monotonic()):
-                self._loading(LoadProgress(self._load.fraction, bar.bytes_per_s, self._load.bytes_done))
+                done = min(self._load.bytes_done or 0, self._files_bytes)
+                self._loading(LoadProgress(self._load.fraction, bar.bytes_per_s, done, self._files_bytes))
             elif not isinstance(event, Bar):  # a bar that repeats itself is a load that stands still
                 self._loading(None)
         elif self._draw is not None:

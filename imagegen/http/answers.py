@@ -119,10 +119,13 @@ class Jobs(_Answer):
 
 
 class Load(_Answer):
-    """How far the engine's load is."""
+    """How far the engine's load is; `waits_for`: who holds the GPU's memory, as long as that is waited for."""
 
     fraction: float
     eta_s: float | None
+    bytes_done: int | None
+    bytes_total: int | None
+    waits_for: str | None
 
 
 class Engine(_Answer):

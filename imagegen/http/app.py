@@ -9,9 +9,13 @@ from starlette.types import Receive, Scope, Send
 from imagegen.backend import Backend
 from imagegen.http import events, images, jobs, metrics, openai, openapi, page, session, status, tasks
 from imagegen.http.problems import HANDLERS, problem
+from imagegen.http.rate import RateLimit
 from imagegen.http.session import Sessions
 from imagegen.http.snapshots import Snapshots
 from imagegen.metrics import Metrics
+
+WARMS_PER_S = 0.5
+"""Warm-ups that each caller may ask for, in the long run; five at once. A page asks every 30 s while somebody types."""
 
 
 def make_app(sessions: Sessions, counted: Metrics) -> Starlette:
@@ -20,6 +24,7 @@ def make_app(sessions: Sessions, counted: Metrics) -> Starlette:
     routes = [*(route for family in families for route in family.ROUTES), Rest("/", app=nothing)]
     app = Starlette(routes=routes, exception_handlers=HANDLERS)
     app.state.backend, app.state.sessions, app.state.metrics = None, sessions, counted
+    app.state.warm_rate = RateLimit(WARMS_PER_S)
     return app
 
 

@@ -118,7 +118,11 @@ OPERATIONS: dict[Handler, Operation] = {
     status.models: Operation("The catalog", {200: (answers.Models,)}),
     status.policy: Operation("What every picture is kept from", {200: (answers.PolicyView,)}, query={"model": TEXT}),
     status.prompt_templates: Operation("Prompt presets", {200: (answers.Templates,)}),
-    status.warm: Operation("Load the default model before it is asked for", {202: (answers.ServiceStatus,)}),
+    status.warm: Operation(
+        "Load a model before it is asked for, the default one if none is named",
+        {202: (answers.ServiceStatus,)},
+        query={"model": TEXT},
+    ),
     status.unload: Operation("End an idle engine", {202: (answers.ServiceStatus,)}),
     session.begin: Operation("Swap the token for a cookie", {200: (answers.Session,)}),
     session.end: Operation("Forget the cookie", {204: ()}),

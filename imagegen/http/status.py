@@ -10,8 +10,9 @@ from starlette.routing import Route
 
 from imagegen import templates
 from imagegen.guardrails import policy_view
-from imagegen.http.context import backend_of
+from imagegen.http.context import backend_of, owner_of
 from imagegen.http.views import caps_json, model_json, status_json
+from imagegen.schemas import Refused
 
 
 async def status(request: Request) -> Response:
@@ -41,9 +42,16 @@ async def prompt_templates(request: Request) -> Response:
 
 
 async def warm(request: Request) -> Response:
-    """Load the default model, if nothing else is to do. Asking again while it loads changes nothing."""
+    """Load the default model (or `?model=`), if nothing else is to do and there is room for it.
+
+    Asking again while it loads, or once it is there, changes nothing; each caller may do so every few seconds.
+    """
     backend = backend_of(request)
-    backend.worker.warm(backend.default_entry.name)
+    entry = backend.catalog.get(request.query_params.get("model", backend.default_entry.name))
+    if wait_s := request.app.state.warm_rate.take(owner_of(request) or ""):
+        detail = f"The model was asked for often enough. Ask again in {wait_s} s, or ask for a picture: that waits."
+        raise Refused(429, "rate_limited", detail, retry_after_s=wait_s)
+    backend.worker.warm(entry.name)
     return JSONResponse(await status_json(backend), 202)
 
 

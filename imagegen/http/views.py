@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 from imagegen import __version__, gpu
@@ -101,11 +100,12 @@ async def status_json(backend: Backend) -> dict[str, Any]:
     decision = backend.worker.decision()
     load = None
     if view.load_started is not None:
-        expected = backend.pace.expect(view.model or "", "load")
-        elapsed = max(0.0, time.time() - view.load_started)  # a clock may be set back
         load = {
             "fraction": view.load.fraction if view.load else 0.0,
-            "eta_s": _seconds(None if expected is None else max(0.0, expected - elapsed)),
+            "eta_s": _seconds(backend.forecast.load_s(view, view.model or "")),
+            "bytes_done": view.load.bytes_done if view.load else None,
+            "bytes_total": view.load.bytes_total if view.load else None,
+            "waits_for": view.load.waits_for if view.load else None,
         }
     active = backend.jobs.active()
     running = sum(one.running for one in active)
