@@ -68,6 +68,8 @@ class Backend:
         or PolicyError with a sentence."""
         s = self.settings
         self._lock = await asyncio.to_thread(claim, s.home)
+        if not await asyncio.to_thread(s.database.exists):
+            log.info("a new state folder: %s", s.home)  # told, because an old one may have been expected
         self.catalog = Catalog.offered(s)
         guardrails = Guardrails.load(s.policy_file)
         self.guardrails = guardrails
