@@ -1,0 +1,198 @@
+"""What the service's life teaches its idle policy: sequences of what happens lead to the right gaps and ledger."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from math import inf, nan
+from typing import Any
+
+import pytest
+
+from imagegen.idle import Ledger
+from imagegen.idle_memory import IdleMemory
+
+FILES = 10**9
+KNOB, LOAD_S = 10.0, 4.0
+BETA = KNOB * LOAD_S
+
+
+def memory(mode: str = "auto") -> IdleMemory:
+    return IdleMemory(mode, min_s=0.0, max_s=3600.0, knob=KNOB, available_bytes=lambda: 2 * FILES)
+
+
+def serve(idle: IdleMemory, at: float, *, cold: bool, seconds: float = 1.0, warming: bool = False) -> float:
+    """A request (or a warm-up) that arrives `at` and is served `seconds` long; a load takes LOAD_S, from the cache."""
+    idle.arrived(at, cold=cold, warming=warming)
+    if cold:
+        idle.loaded("m", LOAD_S, 0, FILES)
+    idle.served(at + seconds, warmed=warming)
+    return at + seconds
+
+
+def gaps(idle: IdleMemory) -> list[float]:
+    return idle.dump()["evidence"]["gaps"]
+
+
+def test_the_first_request_costs_a_cold_start_on_both_sides_and_is_no_gap() -> None:
+    idle = memory()
+    serve(idle, 100.0, cold=True)
+    assert idle._evidence.ledger == Ledger(BETA, BETA)
+    assert (gaps(idle), idle.cold_start_s, idle.beta_s) == ([], LOAD_S, BETA)
+
+
+def test_a_gap_on_a_loaded_engine_costs_its_length() -> None:
+    idle = memory()
+    end = serve(idle, 0.0, cold=True)
+    serve(idle, end + 30.0, cold=False)
+    assert gaps(idle) == [30.0]
+    assert idle._evidence.ledger == Ledger(BETA + 30.0, BETA + 30.0)
+
+
+def test_a_gap_that_the_policy_ended_costs_what_it_held_and_a_cold_start() -> None:
+    idle = memory()
+    end = serve(idle, 0.0, cold=True)
+    idle.unloaded(end + 25.0, by_policy=True)
+    serve(idle, end + 500.0, cold=True)
+    assert gaps(idle) == [500.0]
+    assert idle._evidence.ledger == Ledger(BETA + 25.0 + BETA, BETA + BETA)
+
+
+@pytest.mark.parametrize("why", ["by hand", "it died"])
+def test_a_cold_start_that_no_time_out_avoids_is_booked_to_both(why: str) -> None:
+    idle = memory()
+    end = serve(idle, 0.0, cold=True)
+    idle.unloaded(end + 25.0, by_policy=False)
+    serve(idle, end + 500.0, cold=True)
+    assert idle._evidence.ledger == Ledger(BETA + 25.0 + BETA, BETA + 25.0 + BETA), why
+
+
+def test_after_a_load_that_failed_nothing_was_held() -> None:
+    idle = memory()
+    end = serve(idle, 0.0, cold=True)
+    idle.unloaded(end + 10.0, by_policy=True)
+    idle.arrived(end + 100.0, cold=True)  # its load fails: nothing is loaded, nothing is held
+    idle.served(end + 101.0, loaded=False)
+    before = idle._evidence.ledger
+    serve(idle, end + 401.0, cold=True)
+    after = idle._evidence.ledger
+    assert after.j_s - before.j_s == pytest.approx(BETA)
+    assert after.opt_s - before.opt_s == pytest.approx(BETA)
+
+
+def test_a_warm_up_is_booked_and_the_gap_between_people_is_learned_whole() -> None:
+    idle = memory()
+    end = serve(idle, 0.0, cold=True)
+    idle.unloaded(end + 25.0, by_policy=True)
+    warm = serve(idle, end + 300.0, cold=True, warming=True)
+    assert gaps(idle) == []
+    assert idle._evidence.ledger == Ledger(2 * BETA + 25.0, 2 * BETA)
+    serve(idle, warm + 20.0, cold=False)
+    assert gaps(idle) == [pytest.approx(321.0)]
+    assert idle._evidence.ledger.j_s == pytest.approx(2 * BETA + 45.0)
+
+
+def test_a_warm_up_that_nobody_uses_goes_sooner_and_teaches_nothing() -> None:
+    used, unused = memory(), memory()
+    for idle in (used, unused):
+        end = 0.0
+        for _ in range(30):
+            end = serve(idle, end + 35.0, cold=end == 0.0)
+    until_used = used.decide(end).unload_at
+    warm = serve(unused, end + 1.0, cold=True, warming=True)
+    until_unused = unused.decide(warm).unload_at
+    assert until_used is not None and until_unused is not None
+    assert until_used - end > BETA / 2 >= until_unused - warm
+    assert "warmed up" in unused.decide(warm).reason
+    assert gaps(used) == gaps(unused)
+
+
+def test_somebody_present_keeps_it_at_most_one_beta_longer_and_once() -> None:
+    idle = memory()
+    end = serve(idle, 0.0, cold=True)
+    alone = idle.decide(end).unload_at
+    idle.present = True
+    kept = idle.decide(end).unload_at
+    assert alone is not None and kept is not None
+    assert alone < kept <= alone + BETA
+    assert "somebody is here" in idle.decide(end).reason
+    assert idle.decide(kept - 1.0).unload_at == kept, "who stays on does not renew it"
+    idle.present = False
+    assert idle.decide(end + 1.0).unload_at == alone
+
+
+def test_who_wants_the_gpu_goes_before_who_is_present() -> None:
+    idle = memory()
+    end = 0.0
+    for _ in range(30):
+        end = serve(idle, end + 35.0, cold=end == 0.0)
+    idle.present = idle.gpu_wanted = True
+    decision = idle.decide(end)
+    assert decision.unload_at is not None and decision.unload_at - end <= BETA / 2
+    assert "another program" in decision.reason
+
+
+def test_loads_from_disk_and_cache_are_told_apart_by_what_was_read() -> None:
+    idle = memory()
+    idle.loaded("m", 40.0, FILES, FILES)
+    assert idle.cold_start_s == 40.0, "the only kind there is"
+    idle.loaded("m", 5.0, 0, FILES)
+    assert idle.cold_start_s == 5.0, "the files fit into memory"
+    idle.loaded("m", 7.0, FILES // 3, FILES)
+    assert idle.cold_start_s == 6.0, "a third of the files is no load from disk"
+    idle.loaded("m", 44.0, 3 * FILES, 3 * FILES)
+    assert idle.cold_start_s == 42.0, "files that do not fit into memory come from the disk"
+
+
+def test_a_clock_that_runs_backwards_makes_no_negative_gap() -> None:
+    idle = memory()
+    end = serve(idle, 1000.0, cold=True)
+    serve(idle, end - 500.0, cold=False)
+    assert gaps(idle) == []
+    assert idle._evidence.ledger == Ledger(BETA, BETA)
+
+
+def test_what_was_learned_survives_a_restart_and_the_ledger_does_not() -> None:
+    idle = memory()
+    end = serve(idle, 0.0, cold=True)
+    serve(idle, end + 30.0, cold=False)
+    again = memory()
+    again.restore(json.loads(json.dumps(idle.dump())), "m", FILES)
+    assert (gaps(again), again.cold_start_s) == ([30.0], LOAD_S)
+    assert again._evidence == replace(idle._evidence, ended_at=0.0, ledger=Ledger())
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {},
+        {"evidence": None, "cold_starts": None},
+        {"evidence": [1], "cold_starts": [2]},
+        {"evidence": {"gaps": "no"}, "cold_starts": {"m": "no"}},
+        {"evidence": {"gaps": [nan, -1, inf, "3", True, None]}, "cold_starts": {"m": {"from_cache_s": [nan, -4]}}},
+        {"evidence": {"gaps": {"0": 3}}, "cold_starts": {"m": {"from_cache_s": {"0": 3}}}},
+    ],
+)
+def test_damaged_notes_are_forgotten(kept: dict[str, Any]) -> None:
+    idle = memory()
+    idle.restore(kept, "m", FILES)
+    assert (gaps(idle), idle.cold_start_s) == ([], None)
+    end = serve(idle, 0.0, cold=True)
+    assert idle.decide(end).unload_at is not None
+
+
+def test_of_a_damaged_note_the_whole_parts_are_kept() -> None:
+    idle = memory()
+    idle.restore({"evidence": {"gaps": [5.0, "x", 7]}, "cold_starts": {"m": {"from_cache_s": [3.0, None]}}}, "m", FILES)
+    assert (gaps(idle), idle.cold_start_s) == ([5.0, 7.0], 3.0)
+
+
+def test_a_fixed_time_out_learns_all_the_same() -> None:
+    idle = memory("120")
+    end = serve(idle, 0.0, cold=True)
+    idle.present = True
+    decision = idle.decide(end)
+    assert decision.unload_at == end + 120.0
+    assert "IMAGEGEN_IDLE_TIMEOUT is 120" in decision.reason
+    serve(idle, end + 30.0, cold=False)
+    assert gaps(idle) == [30.0]
