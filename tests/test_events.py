@@ -129,6 +129,22 @@ def test_who_comes_back_to_everything_hears_of_jobs_that_ended_meanwhile(service
     assert found.data == job
 
 
+def test_who_looks_keeps_the_model_until_they_leave(service: Service) -> None:
+    def somebody() -> bool:
+        return "somebody" in (service.status()["idle"]["reason"] or "")
+
+    service.draw()
+    service.until_state("ready")
+    assert not somebody()
+    with listening(service, "/api/events") as reader:
+        next(reader)
+        assert not somebody()
+    with listening(service, "/api/events?presence=1") as stream:
+        next(stream)
+        until(somebody, "the one who looks counts")
+    until(lambda: not somebody(), "the one who left does not")
+
+
 def test_reading_its_events_keeps_a_lease_alive(service: Service) -> None:
     ahead = [service.submit(steps=100, width=128, height=128, n=2) for _ in range(2)]
     job = service.submit(lease_s=5)
@@ -205,6 +221,7 @@ def test_a_reader_who_takes_nothing_or_has_gone_is_let_go(trouble: str, monkeypa
 
 def test_readers_of_one_ring_share_one_read_and_the_next_ring_is_read_anew() -> None:
     reads: list[int] = []
+    began = asyncio.Event()
 
     class Jobs:
         bell = Bell()
@@ -212,6 +229,8 @@ def test_readers_of_one_ring_share_one_read_and_the_next_ring_is_read_anew() -> 
         async def get(self, job_id: str, *, renew: bool) -> int:
             assert not renew
             reads.append(self.bell.rings)
+            if job_id == "y":
+                began.set()
             await asyncio.sleep(0)
             return self.bell.rings
 
@@ -222,8 +241,7 @@ def test_readers_of_one_ring_share_one_read_and_the_next_ring_is_read_anew() -> 
             jobs.bell.ring("x")
             assert await asyncio.gather(*(shared.job("x") for _ in range(50))) == [ring] * 50
         late = asyncio.ensure_future(shared.job("y"))
-        while len(reads) < 3:  # until its read has begun
-            await asyncio.sleep(0)
+        await began.wait()
         jobs.bell.ring("y")
         assert await shared.job("y") == 3, "a read that began before the ring is not good enough after it"
         await late

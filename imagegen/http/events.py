@@ -136,11 +136,11 @@ async def _read(shared: Snapshots, keys: Iterable[str]) -> list[Job]:
 
 @contextlib.contextmanager
 def _presence(backend: Backend, present: bool) -> Iterator[None]:
-    backend.present += present
+    backend.look_on(+present)
     try:
         yield
     finally:
-        backend.present -= present
+        backend.look_on(-present)
 
 
 ROUTES = [
