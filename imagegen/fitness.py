@@ -47,14 +47,16 @@ def memory(entry: Entry, settings: Settings, machine: Machine) -> Warn | None:
     """`does_not_fit`: the model needs more memory than there is.
 
     What it needs is the catalog's `[memory]`; where that is not known, the size of the files that are here, which
-    the engine holds at the least. With a card a lower bound counts against the card, else against the RAM.
+    the engine holds at the least (with --offload-to-cpu the card holds one at a time). With a card that counts
+    against the card, else against the RAM.
     """
     on_card = machine.card_bytes is not None
     total = machine.ram_bytes if machine.card_bytes is None else machine.card_bytes
     stated = None
     if entry.memory is not None:
         stated = entry.memory.vram_bytes if on_card else entry.memory.ram_bytes
-    need = files_bytes(entry, settings) if stated is None else stated
+    held = _largest_bytes if on_card and "--offload-to-cpu" in entry.engine_flags else files_bytes
+    need = held(entry, settings) if stated is None else stated
     if need <= total:
         return None
     place = f"the card ({machine.card_name})" if on_card else "this machine"
@@ -67,6 +69,14 @@ def memory(entry: Entry, settings: Settings, machine: Machine) -> Warn | None:
 
 
 def files_bytes(entry: Entry, settings: Settings) -> int:
-    """Bytes of the model's files that are here; the whole ones of a LoRA count too."""
+    """Bytes of the model's files that are here, LoRAs too."""
+    return sum(_sizes(entry, settings))
+
+
+def _largest_bytes(entry: Entry, settings: Settings) -> int:
+    return max(_sizes(entry, settings), default=0)
+
+
+def _sizes(entry: Entry, settings: Settings) -> list[int]:
     paths = [entry.path_of(file, settings) for file in entry.files]
-    return sum(path.stat().st_size for path in paths if path.is_file())
+    return [path.stat().st_size for path in paths if path.is_file()]

@@ -21,6 +21,10 @@ from imagegen import doctor, tls
 from imagegen.database import metadata
 from imagegen.doctor import Finding, Level, machine, state
 from imagegen.engine.cards import Card, Cards
+from imagegen.gpu import Gpu, Holder
+from imagegen.models.catalog import Catalog
+from imagegen.models.entry import Memory
+from imagegen.settings import Settings
 from imagegen.tokens import new as new_token
 
 ROOT = Path(__file__).parents[1]
@@ -106,6 +110,12 @@ def model_file_is_a_web_page(s: Scratch) -> None:
 
 def model_file_has_another_hash(s: Scratch) -> None:
     _own_file(s, b"GGUF" + bytes(100), f'sha256 = "{"0" * 64}"\n')
+
+
+def model_file_is_not_what_was_fetched(s: Scratch) -> None:
+    _own_file(s, b"GGUF" + bytes(100))
+    noted = {"own.gguf": {"size_bytes": 104, "sha256": "1" * 64}}
+    (s.home / "models" / "mine" / "fetched.json").write_text(json.dumps(noted))
 
 
 def model_file_is_cut_off(s: Scratch) -> None:
@@ -234,6 +244,7 @@ FAULTS: list[tuple[Callable[[Scratch], None], str, Level, str]] = [
     (model_file_gone, "model files", Level.FAIL, "not-here.gguf"),
     (model_file_is_a_web_page, "model files", Level.FAIL, "is not a GGUF file"),
     (model_file_has_another_hash, "model files", Level.FAIL, "instead of 000000000000"),
+    (model_file_is_not_what_was_fetched, "model files", Level.FAIL, "instead of 111111111111"),
     (model_file_is_cut_off, "model files", Level.FAIL, "has 104 bytes instead of 105"),
     (memory_too_small, "memory", Level.WARN, "needs 1000000.0 GB"),
     (disk_too_small, "disk", Level.FAIL, "still needs"),
@@ -308,25 +319,42 @@ def test_a_running_service_is_healthy(service: Service, monkeypatch: pytest.Monk
 
 
 CARD = Card("NVIDIA Test", (9, 0))
+USED = Gpu("NVIDIA Test", 24 * 10**9, 23 * 10**9, None)
+HIDDEN = "CUDA_VISIBLE_DEVICES='' hides every GPU from the engine: unset it, or name a card."
+DOUBT = "CUDA_DEVICE_ORDER=FASTEST_FIRST lets CUDA count the GPUs in another order than the driver does."
 
 
 @pytest.mark.parametrize(
-    ("cards", "visible", "cuda13", "level", "said"),
+    ("cards", "used", "problem", "cuda13", "level", "said"),
     [
-        (Cards(), None, True, Level.OK, "no NVIDIA GPU"),
-        (Cards((CARD,), (13, 0), driver="580.65"), None, True, Level.OK, "driver 580.65"),
-        (Cards((CARD,), (12, 6), driver="560.35"), None, False, Level.OK, "driver 560.35"),
-        (Cards((CARD,), (12, 6), driver="560.35"), None, True, Level.FAIL, "built with CUDA 13"),
-        (Cards((CARD, CARD), driver="590.1"), None, True, Level.WARN, "There are 2 GPUs"),
-        (Cards((CARD, CARD), driver="590.1"), "1", True, Level.OK, "NVIDIA Test, NVIDIA Test"),
-        (Cards((CARD,), driver="590.1"), "", True, Level.FAIL, "hides the GPU"),
-        (Cards(problem="Driver/library version mismatch"), None, True, Level.FAIL, "version mismatch"),
+        (Cards(), None, None, True, Level.OK, "no NVIDIA GPU"),
+        (Cards((CARD,), (13, 0), driver="580.65"), USED, None, True, Level.OK, "NVIDIA Test, driver 580.65"),
+        (Cards((CARD,), (12, 6), driver="560.35"), USED, None, False, Level.OK, "driver 560.35"),
+        (Cards((CARD,), (12, 6), driver="560.35"), USED, None, True, Level.FAIL, "built with CUDA 13"),
+        (Cards((CARD, CARD), driver="590.1"), USED, None, True, Level.OK, "one of 2"),
+        (Cards((CARD, CARD), driver="590.1"), USED, DOUBT, True, Level.WARN, "another order"),
+        (Cards((CARD,), driver="590.1"), None, HIDDEN, True, Level.FAIL, "hides every GPU"),
+        (Cards(problem="Driver/library version mismatch"), None, None, True, Level.FAIL, "version mismatch"),
     ],
 )
-def test_what_is_said_of_cards(cards: Cards, visible: str | None, cuda13: bool, level: Level, said: str) -> None:
-    found = list(machine.gpus(cards, visible, cuda13))
+def test_what_is_said_of_cards(
+    cards: Cards, used: Gpu | None, problem: str | None, cuda13: bool, level: Level, said: str
+) -> None:
+    found = list(machine.gpus(cards, used, problem, cuda13))
     assert found[0].level is level
     assert said in found[0].what
+
+
+def test_a_card_that_other_programs_fill_is_found(home: Path) -> None:
+    settings = Settings(home=home, model="tiny")
+    entry = Catalog.load(settings).get("tiny").model_copy(update={"memory": Memory(vram_bytes=10**10, source="test")})
+    full = Gpu("NVIDIA Test", 24 * 10**9, 10**9, None, (Holder(7, "trainer", 22 * 10**9, None),))
+    (found,) = machine.memory(entry, settings, frozenset(), full)
+    assert (found.level, "trainer" in found.what) == (Level.WARN, True)
+    (found,) = machine.memory(entry, settings, frozenset(), USED)
+    assert found.level is Level.OK
+    (found,) = machine.memory(entry, settings, frozenset(), Gpu("NVIDIA Test", 8 * 10**9, 8 * 10**9, None))
+    assert (found.level, "needs 10.0 GB" in found.what) == (Level.WARN, True)
 
 
 def test_a_clock_without_a_battery_is_found() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
+from imagegen import gpu
 from imagegen.doctor import drawing, given, machine, state
 from imagegen.doctor.finding import Finding, Level
 from imagegen.engine.cards import find_cards
@@ -38,12 +38,12 @@ def examine(deep: bool = False) -> Iterator[Finding]:
     yield from given.prompt_templates(settings)
     binary, flags, found = drawing.find_engine(settings)
     yield from found
-    cards = find_cards()
-    yield from machine.gpus(cards, os.environ.get("CUDA_VISIBLE_DEVICES"), machine.is_cuda13(binary))
-    entry, found = given.catalog(settings, has_gpu=bool(cards.found))
+    card = gpu.read()
+    yield from machine.gpus(find_cards(), card, gpu.problem(), machine.is_cuda13(binary))
+    entry, found = given.catalog(settings, has_gpu=card is not None)
     yield from found
     if entry is not None:
         yield from drawing.engine_flags(entry, flags)
-        yield from drawing.model_files(entry, settings, deep)
-        yield from machine.memory(entry, settings, flags)
+        yield from drawing.model_files(entry, settings, deep, has_gpu=card is not None)
+        yield from machine.memory(entry, settings, flags, card)
     yield from machine.disk(settings, entry)

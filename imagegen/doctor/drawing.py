@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from imagegen import engine, fitness
 from imagegen.adapters import sdcpp_flags
 from imagegen.doctor.finding import Finding, fail, ok, warn
 from imagegen.engine import probe
+from imagegen.fetcher import may_fetch
 from imagegen.models.catalog import missing_sentence
 from imagegen.models.entry import Entry, ModelFile
+from imagegen.models.fetch import recorded
 from imagegen.settings import Settings
 
 HASHED_BYTES = 64 * 1024 * 1024
@@ -46,11 +49,15 @@ def engine_flags(entry: Entry, flags: frozenset[str]) -> Iterable[Finding]:
         yield warn("flags", lacking.detail, "Or take that flag out of the model's entry, if it is yours.")
 
 
-def model_files(entry: Entry, settings: Settings, deep: bool) -> Iterable[Finding]:
-    """Every file of the default model: there, of the size and hash that the catalog states, of its kind."""
+def model_files(entry: Entry, settings: Settings, deep: bool, has_gpu: bool) -> Iterable[Finding]:
+    """Every file of the default model: there, of the size and hash that are known of it, of its kind."""
     if entry.missing(settings):
         if entry.made_by is not None:
             yield ok("model files", f"The service makes the files of {entry.name} when they are first needed.")
+        elif may_fetch(entry, settings.auto_fetch, is_default=True, has_gpu=has_gpu):
+            yield ok(
+                "model files", f"The service fetches {entry.name} at its start (IMAGEGEN_AUTO_FETCH)."
+            )
         else:
             yield fail("model files", missing_sentence(entry, settings), "Until then every job fails: model_missing.")
     wrong = unhashed = 0
@@ -58,7 +65,7 @@ def model_files(entry: Entry, settings: Settings, deep: bool) -> Iterable[Findin
         path = entry.path_of(file, settings)
         if not path.is_file():
             continue
-        damage, hashed = _damage(file, path, deep)
+        damage, hashed = _damage(_stated(file, path), path, deep)
         unhashed += not hashed
         if damage:
             wrong += 1
@@ -68,7 +75,24 @@ def model_files(entry: Entry, settings: Settings, deep: bool) -> Iterable[Findin
         yield ok("model files", f"All files of {entry.name} are here{large}.")
 
 
-def _damage(file: ModelFile, path: Path, deep: bool) -> tuple[str | None, bool]:
+@dataclass(frozen=True)
+class _Stated:
+    """What a file should be, by the catalog, else by what was noted when it was fetched; None: not known."""
+
+    size_bytes: int | None
+    sha256: str | None
+
+
+def _stated(file: ModelFile, path: Path) -> _Stated:
+    noted = recorded(path.parent).get(path.name, {})
+    size, sha256 = noted.get("size_bytes"), noted.get("sha256")
+    return _Stated(
+        file.size_bytes or (size if isinstance(size, int) else None),
+        file.sha256 or (sha256 if isinstance(sha256, str) else None),
+    )
+
+
+def _damage(file: _Stated, path: Path, deep: bool) -> tuple[str | None, bool]:
     """What is wrong with a file that is there, and whether its hash was compared as far as one is stated."""
     try:
         size = path.stat().st_size
@@ -87,5 +111,5 @@ def _damage(file: ModelFile, path: Path, deep: bool) -> tuple[str | None, bool]:
     except OSError as failure:
         return f"cannot be read: {failure.strerror}", True
     if found != file.sha256:
-        return f"is not the file that the catalog states (SHA-256 {found[:12]}… instead of {file.sha256[:12]}…)", True
+        return f"is not the file that was meant (SHA-256 {found[:12]}… instead of {file.sha256[:12]}…)", True
     return None, True

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import psutil
 
-from imagegen import fitness, gpu
-from imagegen.doctor.finding import Finding, fail, ok, warn
+from imagegen import fitness, gpu_manners
+from imagegen.doctor.finding import Finding, Level, fail, ok, warn
 from imagegen.engine.cards import Cards
+from imagegen.gpu import Gpu
 from imagegen.models.entry import Entry
 from imagegen.settings import Settings
 
@@ -23,18 +24,8 @@ LEAST_FREE_BYTES, LOW_FREE_BYTES = 200_000_000, 2_000_000_000
 GB = 1e9
 
 
-def gpus(cards: Cards, visible: str | None, engine_is_cuda13: bool) -> Iterable[Finding]:
-    """Whether the engine can use the cards; `visible` is CUDA_VISIBLE_DEVICES, None if unset."""
-    if cards.problem is not None:
-        yield fail(
-            "gpu",
-            f"The NVIDIA driver does not answer: {cards.problem}.",
-            "Mend the driver; after an update of it, restart the machine. `nvidia-smi` shows the same fault.",
-        )
-        return
-    if not cards.found:
-        yield ok("gpu", "There is no NVIDIA GPU here: the engine runs on the CPU.")
-        return
+def gpus(cards: Cards, used: Gpu | None, problem: str | None, engine_is_cuda13: bool) -> Iterable[Finding]:
+    """Whether the engine can use the cards; `used` is the one it would, `problem` what is wrong or doubtful there."""
     major = (cards.driver or "").partition(".")[0]
     if engine_is_cuda13 and major.isdigit() and int(major) < CUDA13_DRIVER:
         yield fail(
@@ -42,22 +33,21 @@ def gpus(cards: Cards, visible: str | None, engine_is_cuda13: bool) -> Iterable[
             f"The engine is built with CUDA 13, and the driver here is {cards.driver}: it would not see the GPU.",
             f"Update the driver to {CUDA13_DRIVER} or newer, or build the engine with CUDA 12.",
         )
-    names = ", ".join(card.name for card in cards.found)
-    if visible is not None and visible.strip() in {"", "-1", "none", "NoDevFiles"}:
+    if problem is not None:
+        yield Finding("gpu", Level.WARN if used else Level.FAIL, problem, "`nvidia-smi` shows what the driver sees.")
+    elif cards.problem is not None:
         yield fail(
             "gpu",
-            f"CUDA_VISIBLE_DEVICES={visible!r} hides the GPU ({names}) from the engine.",
-            "Unset it, or name the card.",
+            f"The NVIDIA driver does not answer: {cards.problem}.",
+            "Mend the driver; after an update of it, restart the machine. `nvidia-smi` shows the same fault.",
         )
-    elif len(cards.found) > 1 and visible is None:
-        yield warn(
-            "gpu",
-            f"There are {len(cards.found)} GPUs ({names}); the engine uses one, the first that CUDA names, and "
-            "the service shows the memory of the first that the driver names.",
-            "Choose it: CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=0 (and start the service with both).",
-        )
+    elif used is None:
+        yield ok("gpu", "There is no NVIDIA GPU here: the engine runs on the CPU.")
+    elif len(cards.found) > 1:
+        what = f"{used.name}, one of {len(cards.found)} (CUDA_VISIBLE_DEVICES chooses), driver {cards.driver}."
+        yield ok("gpu", what)
     else:
-        yield ok("gpu", f"{names}, driver {cards.driver}.")
+        yield ok("gpu", f"{used.name}, driver {cards.driver}.")
 
 
 def is_cuda13(binary: Path | None) -> bool:
@@ -71,19 +61,19 @@ def is_cuda13(binary: Path | None) -> bool:
         return False
 
 
-def memory(entry: Entry, settings: Settings, flags: frozenset[str]) -> Iterable[Finding]:
-    """Whether the default model fits."""
-    card = gpu.read()
-    machine = fitness.Machine(
-        flags, card.name if card else None, card.total_bytes if card else None, psutil.virtual_memory().total
-    )
+def memory(entry: Entry, settings: Settings, flags: frozenset[str], card: Gpu | None) -> Iterable[Finding]:
+    """Whether the default model fits into this machine, and now beside the other programs on the card."""
+    ram = psutil.virtual_memory()
+    machine = fitness.Machine(flags, card.name if card else None, card.total_bytes if card else None, ram.total)
     misfit = fitness.memory(entry, settings, machine)
-    free = psutil.virtual_memory().available
+    crowded = gpu_manners.shortage(card, gpu_manners.needed_bytes(entry, settings)) if card else None
     if misfit is not None:
         yield warn("memory", misfit.detail, "Name another model with IMAGEGEN_MODEL.")
+    elif crowded is not None:
+        yield warn("memory", crowded, "Jobs wait until they give it back; end them if they are not needed.")
     else:
         on_card = f", and {card.free_bytes / GB:.1f} of {card.total_bytes / GB:.1f} GB on the card" if card else ""
-        yield ok("memory", f"{free / GB:.1f} GB of memory are free{on_card}.")
+        yield ok("memory", f"{ram.available / GB:.1f} GB of memory are free{on_card}.")
 
 
 def disk(settings: Settings, entry: Entry | None) -> Iterable[Finding]:
