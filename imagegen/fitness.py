@@ -46,8 +46,8 @@ def lacking_flags(entry: Entry, flags: Collection[str]) -> Warn | None:
 def memory(entry: Entry, settings: Settings, machine: Machine) -> Warn | None:
     """`does_not_fit`: the model needs more memory than there is.
 
-    What it needs is the catalog's `[memory]`; where that is not known, the size of the files that are here, which
-    the engine holds at the least (with --offload-to-cpu the card holds one at a time). With a card that counts
+    What it needs is the catalog's `[memory]`; where that is not known, the size of its files, which the engine
+    holds at the least (with --offload-to-cpu the card holds one at a time). With a card that counts
     against the card, else against the RAM.
     """
     on_card = machine.card_bytes is not None
@@ -55,8 +55,12 @@ def memory(entry: Entry, settings: Settings, machine: Machine) -> Warn | None:
     stated = None
     if entry.memory is not None:
         stated = entry.memory.vram_bytes if on_card else entry.memory.ram_bytes
-    held = _largest_bytes if on_card and "--offload-to-cpu" in entry.engine_flags else files_bytes
-    need = held(entry, settings) if stated is None else stated
+    if stated is not None:
+        need = stated
+    elif on_card and "--offload-to-cpu" in entry.engine_flags:
+        need = max(_sizes(entry, settings), default=0)
+    else:
+        need = max(files_bytes(entry, settings), int(entry.download_bytes.value) if entry.download_bytes else 0)
     if need <= total:
         return None
     place = f"the card ({machine.card_name})" if on_card else "this machine"
@@ -71,10 +75,6 @@ def memory(entry: Entry, settings: Settings, machine: Machine) -> Warn | None:
 def files_bytes(entry: Entry, settings: Settings) -> int:
     """Bytes of the model's files that are here, LoRAs too."""
     return sum(_sizes(entry, settings))
-
-
-def _largest_bytes(entry: Entry, settings: Settings) -> int:
-    return max(_sizes(entry, settings), default=0)
 
 
 def _sizes(entry: Entry, settings: Settings) -> list[int]:

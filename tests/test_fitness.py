@@ -9,7 +9,7 @@ import pytest
 from imagegen import fitness
 from imagegen.fitness import Machine
 from imagegen.models.catalog import Catalog
-from imagegen.models.entry import Memory
+from imagegen.models.entry import Flag, Memory
 from imagegen.settings import Settings
 
 FLAGS = frozenset({"--flow-shift", "--diffusion-fa", "--qwen-image-zero-cond-t"})
@@ -26,9 +26,10 @@ def machine(card_bytes: int | None, ram_bytes: int, flags: frozenset[str] = FLAG
         (10, 4, 0, machine(12, 1), None),
         (10, 4, 0, machine(None, 8), None),
         (10, 14, 0, machine(None, 8), "needs 14.0 GB, and this machine has 8.0 GB"),
-        (None, None, 9, machine(8, 100), "has 9.0 GB of files"),
-        (None, None, 7, machine(8, 100), None),
-        (None, None, 0, machine(8, 100), None),
+        (None, None, 30, machine(24, 100), "has 30.0 GB of files"),
+        (None, None, 20, machine(24, 100), None),
+        (None, None, 0, machine(8, 100), "has 18.2 GB of files"),
+        (None, None, 0, machine(24, 100), None),
     ],
 )
 def test_a_model_that_needs_more_memory_than_there_is_warns(
@@ -61,3 +62,18 @@ def test_a_flag_that_the_engine_lacks_warns_with_its_source(tmp_path: Path) -> N
     assert fitness.warnings(entry, Settings(home=tmp_path), machine(None, 10**12)) == ()
     unknown = machine(None, 10**12, frozenset())
     assert fitness.warnings(entry, Settings(home=tmp_path), unknown) == (), "nothing is known, nothing is claimed"
+
+
+def test_with_offload_to_cpu_the_card_holds_one_file_at_a_time(tmp_path: Path) -> None:
+    entry = Catalog.packaged().get("qwen-image")
+    entry = entry.model_copy(update={"flags": [*entry.flags, Flag(flag="--offload-to-cpu", source="test")]})
+    settings = Settings(home=tmp_path)
+    for file, size in zip(entry.files, (13, 5), strict=False):
+        path = entry.path_of(file, settings)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as sparse:
+            sparse.truncate(size * 10**9)
+    assert fitness.memory(entry, settings, machine(14 * 10**9, 10**12)) is None
+    small = fitness.memory(entry, settings, machine(12 * 10**9, 10**12))
+    assert small is not None
+    assert "has 13.0 GB of files" in small.detail

@@ -55,9 +55,7 @@ def model_files(entry: Entry, settings: Settings, deep: bool, has_gpu: bool) -> 
         if entry.made_by is not None:
             yield ok("model files", f"The service makes the files of {entry.name} when they are first needed.")
         elif may_fetch(entry, settings.auto_fetch, is_default=True, has_gpu=has_gpu):
-            yield ok(
-                "model files", f"The service fetches {entry.name} at its start (IMAGEGEN_AUTO_FETCH)."
-            )
+            yield ok("model files", f"The service fetches {entry.name} at its start (IMAGEGEN_AUTO_FETCH).")
         else:
             yield fail("model files", missing_sentence(entry, settings), "Until then every job fails: model_missing.")
     wrong = unhashed = 0
