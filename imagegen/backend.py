@@ -151,10 +151,11 @@ class Backend:
     def begin_stop(self) -> None:
         """Refuse new jobs, end long-polls and event streams, give the running picture its grace."""
         if self._tasks and not self.stopping.is_set():
-            log.info("stopping")
             self.stopping.set()
             self.jobs.close()
             self.worker.stop()
+            self._fetcher.begin_stop()
+            log.info("stopping")
 
     async def stop(self) -> None:
         """`begin_stop`, then wait for the worker, end the engine, and let the state folder go. Idempotent."""

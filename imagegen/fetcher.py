@@ -18,7 +18,7 @@ from imagegen.settings import Settings
 
 log = logging.getLogger("imagegen.fetch")
 
-LOG_EVERY_S = 30.0
+TELL_EVERY_S, LOG_EVERY_S = 0.25, 30.0
 Policy = Literal["auto", "on", "off"]
 
 
@@ -84,10 +84,14 @@ class Fetcher:
             if not running.listeners and not running.kept:
                 running.stop.set()
 
-    async def stop(self) -> None:
+    def begin_stop(self) -> None:
         """End all downloads; what has come is kept, and the next start goes on with it."""
         for running in self._running.values():
             running.stop.set()
+
+    async def stop(self) -> None:
+        """`begin_stop`, then wait until they have ended."""
+        self.begin_stop()
         await asyncio.gather(*(running.task for running in self._running.values()), return_exceptions=True)
 
     def _start(self, entry: Entry) -> _Download:
@@ -98,18 +102,19 @@ class Fetcher:
         return running
 
     async def _fetch(self, entry: Entry, stop: Event) -> None:
-        loop = asyncio.get_running_loop()
+        latest: list[Fetching] = []  # at most one: the thread writes, the loop looks
 
         def tell(now: Fetching) -> None:
-            loop.call_soon_threadsafe(self._hear, entry.name, now)
+            latest[:] = [now]
 
-        todo = await asyncio.to_thread(lambda: fetch(entry, self._settings, Hub(), tell, stop))
+        work = asyncio.create_task(asyncio.to_thread(lambda: fetch(entry, self._settings, Hub(), tell, stop)))
+        while not work.done():
+            await asyncio.wait([work], timeout=TELL_EVERY_S)
+            for now in latest:
+                self._running[entry.name].hear(entry.name, now)
+        todo = work.result()
         for remark in todo.remarks:
             log.warning("model %s: %s", entry.name, remark)
-
-    def _hear(self, name: str, now: Fetching) -> None:
-        if name in self._running:
-            self._running[name].hear(name, now)
 
     def _ended(self, name: str, task: asyncio.Task[None]) -> None:
         del self._running[name]

@@ -22,7 +22,7 @@ from imagegen.settings import Settings
 SPARE_BYTES = 64 * 1024 * 1024
 """Left free beside the files, for the queue and its pictures."""
 LOCK_LOOK_S = 0.5
-TELL_EVERY_S, SPEED_OVER_S = 0.25, 20.0
+MARK_EVERY_S, SPEED_OVER_S = 0.25, 20.0
 RECORD = "fetched.json"
 SHOWN = 20
 
@@ -55,6 +55,7 @@ class Fetching:
 
 
 Tell = Callable[[Fetching], None]
+"""Hears of every piece that came: it must be quick."""
 
 
 def size(count_bytes: float) -> str:
@@ -207,11 +208,9 @@ class _Fetch:
             record(item)
 
     def _say(self, item: Item) -> None:
-        """Tell it, a few times a second."""
         now = time.monotonic()
-        if self._marks and now - self._marks[-1][0] < TELL_EVERY_S and self._done < self._todo.size_bytes:
-            return
-        self._marks.append((now, self._came))
+        if not self._marks or now - self._marks[-1][0] >= MARK_EVERY_S:
+            self._marks.append((now, self._came))
         while now - self._marks[0][0] > SPEED_OVER_S:
             self._marks.popleft()
         since, before = self._marks[0]
