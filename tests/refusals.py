@@ -63,19 +63,22 @@ def _told(status: int, kind: str, body: bytes) -> Answer:
 
 @contextlib.contextmanager
 def untouched(service: Service) -> Iterator[None]:
-    """Within: no job, no picture, no file, no other state of the engine comes to be."""
+    """Within: no job, no picture, no file comes to be, and no engine is woken (an idle one may be unloaded)."""
     until(lambda: service.status()["engine"]["state"] in {"cold", "ready"}, "the engine rests")
-    before = _state(service)
+    pid, before = service.engine_pid, _state(service)
     yield
-    assert _state(service) == before
+    after = _state(service)
+    assert after == before, f"before {before}, after {after}"
+    engine = service.status()["engine"]
+    assert engine["pid"] in {pid, None}, engine
+    assert engine["state"] in {"cold", "ready", "unloading"}, engine
 
 
 def _state(service: Service) -> dict[str, Any]:
-    status = service.status()
+    queue = service.status()["queue"]
     newest = service.http.get("/api/jobs", params={"limit": 1}).json()["items"]
     return {
-        "engine": (status["engine"]["state"], status["engine"]["pid"]),
-        "queue": (status["queue"]["queued"], status["queue"]["running"]),
+        "queue": (queue["queued"], queue["running"]),
         "newest": [job["job_id"] for job in newest],
         "files": sorted(path.name for path in (service.home / "images").iterdir()),
     }

@@ -95,7 +95,7 @@ EDITS: list[tuple[dict[str, Any], str, str]] = [
     ({"images": ["data:text/html;base64,AAAA"]}, "bad_image", "data:image/png;base64"),
     ({"images": ["data:image/png;base64,A A="]}, "bad_image", "base64 is damaged"),
     ({"images": ["0" * 32], "fit": "zoom"}, "invalid_request", "fit must be one of 'contain', 'cover' or 'stretch'."),
-    ({"images": ["0" * 32], "mask": "0" * 32}, "not_supported_by_model", "takes no mask"),
+    ({"images": ["0" * 32], "mask": "../x"}, "unknown_image", "one is neither"),
     ({"images": ["0" * 32], "strength": 1}, "invalid_request", "'strength' is not a field"),
 ]
 

@@ -177,7 +177,7 @@ def test_what_is_no_picture_is_refused_and_nothing_is_kept(service: Service, sen
     [
         ({"model": "gpt"}, "unknown_model"),
         ({"steps": 100_000}, "invalid_request"),
-        ({"mask": "0" * 32}, "not_supported_by_model"),
+        ({"mask": "0" * 32}, "unknown_image"),
         ({"lease_s": 1}, "invalid_request"),
         ({"width": 9999}, "size_out_of_range"),
     ],

@@ -150,7 +150,7 @@ def test_a_cancel_ends_the_engine_only_where_that_is_known_to_be_sooner(
 
 def forecast(active: list[Active], **engine: Any) -> Forecast:
     """The forecast of a queue in front of an engine that is in some state."""
-    view = SimpleNamespace(**{"state": EngineState.COLD, "model": None, "load_started": None} | engine)
+    view = SimpleNamespace(**{"state": EngineState.COLD, "model": None, "load": None, "load_started": None} | engine)
     worker: Any = SimpleNamespace(view=lambda: view, draining_s=lambda: engine.get("draining_s"))
     jobs: Any = SimpleNamespace(active=lambda: active)
     pace = Pace(measured(load=8.0, encode=1.0, step=2.0, decode=3.0) + measured("other", load=5.0, step=1.0))
