@@ -125,16 +125,17 @@ async def until_async(happened: Callable[[], bool], what: str, timeout: float = 
 
 
 @contextlib.contextmanager
-def http_front(url: str, **settings: object) -> Iterator[str]:
+def http_front(url: str, *, log: Path = Path(os.devnull), **settings: object) -> Iterator[str]:
     """A front over HTTP on a port of its own; gives its address, without /mcp."""
     port = free_port()
     scheme = "https" if "mcp_tls" in settings else "http"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mcp_front", "--http"],
-        env=environment(url, mcp_port=port, **settings),
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with log.open("ab") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mcp_front", "--http"],
+            env=environment(url, mcp_port=port, **settings),
+            stdin=subprocess.DEVNULL,
+            stderr=stderr,
+        )
     try:
 
         def answers() -> bool:

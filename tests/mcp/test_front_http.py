@@ -119,8 +119,9 @@ def test_nothing_is_kept_between_calls(service):
     run(story())
 
 
-def test_each_callers_own_token_is_forwarded_and_none_is_held():
+def test_each_callers_own_token_is_forwarded_none_is_held_and_none_is_logged(tmp_path):
     seen = []
+    log = tmp_path / "front.log"
 
     def record(handler):
         seen.append(handler.headers.get("Authorization"))
@@ -130,8 +131,9 @@ def test_each_callers_own_token_is_forwarded_and_none_is_held():
         for token in ("token-of-ann", "token-of-bob", None):
             async with client_of(front, token) as client:
                 await call(client, "list_templates")
+                await call(client, "get_job_status", job_id="0")  # an error, which is logged
 
-    with stand_in(record) as service, http_front(service) as front:
+    with stand_in(record) as service, http_front(service, log=log) as front:
         seen.clear()
         run(story(front))
     assert [one for i, one in enumerate(seen) if i == 0 or seen[i - 1] != one] == [
@@ -139,6 +141,7 @@ def test_each_callers_own_token_is_forwarded_and_none_is_held():
         "Bearer token-of-bob",
         None,
     ]
+    assert "get_job_status" in log.read_text() and "token-of" not in log.read_text()
 
 
 def test_a_front_with_a_token_of_its_own_does_not_start(service):

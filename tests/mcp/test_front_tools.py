@@ -168,6 +168,19 @@ def test_a_picture_of_3_mb_makes_a_small_result(service, large, output):
     run(story())
 
 
+def test_more_previews_than_fit_are_left_out_and_no_picture_is(service, large, output):
+    async def story():
+        settings = Settings(url=service.url, output_dir=output)
+        many = large.model_copy(update={"images": large.images * 16})
+        async with connected(settings, lambda: None) as client:
+            result = await Results(client, settings, saves=True).finished(many, structured=True)
+        kinds = [part.type for part in result.content]
+        assert size_of(result) < 900_000 and 1 < kinds.count("image") < 16
+        assert kinds.count("resource_link") == len(result.structured_content["images"]) == 16
+
+    run(story())
+
+
 def test_a_picture_of_3_mb_is_read_whole_in_chunks_and_as_a_resource(service, large, output):
     image_id = large.images[0].id
 
