@@ -1,0 +1,123 @@
+"""Edits over HTTP on the real engine: masks, sizes, and every kind of picture file that people send."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from served import Service
+
+
+def data_url(image: Image.Image, format: str = "PNG", **how: Any) -> str:
+    file = io.BytesIO()
+    image.save(file, format, **how)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def halves(width: int = 64, height: int = 64, left: str = "black", right: str = "white") -> Image.Image:
+    image = Image.new("RGB", (width, height), left)
+    image.paste(Image.new("RGB", (width // 2, height), right), (width // 2, 0))
+    return image
+
+
+def edit(service: Service, images: list[str], **fields: Any) -> dict[str, Any]:
+    request = {"prompt": "make it blue", "images": images, "steps": 2, "seed": 1} | fields
+    answer = service.http.post("/api/edit", json=request)
+    assert answer.status_code == 202, answer.text
+    job = service.ended(answer.json()["job_id"])
+    assert job["status"] == "complete", job
+    return job
+
+
+def pixels(service: Service, job: dict[str, Any]) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(service.png(job))).convert("RGB")).astype(float)
+
+
+def by_column(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """How much two pictures differ, by column."""
+    return np.abs(one - other).mean(axis=(0, 2))
+
+
+def test_only_the_white_of_the_mask_changes(service: Service) -> None:
+    """What is black keeps the reference's latents: there, what the seed and the prompt say has no effect."""
+    picture = data_url(halves(left="red", right="green"))
+    one, other = (
+        pixels(service, edit(service, [picture], mask=data_url(halves()), seed=seed, prompt=prompt))
+        for seed, prompt in ((1, "make it blue"), (2, "a tree"))
+    )
+    free = [pixels(service, edit(service, [picture], seed=seed)) for seed in (1, 2)]
+    masked = by_column(one, other)
+    assert masked[:8].max() < masked[40:].mean() / 4, "the left half is black: it stays"
+    assert masked[40:].mean() > 5, "the right half is white: it changes"
+    assert by_column(*free)[:8].mean() > 4 * masked[:8].mean(), "without the mask the left half changes too"
+
+
+def test_a_mask_with_transparency_is_read_as_openai_reads_it(service: Service) -> None:
+    picture = data_url(halves(left="red", right="green"))
+    mask = Image.new("RGBA", (64, 64), (9, 9, 9, 255))
+    mask.paste((9, 9, 9, 0), (32, 0, 64, 64))
+    transparent = pixels(service, edit(service, [picture], mask=data_url(mask)))
+    white = pixels(service, edit(service, [picture], mask=data_url(halves())))
+    assert np.array_equal(transparent, white)
+
+
+def test_a_mask_that_cannot_be_used_is_refused(service: Service) -> None:
+    picture = data_url(halves())
+    other_shape = service.http.post(
+        "/api/edit", json={"prompt": "x", "images": [picture], "mask": data_url(halves(128, 64))}
+    )
+    assert (other_shape.status_code, other_shape.json()["code"]) == (422, "bad_image")
+    assert "128x64" in other_shape.json()["detail"]
+    broken = service.http.post(
+        "/api/edit", json={"prompt": "x", "images": [picture], "mask": "data:image/png;base64,AAAA"}
+    )
+    assert (broken.status_code, broken.json()["code"]) == (422, "bad_image")
+
+
+def test_a_model_without_masks_refuses_them(serve, home) -> None:
+    (home / "models" / "plain.toml").write_text(
+        'base = "tiny"\ntitle = "Plain"\n[capabilities]\ndraw = true\nedit = true\nmax_references = 1\n'
+    )
+    body = {"prompt": "x", "model": "plain", "images": [data_url(halves())], "mask": data_url(halves())}
+    refused = serve().http.post("/api/edit", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (422, "not_supported_by_model")
+
+
+def turned() -> tuple[Image.Image, dict[str, Any]]:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    return halves(64, 128), {"format": "JPEG", "exif": exif, "quality": 95}
+
+
+def sixteen_bits() -> tuple[Image.Image, dict[str, Any]]:
+    return Image.fromarray(np.linspace(0, 65535, 128 * 64, dtype=np.uint16).reshape(64, 128)), {"format": "PNG"}
+
+
+def animated() -> tuple[Image.Image, dict[str, Any]]:
+    return halves(128, 64), {"format": "GIF", "save_all": True, "append_images": [Image.new("RGB", (128, 64), "blue")]}
+
+
+@pytest.mark.parametrize(
+    ("picture", "warning"),
+    [
+        (turned(), None),
+        ((Image.new("RGBA", (128, 64), (255, 0, 0, 99)), {"format": "PNG"}), "transparency_on_white"),
+        ((halves(128, 64).convert("CMYK"), {"format": "JPEG"}), None),
+        (sixteen_bits(), None),
+        (animated(), "first_frame_only"),
+    ],
+    ids=["EXIF", "alpha", "CMYK", "16 bits", "animated"],
+)
+def test_every_kind_of_file_is_edited_in_its_own_shape(
+    service: Service, picture: tuple[Image.Image, dict[str, Any]], warning: str | None
+) -> None:
+    """Each shows 128x64 pixels: the output has that shape, at the model's usual area of 128x128."""
+    image, how = picture
+    job = edit(service, [data_url(image, **how)], steps=1)
+    assert (job["images"][0]["width"], job["images"][0]["height"]) == (176, 96)
+    assert [one["code"] for one in job["warnings"]] == ([] if warning is None else [warning])
+    assert pixels(service, job).shape == (96, 176, 3)
