@@ -94,8 +94,9 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
             self._listening()
         elif self._on_load is not None:
             if bar := self._load.feed(event, monotonic()):
-                done = min(self._load.bytes_done or 0, self._files_bytes)
-                self._loading(LoadProgress(self._load.fraction, bar.bytes_per_s, done, self._files_bytes))
+                done, total = self._load.bytes_done, self._files_bytes
+                done = None if done is None else min(done, total)
+                self._loading(LoadProgress(self._load.fraction, bar.bytes_per_s, done, total))
             elif not isinstance(event, Bar):  # a bar that repeats itself is a load that stands still
                 self._loading(None)
         elif self._draw is not None:
