@@ -1,9 +1,9 @@
 // What a person can do. Actions talk to the service and change the state; views call them.
 
 import { Problem, get, pictureUrl, request, signIn } from "./api.js";
-import { connect } from "./stream.js";
+import { JOBS_A_PAGE, connect } from "./stream.js";
 import { againRequest, draftOf, randomSeed, toRequest } from "./draft.js";
-import { chosenModel, keep, rememberMine, show, state, takeJobs, update, updateDraft } from "./store.js";
+import { afterUpdate, chosenModel, keep, rememberMine, show, state, takeJobs, update, updateDraft } from "./store.js";
 import { clock } from "./words.js";
 
 const NOTE_MS = 6000;
@@ -26,6 +26,16 @@ async function attempt(work) {
     if (!(problem instanceof Problem)) throw problem;
     if (problem.status === 401) update({ link: "locked", token: { detail: null, busy: false } });
     else update({ note: "", problem: { title: problem.title, detail: problem.detail } });
+    return null;
+  }
+}
+
+/** Run `work` that nobody asked for: if it fails, the next connection has another go. */
+async function quietly(work) {
+  try {
+    return await work();
+  } catch (problem) {
+    if (!(problem instanceof Problem)) throw problem;
     return null;
   }
 }
@@ -112,14 +122,14 @@ export function onJobEnd(job) {
     announce(job.images.length > 1 ? `${job.images.length} pictures are done.` : "The picture is done.");
   } else if (job.status === "failed") {
     show({ job: job.job_id, index: 0 });
-    announce(`Failed: ${job.error?.detail ?? "no reason was given."}`);
+    announce("The picture could not be drawn.");
   }
 }
 
 function reveal(id) {
   if (matchMedia("(min-width: 60rem)").matches) return;
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  requestAnimationFrame(() =>
+  afterUpdate(() =>
     document.getElementById(id)?.scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" }),
   );
 }
@@ -178,7 +188,7 @@ export function sameSettings(job, image) {
 }
 
 function focusPrompt() {
-  requestAnimationFrame(() => document.getElementById("prompt")?.focus());
+  afterUpdate(() => document.getElementById("prompt")?.focus());
 }
 
 // ---- results --------------------------------------------------------------------------------
@@ -214,6 +224,14 @@ async function copyText(text, done) {
   }
 }
 
+/** Older pictures than those that are here. */
+export async function loadOlder() {
+  const older = await attempt(() => get(`api/jobs?limit=${JOBS_A_PAGE}&before=${state.next}`));
+  if (!older) return;
+  takeJobs(older.items);
+  update({ next: older.next });
+}
+
 // ---- the model ------------------------------------------------------------------------------
 
 export async function warm() {
@@ -232,7 +250,7 @@ export function typed() {
   if (!state.prefs.warm || !model?.default || state.status?.engine.state !== "cold") return;
   if (Date.now() - warmedAt < WARM_EVERY_MS) return;
   warmedAt = Date.now();
-  warm();
+  quietly(() => request("POST", "api/warm"));
 }
 
 let policyFor = "";
@@ -240,10 +258,12 @@ let policyFor = "";
 /** The policy as it applies to the chosen model; asked for anew when that changes. */
 export async function loadPolicy() {
   const model = chosenModel();
-  if (!model || policyFor === model.name || state.link !== "up") return;
-  policyFor = model.name;
-  const policy = await attempt(() => get(`api/policy?model=${encodeURIComponent(model.name)}`));
-  if (policy && policyFor === policy.model) update({ policy });
+  if (!model || state.link !== "up") return;
+  const wanted = `${model.name} ${state.connections}`; // a restart may have changed it
+  if (policyFor === wanted) return;
+  policyFor = wanted;
+  const policy = await quietly(() => get(`api/policy?model=${encodeURIComponent(model.name)}`));
+  if (policy && policyFor === wanted) update({ policy });
 }
 
 // ---- the token ------------------------------------------------------------------------------

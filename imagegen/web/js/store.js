@@ -25,6 +25,7 @@ export const state = {
   everUp: false,
   retryAt: 0,
   why: null, // what the service said when it did not take us
+  connections: 0, // how often the stream was opened
   version: undefined, // of the service that this page came from
   status: null,
   models: [],
@@ -53,9 +54,10 @@ export const state = {
 };
 
 let listener = () => {};
-let frame = 0;
+let timer = 0;
+let after = [];
 
-/** Change the state: `update({link: "up"})`. Everything is drawn anew at the next frame. */
+/** Change the state: `update({link: "up"})`. Everything is drawn anew in a moment. */
 export function update(changes = {}) {
   Object.assign(state, changes);
   schedule();
@@ -66,11 +68,21 @@ export function onUpdate(callback) {
   schedule();
 }
 
+/** Run `callback` once, when the page shows what the state is now. */
+export function afterUpdate(callback) {
+  after.push(callback);
+  schedule();
+}
+
+/** Not requestAnimationFrame: that stands still in a hidden tab, whose title shall go on. */
 function schedule() {
-  if (frame) return;
-  frame = requestAnimationFrame(() => {
-    frame = 0;
+  if (timer) return;
+  timer = setTimeout(() => {
+    timer = 0;
     listener();
+    const callbacks = after;
+    after = [];
+    for (const callback of callbacks) callback();
   });
 }
 

@@ -7,7 +7,7 @@ import { ENDED } from "./words.js";
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 5_000;
 const HIDDEN_MS = 10_000;
-const PAGE = 200;
+export const JOBS_A_PAGE = 200;
 
 let handlers = { jobEnded() {}, up() {}, say() {} };
 let source = null;
@@ -42,7 +42,7 @@ async function opened() {
     const [models, templates, recent] = await Promise.all([
       get("api/models"),
       get("api/templates"),
-      get(`api/jobs?limit=${PAGE}`),
+      get(`api/jobs?limit=${JOBS_A_PAGE}`),
     ]);
     const before = new Map([...state.jobs].map(([id, job]) => [id, job.status]));
     takeJobs(recent.items);
@@ -58,6 +58,7 @@ async function opened() {
       next: state.next ?? recent.next,
       link: "up",
       everUp: true,
+      connections: state.connections + 1,
       outdated: state.outdated || (state.version !== undefined && state.version !== state.status.version),
       version: state.version ?? state.status.version,
     });
@@ -90,7 +91,6 @@ function lost(why = null) {
   stop();
   const wait = retryMs * (0.75 + Math.random() / 2);
   retryMs = Math.min(LAST_RETRY_MS, retryMs * 2);
-  if (state.link === "up") handlers.say("The connection to the service is lost. Trying again.");
   update({ link: "down", why, retryAt: Date.now() + wait });
   retryTimer = setTimeout(connect, wait);
 }
@@ -122,11 +122,4 @@ export function startStream(given) {
     update();
   }, 1000);
   connect();
-}
-
-/** Older jobs than those that are here. */
-export async function loadOlder() {
-  const older = await get(`api/jobs?limit=${PAGE}&before=${state.next}`);
-  takeJobs(older.items);
-  update({ next: older.next });
 }

@@ -4,7 +4,7 @@ import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { live } from "../../vendor/lit-html/directives/live.js";
 import { draw, dropPending, typed } from "../actions.js";
 import { fillStyle, openGaps } from "../draft.js";
-import { chosenModel, clearDraft, state, update, updateDraft } from "../store.js";
+import { afterUpdate, chosenModel, clearDraft, state, update, updateDraft } from "../store.js";
 import { duration } from "../words.js";
 import { icon } from "./icons.js";
 import { more } from "./more.js";
@@ -95,7 +95,7 @@ function chooseStyle(event) {
   const hinted = fits && !chosenModel()?.noise && !state.draft.references.length;
   updateDraft({ prompt: fillStyle(template), ...(hinted ? { size: `${width}x${height}` } : {}) });
   update({ replaced: before, problem: null });
-  requestAnimationFrame(() => selectGap(openGaps(state.draft.prompt, state.templates)[0]));
+  afterUpdate(() => selectGap(openGaps(state.draft.prompt, state.templates)[0]));
 }
 
 function selectGap(gap) {

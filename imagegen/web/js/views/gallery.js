@@ -3,9 +3,9 @@
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { guard } from "../../vendor/lit-html/directives/guard.js";
 import { repeat } from "../../vendor/lit-html/directives/repeat.js";
+import { loadOlder } from "../actions.js";
 import { pictureUrl, serviceNow } from "../api.js";
 import { pictures, state, update } from "../store.js";
-import { loadOlder } from "../stream.js";
 import { duration } from "../words.js";
 
 let focused = null; // id of the picture that Tab reaches

@@ -38,7 +38,7 @@ function life(status) {
     <section>
       <h2>${status.engine.model ?? status.model.default} <span class="faint">${words.word}</span></h2>
       <p>${words.sentence}</p>
-      ${load ? html`<progress aria-label="Loading" max="1" value=${load.fraction ?? 0}></progress>` : nothing}
+      ${load ? loadBar(load.fraction) : nothing}
       ${load && load.eta_s !== null ? html`<p class="hint">about ${duration(load.eta_s)} left</p>` : nothing}
       ${reason ? html`<p class="hint">${reason[0].toUpperCase()}${reason.slice(1)}.</p>` : nothing}
       <div class="row">
@@ -47,6 +47,13 @@ function life(status) {
       </div>
     </section>
   `;
+}
+
+/** An engine that has not yet said how far it is has a bar without a length. */
+function loadBar(fraction) {
+  return fraction
+    ? html`<progress aria-label="Loading" max="1" value=${fraction}></progress>`
+    : html`<progress aria-label="Loading"></progress>`;
 }
 
 function memory({ gpu }) {

@@ -68,7 +68,7 @@ function models(model) {
 function number(name, label, model, step) {
   const range = model.defaults[name];
   const bad = outsideRange(state.draft[name], range);
-  const known = range.min !== null && range.max !== null ? `${range.min} to ${range.max}` : "";
+  const known = range.min === range.max ? (range.min === null ? "" : `Only ${range.min}`) : `${range.min} to ${range.max}`;
   return html`
     <div class="field">
       <label class="label" for=${name}>${label}</label>
@@ -91,6 +91,7 @@ function number(name, label, model, step) {
 function seed() {
   const { draft } = state;
   const locked = draft.locked && draft.seed !== "";
+  const counted = draft.n > 1 ? "Of the first picture, then counted on." : "Kept for the next pictures too.";
   return html`
     <div class="field">
       <label class="label" for="seed">Seed</label>
@@ -127,7 +128,7 @@ function seed() {
           ${icon(locked ? "lock" : "unlock")}
         </button>
       </div>
-      <p id="seed-hint" class="hint">${locked ? "The same for every picture." : "A new one for every picture."}</p>
+      <p id="seed-hint" class="hint">${locked ? counted : "A new one for every picture."}</p>
     </div>
   `;
 }

@@ -40,9 +40,7 @@ function connection() {
       ${icon("alert")}
       <div>
         <strong>${state.everUp ? "The connection is lost." : "The service does not answer."}</strong>
-        <p>
-          ${state.why ?? "What was asked for goes on, or goes on after a restart, as long as the service is started again."}
-        </p>
+        <p>${state.why ?? "What was asked for is kept; it goes on when the service answers again."}</p>
       </div>
       <button type="button" class="quiet" @click=${connect}>
         Try now${wait ? html`<span aria-hidden="true"> (${wait} s)</span>` : nothing}

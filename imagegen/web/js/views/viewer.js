@@ -2,7 +2,7 @@
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { pictureUrl } from "../api.js";
-import { pictures, state, update } from "../store.js";
+import { afterUpdate, pictures, state, update } from "../store.js";
 import { focusTile } from "./gallery.js";
 import { icon } from "./icons.js";
 import { actions, facts } from "./result.js";
@@ -81,7 +81,7 @@ function closed() {
   const job = state.jobs.get(state.viewer?.job);
   const image = job?.images[state.viewer.index];
   update({ viewer: null });
-  if (image) requestAnimationFrame(() => focusTile(image.id));
+  if (image) afterUpdate(() => focusTile(image.id));
 }
 
 function keyed(event) {
