@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
+import httpx
 import pytest
 from bentoml import AsyncHTTPClient
 from bentoml.exceptions import BentoMLException
 from PIL import Image
-from served import Service
+from served import Service, until
 
 SMALL = {"width": 64, "height": 64, "steps": 2}
 SLOW = {"width": 128, "height": 128, "steps": 100, "n": 2}
@@ -168,3 +170,30 @@ def test_tasks_survive_a_kill_of_everything(serve) -> None:
     service.kill()
     service.restart()
     run(after, service)
+
+
+def test_an_orderly_stop_finishes_the_picture_somebody_waits_for_and_sends_the_others_away(serve) -> None:
+    service = serve(idle_timeout="never")
+    service.draw()  # a load would not be waited for
+    answers: dict[str, httpx.Response] = {}
+
+    def wait_for(prompt: str) -> None:
+        with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as http:
+            answers[prompt] = http.post("/generate", json={"prompt": prompt, "width": 64, "height": 64, "steps": 20})
+
+    waiting = []
+    for prompt, status in (("running", "running"), ("queued", "queued")):
+        waiting.append(threading.Thread(target=wait_for, args=[prompt]))
+        waiting[-1].start()
+        until(lambda p=prompt, s=status: states(service).get(p) == s, f"{prompt} is {status}")
+    service.terminate()
+    for thread in waiting:
+        thread.join(60)
+    assert service.wait() == 0, service.tail()
+    assert (answers["running"].status_code, answers["running"].json()["status"]) == (200, "complete")
+    assert (answers["queued"].status_code, answers["queued"].json()["code"]) == (503, "shutting_down")
+    assert "retry-after" in answers["queued"].headers
+
+
+def states(service: Service) -> dict[str, str]:
+    return {item["prompt"]: item["status"] for item in service.http.get("/api/jobs").json()["items"]}
