@@ -54,3 +54,14 @@ def _anchors(text: str) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
     made = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     return made | set(re.findall(r'<a id="([^"]+)"></a>', text))
+
+
+def test_every_decision_that_is_cited_is_in_the_architecture() -> None:
+    anchors = set(re.findall(r'<a id="((?:BS|D)-\d\d)"></a>', (docs.FOLDER / "architecture.md").read_text()))
+    cited = set()
+    for folder in ("imagegen", "mcp_front", "tests", "docs", "benchmarks"):
+        for file in (ROOT / folder).rglob("*"):
+            if file.suffix in {".py", ".md", ".toml", ".js"} and "node_modules" not in file.parts:
+                cited |= set(re.findall(r"\b((?:BS|D)-\d\d)\b", file.read_text()))
+    assert cited <= anchors
+    assert {"BS-04", "D-03"} <= cited, "the search finds what is there"
