@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import psutil
 from PIL import Image
-from served import Service, until
+from served import Service
 
 PROBLEM = "application/problem+json"
 PIECE = 256 * 1024
@@ -64,21 +64,23 @@ def _told(status: int, kind: str, body: bytes) -> Answer:
 @contextlib.contextmanager
 def untouched(service: Service) -> Iterator[None]:
     """Within: no job, no picture, no file comes to be, and no engine is woken (an idle one may be unloaded)."""
-    until(lambda: service.status()["engine"]["state"] in {"cold", "ready"}, "the engine rests")
-    pid, before = service.engine_pid, _state(service)
+    engine, before = _state(service)
+    if engine["state"] not in {"cold", "ready"}:
+        service.until_state("cold", "ready")
+        engine, before = _state(service)
     yield
-    after = _state(service)
+    now, after = _state(service)
     assert after == before, f"before {before}, after {after}"
-    engine = service.status()["engine"]
-    assert engine["pid"] in {pid, None}, engine
-    assert engine["state"] in {"cold", "ready", "unloading"}, engine
+    assert now["pid"] in {engine["pid"], None}, now
+    assert now["state"] in {"cold", "ready", "unloading"}, now
 
 
-def _state(service: Service) -> dict[str, Any]:
-    queue = service.status()["queue"]
+def _state(service: Service) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The engine; and the queue, the newest job and the files."""
+    status = service.status()
     newest = service.http.get("/api/jobs", params={"limit": 1}).json()["items"]
-    return {
-        "queue": (queue["queued"], queue["running"]),
+    return status["engine"], {
+        "queue": (status["queue"]["queued"], status["queue"]["running"]),
         "newest": [job["job_id"] for job in newest],
         "files": sorted(path.name for path in (service.home / "images").iterdir()),
     }

@@ -243,11 +243,15 @@ def test_a_form_that_is_no_upload_is_refused(service: Service, sent: dict[str, A
 # ---- 200 MB ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [*JSON_ROUTES, "/api/images", "/nothing/here"])
-@pytest.mark.parametrize("kind", ["application/json", "image/png", "multipart/form-data; boundary=z"])
+FORM = "multipart/form-data; boundary=z"
+LARGE = [(path, "application/json") for path in [*JSON_ROUTES, "/nothing/here"]]
+LARGE += [("/api/edit", FORM), ("/api/images", FORM), ("/api/images", "image/png"), ("/api/generate", "text/plain")]
+
+
+@pytest.mark.parametrize(("path", "kind"), LARGE)
 @pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
 def test_200_mb_are_refused_while_they_arrive(service: Service, path: str, kind: str, chunked: bool) -> None:
-    start = b'--z\r\ncontent-disposition: form-data; name="image"; filename="a.png"\r\n\r\n' if "form" in kind else b""
+    start = b'--z\r\ncontent-disposition: form-data; name="image"; filename="a.png"\r\n\r\n' if kind == FORM else b""
     with peak_bytes(service.worker) as grown:
         answer, sent = flood(service, path, kind, start=start, size=200 * MIB, chunked=chunked)
     assert answer.status in ({413, 415, 404} if chunked else {413})
