@@ -76,8 +76,7 @@ function moved(event) {
   const tiles = [...event.currentTarget.querySelectorAll("[data-tile]")];
   const at = tiles.indexOf(document.activeElement);
   if (at < 0) return;
-  const top = tiles[at].offsetTop;
-  const columns = tiles.filter((one) => one.offsetTop === tiles[0].offsetTop).length;
+  const columns = getComputedStyle(event.currentTarget).gridTemplateColumns.split(" ").length;
   const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns };
   let to = at;
   if (event.key in steps) to = at + steps[event.key];
@@ -85,9 +84,7 @@ function moved(event) {
   else if (event.key === "End") to = tiles.length - 1;
   else return;
   event.preventDefault();
-  const target = tiles[Math.max(0, Math.min(tiles.length - 1, to))];
-  target.focus();
-  if (target.offsetTop !== top) target.scrollIntoView({ block: "nearest" });
+  tiles[Math.max(0, Math.min(tiles.length - 1, to))].focus();
 }
 
 /** After full screen: back to the tile of the picture that was shown last. */
