@@ -8,6 +8,7 @@ import click
 
 from imagegen import __version__, settings
 from imagegen.cli.client import ServiceError
+from imagegen.cli.compare import compare
 from imagegen.cli.doctor import doctor
 from imagegen.cli.draw import draw, edit
 from imagegen.cli.engine import engine
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, draw, edit, status, warm, unload, jobs, cancel, engine, models, tls, token, doctor):
+for command in (serve, draw, edit, compare, status, warm, unload, jobs, cancel, engine, models, tls, token, doctor):
     cli.add_command(command)
 
 

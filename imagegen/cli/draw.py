@@ -77,7 +77,7 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
         request["n"] = options["count"]
     job = service.json("POST", path, json=request)
     try:
-        job = _follow(service, job)
+        job = follow(service, job)
     except KeyboardInterrupt:
         with contextlib.suppress(ServiceError):
             service.call("DELETE", f"/api/jobs/{job['job_id']}")
@@ -100,7 +100,7 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
         click.echo(f"{target}  {image['width']}x{image['height']}  seed {image['seed']}  {image['url']}")
 
 
-def _follow(service: Service, job: dict[str, Any]) -> dict[str, Any]:
+def follow(service: Service, job: dict[str, Any]) -> dict[str, Any]:
     """Show the job until it ends; a service that restarts meanwhile is waited for."""
     console = Console(stderr=True)
     columns = (

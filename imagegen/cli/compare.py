@@ -1,0 +1,149 @@
+"""`imagegen compare`: the same prompts drawn by several models, as one picture and a table of seconds."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any
+
+import click
+from PIL import Image, ImageDraw, ImageFont
+
+from imagegen.cli.client import Service, ServiceError, service_of, url_option
+from imagegen.cli.draw import follow
+
+CELL_PX, LABEL_PX, HEAD_PX, GAP_PX = 256, 220, 28, 8
+FONT_PX = 14
+LABEL_CHARS = 28
+PAPER, INK = "white", "black"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What one model made of one prompt: a picture or a reason; seconds from its start to its end, if it ended well."""
+
+    picture: Image.Image | None
+    seconds: float | None
+    failure: str | None = None
+
+
+@click.command()
+@click.option("--models", required=True, help="Names, separated by commas: see `imagegen models list`.")
+@click.option(
+    "--prompts",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with a prompt a line; default: the six that come with the service.",
+)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("compare.png"))
+@click.option("--seed", type=int, default=1, show_default=True, help="Of every picture.")
+@click.option("-W", "--width", type=int, help="Pixels across; default: each model's.")
+@click.option("-H", "--height", type=int, help="Pixels down.")
+@click.option("--steps", type=int, help="Sampling steps; default: each model's.")
+@url_option
+def compare(models: str, prompts: Path | None, output: Path, url: str | None, **options: Any) -> None:
+    """Draw the same prompts with several models; write a contact sheet and print the seconds of each picture.
+
+    \b
+    imagegen compare --models qwen-image-edit-2511,flux2-klein-4b -o sheet.png
+    """
+    names = [name for part in models.split(",") if (name := part.strip())]
+    lines = _read(prompts)
+    request = {name: value for name, value in options.items() if value is not None}
+    service = service_of(url)
+    table = [[_draw(service, name, prompt, request) for prompt in lines] for name in names]  # one load a model
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        sheet(names, lines, table).save(output)
+    except (OSError, ValueError) as failed:
+        raise ServiceError(f"{output} cannot be written: {failed}") from None
+    click.echo("\n".join(seconds_table(names, lines, table)))
+    click.echo(str(output))
+    failures = [one.failure for column in table for one in column if one.failure]
+    if failures:
+        raise ServiceError(f"{len(failures)} of {len(names) * len(lines)} pictures failed: {failures[0]}")
+
+
+def _read(path: Path | None) -> list[str]:
+    """The prompts of a file: its lines, without empty ones and those that begin with #."""
+    try:
+        source = path or package_files("imagegen") / "presets" / "compare.txt"
+        lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as broken:
+        raise click.ClickException(f"{path} cannot be read as a text: {broken}") from None
+    found = [line for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise click.ClickException(f"{path} has no prompt: write one a line.")
+    return found
+
+
+def _draw(service: Service, model: str, prompt: str, request: dict[str, Any]) -> Drawn:
+    """One picture; what the service refuses or fails at is told in its place, and the others go on."""
+    try:
+        job = follow(service, service.json("POST", "/api/generate", json={"prompt": prompt, "model": model} | request))
+        if job["status"] != "complete":
+            error = job.get("error") or {"detail": "the job was cancelled"}
+            return Drawn(None, None, error["detail"])
+        picture = Image.open(io.BytesIO(service.call("GET", f"/images/{job['images'][0]['id']}.png").content))
+        picture.load()
+    except ServiceError as refused:
+        return Drawn(None, None, str(refused))
+    started, finished = (datetime.fromisoformat(job[name]) for name in ("started_at", "finished_at"))
+    return Drawn(picture.convert("RGB"), (finished - started).total_seconds())
+
+
+def seconds_table(names: list[str], prompts: list[str], table: list[list[Drawn]]) -> list[str]:
+    """Seconds by prompt and model; a model's first picture is there with the model's load, so the median is below."""
+    rows = [("", *names)]
+    for index, prompt in enumerate(prompts):
+        rows.append((textwrap.shorten(prompt, 48, placeholder="…"), *(_seconds(column[index]) for column in table)))
+    rows.append(("median of all but the first", *(_median(column[1:]) for column in table)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def _seconds(one: Drawn) -> str:
+    return "failed" if one.seconds is None else f"{one.seconds:.1f} s"
+
+
+def _median(column: list[Drawn]) -> str:
+    known = sorted(one.seconds for one in column if one.seconds is not None)
+    if not known:
+        return "-"
+    middle = len(known) // 2
+    return f"{known[middle] if len(known) % 2 else (known[middle - 1] + known[middle]) / 2:.1f} s"
+
+
+def sheet(names: list[str], prompts: list[str], table: list[list[Drawn]]) -> Image.Image:
+    """The contact sheet: a column a model, a row a prompt, the seconds below each picture."""
+    font = ImageFont.load_default(FONT_PX)
+    row_px = CELL_PX + HEAD_PX + GAP_PX
+    size = LABEL_PX + len(names) * (CELL_PX + GAP_PX) + GAP_PX, HEAD_PX + len(prompts) * row_px + GAP_PX
+    page = Image.new("RGB", size, PAPER)
+    pen = ImageDraw.Draw(page)
+    for index, prompt in enumerate(prompts):
+        label = textwrap.fill(prompt, LABEL_CHARS)
+        pen.multiline_text((GAP_PX, HEAD_PX + GAP_PX + index * row_px), label, INK, font)
+    for across, (name, column) in enumerate(zip(names, table, strict=True)):
+        left = LABEL_PX + GAP_PX + across * (CELL_PX + GAP_PX)
+        pen.text((left, GAP_PX), name, INK, font)
+        for down, one in enumerate(column):
+            top = HEAD_PX + GAP_PX + down * row_px
+            if one.picture is None:
+                text = textwrap.fill(one.failure or "", LABEL_CHARS, max_lines=8)
+                pen.multiline_text((left, top), text, INK, font)
+                continue
+            small = one.picture.copy()
+            small.thumbnail((CELL_PX, CELL_PX), Image.Resampling.LANCZOS)
+            page.paste(small, (left + (CELL_PX - small.width) // 2, top + (CELL_PX - small.height) // 2))
+            pen.text((left, top + CELL_PX + 4), _seconds(one), INK, font)
+    return page
