@@ -42,6 +42,7 @@ LEAST_STALL_S, STALL_FACTOR = 120.0, 10.0
 LOOK_AGAIN_S = 2.0
 """How often a job that waits after a failed load looks whether the model's files were put right."""
 IDLE = "idle"
+OWN_ERROR = Failure(code="gave_up", detail="The service failed at this job by an error of its own; its log says more.")
 
 
 @dataclass(frozen=True)
@@ -110,14 +111,26 @@ class Worker:
         """Live until `stop`. Leaves no engine process behind, however it ends."""
         try:
             while self.inbox.stop_at is None:
-                active, _held_s = self._next()
-                if active is None:
-                    await self._rest()
-                else:
-                    await self._serve(active)
+                active = None
+                try:
+                    active, _held_s = self._next()
+                    if active is None:
+                        await self._rest()
+                    else:
+                        await self._serve(active)
+                except Exception:  # a loop that ended would leave every job waiting for ever, and nobody told
+                    log.exception("an error of the service itself")
+                    await self._start_over(active)
         finally:
             await self._unload("the service stops")
             self.inbox.refuse_orders(Refused(503, "shutting_down", "The service is stopping."))
+
+    async def _start_over(self, active: Active | None) -> None:
+        """After an error of our own: without an engine, without the job that brought it about, and after a rest."""
+        await self._unload("an error of the service")
+        if active is not None:
+            await self._jobs.fail(active.id, OWN_ERROR)
+        await self.inbox.wait(LOOK_AGAIN_S)
 
     def _next(self) -> tuple[Active | None, float | None]:
         """The oldest job whose model may be tried now; else the seconds until one that waits may be.
@@ -230,8 +243,7 @@ class Worker:
             except Exception:
                 log.exception("job %s: an error of the service itself", job.id)
                 await self._unload("an error of the service")
-                detail = "The service failed at this job by an error of its own; its log says more."
-                await self._jobs.fail(job.id, Failure(code="gave_up", detail=detail))
+                await self._jobs.fail(job.id, OWN_ERROR)
         if self._resident.adapter is not None:
             self._resident.enter(EngineState.READY)
         self._idle.served(time.monotonic(), loaded=self._resident.adapter is not None)
