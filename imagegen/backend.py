@@ -146,6 +146,8 @@ class Backend:
             asyncio.create_task(self.worker.run(), name="worker"),
             asyncio.create_task(self._sweep(), name="sweep"),
         ]
+        for trouble in await asyncio.to_thread(self.troubles):
+            log.warning("%s: %s", trouble.code, trouble.detail)
         log.info("ready model=%s gpu=%s", self.default_entry.name, self.gpu_seen is not None)
 
     def begin_stop(self) -> None:
@@ -220,6 +222,15 @@ class Backend:
     def misfits(self, entry: Entry) -> tuple[Warn, ...]:
         """What is known to go wrong with `entry` here: for its jobs' warnings and the status."""
         return fitness.warnings(entry, self.settings, self.machine)
+
+    def troubles(self) -> tuple[Warn, ...]:
+        """What is known to be wrong here: with the default model, and with the GPU. Asks the driver: blocks."""
+        found = list(self.misfits(self.default_entry))
+        if lacking := self.unobtainable(self.default_entry):
+            found.append(Warn(code="model_missing", detail=lacking))
+        if doubt := gpu.problem():
+            found.append(Warn(code="gpu_doubtful", detail=doubt))
+        return tuple(found)
 
     def may_fetch(self, entry: Entry) -> bool:
         """Whether the service downloads `entry` by itself."""

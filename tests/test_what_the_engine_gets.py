@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +88,20 @@ def test_flags_are_written_as_this_engine_spells_them(serve: Any, home: Path, tm
     assert warning["code"] == "flag_missing"
     assert "--no-such-flag" in warning["detail"]
     assert "--qwen-image-zero-cond-t" not in warning["detail"], "it is translated, so nothing is missing"
+    assert "flag_missing" in service.log.read_text()
     job = service.draw()
     assert warning in job["warnings"]
     (argv,) = recording.command_lines()
     assert argv[argv.index("--model-args") + 1] == "qwen_image_zero_cond_t=true"
     assert "--eager-load" in argv, "a newer engine would load at the first picture"
     assert not {"--qwen-image-zero-cond-t", "--no-such-flag", "-3"} & set(argv)
+
+
+def test_a_default_model_that_nobody_can_load_is_on_the_status_page(serve: Any) -> None:
+    service = serve(model="qwen-image", auto_fetch="off")
+    warnings = {warning["code"]: warning["detail"] for warning in service.status()["warnings"]}
+    assert "imagegen models fetch qwen-image" in warnings["model_missing"]
+    shown = subprocess.run(
+        [sys.executable, "-m", "imagegen.cli", "status", "--url", service.url], capture_output=True, text=True
+    )
+    assert "warning The model qwen-image lacks" in shown.stdout

@@ -55,8 +55,8 @@ def _show(state: dict[str, Any], as_json: bool) -> None:
     click.echo(f"queue   {queue['running']} running, {queue['queued']} waiting")
     if card:
         gb = 1e9
-        click.echo(
-            f"gpu     {card['name']}: {card['free_bytes'] / gb:.1f} of {card['total_bytes'] / gb:.1f} GB free"
-        )
+        click.echo(f"gpu     {card['name']}: {card['free_bytes'] / gb:.1f} of {card['total_bytes'] / gb:.1f} GB free")
     else:
         click.echo("gpu     none seen")
+    for warning in state.get("warnings", []):
+        click.echo(f"warning {warning['detail']}")

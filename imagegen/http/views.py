@@ -141,6 +141,6 @@ async def status_json(backend: Backend) -> dict[str, Any]:
             "ours_bytes": card.ours_bytes,
         },
         "model": {"default": backend.default_entry.name, "noise": backend.default_entry.noise},
-        "warnings": [w.model_dump() for w in backend.misfits(backend.default_entry)],
+        "warnings": [w.model_dump() for w in await asyncio.to_thread(backend.troubles)],
         "version": __version__,
     }
