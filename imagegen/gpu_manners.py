@@ -81,19 +81,19 @@ class Rival:
     """
 
     def __init__(self) -> None:
-        self._least_taken: int | None = None
+        self.least_taken_bytes: int | None = None  # since we became idle
         self.wanted = False
 
     def forget(self) -> None:
         """The engine works, or is gone: what it holds changes."""
-        self._least_taken, self.wanted = None, False
+        self.least_taken_bytes, self.wanted = None, False
 
     def look(self, card: Gpu) -> bool:
         """Judge by the card as it is now."""
         taken = card.total_bytes - card.free_bytes
-        self._least_taken = taken if self._least_taken is None else min(taken, self._least_taken)
+        self.least_taken_bytes = taken if self.least_taken_bytes is None else min(taken, self.least_taken_bytes)
         low = card.free_bytes < LOW_SHARE * card.total_bytes
-        self.wanted = low and (self.wanted or taken - self._least_taken >= GROWTH_BYTES)
+        self.wanted = low and (self.wanted or taken - self.least_taken_bytes >= GROWTH_BYTES)
         return self.wanted
 
 

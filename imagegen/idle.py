@@ -67,7 +67,7 @@ class Evidence:
     min_s, max_s   bounds of the operator; they go before everything else, the guarantee included
     gaps           recent gaps, oldest first
     present_until  somebody is here (an open page, a prompt being typed) and will be until then
-    warmed_unused  the model was warmed up and nobody has used it: at most beta/2 is waited
+    warmed_unused  the model was warmed up and nobody has used it: beta/2 is waited
     gpu_wanted     another program wants the GPU's memory: at most beta/2 is waited
     """
 
@@ -137,9 +137,11 @@ class IdlePolicy:
         cause = idle_reason.habit(evidence.gaps, tau_s)
         if 0 < tau_s == shortest_s and evidence.ledger.j_s > 2 * evidence.ledger.opt_s:
             cause = idle_reason.TOO_OFTEN
-        if tau_s > beta_s / 2 and (evidence.gpu_wanted or evidence.warmed_unused):
+        if evidence.warmed_unused:  # somebody announced a request, which says more than when requests usually come
+            tau_s, cause = beta_s / 2, idle_reason.WARMED_UNUSED
+        if tau_s >= beta_s / 2 and evidence.gpu_wanted:
             tau_s = cheapest_timeout_s(points, beta_s, shortest_s, beta_s / 2)
-            cause = idle_reason.GPU_WANTED if evidence.gpu_wanted else idle_reason.WARMED_UNUSED
+            cause = idle_reason.GPU_WANTED
         if evidence.present_until is not None and not evidence.gpu_wanted:
             stay_s = min(evidence.present_until - evidence.ended_at, tau_s + beta_s, 2 * beta_s)
             if stay_s > tau_s:

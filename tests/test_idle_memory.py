@@ -107,6 +107,18 @@ def test_a_warm_up_that_nobody_uses_goes_sooner_and_teaches_nothing() -> None:
     assert gaps(used) == gaps(unused)
 
 
+def test_a_warm_up_is_kept_half_a_beta_though_people_come_rarely() -> None:
+    idle = memory()
+    end = 0.0
+    for _ in range(30):
+        end = serve(idle, end + 5000.0, cold=True)
+        idle.unloaded(end, by_policy=True)
+    usual = idle.decide(end).unload_at
+    warm = serve(idle, end + 5000.0, cold=True, warming=True)
+    assert usual is not None and usual - end < BETA / 2
+    assert idle.decide(warm).unload_at == warm + BETA / 2, "who types needs some time"
+
+
 def test_somebody_present_keeps_it_at_most_one_beta_longer_and_once() -> None:
     idle = memory()
     end = serve(idle, 0.0, cold=True)

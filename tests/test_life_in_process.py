@@ -1,0 +1,199 @@
+"""The model's life where a test has to reach inside: a made-up GPU that others fill, and a clock that jumps.
+
+The engine is the real one, on the CPU; the card is the stand-in of `nvml_stand_in`, since no test machine has one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from nvml_stand_in import GB, Card, StandIn
+
+from imagegen import gpu_manners, worker
+from imagegen.backend import Backend
+from imagegen.gpu import Nvml
+from imagegen.gpu_manners import Manners
+from imagegen.schemas import EngineState, GenerateRequest, Job, Phase, Status
+from imagegen.settings import Settings
+
+DEADLINE_S = 60.0
+MakeBackend = Callable[..., Any]
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Card:
+    """A card of which another program, this one, holds all but 2 GB; the model wants 14."""
+    monkeypatch.setattr(gpu_manners, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(worker, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(gpu_manners, "needed_bytes", lambda _entry, _settings: 14 * GB)
+    return Card(free_bytes=2 * GB, holders=[(os.getpid(), 22 * GB)])
+
+
+@pytest.fixture
+def backend(home: Path, sd_server: Path, tmp_path: Path) -> MakeBackend:
+    """`async with backend(card, **settings)`: the service without its transports."""
+    linked_with_cuda = tmp_path / "sd-server"
+    linked_with_cuda.write_bytes(b"\x7fELF libcudart.so.12 ")
+
+    @asynccontextmanager
+    async def run(card: Card | None = None, **settings: Any) -> AsyncIterator[Backend]:
+        chosen = Settings(home=home, sd_server=sd_server, threads=1, model="tiny", **settings)
+        manners = Manners(Nvml(StandIn(card), {}).look, chosen, lambda: linked_with_cuda) if card else None
+        running = Backend(chosen, manners=manners)
+        await running.start()
+        try:
+            yield running
+        finally:
+            await running.stop()
+
+    return run
+
+
+async def submit(backend: Backend) -> Job:
+    return await backend.intake.accept(GenerateRequest(prompt="a red circle", width=64, height=64, steps=2, seed=1))
+
+
+async def until(happened: Callable[[], bool | Awaitable[bool]], what: str) -> None:
+    deadline = time.perf_counter() + DEADLINE_S
+    while True:
+        found = happened()
+        if found if isinstance(found, bool) else await found:
+            return
+        assert time.perf_counter() < deadline, f"waited {DEADLINE_S:g} s in vain: {what}"
+        await asyncio.sleep(0.02)
+
+
+async def ended(backend: Backend, job: Job) -> Job:
+    async def has_ended() -> bool:
+        return (await backend.jobs.get(job.id)).status.ended
+
+    await until(has_ended, "the job ends")
+    return await backend.jobs.get(job.id)
+
+
+async def waits_for_gpu(backend: Backend, job: Job) -> str:
+    async def waits() -> bool:
+        progress = (await backend.jobs.get(job.id)).progress
+        return progress is not None and progress.phase is Phase.WAITING_GPU
+
+    await until(waits, "the job waits for the GPU")
+    progress = (await backend.jobs.get(job.id)).progress
+    assert progress is not None and progress.detail is not None
+    return progress.detail
+
+
+def test_a_job_waits_for_room_says_for_whom_and_can_be_cancelled(backend: MakeBackend, card: Card) -> None:
+    async def scenario() -> None:
+        async with backend(card) as service:
+            first, second = await submit(service), await submit(service)
+            told = await waits_for_gpu(service, first)
+            assert f"{psutil.Process().name()} (process {os.getpid()}): 22.0 GB, running since 20" in told
+            view = service.worker.view()
+            assert (view.state, view.pid) == (EngineState.LOADING, None)
+            assert view.load is not None and view.load.waits_for == told
+            assert service.forecast.eta_s(await service.jobs.get(first.id)) is None, "nobody knows when it ends"
+            assert (await service.jobs.cancel(first.id)).status is Status.CANCELLED
+            card.free_bytes, card.holders = 24 * GB, []
+            assert (await ended(service, second)).status is Status.COMPLETE
+            assert (await service.jobs.get(first.id)).status is Status.CANCELLED
+
+    asyncio.run(scenario())
+
+
+def test_a_job_that_waits_alone_is_let_go_at_once_when_it_is_cancelled(backend: MakeBackend, card: Card) -> None:
+    async def scenario() -> None:
+        async with backend(card) as service:
+            job = await submit(service)
+            await waits_for_gpu(service, job)
+            await service.jobs.cancel(job.id)
+            await until(lambda: service.worker.view().state is EngineState.COLD, "nothing is waited for")
+
+    asyncio.run(scenario())
+
+
+def test_a_job_that_waits_in_vain_fails_and_the_next_one_has_its_own_turn(backend: MakeBackend, card: Card) -> None:
+    async def scenario() -> None:
+        async with backend(card, gpu_wait_s=0.2) as service:
+            failed = await ended(service, await submit(service))
+            assert failed.error is not None
+            assert failed.error.code == "gpu_busy"
+            assert "2.0 of 24.0 GB are free" in failed.error.detail
+            assert "IMAGEGEN_GPU_WAIT_S" in failed.error.detail
+            assert service.worker.view().error is None, "the model is not at fault"
+            card.free_bytes, card.holders = 24 * GB, []
+            assert (await ended(service, await submit(service))).status is Status.COMPLETE
+
+    asyncio.run(scenario())
+
+
+def test_a_warm_up_without_room_is_left_out(backend: MakeBackend, card: Card, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "imagegen.worker")
+
+    async def scenario() -> None:
+        async with backend(card) as service:
+            service.worker.warm("tiny")
+            await until(lambda: "not warmed up" in caplog.text, "it was looked at")
+            await until(lambda: service.worker.view().state is EngineState.COLD, "nothing was loaded")
+            card.free_bytes, card.holders = 24 * GB, []
+            service.worker.warm("tiny")
+            await until(lambda: service.worker.view().state is EngineState.READY, "with room it is loaded")
+            decision = service.worker.decision()
+            assert decision is not None and "warmed up" in decision.reason
+
+    asyncio.run(scenario())
+
+
+def test_who_takes_memory_while_we_idle_makes_us_unload_sooner(backend: MakeBackend, card: Card) -> None:
+    card.free_bytes, card.holders = 24 * GB, []
+
+    async def scenario() -> None:
+        async with backend(card, idle_knob=1000) as service:
+            await ended(service, await submit(service))
+            await until(lambda: service.worker.view().state is EngineState.READY, "it is idle")
+            await until(lambda: service._manners.rival.least_taken_bytes == 0, "the card was looked at")
+            before = service.worker.decision()
+            assert before is not None and before.unload_at is not None
+            beta_s = service.idle.beta_s
+            card.free_bytes = 10 * GB
+            await until(lambda: service.idle.gpu_wanted is False, "there is room for both")
+            card.free_bytes = 1 * GB
+            await until(lambda: service.idle.gpu_wanted, "the other one is seen")
+            now = service.worker.decision()
+            assert now is not None and now.unload_at is not None
+            assert now.unload_at <= before.unload_at and now.unload_at - time.time() <= beta_s / 2
+            if before.unload_at - time.time() > beta_s / 2:
+                assert "another program wants the GPU's memory" in now.reason
+            card.free_bytes = 20 * GB
+            await until(lambda: not service.idle.gpu_wanted, "it is gone again")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("jump_s", [86_400.0, -86_400.0], ids=["a day on", "a day back"])
+def test_a_clock_that_is_set_changes_nothing_of_the_models_life(
+    backend: MakeBackend, monkeypatch: pytest.MonkeyPatch, jump_s: float
+) -> None:
+    true_time = time.time
+
+    async def scenario() -> None:
+        async with backend(idle_timeout="3") as service:
+            service.worker.warm("tiny")
+            await until(lambda: service.worker.view().state is EngineState.READY, "it is loaded")
+            monkeypatch.setattr(time, "time", lambda: true_time() + jump_s)
+            service.worker.inbox.ring()
+            decision = service.worker.decision()
+            assert decision is not None and decision.unload_at is not None
+            assert 0 < decision.unload_at - time.time() <= 3
+            await until(lambda: service.worker.view().state is EngineState.COLD, "its time comes all the same")
+            assert (await ended(service, await submit(service))).status is Status.COMPLETE
+
+    asyncio.run(scenario())
