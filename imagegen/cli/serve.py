@@ -11,6 +11,7 @@ import click
 from imagegen import engine, gpu, settings, tokens
 from imagegen.cli.engine import set_up_engine
 from imagegen.cli.models import make_with_bar
+from imagegen.fetcher import may_fetch
 from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
 
 
@@ -35,10 +36,16 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
     except CatalogError as wrong:
         raise click.ClickException(str(wrong)) from None
     if entry.missing(chosen):
-        if entry.made_by is None:
-            click.echo(f"note: {missing_sentence(entry, chosen)}", err=True)
-        else:
+        if entry.made_by is not None:
             make_with_bar(entry.name, chosen)
+        elif may_fetch(entry, chosen.auto_fetch, is_default=True, has_gpu=has_gpu):
+            click.echo(
+                f"{entry.name} ({entry.licence.name}) is fetched from the model hub. The service is up meanwhile, and "
+                "jobs wait. IMAGEGEN_AUTO_FETCH=off forbids it.",
+                err=True,
+            )
+        else:
+            click.echo(f"note: {missing_sentence(entry, chosen)}", err=True)
     if not has_gpu:
         click.echo("No NVIDIA GPU was found: the engine runs on the CPU.", err=True)
     if entry.noise:
