@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from served import Service
+from served import MakeService, Require, Service, new_home
 
 from imagegen import engine
 from imagegen.models import synthetic
 from imagegen.settings import Settings
-
-Require = Callable[[str, bool], None]
 
 
 def pytest_configure() -> None:
@@ -68,15 +66,6 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(tmp_path: Path, models_dir: Path) -> Path:
     """A fresh state folder with the tiny model in it."""
     return new_home(tmp_path / "home", models_dir)
-
-
-def new_home(folder: Path, models_dir: Path) -> Path:
-    (folder / "models").mkdir(parents=True)
-    (folder / "models" / "tiny").symlink_to(models_dir / "tiny", target_is_directory=True)
-    return folder
-
-
-MakeService = Callable[..., Service]
 
 
 @pytest.fixture

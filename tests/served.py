@@ -161,6 +161,18 @@ class Service:
         return self.status()
 
 
+MakeService = Callable[..., Service]
+"""`serve(**settings)`: a started service of the test's own."""
+Require = Callable[[str, bool], None]
+"""`require(reason, ok)`: skip, or fail where nothing may be missing."""
+
+
+def new_home(folder: Path, models_dir: Path) -> Path:
+    (folder / "models").mkdir(parents=True)
+    (folder / "models" / "tiny").symlink_to(models_dir / "tiny", target_is_directory=True)
+    return folder
+
+
 def until(happened: Callable[[], bool], what: str, timeout: float = DEADLINE_S, every: float = 0.05) -> None:
     """Wait for an event with a deadline."""
     deadline = time.monotonic() + timeout

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import MakeService, Require, new_home
 from refusals import data_url_of, problem_of
-from served import Service, until
+from served import MakeService, Require, Service, new_home, until
 from state_folder import opened, scenario
 
 from imagegen.database import StateError, open_database

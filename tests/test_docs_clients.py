@@ -10,9 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Require
 from PIL import Image
-from served import ROOT, Service
+from served import ROOT, Require, Service
 
 from imagegen.http import openai_request
 

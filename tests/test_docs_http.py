@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Require
-from served import Service
+from served import Require, Service
 from starlette.routing import Route
 
 from imagegen.http.app import make_app

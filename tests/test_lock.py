@@ -14,8 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import new_home
-from served import Service, until
+from served import Service, new_home, until
 
 from imagegen import tokens
 from imagegen.http.app import make_app

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import Require
 from prometheus_client.parser import text_string_to_metric_families
-from served import Service, free_port, until
+from served import Require, Service, free_port, until
 
 from imagegen.adapters.base import DrawTimes
 from imagegen.metrics import Metrics, Snapshot

@@ -16,9 +16,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import new_home
 from held_engine import HeldEngine
-from served import ROOT, Service, gone, until
+from served import ROOT, Service, gone, new_home, until
 from test_events import listening
 
 from imagegen.models import synthetic_klein

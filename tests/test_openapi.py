@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import schemathesis
-from conftest import new_home
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import sampled_from
 from PIL import Image
@@ -20,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from served import Service, until
+from served import Service, new_home, until
 from starlette.routing import BaseRoute
 
 from imagegen.http.app import make_app

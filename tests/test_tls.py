@@ -13,14 +13,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import new_home
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     PrivateFormat,
     load_pem_private_key,
 )
-from served import Service
+from served import Service, new_home
 
 from imagegen import tls
 from imagegen.cli.trust import context_for
