@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
+from collections.abc import Sequence
 
 from imagegen.jobs import Active, JobManager
 from imagegen.pace import Pace
@@ -16,6 +18,7 @@ class Forecast:
 
     def __init__(self, jobs: JobManager, pace: Pace, worker: Worker) -> None:
         self._jobs, self._pace, self._worker = jobs, pace, worker
+        self._line: tuple[Sequence[Active], int, str | None, list[float]] | None = None
 
     def eta_s(self, job: Job) -> float | None:
         """Seconds until `job` is complete; None if it has ended or a part was never measured."""
@@ -28,24 +31,41 @@ class Forecast:
 
     def _until(self, seq: int) -> float | None:
         """Seconds until the job `seq`, and every one before it, is drawn."""
-        total: float | None = None
-        resident = self._worker.view().model
-        for one in self._jobs.active():
-            if one.seq > seq:
-                break
-            seconds = self._drawing_s(one)
-            if total is None:
-                total = self._before_first_s(one.model)
-            if total is None or seconds is None:
+        active = self._jobs.active()
+        count = bisect_right(active, seq, key=lambda one: one.seq)
+        whole = self._whole_s(active)
+        first = self._before_first_s(active[0].model) if count else None
+        if first is None or len(whole) < count:
+            return None
+        total = first + whole[count - 1]
+        if running := next((one for one in active[:count] if one.running), None):
+            left = self._drawing_s(running)
+            if left is None:
                 return None
-            if resident is not None and one.model != resident:
-                load = self._pace.expect(one.model, "load")
-                if load is None:
-                    return None
-                seconds += load
-            resident = one.model
-            total += seconds
+            total += left - (self._pace.job(running.model, running.params) or 0.0)
         return total
+
+    def _whole_s(self, active: Sequence[Active]) -> list[float]:
+        """Seconds until each of the jobs is drawn, as if none had begun; ends before the first unknown one.
+
+        Kept until the queue or the pace changes: hundreds of readers of a long queue ask at each of its changes.
+        """
+        resident = self._worker.view().model
+        if self._line is not None:
+            known, revision, model, sums = self._line
+            if known is active and revision == self._pace.revision and model == resident:
+                return sums
+        sums, total, loaded = [], 0.0, resident
+        for one in active:
+            seconds = self._pace.job(one.model, one.params)
+            load = 0.0 if loaded in {None, one.model} else self._pace.expect(one.model, "load")
+            if seconds is None or load is None:
+                break
+            loaded = one.model
+            total += seconds + load
+            sums.append(total)
+        self._line = active, self._pace.revision, resident, sums
+        return sums
 
     def _drawing_s(self, one: Active) -> float | None:
         """Seconds that a job still takes on a loaded engine; its load is counted before the first job."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, bindparam, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,6 +22,7 @@ from imagegen.bell import Bell
 from imagegen.database import Database, storage_failure
 from imagegen.database import jobs as table
 from imagegen.images import new_id
+from imagegen.line import Active, Line
 from imagegen.recorder import Recorder
 from imagegen.schemas import (
     Failure,
@@ -42,6 +43,7 @@ log = logging.getLogger("imagegen.jobs")
 
 MAX_STARTS = 3
 """A job that was running when something died is run again, at most twice (DESIGN: at most 2 re-runs)."""
+BY_ID = select(table).where(table.c.id == bindparam("id"))
 TOMBSTONE_S = 7 * 86400.0
 """How long an expired id is remembered, so that 410 can say when it expired."""
 
@@ -65,20 +67,6 @@ class NewJob:
     body_sha256: str | None = None
 
 
-@dataclass(frozen=True)
-class Active:
-    """What the queue's arithmetic needs of a job that has not ended."""
-
-    seq: int
-    id: str
-    model: str
-    params: Params
-    since: float  # POSIX seconds: its newest time, which the next one must not precede
-    owner: str | None = None
-    running: bool = False
-    progress: Progress | None = None  # the newest reported, while running
-
-
 class JobManager:
     """The durable FIFO. Readers, `submit`, `start`, `report` and `complete` may raise sqlalchemy's DBAPIError if the
     disk fails them; a job ends and goes back into the queue without the disk too, and is written when there is room.
@@ -100,7 +88,7 @@ class JobManager:
         self._database, self._images, self._recorder = database, images, recorder or Recorder()
         self._max_queue, self._ttl_s, self._clock = max_queue, ttl_s, clock
         self._max_queue_per_token = max_queue_per_token or max_queue
-        self._active: dict[str, Active] = {}  # in order of seq: the queue, as this process wrote it
+        self._active = Line()  # the queue, as this process wrote it
         self._leases: dict[str, asyncio.TimerHandle] = {}
         self._unsaved: dict[str, dict[str, Any]] = {}  # ends that the disk refused; written at the next sweep
         self._ending: set[asyncio.Task[None]] = set()  # leases that ran out, being ended
@@ -112,8 +100,8 @@ class JobManager:
     # ---- the queue, as readers see it ---------------------------------------------------------
 
     def active(self) -> Sequence[Active]:
-        """Every job that has not ended, in order."""
-        return tuple(self._active.values())
+        """Every job that has not ended, in order; the same tuple until something changes."""
+        return self._active.order()
 
     def position(self, job: Job) -> int | None:
         """Jobs ahead, the running one included; 0 while running; None at the end."""
@@ -121,17 +109,17 @@ class JobManager:
             return None
         if job.status is Status.RUNNING:
             return 0
-        return bisect_left([one.seq for one in self._active.values()], job.seq)
+        return bisect_left(self._active.order(), job.seq, key=lambda one: one.seq)
 
     async def get(self, job_id: str, *, renew: bool = True) -> Job:
         """The job. Raises Refused 404 `job_not_found` or 410 `expired`. Reading renews its lease."""
-        async with self._database.reading() as connection:
-            row = (await connection.execute(select(table).where(table.c.id == job_id))).one_or_none()
-            if row is None:
-                raise Refused(404, "job_not_found", "There is no job with this id. It may be mistyped.")
-            if row.expired_at is not None:
-                raise expired("job", row.expired_at)
-            job = await self._read(connection, row)
+        rows = await self._database.fetch(BY_ID, id=job_id)
+        if not rows:
+            raise Refused(404, "job_not_found", "There is no job with this id. It may be mistyped.")
+        if rows[0].expired_at is not None:
+            raise expired("job", rows[0].expired_at)
+        complete = rows[0].status == Status.COMPLETE.value
+        job = self._job(rows[0], await self._images.drawn_by(job_id) if complete else [])
         if renew and job_id in self._leases and job.lease_s:
             self._start_lease(job_id, job.lease_s)
         return job
@@ -274,7 +262,7 @@ class JobManager:
                 )
             )
             if done.rowcount != 1:
-                self._active.pop(job_id, None)
+                self._active.drop(job_id)
                 return None
             row = (await connection.execute(select(table).where(table.c.id == job_id))).one()
             job = await self._read(connection, row)
@@ -464,7 +452,7 @@ class JobManager:
                 return False
             log.error("job %s: its end cannot be written yet: %s", job_id, storage_failure(refused))
             self._unsaved[job_id] = values
-        self._active.pop(job_id, None)
+        self._active.drop(job_id)
         timer = self._leases.pop(job_id, None)
         if timer:
             timer.cancel()
@@ -474,10 +462,13 @@ class JobManager:
         return True
 
     async def _read(self, connection: AsyncConnection, row: Row[Any]) -> Job:
+        complete = row.status == Status.COMPLETE.value
+        return self._job(row, await self._images.of_job(connection, row.id) if complete else [])
+
+    def _job(self, row: Row[Any], images: Sequence[StoredImage]) -> Job:
         fields = dict(row._mapping)
         if unsaved := self._unsaved.get(row.id):
             fields |= unsaved | {"revision": row.revision + 1}
-        images = await self._images.of_job(connection, row.id) if fields["status"] == Status.COMPLETE.value else []
         fields["references"] = fields.pop("refs")
         return Job.model_validate(fields | {"images": images})
 

@@ -33,10 +33,14 @@ class Pace:
 
     def __init__(self, measured: Iterable[Measurement] = ()) -> None:
         self._kept: defaultdict[tuple[str, What], dict[int, deque[float]]] = defaultdict(dict)
+        self._jobs: dict[tuple[str, int, int, int, int], float | None] = {}
+        self.revision = 0  # grows with everything learned
         for one in measured:
             self.add(one)
 
     def add(self, one: Measurement) -> None:
+        self._jobs.clear()
+        self.revision += 1
         sizes = self._kept[one.model, one.what]
         sizes.setdefault(one.pixels, deque(maxlen=KEPT)).append(one.seconds)
 
@@ -70,9 +74,12 @@ class Pace:
         return encode + params.steps * step + decode
 
     def job(self, model: str, params: Params) -> float | None:
-        """Seconds for a whole job on a loaded engine."""
-        one = self.picture(model, params)
-        return None if one is None else one * params.n
+        """Seconds for a whole job on a loaded engine; remembered until more is learned."""
+        key = (model, params.width, params.height, params.steps, params.n)
+        if key not in self._jobs:
+            one = self.picture(model, params)
+            self._jobs[key] = None if one is None else one * params.n
+        return self._jobs[key]
 
     def remaining(self, model: str, params: Params, progress: Progress | None, phase_elapsed_s: float) -> float | None:
         """Seconds until a running job ends, from where its progress says it is.

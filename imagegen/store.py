@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imagegen.database import Database
@@ -22,6 +22,9 @@ from imagegen.schemas import Refused, StoredImage
 from imagegen.times import expired
 
 log = logging.getLogger("imagegen.images")
+
+
+OF_JOB = select(table).where(table.c.job_id == bindparam("job_id")).order_by(table.c.idx)
 
 
 class ImageStore:
@@ -118,6 +121,10 @@ class ImageStore:
     async def of_job(self, connection: AsyncConnection, job_id: str) -> list[StoredImage]:
         rows = await connection.execute(select(table).where(table.c.job_id == job_id).order_by(table.c.idx))
         return [_image(row) for row in rows]
+
+    async def drawn_by(self, job_id: str) -> list[StoredImage]:
+        """The pictures of a job that has completed, in order."""
+        return [_image(row) for row in await self._database.fetch(OF_JOB, job_id=job_id)]
 
     async def list(self, limit: int, before: float | None = None) -> list[StoredImage]:
         """Pictures that jobs drew, the newest first."""
