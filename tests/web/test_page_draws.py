@@ -107,6 +107,29 @@ def test_seed_and_settings_come_back_from_a_picture(service: Service, open_page)
     assert newest["params"]["seed"] != 7
 
 
+def test_a_picture_its_address_and_its_settings_are_copied(service: Service, open_page) -> None:
+    page = open_page(service.url, permissions=["clipboard-read", "clipboard-write"]).page
+    picture = draw(page, "a red boat")
+    page.click(".result >> text=Copy URL")
+    page.wait_for_selector(".toast:has-text('It works until')")
+    clipboard = "() => navigator.clipboard.readText()"
+    assert page.evaluate(clipboard) == f"{service.url}/images/{picture}.png"
+    page.evaluate("() => Object.defineProperty(navigator.clipboard, 'writeText', {value: () => Promise.reject()})")
+    page.click(".result >> text=Copy settings")
+    page.wait_for_selector(".toast:has-text('settings are on the clipboard')")
+    settings = json.loads(page.evaluate(clipboard))
+    assert (settings["prompt"], settings["model"], settings["width"], settings["steps"]) == (
+        "a red boat",
+        "tiny",
+        64,
+        2,
+    )
+    page.click(".result >> text=Copy image")
+    page.wait_for_selector(".toast:has-text('picture is on the clipboard')")
+    types = page.evaluate("() => navigator.clipboard.read().then(items => items[0].types)")
+    assert "image/png" in types
+
+
 def test_a_picture_of_ones_own_is_edited_and_shown_beside_its_source(
     service: Service, open_page, tmp_path: Path
 ) -> None:

@@ -220,8 +220,21 @@ async function copyText(text, done) {
     await navigator.clipboard.writeText(text);
     announce(done);
   } catch {
-    announce(`The browser lets only secure pages (https, or localhost) copy. Here it is: ${text}`);
+    announce(copyBySelection(text) ? done : "This browser does not let the page copy.");
   }
+}
+
+/** The old way, for pages that are not secure (plain http from another machine), where the clipboard's API is missing. */
+function copyBySelection(text) {
+  const before = document.activeElement;
+  const field = document.createElement("textarea");
+  field.value = text;
+  (document.querySelector("dialog[open]") ?? document.body).append(field); // outside a dialog all is inert
+  field.select();
+  const copied = document.execCommand("copy");
+  field.remove();
+  before?.focus();
+  return copied;
 }
 
 /** Older pictures than those that are here. */

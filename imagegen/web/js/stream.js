@@ -7,6 +7,7 @@ import { ENDED } from "./words.js";
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 5_000;
 const HIDDEN_MS = 10_000;
+const TOUCHED_MS = 5 * 60_000;
 export const JOBS_A_PAGE = 200;
 
 let handlers = { jobEnded() {}, up() {}, say() {} };
@@ -14,10 +15,13 @@ let source = null;
 let retryTimer = 0;
 let hiddenTimer = 0;
 let retryMs = FIRST_RETRY_MS;
+let touchedAt = Date.now();
+let saidPresent = false; // what the service was told when this stream was opened
 
 /** Connect, now; whatever was open before is closed. */
 export async function connect() {
   stop();
+  saidPresent = isPresent();
   const mine = (source = { close() {} }); // told apart from a later attempt
   try {
     update({ status: await get("api/status") }); // an EventSource cannot say why it was refused; this can
@@ -26,8 +30,7 @@ export async function connect() {
     return;
   }
   if (mine !== source) return;
-  // A page that nobody looks at is not somebody who wants the model kept.
-  const stream = new EventSource(`api/events?presence=${document.hidden ? 0 : 1}`);
+  const stream = new EventSource(`api/events?presence=${saidPresent ? 1 : 0}`);
   source = stream;
   stream.addEventListener("open", () => stream === source && opened());
   stream.addEventListener("error", () => stream === source && lost());
@@ -101,10 +104,26 @@ function stop() {
   source = null;
 }
 
+/** Somebody looks at the page and has touched it lately: for them the service keeps the model a little longer. */
+function isPresent() {
+  return !document.hidden && Date.now() - touchedAt < TOUCHED_MS;
+}
+
+function touched() {
+  touchedAt = Date.now();
+  tellPresence();
+}
+
+/** A stream says it once, when it is opened: if it is no longer so, another one is opened. */
+function tellPresence() {
+  if (state.link === "up" && !document.hidden && saidPresent !== isPresent()) connect();
+}
+
 /** Tell the service whether somebody looks, and hold no connection open for nobody. */
 function visibility() {
   clearTimeout(hiddenTimer);
   if (!document.hidden) {
+    touchedAt = Date.now();
     if (state.link !== "locked") connect();
     return;
   }
@@ -115,9 +134,11 @@ function visibility() {
 export function startStream(given) {
   handlers = given;
   document.addEventListener("visibilitychange", visibility);
+  for (const touch of ["pointerdown", "keydown", "wheel"]) addEventListener(touch, touched, { passive: true });
   addEventListener("online", () => state.link === "down" && connect());
   setInterval(() => {
     if (document.hidden) return;
+    tellPresence();
     dropExpired(serviceNow());
     update();
   }, 1000);

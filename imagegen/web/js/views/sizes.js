@@ -16,7 +16,7 @@ export function sizes() {
   const options = [
     ...(editing ? [{ label: "As the source", size: "", across: 0, down: 0 }] : []),
     ...presets,
-    ...(known || chosen === "" ? [] : [{ label: "Own", size: chosen, ...shapeOf(chosen) }]),
+    ...(known || chosen === "" ? [] : [{ label: "Custom", size: chosen, ...shapeOf(chosen) }]),
   ];
   return html`
     <fieldset class="sizes">
