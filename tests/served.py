@@ -47,7 +47,14 @@ class Service:
     def start(self) -> None:
         """Start, and wait until it accepts jobs."""
         self.launch()
-        self.until_ready()
+        try:
+            self.until_ready()
+        except AssertionError:
+            # circus, BentoML's supervisor, looks for free ports for itself and binds them later: they can be gone.
+            if "Address already in use" not in self.tail():
+                raise
+            self.launch()
+            self.until_ready()
 
     def until_ready(self) -> None:
         def ready() -> bool:
