@@ -44,7 +44,9 @@ def _show(state: dict[str, Any], as_json: bool) -> None:
     noise = " (its pictures are noise: see `imagegen models list`)" if state["model"]["noise"] else ""
     click.echo(f"model   {engine['model'] or state['model']['default']}{noise}")
     click.echo(f"engine  {engine['state']} since {engine['since']}")
-    if engine["load"]:
+    if engine["load"] and engine["load"]["waits_for"]:
+        click.echo(f"        {engine['load']['waits_for']}")
+    elif engine["load"]:
         eta = engine["load"]["eta_s"]
         left = "" if eta is None else f", {eta:.0f} s left"
         click.echo(f"        {engine['load']['fraction']:.0%} loaded{left}")
