@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,12 @@ import pytest
 from hub import Fault, LoopbackHub
 from served import Service, until
 
+from imagegen.backend import Backend
 from imagegen.fetcher import may_fetch
-from imagegen.models.catalog import Catalog
+from imagegen.gpu import Gpu
+from imagegen.models.catalog import GPU_DEFAULT, Catalog
+from imagegen.models.hub import Hub
+from imagegen.settings import Settings
 
 FILES = {"diffusion_model": "dit.gguf", "llm": "llm.gguf", "tae": "tae.gguf"}
 FLAGS = {"diffusion_model": "--diffusion-model", "llm": "--llm", "tae": "--tae"}
@@ -26,15 +31,20 @@ def hub(models_dir: Path) -> Iterator[LoopbackHub]:
     hub.close()
 
 
-@pytest.fixture
-def fetching(serve: Callable[..., Service], home: Path, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`fetching(**settings)`: a service whose entry `far` is the tiny model, on the hub."""
+def far_away(title: str = "Far away") -> str:
+    """An entry's file: the tiny model, on the hub."""
     tables = [
         f'[[files]]\nrole = "{role}"\nflag = "{FLAGS[role]}"\nfile = "{file}"\nshared = "far"\n'
         f'repo = "owner/tiny"\npath = "{file}"\n'
         for role, file in FILES.items()
     ]
-    (home / "models" / "far.toml").write_text('base = "tiny"\ntitle = "Far away"\n' + "\n".join(tables))
+    return f'base = "tiny"\ntitle = "{title}"\n' + "\n".join(tables)
+
+
+@pytest.fixture
+def fetching(serve: Callable[..., Service], home: Path, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`fetching(**settings)`: a service whose entry `far` is the tiny model, on the hub."""
+    (home / "models" / "far.toml").write_text(far_away())
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     monkeypatch.setenv("HF_HOME", str(home / "hf"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
@@ -104,6 +114,28 @@ def test_a_download_that_fails_is_told_with_its_reason(fetching: Any, hub: Loopb
     assert failed["error"]["code"] == "fetch_failed"
     assert "has no llm.gguf. It has: dit.gguf, tae.gguf." in failed["error"]["detail"]
     assert service.draw()["status"] == "complete", "other models go on"
+
+
+def test_the_first_start_on_a_gpu_fetches_the_default_model_without_a_job(
+    hub: LoopbackHub, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The card is a stand-in, and so is the default model: an entry of its name with the tiny model's files."""
+    (home / "models" / f"{GPU_DEFAULT}.toml").write_text(far_away())
+    monkeypatch.setattr("imagegen.gpu.read", lambda *_pid: Gpu("a card", 24 * 10**9, 24 * 10**9, None))
+    monkeypatch.setattr("imagegen.fetcher.Hub", lambda: Hub(hub.url))
+
+    async def first_start() -> None:
+        backend = Backend(Settings(home=home, sd_server=home / "none"))
+        await backend.start()
+        try:
+            assert backend.default_entry.name == GPU_DEFAULT
+            entry, settings = backend.default_entry, backend.settings
+            await asyncio.to_thread(until, lambda: entry.installed(settings), "the model is there")
+        finally:
+            await backend.stop()
+
+    asyncio.run(first_start())
+    assert len(hub.reads()) == 3
 
 
 def test_what_it_may_fetch_by_itself() -> None:
