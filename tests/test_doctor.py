@@ -199,6 +199,19 @@ def engine_left_running(s: Scratch) -> None:
         s.started.append(int(parent.stdout.readline()))
 
 
+def service_hangs(s: Scratch) -> None:
+    """Somebody holds the folder's lock and listens nowhere."""
+    holder = (
+        "import fcntl, sys, time; lock = open(sys.argv[1], 'a'); fcntl.flock(lock, fcntl.LOCK_EX); "
+        "print('held', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", holder, str(s.home / "lock")]
+    held = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    s.started.append(held.pid)
+    assert held.stdout is not None
+    assert held.stdout.readline() == b"held\n"
+
+
 def database_damaged(s: Scratch) -> None:
     path = s.home / "jobs.sqlite3"
     path.write_bytes(path.read_bytes()[:4096] + os.urandom(8192))
@@ -256,6 +269,7 @@ FAULTS: list[tuple[Callable[[Scratch], None], str, Level, str]] = [
     (half_a_picture_left, "leftovers", Level.WARN, "1 files"),
     (picture_without_row, "leftovers", Level.WARN, "1 files"),
     (row_without_picture, "pictures", Level.WARN, "c" * 32),
+    (service_hangs, "state folder", Level.FAIL, "listens on no port"),
     (engine_left_running, "engines", Level.FAIL, "no service owns"),
     (database_damaged, "database", Level.FAIL, "is damaged"),
     (database_is_no_database, "database", Level.FAIL, "file is not a database"),
