@@ -20,6 +20,7 @@ from imagegen import engine, fitness, gpu
 from imagegen.adapters import sdcpp_flags
 from imagegen.adapters.base import Adapter, EngineError
 from imagegen.adapters.sdcpp import SdcppServerAdapter
+from imagegen.attendant import Timing
 from imagegen.database import StateError, claim, measurements, notes, open_database, storage_failure
 from imagegen.engine import probe
 from imagegen.fetcher import Fetcher, may_fetch
@@ -42,7 +43,7 @@ from imagegen.schemas import Warn
 from imagegen.settings import Settings
 from imagegen.store import ImageStore
 from imagegen.studio import Studio
-from imagegen.worker import Timing, Worker
+from imagegen.worker import Worker
 
 log = logging.getLogger("imagegen")
 

@@ -13,11 +13,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError
 
-from imagegen.adapters.base import DrawProgress, EngineError, LoadProgress
+from imagegen.adapters.base import EngineError, LoadProgress
+from imagegen.attendant import Attendant, Sitting, Timing
 from imagegen.database import storage_failure
 from imagegen.gpu_manners import LOOK_EVERY_S
 from imagegen.idle import Decision
@@ -27,7 +27,7 @@ from imagegen.inbox import Inbox, Order
 from imagegen.jobs import MAX_STARTS, Active, JobManager
 from imagegen.models.entry import Entry
 from imagegen.models.fetch import Fetching
-from imagegen.pace import Measurement, Pace, cancel_by_kill
+from imagegen.pace import Measurement, Pace
 from imagegen.png import BrokenPng
 from imagegen.recorder import Recorder
 from imagegen.reporter import Reporter
@@ -37,21 +37,10 @@ from imagegen.studio import Studio, seed_of
 
 log = logging.getLogger("imagegen.worker")
 
-LEAST_STALL_S, STALL_FACTOR = 120.0, 10.0
-"""A drawing engine may be silent for max(LEAST_STALL_S, STALL_FACTOR x the longest gap seen)."""
 LOOK_AGAIN_S = 2.0
 """How often a job that waits after a failed load looks whether the model's files were put right."""
 IDLE = "idle"
 OWN_ERROR = Failure(code="gave_up", detail="The service failed at this job by an error of its own; its log says more.")
-
-
-@dataclass(frozen=True)
-class Timing:
-    """The bounds the worker keeps, in seconds; `stall_s` None: learned from the engine's past."""
-
-    max_job_s: float
-    stall_s: float | None
-    shutdown_grace_s: float
 
 
 class Worker:
@@ -71,9 +60,9 @@ class Worker:
         self._jobs, self._studio, self._pace, self._idle, self._timing = jobs, studio, pace, idle, timing
         self._parts, self._measured, self._recorder = parts, measured, recorder
         self._new: list[Measurement] = []
-        self._drained_at: float | None = None  # monotonic: when a cancelled picture should have run out
         self.inbox = Inbox()
         self._resident = Resident(parts, self.inbox, lambda: jobs.bell.ring("engine"), recorder)
+        self._attendant = Attendant(self.inbox, self._resident, pace, timing, self._unload)
 
     # ---- what others may ask ------------------------------------------------------------------
 
@@ -103,7 +92,7 @@ class Worker:
 
     def draining_s(self) -> float | None:
         """Seconds until a cancelled picture has run out; None when none does, or nobody knows."""
-        return None if self._drained_at is None else max(0.0, self._drained_at - time.monotonic())
+        return self._attendant.draining_s()
 
     # ---- the loop -----------------------------------------------------------------------------
 
@@ -308,92 +297,11 @@ class Worker:
         return png, seed
 
     async def _draw(self, job: Job, index: int, seed: int, report: Reporter, began: float) -> bytes:
-        """One picture; minds cancels, the end of the service, silence and the job's time limit."""
-        adapter = self._resident.adapter
-        assert adapter is not None
+        """One picture, attended; what it cost is learned."""
         request = await self._studio.prepare(job, seed)
-
-        def told(p: DrawProgress) -> None:
-            fraction = p.step / p.steps if p.step is not None and p.steps else None
-            at = time.time()
-            report(Progress(phase=p.phase, step=p.step, steps=p.steps, fraction=fraction, image=index + 1, at=at))
-
-        report(Progress(phase=Phase.ENCODING, image=index + 1, at=time.time()))
-        task = asyncio.create_task(adapter.generate(request, told))
-        try:
-            while not task.done():
-                patience_s = self._bound_s(job, adapter.last_line_at, began) - time.monotonic()
-                await self.inbox.wait(max(0.01, patience_s), [task])
-                self.inbox.busy(job.model)
-                if not task.done():
-                    await self._judge(job, report, task, began)
-            png = task.result()
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        if self.inbox.is_cancelled(job.id):
-            raise Cancelled
+        png = await self._attendant.draw(request, Sitting(job, index, report, began))
         self._note_draw(job)
         return png
-
-    def _bound_s(self, job: Job, last_line_at: float, began: float) -> float:
-        """The moment (monotonic) at which a running picture has to be judged anew."""
-        bounds = [began + self._timing.max_job_s, last_line_at + self._stall_s(job)]
-        if self.inbox.stop_at is not None:
-            bounds.append(self.inbox.stop_at)
-        return min(bounds)
-
-    async def _judge(self, job: Job, report: Reporter, task: asyncio.Task[bytes], began: float) -> None:
-        """Break a running picture off if it must be: raises Cancelled, Stopped or EngineError."""
-        now = time.monotonic()
-        if self.inbox.is_cancelled(job.id):
-            await self._break_off(job, report, task)
-            raise Cancelled
-        if self.inbox.stop_at is not None and now >= self.inbox.stop_at:
-            await self._unload("the service stops")
-            raise Stopped
-        if now - began >= self._timing.max_job_s:
-            await self._unload("a job took too long")
-            limit = f"{self._timing.max_job_s:g} s (IMAGEGEN_MAX_JOB_S)"
-            detail = f"The job was ended after {limit}. Ask for fewer steps, pictures or pixels."
-            raise EngineError("gave_up", detail)
-        adapter = self._resident.adapter
-        if adapter is not None and now - adapter.last_line_at >= self._stall_s(job):
-            silent_s = now - adapter.last_line_at
-            await self._unload("it hangs")
-            raise EngineError("engine_hung", f"The engine said nothing for {silent_s:.0f} s and was ended.")
-
-    async def _break_off(self, job: Job, report: Reporter, task: asyncio.Task[bytes]) -> None:
-        """D-05: end the engine if that is sooner than letting the picture run out; else drain."""
-        latest = report.latest
-        elapsed = 0.0 if latest is None else time.time() - latest.at
-        this_picture = job.params.model_copy(update={"n": latest.image if latest else 1})
-        remaining = self._pace.remaining(job.model, this_picture, latest, elapsed)
-        if cancel_by_kill(remaining, self._pace.expect(job.model, "load")):
-            await self._unload("a running job was cancelled")
-            return
-        self._drained_at = None if remaining is None else time.monotonic() + remaining
-        self._resident.enter(EngineState.DRAINING)
-        adapter = self._resident.adapter
-        assert adapter is not None
-        try:
-            while not task.done():
-                await self.inbox.wait(LOOK_AGAIN_S, [task])
-                self.inbox.busy(job.model)
-                silent_s = time.monotonic() - adapter.last_line_at
-                if self.inbox.stop_at is not None or silent_s >= self._stall_s(job):
-                    await self._unload("a cancelled picture did not end")
-                    return
-            if task.exception() is not None:
-                await self._unload("it died of a cancelled picture")
-        finally:
-            self._drained_at = None
-
-    def _stall_s(self, job: Job) -> float:
-        if self._timing.stall_s is not None:
-            return self._timing.stall_s
-        pixels = job.params.width * job.params.height
-        return max(LEAST_STALL_S, STALL_FACTOR * (self._pace.slowest(job.model, "gap", pixels) or 0.0))
 
     def _note_draw(self, job: Job) -> None:
         drawn = self._resident.adapter.last_draw if self._resident.adapter else None

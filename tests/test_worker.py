@@ -10,13 +10,14 @@ from typing import Any
 from served import until
 from state_folder import opened, scenario
 
+from imagegen.attendant import Timing
 from imagegen.idle_memory import IdleMemory
 from imagegen.inbox import Order
 from imagegen.models.entry import Entry
 from imagegen.pace import Pace
 from imagegen.recorder import Recorder
 from imagegen.schemas import EngineState, Refused, Status
-from imagegen.worker import Timing, Worker
+from imagegen.worker import Worker
 
 
 def find_model(name: str) -> Entry:

@@ -1,0 +1,147 @@
+"""Attendant: stays with a picture while the engine draws it, and breaks it off when it must not go on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from imagegen.adapters.base import Adapter, DrawProgress, DrawRequest, EngineError
+from imagegen.inbox import Inbox
+from imagegen.pace import Pace, cancel_by_kill
+from imagegen.reporter import Reporter
+from imagegen.resident import Cancelled, Resident, Stopped
+from imagegen.schemas import EngineState, Job, Phase, Progress
+
+LEAST_STALL_S, STALL_FACTOR = 120.0, 10.0
+"""A drawing engine may be silent for max(LEAST_STALL_S, STALL_FACTOR x the longest gap seen at this size)."""
+LOOK_AGAIN_S = 2.0
+"""How often a cancelled picture that runs out is looked at."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The bounds of a job, in seconds; `stall_s` None: learned from the engine's past."""
+
+    max_job_s: float
+    stall_s: float | None
+    shutdown_grace_s: float
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """Which picture is drawn: number `index` of `job`, which began at `began` (monotonic seconds)."""
+
+    job: Job
+    index: int
+    report: Reporter
+    began: float
+
+
+class Attendant:
+    """One picture at a time, called by the worker alone."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        resident: Resident,
+        pace: Pace,
+        timing: Timing,
+        unload: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._inbox, self._resident, self._pace, self._timing = inbox, resident, pace, timing
+        self._unload = unload
+        self._drained_at: float | None = None  # monotonic: when a cancelled picture should have run out
+
+    def draining_s(self) -> float | None:
+        """Seconds until a cancelled picture has run out; None when none does, or nobody knows."""
+        return None if self._drained_at is None else max(0.0, self._drained_at - time.monotonic())
+
+    async def draw(self, request: DrawRequest, sitting: Sitting) -> bytes:
+        """The picture, a PNG. Raises Cancelled, Stopped (the service's grace is over) or EngineError."""
+        adapter, job, image = self._adapter(), sitting.job, sitting.index + 1
+
+        def told(p: DrawProgress) -> None:
+            fraction = p.step / p.steps if p.step is not None and p.steps else None
+            at = time.time()
+            sitting.report(Progress(phase=p.phase, step=p.step, steps=p.steps, fraction=fraction, image=image, at=at))
+
+        sitting.report(Progress(phase=Phase.ENCODING, image=image, at=time.time()))
+        task = asyncio.create_task(adapter.generate(request, told))
+        try:
+            while not task.done():
+                patience_s = self._bound(sitting, adapter) - time.monotonic()
+                await self._inbox.wait(max(0.01, patience_s), [task])
+                self._inbox.busy(job.model)
+                if not task.done():
+                    await self._judge(sitting, task)
+            png = task.result()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if self._inbox.is_cancelled(job.id):
+            raise Cancelled
+        return png
+
+    def _adapter(self) -> Adapter:
+        adapter = self._resident.adapter
+        assert adapter is not None
+        return adapter
+
+    def _bound(self, sitting: Sitting, adapter: Adapter) -> float:
+        """The moment (monotonic) at which the running picture has to be judged anew."""
+        bounds = [sitting.began + self._timing.max_job_s, adapter.last_line_at + self._stall_s(sitting.job)]
+        if self._inbox.stop_at is not None:
+            bounds.append(self._inbox.stop_at)
+        return min(bounds)
+
+    async def _judge(self, sitting: Sitting, task: asyncio.Task[bytes]) -> None:
+        """Break the running picture off if it must be: raises Cancelled, Stopped or EngineError."""
+        now = time.monotonic()
+        if self._inbox.is_cancelled(sitting.job.id):
+            await self._break_off(sitting, task)
+            raise Cancelled
+        if self._inbox.stop_at is not None and now >= self._inbox.stop_at:
+            await self._unload("the service stops")
+            raise Stopped
+        if now - sitting.began >= self._timing.max_job_s:
+            await self._unload("a job took too long")
+            limit = f"{self._timing.max_job_s:g} s (IMAGEGEN_MAX_JOB_S)"
+            detail = f"The job was ended after {limit}. Ask for fewer steps, pictures or pixels."
+            raise EngineError("gave_up", detail)
+        silent_s = now - self._adapter().last_line_at
+        if silent_s >= self._stall_s(sitting.job):
+            await self._unload("it hangs")
+            raise EngineError("engine_hung", f"The engine said nothing for {silent_s:.0f} s and was ended.")
+
+    async def _break_off(self, sitting: Sitting, task: asyncio.Task[bytes]) -> None:
+        """D-05: end the engine if that is sooner than letting the picture run out; else drain."""
+        job, latest = sitting.job, sitting.report.latest
+        elapsed_s = 0.0 if latest is None else time.time() - latest.at
+        this_picture = job.params.model_copy(update={"n": latest.image if latest else 1})
+        remaining_s = self._pace.remaining(job.model, this_picture, latest, elapsed_s)
+        if cancel_by_kill(remaining_s, self._pace.expect(job.model, "load")):
+            await self._unload("a running job was cancelled")
+            return
+        self._drained_at = None if remaining_s is None else time.monotonic() + remaining_s
+        self._resident.enter(EngineState.DRAINING)
+        adapter = self._adapter()
+        try:
+            while not task.done():
+                await self._inbox.wait(LOOK_AGAIN_S, [task])
+                self._inbox.busy(job.model)
+                silent_s = time.monotonic() - adapter.last_line_at
+                if self._inbox.stop_at is not None or silent_s >= self._stall_s(job):
+                    await self._unload("a cancelled picture did not end")
+                    return
+            if task.exception() is not None:
+                await self._unload("it died of a cancelled picture")
+        finally:
+            self._drained_at = None
+
+    def _stall_s(self, job: Job) -> float:
+        if self._timing.stall_s is not None:
+            return self._timing.stall_s
+        pixels = job.params.width * job.params.height
+        return max(LEAST_STALL_S, STALL_FACTOR * (self._pace.slowest(job.model, "gap", pixels) or 0.0))
