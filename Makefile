@@ -44,6 +44,7 @@ docs: $(STAMP) ## write the generated tables in docs/
 	$(BIN)/python -m imagegen.docs
 
 bench: bench-overhead ## all benchmarks
+	$(BIN)/python benchmarks/http_load.py
 
 bench-overhead: $(STAMP) ## the price of the service against the engine driven directly: prints `ratio N`
 	$(BIN)/python benchmarks/overhead.py

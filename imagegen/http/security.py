@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imagegen.http.hosts import Hosts
@@ -100,12 +100,8 @@ class Lock:
             scheme, _, token = authorization.partition(" ")
             return self._tokens.name_of(token.strip()) if scheme.lower() == "bearer" else None
         for header in headers.getlist("cookie"):
-            try:
-                morsel = SimpleCookie(header).get(COOKIE)
-            except CookieError:
-                continue
-            if morsel is not None:
-                return self._sessions.name_of(morsel.value)
+            if cookie := cookie_parser(header).get(COOKIE):
+                return self._sessions.name_of(cookie)
         return None
 
 
