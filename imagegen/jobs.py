@@ -22,6 +22,7 @@ from imagegen.bell import Bell
 from imagegen.database import Database, storage_failure
 from imagegen.database import jobs as table
 from imagegen.images import new_id
+from imagegen.leases import Leases
 from imagegen.line import Active, Line
 from imagegen.recorder import Recorder
 from imagegen.schemas import (
@@ -89,9 +90,8 @@ class JobManager:
         self._max_queue, self._ttl_s, self._clock = max_queue, ttl_s, clock
         self._max_queue_per_token = max_queue_per_token or max_queue
         self._active = Line()  # the queue, as this process wrote it
-        self._leases: dict[str, asyncio.TimerHandle] = {}
+        self._leases = Leases(self._lease_ran_out)
         self._unsaved: dict[str, dict[str, Any]] = {}  # ends that the disk refused; written at the next sweep
-        self._ending: set[asyncio.Task[None]] = set()  # leases that ran out, being ended
         self.bell = Bell()
         self.on_cancel: Callable[[str], None] = lambda _id: None  # the worker's ear
         self.on_submit: Callable[[], None] = lambda: None
@@ -121,7 +121,7 @@ class JobManager:
         complete = rows[0].status == Status.COMPLETE.value
         job = self._job(rows[0], await self._images.drawn_by(job_id) if complete else [])
         if renew and job_id in self._leases and job.lease_s:
-            self._start_lease(job_id, job.lease_s)
+            self._leases.start(job_id, job.lease_s)
         return job
 
     async def list(self, limit: int, before: int | None = None) -> list[Job]:
@@ -210,7 +210,7 @@ class JobManager:
             job = await self._read(connection, row)
         self._active[job_id] = Active(seq, job_id, new.model, new.params, now, new.owner)
         if new.lease_s:
-            self._start_lease(job_id, new.lease_s)
+            self._leases.start(job_id, new.lease_s)
         log.info("job %s queued", job_id)
         self.bell.ring(job_id)
         self.on_submit()
@@ -224,9 +224,7 @@ class JobManager:
 
     async def drop_lease(self, job_id: str) -> Job:
         """The waiter promises to come back: the job no longer ends when nobody reads it."""
-        timer = self._leases.pop(job_id, None)
-        if timer:
-            timer.cancel()
+        self._leases.drop(job_id)
         async with self._database.writing() as connection:
             await connection.execute(update(table).where(table.c.id == job_id).values(lease_s=None))
         return await self.get(job_id, renew=False)
@@ -341,7 +339,7 @@ class JobManager:
             params = Params(**row.params)
             self._active[row.id] = Active(row.seq, row.id, row.model, params, row.created_at, row.owner)
             if row.lease_s:  # whoever waits needs time to come back
-                self._start_lease(row.id, row.lease_s)
+                self._leases.start(row.id, row.lease_s)
         for row in rows:
             if row.status == Status.RUNNING.value:
                 reason = f"The service died {row.attempts} times while this job ran, so it is not run again."
@@ -387,8 +385,6 @@ class JobManager:
     def close(self) -> None:
         """Refuse new jobs from now on and wake every waiter."""
         self.closed = True
-        for timer in self._leases.values():
-            timer.cancel()
         self._leases.clear()
         self.bell.ring_all()
 
@@ -453,9 +449,7 @@ class JobManager:
             log.error("job %s: its end cannot be written yet: %s", job_id, storage_failure(refused))
             self._unsaved[job_id] = values
         self._active.drop(job_id)
-        timer = self._leases.pop(job_id, None)
-        if timer:
-            timer.cancel()
+        self._leases.drop(job_id)
         log.info("job %s %s%s", job_id, status.value, f" code={failure.code}" if failure else "")
         self._recorder.job_ended(status)
         self.bell.ring(job_id)
@@ -472,21 +466,7 @@ class JobManager:
         fields["references"] = fields.pop("refs")
         return Job.model_validate(fields | {"images": images})
 
-    def _start_lease(self, job_id: str, seconds: float) -> None:
-        timer = self._leases.get(job_id)
-        if timer:
-            timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._leases[job_id] = loop.call_later(seconds, self._lease_ran_out, job_id, seconds)
-
-    def _lease_ran_out(self, job_id: str, seconds: float) -> None:
-        self._leases.pop(job_id, None)
-        reason = f"Nobody asked for this job for {seconds:g} s, so it was given up. Submit it again without a lease."
-
-        async def give_up() -> None:
-            if await self.fail(job_id, Failure(code="lease_expired", detail=reason)):
-                self.on_cancel(job_id)
-
-        task = asyncio.get_running_loop().create_task(give_up())
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+    async def _lease_ran_out(self, job_id: str, seconds: float) -> None:
+        reason = f"Nobody asked for this job for {seconds:g} s, so it was given up. Ask for it again."
+        if await self.fail(job_id, Failure(code="lease_expired", detail=reason)):
+            self.on_cancel(job_id)
