@@ -68,7 +68,7 @@ class Evidence:
     gaps           recent gaps, oldest first
     present_until  somebody is here (an open page, a prompt being typed) and will be until then
     warmed_unused  the model was warmed up and nobody has used it: beta/2 is waited
-    gpu_wanted     another program wants the GPU's memory: at most beta/2 is waited
+    gpu_wanted     another program wants the GPU's memory: no longer is waited than the account demands
     """
 
     ended_at: float
@@ -139,9 +139,8 @@ class IdlePolicy:
             cause = idle_reason.TOO_OFTEN
         if evidence.warmed_unused:  # somebody announced a request, which says more than when requests usually come
             tau_s, cause = beta_s / 2, idle_reason.WARMED_UNUSED
-        if tau_s >= beta_s / 2 and evidence.gpu_wanted:
-            tau_s = cheapest_timeout_s(points, beta_s, shortest_s, beta_s / 2)
-            cause = idle_reason.GPU_WANTED
+        if evidence.gpu_wanted and shortest_s < tau_s:
+            tau_s, cause = shortest_s, idle_reason.GPU_WANTED
         if evidence.present_until is not None and not evidence.gpu_wanted:
             stay_s = min(evidence.present_until - evidence.ended_at, tau_s + beta_s, 2 * beta_s)
             if stay_s > tau_s:

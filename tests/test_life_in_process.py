@@ -162,18 +162,9 @@ def test_who_takes_memory_while_we_idle_makes_us_unload_sooner(backend: MakeBack
             await until(lambda: service._manners.rival.least_taken_bytes == 0, "the card was looked at")
             before = service.worker.decision()
             assert before is not None and before.unload_at is not None
-            beta_s = service.idle.beta_s
-            card.free_bytes = 10 * GB
-            await until(lambda: service.idle.gpu_wanted is False, "there is room for both")
+            assert before.unload_at - time.time() > 30, "left alone it would stay for a while"
             card.free_bytes = 1 * GB
-            await until(lambda: service.idle.gpu_wanted, "the other one is seen")
-            now = service.worker.decision()
-            assert now is not None and now.unload_at is not None
-            assert now.unload_at <= before.unload_at and now.unload_at - time.time() <= beta_s / 2
-            if before.unload_at - time.time() > beta_s / 2:
-                assert "another program wants the GPU's memory" in now.reason
-            card.free_bytes = 20 * GB
-            await until(lambda: not service.idle.gpu_wanted, "it is gone again")
+            await until(lambda: service.worker.view().state is EngineState.COLD, "it gives way")
 
     asyncio.run(scenario())
 
