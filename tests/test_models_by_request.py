@@ -12,9 +12,10 @@ from imagegen.settings import Settings
 
 
 def test_models_take_turns_in_the_queues_order_with_one_resident(serve, home: Path) -> None:
-    (home / "models" / "second.toml").write_text('base = "tiny"\ntitle = "Second"\n[defaults]\nsteps = 2\n')
+    able = "[capabilities]\ndraw = true\nedit = true\nmax_references = 1\n"
+    (home / "models" / "second.toml").write_text(f'base = "tiny"\ntitle = "Second"\n{able}')
     (home / "models" / "hidden.toml").write_text('base = "tiny"\ntitle = "Hidden"\n')
-    service = serve(models="tiny, second, flux2-klein-4b")
+    service = serve(models="tiny, second, flux2-klein-4b", idle_timeout="never")
     first = service.draw(model="tiny")
     before = service.engine_pid
     names = ["second", "tiny", "tiny", "second"]
@@ -41,6 +42,11 @@ def test_models_take_turns_in_the_queues_order_with_one_resident(serve, home: Pa
         refused = service.http.post(route, json=body)
         assert refused.status_code in {404, 422}, refused.text
         assert "hidden" in refused.text and "second" in refused.text
+
+    body = {"prompt": "x", "model": "second", "images": [first["images"][0]["id"]], "mask": first["images"][0]["id"]}
+    refused = service.http.post("/api/edit", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (422, "not_supported_by_model")
+    assert "second takes no mask" in refused.json()["detail"]
 
 
 @pytest.mark.parametrize(
