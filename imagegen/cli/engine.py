@@ -37,16 +37,10 @@ def engine() -> None:
 
 
 @engine.command()
-@click.option(
-    "--backend", type=click.Choice(["cpu", "cuda"]), help="What it computes on. Default: what is here."
-)
+@click.option("--backend", type=click.Choice(["cpu", "cuda"]), help="What it computes on. Default: what is here.")
 @click.option("--arch", help="CUDA architectures, such as 90 or 75,86,90 or all. Default: the card's own.")
-@click.option(
-    "--portable", is_flag=True, help="For other machines too (x86: AVX2, FMA, F16C), as in a container."
-)
-@click.option(
-    "--jobs", "-j", type=click.IntRange(1, 1024), help="Compilers at once. Default: by cores and memory."
-)
+@click.option("--portable", is_flag=True, help="For other machines too (x86: AVX2, FMA, F16C), as in a container.")
+@click.option("--jobs", "-j", type=click.IntRange(1, 1024), help="Compilers at once. Default: by cores and memory.")
 def build(backend: str | None, arch: str | None, portable: bool, jobs: int | None) -> None:
     """Build sd-server from its pinned source, unless that is done already; print its path.
 
