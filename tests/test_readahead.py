@@ -1,0 +1,75 @@
+"""Reading ahead: the files come into the page cache, unless memory is short."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from served import until
+
+from imagegen.readahead import RESERVE_BYTES, ReadAhead
+
+SIZE_BYTES = 8 * 1024 * 1024
+PLENTY = 2 * RESERVE_BYTES
+
+
+def cached_share(path: Path) -> float:
+    """How much of the file is in the page cache (mincore(2))."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE) as m:
+        pages = -(-len(m) // mmap.PAGESIZE)
+        found = (ctypes.c_ubyte * pages)()
+        at = ctypes.addressof(ctypes.c_char.from_buffer(m))
+        assert ctypes.CDLL(None).mincore(ctypes.c_void_p(at), ctypes.c_size_t(len(m)), found) == 0
+        return sum(page & 1 for page in found) / pages
+
+
+@pytest.fixture
+def weights(tmp_path: Path, require) -> Path:
+    """A file on the disk of which nothing is in the page cache."""
+    path = tmp_path / "weights"
+    path.write_bytes(os.urandom(SIZE_BYTES))
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    require("the file system of the temporary folder has no page cache to drop (tmpfs)", cached_share(path) < 0.1)
+    return path
+
+
+def test_what_is_read_ahead_is_in_the_page_cache(weights: Path) -> None:
+    ahead = ReadAhead([weights.parent / "gone", weights], lambda: PLENTY)
+    ahead.wait()
+    until(lambda: cached_share(weights) == 1.0, "the kernel has fetched it")
+    again = ReadAhead([weights], lambda: PLENTY)
+    again.wait()
+    assert again.from_storage_bytes == 0, "what is cached is not fetched again"
+
+
+def test_with_little_memory_left_nothing_is_fetched(weights: Path) -> None:
+    ahead = ReadAhead([weights], lambda: RESERVE_BYTES - 1)
+    ahead.wait()
+    assert cached_share(weights) < 0.1
+
+
+def test_it_stops_when_it_is_told_to(weights: Path) -> None:
+    asked: list[int] = []
+    reached, go_on = threading.Event(), threading.Event()
+
+    def available() -> int:
+        asked.append(1)
+        if len(asked) == 3:
+            reached.set()
+            go_on.wait(60)
+        return PLENTY
+
+    ahead = ReadAhead([weights] * 50, available)
+    assert reached.wait(60)
+    stopping = threading.Thread(target=ahead.stop)
+    stopping.start()
+    until(ahead._stopped.is_set, "it was told")
+    go_on.set()
+    stopping.join(60)
+    assert len(asked) == 3
