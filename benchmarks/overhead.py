@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import io
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ from typing import Any
 
 import httpx
 import psutil
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -34,12 +36,15 @@ sys.path.insert(0, str(ROOT / "tests"))
 from served import Service, free_port, until  # noqa: E402
 
 from imagegen import engine  # noqa: E402
+from imagegen.guardrails import Guardrails, compose  # noqa: E402
 from imagegen.models import synthetic  # noqa: E402
 from imagegen.models.catalog import Catalog  # noqa: E402
 from imagegen.settings import Settings  # noqa: E402
 
 SIZE_PX, STEPS = 128, 4
 DIRECT_POLL_S = 0.005
+TOLD = compose(Guardrails(), "a red circle", "", 1.0)
+"""What the service tells the engine: the direct driver sends the very same, so that both draw one picture."""
 
 
 class Direct:
@@ -69,7 +74,7 @@ class Direct:
 
     def draw(self, seed: int) -> bytes:
         body = {
-            "prompt": "a red circle", "negative_prompt": "", "width": SIZE_PX, "height": SIZE_PX, "seed": seed,
+            "prompt": TOLD.prompt, "negative_prompt": TOLD.negative, "width": SIZE_PX, "height": SIZE_PX, "seed": seed,
             "batch_count": 1, "embed_image_metadata": False, "output_format": "png",
             "sample_params": {"sample_steps": STEPS, "sample_method": "euler", "guidance": {"txt_cfg": 1.0}},
         }  # fmt: skip
@@ -94,7 +99,7 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def through_service(service: Service, seed: int) -> None:
+def through_service(service: Service, seed: int) -> bytes:
     """Submit, wait by long-polls, fetch the PNG: what a client does."""
     job = service.http.post(
         "/api/generate",
@@ -104,7 +109,7 @@ def through_service(service: Service, seed: int) -> None:
         job = service.http.get(f"/api/jobs/{job['job_id']}", params={"wait": 50}).json()
     if job["status"] != "complete":
         raise SystemExit(f"the job failed: {job['error']}")
-    service.png(job)
+    return service.png(job)
 
 
 @contextmanager
@@ -123,6 +128,10 @@ def stand(home: Path) -> Iterator[tuple[Service, Direct]]:
         service.end()
 
 
+def pixels(png: bytes) -> bytes:
+    return Image.open(io.BytesIO(png)).convert("RGB").tobytes()
+
+
 def quartiles(values: list[float]) -> dict[str, float]:
     low, middle, high = statistics.quantiles(values, n=4)
     return {"q1": round(low, 4), "median": round(middle, 4), "q3": round(high, 4)}
@@ -138,8 +147,8 @@ def measure(pairs: int, colds: int, rest_s: float) -> dict[str, Any]:
     ):
         cold = [cold_pair(service, direct) for _ in range(colds)]
         direct.start()
-        service.draw()
-        direct.draw(0), through_service(service, 0)
+        if pixels(direct.draw(0)) != pixels(through_service(service, 0)):
+            raise SystemExit("the two ways draw different pictures: their times cannot be compared")
         ours, theirs = [], []
         for seed in range(pairs):
             ours.append(timed(lambda seed=seed: through_service(service, seed)))
