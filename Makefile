@@ -45,12 +45,15 @@ docs: $(STAMP) ## write the generated tables in docs/
 
 bench: bench-overhead ## all benchmarks
 	$(BIN)/python benchmarks/http_load.py
+	$(BIN)/python benchmarks/coldstart.py
+	$(BIN)/python benchmarks/idle_policy.py --beta 60
 
 bench-overhead: $(STAMP) ## the price of the service against the engine driven directly: prints `ratio N`
 	$(BIN)/python benchmarks/overhead.py
 
 bench-check: $(STAMP) ## exit 1 if a goal of docs/performance.md is missed
 	$(BIN)/python benchmarks/check.py
+	$(BIN)/python benchmarks/http_load.py --check
 
 clean: ## what can be made again (not the state folder)
 	rm -rf $(VENV) build dist *.egg-info
