@@ -70,7 +70,7 @@ class Backend:
         s = self.settings
         self._lock = await asyncio.to_thread(claim, s.home)
         if not await asyncio.to_thread(s.database.exists):
-            log.info("a new state folder: %s", s.home)  # told, because an old one may have been expected
+            log.info("a new state folder: no job, picture or certificate is in it")  # an old one may be expected
         self.catalog = Catalog.offered(s)
         guardrails = Guardrails.load(s.policy_file)
         self.guardrails = guardrails

@@ -315,7 +315,7 @@ def test_a_disk_that_fills_up_meanwhile_is_told_and_what_came_is_kept(
         had(hub, settings)
         assert (folder(settings) / "model.gguf").read_bytes() == WEIGHTS
     finally:
-        subprocess.run(["umount", home], check=True)
+        subprocess.run(["umount", "--lazy", home], check=True)
 
 
 def test_stopped_it_ends_at_once_and_keeps_what_came(hub: LoopbackHub, settings: Settings) -> None:

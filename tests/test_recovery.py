@@ -124,15 +124,30 @@ def test_an_engine_that_dies_idle_is_noticed_and_replaced(serve) -> None:
     service.draw()
 
 
-def test_a_stopped_engine_is_ended_and_the_job_drawn_again(serve) -> None:
+@pytest.mark.parametrize("moment", ["sampling", "decoding", "idle"])
+def test_a_stopped_engine_is_ended_and_the_job_drawn_again(serve, moment: str) -> None:
     service = serve(idle_timeout="never", stall_s=15)
-    job = service.submit(**LONG)
-    until(lambda: phase_of(service, job["job_id"]) == "sampling", "the job is drawn")
+    job = reach(service, moment)
     stopped = service.engine_pid
     assert stopped is not None
     psutil.Process(stopped).send_signal(signal.SIGSTOP)
+    if moment == "idle":
+        job = service.submit()
     ended = service.ended(job["job_id"])
     assert (ended["status"], ended["attempts"]) == ("complete", 2), ended
+    assert gone(stopped)
+
+
+def test_an_engine_stopped_while_it_loads_is_given_up_with_a_sentence(serve) -> None:
+    service = serve(load_timeout_s=5)
+    job = service.submit()
+    service.until_state("loading")
+    until(lambda: service.engine_pid is not None, "the engine is started")
+    stopped = service.engine_pid
+    psutil.Process(stopped).send_signal(signal.SIGSTOP)
+    ended = service.ended(job["job_id"])
+    assert ended["error"]["code"] == "load_failed"
+    assert "stood still" in ended["error"]["detail"]
     assert gone(stopped)
 
 

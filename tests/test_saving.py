@@ -1,0 +1,62 @@
+"""kill -9 while a picture is saved: whatever is on the disk by then, the job runs again and has one picture."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from served import ROOT
+
+DYING = """
+import asyncio, os, signal, sys
+from imagegen import settings
+from imagegen.backend import Backend
+from imagegen.images import ImageFiles
+from imagegen.schemas import GenerateRequest
+from imagegen.store import ImageStore
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+written, inserted = ImageFiles.write, ImageStore.insert
+def write(self, image_id, png):
+    if sys.argv[1] == "before the file":
+        die()
+    written(self, image_id, png)
+    if sys.argv[1] == "before the row":
+        die()
+async def insert(self, connection, images, **more):
+    await inserted(self, connection, images, **more)
+    if images:
+        die()  # inside the transaction that completes the job
+ImageFiles.write = write
+if sys.argv[1] == "before the commit":
+    ImageStore.insert = insert
+
+async def main():
+    backend = Backend(settings.load())
+    await backend.start()
+    request = GenerateRequest(prompt="a red circle", width=64, height=64, steps=2, seed=1)
+    print((await backend.intake.accept(request)).id, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("moment", ["before the file", "before the row", "before the commit"])
+def test_a_kill_while_saving_leaves_one_picture_and_no_other_file(serve, home, sd_server, moment: str) -> None:
+    settings = {"HOME": home, "SD_SERVER": sd_server, "THREADS": 1, "MODEL": "tiny"}
+    environment = dict(os.environ) | {f"IMAGEGEN_{name}": str(value) for name, value in settings.items()}
+    died = subprocess.run(
+        [sys.executable, "-c", DYING, moment], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    service = serve()
+    job = service.ended(died.stdout.strip())
+    assert (job["status"], job["attempts"]) == ("complete", 2), job
+    image = f"{job['images'][0]['id']}.png"
+    assert [path.name for path in (home / "images").iterdir()] == [image]
