@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
-from served import Service, gone, until
+from served import Service, gone, new_home, until
 
 LONG = {"width": 128, "height": 128, "steps": 20}
 """Some seconds on one thread: long enough to be hit while it is drawn."""
@@ -73,10 +74,20 @@ def kill_engine(service: Service) -> None:
 KILLS = [kill_everything, kill_supervisor, kill_worker, kill_engine]
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory, models_dir: Path, sd_server: Path) -> Iterator[Service]:
+    """One service that is killed again and again, on one state folder."""
+    home = new_home(tmp_path_factory.mktemp("lasting") / "home", models_dir)
+    service = Service(home, sd_server, {"idle_timeout": "never"})
+    service.start()
+    yield service
+    service.end()
+
+
 @pytest.mark.parametrize("moment", ["sampling", "decoding", "loading", "idle"])
 @pytest.mark.parametrize("kill", KILLS, ids=lambda kill: kill.__name__)
-def test_a_kill_loses_nothing(serve, kill: Callable[[Service], None], moment: str) -> None:
-    service = serve(idle_timeout="never")
+def test_a_kill_loses_nothing(lasting: Service, kill: Callable[[Service], None], moment: str) -> None:
+    service = lasting
     job = reach(service, moment)
     behind = service.submit("a green tree", seed=2)
     kill(service)
