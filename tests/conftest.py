@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from served import MakeService, Require, Service, new_home
 
@@ -15,7 +16,9 @@ from imagegen.settings import Settings
 
 
 def pytest_configure() -> None:
-    """A developer's own settings must not reach the tests; the engine's place may."""
+    """A developer's own settings must not reach the tests; the engine's place may. No test asserts a time."""
+    hypothesis.settings.register_profile("imagegen", deadline=None)
+    hypothesis.settings.load_profile("imagegen")
     for name in list(os.environ):
         if name.startswith("IMAGEGEN_") and name not in {
             "IMAGEGEN_TEST_REQUIRE",
