@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
 
 SEED_MAX = 2**32 - 1
 
@@ -207,24 +207,3 @@ class Refused(Exception):
     def __init__(self, status: int, code: str, detail: str, **extra: Any) -> None:
         super().__init__(detail)
         self.status, self.code, self.detail, self.extra = status, code, detail, extra
-
-
-__all__ = [
-    "SEED_MAX",
-    "EditRequest",
-    "EngineState",
-    "Failure",
-    "GenerateRequest",
-    "Job",
-    "Kind",
-    "Number",
-    "Params",
-    "Phase",
-    "Policy",
-    "Progress",
-    "Refused",
-    "Status",
-    "StoredImage",
-    "StrictBool",
-    "Warn",
-]
