@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -359,8 +358,3 @@ class Backend:
                 log.warning("sweeping is put off: %s", storage_failure(failure))
             except Exception:  # what ends this loop would keep expired pictures for ever
                 log.exception("an error of the service while sweeping")
-
-    # ---- for the status page ------------------------------------------------------------------
-
-    def disk_free_bytes(self) -> int:
-        return shutil.disk_usage(self.settings.home).free
