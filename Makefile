@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: serve mcp mcpb test lint lock docs bench bench-overhead bench-check image-test clean help
+.PHONY: serve mcp mcpb test lint lock docs bench bench-overhead bench-check train-sketch image-test clean help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -55,6 +55,9 @@ bench-overhead: $(STAMP) ## the price of the service against the engine driven d
 bench-check: $(STAMP) ## exit 1 if a goal of docs/performance.md is missed
 	$(BIN)/python benchmarks/check.py
 	$(BIN)/python benchmarks/http_load.py --check
+
+train-sketch: ## train the built-in model anew: hours on two cores, resumable (training/README.md)
+	bash training/run.sh
 
 image-test: ## the container: not there yet, and so this fails
 	@echo 'There is no container image to test yet: bentofile.yaml builds a Bento, and no more.' >&2; exit 1
