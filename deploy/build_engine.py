@@ -1,6 +1,6 @@
 """The builder stage's program: build sd-server by the project's own builder, and keep only what runs it.
 
-usage: build_engine.py FOLDER cpu|cuda ARCHS JOBS   (ARCHS as `imagegen engine build --arch` has it; JOBS 0: by cores)
+usage: build_engine.py FOLDER cpu|cuda ARCHS JOBS   (ARCHS as `imagegen engine build --arch` takes them; JOBS 0: by cores)
 
 FOLDER becomes the cache that IMAGEGEN_CACHE names in the image. For CUDA it holds a CPU engine as well, for
 IMAGEGEN_ON_MISSING_GPU=cpu, and the CUDA libraries that the binary names to the loader, where it looks for them.

@@ -77,8 +77,11 @@ class Containers:
         """What gives a container every NVIDIA GPU of the machine."""
         return ["--gpus", "all"] if self.name == "docker" else ["--device", "nvidia.com/gpu=all"]
 
-    def build_options(self) -> list[str]:
-        """What a build needs beside its files. OCI's own image format has no health check; Docker's has."""
+    def format_options(self) -> list[str]:
+        """What keeps a health check in a finished image: Podman writes OCI's format, which has none.
+
+        For the last build only: what BentoML builds is in OCI's format, and Podman's cache keeps the two apart.
+        """
         return ["--format", "docker"] if self.name == "podman" else []
 
     def _run(self, arguments: tuple[str | Path, ...], *, capture: bool) -> subprocess.CompletedProcess[str]:

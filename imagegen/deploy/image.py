@@ -85,7 +85,7 @@ def build(containers: Containers, recipe: Recipe, tell: Tell) -> str:
         "VERSION": imagegen.__version__,
         "REVISION": _revision(recipe.root),
     }
-    _build(containers, recipe, "service.Dockerfile", recipe.image, arguments)
+    _build(containers, recipe, "service.Dockerfile", recipe.image, arguments, containers.format_options())
     return recipe.image
 
 
@@ -104,12 +104,12 @@ def _build(
     file: str,
     tag: str,
     arguments: Mapping[str, str],
-    more: list[str] | None = None,
+    more: list[str],
 ) -> None:
-    command: list[str | Path] = ["build", *containers.build_options(), *(f"--{one}" for one in recipe.options)]
+    command: list[str | Path] = ["build", *(f"--{one}" for one in recipe.options)]
     for name, value in arguments.items():
         command += ["--build-arg", f"{name}={value}"]
-    command += [*(more or []), "--file", recipe.root / "deploy" / file, "--tag", tag, recipe.root]
+    command += [*more, "--file", recipe.root / "deploy" / file, "--tag", tag, recipe.root]
     containers.show(*command)
 
 
@@ -125,7 +125,7 @@ def _bento(containers: Containers, recipe: Recipe) -> None:
             "IMAGEGEN_HOME": str(Path(store) / "home"),
         }
         bentoml = [sys.executable, "-m", "bentoml"]
-        tag = _run([*bentoml, "build", "--quiet", "--output", "tag", str(recipe.root)], environment, recipe.root)
+        tag = _run([*bentoml, "build", "--output", "tag", str(recipe.root)], environment, recipe.root)
         tag = tag.strip().splitlines()[-1].removeprefix("__tag__:")
         options = [part for one in recipe.options for part in ("--opt", one)]
         _run(
