@@ -38,7 +38,7 @@ lint: $(STAMP) ## ruff, types, generated docs
 	$(BIN)/python -m imagegen.docs --check
 
 lock: $(STAMP) ## compile the hash-pinned requirements
-	for set in base dev; do $(BIN)/uv pip compile --quiet --universal -p 3.11 --generate-hashes --no-header \
+	for set in base dev engine cuda; do $(BIN)/uv pip compile --quiet --universal -p 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url requirements/$$set.in -o requirements/$$set.txt; done
 
 docs: $(STAMP) ## write the generated tables in docs/

@@ -15,7 +15,7 @@ from typing import Any
 
 import bentoml
 
-from imagegen import logs, settings, tls, tokens
+from imagegen import engine, logs, settings, tls, tokens
 from imagegen.backend import Backend
 from imagegen.database import StateError
 from imagegen.guardrails import PolicyError
@@ -33,9 +33,10 @@ from imagegen.schemas import EditRequest, GenerateRequest
 
 try:
     SETTINGS = settings.load()
+    engine.require_gpu(SETTINGS)
     TOKENS = tokens.for_service(SETTINGS)
     TLS = tls.files_of(SETTINGS)
-except settings.SettingsError as wrong:
+except (settings.SettingsError, engine.EngineMissing) as wrong:
     sys.exit(f"imagegen cannot start:\n{wrong}")
 
 DRAIN_BOUND_S = 10.0

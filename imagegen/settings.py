@@ -56,6 +56,13 @@ class Settings(BaseSettings):
         ),
     ] = "auto"
     sd_server: Annotated[Path | None, Field(description="An sd-server binary of your own.")] = None
+    on_missing_gpu: Annotated[
+        Literal["cpu", "exit"],
+        Field(
+            description="Where there is no GPU that the engine can use: cpu: it draws on the CPU; exit: the service "
+            "does not start, and says why (what a CUDA image sets)."
+        ),
+    ] = "cpu"
     threads: Annotated[
         int,
         Field(ge=0, le=256, description="CPU threads of the engine; 0: as many as there are physical cores."),

@@ -9,6 +9,7 @@ import click
 from imagegen import __version__, settings
 from imagegen.cli.client import ServiceError
 from imagegen.cli.compare import compare
+from imagegen.cli.deploy import deploy
 from imagegen.cli.doctor import doctor
 from imagegen.cli.draw import draw, edit
 from imagegen.cli.engine import engine
@@ -31,7 +32,23 @@ def cli() -> None:
     """
 
 
-for command in (serve, draw, edit, compare, status, warm, unload, jobs, cancel, engine, models, tls, token, doctor):
+for command in (
+    serve,
+    draw,
+    edit,
+    compare,
+    status,
+    warm,
+    unload,
+    jobs,
+    cancel,
+    engine,
+    models,
+    tls,
+    token,
+    doctor,
+    deploy,
+):
     cli.add_command(command)
 
 

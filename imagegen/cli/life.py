@@ -39,7 +39,12 @@ def unload(as_json: bool, url: str | None) -> None:
 def _show(state: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(state, indent=2))
-        return
+    else:
+        show_status(state)
+
+
+def show_status(state: dict[str, Any]) -> None:
+    """`/api/status` in lines for a person."""
     engine, queue, card = state["engine"], state["queue"], state["gpu"]
     noise = " (its pictures are noise: see `imagegen models list`)" if state["model"]["noise"] else ""
     click.echo(f"model   {engine['model'] or state['model']['default']}{noise}")

@@ -27,6 +27,10 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
     chosen = settings.load()
     tokens.for_service(chosen)  # a door that may not be opened is told now, not after the engine was built
     try:
+        engine.require_gpu(chosen)
+    except engine.EngineMissing as missing:
+        raise click.ClickException(str(missing)) from None
+    try:
         engine.resolve(chosen)
     except engine.EngineMissing:
         set_up_engine(chosen)

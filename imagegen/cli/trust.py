@@ -24,12 +24,17 @@ def context_for(url: str, own: Settings | None) -> ssl.SSLContext | bool:
         return True
     pin = os.environ.get("IMAGEGEN_TLS_SHA256", "").replace(":", "").strip().lower()
     if pin:
-        return trusting(_fetch(parts.hostname or "", parts.port or 443, pin))
+        return pinned(parts.hostname or "", parts.port or 443, pin)
     if own is not None:
         certificate = own.tls_dir / "cert.pem" if own.tls == "auto" else Path(own.tls.split(",")[0]).expanduser()
         if certificate.exists():
             return trusting(certificate.read_text())
     return True
+
+
+def pinned(host: str, port: int, pin: str) -> ssl.SSLContext:
+    """Believes the certificate that is shown there, if its SHA-256 is `pin`. Raises SettingsError, OSError."""
+    return trusting(_fetch(host, port, pin))
 
 
 def trusting(pem: str) -> ssl.SSLContext:

@@ -1,7 +1,7 @@
 """The engine's binary: sd-server, built from its pinned source or brought by the user."""
 
 from imagegen.engine.builder import Built, build
-from imagegen.engine.choose import default_backend, ensure, options_for, resolve
+from imagegen.engine.choose import default_backend, ensure, options_for, require_gpu, resolve
 from imagegen.engine.plan import EngineBuildError, EngineMissing, Manifest, OnProgress, Options, Stage
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "default_backend",
     "ensure",
     "options_for",
+    "require_gpu",
     "resolve",
 ]

@@ -137,6 +137,7 @@ class _Work:
             sha256=source.sha256_of(out / BINARY),
             size_bytes=(out / BINARY).stat().st_size,
             seconds=round(seconds, 1),
+            cuda=self.cuda.release if self.cuda is not None else None,
         )
         (out / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
         if folder.exists():  # `_existing` found it damaged

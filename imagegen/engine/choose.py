@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imagegen.engine import builder, toolchain
 from imagegen.engine.cards import Cards, find_cards
@@ -18,10 +19,13 @@ from imagegen.engine.plan import (
     Options,
     Stage,
     cpu_features,
+    oldest_driver,
     parse_archs,
     read_manifest,
 )
-from imagegen.settings import Settings
+
+if TYPE_CHECKING:  # an image's builder stage has this package without the rest of the service
+    from imagegen.settings import Settings
 
 CPU_INSTEAD = "Or choose the CPU, which is very much slower: `imagegen engine build --backend cpu`."
 
@@ -37,6 +41,8 @@ def resolve(settings: Settings) -> Path:
     reasons = []
     for folder, manifest in _builds(settings.engine_dir):
         reason = _misfit(manifest, cards)
+        if reason is None and manifest.backend == "cpu" and settings.on_missing_gpu == "exit":
+            reason = "compiled for the CPU, which IMAGEGEN_ON_MISSING_GPU=exit rules out"
         if reason is None:
             return folder / BINARY
         reasons.append(f"{folder.name}: {reason}")
@@ -49,6 +55,32 @@ def resolve(settings: Settings) -> Path:
         "The engine, sd-server, is not built on this machine yet: run `imagegen engine build`, or set "
         "IMAGEGEN_SD_SERVER to an sd-server binary you have."
     )
+
+
+def missing_gpu(settings: Settings) -> str | None:
+    """Why no GPU of this machine can be used, as the inside of a sentence; None where the engine has one.
+
+    An engine of the user's own (IMAGEGEN_SD_SERVER) is taken to use whatever card there is.
+    """
+    cards = find_cards()
+    if cards.problem is not None:
+        return f"the NVIDIA driver does not answer ({cards.problem})"
+    if not cards.found:
+        return "no NVIDIA GPU is visible here"
+    if settings.sd_server is not None:
+        return None
+    reasons = [_misfit(manifest, cards) for _, manifest in _builds(settings.engine_dir) if manifest.backend == "cuda"]
+    return None if None in reasons else next(filter(None, reasons), "there is no engine for a GPU here")
+
+
+def require_gpu(settings: Settings) -> None:
+    """Raises EngineMissing with one sentence where IMAGEGEN_ON_MISSING_GPU=exit and no GPU can be used."""
+    if settings.on_missing_gpu == "exit" and (why := missing_gpu(settings)) is not None:
+        raise EngineMissing(
+            f"This service is to draw on an NVIDIA GPU, and {why}: in a container, start it with `--gpus all` (Docker) "
+            "or `--device nvidia.com/gpu=all` (Podman), or let it draw on the CPU, which is very much slower, with "
+            "IMAGEGEN_ON_MISSING_GPU=cpu."
+        )
 
 
 def default_backend(cards: Cards | None = None) -> Backend:
@@ -159,6 +191,12 @@ def _misfit(manifest: Manifest, cards: Cards) -> str | None:
         return f"compiled for CUDA, and the NVIDIA driver does not answer ({cards.problem})"
     if not cards.found:
         return "compiled for CUDA, and this machine shows no NVIDIA GPU"
+    if manifest.cuda is not None and cards.driver_cuda is not None and cards.driver_cuda[0] < manifest.cuda[0]:
+        oldest = oldest_driver(manifest.cuda)
+        return (
+            f"compiled with CUDA {manifest.cuda[0]}, which needs the NVIDIA driver {oldest} or newer, and the driver "
+            f"here is {cards.driver}"
+        )
     if not any(manifest.runs_on_card(card.capability) for card in cards.found):
         return f"compiled for CUDA {', '.join(manifest.archs)}, and the GPU here is {', '.join(cards.archs)}"
     return None

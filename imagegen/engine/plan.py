@@ -141,12 +141,23 @@ class Manifest(BaseModel):
     sha256: str  # of the binary
     size_bytes: int
     seconds: float  # from configuring to the checked binary
+    cuda: tuple[int, int] | None = None  # the release it was compiled with; builds of before did not note it
 
     def runs_on_cpu(self, here: frozenset[str]) -> bool:
         return here.issuperset(self.cpu_features)
 
     def runs_on_card(self, capability: tuple[int, int]) -> bool:
         return any(arch_runs_on(arch, capability) for arch in self.archs)
+
+
+OLDEST_DRIVER = {12: "525", 13: "580"}
+"""The driver branch that each major release of CUDA needs (CUDA's release notes, table of driver versions for minor
+version compatibility, Linux)."""
+
+
+def oldest_driver(cuda: tuple[int, int]) -> str:
+    """The oldest driver branch that runs what this CUDA release compiled."""
+    return OLDEST_DRIVER.get(cuda[0], f"of CUDA {cuda[0]}.0")
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -40,22 +40,25 @@ def fetch(sdist: Sdist, engine_dir: Path, scratch: Path, log: BinaryIO, on_progr
 
 def unpack(sdist: Sdist, archive: Path, scratch: Path) -> Path:
     """Unpack the engine's part of the archive; the folder for CMake. Raises EngineBuildError."""
-    if not hasattr(tarfile, "data_filter"):
-        raise EngineBuildError(
-            f"Python {sys.version.split()[0]} cannot unpack archives safely (tarfile has no data filter): "
-            "use 3.11.4 or newer."
-        )
     root = f"{sdist.stem}/{sdist.source_dir}/"
     try:
         with tarfile.open(archive) as tar:
-            members = [member for member in tar if member.name.startswith(root)]
-            tar.extractall(scratch, members, filter="data")
+            members = [member for member in tar if member.name.startswith(root) and _is_plain(member)]
+            if hasattr(tarfile, "data_filter"):
+                tar.extractall(scratch, members, filter="data")
+            else:  # Debian 12's Python 3.11.2; what `_is_plain` lets through needs no filter
+                tar.extractall(scratch, members)  # noqa: S202
     except tarfile.TarError as error:
         raise EngineBuildError(f"{archive} cannot be unpacked: {error}. Delete it and run again.") from error
     folder = scratch / root
     if not (folder / "CMakeLists.txt").is_file():
         raise EngineBuildError(f"{archive} holds no {sdist.source_dir}/CMakeLists.txt: it is not the engine's source.")
     return folder
+
+
+def _is_plain(member: tarfile.TarInfo) -> bool:
+    """A file or folder that lands below where it is unpacked: no link, no device, no way upwards."""
+    return (member.isfile() or member.isdir()) and ".." not in Path(member.name).parts
 
 
 def sha256_of(path: Path) -> str:

@@ -1,0 +1,121 @@
+"""What a deployment keeps on the host, outside the code's folder: the operator's settings and the deploy's own token.
+
+Whatever is there is never overwritten: a deploy once replaced a folder in which certificates lay (docs/operations.md).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import platformdirs
+
+from imagegen.deploy.containers import DeployError
+from imagegen.engine.plan import Backend
+
+ENV_TEMPLATE = """\
+# Settings of the service in its container: NAME=value lines, read at each start of it. Made once; no deploy changes it.
+# All settings: docs/settings.md. IMAGEGEN_HOME, IMAGEGEN_HOST and IMAGEGEN_PORT are the container's own.
+#
+# IMAGEGEN_MODEL=qwen-image-edit-2511
+# IMAGEGEN_SHUTDOWN_GRACE_S=30
+# HF_TOKEN=
+IMAGEGEN_TLS={tls}
+"""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How the last deploy was asked for, so that the next one needs no options. `host`: where it is published."""
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    backend: Backend | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folder of one deployment."""
+
+    folder: Path
+
+    @classmethod
+    def default(cls) -> Place:
+        return cls(Path(platformdirs.user_config_dir("imagegen", appauthor=False)))
+
+    @property
+    def env_file(self) -> Path:
+        return self.folder / "imagegen.env"
+
+    @property
+    def token_file(self) -> Path:
+        return self.folder / "token"
+
+    @property
+    def _choices_file(self) -> Path:
+        return self.folder / "deploy.json"
+
+    def prepare(self, *, beyond_loopback: bool) -> None:
+        """Make the folder and the settings file, if they are not there. Other machines are served over HTTPS."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self.env_file.exists():
+            _write(self.env_file, ENV_TEMPLATE.format(tls="auto" if beyond_loopback else "off"))
+
+    def settings(self) -> dict[str, str]:
+        """The settings file as a container runtime reads it. Raises DeployError for a line that is none."""
+        found = {}
+        for number, line in enumerate(self.env_file.read_text(encoding="utf-8").splitlines(), 1):
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            name, equals, value = line.partition("=")
+            if not equals or not name.strip().isidentifier():
+                raise DeployError(f"{self.env_file}, line {number}: must be NAME=value.")
+            found[name.strip()] = value
+        return found
+
+    def token(self) -> str | None:
+        """The token that deploys use, None before the first one."""
+        try:
+            return self.token_file.read_text(encoding="ascii").strip() or None
+        except FileNotFoundError:
+            return None
+
+    def keep_token(self, token: str) -> None:
+        _write(self.token_file, token + "\n")
+
+    def choices(self) -> Choices:
+        try:
+            kept = json.loads(self._choices_file.read_text(encoding="utf-8"))
+            return Choices(**kept)
+        except FileNotFoundError:
+            return Choices()
+        except (ValueError, TypeError):
+            raise DeployError(
+                f"{self._choices_file} is damaged: remove it, and name --host and --port again."
+            ) from None
+
+    def keep_choices(self, choices: Choices) -> None:
+        _write(self._choices_file, json.dumps(asdict(choices)) + "\n")
+
+
+def grace_s(settings: Mapping[str, str]) -> float:
+    """How long a running picture may take to finish, by the settings file. Raises DeployError."""
+    told = settings.get("IMAGEGEN_SHUTDOWN_GRACE_S", "30")
+    try:
+        return float(told)
+    except ValueError:
+        raise DeployError(f"IMAGEGEN_SHUTDOWN_GRACE_S={told} is not a number of seconds.") from None
+
+
+def _write(file: Path, text: str) -> None:
+    """The whole file or none of it, for its owner alone: it may hold a secret."""
+    whole = file.with_name(f".{file.name}.{os.getpid()}")
+    whole.unlink(missing_ok=True)
+    with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    whole.replace(file)
