@@ -1,13 +1,15 @@
-"""What a cold start costs: from the page cache and from the disk, by hand and through the service.
+"""What a cold start costs: from the page cache and from a disk, by hand and through the service.
 
-    python benchmarks/coldstart.py [--gb 1.5] [--rounds 5] [--threads 1 2] [--json]
+    python benchmarks/coldstart.py [--gb 1.5] [--rounds 5] [--threads 1 2] [--disk 100,1 --disk 100,5] [--json]
 
 On synthetic weights made in a temporary folder (a Qwen-Image of several blocks). A load is timed from asking for it
-until the engine answers; the ways take turns, so that a machine whose speed drifts does not matter. `service`
-over `bare` is the median of the pairs. `read_ahead`: sd-server by hand, its files being read by
-`imagegen.readahead` at the same time. Before a load from the disk the files are dropped from the page cache
-(POSIX_FADV_DONTNEED); `from_disk_share` says how much of them the engine and the reader then fetched from storage,
-where the kernel tells.
+until the engine answers. Three ways take turns, so that a machine whose speed drifts does not matter: `bare`, sd-server
+spawned by hand; `service`; and `plain`, the service with IMAGEGEN_READ_AHEAD=false. Ratios are medians of neighbours.
+
+`--disk MB/S,MS` puts the files on a disk of that bandwidth and latency (benchmarks/slow_disk.py: needs root, and
+ends with the reason where that cannot be). Without it the disk is the temporary folder's own, whose speed nobody knows
+on a virtual machine. Before a load from a disk the files are dropped from the page cache, and that they are out is
+checked (mincore).
 """
 
 from __future__ import annotations
@@ -23,53 +25,65 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from page_cache import cached_share, drop, fetch  # noqa: E402
 from served import Service, free_port  # noqa: E402
+from slow_disk import SlowDisk, Speed, why_not  # noqa: E402
 
 from imagegen import engine  # noqa: E402
-from imagegen.models import synthetic, synthetic_qwen  # noqa: E402
+from imagegen.models import synthetic_qwen  # noqa: E402
 from imagegen.models.catalog import Catalog  # noqa: E402
-from imagegen.readahead import ReadAhead  # noqa: E402
 from imagegen.settings import Settings  # noqa: E402
 
 MODEL = "qwen-tiny"
 BASE_BYTES, BLOCK_BYTES = 795e6, 191e6
 """The model's files with one block, and what each further one adds."""
 POLL_S = 0.01
+KEPT_SHARE = 0.001
+"""A page or two may stay: somebody reads the file's header."""
 
 
-def make_weights(home: Path, gb: float) -> list[Path]:
-    """The model's files under `home`, about `gb` GB of them, on the disk and not only on their way to it."""
+@dataclass(frozen=True)
+class Ways:
+    """What is compared, on the same files."""
+
+    bare: Bare
+    service: Service
+    plain: Service
+
+    def load(self, name: str) -> float:
+        return self.bare.load() if name == "bare" else load_by_service(getattr(self, name))
+
+
+WAYS = ("bare", "service", "plain")
+
+
+def make_weights(folder: Path, gb: float) -> list[Path]:
+    """The model's files in `folder`, about `gb` GB of them."""
     blocks = max(1, round((gb * 1e9 - BASE_BYTES) / BLOCK_BYTES) + 1)
-    synthetic.MADE["qwen"] = lambda: synthetic_qwen.files(blocks=blocks)
-    files = sorted(synthetic.make(MODEL, Settings(home=home)).glob("*.gguf"))
-    for path in files:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    folder.mkdir()
+    files = []
+    for name, gguf in synthetic_qwen.files(blocks=blocks).items():
+        gguf.write(folder / name, lambda _bytes: None)
+        files.append(folder / name)
     return files
 
 
-def drop(files: list[Path]) -> None:
-    """Out of the page cache."""
+def drop_all(files: list[Path]) -> None:
+    """Out of the page cache, all of it: SystemExit if somebody keeps it there."""
     for path in files:
-        with path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def fetch(files: list[Path]) -> None:
-    """Into the page cache."""
-    for path in files:
-        with path.open("rb", buffering=0) as file:
-            while file.read(1 << 23):
-                pass
+        drop(path)
+    kept = {path.name: share for path in files if (share := cached_share(path)) > KEPT_SHARE}
+    if kept:
+        raise SystemExit(f"still in the page cache, so this would be no load from the disk: {kept}")
 
 
 class Bare:
@@ -85,8 +99,8 @@ class Bare:
         self._workdir = workdir
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False)
 
-    def load(self) -> tuple[float, int]:
-        """Seconds until it answers, and bytes it fetched from storage; ended after."""
+    def load(self) -> float:
+        """Seconds until it answers; ended after."""
         environment = {"PATH": os.environ["PATH"], "GGML_NO_BACKTRACE": "1"}
         began = time.perf_counter()
         with (self._workdir / "bare.log").open("ab") as log:
@@ -96,7 +110,7 @@ class Bare:
                 if process.poll() is not None:
                     raise SystemExit(f"sd-server ended with {process.returncode}: see {log.name}")
                 time.sleep(POLL_S)
-            return time.perf_counter() - began, storage_bytes(process.pid)
+            return time.perf_counter() - began
         finally:
             process.kill()
             process.wait()
@@ -108,14 +122,7 @@ class Bare:
             return False
 
 
-def storage_bytes(pid: int) -> int:
-    try:
-        return int(psutil.Process(pid).io_counters().read_bytes)
-    except (psutil.Error, OSError):
-        return 0
-
-
-def load_by_service(service: Service) -> tuple[float, int]:
+def load_by_service(service: Service) -> float:
     """Seconds from asking the service to load until it tells its readers that the engine is ready."""
     with service.http.stream("GET", "/api/events") as events:
         lines = events.iter_lines()
@@ -124,21 +131,31 @@ def load_by_service(service: Service) -> tuple[float, int]:
         service.http.post("/api/warm").raise_for_status()
         next(line for line in lines if line.startswith("data: ") and '"state":"ready"' in line.replace(" ", ""))
         took = time.perf_counter() - began
-    read = storage_bytes(service.engine_pid or 0)
     service.http.post("/api/unload").raise_for_status()
-    return took, read
+    return took
 
 
 @contextmanager
-def stand(home: Path, threads: int) -> Iterator[tuple[Service, Bare]]:
-    argv = Catalog.load(Settings(home=home)).get(MODEL).argv(Settings(home=home))
+def stand(folder: Path, models: Path, threads: int) -> Iterator[Ways]:
+    """The ways, on the model's files in `models`."""
     binary = engine.resolve(Settings())
-    service = Service(home, binary, {"idle_timeout": "never", "threads": threads, "model": MODEL})
-    service.start()
+    services = []
     try:
-        yield service, Bare(binary, argv, threads, home / "bare")
+        for name in ("service", "plain"):
+            home = folder / name
+            (home / "models").mkdir(parents=True, exist_ok=True)
+            link = home / "models" / MODEL
+            link.unlink(missing_ok=True)
+            link.symlink_to(models, target_is_directory=True)
+            own = {"idle_timeout": "never", "threads": threads, "model": MODEL, "read_ahead": name == "service"}
+            services.append(Service(home, binary, own))
+            services[-1].start()
+        settings = Settings(home=folder / "service")
+        argv = Catalog.load(settings).get(MODEL).argv(settings)
+        yield Ways(Bare(binary, argv, threads, folder / "bare"), *services)
     finally:
-        service.end()
+        for service in services:
+            service.end()
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -149,55 +166,71 @@ def spread(values: list[float]) -> dict[str, float]:
     }
 
 
-def compare(files: list[Path], service: Service, bare: Bare, before: Callable[[], None], rounds: int) -> dict[str, Any]:
-    """Each way `rounds` times in turns, `before` each; seconds, and the service's ratio to its neighbour."""
-    total = sum(path.stat().st_size for path in files)
-    took: dict[str, list[float]] = {"bare": [], "read_ahead": [], "service": []}
-    from_disk: dict[str, list[float]] = {name: [] for name in took}
-    for _ in range(rounds):
-        for name in took:
+def compare(ways: Ways, before: Callable[[], None], rounds: int) -> dict[str, Any]:
+    """Each way `rounds` times in turns, `before` each; seconds, and the service's ratios to its neighbours."""
+    took: dict[str, list[float]] = {name: [] for name in WAYS}
+    for turn in range(rounds):
+        for name in WAYS[turn % 3 :] + WAYS[: turn % 3]:  # nobody is always the first
             before()
-            if name == "service":
-                seconds, read = load_by_service(service)
-            elif name == "bare":
-                seconds, read = bare.load()
-            else:
-                ahead = ReadAhead(files, lambda: psutil.virtual_memory().available)
-                seconds, read = bare.load()
-                ahead.stop()
-                read += ahead.from_storage_bytes
-            took[name].append(seconds)
-            from_disk[name].append(read / total)
-    pairs = list(zip(took["service"], took["bare"], strict=True))
+            took[name].append(ways.load(name))
+
+    def over(name: str) -> dict[str, float]:
+        return spread([ours / theirs for ours, theirs in zip(took["service"], took[name], strict=True)])
+
     return {f"{name}_s": spread(seconds) for name, seconds in took.items()} | {
-        "service_over_bare": spread([ours / theirs for ours, theirs in pairs]),
-        "from_disk_share": {name: round(statistics.median(shares), 2) for name, shares in from_disk.items()},
+        "service_over_bare": over("bare"),
+        "service_over_plain": over("plain"),
     }
 
 
-def measure(gb: float, rounds: int, threads: list[int]) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="imagegen-coldstart-") as folder:
-        home = Path(folder) / "home"
-        files = make_weights(home, gb)
+def measure(gb: float, rounds: int, threads: list[int], disks: list[Speed], cached: bool = True) -> dict[str, Any]:
+    """Every disk (none: the temporary folder's own), and the page cache, with every number of threads."""
+    with tempfile.TemporaryDirectory(prefix="imagegen-coldstart-") as name:
+        folder = Path(name)
+        files = make_weights(folder / "weights", gb)
         result: dict[str, Any] = {"bytes": sum(path.stat().st_size for path in files), "rounds": rounds, "threads": {}}
         for count in threads:
-            with stand(home, count) as (service, bare):
-                result["threads"][str(count)] = {
-                    "cached": compare(files, service, bare, lambda: fetch(files), rounds),
-                    "from_disk": compare(files, service, bare, lambda: drop(files), rounds),
-                }
+            found = result["threads"].setdefault(str(count), {})
+            if cached or not disks:
+                with stand(folder, folder / "weights", count) as ways:
+                    if cached:
+                        found["page cache"] = compare(ways, lambda: [fetch(path) for path in files], rounds)
+                    if not disks:
+                        found["this disk"] = compare(ways, lambda: drop_all(files), rounds)
+            for speed in disks:
+                disk = folder / "disk"
+                slow = [disk / path.name for path in files]
+                with SlowDisk(files, disk, speed), stand(folder, disk, count) as ways:
+                    found[str(speed)] = compare(ways, lambda slow=slow: drop_all(slow), rounds)
         return result
 
 
+def a_speed(text: str) -> Speed:
+    """`100,5`: 100 MB/s and 5 ms."""
+    try:
+        mb_per_s, latency_ms = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not MB/S,MS, such as 100,5") from None
+    if not (mb_per_s > 0 and latency_ms >= 0):
+        raise argparse.ArgumentTypeError(f"{text!r}: a disk has a bandwidth above 0 and a latency of 0 or more")
+    return Speed(mb_per_s * 1e6, latency_ms / 1e3)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gb", type=float, default=1.5, help="size of the weights, at least 0.8 (default 1.5)")
     parser.add_argument("--rounds", type=int, default=5, help="loads of each kind (default 5)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="engine threads to try (default 1 2)")
+    parser.add_argument(
+        "--disk", type=a_speed, action="append", default=[], metavar="MB/S,MS", help="a disk of known speed (root)"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="leave the loads from the page cache out")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     arguments = parser.parse_args()
+    if arguments.disk and (reason := why_not()) is not None:
+        raise SystemExit(f"--disk: {reason}.")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    result = measure(arguments.gb, arguments.rounds, arguments.threads)
+    result = measure(arguments.gb, arguments.rounds, arguments.threads, arguments.disk, not arguments.no_cache)
     if arguments.json:
         print(json.dumps(result, indent=2))
         return
@@ -205,7 +238,7 @@ def main() -> None:
     for count, kinds in result["threads"].items():
         for kind, found in kinds.items():
             for name, value in found.items():
-                print(f"threads {count}  {kind:10} {name:18} {value}")
+                print(f"threads {count}  {kind:16} {name:18} {value}")
 
 
 if __name__ == "__main__":

@@ -216,7 +216,7 @@ class Backend:
             return None
 
     def _read_ahead(self, entry: Entry) -> ReadAhead:
-        paths = [entry.path_of(file, self.settings) for file in entry.files]
+        paths = [entry.path_of(file, self.settings) for file in entry.files] if self.settings.read_ahead else []
         return ReadAhead([path for path in paths if path.is_file()], lambda: psutil.virtual_memory().available)
 
     def misfits(self, entry: Entry) -> tuple[Warn, ...]:

@@ -10,8 +10,11 @@ from pathlib import Path
 
 log = logging.getLogger("imagegen.readahead")
 
-STEP_BYTES = 512 * 1024
-"""Linux fetches no more than its own window (`read_ahead_kb`, `io_pages`) for one POSIX_FADV_WILLNEED."""
+ASK_BYTES = 128 * 1024
+"""Linux fetches no more than its own window (`read_ahead_kb`, 128 by default) for one POSIX_FADV_WILLNEED, and says
+nothing of the rest."""
+STEP_BYTES = 4 * 1024 * 1024
+"""As often it is looked whether memory is free, and whether it is still wanted."""
 RESERVE_BYTES = 1024**3
 """Memory left alone: the engine's own buffers and everybody else need some while the files come in."""
 
@@ -55,7 +58,8 @@ class ReadAhead:
             if self._stopped.is_set() or self._available_bytes() < RESERVE_BYTES:
                 self._stopped.set()
                 return
-            os.posix_fadvise(file, at, STEP_BYTES, os.POSIX_FADV_WILLNEED)
+            for piece in range(at, at + STEP_BYTES, ASK_BYTES):
+                os.posix_fadvise(file, piece, ASK_BYTES, os.POSIX_FADV_WILLNEED)
 
 
 def _read_by_this_thread() -> int:

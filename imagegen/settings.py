@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     load_timeout_s: Annotated[
         float, Field(gt=0, description="A load whose progress stands still this long is given up.")
     ] = 300.0
+    read_ahead: Annotated[
+        bool, Field(description="Have the kernel fetch a model's files from the disk while the engine starts.")
+    ] = True
     gpu_wait_s: Annotated[
         float, Field(ge=0, description="How long a job waits for other programs to leave room on the GPU.")
     ] = 300.0

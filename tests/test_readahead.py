@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import os
 import threading
 from pathlib import Path
 
 import pytest
+from page_cache import cached_share, drop
 from served import until
 
 from imagegen.readahead import RESERVE_BYTES, ReadAhead
@@ -17,24 +16,12 @@ SIZE_BYTES = 8 * 1024 * 1024
 PLENTY = 2 * RESERVE_BYTES
 
 
-def cached_share(path: Path) -> float:
-    """How much of the file is in the page cache (mincore(2))."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE) as m:
-        pages = -(-len(m) // mmap.PAGESIZE)
-        found = (ctypes.c_ubyte * pages)()
-        at = ctypes.addressof(ctypes.c_char.from_buffer(m))
-        assert ctypes.CDLL(None).mincore(ctypes.c_void_p(at), ctypes.c_size_t(len(m)), found) == 0
-        return sum(page & 1 for page in found) / pages
-
-
 @pytest.fixture
 def weights(tmp_path: Path, require) -> Path:
     """A file on the disk of which nothing is in the page cache."""
     path = tmp_path / "weights"
     path.write_bytes(os.urandom(SIZE_BYTES))
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    drop(path)
     require("the file system of the temporary folder has no page cache to drop (tmpfs)", cached_share(path) < 0.1)
     return path
 

@@ -22,7 +22,8 @@ HIDDEN = 3072
 HEAD = 128
 TEXT_HIDDEN = 3584
 TEXT_KEYS = 512  # 4 heads of 128
-TEXT_MLP = 256  # ours: 18944 in the real one
+TEXT_MLP = 256  # ours
+FULL_BLOCKS, FULL_TEXT_LAYERS, FULL_TEXT_MLP = 60, 28, 18_944  # of the real one: its config.json and Qwen2.5-VL-7B's
 TEXT_ROWS = 151_936
 TEXT_FILLED = ((0, 16_384), (151_643, 151_675))  # bytes and common words; the template's special tokens
 
@@ -36,6 +37,12 @@ VAE_LATENT = 16
 def files(seed: int = SEED, blocks: int = 1) -> dict[str, RandomGGUF]:
     """The model's files by name, without the vision tower. Each further block adds 191 MB."""
     return {"dit.gguf": _dit(seed, blocks), "llm.gguf": _llm(seed), "vae.gguf": _vae(seed)}
+
+
+def full_size_files(seed: int = SEED) -> dict[str, RandomGGUF]:
+    """The same at the real one's size, 16 GB in q4_0: its arithmetic, memory and loads, without its pictures."""
+    llm = _llm(seed, FULL_TEXT_LAYERS, FULL_TEXT_MLP)
+    return {"dit.gguf": _dit(seed, FULL_BLOCKS), "llm.gguf": llm, "vae.gguf": _vae(seed)}
 
 
 def vision_files(seed: int = SEED) -> dict[str, RandomGGUF]:
@@ -78,19 +85,20 @@ def _dit(seed: int, blocks: int) -> RandomGGUF:
     return gguf
 
 
-def _llm(seed: int) -> RandomGGUF:
+def _llm(seed: int, layers: int = 1, mlp: int = TEXT_MLP) -> RandomGGUF:
     gguf = RandomGGUF("qwen2vl", seed)
     gguf.normal("model.embed_tokens.weight", (TEXT_ROWS, TEXT_HIDDEN), 1.0, Q4_0, rows=TEXT_FILLED)
-    layer = "model.layers.0."
-    _linear(gguf, f"{layer}self_attn.q_proj", TEXT_HIDDEN, TEXT_HIDDEN)
-    _linear(gguf, f"{layer}self_attn.k_proj", TEXT_HIDDEN, TEXT_KEYS)
-    _linear(gguf, f"{layer}self_attn.v_proj", TEXT_HIDDEN, TEXT_KEYS)
-    _linear(gguf, f"{layer}self_attn.o_proj", TEXT_HIDDEN, TEXT_HIDDEN, bias=False)
-    _linear(gguf, f"{layer}mlp.gate_proj", TEXT_HIDDEN, TEXT_MLP, bias=False)
-    _linear(gguf, f"{layer}mlp.up_proj", TEXT_HIDDEN, TEXT_MLP, bias=False)
-    _linear(gguf, f"{layer}mlp.down_proj", TEXT_MLP, TEXT_HIDDEN, bias=False)
-    gguf.constant(f"{layer}input_layernorm.weight", (TEXT_HIDDEN,), 1.0)
-    gguf.constant(f"{layer}post_attention_layernorm.weight", (TEXT_HIDDEN,), 1.0)
+    for index in range(layers):
+        layer = f"model.layers.{index}."
+        _linear(gguf, f"{layer}self_attn.q_proj", TEXT_HIDDEN, TEXT_HIDDEN)
+        _linear(gguf, f"{layer}self_attn.k_proj", TEXT_HIDDEN, TEXT_KEYS)
+        _linear(gguf, f"{layer}self_attn.v_proj", TEXT_HIDDEN, TEXT_KEYS)
+        _linear(gguf, f"{layer}self_attn.o_proj", TEXT_HIDDEN, TEXT_HIDDEN, bias=False)
+        _linear(gguf, f"{layer}mlp.gate_proj", TEXT_HIDDEN, mlp, bias=False)
+        _linear(gguf, f"{layer}mlp.up_proj", TEXT_HIDDEN, mlp, bias=False)
+        _linear(gguf, f"{layer}mlp.down_proj", mlp, TEXT_HIDDEN, bias=False)
+        gguf.constant(f"{layer}input_layernorm.weight", (TEXT_HIDDEN,), 1.0)
+        gguf.constant(f"{layer}post_attention_layernorm.weight", (TEXT_HIDDEN,), 1.0)
     gguf.constant("model.norm.weight", (TEXT_HIDDEN,), 1.0)
     return gguf
 

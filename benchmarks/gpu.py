@@ -1,0 +1,389 @@
+"""What a real GPU does with a full-size Qwen-Image: builds, makes, measures and writes docs/gpu.md, in stages.
+
+    python benchmarks/gpu.py --work DIR            # again and again, until it exits with 0
+    python benchmarks/gpu.py --work DIR --dry-run  # every stage on the CPU at toy size; docs/gpu.md stays as it is
+
+A call works for at most --minutes (default 9), ends between two measurements with status 75 when there is more to do,
+and goes on there the next time: DIR/state.json has every result. Stages, in order:
+
+  toolkit   CUDA's compiler: nvcc where there is one, else the packages of requirements/cuda.txt
+  engine    sd-server for this card's architecture (in a session of its own: it may outlast a call)
+  weights   Qwen-Image in Q4_0 at full size, random: 60 blocks, 28 text layers; arithmetic and memory are the real ones'
+  measure   flash attention on and off, and one step cache: loads from disk and page cache, pictures, memory;
+            sd-server by hand, then the service, the same pictures both ways
+  table     the results into docs/gpu.md (dry run: DIR/gpu.md), and DIR/results.json
+
+A machine without a network: `--from FOLDER` has the engine's source archive and the wheels of requirements/cuda.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "tests"), str(Path(__file__).parent)]
+
+import gpu_page  # noqa: E402
+from gpu_drive import Direct, Drawing, Served, Setup, Way, after_unload, drawn, taken_bytes  # noqa: E402
+from page_cache import cached_share, drop, fetch  # noqa: E402
+from served import Service  # noqa: E402
+
+from imagegen import __version__, engine  # noqa: E402
+from imagegen.engine import toolchain  # noqa: E402
+from imagegen.engine.cards import find_cards  # noqa: E402
+from imagegen.engine.plan import PINNED  # noqa: E402
+from imagegen.gpu_manners import uses_cuda  # noqa: E402
+from imagegen.models import synthetic_klein, synthetic_qwen  # noqa: E402
+from imagegen.models.catalog import Catalog  # noqa: E402
+from imagegen.models.random_gguf import RandomGGUF  # noqa: E402
+from imagegen.settings import Settings  # noqa: E402
+
+MORE_TO_DO = 75  # EX_TEMPFAIL of sysexits.h
+CACHE = {"cache_mode": "easycache", "cache_option": "threshold=0.2"}
+SETUPS = (
+    Setup("fa", "flash attention", ("--diffusion-fa",)),
+    Setup("no-fa", "no flash attention"),
+    Setup("fa-cache", "flash attention, easycache 0.2", ("--diffusion-fa",), CACHE),
+)
+WAYS = ("direct", "service")
+ENTRY = """
+title = "Benchmark"
+description = "Random weights."
+size_multiple = 16
+noise = true
+options = {options}
+[licence]
+name = "made by this project's own script"
+[capabilities]
+draw = true
+edit = false
+[defaults]
+steps = {steps}
+cfg_scale = {cfg}
+width = 64
+height = 64
+sampler = "euler"
+"""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is; `files` describes the weights by name, `roles` what the engine uses them for."""
+
+    files: Callable[[], dict[str, RandomGGUF]]
+    roles: dict[str, str]
+    flags: tuple[tuple[str, str], ...]
+    sizes_px: tuple[int, ...]
+    pictures: int
+    drawing: Drawing
+
+
+FULL = Scale(
+    synthetic_qwen.full_size_files,
+    {"dit.gguf": "diffusion_model", "llm.gguf": "llm", "vae.gguf": "vae"},
+    (("--flow-shift", "3"),),
+    (512, 1024),
+    3,
+    Drawing(steps=20, cfg_scale=2.5),
+)
+TOY = Scale(
+    synthetic_klein.files,
+    {"dit.gguf": "diffusion_model", "llm.gguf": "llm", "tae.gguf": "tae"},
+    (),
+    (64, 96),
+    1,
+    Drawing(steps=1, cfg_scale=1.0),
+)
+
+
+class OutOfTime(Exception):
+    """This call's minutes are over; what it has done is kept."""
+
+
+@dataclass
+class State:
+    """The results so far, in a file that is whole at any time."""
+
+    path: Path
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path, about: dict[str, Any]) -> State:
+        """Go on with what is there. SystemExit if that was measured on something else."""
+        try:
+            kept = json.loads(path.read_text())
+        except FileNotFoundError:
+            kept = {"about": about, "done": {}}
+        if kept["about"] != about:
+            changed = [name for name in about if kept["about"].get(name) != about[name]]
+            raise SystemExit(f"{path} was begun with another {', '.join(changed)}: use a new --work folder.")
+        return cls(path, kept)
+
+    def done(self, name: str) -> Any:
+        return self.data["done"].get(name)
+
+    def note(self, name: str, result: Any) -> None:
+        self.data["done"][name] = result
+        making = self.path.with_suffix(".making")
+        making.write_text(json.dumps(self.data, indent=2))
+        making.replace(self.path)
+        print(f"{name}: {json.dumps(result)}", flush=True)
+
+
+@dataclass
+class Bench:
+    """One call: what it may use and how long it may take."""
+
+    work: Path
+    dry: bool
+    brought: Path | None
+    until: float
+    page: Path
+    state: State
+    slowest_s: float = 0.0  # of a measurement of this call, so that the next one is not begun too late
+
+    @property
+    def scale(self) -> Scale:
+        return TOY if self.dry else FULL
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(home=self.work / "home")
+
+    def unit(self, name: str, work: Callable[[], Any]) -> None:
+        """Do `work` unless it was done before, if it can be expected to end in time."""
+        if self.state.done(name) is not None:
+            return
+        if time.monotonic() + 1.2 * self.slowest_s > self.until:
+            raise OutOfTime
+        began = time.monotonic()
+        result = work()
+        self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+        self.state.note(name, result)
+
+    def run(self) -> None:
+        self.unit("toolkit", self._toolkit)
+        self.unit("engine", self._engine)
+        for name, gguf in self.scale.files().items():
+            self.unit(f"weights/{name}", lambda name=name, gguf=gguf: self._weights(name, gguf))
+        for setup in SETUPS:
+            for way in WAYS:
+                self._measure(setup, way)
+        gpu_page.write(self.page, self.work / "results.json", self.state.data, self.scale.sizes_px, SETUPS)
+
+    # ---- building -----------------------------------------------------------------------------
+
+    def _toolkit(self) -> dict[str, Any]:
+        try:
+            cuda = toolchain.find_cuda()
+        except engine.EngineBuildError as missing:
+            if self.dry:
+                return {"nvcc": None, "why": "the dry run needs none"}
+            print(f"{missing}\nInstalling the packages of requirements/cuda.txt.", flush=True)
+            command = [sys.executable, "-m", "pip", "install", "--require-hashes", "--no-deps"]
+            command += ["-r", str(ROOT / "requirements/cuda.txt")]
+            if self.brought is not None:
+                command += ["--no-index", "--find-links", str(self.brought)]
+            if subprocess.run(command, check=False).returncode != 0:
+                raise SystemExit(
+                    "The packages could not be installed: pip has said why. Without a network, --from."
+                ) from None
+            cuda = toolchain.find_cuda()
+        return {"nvcc": str(cuda.nvcc), "release": ".".join(map(str, cuda.release)), "packages": cuda.wheels}
+
+    def _engine(self) -> dict[str, Any]:
+        """Let `imagegen engine build` work in a session of its own, and wait for it as long as there is time."""
+        settings = self.settings
+        archive = self.brought / PINNED.filename if self.brought else None
+        if archive is not None and archive.is_file():
+            kept = settings.engine_dir / "sdist" / PINNED.filename  # the builder checks its hash
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            if not kept.exists():
+                shutil.copyfile(archive, kept)
+        if settings.sd_server is not None:
+            return {"binary": str(self._binary()), "version": "not known", "backend": None, "archs": None}
+        command = [sys.executable, "-m", "imagegen.cli", "engine", "build", "--backend", "cpu" if self.dry else "cuda"]
+        with (self.work / "engine-build.log").open("a+") as log:
+            build = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+            try:
+                # A build that a call before this one began holds the cache's lock: this one waits for it.
+                status = build.wait(max(1.0, self.until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                raise OutOfTime from None
+            if status != 0:
+                log.seek(0)
+                raise SystemExit(f"The engine was not built. The end of {log.name}:\n{log.read()[-2000:]}")
+        binary = self._binary()
+        manifest = json.loads((binary.parent / "engine.json").read_text())
+        return {"binary": str(binary), "version": PINNED.version} | {
+            name: manifest.get(name) for name in ("backend", "archs", "seconds", "sha256")
+        }
+
+    def _binary(self) -> Path:
+        """The engine for these measurements: never one of the CPU for figures of a GPU."""
+        binary = engine.resolve(self.settings)
+        if not self.dry and not uses_cuda(binary):
+            raise SystemExit(f"{binary} is no CUDA build, and figures of a GPU are wanted.")
+        return binary
+
+    def _weights(self, name: str, gguf: RandomGGUF) -> dict[str, Any]:
+        folder = self.work / "weights"
+        folder.mkdir(exist_ok=True)
+        making = folder / f".{name}.making"
+        began = time.monotonic()
+        gguf.write(making, lambda _bytes: None)
+        with making.open("rb") as file:
+            os.fsync(file.fileno())  # what is not on the disk cannot be dropped from the page cache
+        making.replace(folder / name)
+        stat = (folder / name).stat()
+        return {"bytes": stat.st_size, "on_disk_bytes": stat.st_blocks * 512, "s": round(time.monotonic() - began, 1)}
+
+    # ---- measuring ----------------------------------------------------------------------------
+
+    def _measure(self, setup: Setup, way_name: str) -> None:
+        """Loads, then pictures on the warm engine; nothing is started if all of it was done before."""
+        at = f"{setup.name}/{way_name}"
+        pictures = [(size, seed) for size in self.scale.sizes_px for seed in range(1, self.scale.pictures + 1)]
+        names = [f"{at}/cold", f"{at}/warm", *(f"{at}/{size}/{seed}" for size, seed in pictures)]
+        if all(self.state.done(name) is not None for name in names):
+            return
+        files = sorted((self.work / "weights").glob("*.gguf"))
+        self._entry(setup)
+        with self._started(setup, way_name) as way:
+            self.unit(f"{at}/cold", lambda: _loaded(way, files, drop))
+            self.unit(f"{at}/warm", lambda: _loaded(way, files, fetch))
+            way.load()
+            drawn(way, self.scale.sizes_px[0], 0)  # the first picture compiles and allocates
+            for size, seed in pictures:
+                self.unit(f"{at}/{size}/{seed}", lambda size=size, seed=seed: drawn(way, size, seed))
+
+    def _entry(self, setup: Setup) -> None:
+        """The setup as a model of the catalog."""
+        scale, models = self.scale, self.settings.models_dir
+        models.mkdir(parents=True, exist_ok=True)
+        link = models / f"bench-{setup.name}"
+        if not link.is_symlink():
+            link.symlink_to(self.work.resolve() / "weights", target_is_directory=True)
+        options = ", ".join(f"{name} = {json.dumps(value)}" for name, value in setup.options.items())
+        text = ENTRY.format(options=f"{{ {options} }}", steps=scale.drawing.steps, cfg=scale.drawing.cfg_scale)
+        for file, role in scale.roles.items():
+            flag = {"diffusion_model": "--diffusion-model"}.get(role, f"--{role}")
+            text += f'[[files]]\nrole = "{role}"\nflag = "{flag}"\nfile = "{file}"\n'
+        for flag in setup.flags:
+            text += f'[[flags]]\nflag = "{flag}"\n'
+        for flag, value in scale.flags:
+            text += f'[[flags]]\nflag = "{flag}"\nvalue = {value}\n'
+        (models / f"bench-{setup.name}.toml").write_text(text)
+
+    def _started(self, setup: Setup, way_name: str) -> Any:
+        model = f"bench-{setup.name}"
+        threads = 1 if self.dry else psutil.cpu_count(logical=False) or 1
+        binary = self._binary()
+        if way_name == "direct":
+            argv = Catalog.load(self.settings).get(model).argv(self.settings)
+            command = [str(binary), *argv, "-t", str(threads)]
+            return _Ended(Direct(command, self.work / "direct", self.scale.drawing, setup.options))
+        own = {"idle_timeout": "never", "threads": threads, "model": model, "max_job_s": 3600}
+        service = Service(self.work.resolve() / "home", binary, own)
+        return _Ended(Served(service, self.scale.drawing), service)
+
+
+class _Ended:
+    """A way to drive the engine, of which nothing is left after the `with`."""
+
+    def __init__(self, way: Way, service: Service | None = None) -> None:
+        self._way, self._service = way, service
+
+    def __enter__(self) -> Way:
+        if self._service is not None:
+            self._service.start()
+        return self._way
+
+    def __exit__(self, *_: object) -> None:
+        if self._service is None:
+            self._way.unload()
+        else:
+            self._service.end()
+
+
+def _loaded(way: Way, files: list[Path], before: Callable[[Path], None]) -> dict[str, Any]:
+    """A load and an unload: seconds, and what is taken before, with the model loaded, and after."""
+    for path in files:
+        before(path)
+    cached = sum(cached_share(path) * path.stat().st_size for path in files)
+    free = taken_bytes(None)
+    seconds = way.load()
+    loaded = taken_bytes(way.pid)
+    way.unload()
+    after, back_s = after_unload(free)
+    return {
+        "s": round(seconds, 3), "cached_bytes": int(cached), "before_bytes": free, "loaded_bytes": loaded,
+        "after_bytes": after, "given_back_s": round(back_s, 2),
+    }  # fmt: skip
+
+
+def about(dry: bool) -> dict[str, Any]:
+    """What the figures are of. SystemExit without a card, unless it is a dry run."""
+    cards = find_cards()
+    if not cards.found and not dry:
+        why = cards.problem or "no NVIDIA GPU was found"
+        raise SystemExit(f"There is nothing to measure: {why}. --dry-run runs every stage on the CPU.")
+    card = None if dry else cards.found[0]
+    cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "a CPU")
+    return {
+        "dry_run": dry,
+        "card": cpu if card is None else card.name,
+        "driver": None if card is None else cards.driver,
+        "driver_cuda": None if card is None or cards.driver_cuda is None else ".".join(map(str, cards.driver_cuda)),
+        "engine": f"{PINNED.project} {PINNED.version}",
+        "imagegen": __version__,
+    }
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for weights and results (full size: 20 GB)")
+    parser.add_argument("--dry-run", action="store_true", help="on the CPU, with a tiny model")
+    parser.add_argument("--minutes", type=float, default=9.0, help="end before this many (default 9)")
+    parser.add_argument("--from", dest="brought", type=Path, help="folder with the source archive and CUDA's wheels")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    until = time.monotonic() + 60 * arguments.minutes
+    work: Path = arguments.work
+    what = about(arguments.dry_run)
+    work.mkdir(parents=True, exist_ok=True)
+    page = work / "gpu.md" if arguments.dry_run else ROOT / "docs/gpu.md"
+    if arguments.dry_run:
+        shutil.copyfile(ROOT / "docs/gpu.md", page)
+    state = State.open(work / "state.json", what)
+    try:
+        Bench(work, arguments.dry_run, arguments.brought, until, page, state).run()
+    except OutOfTime:
+        print(f"The time is over, {work / 'state.json'} has what is done: run the same command again.", flush=True)
+        return MORE_TO_DO
+    print(f"Done: {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

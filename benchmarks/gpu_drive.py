@@ -1,0 +1,237 @@
+"""Drives one engine on one model, directly or through the service: loads, pictures, and the memory they take.
+
+Used by gpu.py. Both ways have the same methods, so that one measurement serves both.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import psutil
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from served import Service, free_port
+
+from imagegen import gpu
+from imagegen.adapters.child import engine_environment
+from imagegen.adapters.sdcpp_prompt import literal
+from imagegen.guardrails import Guardrails, compose
+
+PROMPT = "a red circle on a white page, with the word hello below it"
+POLL_S, SAMPLE_S, GIVEN_BACK_S = 0.005, 0.2, 2.0
+START_LIMIT_S = 500.0
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How the model is run: `flags` and request `options` are the engine's own."""
+
+    name: str
+    title: str
+    flags: tuple[str, ...] = ()
+    options: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What every picture is drawn with; `steps` of the sampler."""
+
+    steps: int
+    cfg_scale: float
+    sampler: str = "euler"
+
+
+class Way(Protocol):
+    """One engine process under somebody's control."""
+
+    def load(self) -> float:
+        """Load the model; seconds until it can draw."""
+
+    def draw(self, size_px: int, seed: int) -> bytes:
+        """One square picture, as PNG."""
+
+    def unload(self) -> None:
+        """End the engine's process."""
+
+    @property
+    def pid(self) -> int | None: ...
+
+
+class Direct:
+    """sd-server spawned by hand, with what the service would give it, and the shortest driver there can be."""
+
+    def __init__(self, command: list[str], workdir: Path, drawing: Drawing, options: dict[str, str]) -> None:
+        (workdir / "loras").mkdir(parents=True, exist_ok=True)
+        self._port = free_port()
+        self._command = [
+            *command, "--listen-ip", "127.0.0.1", "--listen-port", str(self._port),
+            "--lora-model-dir", str(workdir / "loras"),
+        ]  # fmt: skip
+        self._workdir, self._drawing, self._options = workdir, drawing, options
+        self._told = compose(Guardrails(), PROMPT, "", drawing.cfg_scale)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{self._port}", trust_env=False, timeout=60)
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def load(self) -> float:
+        began = time.perf_counter()
+        with (self._workdir / "engine.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, cwd=self._workdir, env=engine_environment(os.environ), stdout=log, stderr=log
+            )
+        while not self._answers():
+            if self._process.poll() is not None:
+                raise SystemExit(f"sd-server ended with {self._process.returncode}: see {log.name}")
+            if time.perf_counter() - began > START_LIMIT_S:
+                raise SystemExit(f"sd-server did not answer within {START_LIMIT_S:.0f} s: see {log.name}")
+            time.sleep(POLL_S)
+        return time.perf_counter() - began
+
+    def _answers(self) -> bool:
+        try:
+            return self._http.get("/v1/models").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def draw(self, size_px: int, seed: int) -> bytes:
+        body = {
+            "prompt": literal(self._told.prompt), "negative_prompt": literal(self._told.negative),
+            "width": size_px, "height": size_px, "seed": seed, "batch_count": 1,
+            "embed_image_metadata": False, "output_format": "png",
+            "sample_params": {
+                "sample_steps": self._drawing.steps, "sample_method": self._drawing.sampler,
+                "guidance": {"txt_cfg": self._drawing.cfg_scale},
+            },
+        } | self._options  # fmt: skip
+        job = self._http.post("/sdcpp/v1/img_gen", json=body).raise_for_status().json()["id"]
+        while True:
+            answer = self._http.get(f"/sdcpp/v1/jobs/{job}").json()
+            if answer["status"] == "completed":
+                return base64.b64decode(answer["result"]["images"][0]["b64_json"])
+            if answer["status"] == "failed":
+                raise SystemExit(f"the engine failed: {answer}")
+            time.sleep(POLL_S)
+
+    def unload(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+class Served:
+    """The same engine and model behind HTTP, queue, worker and store."""
+
+    def __init__(self, service: Service, drawing: Drawing) -> None:
+        self._service, self._drawing = service, drawing
+
+    @property
+    def pid(self) -> int | None:
+        return self._service.engine_pid
+
+    def load(self) -> float:
+        with self._service.http.stream("GET", "/api/events", timeout=START_LIMIT_S) as events:
+            lines = (line.replace(" ", "") for line in events.iter_lines() if line.startswith("data: "))
+            next(lines)
+            began = self._warm()
+            for line in lines:
+                if '"state":"ready"' in line:
+                    return time.perf_counter() - began
+                if '"state":"failed"' in line:
+                    break
+        raise SystemExit(f"the service did not load the model: {self._service.status()['engine']['error']}")
+
+    def _warm(self) -> float:
+        """Ask for the load; when that was heard. Asking too often is refused, so wait as long as it says."""
+        while True:
+            began = time.perf_counter()
+            answer = self._service.http.post("/api/warm")
+            if answer.status_code != 429:
+                answer.raise_for_status()
+                return began
+            time.sleep(float(answer.headers.get("Retry-After", "1")))
+
+    def draw(self, size_px: int, seed: int) -> bytes:
+        job = self._service.submit(
+            PROMPT, width=size_px, height=size_px, steps=self._drawing.steps, seed=seed,
+            cfg_scale=self._drawing.cfg_scale, sampler=self._drawing.sampler,
+        )  # fmt: skip
+        while job["status"] in {"queued", "running"}:
+            job = self._service.http.get(f"/api/jobs/{job['job_id']}", params={"wait": 50}).json()
+        if job["status"] != "complete":
+            raise SystemExit(f"the job failed: {job['error']}")
+        return self._service.png(job)
+
+    def unload(self) -> None:
+        self._service.http.post("/api/unload", timeout=60).raise_for_status()
+
+
+# ---- what is taken ----------------------------------------------------------------------------
+
+
+def taken_bytes(pid: int | None) -> int:
+    """What is taken of the card, by everybody; without a card, the engine's resident memory."""
+    card = gpu.read()
+    if card is not None:
+        return card.total_bytes - card.free_bytes
+    try:
+        return int(psutil.Process(pid).memory_info().rss) if pid else 0
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def after_unload(before_bytes: int) -> tuple[int, float]:
+    """What is still taken once the level of before is reached (within 64 MiB), or after 2 s; and how long it took."""
+    began = time.perf_counter()
+    while (left := taken_bytes(None)) > before_bytes + 64 * 1024**2 and time.perf_counter() - began < GIVEN_BACK_S:
+        time.sleep(0.02)
+    return left, time.perf_counter() - began
+
+
+@contextmanager
+def peak(pid: int | None) -> Iterator[Callable[[], int]]:
+    """Watch the memory while something runs; calling what is given tells the most that was taken."""
+    most, done = [taken_bytes(pid)], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(SAMPLE_S):
+            most[0] = max(most[0], taken_bytes(pid))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield lambda: most[0]
+    finally:
+        done.set()
+        thread.join()
+
+
+def pixels_of(png: bytes) -> bytes:
+    return Image.open(io.BytesIO(png)).convert("RGB").tobytes()
+
+
+def drawn(way: Way, size_px: int, seed: int) -> dict[str, Any]:
+    """One picture: seconds, the most memory taken meanwhile, and the CRC of its pixels."""
+    with peak(way.pid) as most:
+        began = time.perf_counter()
+        png = way.draw(size_px, seed)
+        took = time.perf_counter() - began
+    return {"s": round(took, 4), "peak_bytes": most(), "pixels_crc32": zlib.crc32(pixels_of(png))}
