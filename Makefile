@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: serve mcp mcpb test lint lock docs bench bench-overhead bench-check train-sketch image-test clean help
+.PHONY: serve mcp mcpb test lint lock docs pictures bench bench-overhead bench-check train-sketch image-test clean help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -43,6 +43,9 @@ lock: $(STAMP) ## compile the hash-pinned requirements
 
 docs: $(STAMP) ## write the generated tables in docs/
 	$(BIN)/python -m imagegen.docs
+
+pictures: $(STAMP) ## make the pictures in docs/ anew, from the service that runs on port 8765 (needs Chromium)
+	$(BIN)/python docs/pictures.py
 
 bench: bench-overhead ## all benchmarks
 	$(BIN)/python benchmarks/http_load.py

@@ -34,6 +34,7 @@ from imagegen.models import synthetic
 from imagegen.models.catalog import Catalog, missing_sentence
 from imagegen.models.entry import Entry
 from imagegen.models.fetch import Fetching
+from imagegen.models.vocabulary import unknown_subject
 from imagegen.pace import KEPT, Measurement, Pace
 from imagegen.readahead import ReadAhead
 from imagegen.recorder import Recorder
@@ -132,6 +133,7 @@ class Backend:
             self.default_entry.name,
             self.misfits,
             self.unobtainable,
+            self.unfamiliar,
         )
         self.jobs.on_submit, self.jobs.on_cancel = self.worker.inbox.ring, self.worker.inbox.cancel
         try:
@@ -223,6 +225,12 @@ class Backend:
         """What is known to go wrong with `entry` here: for its jobs' warnings and the status."""
         return fitness.warnings(entry, self.settings, self.machine)
 
+    def unfamiliar(self, entry: Entry, prompt: str) -> tuple[Warn, ...]:
+        """What `entry` cannot draw of a prompt, as far as that is known: for its jobs' warnings."""
+        things = synthetic.things(entry)
+        unknown = None if things is None else unknown_subject(entry.name, things, prompt)
+        return () if unknown is None else (unknown,)
+
     def troubles(self) -> tuple[Warn, ...]:
         """What is known to be wrong here: with the default model, and with the GPU. Asks the driver: blocks."""
         found = list(self.misfits(self.default_entry))
@@ -249,17 +257,16 @@ class Backend:
         Raises EngineError `model_missing`, `fetch_failed`.
         """
         self.machine = await asyncio.to_thread(self._look)  # the engine may be another one than at the last load
+        try:
+            if await asyncio.to_thread(synthetic.to_make, entry, self.settings):
+                await asyncio.to_thread(synthetic.make, entry.name, self.settings)
+        except OSError as failure:
+            raise EngineError("model_missing", f"The model {entry.name} could not be made: {failure}.") from None
         if not entry.missing(self.settings):
             return
         if (lacking := self.unobtainable(entry)) is not None:
             raise EngineError("model_missing", lacking)
-        if entry.made_by is None:
-            await self._fetcher.have(entry, told)
-            return
-        try:
-            await asyncio.to_thread(synthetic.make, entry.name, self.settings)
-        except OSError as failure:
-            raise EngineError("model_missing", f"The model {entry.name} could not be made: {failure}.") from None
+        await self._fetcher.have(entry, told)
 
     def _adapter(self, entry: Entry) -> Adapter:
         """Raises EngineError if the engine is not built or the entry's adapter is not installed."""

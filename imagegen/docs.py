@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from imagegen.http import answers
 from imagegen.models.catalog import Catalog
-from imagegen.models.docs import tables
+from imagegen.models.docs import tables, things_of_sketch
 from imagegen.schemas import EditRequest, GenerateRequest
 from imagegen.settings import PREFIX, Settings
 
@@ -86,6 +86,7 @@ def _limit(constraint: object) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "models.md": lambda: tables(Catalog.packaged()),
     "settings.md": settings_tables,
+    "sketch.md": things_of_sketch,
 }
 
 

@@ -53,10 +53,12 @@ class Intake:
         default_model: str,
         misfits: Callable[[Entry], Sequence[Warn]] = lambda _entry: (),
         unobtainable: Callable[[Entry], str | None] = lambda _entry: None,
+        unfamiliar: Callable[[Entry, str], Sequence[Warn]] = lambda _entry, _prompt: (),
     ) -> None:
         self._settings, self._catalog, self._guardrails = settings, catalog, guardrails
         self._images, self._jobs, self._pace = images, jobs, pace
         self._default_model, self._misfits, self._unobtainable = default_model, misfits, unobtainable
+        self._unfamiliar = unfamiliar
 
     async def accept(
         self,
@@ -81,6 +83,8 @@ class Intake:
         params = self._resolve(request, entry, wanted.references, wanted.warnings)
         if wanted.fit:
             params = params.model_copy(update={"fit": wanted.fit})
+        if wanted.kind is Kind.GENERATE:  # an edit's subject is in its picture
+            wanted.warnings += self._unfamiliar(entry, request.prompt)
         composed = compose(self._guardrails, request.prompt, params.negative, params.cfg_scale)
         uploads: list[StoredImage] = []  # on the disk, and not visible before the job is
         job = None
@@ -209,6 +213,10 @@ class Intake:
             rounded = f"{asked[0]}x{asked[1]} became {taken[0]}x{taken[1]}"
             detail = f"{entry.name} draws sides that are multiples of {multiple} px: {rounded}."
             warnings.append(Warn(code="size_rounded", detail=detail))
+        if request.width is not None:
+            _chosen("width", taken[0], entry.defaults.width, entry, warnings)
+        if request.height is not None:
+            _chosen("height", taken[1], entry.defaults.height, entry, warnings)
         return taken[0], taken[1]
 
     async def _wanted(self, request: GenerateRequest) -> _Wanted:

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from mcp_front import __version__, texts
 from mcp_front.client import Service, ServiceError
-from mcp_front.middleware import ArgumentSentences, SchemasForViews, Warming
+from mcp_front.middleware import ArgumentSentences, Limits, SchemasForViews, Warming
 from mcp_front.prompts import MAX_COMPLETIONS, TemplatePrompts
 from mcp_front.results import Facts
 from mcp_front.server import Chunk, TemplateList, Tools
@@ -55,6 +55,7 @@ def build(settings: Settings, *, local: bool) -> FastMCP:
             notices,
             ArgumentSentences(),
             SchemasForViews(),
+            Limits(service),
             *([Warming(service)] if settings.warm else []),
         ],
     )

@@ -165,6 +165,12 @@ class Service:
     async def templates(self) -> Any:
         return await self._json("GET", "/api/templates")
 
+    async def model_limits(self) -> tuple[str, str] | None:
+        """The default model, and a sentence on what its pictures cannot be; None where there is none to say."""
+        model = _field(await self._json("GET", "/api/status"), "model")
+        limits = model.get("limits") if isinstance(model, dict) else None
+        return (str(_field(model, "default")), str(limits)) if limits else None
+
     async def warm(self) -> None:
         await self._send("POST", "/api/warm")
 

@@ -1,4 +1,5 @@
-"""What happens around every call: schemas only where they are kept, wrong arguments in words, warming."""
+"""What happens around every call: schemas only where they are kept, wrong arguments in words, what the service's
+model cannot do, warming."""
 
 from __future__ import annotations
 
@@ -6,16 +7,21 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
 import mcp_types
 from fastmcp.exceptions import ToolError, ValidationError
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools import Tool, ToolResult
 from pydantic import ValidationError as PydanticValidationError
 
+from mcp_front import texts
 from mcp_front.client import Service, ServiceError
 from mcp_front.server import has_view
 
 log = logging.getLogger(__name__)
+
+LIMITS_WAIT_S = 2.0
+"""A client waits for the front's first answer, and the service may be down."""
 
 
 class ArgumentSentences(Middleware):
@@ -53,6 +59,33 @@ class SchemasForViews(Middleware):
         if context.fastmcp_context and has_view(context.fastmcp_context):
             return tools
         return [tool.model_copy(update={"output_schema": None}) for tool in tools]
+
+
+class Limits(Middleware):
+    """Says in the instructions what the service's model cannot do, if the service answers soon and knows of it."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def on_initialize(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
+        return await self._told(await call_next(context))
+
+    async def on_discover(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
+        return await self._told(await call_next(context))
+
+    async def _told(self, answer: Any) -> Any:
+        known = None
+        with anyio.move_on_after(LIMITS_WAIT_S):
+            try:
+                known = await self._service.model_limits()
+            except ServiceError as failed:
+                log.debug("what the model cannot do is not known: %s", failed)
+        if known is None or answer is None:
+            return answer
+        instructions = texts.with_limits(*known)
+        if isinstance(answer, dict):
+            return {**answer, "instructions": instructions}
+        return answer.model_copy(update={"instructions": instructions})
 
 
 class Warming(Middleware):

@@ -35,6 +35,12 @@ generate_image and edit_image wait for the picture. For several pictures, or whi
 submit_async_job, then get_job_status (every 5 s, not faster), then get_job_result.
 {PREVIEW_HIDDEN}"""
 
+
+def with_limits(model: str, limits: str) -> str:
+    """The instructions for a service whose default model cannot do what a user may expect."""
+    return f"{INSTRUCTIONS}\nThe service's model is {model}. {limits} Tell the user so before you draw anything else."
+
+
 _PARAMETERS = (
     "Only the prompt is needed: leave the other parameters out unless the user asks for something "
     "particular; the model's own defaults are used. For text in the picture, put the exact words in quotes "

@@ -46,8 +46,9 @@ def _show(state: dict[str, Any], as_json: bool) -> None:
 def show_status(state: dict[str, Any]) -> None:
     """`/api/status` in lines for a person."""
     engine, queue, card = state["engine"], state["queue"], state["gpu"]
-    noise = " (its pictures are noise: see `imagegen models list`)" if state["model"]["noise"] else ""
-    click.echo(f"model   {engine['model'] or state['model']['default']}{noise}")
+    click.echo(f"model   {engine['model'] or state['model']['default']}")
+    if limits := state["model"].get("limits"):
+        click.echo(f"        {state['model']['default']}: {limits}")
     click.echo(f"engine  {engine['state']} since {engine['since']}")
     if engine["load"] and engine["load"]["waits_for"]:
         click.echo(f"        {engine['load']['waits_for']}")

@@ -13,6 +13,7 @@ from imagegen.cli.engine import set_up_engine
 from imagegen.cli.models import make_with_bar
 from imagegen.fetcher import may_fetch
 from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
+from imagegen.models.synthetic import to_make
 
 
 @click.command()
@@ -39,10 +40,10 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
         entry = Catalog.offered(chosen).default(chosen, has_gpu=has_gpu)
     except CatalogError as wrong:
         raise click.ClickException(str(wrong)) from None
-    if entry.missing(chosen):
-        if entry.made_by is not None:
-            make_with_bar(entry.name, chosen)
-        elif may_fetch(entry, chosen.auto_fetch, is_default=True, has_gpu=has_gpu):
+    if to_make(entry, chosen):
+        make_with_bar(entry.name, chosen)
+    elif entry.missing(chosen):
+        if may_fetch(entry, chosen.auto_fetch, is_default=True, has_gpu=has_gpu):
             click.echo(
                 f"{entry.name} ({entry.licence.name}) is fetched from the model hub. The service is up meanwhile, and "
                 "jobs wait. IMAGEGEN_AUTO_FETCH=off forbids it.",
@@ -52,12 +53,9 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
             click.echo(f"note: {missing_sentence(entry, chosen)}", err=True)
     if not has_gpu:
         click.echo("No NVIDIA GPU was found: the engine runs on the CPU.", err=True)
-    if entry.noise:
-        click.echo(
-            f"The model is {entry.name}: random weights, so every picture is noise. It shows that everything works; "
-            "`imagegen models list` names models that draw.",
-            err=True,
-        )
+    if entry.limits is not None:
+        others = "`imagegen models list` names others, and IMAGEGEN_MODEL chooses one."
+        click.echo(f"The model is {entry.name}. {entry.limits} {others}", err=True)
     click.echo(f"serving {entry.name} at {chosen.url}", err=True)
     grace = int(chosen.shutdown_grace_s) + 15
     root = Path(__file__).parents[2]

@@ -43,6 +43,7 @@ def examine(deep: bool = False) -> Iterator[Finding]:
     entry, found = given.catalog(settings, has_gpu=card is not None)
     yield from found
     if entry is not None:
+        yield from drawing.limits(entry)
         yield from drawing.engine_flags(entry, flags)
         yield from drawing.model_files(entry, settings, deep, has_gpu=card is not None)
         yield from machine.memory(entry, settings, flags, card)

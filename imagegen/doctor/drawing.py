@@ -12,9 +12,11 @@ from imagegen.adapters import sdcpp_flags
 from imagegen.doctor.finding import Finding, fail, ok, warn
 from imagegen.engine import probe
 from imagegen.fetcher import may_fetch
+from imagegen.models import synthetic
 from imagegen.models.catalog import missing_sentence
 from imagegen.models.entry import Entry, ModelFile
 from imagegen.models.fetch import recorded
+from imagegen.models.packed import Stated
 from imagegen.settings import Settings
 
 HASHED_BYTES = 64 * 1024 * 1024
@@ -49,12 +51,24 @@ def engine_flags(entry: Entry, flags: frozenset[str]) -> Iterable[Finding]:
         yield warn("flags", lacking.detail, "Or take that flag out of the model's entry, if it is yours.")
 
 
+def limits(entry: Entry) -> Iterable[Finding]:
+    """What the default model's pictures cannot be, where a person might expect more."""
+    if entry.limits is not None:
+        yield ok("model", f"The model is {entry.name}. {entry.limits} `imagegen models list` names others.")
+
+
 def model_files(entry: Entry, settings: Settings, deep: bool, has_gpu: bool) -> Iterable[Finding]:
     """Every file of the default model: there, of the size and hash that are known of it, of its kind."""
-    if entry.missing(settings):
-        if entry.made_by is not None:
+    try:
+        if synthetic.to_make(entry, settings):
             yield ok("model files", f"The service makes the files of {entry.name} when they are first needed.")
-        elif may_fetch(entry, settings.auto_fetch, is_default=True, has_gpu=has_gpu):
+            return
+        stated = synthetic.stated(entry)
+    except OSError as damaged:
+        yield fail("model files", f"{damaged.strerror}: {damaged.filename}.", "Until then every job fails.")
+        return
+    if entry.missing(settings):
+        if may_fetch(entry, settings.auto_fetch, is_default=True, has_gpu=has_gpu):
             yield ok("model files", f"The service fetches {entry.name} at its start (IMAGEGEN_AUTO_FETCH).")
         else:
             yield fail("model files", missing_sentence(entry, settings), "Until then every job fails: model_missing.")
@@ -63,11 +77,12 @@ def model_files(entry: Entry, settings: Settings, deep: bool, has_gpu: bool) -> 
         path = entry.path_of(file, settings)
         if not path.is_file():
             continue
-        damage, hashed = _damage(_stated(file, path), path, deep)
+        damage, hashed = _damage(_stated(file, path, stated.get(file.file)), path, deep)
         unhashed += not hashed
         if damage:
             wrong += 1
-            yield fail("model files", f"{path} {damage}.", "Remove it and fetch it again.")
+            again = "fetch it again" if entry.made_by is None else f"make it again: imagegen models make {entry.name}"
+            yield fail("model files", f"{path} {damage}.", f"Remove it and {again}.")
     if not wrong and not entry.missing(settings):
         large = f"; {unhashed} large files were not hashed (--deep)" if unhashed else ""
         yield ok("model files", f"All files of {entry.name} are here{large}.")
@@ -75,13 +90,15 @@ def model_files(entry: Entry, settings: Settings, deep: bool, has_gpu: bool) -> 
 
 @dataclass(frozen=True)
 class _Stated:
-    """What a file should be, by the catalog, else by what was noted when it was fetched; None: not known."""
+    """What a file should be, by the catalog, else by what was noted when it was fetched or packed; None: not known."""
 
     size_bytes: int | None
     sha256: str | None
 
 
-def _stated(file: ModelFile, path: Path) -> _Stated:
+def _stated(file: ModelFile, path: Path, made: Stated | None) -> _Stated:
+    if made is not None:
+        return _Stated(made.size_bytes, made.sha256)
     noted = recorded(path.parent).get(path.name, {})
     size, sha256 = noted.get("size_bytes"), noted.get("sha256")
     return _Stated(

@@ -168,10 +168,11 @@ class Gpu(_Answer):
 
 
 class DefaultModel(_Answer):
-    """What a request without a model gets; `noise`: it draws nothing."""
+    """What a request without a model gets; `noise`: it draws nothing; `limits`: what else its pictures cannot be."""
 
     default: str
     noise: bool
+    limits: str | None
 
 
 class ServiceStatus(_Answer):
@@ -194,6 +195,7 @@ class Model(_Answer):
     description: str
     adapter: str
     noise: bool
+    limits: str | None
     licence: Licence
     capabilities: Capabilities
     defaults: Defaults

@@ -77,7 +77,7 @@ def model_json(backend: Backend, entry: Entry) -> dict[str, Any]:
     return entry.model_dump(
         mode="json",
         include={
-            "name", "title", "description", "adapter", "noise", "licence", "capabilities", "defaults",
+            "name", "title", "description", "adapter", "noise", "limits", "licence", "capabilities", "defaults",
             "size_multiple", "size_min_px", "memory",
         },
     ) | {
@@ -140,7 +140,8 @@ async def status_json(backend: Backend) -> dict[str, Any]:
             "free_bytes": card.free_bytes,
             "ours_bytes": card.ours_bytes,
         },
-        "model": {"default": backend.default_entry.name, "noise": backend.default_entry.noise},
+        "model": backend.default_entry.model_dump(include={"noise", "limits"})
+        | {"default": backend.default_entry.name},
         "warnings": [w.model_dump() for w in await asyncio.to_thread(backend.troubles)],
         "version": __version__,
     }

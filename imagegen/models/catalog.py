@@ -99,10 +99,18 @@ class Catalog:
         return entry
 
     def default(self, settings: Settings, has_gpu: bool) -> Entry:
-        """The model of a request that names none: IMAGEGEN_MODEL, else by whether there is a GPU, else the first."""
+        """The model of a request that names none: IMAGEGEN_MODEL, else by whether there is a GPU.
+
+        Without one that is the first model by name that somebody has installed, else one of our own.
+        """
         if settings.model is not None:
             return self.get(settings.model)
-        wanted = (GPU_DEFAULT, *CPU_DEFAULTS) if has_gpu else CPU_DEFAULTS
+        installed = [
+            e.name
+            for e in self._entries.values()
+            if e.made_by is None and not e.noise and e.capabilities.draw and e.installed(settings)
+        ]
+        wanted = (GPU_DEFAULT, *CPU_DEFAULTS) if has_gpu else (*installed, *CPU_DEFAULTS)
         return self.get(next((name for name in wanted if name in self._entries), self.names()[0]))
 
 

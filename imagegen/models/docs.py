@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry, ModelFile, Sourced
+from imagegen.models.synthetic import PACKS
 
 
 def tables(catalog: Catalog) -> str:
@@ -34,6 +35,12 @@ def tables(catalog: Catalog) -> str:
             "\n".join(f"- `{e.name}`: {note}" for e in entries for note in e.notes),
         ]
     )
+
+
+def things_of_sketch() -> str:
+    """What the built-in model knows, each thing by its usual name, markdown."""
+    things = PACKS["sketch"].about["things"]
+    return ", ".join(names[0] for names in things) + "."
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

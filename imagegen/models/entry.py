@@ -205,6 +205,7 @@ class Entry(_Table):
     description: Annotated[StrictStr, Field(min_length=1, description="a sentence a person reads")]
     adapter: Annotated[Literal["sdcpp", "glm"], Field(description="sdcpp or glm")] = "sdcpp"
     noise: Annotated[StrictBool, Field(description="true if the pictures mean nothing")] = False
+    limits: Annotated[StrictStr | None, Field(description="a sentence: what its pictures cannot be")] = None
     licence: Licence
     capabilities: Capabilities
     size_multiple: Annotated[StrictInt, Field(ge=1, le=256, description="pixels, 1 to 256")] = 16
@@ -215,7 +216,7 @@ class Entry(_Table):
     options: Annotated[dict[str, Any], Field(description="native request fields")] = {}
     memory: Memory | None = None
     download_bytes: Annotated[Sourced | None, Field(description="bytes of all files together")] = None
-    made_by: Annotated[Literal["klein", "qwen"] | None, Field(description="klein or qwen")] = None
+    made_by: Annotated[Literal["klein", "qwen", "sketch"] | None, Field(description="klein, qwen or sketch")] = None
     own_folder: Annotated[Path | None, Field(alias="folder", description="an absolute path")] = None
     notes: Annotated[list[StrictStr], Field(description="a list of texts")] = []
 

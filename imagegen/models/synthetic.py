@@ -1,6 +1,7 @@
-"""Makes the models that need no download: shapes of real ones, filled with seeded random weights.
+"""Makes the models that need no download.
 
-Their pictures are noise; everything else about them is real, which is what tests and a first look need.
+Most have the shapes of real ones, filled with seeded random weights: their pictures are noise, and everything else
+about them is real, which is what tests need. One is trained: its weights are in the package, and are unpacked.
 """
 
 from __future__ import annotations
@@ -8,28 +9,48 @@ from __future__ import annotations
 import fcntl
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from imagegen.models import synthetic_klein, synthetic_qwen
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.entry import Entry
-from imagegen.models.random_gguf import RandomGGUF
+from imagegen.models.packed import Pack, Stated
+from imagegen.models.vocabulary import Things
 from imagegen.settings import Settings
 
 Progress = Callable[[int, int], None]
 """Hears how many bytes are written, of how many."""
 
-MADE: dict[str, Callable[[], dict[str, RandomGGUF]]] = {
+
+class Written(Protocol):
+    """A file that can be written, in `written_bytes` that `write` reports piece by piece. Raises OSError."""
+
+    @property
+    def written_bytes(self) -> int: ...
+
+    def write(self, path: Path, on_bytes: Callable[[int], None]) -> None: ...
+
+
+PACKS = {"sketch": Pack("sketch")}
+"""Trained weights that the package has, by what an entry's `made_by` names."""
+
+MADE: dict[str, Callable[[], Mapping[str, Written]]] = {
     "klein": synthetic_klein.files,
     "qwen": synthetic_qwen.files,
+    **{name: pack.files for name, pack in PACKS.items()},
 }
 """What an entry's `made_by` names: a function that describes the files, by name."""
 
-EXTRAS: dict[str, Callable[[], dict[str, RandomGGUF]]] = {
+EXTRAS: dict[str, Callable[[], Mapping[str, Written]]] = {
     "qwen": synthetic_qwen.vision_files,
 }
 """The same for optional files: today vision towers."""
+
+
+VERSION = ".version"
+"""Beside unpacked weights: which ones they are. It comes last, so it never names files that are not all there."""
 
 
 def _silent(_done: int, _total: int) -> None:
@@ -47,7 +68,7 @@ def make(name: str, settings: Settings, on_progress: Progress = _silent, vision:
         raise CatalogError(f"{name} is not made by a script: see imagegen models show {name}")
     if vision and entry.made_by not in EXTRAS:
         raise CatalogError(f"{name} has no vision tower: leave --vision out")
-    files = MADE[entry.made_by]() | (EXTRAS[entry.made_by]() if vision else {})
+    files = {**MADE[entry.made_by](), **(EXTRAS[entry.made_by]() if vision else {})}
     folder = entry.folder(settings)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as lock:
@@ -58,13 +79,41 @@ def make(name: str, settings: Settings, on_progress: Progress = _silent, vision:
         try:
             _write_all(files, making, on_progress)
             _check(entry, making)
+            if entry.made_by in PACKS:
+                (making / VERSION).write_text(PACKS[entry.made_by].version)
             _put(making, folder)
         finally:
             shutil.rmtree(making, ignore_errors=True)
     return folder
 
 
-def _write_all(files: dict[str, RandomGGUF], folder: Path, on_progress: Progress) -> None:
+def to_make(entry: Entry, settings: Settings) -> bool:
+    """Whether `make` has to be called before `entry` is loaded: files are missing, or older than the package's.
+
+    Raises OSError.
+    """
+    if entry.made_by is None:
+        return False
+    if entry.missing(settings):
+        return True
+    pack, version = PACKS.get(entry.made_by), entry.folder(settings) / VERSION
+    return pack is not None and not (version.exists() and version.read_text() == pack.version)
+
+
+def stated(entry: Entry) -> dict[str, Stated]:
+    """What the files of a trained model that the package has must be; nothing is stated of the others."""
+    pack = PACKS.get(entry.made_by or "")
+    return {} if pack is None else pack.stated
+
+
+def things(entry: Entry) -> Things | None:
+    """All that such a model can draw; None: nobody has counted it. Raises OSError."""
+    pack = PACKS.get(entry.made_by or "")
+    known: Things | None = None if pack is None else pack.about["things"]
+    return known
+
+
+def _write_all(files: Mapping[str, Written], folder: Path, on_progress: Progress) -> None:
     total = sum(gguf.written_bytes for gguf in files.values())
     done = 0
 
@@ -90,5 +139,5 @@ def _put(making: Path, folder: Path) -> None:
     if not folder.exists():
         making.rename(folder)
         return
-    for path in making.iterdir():
+    for path in sorted(making.iterdir(), key=lambda path: path.name == VERSION):
         path.replace(folder / path.name)

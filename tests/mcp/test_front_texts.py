@@ -104,3 +104,15 @@ def test_the_next_step_names_the_job_and_the_cadence():
     assert "every 5 s, not faster" in words
     assert "where the file was saved: the preview is hidden" in texts.next_step_done(saved=True)
     assert "the download command: the preview is hidden" in texts.next_step_done(saved=False)
+
+
+def test_the_instructions_say_what_the_services_model_cannot_do(service):
+    async def ask(url):
+        async with Client(build(Settings(url=url), local=True)) as client:
+            return client.instructions
+
+    told = asyncio.run(ask(service.url))
+    assert told.startswith(texts.INSTRUCTIONS)
+    assert f"model is tiny. {service.status()['model']['limits']}" in told
+    assert len(told) < 2048
+    assert asyncio.run(ask("http://127.0.0.1:9")) == texts.INSTRUCTIONS, "a service that is down delays nobody"

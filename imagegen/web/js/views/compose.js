@@ -89,10 +89,10 @@ function chooseStyle(event) {
   if (!template) return;
   const before = state.draft.prompt.trim() ? state.draft.prompt : null;
   const { width, height } = template;
-  const cap = state.caps.max_dimension;
-  const least = chosenModel()?.size_min_px ?? 0;
-  const fits = width && Math.max(width, height) <= cap && Math.min(width, height) >= least;
-  const hinted = fits && !chosenModel()?.noise && !state.draft.references.length;
+  const model = chosenModel();
+  const most = Math.min(state.caps.max_dimension, model?.defaults.width.max ?? Infinity);
+  const fits = width && Math.max(width, height) <= most && Math.min(width, height) >= (model?.size_min_px ?? 0);
+  const hinted = fits && !model?.noise && !state.draft.references.length;
   updateDraft({ prompt: fillStyle(template), ...(hinted ? { size: `${width}x${height}` } : {}) });
   update({ replaced: before, problem: null });
   afterUpdate(() => selectGap(openGaps(state.draft.prompt, state.templates)[0]));

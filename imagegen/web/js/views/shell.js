@@ -20,7 +20,7 @@ export function shell() {
     </header>
     ${modelPanel()}
     <main>
-      ${connection()} ${noise()} ${outdated()}
+      ${connection()} ${limits()} ${outdated()}
       <div class="columns">
         ${compose()}
         <div class="right">${liveJobs()} ${result()}</div>
@@ -49,16 +49,16 @@ function connection() {
   `;
 }
 
-/** One calm line where pictures cannot be anything but noise. */
-function noise() {
-  if (!state.status?.model.noise) return nothing;
+/** One calm line where the default model's pictures cannot be what a person may expect. */
+function limits() {
+  const model = state.status?.model;
+  if (!model?.limits) return nothing;
   return html`
     <p class="notice calm">
       ${icon("info")}
       <span>
-        <b>${state.status.model.default}</b> has random weights, so its pictures are noise.
-        <code>imagegen models list</code> names models that draw; start the service with one in
-        <code>IMAGEGEN_MODEL</code>.
+        The model is <b>${model.default}</b>. ${model.limits} <code>imagegen models list</code> names others; start the
+        service with one in <code>IMAGEGEN_MODEL</code>.
       </span>
     </p>
   `;
