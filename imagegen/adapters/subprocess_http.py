@@ -327,10 +327,13 @@ class HttpSubprocessAdapter(ABC):
         lines = list(self._complaints) or list(self._lines)
         if len(lines) > LAST_WORDS_LINES:  # the first complaint is the cause, the last ones its consequences
             lines = [lines[0], "…", *lines[1 - LAST_WORDS_LINES :]]
-        words = " · ".join(self._readable(line) for line in lines)
+        return self._cleaned(" · ".join(self._readable(line) for line in lines))[:LAST_WORDS_CHARS]
+
+    def _cleaned(self, words: str) -> str:
+        """`words` with no more of a path than the file's name."""
         for folder in self._folders:
             words = words.replace(folder, "")
-        return _BARE_PATH.sub(r"\1", _QUOTED_PATH.sub(r"'\1'", words))[:LAST_WORDS_CHARS]
+        return _BARE_PATH.sub(r"\1", _QUOTED_PATH.sub(r"'\1'", words))
 
     def _said(self) -> str:
         return f"Its last words: {self.last_words() or '(none)'}"
