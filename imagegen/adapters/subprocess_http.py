@@ -171,7 +171,11 @@ class HttpSubprocessAdapter(ABC):
             base_url=f"http://{LOOPBACK}:{port}",
             trust_env=False,  # a proxy from the environment has no business on loopback
             timeout=None,  # noqa: S113 - a silent engine is the worker's to judge
-            limits=httpx.Limits(self.connections, self.connections, KEEPALIVE_S),
+            limits=httpx.Limits(
+                max_connections=self.connections,
+                max_keepalive_connections=self.connections,
+                keepalive_expiry=KEEPALIVE_S,
+            ),
             verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # unused; the default would load every CA: 36 ms
         )
 

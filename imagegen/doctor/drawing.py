@@ -12,6 +12,7 @@ from imagegen.adapters import sdcpp_flags
 from imagegen.doctor.finding import Finding, fail, ok, warn
 from imagegen.engine import probe
 from imagegen.fetcher import may_fetch
+from imagegen.models import extras
 from imagegen.models.catalog import missing_sentence
 from imagegen.models.entry import Entry, ModelFile
 from imagegen.models.fetch import recorded
@@ -47,6 +48,22 @@ def engine_flags(entry: Entry, flags: frozenset[str]) -> Iterable[Finding]:
         yield ok("flags", f"The engine knows every flag of {entry.name}.")
     else:
         yield warn("flags", lacking.detail, "Or take that flag out of the model's entry, if it is yours.")
+
+
+def packages(entry: Entry) -> Iterable[Finding]:
+    """Whether the Python packages of the default model's engine are installed; for other models only told."""
+    if lacking := extras.lacking_sentence(entry):
+        yield fail("packages", lacking, "Or choose another model: IMAGEGEN_MODEL.")
+        return
+    for adapter in sorted(extras.PACKAGES.keys() - {entry.adapter}):
+        if names := extras.lacking(adapter):
+            yield ok(
+                "packages",
+                f"Models of the adapter {adapter} cannot be drawn with: {', '.join(names)} are not installed. "
+                f"Who wants them: make {adapter} (docs/engine.md).",
+            )
+    if entry.adapter in extras.PACKAGES:
+        yield ok("packages", f"The packages that {entry.name} needs are installed.")
 
 
 def model_files(entry: Entry, settings: Settings, deep: bool, has_gpu: bool) -> Iterable[Finding]:

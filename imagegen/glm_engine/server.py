@@ -1,4 +1,4 @@
-"""The engine's HTTP, for one client on loopback: `GET /ready`, `POST /draw` (answers with the PNG), `POST /interrupt`."""
+"""The engine's HTTP, for one client on loopback: `GET /ready`, `POST /draw` (answers a PNG), `POST /interrupt`."""
 
 from __future__ import annotations
 
