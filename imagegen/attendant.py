@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from imagegen.adapters.base import Adapter, DrawProgress, DrawRequest, EngineError
+from imagegen.adapters.base import INTERRUPTED, Adapter, DrawProgress, DrawRequest, EngineError
 from imagegen.inbox import Inbox
 from imagegen.pace import Pace, cancel_by_kill
 from imagegen.reporter import Reporter
@@ -116,17 +116,17 @@ class Attendant:
             raise EngineError("engine_hung", f"The engine said nothing for {silent_s:.0f} s and was ended.")
 
     async def _break_off(self, sitting: Sitting, task: asyncio.Task[bytes]) -> None:
-        """D-05: end the engine if that is sooner than letting the picture run out; else drain."""
-        job, latest = sitting.job, sitting.report.latest
-        elapsed_s = 0.0 if latest is None else time.time() - latest.at
-        this_picture = job.params.model_copy(update={"n": latest.image if latest else 1})
-        remaining_s = self._pace.remaining(job.model, this_picture, latest, elapsed_s)
-        if cancel_by_kill(remaining_s, self._pace.expect(job.model, "load")):
-            await self._unload("a running job was cancelled")
-            return
+        """Interrupt the engine where it can be interrupted; else D-05: end it if that is sooner than to drain."""
+        job, adapter = sitting.job, self._adapter()
+        if adapter.interrupt():
+            remaining_s = self._pace.expect(job.model, "step", job.params.width * job.params.height)
+        else:
+            remaining_s = self._remaining_s(sitting)
+            if cancel_by_kill(remaining_s, self._pace.expect(job.model, "load")):
+                await self._unload("a running job was cancelled")
+                return
         self._drained_at = None if remaining_s is None else time.monotonic() + remaining_s
         self._resident.enter(EngineState.DRAINING)
-        adapter = self._adapter()
         try:
             while not task.done():
                 await self._inbox.wait(LOOK_AGAIN_S, [task])
@@ -135,10 +135,18 @@ class Attendant:
                 if self._inbox.stop_at is not None or silent_s >= self._stall_s(job):
                     await self._unload("a cancelled picture did not end")
                     return
-            if task.exception() is not None:
+            failure = task.exception()
+            if failure is not None and not (isinstance(failure, EngineError) and failure.code == INTERRUPTED):
                 await self._unload("it died of a cancelled picture")
         finally:
             self._drained_at = None
+
+    def _remaining_s(self, sitting: Sitting) -> float | None:
+        """Seconds that the running picture would still take; None: not known."""
+        job, latest = sitting.job, sitting.report.latest
+        elapsed_s = 0.0 if latest is None else time.time() - latest.at
+        this_picture = job.params.model_copy(update={"n": latest.image if latest else 1})
+        return self._pace.remaining(job.model, this_picture, latest, elapsed_s)
 
     def _stall_s(self, job: Job) -> float:
         if self._timing.stall_s is not None:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from imagegen import engine, fitness, gpu
 from imagegen.adapters import sdcpp_flags
 from imagegen.adapters.base import Adapter, EngineError
+from imagegen.adapters.glm import GlmImageAdapter
 from imagegen.adapters.sdcpp import SdcppServerAdapter
 from imagegen.attendant import Timing
 from imagegen.database import StateError, claim, measurements, notes, open_database, storage_failure
@@ -31,8 +32,9 @@ from imagegen.images import ImageFiles, StorageError
 from imagegen.intake import Intake
 from imagegen.jobs import JobManager
 from imagegen.models import synthetic
-from imagegen.models.catalog import Catalog, missing_sentence
+from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
 from imagegen.models.entry import Entry
+from imagegen.models.extras import lacking, lacking_sentence
 from imagegen.models.fetch import Fetching
 from imagegen.models.vocabulary import unknown_subject
 from imagegen.pace import KEPT, Measurement, Pace
@@ -218,8 +220,8 @@ class Backend:
             return None
 
     def _read_ahead(self, entry: Entry) -> ReadAhead:
-        paths = [entry.path_of(file, self.settings) for file in entry.files] if self.settings.read_ahead else []
-        return ReadAhead([path for path in paths if path.is_file()], lambda: psutil.virtual_memory().available)
+        paths = entry.paths(self.settings) if self.settings.read_ahead else []
+        return ReadAhead(paths, lambda: psutil.virtual_memory().available)
 
     def misfits(self, entry: Entry) -> tuple[Warn, ...]:
         """What is known to go wrong with `entry` here: for its jobs' warnings and the status."""
@@ -234,8 +236,8 @@ class Backend:
     def troubles(self) -> tuple[Warn, ...]:
         """What is known to be wrong here: with the default model, and with the GPU. Asks the driver: blocks."""
         found = list(self.misfits(self.default_entry))
-        if lacking := self.unobtainable(self.default_entry):
-            found.append(Warn(code="model_missing", detail=lacking))
+        if needed := self.unobtainable(self.default_entry):
+            found.append(Warn(code="model_missing", detail=needed))
         if doubt := gpu.problem():
             found.append(Warn(code="gpu_doubtful", detail=doubt))
         return tuple(found)
@@ -246,7 +248,10 @@ class Backend:
         return may_fetch(entry, self.settings.auto_fetch, is_default, self.gpu_seen is not None)
 
     def unobtainable(self, entry: Entry) -> str | None:
-        """Why `entry` cannot be loaded unless somebody does something: its files are neither here nor to be had."""
+        """Why `entry` cannot be loaded unless somebody does something: its files are neither here nor to be had, or its
+        engine's packages are not installed."""
+        if (needed := lacking_sentence(entry)) is not None:
+            return needed
         if entry.made_by is not None or not entry.missing(self.settings) or self.may_fetch(entry):
             return None
         return missing_sentence(entry, self.settings)
@@ -257,28 +262,27 @@ class Backend:
         Raises EngineError `model_missing`, `fetch_failed`.
         """
         self.machine = await asyncio.to_thread(self._look)  # the engine may be another one than at the last load
+        if (needed := self.unobtainable(entry)) is not None:
+            raise EngineError("model_missing", needed)
         try:
             if await asyncio.to_thread(synthetic.to_make, entry, self.settings):
                 await asyncio.to_thread(synthetic.make, entry.name, self.settings)
-        except OSError as failure:
+        except (OSError, CatalogError) as failure:
             raise EngineError("model_missing", f"The model {entry.name} could not be made: {failure}.") from None
-        if not entry.missing(self.settings):
-            return
-        if (lacking := self.unobtainable(entry)) is not None:
-            raise EngineError("model_missing", lacking)
-        await self._fetcher.have(entry, told)
+        if entry.missing(self.settings):
+            await self._fetcher.have(entry, told)
 
     def _adapter(self, entry: Entry) -> Adapter:
-        """Raises EngineError if the engine is not built or the entry's adapter is not installed."""
-        if entry.adapter != "sdcpp":
-            raise EngineError("load_failed", f"{entry.name} needs the adapter {entry.adapter}, which is not here yet.")
+        """Raises EngineError if the engine is not there."""
         s = self.settings
+        threads = s.threads or psutil.cpu_count(logical=False) or 1
+        workdir = s.home / "engine"
+        if entry.adapter == "glm":
+            return GlmImageAdapter(entry.folder(s), threads=threads, workdir=workdir, load_stall_s=s.load_timeout_s)
         try:
             binary = engine.resolve(s)
         except engine.EngineMissing as missing:
             raise EngineError("load_failed", str(missing)) from None
-        threads = s.threads or psutil.cpu_count(logical=False) or 1
-        workdir = s.home / "engine"
         argv = sdcpp_flags.adapt(entry.argv(s), self.machine.flags).argv
         try:
             return SdcppServerAdapter(
@@ -295,7 +299,8 @@ class Backend:
     def _fingerprint(self, entry: Entry) -> object:
         """Changes when a file of the model, or the engine, does: then a failed load is worth another try."""
         marks: list[object] = []
-        for path in (entry.path_of(file, self.settings) for file in entry.files):
+        named = [entry.path_of(file, self.settings) for file in entry.files]  # one that is not there is a mark too
+        for path in dict.fromkeys([*named, *entry.paths(self.settings)]):
             try:
                 stat = path.stat()
                 marks.append((str(path), stat.st_size, stat.st_mtime_ns))
@@ -306,7 +311,7 @@ class Backend:
             marks.append((binary.st_size, binary.st_mtime_ns))
         except (engine.EngineMissing, OSError):
             marks.append(None)
-        return marks
+        return [*marks, lacking(entry.adapter)]
 
     # ---- what this machine did ----------------------------------------------------------------
 

@@ -78,5 +78,4 @@ def files_bytes(entry: Entry, settings: Settings) -> int:
 
 
 def _sizes(entry: Entry, settings: Settings) -> list[int]:
-    paths = [entry.path_of(file, settings) for file in entry.files]
-    return [path.stat().st_size for path in paths if path.is_file()]
+    return [path.stat().st_size for path in entry.paths(settings)]

@@ -117,21 +117,25 @@ class Composed:
     warnings: tuple[Warn, ...] = ()
 
 
-def compose(guardrails: Guardrails, prompt: str, negative: str, cfg_scale: float) -> Composed:
+def compose(
+    guardrails: Guardrails, prompt: str, negative: str, cfg_scale: float, takes_negative: bool = True
+) -> Composed:
     """The caller's texts, unaltered, with the policy's around them.
 
     Prompt: PROMPT_JOIN and the directive follow it. Negative: the baseline and NEGATIVE_JOIN precede it; without
     one of the caller's the baseline stands alone. Where the negative prompt is inert (D-03) the job says so, and
     the caller is warned if they wrote one. At cfg 1 it is sent all the same, because the engine does not read
     it; below 1 guidance turns round and would draw what it names, so the engine gets an empty one.
+    takes_negative: False for a model that never reads one.
     """
     given = bool(negative.strip())
     joined = guardrails.baseline_negative + (NEGATIVE_JOIN + negative if given else "")
-    applied = negative_applies(cfg_scale)
+    applied = negative_applies(cfg_scale, takes_negative)
+    otherwise = ", or ask for a cfg_scale above 1 if the model takes it" if takes_negative else ""
     inert = Warn(
         code="negative_inert",
-        detail=f"Your negative prompt has no effect: {_why_inert(cfg_scale)}. Say in the prompt what to show "
-        "instead, or ask for a cfg_scale above 1 if the model takes it.",
+        detail=f"Your negative prompt has no effect: {_why_inert(cfg_scale, takes_negative)}. Say in the prompt what "
+        f"to show instead{otherwise}.",
     )
     return Composed(
         prompt=prompt + PROMPT_JOIN + guardrails.directive,
@@ -141,9 +145,9 @@ def compose(guardrails: Guardrails, prompt: str, negative: str, cfg_scale: float
     )
 
 
-def negative_applies(cfg_scale: float) -> bool:
-    """Whether a negative prompt keeps anything out of the picture: only above cfg 1."""
-    return _engine_float(cfg_scale) > 1
+def negative_applies(cfg_scale: float, takes_negative: bool = True) -> bool:
+    """Whether a negative prompt keeps anything out of the picture: only above cfg 1, and if the model reads one."""
+    return takes_negative and _engine_float(cfg_scale) > 1
 
 
 def _engine_float(value: float) -> float:
@@ -151,27 +155,32 @@ def _engine_float(value: float) -> float:
     return ctypes.c_float(value).value
 
 
-def _why_inert(cfg_scale: float) -> str:
+def _why_inert(cfg_scale: float, takes_negative: bool = True) -> str:
+    if not takes_negative:
+        return "this model does not read a negative prompt"
     if _engine_float(cfg_scale) < 1:
         return "below cfg_scale 1 a negative prompt would be drawn instead of avoided, so it is left out"
     return "at cfg_scale 1 the engine does not read a negative prompt"
 
 
-def policy_view(guardrails: Guardrails, model: str, cfg_scale: float) -> dict[str, object]:
+def policy_view(guardrails: Guardrails, model: str, cfg_scale: float, takes_negative: bool = True) -> dict[str, object]:
     """The answer of `GET /api/policy`: the exact texts, how they are joined to a caller's, and whether they take
     effect on `model` at `cfg_scale` (its default). `policy` has the shape it has in a job."""
-    if negative_applies(cfg_scale):
+    applied = negative_applies(cfg_scale, takes_negative)
+    if applied:
         effect = f"Both take effect on {model} at cfg_scale {cfg_scale:g}."
     else:
         effect = (
-            f"On {model} the directive takes effect and the negative prompt is inert: {_why_inert(cfg_scale)}. "
-            "In a job with a cfg_scale above 1 both take effect."
+            f"On {model} the directive takes effect and the negative prompt is inert: "
+            f"{_why_inert(cfg_scale, takes_negative)}."
         )
+        if takes_negative:
+            effect += " In a job with a cfg_scale above 1 both take effect."
     return {
         "source": guardrails.source,
         "model": model,
         "cfg_scale": cfg_scale,
-        "policy": Policy(negative="applied" if negative_applies(cfg_scale) else "inert").model_dump(),
+        "policy": Policy(negative="applied" if applied else "inert").model_dump(),
         "effect": effect,
         "baseline_negative": guardrails.baseline_negative,
         "directive": guardrails.directive,

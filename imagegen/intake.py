@@ -85,7 +85,8 @@ class Intake:
             params = params.model_copy(update={"fit": wanted.fit})
         if wanted.kind is Kind.GENERATE:  # an edit's subject is in its picture
             wanted.warnings += self._unfamiliar(entry, request.prompt)
-        composed = compose(self._guardrails, request.prompt, params.negative, params.cfg_scale)
+        takes_negative = entry.capabilities.negative
+        composed = compose(self._guardrails, request.prompt, params.negative, params.cfg_scale, takes_negative)
         uploads: list[StoredImage] = []  # on the disk, and not visible before the job is
         job = None
         try:
@@ -138,8 +139,11 @@ class Intake:
         _within("n", request.n, 1, caps.max_n)
         _within("cfg_scale", request.cfg_scale, 0, 30)
         _within("lease_s", request.lease_s, 5, 3600)
-        if request.sampler is not None and request.sampler not in SAMPLERS:
-            names = ", ".join(SAMPLERS)
+        if request.sampler is not None and request.sampler not in entry.samplers:
+            if request.sampler in SAMPLERS:
+                detail = f"{entry.name} brings its own sampler and takes no other. Leave sampler out."
+                raise Refused(422, "not_supported_by_model", detail)
+            names = ", ".join(entry.samplers)
             raise Refused(422, "invalid_request", f"sampler must be one of {names}.")
         if isinstance(request, EditRequest):
             if not entry.capabilities.edit:

@@ -32,7 +32,7 @@ class Studio:
     async def prepare(self, job: Job, seed: int) -> DrawRequest:
         """A picture of the job, as the engine gets it. Raises Refused if a reference is gone or damaged."""
         entry, p = self._find_model(job.model), job.params
-        composed = compose(self._guardrails, job.prompt, p.negative, p.cfg_scale)
+        composed = compose(self._guardrails, job.prompt, p.negative, p.cfg_scale, entry.capabilities.negative)
         references = []
         for image_id in job.references:
             png = await self._images.read(image_id)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from served import MakeService, Require, Service, new_home
 
 from imagegen import engine
-from imagegen.models import synthetic
+from imagegen.models import extras, synthetic
 from imagegen.settings import Settings
 
 
@@ -62,6 +64,22 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder with the tiny model, made once; `new_home` links to it."""
     home = tmp_path_factory.mktemp("models-home")
     synthetic.make("tiny", Settings(home=home))
+    return home / "models"
+
+
+@pytest.fixture(scope="session")
+def glm_models_dir(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, require: Require) -> Path:
+    """A models folder with the second engine's tiny model too; made once for all processes of a run."""
+    missing = ", ".join(extras.lacking("glm"))
+    require(f"the packages of the second engine ({missing}): make glm", not missing)
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "glm-home"
+    home.mkdir(exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "models" / "glm-tiny").exists():
+            synthetic.make("glm-tiny", Settings(home=home))
+            shutil.copytree(models_dir / "tiny", home / "models" / "tiny")
     return home / "models"
 
 

@@ -17,7 +17,7 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).parents[1]
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0  # the second engine imports torch, which takes a busy machine most of a minute
 
 
 class Service:
@@ -176,7 +176,9 @@ Require = Callable[[str, bool], None]
 
 def new_home(folder: Path, models_dir: Path) -> Path:
     (folder / "models").mkdir(parents=True)
-    (folder / "models" / "tiny").symlink_to(models_dir / "tiny", target_is_directory=True)
+    for model in models_dir.iterdir():
+        if model.is_dir():
+            (folder / "models" / model.name).symlink_to(model, target_is_directory=True)
     return folder
 
 

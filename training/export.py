@@ -215,7 +215,7 @@ def drawn() -> list[list[str]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("autoencoder", type=Path, help="a checkpoint with `dec` and `enc`")
-    parser.add_argument("transformer", type=Path, help="a checkpoint with `net` and `vocab`, the token ids")
+    parser.add_argument("transformer", type=Path, help="a checkpoint with `net` and `vocabulary`, the token ids")
     parser.add_argument("packed", type=Path, help="where the packed weights go: NAME.npz")
     given = parser.parse_args()
     autoencoder = torch.load(given.autoencoder, map_location="cpu", weights_only=True)
@@ -223,7 +223,7 @@ def main() -> int:
     check({"dec": autoencoder["dec"], "enc": autoencoder["enc"]}, trained["net"])
     models: dict[str, tuple[str, Tensors]] = {
         "dit.gguf": ("flux", transformer(trained["net"])),
-        "llm.gguf": ("qwen3", text_encoder(trained["net"], list(trained["vocab"]))),
+        "llm.gguf": ("qwen3", text_encoder(trained["net"], list(trained["vocabulary"]))),
         "tae.gguf": ("taesd", Autoencoder(autoencoder["dec"], autoencoder["enc"]).tensors),
     }
     things = trained["things"] if "things" in trained else drawn()

@@ -8,9 +8,12 @@ from typing import Protocol
 
 from imagegen.schemas import Phase
 
+INTERRUPTED = "interrupted"
+"""The code of a picture that was broken off because somebody asked for it; no job ever has it."""
+
 
 class EngineError(Exception):
-    """The engine could not do what it was asked; `code` is one of the job codes, `detail` a sentence."""
+    """The engine could not do what it was asked; `code` is one of the job codes or INTERRUPTED, `detail` a sentence."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -97,9 +100,17 @@ class Adapter(Protocol):
     async def generate(self, request: DrawRequest, on_progress: Callable[[DrawProgress], None]) -> bytes:
         """Draw one picture; a PNG file of the size asked for.
 
-        Raises EngineError(engine_died · out_of_vram · draw_failed: it refused or could not draw, and lives).
-        It never gives up on a silent engine: the caller judges `last_line_at`. Cancelled, it lets go of the
-        picture; an engine that cannot be interrupted draws on, and the next `generate` waits for it.
+        Raises EngineError(engine_died · out_of_vram · draw_failed: it refused or could not draw, and lives ·
+        interrupted). It never gives up on a silent engine: the caller judges `last_line_at`. Cancelled, it lets go
+        of the picture and interrupts it; an engine that cannot be interrupted draws on, and the next `generate`
+        waits for it.
+        """
+
+    def interrupt(self) -> bool:
+        """Ask the engine to break the running picture off before its next step; returns at once.
+
+        True: `generate` then raises EngineError(interrupted), if the picture is not finished first. False: nothing
+        is drawn, or this engine cannot be interrupted.
         """
 
     async def stop(self) -> None:

@@ -18,17 +18,16 @@ from typing import Any, ClassVar
 import httpx
 
 from imagegen.adapters import sdcpp_log
-from imagegen.adapters.base import DrawProgress, DrawRequest, DrawTimes, EngineError, LoadProgress
-from imagegen.adapters.sdcpp_log import Bar, DrawTracker, LoadTracker, Mark
+from imagegen.adapters.base import DrawRequest, EngineError, LoadProgress
+from imagegen.adapters.sdcpp_log import LoadTracker
 from imagegen.adapters.sdcpp_prompt import literal
 from imagegen.adapters.subprocess_http import HttpSubprocessAdapter
-from imagegen.schemas import Phase
+from imagegen.adapters.tracking import Bar, Mark
 
 SLOW_POLL_S = 0.5  # in case the log's words have changed: they only make things quicker
 FAST_POLL_S = 0.005  # once the log says that the picture is drawn: the PNG is still being made
 FAST_POLL_GROWTH = 1.5
 LARGE_BYTES = 262_144  # decoding more than this is done in a thread
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHATTY_FLAGS = {"-v", "--verbose"}
 
 
@@ -42,6 +41,8 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
     """
 
     ready_path: ClassVar[str] = "/v1/models"
+    connections: ClassVar[int] = 1  # it has 8 threads, and each open connection holds one
+    mend: ClassVar[str] = "build it again"
 
     def __init__(
         self,
@@ -57,16 +58,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         super().__init__(binary, workdir, load_stall_s)
         self.model_argv, self.threads, self.lora_dir = list(model_argv), threads, lora_dir
         self._load, self._files_bytes = LoadTracker(), 0
-        self._draw: DrawTracker | None = None
-        self._on_draw: Callable[[DrawProgress], None] | None = None
         self._worth_a_look = asyncio.Event()
-        self._drawing: asyncio.Task[bytes] | None = None
-        self._last_draw: DrawTimes | None = None
-
-    @property
-    def last_draw(self) -> DrawTimes | None:
-        """What the last finished picture cost: see Adapter."""
-        return self._last_draw
 
     def _arguments(self, port: int) -> list[str]:
         loras = self.lora_dir or self.workdir / "no-loras"
@@ -99,16 +91,11 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
                 self._loading(LoadProgress(self._load.fraction, bar.bytes_per_s, done, total))
             elif not isinstance(event, Bar):  # a bar that repeats itself is a load that stands still
                 self._loading(None)
-        elif self._draw is not None:
-            if progress := self._draw.feed(event, monotonic()):
-                self._tell(progress)
+        else:
+            self._drawn(event)
             if event in {Mark.DRAW_DONE, Mark.TROUBLE}:
                 self._worth_a_look.set()
         return not isinstance(event, Bar)
-
-    def _tell(self, progress: DrawProgress) -> None:
-        if self._on_draw is not None:
-            self._on_draw(progress)
 
     def _blame(self, complaints: str) -> str | None:
         return sdcpp_log.blame(complaints)
@@ -119,36 +106,13 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
     def _readable(self, line: str) -> str:
         return sdcpp_log.untagged(line)
 
+    def _could_not_bind(self, exit_status: int | None) -> bool:
+        return exit_status == 0 and self._about_to_listen.is_set()
+
     # Drawing
 
-    async def generate(self, request: DrawRequest, on_progress: Callable[[DrawProgress], None]) -> bytes:
-        """Draw one picture; a PNG of exactly the size asked for.
-
-        Raises EngineError: engine_died, out_of_vram, or draw_failed (the engine refused or could not draw it,
-        and lives). It never gives up by itself: silence is judged by the caller, from `last_line_at`.
-        Cancelled, it lets go of the picture, but sd-server cannot be interrupted: the next `generate` waits
-        for it to finish.
-        """
-        self._heard_since = monotonic()
-        if self._drawing is not None:
-            await asyncio.wait([self._drawing])
-        if self.pid is None:
-            raise EngineError("engine_died", "The engine is not running.")
-        self._heard_since = monotonic()
-        self._complaints.clear()
-        self._draw, self._on_draw = DrawTracker(self._heard_since), on_progress
+    async def _picture(self, request: DrawRequest, client: httpx.AsyncClient) -> bytes:
         self._worth_a_look.clear()
-        self._tell(DrawProgress(Phase.ENCODING))
-        self._drawing = asyncio.create_task(self._unless_ended(self._draw_once(request)), name="engine-draw")
-        self._drawing.add_done_callback(_retrieve)
-        try:
-            return await asyncio.shield(self._drawing)
-        finally:
-            self._on_draw = None
-
-    async def _draw_once(self, request: DrawRequest) -> bytes:
-        assert self._client is not None and self._draw is not None
-        client, draw = self._client, self._draw
         body = await _in_thread_if_large(sum(map(len, request.references)), request_body, request)
         try:
             accepted = await client.post(
@@ -157,15 +121,13 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
             if accepted.status_code != httpx.codes.ACCEPTED:
                 raise EngineError("draw_failed", f"The engine refused the picture: {_refusal(accepted)}")
             job = await self._finished(client, f"/sdcpp/v1/jobs/{accepted.json()['id']}")
-            png = await _in_thread_if_large(len(job), picture, job, request.width, request.height)
+            return await _in_thread_if_large(len(job), picture, job)
         except (LookupError, TypeError, ValueError) as odd:
             raise EngineError(
                 "draw_failed",
                 f"The engine answers in a way this service does not know ({type(odd).__name__}): "
                 "sd-server has to be the version that this service builds.",
             ) from odd
-        self._last_draw = draw.times(monotonic())
-        return png
 
     async def _finished(self, client: httpx.AsyncClient, url: str) -> bytes:
         """The finished job's JSON. The log says when to look; with the slow poll that only saves time."""
@@ -192,20 +154,6 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
             if job["status"] not in {"queued", "generating"}:
                 raise ValueError(f"unknown status {job['status']}")
             pause_s = min(pause_s * FAST_POLL_GROWTH, SLOW_POLL_S)
-
-    def _draw_error(self, message: str) -> EngineError:
-        if self._blame("\n".join(self._complaints)) == "out_of_vram":
-            return EngineError(
-                "out_of_vram",
-                f"The picture needs more memory than is free: ask for a smaller one. {self._said()}",
-            )
-        return EngineError("draw_failed", f"The engine could not draw it: {message}. {self._said()}")
-
-
-def _retrieve(task: asyncio.Task[bytes]) -> None:
-    """Look at the outcome of an abandoned picture, so that asyncio does not report it as forgotten."""
-    if not task.cancelled():
-        task.exception()
 
 
 async def _in_thread_if_large(size_bytes: int, work: Callable[..., bytes], *arguments: Any) -> bytes:
@@ -264,19 +212,9 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def picture(job: bytes, width: int, height: int) -> bytes:
-    """The PNG in a finished job's JSON. Raises EngineError(draw_failed) if its size is not width × height."""
+def picture(job: bytes) -> bytes:
+    """The picture in a finished job's JSON. Raises EngineError(draw_failed) if there is none."""
     answer = json.loads(job)
     if answer["status"] != "completed":
         raise EngineError("draw_failed", f"The engine ended the picture as {answer['status']}.")
-    png = base64.b64decode(answer["result"]["images"][0]["b64_json"], validate=True)
-    if len(png) < 24 or not png.startswith(PNG_SIGNATURE):
-        raise EngineError("draw_failed", "What the engine drew is not a PNG.")
-    drawn = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])  # IHDR: width, height
-    if drawn != (width, height):
-        raise EngineError(
-            "draw_failed",
-            f"The engine drew {drawn[0]}×{drawn[1]} pixels instead of {width}×{height}: "
-            "the model's entry names the wrong size_multiple.",
-        )
-    return png
+    return base64.b64decode(answer["result"]["images"][0]["b64_json"], validate=True)

@@ -1,4 +1,4 @@
-"""sd-server's output, read: bytes to lines, lines to events, events to the phases of one picture.
+"""sd-server's output, read: bytes to lines, lines to events, events to how far a load is.
 
 Pure: no I/O and no clock. Written from the sources of stable-diffusion.cpp as vendored by
 stable-diffusion-cpp-python 0.4.7 (src/util.cpp, src/model.cpp, src/stable-diffusion.cpp). Without `-v` the
@@ -9,11 +9,8 @@ the same.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from enum import Enum, auto
 
-from imagegen.adapters.base import DrawProgress, DrawTimes
-from imagegen.schemas import Phase
+from imagegen.adapters.tracking import Bar, DrawTracker, Mark
 
 MAX_LINE_BYTES = 4096  # the engine's own log buffer (LOG_BUFFER_SIZE); the rest of a longer line is dropped
 MAX_COUNT = 1_000_000  # a larger "n/m" is not the engine's: models have thousands of tensors
@@ -25,27 +22,6 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _BAR = re.compile(r"\|[ =>]{10,200}\| (\d{1,7})/(\d{1,7}) - (\d{1,12}\.\d\d)(it/s|s/it|MB/s|GB/s)$", re.ASCII)
 _TAGGED = re.compile(r"^\[(?P<level>DEBUG|INFO |WARN |ERROR)\] (?P<source>[\w.-]+:\d+ +- )?(?P<text>.*)$")
 _UNIT_BYTES = {"MB/s": 1024.0**2, "GB/s": 1024.0**3}
-
-
-class Mark(Enum):
-    """A line that says where the engine is."""
-
-    LISTENING = auto()  # printed before bind: not yet ready
-    DRAW_BEGUN = auto()
-    SAMPLING_BEGUN = auto()
-    SAMPLING_DONE = auto()
-    DECODING = auto()
-    DRAW_DONE = auto()  # printed before the PNG is made: not yet to be fetched
-    TROUBLE = auto()  # an error: the job may have failed
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A progress bar: `done` of `total`; `bytes_per_s` only while tensors are loaded."""
-
-    done: int
-    total: int
-    bytes_per_s: float | None
 
 
 _MARKS = (
@@ -166,51 +142,4 @@ class LoadTracker:
         return event
 
 
-class DrawTracker:
-    """Follows one picture through encoding, sampling and decoding; never goes backwards.
-
-    The decoder prints the same bars as the sampler (one a VAE tile): only those between "generating image"
-    and "sampling completed" are steps.
-    """
-
-    def __init__(self, begun_at: float) -> None:
-        self.phase = Phase.ENCODING
-        self.step = 0
-        self.steps: int | None = None
-        self._begun_at = begun_at
-        self._at: dict[Phase, float] = {Phase.ENCODING: begun_at}
-        self._done_at: float | None = None
-        self._heard_at, self._longest_gap_s = begun_at, 0.0
-
-    def feed(self, event: Bar | Mark | None, now: float) -> DrawProgress | None:
-        """The progress that a line brings, if any; `now` in seconds of the clock `begun_at` came from."""
-        self._longest_gap_s = max(self._longest_gap_s, now - self._heard_at)
-        self._heard_at = now
-        if isinstance(event, Bar):
-            if self.phase is not Phase.SAMPLING or event.bytes_per_s is not None or event.done <= self.step:
-                return None
-            self.step, self.steps = event.done, event.total
-            return DrawProgress(Phase.SAMPLING, self.step, self.steps)
-        if event is Mark.SAMPLING_BEGUN and self.phase is Phase.ENCODING:
-            return self._enter(Phase.SAMPLING, now)
-        if event in {Mark.SAMPLING_DONE, Mark.DECODING} and self.phase is Phase.SAMPLING:
-            return self._enter(Phase.DECODING, now)
-        if event is Mark.DRAW_DONE and self.phase is Phase.DECODING:
-            self._done_at = now
-        return None
-
-    def _enter(self, phase: Phase, now: float) -> DrawProgress:
-        self.phase, self._at[phase] = phase, now
-        return DrawProgress(phase)
-
-    def times(self, now: float) -> DrawTimes:
-        """What was measured, `now` being when the picture had arrived."""
-        sampling, decoding = self._at.get(Phase.SAMPLING), self._at.get(Phase.DECODING)
-        return DrawTimes(
-            encode_s=None if sampling is None else sampling - self._begun_at,
-            sample_s=None if sampling is None or decoding is None else decoding - sampling,
-            decode_s=None if decoding is None or self._done_at is None else self._done_at - decoding,
-            steps=self.steps,
-            total_s=now - self._begun_at,
-            longest_gap_s=max(self._longest_gap_s, now - self._heard_at),
-        )
+__all__ = ["Bar", "DrawTracker", "LineSplitter", "LoadTracker", "Mark", "blame", "is_complaint", "parse", "untagged"]

@@ -16,9 +16,11 @@ from typing import Any, ClassVar, TypeVar
 
 import httpx
 
-from imagegen.adapters.base import DrawProgress, DrawRequest, EngineError, LoadProgress
+from imagegen.adapters.base import DrawProgress, DrawRequest, DrawTimes, EngineError, LoadProgress
 from imagegen.adapters.child import Child
 from imagegen.adapters.ports import LOOPBACK, listening_inodes, reserve_port, session_pids, socket_inodes
+from imagegen.adapters.tracking import DrawTracker, Event
+from imagegen.schemas import Phase
 
 T = TypeVar("T")
 
@@ -27,11 +29,14 @@ PORT_ATTEMPTS = 3
 LOADING_CHECK_S = 0.25  # between looks at the port while the engine still loads
 LISTENING_CHECK_S = 0.005  # the same once it has said that it is about to listen
 PROBE_TIMEOUT_S = 2.0
-KEEPALIVE_S = 2.0  # below sd-server's 5 s (CPPHTTPLIB_KEEPALIVE_TIMEOUT_SECOND): it never closes first
+KEEPALIVE_S = (
+    2.0  # below the 5 s of sd-server (CPPHTTPLIB_KEEPALIVE_TIMEOUT_SECOND) and uvicorn: they never close first
+)
 DEATH_NOTICE_S = 2.0  # a dying engine's connection breaks before its exit is known
 STRANGER_NOTICE_S = 0.25
 LAST_WORDS_LINES = 5
 LAST_WORDS_CHARS = 600
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _QUOTED_PATH = re.compile(r"'/[^']*/([^'/]*)'")
 _BARE_PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/'\":,;()]+/)+([^\s/'\":,;()]*)")
@@ -42,14 +47,16 @@ class _PortTaken(Exception):
 
 
 class HttpSubprocessAdapter(ABC):
-    """Starts an engine on a fresh loopback port, follows its load, notices its death, ends it.
+    """Starts an engine on a fresh loopback port, follows its load and its pictures, notices its death, ends it.
 
-    A subclass gives the command line, reads the lines the engine prints, and draws. `load_stall_s`: a load
-    that prints nothing new for this long is given up. The event loop's thread has to live as long as the
-    service: see Child.
+    A subclass gives the command line, reads the lines the engine prints, and asks for a picture in the engine's own
+    protocol. `load_stall_s`: a load that prints nothing new for this long is given up. The event loop's thread has
+    to live as long as the service: see Child.
     """
 
     ready_path: ClassVar[str]  # answers 200 when the engine can draw
+    connections: ClassVar[int]  # how many the engine may be asked on at once
+    mend: ClassVar[str]  # what to do when the program itself is not there, as the end of a sentence
 
     def __init__(self, binary: Path, workdir: Path, load_stall_s: float) -> None:
         self.binary, self.workdir, self.load_stall_s = binary, workdir, load_stall_s
@@ -64,6 +71,10 @@ class HttpSubprocessAdapter(ABC):
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._complaints: deque[str] = deque(maxlen=KEPT_LINES)
         self._ending: asyncio.Task[None] | None = None
+        self._draw: DrawTracker | None = None
+        self._on_draw: Callable[[DrawProgress], None] | None = None
+        self._drawing: asyncio.Task[bytes] | None = None
+        self._last_draw: DrawTimes | None = None
 
     # What a subclass gives
 
@@ -77,7 +88,10 @@ class HttpSubprocessAdapter(ABC):
 
     @abstractmethod
     def _heard(self, line: str) -> bool:
-        """The engine printed a line: tell `_loading` and `_listening` what it means. False: not worth keeping."""
+        """The engine printed a line: tell `_loading`, `_listening` and `_drawn` what it means.
+
+        False: not worth keeping.
+        """
 
     @abstractmethod
     def _blame(self, complaints: str) -> str | None:
@@ -92,8 +106,16 @@ class HttpSubprocessAdapter(ABC):
         """A line without what only a developer of the engine reads."""
 
     @abstractmethod
-    async def generate(self, request: DrawRequest, on_progress: Callable[[DrawProgress], None]) -> bytes:
-        """Draw one picture: see Adapter."""
+    def _could_not_bind(self, exit_status: int | None) -> bool:
+        """Whether an engine that ended like this, before it was ready, did so because its port was taken."""
+
+    @abstractmethod
+    async def _picture(self, request: DrawRequest, client: httpx.AsyncClient) -> bytes:
+        """Have the engine draw `request` and return what it made. Raises EngineError, httpx.TransportError."""
+
+    def interrupt(self) -> bool:
+        """Ask the engine to break the running picture off: see Adapter. False: this one cannot."""
+        return False
 
     # Life
 
@@ -104,7 +126,7 @@ class HttpSubprocessAdapter(ABC):
         await self.stop()  # closes what an engine that died by itself left behind
         self._check_files()
         if not self.binary.is_file():
-            raise EngineError("load_failed", f"The engine, {self.binary.name}, is not there: build it again.")
+            raise EngineError("load_failed", f"The engine, {self.binary.name}, is not there: {self.mend}.")
         for _ in range(PORT_ATTEMPTS):
             try:
                 self.workdir.mkdir(parents=True, exist_ok=True)
@@ -144,12 +166,16 @@ class HttpSubprocessAdapter(ABC):
         return reserve_port()
 
     def _new_client(self, port: int) -> httpx.AsyncClient:
-        """One keep-alive connection: sd-server has 8 threads, and each open connection holds one."""
+        """Keep-alive connections, as many as the engine can bear."""
         return httpx.AsyncClient(
             base_url=f"http://{LOOPBACK}:{port}",
             trust_env=False,  # a proxy from the environment has no business on loopback
             timeout=None,  # noqa: S113 - a silent engine is the worker's to judge
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_S),
+            limits=httpx.Limits(
+                max_connections=self.connections,
+                max_keepalive_connections=self.connections,
+                keepalive_expiry=KEEPALIVE_S,
+            ),
             verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # unused; the default would load every CA: 36 ms
         )
 
@@ -170,7 +196,7 @@ class HttpSubprocessAdapter(ABC):
     async def _ready(self, child: Child, client: httpx.AsyncClient, port: int) -> bool:
         """Whether the engine, and nobody else, answers on the port. Raises EngineError or _PortTaken."""
         if child.ended.is_set():
-            if child.returncode == 0 and self._about_to_listen.is_set():  # sd-server, when it cannot bind
+            if self._could_not_bind(child.returncode):
                 raise _PortTaken
             raise self._load_error(child)
         # SO_REUSEPORT lets a second server of the same user share the port and take half of the requests.
@@ -235,6 +261,63 @@ class HttpSubprocessAdapter(ABC):
         """The engine's process id while it lives."""
         return None if self._child is None or self._child.ended.is_set() else self._child.pid
 
+    # Drawing
+
+    async def generate(self, request: DrawRequest, on_progress: Callable[[DrawProgress], None]) -> bytes:
+        """Draw one picture; a PNG of exactly the size asked for: see Adapter.
+
+        It never gives up by itself: silence is judged by the caller, from `last_line_at`. Cancelled, it lets go of
+        the picture and interrupts it where the engine can be interrupted; the next `generate` waits for its end.
+        """
+        self._heard_since = monotonic()
+        if self._drawing is not None:
+            await asyncio.wait([self._drawing])
+        if self.pid is None:
+            raise EngineError("engine_died", "The engine is not running.")
+        self._heard_since = monotonic()
+        self._complaints.clear()
+        self._draw, self._on_draw = DrawTracker(self._heard_since), on_progress
+        self._tell(DrawProgress(Phase.ENCODING))
+        self._drawing = asyncio.create_task(self._unless_ended(self._draw_once(request)), name="engine-draw")
+        self._drawing.add_done_callback(_retrieve)
+        try:
+            return await asyncio.shield(self._drawing)
+        except asyncio.CancelledError:
+            self.interrupt()
+            raise
+        finally:
+            self._on_draw = None
+
+    async def _draw_once(self, request: DrawRequest) -> bytes:
+        assert self._client is not None and self._draw is not None
+        draw = self._draw
+        png = _of_size(await self._picture(request, self._client), request.width, request.height)
+        self._last_draw = draw.times(monotonic())
+        return png
+
+    def _drawn(self, event: Event) -> None:
+        """The engine said where the running picture is."""
+        if self._draw is not None and (progress := self._draw.feed(event, monotonic())):
+            self._tell(progress)
+
+    def _tell(self, progress: DrawProgress) -> None:
+        if self._on_draw is not None:
+            self._on_draw(progress)
+
+    def _draw_error(self, message: str) -> EngineError:
+        """Why a picture was not drawn by an engine that lives."""
+        if self._blame("\n".join([*self._complaints, message])) == "out_of_vram":
+            return EngineError(
+                "out_of_vram",
+                f"The picture needs more memory than is free: ask for a smaller one. {self._said()}",
+            )
+        return EngineError("draw_failed", f"The engine could not draw it: {message}. {self._said()}")
+
+    @property
+    def last_draw(self) -> DrawTimes | None:
+        """What the last finished picture cost: see Adapter."""
+        return self._last_draw
+
     # What it says
 
     @property
@@ -248,10 +331,13 @@ class HttpSubprocessAdapter(ABC):
         lines = list(self._complaints) or list(self._lines)
         if len(lines) > LAST_WORDS_LINES:  # the first complaint is the cause, the last ones its consequences
             lines = [lines[0], "…", *lines[1 - LAST_WORDS_LINES :]]
-        words = " · ".join(self._readable(line) for line in lines)
+        return self._cleaned(" · ".join(self._readable(line) for line in lines))[:LAST_WORDS_CHARS]
+
+    def _cleaned(self, words: str) -> str:
+        """`words` with no more of a path than the file's name."""
         for folder in self._folders:
             words = words.replace(folder, "")
-        return _BARE_PATH.sub(r"\1", _QUOTED_PATH.sub(r"'\1'", words))[:LAST_WORDS_CHARS]
+        return _BARE_PATH.sub(r"\1", _QUOTED_PATH.sub(r"'\1'", words))
 
     def _said(self) -> str:
         return f"Its last words: {self.last_words() or '(none)'}"
@@ -309,3 +395,23 @@ async def _first_of(*happenings: asyncio.Event | asyncio.Task[Any], timeout_s: f
         for wait, happening in zip(waits, happenings, strict=True):
             if wait is not happening:
                 wait.cancel()
+
+
+def _retrieve(task: asyncio.Task[bytes]) -> None:
+    """Look at the outcome of an abandoned picture, so that asyncio does not report it as forgotten."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _of_size(png: bytes, width: int, height: int) -> bytes:
+    """`png`, if it is one of width × height pixels. Raises EngineError(draw_failed)."""
+    if len(png) < 24 or not png.startswith(PNG_SIGNATURE):
+        raise EngineError("draw_failed", "What the engine drew is not a PNG.")
+    drawn = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])  # IHDR: width, height
+    if drawn != (width, height):
+        raise EngineError(
+            "draw_failed",
+            f"The engine drew {drawn[0]}×{drawn[1]} pixels instead of {width}×{height}: "
+            "the model's entry names the wrong size_multiple.",
+        )
+    return png

@@ -14,6 +14,7 @@ import click
 from imagegen.cli.fetch import fetch
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.entry import Entry, ModelFile, Sourced
+from imagegen.models.extras import lacking, lacking_sentence
 from imagegen.models.fetch import recorded
 from imagegen.models.synthetic import make as make_files
 from imagegen.schemas import Refused
@@ -111,6 +112,7 @@ def _as_json(entry: Entry, settings: Settings) -> dict[str, Any]:
         "folder": str(entry.folder(settings)),
         "files": files,
         "installed": entry.installed(settings),
+        "lacking_packages": list(lacking(entry.adapter)),
         "negative_inert": entry.negative_inert,
     }
 
@@ -127,6 +129,8 @@ def _does(entry: Entry) -> str:
 
 def _state(entry: Entry, settings: Settings) -> str:
     missing = entry.missing(settings)
+    if packages := lacking(entry.adapter):
+        return f"lacks {len(packages)} Python packages"
     return "installed" if not missing else f"lacks {len(missing)} of {sum(not f.optional for f in entry.files)}"
 
 
@@ -137,8 +141,10 @@ def _page(entry: Entry, settings: Settings) -> list[str]:
     lines.append(f"Licence:  {entry.licence.name}{commercial[entry.licence.commercial]}")
     if entry.licence.url:
         lines.append(f"          {entry.licence.url}")
+    if lacking := lacking_sentence(entry):
+        lines.append(f"Engine:   {lacking}")
     lines.append(f"Sizes:    multiples of {entry.size_multiple} px, at least {entry.size_min_px} px")
-    lines.append(f"Negative: {'does nothing at this cfg_scale' if entry.negative_inert else 'applied'}")
+    lines.append(f"Negative: {_negative(entry)}")
     lines += ["", "Defaults:"]
     for name, sourced in entry.defaults:
         if sourced is not None:
@@ -162,6 +168,12 @@ def _page(entry: Entry, settings: Settings) -> list[str]:
     return lines + [line for note in entry.notes for line in ("", note)]
 
 
+def _negative(entry: Entry) -> str:
+    if not entry.capabilities.negative:
+        return "is not read by this model"
+    return "does nothing at this cfg_scale" if entry.negative_inert else "applied"
+
+
 def _sourced(name: str, sourced: Sourced) -> list[str]:
     bounds = sourced.min is not None or sourced.max is not None
     span = f" (range {sourced.min} to {sourced.max}: anything else is drawn, with a warning)" if bounds else ""
@@ -182,5 +194,5 @@ def _file(entry: Entry, file: ModelFile, settings: Settings) -> list[str]:
 
 
 def _sizes(folder: Path) -> str:
-    files = sorted(p for p in folder.iterdir() if p.is_file())
-    return ", ".join(f"{p.name} {p.stat().st_size / 1e6:.1f} MB" for p in files)
+    sizes = {p.name: sum(f.stat().st_size for f in [p, *p.rglob("*")] if f.is_file()) for p in sorted(folder.iterdir())}
+    return ", ".join(f"{name} {size_bytes / 1e6:.1f} MB" for name, size_bytes in sizes.items())

@@ -13,6 +13,7 @@ from imagegen.cli.engine import set_up_engine
 from imagegen.cli.models import make_with_bar
 from imagegen.fetcher import may_fetch
 from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
+from imagegen.models.extras import lacking_sentence
 from imagegen.models.synthetic import to_make
 
 
@@ -40,7 +41,10 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
         entry = Catalog.offered(chosen).default(chosen, has_gpu=has_gpu)
     except CatalogError as wrong:
         raise click.ClickException(str(wrong)) from None
-    if to_make(entry, chosen):
+    lacking = lacking_sentence(entry)
+    if lacking is not None:
+        click.echo(f"note: {lacking}", err=True)
+    elif to_make(entry, chosen):
         make_with_bar(entry.name, chosen)
     elif entry.missing(chosen):
         if may_fetch(entry, chosen.auto_fetch, is_default=True, has_gpu=has_gpu):

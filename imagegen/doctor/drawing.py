@@ -12,7 +12,7 @@ from imagegen.adapters import sdcpp_flags
 from imagegen.doctor.finding import Finding, fail, ok, warn
 from imagegen.engine import probe
 from imagegen.fetcher import may_fetch
-from imagegen.models import synthetic
+from imagegen.models import extras, synthetic
 from imagegen.models.catalog import missing_sentence
 from imagegen.models.entry import Entry, ModelFile
 from imagegen.models.fetch import recorded
@@ -55,6 +55,22 @@ def limits(entry: Entry) -> Iterable[Finding]:
     """What the default model's pictures cannot be, where a person might expect more."""
     if entry.limits is not None:
         yield ok("model", f"The model is {entry.name}. {entry.limits} `imagegen models list` names others.")
+
+
+def packages(entry: Entry) -> Iterable[Finding]:
+    """Whether the Python packages of the default model's engine are installed; for other models only told."""
+    if lacking := extras.lacking_sentence(entry):
+        yield fail("packages", lacking, "Or choose another model: IMAGEGEN_MODEL.")
+        return
+    for adapter in sorted(extras.PACKAGES.keys() - {entry.adapter}):
+        if names := extras.lacking(adapter):
+            yield ok(
+                "packages",
+                f"Models of the adapter {adapter} cannot be drawn with: {', '.join(names)} are not installed. "
+                f"Who wants them: make {adapter} (docs/engine.md).",
+            )
+    if entry.adapter in extras.PACKAGES:
+        yield ok("packages", f"The packages that {entry.name} needs are installed.")
 
 
 def model_files(entry: Entry, settings: Settings, deep: bool, has_gpu: bool) -> Iterable[Finding]:

@@ -25,6 +25,7 @@ from imagegen.http.snapshots import one_line
 from imagegen.http.sse import HEARTBEAT, HEARTBEAT_S, EventStream, Frames, frame
 from imagegen.http.views import image_json
 from imagegen.models.entry import Entry
+from imagegen.models.extras import lacking
 from imagegen.schemas import Job, Refused, StoredImage
 
 EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
@@ -132,7 +133,8 @@ async def model(request: Request) -> Response:
 
 def _usable(backend: Backend) -> Sequence[Entry]:
     entries = [backend.catalog.get(name) for name in backend.catalog.names()]
-    return [entry for entry in entries if entry.made_by is not None or not entry.missing(backend.settings)]
+    able = [entry for entry in entries if not lacking(entry.adapter)]
+    return [entry for entry in able if entry.made_by is not None or not entry.missing(backend.settings)]
 
 
 def _model(backend: Backend, entry: Entry) -> dict[str, Any]:

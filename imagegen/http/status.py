@@ -32,7 +32,8 @@ async def policy(request: Request) -> Response:
     """What is excluded, in the exact words the engine gets, and how they apply to `?model=`."""
     backend = backend_of(request)
     entry = backend.catalog.get(request.query_params.get("model", backend.default_entry.name))
-    return JSONResponse(policy_view(backend.guardrails, entry.name, float(entry.defaults.cfg_scale.value)))
+    cfg_scale, takes_negative = float(entry.defaults.cfg_scale.value), entry.capabilities.negative
+    return JSONResponse(policy_view(backend.guardrails, entry.name, cfg_scale, takes_negative))
 
 
 async def prompt_templates(request: Request) -> Response:

@@ -8,6 +8,7 @@ from typing import Any
 from imagegen import __version__, gpu
 from imagegen.backend import Backend
 from imagegen.models.entry import Entry
+from imagegen.models.extras import lacking
 from imagegen.schemas import Job, StoredImage
 from imagegen.settings import Settings
 from imagegen.times import timestamp
@@ -73,7 +74,7 @@ def job_json(backend: Backend, job: Job, base: str) -> dict[str, Any]:
 
 def model_json(backend: Backend, entry: Entry) -> dict[str, Any]:
     """A catalog entry with what is installed of it."""
-    missing = entry.missing(backend.settings)
+    missing, packages = entry.missing(backend.settings), lacking(entry.adapter)
     return entry.model_dump(
         mode="json",
         include={
@@ -82,8 +83,11 @@ def model_json(backend: Backend, entry: Entry) -> dict[str, Any]:
         },
     ) | {
         "default": entry.name == backend.default_entry.name,
-        "installed": not missing or entry.made_by is not None,
-        "missing": [file.file for file in missing] if entry.made_by is None else [],
+        "installed": not packages and (not missing or entry.made_by is not None),
+        "missing": [
+            *(f"Python package {name}" for name in packages),
+            *(file.file for file in missing if entry.made_by is None),
+        ],
         "negative_inert": entry.negative_inert,
     }  # fmt: skip
 

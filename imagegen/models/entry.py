@@ -58,6 +58,10 @@ SCHEDULERS = (
 """What sd-server calls its schedulers (its usage text, `--scheduler`)."""
 
 
+ADAPTER_SAMPLERS = {"sdcpp": SAMPLERS, "glm": ("default",)}
+"""What an adapter can be asked for by name. GLM-Image's pipeline brings its own sampler and takes no other."""
+
+
 class _Table(BaseModel):
     """A table of an entry's file: unknown keys are refused, because they are typing errors."""
 
@@ -149,6 +153,7 @@ class Capabilities(_Table):
     draw: Annotated[StrictBool, Field(description="true or false")]
     edit: Annotated[StrictBool, Field(description="true or false")]
     mask: Annotated[StrictBool, Field(description="true or false")] = False
+    negative: Annotated[StrictBool, Field(description="true or false: whether it reads one at all")] = True
     max_references: Annotated[StrictInt, Field(ge=0, le=16, description="a whole number, 0 to 16")] = 0
 
 
@@ -216,7 +221,9 @@ class Entry(_Table):
     options: Annotated[dict[str, Any], Field(description="native request fields")] = {}
     memory: Memory | None = None
     download_bytes: Annotated[Sourced | None, Field(description="bytes of all files together")] = None
-    made_by: Annotated[Literal["klein", "qwen", "sketch"] | None, Field(description="klein, qwen or sketch")] = None
+    made_by: Annotated[
+        Literal["klein", "qwen", "sketch", "glm"] | None, Field(description="klein, qwen, sketch or glm")
+    ] = None
     own_folder: Annotated[Path | None, Field(alias="folder", description="an absolute path")] = None
     notes: Annotated[list[StrictStr], Field(description="a list of texts")] = []
 
@@ -243,13 +250,13 @@ class Entry(_Table):
                     f"defaults.width and defaults.height must be multiples of size_multiple "
                     f"({self.size_multiple}) and at least size_min_px ({self.size_min_px}), not {side.value}"
                 )
-        if self.adapter == "sdcpp":
-            for field, sourced, known in (
-                ("sampler", d.sampler, SAMPLERS),
-                ("scheduler", d.scheduler, SCHEDULERS),
-            ):
-                if sourced is not None and sourced.value not in known:
-                    raise ValueError(f"defaults.{field} must be one of {', '.join(known)}, not {sourced.value!r}")
+        for field, sourced, known in (
+            ("sampler", d.sampler, self.samplers),
+            ("scheduler", d.scheduler, SCHEDULERS if self.adapter == "sdcpp" else ()),
+        ):
+            if sourced is not None and sourced.value not in known:
+                allowed = f"one of {', '.join(known)}" if known else f"left out with the adapter {self.adapter}"
+                raise ValueError(f"defaults.{field} must be {allowed}, not {sourced.value!r}")
         if self.capabilities.edit != (self.capabilities.max_references > 0):
             raise ValueError("capabilities.max_references must be at least 1 exactly when capabilities.edit is true")
         return self
@@ -257,8 +264,13 @@ class Entry(_Table):
     # What the numbers mean
     @property
     def negative_inert(self) -> bool:
-        """At cfg 1 the engine never looks at the negative prompt."""
-        return self.defaults.cfg_scale.value == 1
+        """At cfg 1 the engine never looks at the negative prompt, and some models never do."""
+        return not self.capabilities.negative or self.defaults.cfg_scale.value == 1
+
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """What the model's engine can be asked for by name."""
+        return ADAPTER_SAMPLERS[self.adapter]
 
     @property
     def engine_flags(self) -> list[str]:
@@ -296,6 +308,17 @@ class Entry(_Table):
     def installed(self, settings: Settings) -> bool:
         """Whether nothing is missing; the files' contents are not looked at."""
         return not self.missing(settings)
+
+    def paths(self, settings: Settings) -> list[Path]:
+        """Every file that is there and that the engine may read: of a `repository` all of its folder."""
+        found: list[Path] = []
+        for file in self.files:
+            path = self.path_of(file, settings)
+            if file.role == "repository":
+                found += sorted(p for p in path.parent.rglob("*") if p.is_file())
+            elif path.is_file():
+                found.append(path)
+        return found
 
     # What the engine is told
     def argv(self, settings: Settings) -> list[str]:

@@ -127,8 +127,8 @@ def _matches(file: ModelFile, listing: Listing, remarks: list[str]) -> list[HubF
     """The files of the repository that `file` names: one, or all of a whole repository."""
     wanted = file.path or file.file
     hits = sorted((f for f in listing.files if f.path == wanted or fnmatchcase(f.path, wanted)), key=lambda f: f.path)
-    if file.role == "repository":
-        return hits
+    if file.role == "repository":  # the file that tells that all is there comes last
+        return sorted(hits, key=lambda f: f.path == file.file)
     if not hits:
         names = sorted(f.path for f in listing.files)
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from imagegen import glm_engine
 from imagegen.models import synthetic_klein, synthetic_qwen
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.entry import Entry
+from imagegen.models.extras import lacking_sentence
 from imagegen.models.packed import Pack, Stated
 from imagegen.models.vocabulary import Things
 from imagegen.settings import Settings
@@ -66,9 +70,11 @@ def make(name: str, settings: Settings, on_progress: Progress = _silent, vision:
     entry = Catalog.load(settings).get(name)
     if entry.made_by is None:
         raise CatalogError(f"{name} is not made by a script: see imagegen models show {name}")
+    if (needed := lacking_sentence(entry)) is not None:
+        raise CatalogError(needed)
     if vision and entry.made_by not in EXTRAS:
         raise CatalogError(f"{name} has no vision tower: leave --vision out")
-    files = {**MADE[entry.made_by](), **(EXTRAS[entry.made_by]() if vision else {})}
+    write = _writer(entry.made_by, vision, on_progress)
     folder = entry.folder(settings)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as lock:
@@ -77,7 +83,7 @@ def make(name: str, settings: Settings, on_progress: Progress = _silent, vision:
             shutil.rmtree(left_over)  # of a process that was killed: while it lived, it held the lock
         making = Path(tempfile.mkdtemp(prefix=f".{folder.name}.making-", dir=folder.parent))
         try:
-            _write_all(files, making, on_progress)
+            write(making)
             _check(entry, making)
             if entry.made_by in PACKS:
                 (making / VERSION).write_text(PACKS[entry.made_by].version)
@@ -113,6 +119,29 @@ def things(entry: Entry) -> Things | None:
     return known
 
 
+def _writer(made_by: str, vision: bool, on_progress: Progress) -> Callable[[Path], None]:
+    """What writes the model's files into a folder."""
+    if made_by == "glm":
+        return lambda folder: _pipeline(folder, on_progress)
+    files = {**MADE[made_by](), **(EXTRAS[made_by]() if vision else {})}
+    return lambda folder: _write_all(files, folder, on_progress)
+
+
+def _pipeline(folder: Path, on_progress: Progress) -> None:
+    """By a process of its own: the service never imports torch. Raises CatalogError in its last words."""
+    on_progress(0, 1)
+    ran = subprocess.run(
+        [sys.executable, "-P", str(Path(glm_engine.__file__).with_name("__main__.py")), "make", str(folder)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    if ran.returncode != 0:
+        words = ran.stderr.strip().splitlines()[-1:] or [f"exit status {ran.returncode}"]
+        raise CatalogError(f"The model could not be made: {words[0].removeprefix('[ERROR] ')}")
+    on_progress(1, 1)
+
+
 def _write_all(files: Mapping[str, Written], folder: Path, on_progress: Progress) -> None:
     total = sum(gguf.written_bytes for gguf in files.values())
     done = 0
@@ -139,5 +168,9 @@ def _put(making: Path, folder: Path) -> None:
     if not folder.exists():
         making.rename(folder)
         return
-    for path in sorted(making.iterdir(), key=lambda path: path.name == VERSION):
-        path.replace(folder / path.name)
+    # The version last: a folder that is half new counts as old.
+    for path in sorted(making.rglob("*"), key=lambda path: (path.name == VERSION, path)):
+        if path.is_dir():
+            (folder / path.relative_to(making)).mkdir(exist_ok=True)
+        else:
+            path.replace(folder / path.relative_to(making))

@@ -13,13 +13,15 @@ import pytest
 from PIL import Image
 
 from imagegen.adapters.base import DrawRequest
+from imagegen.adapters.glm import GlmImageAdapter
 from imagegen.adapters.sdcpp import SdcppServerAdapter
+from imagegen.adapters.subprocess_http import HttpSubprocessAdapter
 from imagegen.models.catalog import Catalog
 from imagegen.settings import Settings
 
-DEADLINE_S = 60.0  # for what takes a second or two where nothing is wrong
+DEADLINE_S = 120.0  # for what takes a second or two where nothing is wrong
 
-MakeAdapter = Callable[..., SdcppServerAdapter]
+MakeAdapter = Callable[..., HttpSubprocessAdapter]
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +32,28 @@ def tiny_argv(models_dir: Path) -> list[str]:
 
 
 @pytest.fixture
-def make_adapter(sd_server: Path, tiny_argv: list[str], tmp_path: Path) -> MakeAdapter:
+def engine_name(request: pytest.FixtureRequest) -> str:
+    """Which engine a test runs on: sdcpp, unless it is parametrised (`both_engines`)."""
+    return str(getattr(request, "param", "sdcpp"))
+
+
+@pytest.fixture
+def make_adapter(engine_name: str, request: pytest.FixtureRequest, tmp_path: Path) -> MakeAdapter:
+    """Makes adapters of the engine at hand; `binary` is the program that is started."""
+    if engine_name == "glm":
+        folder = request.getfixturevalue("glm_models_dir") / "glm-tiny"
+
+        def make_glm(**changes: object) -> GlmImageAdapter:
+            if "binary" in changes:
+                changes["python"] = changes.pop("binary")
+            values = {"folder": folder, "threads": 1, "workdir": tmp_path / "work", "load_stall_s": DEADLINE_S}
+            return GlmImageAdapter(**(values | changes))  # type: ignore[arg-type]
+
+        return make_glm
+    binary, argv = request.getfixturevalue("sd_server"), request.getfixturevalue("tiny_argv")
+
     def make(**changes: object) -> SdcppServerAdapter:
-        values = {"binary": sd_server, "model_argv": tiny_argv, "threads": 1, "workdir": tmp_path / "work"}
+        values = {"binary": binary, "model_argv": argv, "threads": 1, "workdir": tmp_path / "work"}
         return SdcppServerAdapter(**(values | {"load_stall_s": DEADLINE_S} | changes))  # type: ignore[arg-type]
 
     return make

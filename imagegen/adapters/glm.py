@@ -1,0 +1,156 @@
+"""GlmImageAdapter: drives our own server around diffusers' GlmImagePipeline (imagegen.glm_engine)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+import sys
+from pathlib import Path
+from time import monotonic
+from typing import ClassVar
+
+import httpx
+
+from imagegen import glm_engine
+from imagegen.adapters.base import INTERRUPTED, DrawRequest, EngineError, LoadProgress
+from imagegen.adapters.subprocess_http import HttpSubprocessAdapter
+from imagegen.adapters.tracking import Bar, Mark, Tokens
+from imagegen.glm_engine import lines
+from imagegen.glm_engine.__main__ import PORT_TAKEN
+from imagegen.glm_engine.lines import Loaded
+
+PROGRAM = Path(glm_engine.__file__).with_name("__main__.py")
+INDEX = "model_index.json"
+INTERRUPT_TIMEOUT_S = 5.0
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|bad_alloc|Cannot allocate memory|MemoryError", re.IGNORECASE
+)
+
+
+class GlmImageAdapter(HttpSubprocessAdapter):
+    """One process of imagegen.glm_engine and the pipeline it has loaded.
+
+    folder: a diffusers repository. threads: CPU threads of torch. python: what runs it, with the extra installed.
+    """
+
+    ready_path: ClassVar[str] = "/ready"
+    connections: ClassVar[int] = 2  # a picture's answer holds one until it is drawn; the other interrupts it
+    mend: ClassVar[str] = "install the service again"
+
+    def __init__(
+        self,
+        folder: Path,
+        threads: int,
+        workdir: Path,
+        load_stall_s: float = 300.0,
+        python: Path = Path(sys.executable),
+    ) -> None:
+        super().__init__(python, workdir, load_stall_s)
+        self.folder, self.threads = folder, threads
+        self._load_at: tuple[float, int] | None = None  # when the load's first bytes were told, and how many
+        self._interrupting: asyncio.Task[None] | None = None
+
+    def _arguments(self, port: int) -> list[str]:
+        self._load_at = None
+        # -P: no module of the folder it runs in takes the place of one that is meant.
+        return ["-P", str(PROGRAM), "serve", str(self.folder), str(port), str(self.threads)]
+
+    def _check_files(self) -> None:
+        gone = [INDEX] if not (self.folder / INDEX).is_file() else missing_parts(self.folder)
+        if gone:
+            raise EngineError("model_missing", f"The model's folder has no {', '.join(gone)}: fetch the model again.")
+
+    # Reading its lines
+
+    def _heard(self, line: str) -> bool:
+        event = lines.parse(line)
+        if event is Mark.LISTENING:
+            self._listening()
+        elif isinstance(event, Loaded):
+            self._loading(self._load_progress(event, monotonic()))
+        elif self._on_load is None:
+            self._drawn(event)
+        return not isinstance(event, Loaded | Bar | Tokens | Mark)
+
+    def _load_progress(self, event: Loaded, now: float) -> LoadProgress:
+        if self._load_at is None:
+            self._load_at = now, event.done
+        since, before = self._load_at
+        rate = (event.done - before) / (now - since) if now > since and event.done > before else None
+        return LoadProgress(event.done / event.total, rate, event.done, event.total)
+
+    def _blame(self, complaints: str) -> str | None:
+        return "out_of_vram" if _OUT_OF_MEMORY.search(complaints) else None
+
+    def _complains(self, line: str) -> bool:
+        return line.startswith("[ERROR]")
+
+    def _readable(self, line: str) -> str:
+        return line.removeprefix("[ERROR] ")
+
+    def _could_not_bind(self, exit_status: int | None) -> bool:
+        return exit_status == PORT_TAKEN
+
+    # Drawing
+
+    async def _picture(self, request: DrawRequest, client: httpx.AsyncClient) -> bytes:
+        body = await asyncio.to_thread(order, request)
+        answer = await client.post("/draw", content=body, headers={"Content-Type": "application/json"})
+        match answer.status_code:
+            case httpx.codes.OK:
+                return answer.content
+            case httpx.codes.CONFLICT:
+                raise EngineError(INTERRUPTED, "The picture was broken off.")
+            case httpx.codes.INTERNAL_SERVER_ERROR | httpx.codes.INSUFFICIENT_STORAGE:
+                raise self._draw_error(self._cleaned(_detail(answer)))
+            case _:
+                raise EngineError("draw_failed", f"The engine refused the picture: {_detail(answer)}")
+
+    def interrupt(self) -> bool:
+        """Ask the engine to break the running picture off before its next step or token: see Adapter."""
+        if self._client is None or self.pid is None or self._drawing is None or self._drawing.done():
+            return False
+        self._interrupting = asyncio.create_task(self._interrupt(self._client), name="engine-interrupt")
+        return True
+
+    async def _interrupt(self, client: httpx.AsyncClient) -> None:
+        try:
+            await client.post("/interrupt", timeout=INTERRUPT_TIMEOUT_S)
+        except (httpx.TransportError, RuntimeError):  # it is dying, or was ended: so is the picture
+            return
+
+
+def missing_parts(folder: Path) -> list[str]:
+    """The folders that the repository's index names and that are not there or empty."""
+    try:
+        index = json.loads((folder / INDEX).read_text())
+        parts = [name for name, made_by in index.items() if isinstance(made_by, list) and made_by[0] is not None]
+    except (OSError, ValueError, AttributeError, IndexError):
+        return [f"readable {INDEX}"]
+    return [part for part in parts if not any(path.is_file() for path in (folder / part).glob("*"))]
+
+
+def order(request: DrawRequest) -> bytes:
+    """The JSON of `POST /draw` (glm_engine.order). The pipeline takes no negative prompt, sampler or mask."""
+    return json.dumps(
+        {
+            "prompt": request.prompt,
+            "width": request.width,
+            "height": request.height,
+            "steps": request.steps,
+            "guidance_scale": float(request.cfg_scale),
+            "seed": request.seed,
+            "references": [base64.b64encode(picture).decode() for picture in request.references],
+        },
+        allow_nan=False,
+    ).encode()
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {answer.status_code}"

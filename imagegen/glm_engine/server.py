@@ -1,0 +1,109 @@
+"""The engine's HTTP, for one client on loopback: `GET /ready`, `POST /draw` (answers a PNG), `POST /interrupt`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from imagegen.glm_engine.order import MAX_BODY_BYTES, Order
+
+Draw = Callable[[Order, Event], bytes]
+
+
+class TooLarge(Exception):
+    """The body is longer than MAX_BODY_BYTES."""
+
+
+class Server:
+    """Draws one order after the other, in a thread of its own, so that it answers meanwhile.
+
+    explain: an error of `draw` as a status and a sentence.
+    """
+
+    def __init__(self, draw: Draw, explain: Callable[[Exception, Order], tuple[int, str]]) -> None:
+        self._draw, self._explain = draw, explain
+        self._hand = ThreadPoolExecutor(max_workers=1, thread_name_prefix="painter")
+        self._stops: set[Event] = set()
+        self.app = Starlette(
+            routes=[
+                Route("/ready", self.ready),
+                Route("/draw", self.draw, methods=["POST"]),
+                Route("/interrupt", self.interrupt, methods=["POST"]),
+            ],
+            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1"])],  # no page of another name
+            lifespan=_deaf,
+        )
+
+    async def ready(self, _request: Request) -> Response:
+        return JSONResponse({"status": "ready"})
+
+    async def interrupt(self, _request: Request) -> Response:
+        """Break off what is drawn and what waits."""
+        for stop in self._stops:
+            stop.set()
+        return JSONResponse({"interrupted": len(self._stops)}, 202)
+
+    async def draw(self, request: Request) -> Response:
+        """200 with the PNG; 409 interrupted; 422 not an order; else as `explain` says."""
+        if request.headers.get("content-type") != "application/json":  # what a foreign page cannot send unasked
+            return _problem(415, "Send JSON.")
+        try:
+            order = Order.model_validate_json(await _body(request))
+        except TooLarge:
+            return _problem(413, f"At most {MAX_BODY_BYTES:,} bytes are taken.")
+        except ValidationError as wrong:
+            first = wrong.errors(include_input=False)[0]
+            return _problem(422, f"{'.'.join(map(str, first['loc'])) or 'the body'}: {first['msg']}")
+        stop = Event()
+        self._stops.add(stop)
+        work = asyncio.get_running_loop().run_in_executor(self._hand, self._draw, order, stop)
+        left = asyncio.create_task(_until_left(request))
+        try:
+            await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():  # nobody waits for it any more
+                stop.set()
+            return Response(await work, media_type="image/png")
+        except Exception as failure:
+            return _problem(*self._explain(failure, order))
+        finally:
+            left.cancel()
+            self._stops.discard(stop)
+
+
+async def _body(request: Request) -> bytes:
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise TooLarge
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _until_left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _problem(status: int, detail: str) -> Response:
+    return JSONResponse({"detail": detail}, status)
+
+
+@contextlib.asynccontextmanager
+async def _deaf(_app: Starlette) -> AsyncIterator[None]:
+    """uvicorn ends at SIGTERM and SIGINT, which BentoML's supervisor sends to its grandchildren too early."""
+    for polite in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(polite, signal.SIG_IGN)
+    yield

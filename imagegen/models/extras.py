@@ -1,0 +1,28 @@
+"""The packages that an engine needs beyond the service's own, and how a person gets them."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from imagegen.models.entry import Entry
+
+PACKAGES = {"glm": ("torch", "diffusers", "transformers", "accelerate")}
+"""By adapter: what `pip install 'imagegen[NAME]'` brings (pyproject.toml has the versions)."""
+
+
+def lacking(adapter: str) -> tuple[str, ...]:
+    """The packages of `adapter` that are not installed where this runs; nothing is imported."""
+    return tuple(name for name in PACKAGES.get(adapter, ()) if find_spec(name) is None)
+
+
+def lacking_sentence(entry: Entry) -> str | None:
+    """What `entry`'s engine lacks here and how to install it; None if it lacks nothing."""
+    names = lacking(entry.adapter)
+    if not names:
+        return None
+    are, them = ("is", "it") if len(names) == 1 else ("are", "them")
+    return (
+        f"{entry.name} is drawn by another engine than the other models, and of its Python packages {', '.join(names)} "
+        f"{are} not installed. Install {them} where the service is: make {entry.adapter} (what it does, and which "
+        "torch to take first: docs/engine.md), then start the service again."
+    )
