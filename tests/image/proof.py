@@ -57,6 +57,12 @@ def until(true: Callable[[], bool], what: str) -> None:
         time.sleep(0.5)
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 class Deployed:
     """The service in its container, as `imagegen deploy` left it."""
 
@@ -114,14 +120,14 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     for name in [name for name in os.environ if name.startswith("IMAGEGEN_")]:
         del os.environ[name]
     subprocess.run([HERE / "stand_in_bases.sh", WORK], check=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     this = Deployed(tmp_path_factory.mktemp("config"), port)
     _remove()
-    done = this.deploy(
-        "--port", str(port), "--backend", "cpu", "--build-option", "network=host", "--build-option", "pull-never"
-    )
+    if os.environ.get("IMAGE_TEST_BUILD") == "no":  # the image that is there
+        how = ["--no-build"]
+    else:
+        how = ["--build-option", "network=host", "--build-option", "pull-never"]
+    done = this.deploy("--port", str(port), "--backend", "cpu", *how)
     assert done.returncode == 0, done.stdout
     this.said = done.stdout  # type: ignore[attr-defined]
     yield this
@@ -235,12 +241,11 @@ def test_the_next_deploy_keeps_everything(deployed: Deployed) -> None:
 def test_a_new_one_that_does_not_start_is_taken_back(deployed: Deployed) -> None:
     before = deployed.inspect()["Id"]
     good = podman("image", "inspect", "--format", "{{.Id}}", IMAGE)
-    broken = WORK / "broken.Dockerfile"
-    broken.write_text(f"FROM {IMAGE}\nENV IMAGEGEN_THREADS=many\n")
+    broken = WORK / "broken"
+    broken.mkdir(exist_ok=True)
+    (broken / "Dockerfile").write_text(f"FROM {IMAGE}\nENV IMAGEGEN_THREADS=many\n")
     try:
-        podman(
-            "build", "--pull-never", "--format", "docker", "--file", str(broken), "--tag", IMAGE, str(WORK / "python")
-        )
+        podman("build", "--pull-never", "--format", "docker", "--tag", IMAGE, str(broken))
         done = deployed.deploy("--no-build", "--no-picture")
     finally:
         podman("tag", good, IMAGE)
@@ -271,29 +276,65 @@ def test_a_start_that_cannot_be_ends_with_a_sentence(deployed: Deployed, setting
     assert "Traceback" not in done.stdout
 
 
-def test_compose_reserves_the_gpu(deployed: Deployed) -> None:
-    """The reservation reaches the container: as a made-up CDI device, since there is no GPU here."""
-    compose = Path(sys.executable).parent / "podman-compose"
-    assert compose.exists()
-    CDI.parent.mkdir(exist_ok=True)
-    node = {"containerEdits": {"env": ["FAKE_GPU=here"]}}
-    devices = [{"name": name, **node} for name in ("all", "0")]
-    CDI.write_text(json.dumps({"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": devices}))
-    environment = {**os.environ, "VARIANT": "cpu", "SETTINGS": str(deployed.config / "imagegen.env")}
-    try:
-        dry = subprocess.run(
-            [compose, "--dry-run", "--podman-run-args=--replace", "-f", ROOT / "compose.yaml", "up", "-d"],
-            env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+def test_compose_starts_both_and_reserves_the_gpu(deployed: Deployed, tmp_path: Path) -> None:
+    """The reservation reaches the service's container, as a made-up CDI device: there is no GPU here."""
+    assert not list(CDI.parent.glob("*nvidia*")), "this machine has real CDI devices: they are left alone"
+    project, token = f"{NAME}-compose", "a-token-of-the-proof"
+    settings = tmp_path / "imagegen.env"
+    settings.write_text(f"IMAGEGEN_TOKENS=proof:{token}\nIMAGEGEN_MODEL=tiny\n")
+    port, front_port = free_port(), free_port()
+    environment = {
+        **os.environ, "VARIANT": "cpu", "SETTINGS": str(settings), "PORT": str(port), "MCP_PORT": str(front_port),
+        "VOLUME": f"{project}-data",
+    }  # fmt: skip
+
+    def compose(*arguments: str) -> str:
+        program = Path(sys.executable).parent / "podman-compose"
+        command = [program, "-f", ROOT / "compose.yaml", "-p", project, *arguments]
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )  # fmt: skip
-        print(dry.stdout)
-        asked = [word for word in dry.stdout.replace("=", " ").split() if word.startswith("nvidia.com/gpu")]
-        assert asked, dry.stdout
-        options = ("--rm", "--network", "none", "--entrypoint", "env")
-        assert "FAKE_GPU=here" in podman("run", *options, "--device", "nvidia.com/gpu=all", IMAGE)
-        absent = podman("run", *options, "--device", "nvidia.com/gpu=9", IMAGE, check=False)
+        return done.stdout
+
+    edits = {"containerEdits": {"env": ["FAKE_GPU=here"]}}
+    devices = [{"name": name, **edits} for name in ("all", "0")]
+    CDI.parent.mkdir(exist_ok=True)
+    CDI.write_text(json.dumps({"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": devices}))
+    try:
+        absent = podman("run", "--rm", "--network", "none", "--device", "nvidia.com/gpu=9", IMAGE, "env", check=False)
         assert "nvidia.com/gpu" in absent and "FAKE_GPU" not in absent
+        said = compose("up", "-d", "imagegen")
+        service, front = f"{project}_imagegen_1", f"{project}_mcp_1"
+        until(lambda: _ready(f"http://127.0.0.1:{port}/readyz"), f"the service of compose is ready:\n{said}")
+        assert "FAKE_GPU=here" in podman("exec", service, "env")
+        assert podman("exec", service, "id", "-u") == "10001"
+        said = compose("up", "-d", "--no-deps", "mcp")
+        until(lambda: _ready(f"http://127.0.0.1:{front_port}/healthz"), f"the front of compose is ready:\n{said}")
+        assert httpx.get(f"http://127.0.0.1:{front_port}/healthz", trust_env=False).json()["service"] == "ready"
+        assert "FAKE_GPU" not in podman("exec", front, "env")
     finally:
         CDI.unlink()
+        print(compose("down", "--volumes"))
+
+
+def _ready(url: str) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(url, trust_env=False, timeout=10).status_code == 200
+    return False
+
+
+def test_https_is_pinned_and_outlives_deploys(deployed: Deployed) -> None:
+    settings = deployed.config / "imagegen.env"
+    settings.write_text(settings.read_text().replace("IMAGEGEN_TLS=off", "IMAGEGEN_TLS=auto"))
+    done = deployed.deploy("--no-build")
+    assert done.returncode == 0, done.stdout
+    assert f"service      https://127.0.0.1:{deployed.port}" in done.stdout
+    (pin,) = {line.split()[-1] for line in done.stdout.splitlines() if line.startswith("certificate")}
+    assert f'IMAGEGEN_TLS_SHA256="{pin}"' in done.stdout
+    podman("healthcheck", "run", NAME)
+    podman("restart", "--time", "60", NAME)
+    until(lambda: deployed.deploy("status").returncode == 0, "it is ready again, with the same certificate")
+    assert pin in podman("exec", NAME, "imagegen", "tls", "show")
 
 
 def test_down_keeps_the_state(deployed: Deployed) -> None:
