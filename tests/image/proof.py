@@ -292,7 +292,8 @@ def test_compose_starts_both_and_reserves_the_gpu(deployed: Deployed, tmp_path: 
         program = Path(sys.executable).parent / "podman-compose"
         command = [program, "-f", ROOT / "compose.yaml", "-p", project, *arguments]
         done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True,
         )  # fmt: skip
         return done.stdout
 
