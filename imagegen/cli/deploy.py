@@ -150,7 +150,7 @@ def _deploy(
     rollout.tidy()
     if "IMAGEGEN_TOKENS" not in settings and this.place.token() is None:
         this.place.keep_token(_new_token(this, recipe.image))
-    rollout.replace(recipe.image, _run_options(this, choices, settings))
+    rollout.replace(recipe.image, run_options(this, choices, settings))
     this.place.keep_choices(choices)
     service = _service(this)
     if not no_picture:
@@ -162,7 +162,7 @@ def _recipe(backend: Backend, *, arch: str, jobs: int, options: tuple[str, ...])
     return Recipe(backend, arch, jobs, options)
 
 
-def _run_options(this: Deployment, choices: Choices, settings: dict[str, str]) -> list[str]:
+def run_options(this: Deployment, choices: Choices, settings: dict[str, str]) -> list[str]:
     """Everything of `docker run` but the name and the image."""
     host = f"[{choices.host}]" if ":" in choices.host else choices.host
     options = [

@@ -160,3 +160,13 @@ def test_memory_running_out_is_told_from_a_wrong_source() -> None:
 def test_a_cache_that_is_no_folder(cache: Path, tiny: Sdist) -> None:
     wrong = cache / "sdist" / tiny.filename / "engine"
     assert "IMAGEGEN_CACHE" in refusal(wrong, tiny)
+
+
+def test_a_python_without_the_data_filter_unpacks_the_same(
+    cache: Path, tiny: Sdist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian 12's Python 3.11.2, whose tarfile has none."""
+    monkeypatch.delattr("tarfile.data_filter", raising=False)
+    built, _ = make(cache, tiny)
+    assert built.fresh
+    assert built.binary.is_file()

@@ -25,7 +25,9 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home", cache=tmp_path / "cache", sd_server=None)
 
 
-def finished(settings: Settings, options: Options, features: frozenset[str] = HERE) -> Path:
+def finished(
+    settings: Settings, options: Options, features: frozenset[str] = HERE, cuda: tuple[int, int] | None = None
+) -> Path:
     """A finished build with a binary that is none; what `resolve` chooses from."""
     folder = settings.engine_dir / plan.name_of(plan.PINNED, options, features)
     folder.mkdir(parents=True)
@@ -42,6 +44,7 @@ def finished(settings: Settings, options: Options, features: frozenset[str] = HE
         sha256=hashlib.sha256(binary.read_bytes()).hexdigest(),
         size_bytes=binary.stat().st_size,
         seconds=1.0,
+        cuda=cuda,
     )
     (folder / "engine.json").write_text(manifest.model_dump_json())
     return binary
@@ -75,6 +78,43 @@ def test_resolve_prefers_what_the_machine_can_use_best(settings: Settings, see: 
     assert engines.resolve(settings) == native
     see(Cards((Card("RTX 3060", (8, 6)),)))
     assert engines.resolve(settings) == other
+
+
+def test_a_driver_older_than_cuda_is_told(settings: Settings, see: Callable[[Cards], None]) -> None:
+    built = finished(settings, Options("cuda", ("90-real",)), cuda=(13, 0))
+    card = Card("NVIDIA H200", (9, 0))
+    see(Cards((card,), driver_cuda=(13, 2), driver="590.44"))
+    assert engines.resolve(settings) == built
+    see(Cards((card,), driver_cuda=(12, 8), driver="570.133.20"))
+    with pytest.raises(
+        EngineMissing, match=r"CUDA 13, which needs the NVIDIA driver 580 or newer, and the driver .*570"
+    ):
+        engines.resolve(settings)
+
+
+def test_a_gpu_can_be_required(settings: Settings, see: Callable[[Cards], None]) -> None:
+    """What a CUDA image does: it has a CPU engine too, and takes it only if somebody says so."""
+    finished(settings, Options("cuda", ("90-real",)), cuda=(13, 0))
+    cpu = finished(settings, Options(portable=True), frozenset())
+    strict = settings.model_copy(update={"on_missing_gpu": "exit"})
+    for cards, why in (
+        (NO_CARDS, "no NVIDIA GPU is visible here"),
+        (BROKEN, "does not answer (Driver/library version mismatch)"),
+        (Cards((Card("RTX 3060", (8, 6)),)), "compiled for CUDA 90-real, and the GPU here is 86"),
+        (Cards((Card("NVIDIA H200", (9, 0)),), driver_cuda=(12, 8), driver="570"), "the NVIDIA driver 580 or newer"),
+    ):
+        see(cards)
+        with pytest.raises(EngineMissing) as told:
+            engines.require_gpu(strict)
+        assert why in str(told.value)
+        assert "\n" not in str(told.value)
+        assert str(told.value).endswith("IMAGEGEN_ON_MISSING_GPU=cpu.")
+        with pytest.raises(EngineMissing, match="IMAGEGEN_ON_MISSING_GPU=exit rules out"):
+            engines.resolve(strict)  # a card that goes away later is no reason to draw on the CPU in silence
+        engines.require_gpu(settings)
+        assert engines.resolve(settings) == cpu
+    see(H200)
+    engines.require_gpu(strict)
 
 
 def test_resolve_says_why_none_fits(settings: Settings, see: Callable[[Cards], None]) -> None:
