@@ -48,6 +48,7 @@ MODEL = "qwen-tiny"
 BASE_BYTES, BLOCK_BYTES = 795e6, 191e6
 """The model's files with one block, and what each further one adds."""
 POLL_S = 0.01
+START_LIMIT_S = 300.0  # of the service, which is not what is measured
 KEPT_SHARE = 0.001
 """A page or two may stay: somebody reads the file's header."""
 
@@ -158,7 +159,7 @@ def stand(folder: Path, threads: int) -> Iterator[Ways]:
         for name in SERVICES:
             own = {"idle_timeout": "never", "threads": threads, "model": MODEL, "read_ahead": name == "service"}
             services[name] = Service(folder / name, binary, own)
-            services[name].start()
+            services[name].start(START_LIMIT_S)
         settings = Settings(home=folder / "service")
         argv = Catalog.load(settings).get(MODEL).argv(settings)
         yield Ways(Bare(binary, argv, threads, folder / "bare"), **services)
