@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -47,6 +48,7 @@ MODEL = "qwen-tiny"
 BASE_BYTES, BLOCK_BYTES = 795e6, 191e6
 """The model's files with one block, and what each further one adds."""
 POLL_S = 0.01
+START_LIMIT_S = 300.0  # of the service, which is not what is measured
 KEPT_SHARE = 0.001
 """A page or two may stay: somebody reads the file's header."""
 
@@ -63,7 +65,8 @@ class Ways:
         return self.bare.load() if name == "bare" else load_by_service(getattr(self, name))
 
 
-WAYS = ("bare", "service", "plain")
+SERVICES = ("service", "plain")
+WAYS = ("bare", *SERVICES)
 
 
 def make_weights(folder: Path, gb: float) -> list[Path]:
@@ -116,6 +119,9 @@ class Bare:
             process.wait()
 
     def _answers(self) -> bool:
+        with socket.socket() as knock:  # cheaper than a request that is refused, which would slow the load
+            if knock.connect_ex(("127.0.0.1", self.port)) != 0:
+                return False
         try:
             return self._http.get("/v1/models").status_code == 200
         except httpx.TransportError:
@@ -135,26 +141,30 @@ def load_by_service(service: Service) -> float:
     return took
 
 
+def put(models: Path, folder: Path) -> None:
+    """Have everybody take the model's files from `models`."""
+    for name in SERVICES:
+        link = folder / name / "models" / MODEL
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(models, target_is_directory=True)
+
+
 @contextmanager
-def stand(folder: Path, models: Path, threads: int) -> Iterator[Ways]:
-    """The ways, on the model's files in `models`."""
+def stand(folder: Path, threads: int) -> Iterator[Ways]:
+    """The ways, on the model's files that were `put` there."""
     binary = engine.resolve(Settings())
-    services = []
+    services = {}
     try:
-        for name in ("service", "plain"):
-            home = folder / name
-            (home / "models").mkdir(parents=True, exist_ok=True)
-            link = home / "models" / MODEL
-            link.unlink(missing_ok=True)
-            link.symlink_to(models, target_is_directory=True)
+        for name in SERVICES:
             own = {"idle_timeout": "never", "threads": threads, "model": MODEL, "read_ahead": name == "service"}
-            services.append(Service(home, binary, own))
-            services[-1].start()
+            services[name] = Service(folder / name, binary, own)
+            services[name].start(START_LIMIT_S)
         settings = Settings(home=folder / "service")
         argv = Catalog.load(settings).get(MODEL).argv(settings)
-        yield Ways(Bare(binary, argv, threads, folder / "bare"), *services)
+        yield Ways(Bare(binary, argv, threads, folder / "bare"), **services)
     finally:
-        for service in services:
+        for service in services.values():
             service.end()
 
 
@@ -189,19 +199,21 @@ def measure(gb: float, rounds: int, threads: list[int], disks: list[Speed], cach
         folder = Path(name)
         files = make_weights(folder / "weights", gb)
         result: dict[str, Any] = {"bytes": sum(path.stat().st_size for path in files), "rounds": rounds, "threads": {}}
+        put(folder / "weights", folder)
         for count in threads:
             found = result["threads"].setdefault(str(count), {})
-            if cached or not disks:
-                with stand(folder, folder / "weights", count) as ways:
-                    if cached:
-                        found["page cache"] = compare(ways, lambda: [fetch(path) for path in files], rounds)
-                    if not disks:
-                        found["this disk"] = compare(ways, lambda: drop_all(files), rounds)
-            for speed in disks:
-                disk = folder / "disk"
-                slow = [disk / path.name for path in files]
-                with SlowDisk(files, disk, speed), stand(folder, disk, count) as ways:
-                    found[str(speed)] = compare(ways, lambda slow=slow: drop_all(slow), rounds)
+            with stand(folder, count) as ways:
+                if cached:
+                    found["page cache"] = compare(ways, lambda: [fetch(path) for path in files], rounds)
+                if not disks:
+                    found["this disk"] = compare(ways, lambda: drop_all(files), rounds)
+                for speed in disks:
+                    disk = folder / "disk"
+                    slow = [disk / path.name for path in files]
+                    with SlowDisk(files, disk, speed):
+                        put(disk, folder)
+                        found[str(speed)] = compare(ways, lambda slow=slow: drop_all(slow), rounds)
+                    put(folder / "weights", folder)
         return result
 
 

@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(Path(__file__).parent)]
 
 import gpu_page  # noqa: E402
-from gpu_drive import Direct, Drawing, Served, Setup, Way, after_unload, drawn, taken_bytes  # noqa: E402
+from gpu_drive import START_LIMIT_S, Direct, Drawing, Served, Setup, Way, after_unload, drawn, taken_bytes  # noqa: E402
 from page_cache import cached_share, drop, fetch  # noqa: E402
 from served import Service  # noqa: E402
 
@@ -309,7 +309,7 @@ class _Ended:
 
     def __enter__(self) -> Way:
         if self._service is not None:
-            self._service.start()
+            self._service.start(START_LIMIT_S)
         return self._way
 
     def __exit__(self, *_: object) -> None:

@@ -44,19 +44,19 @@ class Service:
                 command, cwd=ROOT, env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
-    def start(self) -> None:
+    def start(self, timeout: float = DEADLINE_S) -> None:
         """Start, and wait until it accepts jobs."""
         self.launch()
         try:
-            self.until_ready()
+            self.until_ready(timeout)
         except AssertionError:
             # circus, BentoML's supervisor, looks for free ports for itself and binds them later: they can be gone.
             if "Address already in use" not in self.tail():
                 raise
             self.launch()
-            self.until_ready()
+            self.until_ready(timeout)
 
-    def until_ready(self) -> None:
+    def until_ready(self, timeout: float = DEADLINE_S) -> None:
         def ready() -> bool:
             assert self._process is not None
             if self._process.poll() is not None:
@@ -65,7 +65,7 @@ class Service:
                 return self.http.get("/readyz").status_code == 200
             return False
 
-        until(ready, "the service is ready")
+        until(ready, "the service is ready", timeout)
 
     # ---- its processes ------------------------------------------------------------------------
 

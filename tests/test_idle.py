@@ -6,9 +6,11 @@ J and OPT are added up here from the decisions alone, not taken from the policy'
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf, nextafter
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -201,6 +203,17 @@ def test_learns_to_wait_for_those_who_come_back_soon_and_not_for_others() -> Non
     assert 40 <= IdlePolicy().timeout_s(often) <= 80
     seldom = lived_through([3000.0] * 100, cold_start_s=20)
     assert IdlePolicy().timeout_s(seldom) == 0
+
+
+def test_the_worked_example_of_the_docs_is_what_the_policy_does() -> None:
+    """docs/idle.md, "The knob, with an example": 20 times the same five gaps, loads of 40 s."""
+    page = (Path(__file__).parents[1] / "docs/idle.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (\d+) s \| (\d+) s \| (\d+) s \|$", page, re.MULTILINE)
+    assert [int(row[0]) for row in rows] == [1, 3, 10, 30]
+    for row in rows:
+        knob, *says = map(int, row)
+        lives = [lived_through(gaps * 20, 40.0, knob) for gaps in ([30, 55, 40, 61, 50], [30, 55, 40, 61, 1500])]
+        assert says == [40 * knob, *(round(IdlePolicy().timeout_s(lived)) for lived in lives)]
 
 
 def test_a_pause_is_expected_after_a_pause() -> None:

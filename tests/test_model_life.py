@@ -289,6 +289,17 @@ def test_the_reason_is_a_sentence_in_the_status_and_on_the_command_line(life: Se
     assert "stays loaded: IMAGEGEN_IDLE_TIMEOUT is never" in told.stdout, told.stderr
 
 
+def test_it_is_warmed_up_and_unloaded_from_the_command_line(life: Service) -> None:
+    def told(command: str) -> str:
+        arguments = [sys.executable, "-m", "imagegen.cli", command, "--url", life.url]
+        return subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    assert "engine  " in told("warm")
+    life.until_state("ready")
+    assert "engine  cold" in told("unload")
+    assert life.engine_pid is None
+
+
 def test_who_has_the_page_open_keeps_the_model_a_beta_longer_and_no_more(serve) -> None:
     service = serve(idle_timeout="auto", idle_knob=600)
     service.draw()
