@@ -94,8 +94,8 @@ def opened(
     context.set_default_timeout(DEADLINE_MS)
     page = context.new_page()
     page.goto(service.url)
-    shown = {"job": job["job_id"], "index": 0}
-    page.evaluate("shown => localStorage.setItem('imagegen.shown', JSON.stringify(shown))", shown)
+    for name, kept in (("shown", {"job": job["job_id"], "index": 0}), ("draft", {"seed": str(SEED), "locked": True})):
+        page.evaluate("([name, kept]) => localStorage.setItem('imagegen.' + name, JSON.stringify(kept))", [name, kept])
     page.reload()
     page.wait_for_selector(".dot:not(.offline)")
     loaded(page, f'[data-picture="{job["images"][0]["id"]}"]')
@@ -144,6 +144,7 @@ def edit(service: Service, browser: Browser) -> None:
         view.wait_for_selector(".stage.pair .picture img")
         view.wait_for_selector("#live", state="hidden")
         loaded(view, ".stage img")
+        view.wait_for_selector(".toast.shown", state="hidden")
         saved(view, "web-desktop-dark-edit.webp")
 
 
