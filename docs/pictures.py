@@ -33,7 +33,7 @@ SHEET = (
     ("a red circle", "a clipart icon of a coffee cup", "two blue boxes joined by an arrow", "a green tree on black"),
     ("a yellow house on a light blue background", "a blue car", "an orange fish", "a pink flower"),
     ("a purple star", "three green stars", "a red heart and a blue square", "a yellow moon on a black background"),
-    ("a smiley face", "an envelope", "a red balloon on a gray background", "a purple cat"),
+    ("a smiley face", "an envelope", "a red balloon on a gray background", "a purple elephant"),
 )  # fmt: skip
 """What the contact sheet shows, row by row: one picture each, with the model's own numbers."""
 PICTURE, EDIT = "a yellow house on a light blue background", "make it red"
@@ -72,17 +72,22 @@ class Service:
 
 def sheet(service: Service, _browser: Browser) -> None:
     """sketch.webp: every prompt of SHEET with its picture."""
-    drawn = [[(prompt, service.picture(service.draw(prompt))) for prompt in row] for row in SHEET]
-    side = drawn[0][0][1].width
+    rows = [[(prompt, service.picture(service.draw(prompt))) for prompt in row] for row in SHEET]
+    laid_out(rows).save(HERE / "sketch.webp", quality=80, method=6)
+
+
+def laid_out(rows: list[list[tuple[str, Image.Image]]]) -> Image.Image:
+    """Pictures of one size, each above its prompt."""
+    side = rows[0][0][1].width
     cell_w, cell_h = max(side, 300) + GAP_PX, side + 2 * GAP_PX
-    whole = Image.new("RGB", (len(SHEET[0]) * cell_w, len(SHEET) * cell_h), "white")
+    whole = Image.new("RGB", (len(rows[0]) * cell_w, len(rows) * cell_h), "white")
     draw, font = ImageDraw.Draw(whole), ImageFont.load_default(14)
-    for row, cells in enumerate(drawn):
+    for row, cells in enumerate(rows):
         for column, (prompt, picture) in enumerate(cells):
             centre = column * cell_w + cell_w // 2
             whole.paste(picture, (centre - side // 2, row * cell_h))
             draw.text((centre, row * cell_h + side + 4), prompt, "black", font, anchor="ma")
-    whole.save(HERE / "sketch.webp", quality=80, method=6)
+    return whole
 
 
 @contextmanager
@@ -94,8 +99,8 @@ def opened(
     context.set_default_timeout(DEADLINE_MS)
     page = context.new_page()
     page.goto(service.url)
-    shown = {"job": job["job_id"], "index": 0}
-    page.evaluate("shown => localStorage.setItem('imagegen.shown', JSON.stringify(shown))", shown)
+    for name, kept in (("shown", {"job": job["job_id"], "index": 0}), ("draft", {"seed": str(SEED), "locked": True})):
+        page.evaluate("([name, kept]) => localStorage.setItem('imagegen.' + name, JSON.stringify(kept))", [name, kept])
     page.reload()
     page.wait_for_selector(".dot:not(.offline)")
     loaded(page, f'[data-picture="{job["images"][0]["id"]}"]')
@@ -144,6 +149,7 @@ def edit(service: Service, browser: Browser) -> None:
         view.wait_for_selector(".stage.pair .picture img")
         view.wait_for_selector("#live", state="hidden")
         loaded(view, ".stage img")
+        view.wait_for_selector(".toast.shown", state="hidden")
         saved(view, "web-desktop-dark-edit.webp")
 
 

@@ -91,6 +91,7 @@ def test_it_is_the_default_where_nothing_else_is_and_says_what_it_is(drawn: Serv
     model = drawn.status()["model"]
     assert (model["default"], model["noise"]) == ("sketch", False)
     assert "simple clip-art" in model["limits"]
+    assert f"up to {Catalog.packaged().get('sketch').defaults.width.max} px" in model["limits"], "agents go by it"
     shown = next(one for one in drawn.http.get("/api/models").json()["items"] if one["default"])
     assert "simple clip-art" in shown["title"] and shown["installed"]
 

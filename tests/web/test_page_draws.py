@@ -61,6 +61,22 @@ def test_a_style_fills_the_text_selects_its_first_gap_and_gives_the_old_text_bac
     until(lambda: page.input_value("#prompt") == "my own words", "the old text is back")
 
 
+def test_a_style_suggests_its_size_only_to_a_model_that_draws_it(serve, home: Path, open_page) -> None:
+    for name, most in (("small", 512), ("large", 1024)):
+        side = f"{{ value = 128, min = 64, max = {most} }}"
+        text = f'base = "tiny"\ntitle = "{name}"\nnoise = false\n[defaults]\nwidth = {side}\nheight = {side}\n'
+        (home / "models" / f"{name}.toml").write_text(text)
+    page = open_page(serve(model="small").url).page
+    kept = "JSON.parse(localStorage.getItem('imagegen.draft'))"
+    for name, size in (("small", None), ("large", "1024x640")):
+        page.evaluate("model => localStorage.setItem('imagegen.draft', JSON.stringify({model}))", name)
+        page.reload()
+        page.wait_for_selector("[aria-label=Style] >> text=Whiteboard", state="attached")
+        page.select_option("[aria-label=Style]", "whiteboard_diagram")
+        until(lambda: "{title}" in page.input_value("#prompt"), "the style is in the form")
+        assert page.evaluate(kept).get("size") == size, name
+
+
 def test_the_page_says_what_is_excluded_and_where_numbers_come_from(service: Service, open_page) -> None:
     page = open_page(service.url).page
     policy = service.http.get("/api/policy").json()
