@@ -29,7 +29,7 @@ Gone = Callable[[int], bool]
 DEADLINE_S = 180
 
 both_engines = pytest.mark.parametrize("engine_name", ["sdcpp", "glm"], indirect=True)
-"""For what every adapter promises. A start of the second engine is dear: what only the base class does is not repeated."""
+"""For what every adapter promises. The second engine is dear to start: what is the base class's alone runs on one."""
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
