@@ -1,4 +1,4 @@
-"""The second engine behind every way in, and under faults: one service with `glm-tiny`, its engine started few times."""
+"""The second engine behind every way in, and under faults: one service with `glm-tiny`, its engine seldom started."""
 
 from __future__ import annotations
 
