@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: serve mcp mcpb test lint lock docs pictures bench bench-overhead bench-check train-sketch image-test clean help
+.PHONY: serve glm mcp mcpb test lint lock docs pictures bench bench-overhead bench-check train-sketch image-test clean help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -20,6 +20,9 @@ $(STAMP): requirements/dev.txt pyproject.toml mcp_front/pyproject.toml
 
 serve: $(STAMP) ## set up what is missing, then serve on http://127.0.0.1:8765
 	exec $(BIN)/imagegen serve
+
+glm: $(STAMP) ## the packages of the second engine (GLM-Image); a CPU's torch has to be there before: docs/engine.md
+	$(BIN)/pip install --disable-pip-version-check --no-build-isolation -e '.[glm]'
 
 mcp: $(STAMP) ## the MCP front on stdio
 	exec $(BIN)/imagegen-mcp

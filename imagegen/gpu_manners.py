@@ -12,6 +12,7 @@ from pathlib import Path
 from imagegen.adapters.base import EngineError
 from imagegen.gpu import Gpu, Holder
 from imagegen.models.entry import Entry
+from imagegen.models.extras import torch_uses_cuda
 from imagegen.settings import Settings
 from imagegen.times import timestamp
 
@@ -43,8 +44,7 @@ def needed_bytes(entry: Entry, settings: Settings) -> int:
     """
     if entry.memory is not None and entry.memory.vram_bytes is not None:
         return entry.memory.vram_bytes
-    paths = [entry.path_of(file, settings) for file in entry.files]
-    sizes = [path.stat().st_size for path in paths if path.is_file()]
+    sizes = [path.stat().st_size for path in entry.paths(settings)]
     if not sizes:
         return 0
     return MARGIN_BYTES + (max(sizes) if "--offload-to-cpu" in entry.engine_flags else sum(sizes))
@@ -117,7 +117,7 @@ class Manners:
         """
         self.rival.forget()
         self._before = None
-        self.present = await asyncio.to_thread(self._has_card)
+        self.present = await asyncio.to_thread(self._has_card, entry)
         if not self.present:
             return
         need_bytes = await asyncio.to_thread(needed_bytes, entry, self._settings)
@@ -157,7 +157,9 @@ class Manners:
     async def _card(self, engine_pid: int | None = None) -> Gpu | None:
         return await asyncio.to_thread(self._look, engine_pid)
 
-    def _has_card(self) -> bool:
+    def _has_card(self, entry: Entry) -> bool:
+        if entry.adapter == "glm":
+            return torch_uses_cuda() and self._look(None) is not None
         binary = self._binary()
         if binary is None or self._look(None) is None:
             return False

@@ -72,7 +72,7 @@ def test_every_entry_of_the_package_loads(settings: Settings) -> None:
     assert set(catalog.names()) == set(FILES) >= {
         "tiny", "qwen-tiny", "qwen-image-edit-2511", "qwen-image-edit-2511-lightning", "qwen-image",
         "qwen-image-lightning", "qwen-image-2512", "qwen-image-2512-lightning", "flux2-klein-4b", "z-image-turbo",
-        "sd-turbo", "sdxs-512", "glm-image",
+        "sd-turbo", "sdxs-512", "glm-image", "glm-tiny",
     }  # fmt: skip
     assert catalog.names() == Catalog.packaged().names()
 
@@ -98,7 +98,8 @@ def test_qwen_image_edit_has_the_documented_recipe(settings: Settings) -> None:
 def test_models_at_cfg_1_say_that_a_negative_prompt_is_inert(settings: Settings) -> None:
     inert = {e.name for e in Catalog.load(settings).entries() if e.negative_inert}
     assert inert >= {"tiny", "flux2-klein-4b", "z-image-turbo", "sd-turbo", "sdxs-512", "qwen-image-lightning"}
-    assert not inert & {"qwen-tiny", "qwen-image", "qwen-image-2512", "qwen-image-edit-2511", "glm-image"}
+    assert not inert & {"qwen-tiny", "qwen-image", "qwen-image-2512", "qwen-image-edit-2511"}
+    assert {"glm-image", "glm-tiny"} <= inert, "their pipeline takes none, whatever the guidance"
 
 
 def test_the_guidance_that_destroys_a_glm_picture_is_outside_the_range(settings: Settings) -> None:

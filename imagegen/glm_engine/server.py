@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
+from typing import Any
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
@@ -71,7 +72,8 @@ class Server:
         work = asyncio.get_running_loop().run_in_executor(self._hand, self._draw, order, stop)
         left = asyncio.create_task(_until_left(request))
         try:
-            await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {work, left}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():  # nobody waits for it any more
                 stop.set()
             return Response(await work, media_type="image/png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-_LIKE_A_TOKEN = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
+_LIKE_A_TOKEN = re.compile(r"<(?=([^<>]*>))|\[(?=([^\[\]]*\]))")  # its first character; what follows may begin another
 
 
 def literal(prompt: str, tokens: Collection[str]) -> str:
@@ -15,4 +15,8 @@ def literal(prompt: str, tokens: Collection[str]) -> str:
     the service's own, and end the picture or draw another one. Quotation marks stay: what is between them is what
     the model writes into the picture.
     """
-    return _LIKE_A_TOKEN.sub(lambda found: found[0][0] + " " + found[0][1:] if found[0] in tokens else found[0], prompt)
+
+    def _parted(found: re.Match[str]) -> str:
+        return found[0] + " " if found[0] + (found[1] or found[2]) in tokens else found[0]
+
+    return _LIKE_A_TOKEN.sub(_parted, prompt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
 from imagegen.models.entry import Entry
 
@@ -22,7 +23,14 @@ def lacking_sentence(entry: Entry) -> str | None:
         return None
     are, them = ("is", "it") if len(names) == 1 else ("are", "them")
     return (
-        f"{entry.name} is drawn by another engine than the other models, and of its Python packages {', '.join(names)} "
-        f"{are} not installed. Install {them} where the service is: make {entry.adapter} (what it does, and which "
-        "torch to take first: docs/engine.md), then start the service again."
+        f"{entry.name} is drawn by another engine than the other models, and of that engine's Python packages "
+        f"{', '.join(names)} {are} not installed. Install {them} where the service is: make {entry.adapter} (what it "
+        "does, and which torch to take first: docs/engine.md), then start the service again."
     )
+
+
+def torch_uses_cuda() -> bool:
+    """Whether the torch that is installed was built for CUDA; it is not imported, its library is looked for."""
+    torch = find_spec("torch")
+    folders = () if torch is None else torch.submodule_search_locations or ()
+    return any((Path(folder) / "lib" / "libtorch_cuda.so").is_file() for folder in folders)

@@ -66,6 +66,7 @@ def test_tokens_are_progress_only_while_encoding() -> None:
         ("<<|image|>", "<< |image|>"),
         ("<|im<|image|>age|>", "<|im< |image|>age|>"),
         ("[gMASK] [other] <b>", "[ gMASK] [other] <b>"),
+        ("<[gMASK]sop> [<sop>]", "<[ gMASK]sop> [< sop>]"),
         ("a sign that says 'OPEN' \"now\"", "a sign that says 'OPEN' \"now\""),
     ],
 )

@@ -1,0 +1,143 @@
+"""The second engine behind every way in, and under faults: one service with `glm-tiny`, its engine seldom started."""
+
+from __future__ import annotations
+
+import base64
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fronts
+import psutil
+import pytest
+from fronts import call, image_id_of, stdio, text_of
+from PIL import Image
+from served import ROOT, Service, gone, new_home, until
+
+SMALL = {"width": 64, "height": 64, "steps": 2}
+LONG = {"width": 64, "height": 64, "steps": 100}
+
+
+@pytest.fixture(scope="module")
+def glm(tmp_path_factory, glm_models_dir: Path, sd_server: Path) -> Iterator[Service]:
+    home = new_home(tmp_path_factory.mktemp("glm") / "home", glm_models_dir)
+    service = Service(home, sd_server, {"model": "glm-tiny", "idle_timeout": "never"})
+    service.start()
+    yield service
+    service.end()
+
+
+def run(service: Service, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = service.environment()
+    return subprocess.run(
+        [sys.executable, "-m", *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
+    )
+
+
+def png(color: str = "red") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), color).save(file, "PNG")
+    return file.getvalue()
+
+
+def phase_of(service: Service, job_id: str) -> str | None:
+    return (service.job(job_id)["progress"] or {}).get("phase")
+
+
+def test_http_draws_and_says_what_this_model_does_not_take(glm: Service) -> None:
+    job = glm.draw("a sign that says 'OPEN'", negative="a dog", width=70, height=64)
+    assert (job["images"][0]["width"], job["images"][0]["height"], job["model"]) == (96, 64, "glm-tiny")
+    assert {warning["code"] for warning in job["warnings"]} == {"negative_inert", "size_rounded"}
+    details = {warning["code"]: warning["detail"] for warning in job["warnings"]}
+    assert "this model does not read a negative prompt" in details["negative_inert"]
+    assert job["policy"]["negative"] == "inert"
+    assert glm.http.get("/api/policy").json()["policy"]["negative"] == "inert"
+    wrong = glm.http.post("/api/generate", json={"prompt": "x", "sampler": "heun"})
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "not_supported_by_model")
+    warned = glm.http.post("/api/generate", json={"prompt": "x", "cfg_scale": 7.5, **SMALL}).json()
+    assert "outside_range" in {warning["code"] for warning in warned["warnings"]}
+    glm.http.delete(f"/api/jobs/{warned['job_id']}")
+    status = glm.status()
+    assert (status["engine"]["model"], status["model"]["noise"]) == ("glm-tiny", True)
+
+
+def test_openais_route_draws_and_edits(glm: Service) -> None:
+    asked = {"model": "glm-tiny", "prompt": "a red circle", "size": "64x64", "steps": 2}
+    drawn = glm.http.post("/v1/images/generations", json=asked)
+    assert drawn.status_code == 200, drawn.text
+    assert base64.b64decode(drawn.json()["data"][0]["b64_json"]).startswith(b"\x89PNG")
+    fields = {"prompt": "make it green", "size": "64x64", "steps": "2"}
+    edited = glm.http.post("/v1/images/edits", data=fields, files={"image": ("a.png", png(), "image/png")})
+    assert edited.status_code == 200, edited.text
+    assert "glm-tiny" in {model["id"] for model in glm.http.get("/v1/models").json()["data"]}
+
+
+def test_the_command_line_draws_and_edits(glm: Service, tmp_path: Path) -> None:
+    source, drawn, edited = (tmp_path / f"{name}.png" for name in ("source", "drawn", "edited"))
+    source.write_bytes(png())
+    small = ("-W", "64", "-H", "64", "--steps", "2", "--url", glm.url)
+    draw, edit = ("draw", "a red circle", "-o", str(drawn)), ("edit", str(source), "make it green", "-o", str(edited))
+    for words in (draw, edit):
+        ran = run(glm, "imagegen.cli", *words, *small)
+        assert ran.returncode == 0, ran.stderr
+    assert Image.open(drawn).size == Image.open(edited).size == (64, 64)
+    shown = run(glm, "imagegen.cli", "models", "show", "glm-tiny")
+    assert "is not read by this model" in shown.stdout
+
+
+def test_the_mcp_front_draws_and_edits(glm: Service, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with stdio(glm.url, output_dir=tmp_path) as client:
+            drawn = await call(client, "generate_image", prompt="a red ball", **SMALL)
+            assert not drawn.is_error and "model glm-tiny" in text_of(drawn), text_of(drawn)
+            image = image_id_of(drawn)
+            edited = await call(client, "edit_image", prompt="make it green", images=[image], **SMALL)
+            assert not edited.is_error and "model glm-tiny" in text_of(edited), text_of(edited)
+
+    fronts.run(story())
+
+
+def test_a_cancelled_picture_is_broken_off_and_the_engine_stays(glm: Service) -> None:
+    glm.draw()
+    pid = glm.engine_pid
+    job = glm.submit(**LONG)
+    until(lambda: phase_of(glm, job["job_id"]) == "sampling", "the job is drawn")
+    assert glm.http.delete(f"/api/jobs/{job['job_id']}").json()["status"] == "cancelled"
+    assert glm.draw("what comes after")["attempts"] == 1
+    assert glm.engine_pid == pid, "it was interrupted, not ended"
+    assert glm.job(job["job_id"])["images"] == []
+
+
+def test_nothing_that_was_typed_and_no_path_is_in_the_log(glm: Service) -> None:
+    glm.draw("zanzibar 'OPEN'")
+    log = glm.log.read_text()
+    assert "zanzibar" not in log and "OPEN" not in log and str(glm.home) not in log
+
+
+@pytest.mark.parametrize("victim", ["engine", "worker"])
+def test_a_kill_while_drawing_loses_nothing(glm: Service, victim: str) -> None:
+    undisturbed = glm.draw(**LONG, seed=3)["images"][0]["sha256"]
+    job = glm.submit(**LONG, seed=3)
+    until(lambda: phase_of(glm, job["job_id"]) == "sampling", "the job is drawn")
+    engine = glm.engine_pid
+    assert engine is not None
+    if victim == "engine":
+        psutil.Process(engine).kill()
+    else:
+        glm.worker.kill()
+        until(lambda: gone(engine), "the engine ends with the worker")
+        glm.until_ready()
+    ended = glm.ended(job["job_id"])
+    assert (ended["status"], ended["attempts"]) == ("complete", 2), ended
+    assert ended["images"][0]["sha256"] == undisturbed
+
+
+def test_unloading_ends_the_process(glm: Service) -> None:
+    glm.draw()
+    pid = glm.engine_pid
+    assert pid is not None
+    assert glm.http.post("/api/unload").status_code == 202
+    glm.until_state("cold")
+    assert gone(pid)
