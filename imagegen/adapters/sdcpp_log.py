@@ -48,6 +48,14 @@ class Bar:
     bytes_per_s: float | None
 
 
+@dataclass(frozen=True)
+class Skipped:
+    """The sampler's last word about its cache: how many of the steps it left out."""
+
+    steps: int
+
+
+_SKIPPED = re.compile(r"(?:EasyCache|UCache|CacheDIT|Spectrum) skipped (\d{1,7})/\d{1,7} steps", re.ASCII)
 _MARKS = (
     ("listening on: ", Mark.LISTENING),
     ("generate_image completed", Mark.DRAW_DONE),
@@ -83,7 +91,7 @@ def _printable(line: bytes) -> str:
     return "".join(character for character in text if character.isprintable()).rstrip()
 
 
-def parse(line: str) -> Bar | Mark | None:
+def parse(line: str) -> Bar | Mark | Skipped | None:
     """What a line means; None for one that only people read."""
     if bar := _BAR.search(line):
         done, total, unit = int(bar[1]), int(bar[2]), bar[4]
@@ -95,6 +103,8 @@ def parse(line: str) -> Bar | Mark | None:
         return None
     if tagged["level"] == "ERROR":
         return Mark.TROUBLE
+    if skipped := _SKIPPED.match(tagged["text"]):
+        return Skipped(int(skipped[1]))
     return next((mark for start, mark in _MARKS if tagged["text"].startswith(start)), None)
 
 
@@ -151,7 +161,7 @@ class LoadTracker:
         self.bytes_done: int | None = None
         self._begun_at: float | None = None
 
-    def feed(self, event: Bar | Mark | None, now: float) -> Bar | None:
+    def feed(self, event: Bar | Mark | Skipped | None, now: float) -> Bar | None:
         """The bar, if it moved the load forward; `now` in seconds of any clock that does not jump."""
         if not isinstance(event, Bar) or event.bytes_per_s is None:
             if self.fraction == 0.0:
@@ -177,12 +187,13 @@ class DrawTracker:
         self.phase = Phase.ENCODING
         self.step = 0
         self.steps: int | None = None
+        self.skipped = 0
         self._begun_at = begun_at
         self._at: dict[Phase, float] = {Phase.ENCODING: begun_at}
         self._done_at: float | None = None
         self._heard_at, self._longest_gap_s = begun_at, 0.0
 
-    def feed(self, event: Bar | Mark | None, now: float) -> DrawProgress | None:
+    def feed(self, event: Bar | Mark | Skipped | None, now: float) -> DrawProgress | None:
         """The progress that a line brings, if any; `now` in seconds of the clock `begun_at` came from."""
         self._longest_gap_s = max(self._longest_gap_s, now - self._heard_at)
         self._heard_at = now
@@ -191,6 +202,10 @@ class DrawTracker:
                 return None
             self.step, self.steps = event.done, event.total
             return DrawProgress(Phase.SAMPLING, self.step, self.steps)
+        if isinstance(event, Skipped):
+            if self.phase is Phase.SAMPLING:
+                self.skipped = min(event.steps, self.steps or 0)
+            return None
         if event is Mark.SAMPLING_BEGUN and self.phase is Phase.ENCODING:
             return self._enter(Phase.SAMPLING, now)
         if event in {Mark.SAMPLING_DONE, Mark.DECODING} and self.phase is Phase.SAMPLING:
@@ -213,4 +228,5 @@ class DrawTracker:
             steps=self.steps,
             total_s=now - self._begun_at,
             longest_gap_s=max(self._longest_gap_s, now - self._heard_at),
+            skipped=self.skipped,
         )
