@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: serve glm mcp mcpb test lint lock docs pictures bench bench-overhead bench-check train-sketch image-test clean help
+.PHONY: serve glm mcp mcpb test test-vision lint lock docs pictures bench bench-overhead bench-check train-sketch image-test clean help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,6 +33,10 @@ mcpb: $(STAMP) ## the Claude Desktop bundle
 test: $(STAMP) ## everything that can run without a GPU, on the real engine
 	$(BIN)/imagegen engine build --backend cpu
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+test-vision: $(STAMP) ## an edit through the vision tower: minutes of a core, so `make test` leaves it out
+	$(BIN)/imagegen engine build --backend cpu
+	$(BIN)/python -m pytest -m vision $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff, types, generated docs
 	$(BIN)/ruff check .

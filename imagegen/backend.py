@@ -103,7 +103,7 @@ class Backend:
             self.images,
             guardrails,
             self.catalog.get,
-            lambda entry: entry.request_options(s),
+            lambda entry, speed: entry.request_options(s, speed),
             s.png_metadata,
         )
         self.worker = Worker(

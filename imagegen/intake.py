@@ -25,6 +25,7 @@ from imagegen.schemas import (
     Kind,
     Params,
     Refused,
+    Speed,
     StoredImage,
     Warn,
 )
@@ -145,6 +146,9 @@ class Intake:
                 raise Refused(422, "not_supported_by_model", detail)
             names = ", ".join(entry.samplers)
             raise Refused(422, "invalid_request", f"sampler must be one of {names}.")
+        if request.speed == "fast" and (reason := entry.no_fast) is not None:
+            detail = f"{entry.name} has no fast setting. {reason} Leave speed out."
+            raise Refused(422, "not_supported_by_model", detail)
         if isinstance(request, EditRequest):
             if not entry.capabilities.edit:
                 raise Refused(422, "not_supported_by_model", f"{entry.name} draws from words only. {self._editors()}")
@@ -189,6 +193,7 @@ class Intake:
             seed_given=request.seed is not None,
             n=request.n,
             negative=request.negative if request.negative and request.negative.strip() else "",
+            speed=_speed(request, entry, int(steps), warnings),
         )
         expected = self._pace.job(entry.name, params)
         if expected is not None and expected > self._settings.max_job_s:
@@ -314,6 +319,17 @@ def _chosen(name: str, asked: float | None, default: Sourced, entry: Entry, warn
         )
         warnings.append(Warn(code="outside_range", detail=detail))
     return asked
+
+
+def _speed(request: GenerateRequest, entry: Entry, steps: int, warnings: list[Warn]) -> Speed:
+    """`fast` if that is asked for and the picture has steps enough to leave some out; what cannot be is told."""
+    if request.speed != "fast" or entry.fast is None or entry.fast.min_steps is None:
+        return "quality"
+    if steps < entry.fast.min_steps:
+        detail = f"Every step is computed: fast leaves steps out from {entry.fast.min_steps} on, and this has {steps}."
+        warnings.append(Warn(code="speed_without_effect", detail=detail))
+        return "quality"
+    return "fast"
 
 
 def _short(value: float) -> str:

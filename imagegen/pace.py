@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from imagegen.schemas import Params, Phase, Progress
+from imagegen.schemas import Params, Phase, Progress, Speed
 
 What = Literal["load", "encode", "step", "decode", "gap"]
 KEPT = 20
@@ -28,12 +28,17 @@ class Measurement:
     seconds: float
 
 
+def timed_as(model: str, speed: Speed) -> str:
+    """The name under which steps of `model` are measured: those of `fast` take less, and are told apart."""
+    return model if speed == "quality" else f"{model} ({speed})"
+
+
 class Pace:
     """Expected seconds, from the medians of the recent measurements. Unknown is None, never a guess."""
 
     def __init__(self, measured: Iterable[Measurement] = ()) -> None:
         self._kept: defaultdict[tuple[str, What], dict[int, deque[float]]] = defaultdict(dict)
-        self._jobs: dict[tuple[str, int, int, int, int], float | None] = {}
+        self._jobs: dict[tuple[str, Speed, int, int, int, int], float | None] = {}
         self.revision = 0  # grows with everything learned
         for one in measured:
             self.add(one)
@@ -66,16 +71,22 @@ class Pace:
     def picture(self, model: str, params: Params) -> float | None:
         """Seconds for one picture on a loaded engine: encode + steps + decode."""
         pixels = params.width * params.height
-        step = self.expect(model, "step", pixels)
+        step = self._step(model, params)
         if step is None:
             return None
         encode = self.expect(model, "encode", pixels) or 0.0
         decode = self.expect(model, "decode", pixels) or 0.0
         return encode + params.steps * step + decode
 
+    def _step(self, model: str, params: Params) -> float | None:
+        """Seconds a step; before the first fast picture those of the others, which are more."""
+        pixels = params.width * params.height
+        timed = self.expect(timed_as(model, params.speed), "step", pixels)
+        return self.expect(model, "step", pixels) if timed is None else timed
+
     def job(self, model: str, params: Params) -> float | None:
         """Seconds for a whole job on a loaded engine; remembered until more is learned."""
-        key = (model, params.width, params.height, params.steps, params.n)
+        key = (model, params.speed, params.width, params.height, params.steps, params.n)
         if key not in self._jobs:
             one = self.picture(model, params)
             self._jobs[key] = None if one is None else one * params.n
@@ -94,7 +105,7 @@ class Pace:
             return None if progress else whole * params.n
         pixels = params.width * params.height
         decode = self.expect(model, "decode", pixels) or 0.0
-        step = self.expect(model, "step", pixels) or 0.0
+        step = self._step(model, params) or 0.0
         later = whole * max(0, params.n - progress.image)
         match progress.phase:
             case Phase.LOADING:

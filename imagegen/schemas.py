@@ -102,6 +102,10 @@ class Policy(BaseModel):
     directive: Literal["applied"] = "applied"
 
 
+Speed = Literal["quality", "fast"]
+"""How a picture is drawn: every step computed, or some left out by the model's cache (`imagegen.models.fast`)."""
+
+
 class Params(BaseModel):
     """What the engine is told: every value resolved, nothing optional left open.
 
@@ -121,6 +125,7 @@ class Params(BaseModel):
     n: int = 1
     negative: str = ""  # the caller's own, without the policy's
     fit: Literal["contain", "cover", "stretch"] | None = None  # edits only
+    speed: Speed = "quality"
 
 
 Number = StrictFloat  # whole numbers are taken too
@@ -140,6 +145,7 @@ class GenerateRequest(BaseModel):
     cfg_scale: Number | None = None
     sampler: StrictStr | None = None
     model: StrictStr | None = None
+    speed: Speed | None = None
     n: StrictInt = 1
     lease_s: Number | None = None
 

@@ -11,7 +11,7 @@ from imagegen.adapters.base import DrawRequest
 from imagegen.guardrails import Guardrails, compose
 from imagegen.models.entry import Entry
 from imagegen.png import finish_png
-from imagegen.schemas import SEED_MAX, Job, StoredImage
+from imagegen.schemas import SEED_MAX, Job, Speed, StoredImage
 from imagegen.store import ImageStore
 
 
@@ -23,7 +23,7 @@ class Studio:
         images: ImageStore,
         guardrails: Guardrails,
         find_model: Callable[[str], Entry],
-        options: Callable[[Entry], dict[str, object]],
+        options: Callable[[Entry, Speed], dict[str, object]],
         png_metadata: Literal["full", "no-prompt", "off"],
     ) -> None:
         self._images, self._guardrails, self._find_model = images, guardrails, find_model
@@ -53,7 +53,7 @@ class Studio:
             seed=seed,
             references=tuple(references),
             mask=mask,
-            options=self._options(entry),
+            options=self._options(entry, p.speed),
         )
 
     async def blank(self, job: Job, png: bytes) -> sanity.Finding | None:
@@ -76,6 +76,8 @@ class Studio:
                 "cfg_scale": f"{p.cfg_scale:g}",
                 "sampler": p.sampler,
             }
+            if p.speed != "quality":
+                metadata["speed"] = p.speed
             if self._png_metadata == "full":
                 metadata["prompt"] = job.prompt
         finished = await asyncio.to_thread(finish_png, png, metadata)

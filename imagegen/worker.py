@@ -27,7 +27,7 @@ from imagegen.inbox import Inbox, Order
 from imagegen.jobs import MAX_STARTS, Active, JobManager
 from imagegen.models.entry import Entry
 from imagegen.models.fetch import Fetching
-from imagegen.pace import Measurement, Pace
+from imagegen.pace import Measurement, Pace, timed_as
 from imagegen.png import BrokenPng
 from imagegen.recorder import Recorder
 from imagegen.reporter import Reporter
@@ -40,6 +40,10 @@ log = logging.getLogger("imagegen.worker")
 LOOK_AGAIN_S = 2.0
 """How often a job that waits after a failed load looks whether the model's files were put right."""
 IDLE = "idle"
+NONE_SKIPPED = Warn(
+    code="speed_without_effect",
+    detail="Fast left no step out: the engine's cache found that each one changes the picture.",
+)
 OWN_ERROR = Failure(code="gave_up", detail="The service failed at this job by an error of its own; its log says more.")
 
 
@@ -60,6 +64,7 @@ class Worker:
         self._jobs, self._studio, self._pace, self._idle, self._timing = jobs, studio, pace, idle, timing
         self._parts, self._measured, self._recorder = parts, measured, recorder
         self._new: list[Measurement] = []
+        self._skipped = 0  # steps that a cache left out of the running job's pictures
         self.inbox = Inbox()
         self._resident = Resident(parts, self.inbox, lambda: jobs.bell.ring("engine"), recorder)
         self._attendant = Attendant(self.inbox, self._resident, pace, timing, self._unload)
@@ -265,14 +270,17 @@ class Worker:
         self._resident.enter(EngineState.DRAWING)
         images: list[StoredImage] = []
         warnings: list[Warn] = []
+        self._skipped = 0
         try:
             for index in range(job.params.n):
                 png, seed = await self._picture(job, index, report, began, warnings)
                 report(Progress(phase=Phase.SAVING, image=index + 1, at=time.time()))
                 images.append(await self._studio.save(job, index, seed, png))
+            if job.params.speed == "fast" and not self._skipped:
+                warnings.append(NONE_SKIPPED)
             if await self._jobs.complete(job, images, warnings):
                 images = []
-                log.info("job %s drawn seconds=%.3f", job.id, time.monotonic() - began)
+                log.info("job %s drawn seconds=%.3f skipped=%d", job.id, time.monotonic() - began, self._skipped)
         except BrokenPng as broken:
             raise EngineError("engine_died", f"The engine's picture was not whole: {broken}") from None
         finally:
@@ -307,11 +315,12 @@ class Worker:
         drawn = self._resident.adapter.last_draw if self._resident.adapter else None
         if drawn is None:
             return
+        self._skipped += drawn.skipped
         self._recorder.drew(job.model, drawn)
         pixels = job.params.width * job.params.height
         step_s = drawn.sample_s / drawn.steps if drawn.sample_s is not None and drawn.steps else None
         self._measure(job.model, "encode", pixels, drawn.encode_s)
-        self._measure(job.model, "step", pixels, step_s)
+        self._measure(timed_as(job.model, job.params.speed), "step", pixels, step_s)
         self._measure(job.model, "decode", pixels, drawn.decode_s)
         self._measure(job.model, "gap", pixels, drawn.longest_gap_s)
 

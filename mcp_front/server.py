@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import anyio
 from fastmcp import Context
@@ -37,6 +37,10 @@ Seed = Annotated[int | None, Field(description="The same seed gives the same pic
 CfgScale = Annotated[float | None, Field(description="Guidance; the model's default is best.", ge=0, le=30)]
 Sampler = Annotated[str | None, Field(description="The model's default is best.", max_length=64)]
 Model = Annotated[str | None, Field(description="A model of the service's catalog.", max_length=128)]
+Speed = Annotated[
+    Literal["quality", "fast"] | None,
+    Field(description="fast saves time at some cost of quality; some models refuse it. Default: quality."),
+]
 Count = Annotated[int, Field(description="How many pictures, with seeds that follow each other.", ge=1, le=4)]
 JobId = Annotated[str, Field(description="The job id that a tool answered with.", min_length=1, max_length=128)]
 
@@ -76,10 +80,11 @@ class Tools:
         cfg_scale: CfgScale = None,
         sampler: Sampler = None,
         model: Model = None,
+        speed: Speed = None,
         n: Count = 1,
     ) -> ToolResult:
         """Draw a picture and wait for it."""
-        body = _asked(prompt, negative, width, height, steps, seed, cfg_scale, sampler, model, n)
+        body = _asked(prompt, negative, width, height, steps, seed, cfg_scale, sampler, model, speed, n)
         return await self._draw(ctx, body)
 
     async def edit_image(
@@ -95,10 +100,11 @@ class Tools:
         cfg_scale: CfgScale = None,
         sampler: Sampler = None,
         model: Model = None,
+        speed: Speed = None,
         n: Count = 1,
     ) -> ToolResult:
         """Change a picture and wait for it."""
-        body = _asked(prompt, negative, width, height, steps, seed, cfg_scale, sampler, model, n)
+        body = _asked(prompt, negative, width, height, steps, seed, cfg_scale, sampler, model, speed, n)
         return await self._draw(ctx, body, images)
 
     async def submit_async_job(
@@ -114,10 +120,11 @@ class Tools:
         cfg_scale: CfgScale = None,
         sampler: Sampler = None,
         model: Model = None,
+        speed: Speed = None,
         n: Count = 1,
     ) -> ToolResult:
         """Ask for a picture and return its job id."""
-        body = _asked(prompt, negative, width, height, steps, seed, cfg_scale, sampler, model, n)
+        body = _asked(prompt, negative, width, height, steps, seed, cfg_scale, sampler, model, speed, n)
         job = await self._submit(body, images)
         return self._results.going_on(job, structured=has_view(ctx))
 
@@ -207,6 +214,7 @@ def _asked(
     cfg_scale: float | None,
     sampler: str | None,
     model: str | None,
+    speed: str | None,
     n: int,
 ) -> dict[str, Any]:
     """The request's body: what was left out is left to the model's catalog entry."""
@@ -220,6 +228,7 @@ def _asked(
         "cfg_scale": cfg_scale,
         "sampler": sampler,
         "model": model,
+        "speed": speed,
         "n": n,
     }
     return {name: value for name, value in given.items() if value is not None}

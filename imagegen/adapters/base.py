@@ -81,6 +81,7 @@ class DrawTimes:
     steps: int | None
     total_s: float
     longest_gap_s: float  # the longest silence between two lines of the engine
+    skipped: int = 0  # of the steps, those that a cache left out, as the engine counts them
 
 
 class Adapter(Protocol):

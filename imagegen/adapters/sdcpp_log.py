@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from imagegen.adapters.tracking import Bar, DrawTracker, Mark
+from imagegen.adapters.tracking import Bar, DrawTracker, Mark, Skipped
 
 MAX_LINE_BYTES = 4096  # the engine's own log buffer (LOG_BUFFER_SIZE); the rest of a longer line is dropped
 MAX_COUNT = 1_000_000  # a larger "n/m" is not the engine's: models have thousands of tensors
@@ -24,6 +24,7 @@ _TAGGED = re.compile(r"^\[(?P<level>DEBUG|INFO |WARN |ERROR)\] (?P<source>[\w.-]
 _UNIT_BYTES = {"MB/s": 1024.0**2, "GB/s": 1024.0**3}
 
 
+_SKIPPED = re.compile(r"(?:EasyCache|UCache|CacheDIT|Spectrum) skipped (\d{1,7})/\d{1,7} steps", re.ASCII)
 _MARKS = (
     ("listening on: ", Mark.LISTENING),
     ("generate_image completed", Mark.DRAW_DONE),
@@ -59,7 +60,7 @@ def _printable(line: bytes) -> str:
     return "".join(character for character in text if character.isprintable()).rstrip()
 
 
-def parse(line: str) -> Bar | Mark | None:
+def parse(line: str) -> Bar | Mark | Skipped | None:
     """What a line means; None for one that only people read."""
     if bar := _BAR.search(line):
         done, total, unit = int(bar[1]), int(bar[2]), bar[4]
@@ -71,6 +72,8 @@ def parse(line: str) -> Bar | Mark | None:
         return None
     if tagged["level"] == "ERROR":
         return Mark.TROUBLE
+    if skipped := _SKIPPED.match(tagged["text"]):
+        return Skipped(int(skipped[1]))
     return next((mark for start, mark in _MARKS if tagged["text"].startswith(start)), None)
 
 
@@ -127,7 +130,7 @@ class LoadTracker:
         self.bytes_done: int | None = None
         self._begun_at: float | None = None
 
-    def feed(self, event: Bar | Mark | None, now: float) -> Bar | None:
+    def feed(self, event: Bar | Mark | Skipped | None, now: float) -> Bar | None:
         """The bar, if it moved the load forward; `now` in seconds of any clock that does not jump."""
         if not isinstance(event, Bar) or event.bytes_per_s is None:
             if self.fraction == 0.0:
@@ -142,4 +145,15 @@ class LoadTracker:
         return event
 
 
-__all__ = ["Bar", "DrawTracker", "LineSplitter", "LoadTracker", "Mark", "blame", "is_complaint", "parse", "untagged"]
+__all__ = [
+    "Bar",
+    "DrawTracker",
+    "LineSplitter",
+    "LoadTracker",
+    "Mark",
+    "Skipped",
+    "blame",
+    "is_complaint",
+    "parse",
+    "untagged",
+]

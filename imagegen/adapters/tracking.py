@@ -41,7 +41,14 @@ class Tokens:
     total: int
 
 
-Event = Bar | Mark | Tokens | None
+@dataclass(frozen=True)
+class Skipped:
+    """The sampler's last word about its cache: how many of the steps it left out."""
+
+    steps: int
+
+
+Event = Bar | Mark | Tokens | Skipped | None
 """None: a line that only people read."""
 
 
@@ -56,6 +63,7 @@ class DrawTracker:
         self.phase = Phase.ENCODING
         self.step = 0
         self.steps: int | None = None
+        self.skipped = 0
         self._begun_at = begun_at
         self._at: dict[Phase, float] = {Phase.ENCODING: begun_at}
         self._done_at: float | None = None
@@ -72,6 +80,10 @@ class DrawTracker:
                 return None
             self.step, self.steps = event.done, event.total
             return DrawProgress(Phase.SAMPLING, self.step, self.steps)
+        if isinstance(event, Skipped):
+            if self.phase is Phase.SAMPLING:
+                self.skipped = min(event.steps, self.steps or 0)
+            return None
         if event is Mark.SAMPLING_BEGUN and self.phase is Phase.ENCODING:
             return self._enter(Phase.SAMPLING, now)
         if event in {Mark.SAMPLING_DONE, Mark.DECODING} and self.phase is Phase.SAMPLING:
@@ -94,4 +106,5 @@ class DrawTracker:
             steps=self.steps,
             total_s=now - self._begun_at,
             longest_gap_s=max(self._longest_gap_s, now - self._heard_at),
+            skipped=self.skipped,
         )

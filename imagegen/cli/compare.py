@@ -43,6 +43,7 @@ class Drawn:
 @click.option("-W", "--width", type=int, help="Pixels across; default: each model's.")
 @click.option("-H", "--height", type=int, help="Pixels down.")
 @click.option("--steps", type=int, help="Sampling steps; default: each model's.")
+@click.option("--speed", type=click.Choice(["quality", "fast"]), help="Of every picture; default: quality.")
 @url_option
 def compare(models: str, prompts: Path | None, output: Path, url: str | None, **options: Any) -> None:
     """Draw the same prompts with several models; write a contact sheet and print the seconds of each picture.

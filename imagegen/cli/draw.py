@@ -27,6 +27,7 @@ shared_options = [
     click.option("--cfg-scale", type=float, help="How strictly the words are followed."),
     click.option("--negative", help="What not to draw."),
     click.option("--model", help="See `imagegen models list`."),
+    click.option("--speed", type=click.Choice(["quality", "fast"]), help="fast leaves steps out; default: quality."),
     click.option("-n", "count", type=int, default=1, show_default=True, help="How many pictures."),
     url_option,
 ]
@@ -70,7 +71,7 @@ def edit(image: Path, prompt: str, fit: str | None, **options: Any) -> None:
 
 def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
     service = service_of(options["url"])
-    for name in ("width", "height", "steps", "seed", "cfg_scale", "negative", "model"):
+    for name in ("width", "height", "steps", "seed", "cfg_scale", "negative", "model", "speed"):
         if options[name] is not None:
             request[name] = options[name]
     if options["count"] != 1:

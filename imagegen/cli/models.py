@@ -155,6 +155,9 @@ def _page(entry: Entry, settings: Settings) -> list[str]:
         for name, value in (("VRAM", entry.memory.vram_bytes), ("RAM", entry.memory.ram_bytes)):
             if value is not None:
                 lines += [f"  {name:<10} {value:,} bytes", f"             {entry.memory.source}"]
+    lines += ["", f"Fast:     {_fast(entry)}"]
+    if entry.fast is not None and entry.fast.source is not None:
+        lines.append(f"             {entry.fast.source}")
     if entry.flags:
         lines += ["", "Engine flags:"]
         for flag in entry.flags:
@@ -172,6 +175,13 @@ def _negative(entry: Entry) -> str:
     if not entry.capabilities.negative:
         return "is not read by this model"
     return "does nothing at this cfg_scale" if entry.negative_inert else "applied"
+
+
+def _fast(entry: Entry) -> str:
+    if entry.fast is None or entry.fast.cache_mode is None:
+        return f"no. {entry.no_fast}"
+    options = entry.fast.native["cache_option"] or "the engine's own options"
+    return f"{entry.fast.cache_mode}, {options}; from {entry.fast.min_steps} steps on"
 
 
 def _sourced(name: str, sourced: Sourced) -> list[str]:

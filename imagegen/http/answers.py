@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from imagegen.models.entry import Capabilities, Defaults, Licence, Memory
+from imagegen.models.fast import Fast
 from imagegen.schemas import EngineState, Failure, Kind, Params, Phase, Policy, Status, Warn
 from imagegen.templates import Template
 
@@ -202,6 +203,7 @@ class Model(_Answer):
     size_multiple: int
     size_min_px: int
     memory: Memory | None
+    fast: Fast | None
     default: bool
     installed: bool
     missing: list[str]

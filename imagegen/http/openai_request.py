@@ -13,7 +13,7 @@ from starlette.requests import Request
 from imagegen.http.body import read_json
 from imagegen.http.context import base_url
 from imagegen.http.multipart import picture, read_form
-from imagegen.schemas import EditRequest, GenerateRequest, Refused
+from imagegen.schemas import EditRequest, GenerateRequest, Refused, Speed
 
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 OWN_PICTURE = re.compile(r"/images/([0-9a-f]{32})\.(?:png|jpg|webp)")
@@ -21,7 +21,7 @@ OWN_PICTURE = re.compile(r"/images/([0-9a-f]{32})\.(?:png|jpg|webp)")
 IGNORED = ("user", "safety_identifier")
 """Names of the caller's own users, for OpenAI's abuse reports: no picture depends on them."""
 FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "quality": (("auto", "standard"), "There are no levels of quality here; steps (an extra field) is what to choose."),
+    "quality": (("auto", "standard"), "There are no levels of quality; choose steps or speed (extra fields)."),
     "style": ((), "Describe the style in the prompt instead."),
     "background": (("auto", "opaque"), "Pictures are opaque here."),
     "moderation": (("auto",), "The operator's policy applies to every picture: see /api/policy."),
@@ -55,6 +55,7 @@ class ImagesRequest(BaseModel):
     seed: int | None = None
     cfg_scale: float | None = None
     sampler: StrictStr | None = None
+    speed: Speed | None = None
 
     @property
     def format(self) -> Literal["png", "jpeg", "webp"]:
@@ -70,7 +71,7 @@ class ImagesRequest(BaseModel):
         return GenerateRequest.model_validate(self._common())
 
     def _common(self) -> dict[str, Any]:
-        names = {"prompt", "model", "negative", "steps", "seed", "cfg_scale", "sampler"}
+        names = {"prompt", "model", "negative", "steps", "seed", "cfg_scale", "sampler", "speed"}
         width, height = _sides(self.size)
         return self.model_dump(include=names) | {"n": 1 if self.n is None else self.n, "width": width, "height": height}
 

@@ -114,6 +114,7 @@ def same_again(job: Job) -> GenerateRequest:
         "seed": p.seed if p.seed_given else None,
         "n": p.n,
         "model": job.model,
+        "speed": p.speed if p.speed == "fast" else None,
     }
     if job.kind is Kind.GENERATE:
         return GenerateRequest(**fields)

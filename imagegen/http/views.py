@@ -79,7 +79,7 @@ def model_json(backend: Backend, entry: Entry) -> dict[str, Any]:
         mode="json",
         include={
             "name", "title", "description", "adapter", "noise", "limits", "licence", "capabilities", "defaults",
-            "size_multiple", "size_min_px", "memory",
+            "size_multiple", "size_min_px", "memory", "fast",
         },
     ) | {
         "default": entry.name == backend.default_entry.name,

@@ -169,6 +169,8 @@ def _with_sources(data: dict[str, Any], source: str) -> dict[str, Any]:
         told["defaults"] = {key: sourced(value) for key, value in data["defaults"].items()}
     if isinstance(data.get("flags"), list):
         told["flags"] = [sourced(flag) if isinstance(flag, dict) else flag for flag in data["flags"]]
+    if isinstance(data.get("fast"), dict) and "refused" not in data["fast"]:
+        told["fast"] = {"source": source, **data["fast"]}
     if isinstance(data.get("memory"), dict):
         told["memory"] = sourced(data["memory"])
     if "download_bytes" in data:

@@ -26,6 +26,8 @@ def tables(catalog: Catalog) -> str:
             ),
             "### Engine flags",
             _table(("Model", "Flag", "Source"), [r for e in entries for r in _flags(e)]),
+            "### Fast",
+            _table(("Model", "Cache", "From", "Source, or why there is none"), [_fast(e) for e in entries]),
             "### Files",
             _table(
                 ("Model", "File, under `models/`", "On the model hub"),
@@ -85,6 +87,13 @@ def _flags(entry: Entry) -> Iterable[tuple[str, ...]]:
     for flag in entry.flags:
         value = "" if flag.value is None else f" {flag.value}"
         yield f"`{entry.name}`", f"`{flag.flag}{value}`", flag.source
+
+
+def _fast(entry: Entry) -> tuple[str, ...]:
+    if entry.fast is None or entry.fast.cache_mode is None:
+        return f"`{entry.name}`", "none", "", entry.no_fast or ""
+    options = f" `{entry.fast.native['cache_option']}`" if entry.fast.cache_options else ""
+    return f"`{entry.name}`", entry.fast.cache_mode + options, f"{entry.fast.min_steps} steps", entry.fast.source or ""
 
 
 def _files(entry: Entry) -> Iterable[tuple[str, ...]]:

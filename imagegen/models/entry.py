@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from imagegen.models.fast import Fast
+from imagegen.schemas import Speed
 from imagegen.settings import Settings
 
 Number = StrictInt | StrictFloat
@@ -219,6 +221,7 @@ class Entry(_Table):
     files: Annotated[list[ModelFile], Field(min_length=1, description="at least one [[files]] table")]
     flags: Annotated[list[Flag], Field(description="[[flags]] tables")] = []
     options: Annotated[dict[str, Any], Field(description="native request fields")] = {}
+    fast: Annotated[Fast | None, Field(description="a table: a cache, or why there is none")] = None
     memory: Memory | None = None
     download_bytes: Annotated[Sourced | None, Field(description="bytes of all files together")] = None
     made_by: Annotated[
@@ -257,6 +260,8 @@ class Entry(_Table):
             if sourced is not None and sourced.value not in known:
                 allowed = f"one of {', '.join(known)}" if known else f"left out with the adapter {self.adapter}"
                 raise ValueError(f"defaults.{field} must be {allowed}, not {sourced.value!r}")
+        if self.adapter != "sdcpp" and self.fast is not None and self.fast.cache_mode is not None:
+            raise ValueError("fast.cache_mode is sd-server's: only entries of the adapter sdcpp can have one")
         if self.capabilities.edit != (self.capabilities.max_references > 0):
             raise ValueError("capabilities.max_references must be at least 1 exactly when capabilities.edit is true")
         return self
@@ -271,6 +276,13 @@ class Entry(_Table):
     def samplers(self) -> tuple[str, ...]:
         """What the model's engine can be asked for by name."""
         return ADAPTER_SAMPLERS[self.adapter]
+
+    @property
+    def no_fast(self) -> str | None:
+        """Why the model cannot be asked for speed `fast`, a sentence; None if it can."""
+        if self.fast is None:
+            return f"The entry of {self.name} names no cache."
+        return self.fast.refused
 
     @property
     def engine_flags(self) -> list[str]:
@@ -353,7 +365,8 @@ class Entry(_Table):
             if f.role == "lora" and top is not None
         ]
 
-    def request_options(self, settings: Settings) -> dict[str, object]:
-        """Native fields that go with every picture: `options`, and the LoRAs if there are any."""
+    def request_options(self, settings: Settings, speed: Speed = "quality") -> dict[str, object]:
+        """Native fields that go with a picture: `options`, the LoRAs if there are any, and the cache of `fast`."""
         loras = self.loras(settings)
-        return {**self.options, **({"lora": loras} if loras else {})}
+        cache = self.fast.native if speed == "fast" and self.fast and self.fast.cache_mode else {}
+        return {**self.options, **({"lora": loras} if loras else {}), **cache}

@@ -57,16 +57,17 @@ export function toRequest(draft) {
   if (draft.size) Object.assign(body, parseSize(draft.size));
   for (const name of ["steps", "cfg_scale"]) if (draft[name] !== "") body[name] = Number(draft[name]);
   if (draft.locked && draft.seed !== "") body.seed = Number(draft.seed);
-  for (const name of ["sampler", "model"]) if (draft[name]) body[name] = draft[name];
+  for (const name of ["sampler", "model", "speed"]) if (draft[name]) body[name] = draft[name];
   if (!draft.references.length) return { path: "api/generate", body };
   return { path: "api/edit", body: { ...body, images: draft.references.map((one) => one.id), fit: draft.fit } };
 }
 
 /** The request that draws a job once more, with another seed. */
 export function againRequest(job, seed) {
-  const { n, width, height, steps, cfg_scale, sampler, negative, fit } = job.params;
+  const { n, width, height, steps, cfg_scale, sampler, negative, fit, speed } = job.params;
   const body = { prompt: job.prompt, model: job.model, n, width, height, steps, cfg_scale, sampler, seed };
   if (negative) body.negative = negative;
+  if (speed === "fast") body.speed = speed;
   if (job.kind !== "edit") return { path: "api/generate", body };
   return { path: "api/edit", body: { ...body, images: job.references, fit: fit ?? "contain" } };
 }
@@ -81,6 +82,7 @@ export function draftOf(job, seed) {
     steps: String(p.steps),
     cfg_scale: String(p.cfg_scale),
     sampler: p.sampler,
+    speed: p.speed === "fast" ? "fast" : "",
     seed: String(seed ?? p.seed),
     locked: true,
     n: p.n,

@@ -15,6 +15,7 @@ const EMPTY_DRAFT = {
   seed: "",
   locked: false, // whether `seed` is used again for every picture
   n: 1,
+  speed: "", // empty: quality
   model: "", // empty: the service's default
   fit: "contain",
   references: [], // {id, width, height}, stored by the service

@@ -102,6 +102,7 @@ export function settings(job, image) {
     ["Sampler", p.scheduler ? `${p.sampler}, ${p.scheduler}` : p.sampler],
     ["Seed", String(image?.seed ?? p.seed)],
   ];
+  if (p.speed === "fast") pairs.push(["Speed", "fast"]);
   if (p.negative) pairs.push(["Negative", p.negative]);
   return pairs;
 }

@@ -1,4 +1,4 @@
-// Behind "More": steps, guidance, seed, count, sampler, model, exact size, and where each number comes from.
+// Behind "More": steps, guidance, speed, seed, count, sampler, model, exact size, and where each number comes from.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { live } from "../../vendor/lit-html/directives/live.js";
@@ -23,7 +23,7 @@ export function more() {
       <summary>More <span class="faint">${summary(model)}</span></summary>
       <div class="grid">
         ${models(model)} ${number("steps", "Steps", model, 1)} ${number("cfg_scale", "Guidance (cfg)", model, 0.1)}
-        ${seed()} ${count()} ${side("width", model)} ${side("height", model)}
+        ${speed(model)} ${seed()} ${count()} ${side("width", model)} ${side("height", model)}
         ${state.draft.references.length ? fit() : nothing}
       </div>
       ${sources(model)}
@@ -50,7 +50,7 @@ function models(model) {
       <select
         id="model"
         .value=${live(model.name)}
-        @change=${(event) => updateDraft({ model: event.target.value === own?.name ? "" : event.target.value })}
+        @change=${(event) => updateDraft({ model: event.target.value === own?.name ? "" : event.target.value, speed: "" })}
       >
         ${state.models.map(
           (one) => html`
@@ -84,6 +84,27 @@ function number(name, label, model, step) {
         @input=${(event) => updateDraft({ [name]: event.target.value })}
       />
       <p id="${name}-hint" class="hint ${bad ? "warn" : ""}">${bad ?? known}</p>
+    </div>
+  `;
+}
+
+function speed(model) {
+  const { draft } = state;
+  const able = Boolean(model.fast?.cache_mode);
+  const hint = able ? `Fast leaves steps out, from ${model.fast.min_steps} steps on.` : model.fast?.refused;
+  return html`
+    <div class="field">
+      <label class="label" for="speed">Speed</label>
+      <select
+        id="speed"
+        aria-describedby="speed-hint"
+        .value=${live(draft.speed)}
+        @change=${(event) => updateDraft({ speed: event.target.value })}
+      >
+        <option value="" ?selected=${!draft.speed}>quality</option>
+        <option value="fast" ?disabled=${!able} ?selected=${draft.speed === "fast"}>fast</option>
+      </select>
+      <p id="speed-hint" class="hint">${hint ?? "This model has no fast setting."}</p>
     </div>
   `;
 }
