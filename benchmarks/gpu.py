@@ -19,6 +19,7 @@ A machine without a network: `--from FOLDER` has the engine's source archive and
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import shutil
@@ -201,6 +202,7 @@ class Bench:
                 raise SystemExit(
                     "The packages could not be installed: pip has said why. Without a network, --from."
                 ) from None
+            importlib.invalidate_caches()  # they came after this process had looked
             cuda = toolchain.find_cuda()
         return {"nvcc": str(cuda.nvcc), "release": ".".join(map(str, cuda.release)), "packages": cuda.wheels}
 
