@@ -17,7 +17,7 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).parents[1]
-DEADLINE_S = 120.0  # the second engine imports torch, which takes a busy machine most of a minute
+DEADLINE_S = 300.0  # the second engine imports torch, which takes a busy machine most of a minute
 
 
 class Service:

@@ -19,7 +19,7 @@ from imagegen.adapters.subprocess_http import HttpSubprocessAdapter
 from imagegen.models.catalog import Catalog
 from imagegen.settings import Settings
 
-DEADLINE_S = 120.0  # for what takes a second or two where nothing is wrong
+DEADLINE_S = 300.0  # for what takes seconds where nothing is wrong
 
 MakeAdapter = Callable[..., HttpSubprocessAdapter]
 

@@ -26,7 +26,7 @@ Make = Callable[..., HttpSubprocessAdapter]
 Ask = Callable[..., DrawRequest]
 Gone = Callable[[int], bool]
 
-DEADLINE_S = 180
+DEADLINE_S = 600
 
 both_engines = pytest.mark.parametrize("engine_name", ["sdcpp", "glm"], indirect=True)
 """For what every adapter promises. The second engine is dear to start: what is the base class's alone runs on one."""

@@ -20,7 +20,7 @@ from imagegen.glm_engine.order import MAX_BODY_BYTES
 from imagegen.schemas import Phase
 
 Ask = Callable[..., DrawRequest]
-DEADLINE_S = 180
+DEADLINE_S = 600
 
 
 @pytest.fixture(scope="module")
