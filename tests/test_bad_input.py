@@ -55,6 +55,8 @@ VALUES: list[tuple[dict[str, Any], str, str]] = [
     ({"cfg_scale": 1e308}, "invalid_request", "cfg_scale is 1e+308; 0 to 30"),
     ({"cfg_scale": -0.1}, "invalid_request", "cfg_scale is -0.1"),
     ({"sampler": "fast"}, "invalid_request", "sampler must be one of euler,"),
+    ({"speed": "fast"}, "not_supported_by_model", "tiny has no fast setting. It has the shape"),
+    ({"speed": "faster"}, "invalid_request", "speed"),
     ({"n": 5}, "invalid_request", "n is 5; 1 to 4"),
     ({"n": 0}, "invalid_request", "n is 0"),
     ({"n": True}, "invalid_request", "n must be a whole number."),

@@ -133,6 +133,7 @@ nearly = {  # within the caps, or just outside
     "negative": st.text(max_size=20),
     "model": st.just("tiny"),
     "sampler": st.sampled_from(["euler", "heun", "fast"]),
+    "speed": st.sampled_from(["quality", "fast", "faster"]),
 }
 likely = st.fixed_dictionaries({"prompt": st.text(min_size=1, max_size=30)}, optional=nearly)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from imagegen.forecast import Forecast
 from imagegen.jobs import Active
-from imagegen.pace import KEPT, Measurement, Pace, cancel_by_kill
+from imagegen.pace import KEPT, Measurement, Pace, cancel_by_kill, timed_as
 from imagegen.schemas import EngineState, Params, Phase, Progress
 
 PX = 64 * 64
@@ -62,6 +62,16 @@ def test_the_slowest_is_of_the_size_and_scaled_up_only() -> None:
     pace = Pace([Measurement("tiny", "gap", 100, 1.0), Measurement("tiny", "gap", 100, 9.0)])
     assert [pace.slowest("tiny", "gap", pixels) for pixels in (100, 200, 50)] == [9.0, 18.0, 9.0]
     assert pace.slowest("other", "gap", 100) is None
+
+
+def test_fast_pictures_are_expected_from_fast_ones_and_before_them_from_the_others() -> None:
+    fast = PARAMS.model_copy(update={"speed": "fast"})
+    pace = Pace(measured(encode=1.0, step=2.0, decode=3.0))
+    assert pace.job("tiny", fast) == pace.job("tiny", PARAMS) == WHOLE_S
+    pace.add(Measurement(timed_as("tiny", "fast"), "step", PX, 0.5))
+    assert (pace.job("tiny", fast), pace.job("tiny", PARAMS)) == (1.0 + 4 * 0.5 + 3.0, WHOLE_S)
+    halfway = Progress(phase=Phase.SAMPLING, step=2, steps=4)
+    assert pace.remaining("tiny", fast, halfway, 0.0) == 2 * 0.5 + 3.0
 
 
 def test_what_was_never_measured_is_unknown() -> None:

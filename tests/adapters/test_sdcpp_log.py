@@ -107,6 +107,15 @@ def test_the_phases_times_are_measured_between_their_lines() -> None:
     assert times.longest_gap_s == 30.0 - len(lines)
 
 
+def test_the_steps_that_a_cache_left_out_are_read_while_it_samples() -> None:
+    line = b"[INFO ] sample-cache.cpp:337  - CacheDIT skipped 2/3 steps (3.00x estimated speedup)\n"
+    at = DRAWING.index(b"[INFO ] stable-diffusion.cpp", DRAWING.index(b"3/3"))
+    for log, skipped in ((DRAWING, 0), (DRAWING[:at] + line + DRAWING[at:], 2), (line + DRAWING, 0)):
+        tracker = DrawTracker(0.0)
+        draw(log, tracker)
+        assert tracker.times(30.0).skipped == skipped
+
+
 def test_a_log_in_other_words_measures_nothing_but_the_whole() -> None:
     times = DrawTracker(1.0).times(4.0)
     assert (times.encode_s, times.sample_s, times.decode_s, times.steps) == (None, None, None, None)

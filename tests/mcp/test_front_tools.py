@@ -67,6 +67,16 @@ def test_a_picture_is_drawn_saved_previewed_and_linked(service, output):
     run(story())
 
 
+def test_a_speed_that_the_model_has_not_is_told_in_the_services_words(service, output):
+    async def story():
+        async with within(service.url, output_dir=output) as client:
+            for tool in ("generate_image", "submit_async_job"):
+                result = await call(client, tool, prompt="a red ball", speed="fast", **SMALL)
+                assert result.is_error and "tiny has no fast setting" in text_of(result)
+
+    run(story())
+
+
 def test_only_a_client_with_the_view_gets_structured_content_and_schemas(service, output):
     async def story():
         async with within(service.url, ui=True, output_dir=output) as client:

@@ -202,6 +202,20 @@ def test_typing_loads_the_model_only_where_that_is_switched_on(serve, open_page)
     assert service.status()["engine"]["pid"] is None
 
 
+def test_speed_is_offered_where_the_model_has_it(service: Service, open_page) -> None:
+    page = open_page(service.url).page
+    page.click("summary:has-text('More')")
+    assert page.locator("#speed option[value=fast]").is_disabled()
+    assert "made for 4 steps" in page.locator("#speed-hint").inner_text()
+    page.select_option("#model", "qwen-tiny")
+    page.select_option("#speed", "fast")
+    assert "from 6 steps on" in page.locator("#speed-hint").inner_text()
+    kept = json.loads(page.evaluate("localStorage.getItem('imagegen.draft')"))
+    assert (kept["model"], kept["speed"]) == ("qwen-tiny", "fast")
+    page.select_option("#model", "tiny")
+    assert page.input_value("#speed") == "", "what the model cannot do is not asked of it"
+
+
 @pytest.mark.parametrize("device", ["phone", "desktop"])
 def test_nothing_is_wider_than_the_window(service: Service, open_page, device: str) -> None:
     page = open_page(service.url, device=device).page
