@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--shift", type=float)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     torch.set_num_threads(options.threads)
     twin = Twin(options.autoencoder, options.transformer)
     how = {
