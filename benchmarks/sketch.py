@@ -109,7 +109,7 @@ def seconds(home: Path, binary: Path, threads: int, n: int = 5) -> float:
 
 def measure(options: argparse.Namespace, out: Path) -> dict:
     settings = Settings()
-    binary = settings.sd_server or engine.require(settings)
+    binary = engine.resolve(settings)
     home = out / "home"
     synthetic.make("sketch", settings.model_copy(update={"home": home}))
     service = Service(home, binary, {"model": "sketch", "threads": 2, "idle_timeout": "never"})

@@ -86,7 +86,7 @@ def test_every_parameter_but_the_subject_is_optional_bounded_and_described(liste
         for parameter, rule in schema["properties"].items():
             kinds = [kind for kind in rule.get("anyOf", [rule]) if kind.get("type") != "null"]
             for kind in kinds:
-                bounded = {"maximum", "maxLength", "maxItems"} & kind.keys() or "maxItems" in rule
+                bounded = {"maximum", "maxLength", "maxItems", "enum"} & kind.keys() or "maxItems" in rule
                 assert bounded or parameter == "offset", (name, parameter, rule)
 
 
