@@ -159,6 +159,12 @@ class _Stored:
         block, size = GGML_QUANT_SIZES[self.kind]
         return prod(self.shape) // block * size
 
+    @property
+    def ids(self) -> list[int]:
+        """Of a table: the rows that are not its fill, in the order in which they were packed."""
+        found: list[int] = self._parts[f"{self._key}:ids"].tolist()
+        return found
+
     def tofile(self, out: io.BufferedWriter) -> None:
         """Write the tensor at `out`'s position."""
         out.write(self.unpacked().tobytes())
