@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from engines import GLM, SDCPP, Engine
 from served import MakeService, Require, Service, new_home
 
 from imagegen import engine
@@ -83,6 +84,20 @@ def glm_models_dir(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, r
     return home / "models"
 
 
+@pytest.fixture(scope="session", params=[SDCPP, GLM], ids=str)
+def drawer(request: pytest.FixtureRequest) -> Engine:
+    """Each engine in turn: a fault test that asks for it runs on both."""
+    engine_: Engine = request.param
+    return engine_
+
+
+@pytest.fixture(scope="session")
+def drawer_models(drawer: Engine, request: pytest.FixtureRequest) -> Path:
+    """A models folder with the drawer's model."""
+    folder: Path = request.getfixturevalue("models_dir" if drawer is SDCPP else "glm_models_dir")
+    return folder
+
+
 @pytest.fixture
 def home(tmp_path: Path, models_dir: Path) -> Path:
     """A fresh state folder with the tiny model in it."""
@@ -103,6 +118,16 @@ def serve(home: Path, sd_server: Path) -> Iterator[MakeService]:
     yield start
     for service in running:
         service.end()
+
+
+@pytest.fixture
+def serve_drawer(drawer: Engine, drawer_models: Path, serve: MakeService, tmp_path: Path) -> MakeService:
+    """As `serve`, with the drawer's model."""
+
+    def start(**settings: object) -> Service:
+        return serve(home=new_home(tmp_path / drawer.model, drawer_models), model=drawer.model, **settings)
+
+    return start
 
 
 @pytest.fixture(scope="session")

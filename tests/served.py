@@ -23,10 +23,13 @@ DEADLINE_S = 300.0  # the second engine imports torch, which takes a busy machin
 class Service:
     """`bentoml serve service:ImageGen` on a loopback port, one engine thread, its state in `home`."""
 
-    def __init__(self, home: Path, sd_server: Path, settings: dict[str, object]) -> None:
+    _command: tuple[str, ...] = ("bentoml", "serve", "service:ImageGen")
+
+    def __init__(self, home: Path, sd_server: Path | None, settings: dict[str, object]) -> None:
         self.home, self.port = home, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._settings = {"home": home, "sd_server": sd_server, "threads": 1, "model": "tiny"} | settings
+        own = {"sd_server": sd_server} if sd_server else {}
+        self._settings = {"home": home, "threads": 1, "model": "tiny"} | own | settings
         self._process: subprocess.Popen[bytes] | None = None
         self.log = home.parent / f"{home.name}-{self.port}.log"
         self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
@@ -38,7 +41,7 @@ class Service:
 
     def launch(self, *arguments: str) -> None:
         """Start the processes without waiting."""
-        command = [sys.executable, "-m", "bentoml", "serve", "service:ImageGen", *arguments]
+        command = [sys.executable, "-m", *self._command, *arguments]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -166,6 +169,12 @@ class Service:
         """The status, once the engine is in one of `states`."""
         until(lambda: self.status()["engine"]["state"] in states, f"the engine is {states}", timeout)
         return self.status()
+
+
+class ImagegenServe(Service):
+    """The service as `imagegen serve` starts it."""
+
+    _command = ("imagegen.cli", "serve")
 
 
 MakeService = Callable[..., Service]

@@ -6,6 +6,7 @@ import threading
 import time
 
 import httpx
+from engines import Engine
 from served import Service, gone, until
 
 LONG = {"width": 128, "height": 128, "steps": 40}
@@ -27,16 +28,21 @@ def test_a_queued_job_is_cancelled_at_once_and_never_runs(serve) -> None:
     assert service.job(queued["job_id"])["attempts"] == 0
 
 
-def test_a_running_job_is_cancelled_by_ending_the_engine_where_that_is_sooner(serve) -> None:
-    service = serve(idle_timeout="never")
-    service.draw(width=128, height=128, steps=4)  # so that loads and steps are known
+def test_a_running_job_is_cancelled_at_once_and_only_an_engine_that_does_not_obey_is_ended(
+    serve_drawer, drawer: Engine
+) -> None:
+    service = serve_drawer(idle_timeout="never")
+    service.draw(**drawer.endless | {"steps": 4})  # so that loads and steps are known
     pid = service.engine_pid
-    job = service.submit(width=128, height=128, steps=100)
+    job = service.submit(**drawer.endless)
     until(lambda: is_drawn(service, job["job_id"]), "the job is drawn")
     assert service.http.delete(f"/api/jobs/{job['job_id']}").json()["status"] == "cancelled"
     assert pid is not None
-    until(lambda: gone(pid), "the engine is ended", timeout=5)
-    assert service.draw("what comes after")["status"] == "complete"
+    if not drawer.obeys:
+        until(lambda: gone(pid), "the engine is ended", timeout=5)
+    after = service.draw("what comes after")
+    assert (after["status"], after["attempts"]) == ("complete", 1)
+    assert (service.engine_pid == pid) is drawer.obeys
     assert service.job(job["job_id"])["images"] == []
 
 
@@ -54,9 +60,9 @@ def test_a_cancelled_picture_drains_where_nothing_is_known(serve) -> None:
     assert list((service.home / "images").glob("*")) == [], "a cancelled job keeps no picture"
 
 
-def test_a_job_cancelled_while_its_model_loads_ends_the_load(serve) -> None:
-    service = serve()
-    job = service.submit(**LONG)
+def test_a_job_cancelled_while_its_model_loads_ends_the_load(serve_drawer, drawer: Engine) -> None:
+    service = serve_drawer()
+    job = service.submit(**drawer.long)
     service.until_state("loading")
     assert service.http.delete(f"/api/jobs/{job['job_id']}").json()["status"] == "cancelled"
     service.until_state("cold")
@@ -153,9 +159,9 @@ def test_an_expired_job_says_when_it_expired_and_its_picture_is_gone(serve) -> N
 # ---- the orderly stop -------------------------------------------------------------------------
 
 
-def test_sigterm_lets_the_running_picture_finish_and_leaves_nothing_behind(serve) -> None:
-    service = serve(idle_timeout="never")
-    job = service.submit(width=128, height=128, steps=20)
+def test_sigterm_lets_the_running_picture_finish_and_leaves_nothing_behind(serve_drawer, drawer: Engine) -> None:
+    service = serve_drawer(idle_timeout="never")
+    job = service.submit(**drawer.long)
     waiting = service.submit("a green tree")
     until(lambda: is_drawn(service, job["job_id"]), "the job is drawn")
     everything = service.processes()
@@ -177,9 +183,9 @@ def test_sigterm_lets_the_running_picture_finish_and_leaves_nothing_behind(serve
     assert service.ended(waiting["job_id"])["status"] == "complete"
 
 
-def test_sigterm_puts_back_what_cannot_finish_in_time_without_counting_it(serve) -> None:
-    service = serve(idle_timeout="never", shutdown_grace_s=1)
-    job = service.submit(width=128, height=128, steps=100)
+def test_sigterm_puts_back_what_cannot_finish_in_time_without_counting_it(serve_drawer, drawer: Engine) -> None:
+    service = serve_drawer(idle_timeout="never", shutdown_grace_s=1)
+    job = service.submit(**drawer.endless)
     until(lambda: is_drawn(service, job["job_id"]), "the job is drawn")
     everything = service.processes()
     service.terminate()

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from engines import GLM, SDCPP, Engine
 from served import Service, gone, new_home, until
-
-LONG = {"width": 128, "height": 128, "steps": 20}
-"""Some seconds on one thread: long enough to be hit while it is drawn."""
 
 
 def phase_of(service: Service, job_id: str) -> str | None:
@@ -19,17 +17,16 @@ def phase_of(service: Service, job_id: str) -> str | None:
     return progress and progress["phase"]
 
 
-def reach(service: Service, moment: str) -> dict[str, object]:
+def reach(service: Service, drawer: Engine, moment: str) -> dict[str, object]:
     """Submit a long job and return it once the service is at `moment`."""
     if moment == "idle":
         return service.draw()
     if moment == "loading":
         service.http.post("/api/unload")
-        job = service.submit(**LONG)
+        job = service.submit(**drawer.long)
         service.until_state("loading")
         return job
-    shape = {"width": 256, "height": 256, "steps": 1} if moment == "decoding" else LONG  # 256x256 decodes for seconds
-    job = service.submit(**shape)
+    job = service.submit(**(drawer.decoding if moment == "decoding" else drawer.long))
     until(lambda: phase_of(service, job["job_id"]) == moment, f"the job is {moment}")
     return job
 
@@ -74,21 +71,29 @@ def kill_engine(service: Service) -> None:
 KILLS = [kill_everything, kill_supervisor, kill_worker, kill_engine]
 
 
+def at(*moments: str) -> pytest.MarkDecorator:
+    """Both engines at each of the moments that can be hit: what decodes at once is never seen decoding."""
+    seen = [
+        (drawer, moment) for drawer in (SDCPP, GLM) for moment in moments if moment != "decoding" or drawer.decoding
+    ]
+    return pytest.mark.parametrize(("drawer", "moment"), seen, indirect=["drawer"], ids=str)
+
+
 @pytest.fixture(scope="module")
-def lasting(tmp_path_factory, models_dir: Path, sd_server: Path) -> Iterator[Service]:
-    """One service that is killed again and again, on one state folder."""
-    home = new_home(tmp_path_factory.mktemp("lasting") / "home", models_dir)
-    service = Service(home, sd_server, {"idle_timeout": "never"})
+def lasting(tmp_path_factory, drawer: Engine, drawer_models: Path, sd_server: Path) -> Iterator[Service]:
+    """One service for each engine that is killed again and again, on one state folder."""
+    home = new_home(tmp_path_factory.mktemp("lasting") / "home", drawer_models)
+    service = Service(home, sd_server, {"idle_timeout": "never", "model": drawer.model})
     service.start()
     yield service
     service.end()
 
 
-@pytest.mark.parametrize("moment", ["sampling", "decoding", "loading", "idle"])
 @pytest.mark.parametrize("kill", KILLS, ids=lambda kill: kill.__name__)
-def test_a_kill_loses_nothing(lasting: Service, kill: Callable[[Service], None], moment: str) -> None:
+@at("sampling", "decoding", "loading", "idle")
+def test_a_kill_loses_nothing(lasting: Service, drawer: Engine, kill: Callable[[Service], None], moment: str) -> None:
     service = lasting
-    job = reach(service, moment)
+    job = reach(service, drawer, moment)
     behind = service.submit("a green tree", seed=2)
     kill(service)
     first, second = service.ended(job["job_id"]), service.ended(behind["job_id"])
@@ -99,18 +104,18 @@ def test_a_kill_loses_nothing(lasting: Service, kill: Callable[[Service], None],
     assert len(service.png(first)) > 1000
 
 
-def test_a_rerun_draws_the_same_picture(serve) -> None:
-    service = serve(idle_timeout="never")
-    undisturbed = service.draw(**LONG, seed=3)["images"][0]["sha256"]
-    job = service.submit(**LONG, seed=3)
+def test_a_rerun_draws_the_same_picture(serve_drawer, drawer: Engine) -> None:
+    service = serve_drawer(idle_timeout="never")
+    undisturbed = service.draw(**drawer.long, seed=3)["images"][0]["sha256"]
+    job = service.submit(**drawer.long, seed=3)
     until(lambda: phase_of(service, job["job_id"]) == "sampling", "the job is drawn")
     kill_everything(service)
     assert service.ended(job["job_id"])["images"][0]["sha256"] == undisturbed
 
 
-def test_a_job_that_kills_its_engine_is_given_up_after_three_tries(serve) -> None:
-    service = serve(idle_timeout="never")
-    job = service.submit(**LONG)
+def test_a_job_that_kills_its_engine_is_given_up_after_three_tries(serve_drawer, drawer: Engine) -> None:
+    service = serve_drawer(idle_timeout="never")
+    job = service.submit(**drawer.long)
     behind = service.submit()
     for attempt in (1, 2, 3):
         until(
@@ -127,18 +132,18 @@ def test_a_job_that_kills_its_engine_is_given_up_after_three_tries(serve) -> Non
     assert service.ended(behind["job_id"])["status"] == "complete"
 
 
-def test_an_engine_that_dies_idle_is_noticed_and_replaced(serve) -> None:
-    service = serve(idle_timeout="never")
+def test_an_engine_that_dies_idle_is_noticed_and_replaced(serve_drawer) -> None:
+    service = serve_drawer(idle_timeout="never")
     service.draw()
     kill_engine(service)
     service.until_state("cold")
     service.draw()
 
 
-@pytest.mark.parametrize("moment", ["sampling", "decoding", "idle"])
-def test_a_stopped_engine_is_ended_and_the_job_drawn_again(serve, moment: str) -> None:
-    service = serve(idle_timeout="never", stall_s=15)
-    job = reach(service, moment)
+@at("sampling", "decoding", "idle")
+def test_a_stopped_engine_is_ended_and_the_job_drawn_again(serve_drawer, drawer: Engine, moment: str) -> None:
+    service = serve_drawer(idle_timeout="never", stall_s=15)
+    job = reach(service, drawer, moment)
     stopped = service.engine_pid
     assert stopped is not None
     psutil.Process(stopped).send_signal(signal.SIGSTOP)
@@ -149,8 +154,8 @@ def test_a_stopped_engine_is_ended_and_the_job_drawn_again(serve, moment: str) -
     assert gone(stopped)
 
 
-def test_an_engine_stopped_while_it_loads_is_given_up_with_a_sentence(serve) -> None:
-    service = serve(load_timeout_s=5)
+def test_an_engine_stopped_while_it_loads_is_given_up_with_a_sentence(serve_drawer) -> None:
+    service = serve_drawer(load_timeout_s=5)
     job = service.submit()
     service.until_state("loading")
     until(lambda: service.engine_pid is not None, "the engine is started")
@@ -181,9 +186,9 @@ def test_orphan_files_are_removed_at_the_start(serve) -> None:
     assert [path.name for path in (service.home / "images").glob("*")] == [f"{kept}.png"]
 
 
-def test_a_job_that_takes_too_long_is_ended_with_what_to_do(serve) -> None:
-    service = serve(idle_timeout="never", max_job_s=3)
-    job = service.ended(service.submit(width=128, height=128, steps=100)["job_id"])
+def test_a_job_that_takes_too_long_is_ended_with_what_to_do(serve_drawer, drawer: Engine) -> None:
+    service = serve_drawer(idle_timeout="never", max_job_s=3)
+    job = service.ended(service.submit(**drawer.endless)["job_id"])
     assert job["error"]["code"] == "gave_up"
     assert "IMAGEGEN_MAX_JOB_S" in job["error"]["detail"]
     assert service.draw()["status"] == "complete"

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from served import Service, new_home
+from served import ImagegenServe, Service, new_home
 
 from imagegen import tls
 from imagegen.cli.trust import context_for
@@ -29,7 +29,7 @@ TOKEN = "a-token-of-anna-0"
 
 
 class Https(Service):
-    """The service as `imagegen serve` starts it, called under https."""
+    """The service called under https."""
 
     def __init__(self, home: Path, sd_server: Path, settings: dict[str, object], certificate: Path) -> None:
         super().__init__(home, sd_server, settings)
@@ -39,13 +39,8 @@ class Https(Service):
         self.http = httpx.Client(base_url=self.url, timeout=60, verify=context, trust_env=False)
 
 
-class ImagegenServe(Https):
-    def launch(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "imagegen.cli", "serve", *arguments]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+class HttpsServe(Https, ImagegenServe):
+    pass
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +49,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, sd_serve
     home = new_home(tmp_path_factory.mktemp("secured") / "home", models_dir)
     files = tls.files_of(Settings(home=home, tls="auto"))
     assert files is not None
-    service = ImagegenServe(home, sd_server, {"tls": "auto", "tokens": f"anna:{TOKEN}"}, files.certificate)
+    service = HttpsServe(home, sd_server, {"tls": "auto", "tokens": f"anna:{TOKEN}"}, files.certificate)
     service.http.headers["authorization"] = f"Bearer {TOKEN}"
     service.start()
     yield service

@@ -32,15 +32,16 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
         engine.require_gpu(chosen)
     except engine.EngineMissing as missing:
         raise click.ClickException(str(missing)) from None
-    try:
-        engine.resolve(chosen)
-    except engine.EngineMissing:
-        set_up_engine(chosen)
     has_gpu = gpu.read() is not None
     try:
         entry = Catalog.offered(chosen).default(chosen, has_gpu=has_gpu)
     except CatalogError as wrong:
         raise click.ClickException(str(wrong)) from None
+    if entry.adapter == "sdcpp":
+        try:
+            engine.resolve(chosen)
+        except engine.EngineMissing:
+            set_up_engine(chosen)
     lacking = lacking_sentence(entry)
     if lacking is not None:
         click.echo(f"note: {lacking}", err=True)

@@ -1,0 +1,40 @@
+"""The engines, each with its tiny model and pictures that take long enough to be hit: what fault tests run on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """model: its name. long: a picture of some seconds on one thread, by its `steps`; endless: one of more than anybody
+    waits for. decoding: a picture that is decoded long enough to be seen, where there is one. obeys: whether a picture
+    can be broken off between two steps, without the end of the process."""
+
+    model: str
+    long: Fields
+    endless: Fields
+    decoding: Fields | None
+    obeys: bool
+
+    def __str__(self) -> str:
+        return self.model
+
+
+SDCPP = Engine(
+    "tiny",
+    long={"width": 128, "height": 128, "steps": 20},
+    endless={"width": 128, "height": 128, "steps": 100},
+    decoding={"width": 256, "height": 256, "steps": 1},  # decodes for seconds
+    obeys=False,
+)
+GLM = Engine(
+    "glm-tiny",
+    long={"width": 64, "height": 64, "steps": 60},
+    endless={"width": 256, "height": 256, "steps": 100},
+    decoding=None,
+    obeys=True,
+)
