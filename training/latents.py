@@ -33,7 +33,8 @@ class Part:
     references: Tensor | None = None
 
     def batch(self, rng: np.random.Generator, n: int, unheard: float = 0.1):
-        """n picks: latents, words as Sketch takes them, references; a share of the prompts is empty (for cfg)."""
+        """n picks on the default device: latents, words as Sketch takes them, references; a share of the prompts is
+        empty (for cfg)."""
         pick = torch.from_numpy(rng.integers(0, len(self.latents), n))
         wording = torch.from_numpy(rng.integers(0, CAPTIONS, n))
         rows, places = self.rows[pick, wording].clone(), self.places[pick, wording]
@@ -47,8 +48,9 @@ class Part:
             "live": live,
             "silent": tokens.CONTEXT - live.sum(1),
         }
-        references = None if self.references is None else self.references[pick].float()
-        return self.latents[pick].float(), words, references
+        device = torch.get_default_device()
+        references = None if self.references is None else self.references[pick].float().to(device)
+        return self.latents[pick].float().to(device), {k: v.to(device) for k, v in words.items()}, references
 
 
 def _rendered(task: tuple[str, int, int, int]) -> tuple[np.ndarray, np.ndarray | None, list[list[str]]]:

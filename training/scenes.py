@@ -117,7 +117,7 @@ def pair(rng: random.Random) -> Scene:
 def sample(rng: random.Random) -> Scene:
     """A scene, in the shares that training uses."""
     u = rng.random()
-    return pair(rng) if u < 0.14 else counted(rng) if u < 0.26 else single(rng)
+    return pair(rng) if u < 0.14 else counted(rng) if u < 0.36 else single(rng)
 
 
 CORNER = (0.81, 0.19, 0.155)

@@ -94,17 +94,22 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--bf16", action="store_true", help="products in bfloat16: faster where the processor has it (AMX), and on GPUs"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     data = Mixture(options.parts or PARTS, options.autoencoder, Path(options.out).parent, options.seed)
+    torch.set_default_device(options.device)
     channels = data.parts[0].latents.shape[1]
     net, kept = Sketch(data.vocabulary, channels=channels), None
     seen = 0
     if options.resume:
-        kept = torch.load(options.resume)
+        kept = torch.load(options.resume, map_location=options.device)
         seen = kept.get("seen", 0)
         loaded(net, kept)
     average = copy.deepcopy(net).requires_grad_(False)
@@ -112,7 +117,8 @@ def main() -> None:
         net.load_state_dict(kept["live"])
     hidden = [p for n, p in net.dit.named_parameters() if p.ndim == 2 and n.startswith(("img.", "txt."))]
     chosen = set(map(id, hidden))
-    optimiser = Optimiser(hidden, [p for p in net.parameters() if id(p) not in chosen])
+    precision = torch.bfloat16 if options.bf16 else torch.float32
+    optimiser = Optimiser(hidden, [p for p in net.parameters() if id(p) not in chosen], precision)
     if kept and "optimiser" in kept and kept["vocabulary"] == data.vocabulary:
         optimiser.resume(kept["optimiser"])
     print(
@@ -123,7 +129,8 @@ def main() -> None:
         done = spent / options.minutes
         fall = 1.0 if options.constant or done < 0.4 else (1 - done) / 0.6 + 0.01
         which, (x0, words, reference) = data.batch(rng)
-        loss = flow_loss(net, x0, words, reference)
+        with torch.autocast(options.device, torch.bfloat16, enabled=options.bf16):
+            loss = flow_loss(net, x0, words, reference)
         optimiser.step(loss, options.rate * min(1, (step + 1) / 60) * fall)
         with torch.no_grad():
             torch._foreach_lerp_(
