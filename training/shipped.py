@@ -1,8 +1,8 @@
-"""Checkpoints out of the weights that the package ships, so that a training goes on where they are: export.py, backwards.
+"""Checkpoints out of the weights that the package ships, so that training goes on where they are.
 
     python training/shipped.py imagegen/models/sketch.npz training/run/autoencoder.pt training/run/transformer.pt
 
-They are as exact as the packed file (q8_0, half precision). What only training needs, the optimiser's state, begins anew.
+This is export.py backwards, and as exact as the packed file (q8_0, half precision). The optimiser's state begins anew.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _trunk(dit: State, channels: int, width: int) -> State:
 
 
 def autoencoder(tae: State) -> dict:
-    """A checkpoint as train_autoencoder.py writes it. The latents' statistics are in the encoder's last layer already."""
+    """A checkpoint as train_autoencoder.py writes it. The encoder's last layer has the latents' statistics in it."""
     decoder, encoder = Decoder().state_dict(), Encoder().state_dict()
     _layers(tae, "decoder.layers.", decoder, _places(2, DECODER_BLOCKS, (3, 3, 3, 1), "ups", upsampling=True))
     _layers(tae, "encoder.layers.", encoder, _places(1, ENCODER_BLOCKS, (1, 3, 3, 3), "downs", upsampling=False))
