@@ -23,7 +23,7 @@ from imagegen.models import synthetic
 from imagegen.models.catalog import Catalog
 
 PACKED = ROOT / "imagegen" / "models" / "sketch.npz"
-PROMPT = "a red heart and a blue square"
+PROMPT = "a red circle"
 
 
 @pytest.fixture(scope="module")
