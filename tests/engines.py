@@ -10,9 +10,9 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True)
 class Engine:
-    """model: its name. long: a picture of some seconds on one thread, by its `steps`; endless: one of more than anybody
-    waits for. decoding: a picture that is decoded long enough to be seen, where there is one. obeys: whether a picture
-    can be broken off between two steps, without the end of the process."""
+    """model: its name. long: a picture of some seconds on one thread, long enough to be hit while it is drawn; endless:
+    the longest there is. decoding: a picture that is decoded long enough to be seen, where there is one. obeys: whether
+    a picture can be broken off between two steps, without the end of the process."""
 
     model: str
     long: Fields
@@ -33,7 +33,7 @@ SDCPP = Engine(
 )
 GLM = Engine(
     "glm-tiny",
-    long={"width": 64, "height": 64, "steps": 60},
+    long={"width": 128, "height": 128, "steps": 100},
     endless={"width": 256, "height": 256, "steps": 100},
     decoding=None,
     obeys=True,

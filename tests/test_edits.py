@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from served import Service
+
+from imagegen.cli.draw import edit as edit_command
 
 
 def data_url(image: Image.Image, format: str = "PNG", **how: Any) -> str:
@@ -112,3 +116,18 @@ def test_every_kind_of_file_is_edited_in_its_own_shape(
     assert (job["images"][0]["width"], job["images"][0]["height"]) == (176, 96)
     assert [one["code"] for one in job["warnings"]] == ([] if warning is None else [warning])
     assert pixels(service, job).shape == (96, 176, 3)
+
+
+def test_the_command_line_sends_a_mask(service: Service, tmp_path: Path) -> None:
+    picture, black, white, edited = (tmp_path / f"{name}.png" for name in ("picture", "black", "white", "edited"))
+    halves(left="red", right="green").save(picture)
+    Image.new("L", (64, 64), 0).save(black)
+    Image.new("L", (64, 64), 255).save(white)
+
+    def drawn(seed: int, mask: Path) -> np.ndarray:
+        small = ["--steps", "2", "--seed", str(seed), "-W", "64", "-H", "64", "--url", service.url]
+        ran = CliRunner().invoke(edit_command, [str(picture), "x", "--mask", str(mask), "-o", str(edited), *small])
+        assert ran.exit_code == 0, ran.output
+        return np.asarray(Image.open(edited).convert("RGB")).astype(float)
+
+    assert np.abs(drawn(1, black) - drawn(2, black)).mean() < np.abs(drawn(1, white) - drawn(2, white)).mean() / 4

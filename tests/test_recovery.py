@@ -71,11 +71,9 @@ def kill_engine(service: Service) -> None:
 KILLS = [kill_everything, kill_supervisor, kill_worker, kill_engine]
 
 
-def at(*moments: str) -> pytest.MarkDecorator:
-    """Both engines at each of the moments that can be hit: what decodes at once is never seen decoding."""
-    seen = [
-        (drawer, moment) for drawer in (SDCPP, GLM) for moment in moments if moment != "decoding" or drawer.decoding
-    ]
+def at(*moments: str, glm: tuple[str, ...]) -> pytest.MarkDecorator:
+    """The first engine at `moments`, the second at `glm`: it starts for seconds, and what it decodes is never seen."""
+    seen = [(SDCPP, moment) for moment in moments] + [(GLM, moment) for moment in glm]
     return pytest.mark.parametrize(("drawer", "moment"), seen, indirect=["drawer"], ids=str)
 
 
@@ -90,7 +88,7 @@ def lasting(tmp_path_factory, drawer: Engine, drawer_models: Path, sd_server: Pa
 
 
 @pytest.mark.parametrize("kill", KILLS, ids=lambda kill: kill.__name__)
-@at("sampling", "decoding", "loading", "idle")
+@at("sampling", "decoding", "loading", "idle", glm=("sampling",))
 def test_a_kill_loses_nothing(lasting: Service, drawer: Engine, kill: Callable[[Service], None], moment: str) -> None:
     service = lasting
     job = reach(service, drawer, moment)
@@ -140,7 +138,7 @@ def test_an_engine_that_dies_idle_is_noticed_and_replaced(serve_drawer) -> None:
     service.draw()
 
 
-@at("sampling", "decoding", "idle")
+@at("sampling", "decoding", "idle", glm=("sampling", "idle"))
 def test_a_stopped_engine_is_ended_and_the_job_drawn_again(serve_drawer, drawer: Engine, moment: str) -> None:
     service = serve_drawer(idle_timeout="never", stall_s=15)
     job = reach(service, drawer, moment)
@@ -186,9 +184,9 @@ def test_orphan_files_are_removed_at_the_start(serve) -> None:
     assert [path.name for path in (service.home / "images").glob("*")] == [f"{kept}.png"]
 
 
-def test_a_job_that_takes_too_long_is_ended_with_what_to_do(serve_drawer, drawer: Engine) -> None:
-    service = serve_drawer(idle_timeout="never", max_job_s=3)
-    job = service.ended(service.submit(**drawer.endless)["job_id"])
+def test_a_job_that_takes_too_long_is_ended_with_what_to_do(serve) -> None:
+    service = serve(idle_timeout="never", max_job_s=3)
+    job = service.ended(service.submit(**SDCPP.endless)["job_id"])
     assert job["error"]["code"] == "gave_up"
     assert "IMAGEGEN_MAX_JOB_S" in job["error"]["detail"]
     assert service.draw()["status"] == "complete"

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 
-def _orthogonal(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Newton-Schulz, five rounds, with the coefficients of Muon's author; eight bits of precision are enough for it."""
+def _orthogonal(x: Tensor) -> Tensor:
+    """Newton-Schulz, five rounds, with the coefficients of Muon's author."""
     wide = x if x.shape[0] <= x.shape[1] else x.T
-    wide = (wide / (wide.norm() + 1e-7)).to(dtype)
+    wide = wide / (wide.norm() + 1e-7)
     for _ in range(5):
         a = wide @ wide.T
         wide = 3.4445 * wide + (-4.7750 * a + 2.0315 * a @ a) @ wide
@@ -19,10 +19,10 @@ def _orthogonal(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Optimiser:
-    """Steps `hidden` by orthogonalised momentum, computed in `dtype`, and `rest` by AdamW."""
+    """Steps `hidden` by orthogonalised momentum and `rest` by AdamW."""
 
-    def __init__(self, hidden: Iterable[Tensor], rest: Iterable[Tensor], dtype: torch.dtype = torch.float32) -> None:
-        self.hidden, self.rest, self.dtype = list(hidden), list(rest), dtype
+    def __init__(self, hidden: Iterable[Tensor], rest: Iterable[Tensor]) -> None:
+        self.hidden, self.rest = list(hidden), list(rest)
         self.adam = torch.optim.AdamW(self.rest, lr=0.0, betas=(0.9, 0.99), weight_decay=0.0)
         self.momentum = [torch.zeros_like(p).flatten(1) for p in self.hidden]
 
@@ -40,7 +40,7 @@ class Optimiser:
                     continue
                 g = p.grad.flatten(1)
                 m.mul_(0.95).add_(g)
-                update = _orthogonal(g + 0.95 * m, self.dtype)
+                update = _orthogonal(g + 0.95 * m)
                 p.add_(update.view(p.shape), alpha=-rate * 0.2 * max(update.shape) ** 0.5)
 
     def state(self) -> dict:

@@ -95,9 +95,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--bf16", action="store_true", help="products in bfloat16: faster where the processor has it (AMX), and on GPUs"
-    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
@@ -117,8 +114,7 @@ def main() -> None:
         net.load_state_dict(kept["live"])
     hidden = [p for n, p in net.dit.named_parameters() if p.ndim == 2 and n.startswith(("img.", "txt."))]
     chosen = set(map(id, hidden))
-    precision = torch.bfloat16 if options.bf16 else torch.float32
-    optimiser = Optimiser(hidden, [p for p in net.parameters() if id(p) not in chosen], precision)
+    optimiser = Optimiser(hidden, [p for p in net.parameters() if id(p) not in chosen])
     if kept and "optimiser" in kept and kept["vocabulary"] == data.vocabulary:
         optimiser.resume(kept["optimiser"])
     print(
@@ -129,8 +125,7 @@ def main() -> None:
         done = spent / options.minutes
         fall = 1.0 if options.constant or done < 0.4 else (1 - done) / 0.6 + 0.01
         which, (x0, words, reference) = data.batch(rng)
-        with torch.autocast(options.device, torch.bfloat16, enabled=options.bf16):
-            loss = flow_loss(net, x0, words, reference)
+        loss = flow_loss(net, x0, words, reference)
         optimiser.step(loss, options.rate * min(1, (step + 1) / 60) * fall)
         with torch.no_grad():
             torch._foreach_lerp_(

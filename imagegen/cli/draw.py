@@ -56,17 +56,27 @@ def draw(prompt: str, **options: Any) -> None:
 @click.argument("prompt")
 @_with_options
 @click.option("--fit", type=click.Choice(["contain", "cover", "stretch"]), help="How IMAGE meets the size.")
-def edit(image: Path, prompt: str, fit: str | None, **options: Any) -> None:
+@click.option(
+    "--mask",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A picture of IMAGE's size: only where it is white may anything change.",
+)
+def edit(image: Path, prompt: str, fit: str | None, mask: Path | None, **options: Any) -> None:
     """Change a picture by words.
 
     \b
     imagegen edit cup.png "make the cup blue" -o blue.png
     """
-    data = base64.b64encode(image.read_bytes()).decode()
-    request: dict[str, Any] = {"prompt": prompt, "images": [f"data:image/png;base64,{data}"]}
+    request: dict[str, Any] = {"prompt": prompt, "images": [_data_url(image)]}
     if fit:
         request["fit"] = fit
+    if mask:
+        request["mask"] = _data_url(mask)
     _run("/api/edit", request, options)
+
+
+def _data_url(picture: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
 def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
