@@ -159,9 +159,9 @@ def test_an_expired_job_says_when_it_expired_and_its_picture_is_gone(serve) -> N
 # ---- the orderly stop -------------------------------------------------------------------------
 
 
-def test_sigterm_lets_the_running_picture_finish_and_leaves_nothing_behind(serve_drawer, drawer: Engine) -> None:
-    service = serve_drawer(idle_timeout="never")
-    job = service.submit(**drawer.long)
+def test_sigterm_lets_the_running_picture_finish_and_leaves_nothing_behind(serve) -> None:
+    service = serve(idle_timeout="never")
+    job = service.submit(**SDCPP.long)
     waiting = service.submit("a green tree")
     until(lambda: is_drawn(service, job["job_id"]), "the job is drawn")
     everything = service.processes()
