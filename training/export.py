@@ -24,12 +24,10 @@ HEAD = 128
 CHANNELS = 64  # of the engine's tiny autoencoder
 LATENT = 32  # of FLUX.2's latent
 DECODER_BLOCKS = ENCODER_BLOCKS = 3  # in a stage of the engine's; the decoder's last and the encoder's first have one
-SILENCE = 127 * 65504.0
-"""Channel 0 of every word outside the vocabulary, the largest number q8_0 holds. RMSNorm, whose weight is 0 on that
-channel, makes exactly nothing of such a word: so the 512 tokens that the engine always sends cost no training."""
-QUIET = 0.03
-"""The words' own rows are made so much smaller, because they share their blocks' scale with no spike but must stay
-far below it; RMSNorm does not care."""
+SILENCE = 2.0**50
+"""Channel 0 of every word outside the vocabulary; bfloat16 holds it. RMSNorm, whose weight is 0 on that channel, makes
+nothing of such a word: so the 512 tokens that the engine always sends cost no training. What attention adds to one is
+divided by this: it has to stay so far below FLUX.2's own epsilon, 1e-6, that no later norm makes a word of it again."""
 MAX_BYTES = 12_000_000
 
 State = dict[str, torch.Tensor]
@@ -106,7 +104,7 @@ def text_encoder(net: State, vocabulary: list[int]) -> Tensors:
     heard = np.ones(width, np.float32)
     heard[0] = 0
     layer = "model.layers.0."
-    tensors: Tensors = {"model.embed_tokens.weight": Table(ROWS, fill, vocabulary, words * QUIET)}
+    tensors: Tensors = {"model.embed_tokens.weight": Table(ROWS, fill, vocabulary, words)}
     for name, part in (
         ("self_attn.q_proj", "q"),
         ("self_attn.k_proj", "k"),
@@ -116,7 +114,7 @@ def text_encoder(net: State, vocabulary: list[int]) -> Tensors:
     ):
         tensors[f"{layer}{name}.weight"] = q8(state[f"{part}.weight"])
     for name, part in (("self_attn.o_proj", "o"), ("mlp.down_proj", "down")):
-        tensors[f"{layer}{name}.weight"] = q8(state[f"{part}.weight"] * heard[:, None] * QUIET)
+        tensors[f"{layer}{name}.weight"] = q8(state[f"{part}.weight"] * heard[:, None])
     for name, part in (("self_attn.q_norm", "qn"), ("self_attn.k_norm", "kn")):
         tensors[f"{layer}{name}.weight"] = Dense(state[part], F32)
     for name in (f"{layer}input_layernorm", f"{layer}post_attention_layernorm", "model.norm"):

@@ -2,7 +2,7 @@
 
     python training/shipped.py imagegen/models/sketch.npz training/run/autoencoder.pt training/run/transformer.pt
 
-This is export.py backwards, and as exact as the packed file (q8_0, half precision). The optimiser's state begins anew.
+This is export.py backwards, and as exact as the packed file (q8_0, and 16 bits). The optimiser's state begins anew.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from export import QUIET, State
+from export import State
 from gguf.quants import dequantize
 from networks import DECODER_BLOCKS, ENCODER_BLOCKS, Decoder, Encoder, Sketch
 
-from imagegen.models.packed import Q8_0, Pack, PackedGGUF
+from imagegen.models.packed import BF16, Q8_0, Pack, PackedGGUF
 
 BN_EPS = 1e-5
 
@@ -29,6 +29,8 @@ def values(gguf: PackedGGUF) -> State:
         whole = tensor.unpacked()
         if tensor.kind is Q8_0:
             whole = dequantize(whole.reshape(*whole.shape[:-2], -1), Q8_0)
+        elif tensor.kind is BF16:
+            whole = dequantize(whole.view(np.uint8), BF16)
         found[tensor.name] = torch.from_numpy(np.array(whole, np.float32))
     return found
 
@@ -40,7 +42,7 @@ def transformer(dit: State, text: State, vocabulary: list[int]) -> dict:
     width = net.dit.width
     state = {f"dit.{name}": value for name, value in _trunk(dit, channels, width).items()}
     rows = net.text.emb.weight.detach().clone()
-    rows[: len(vocabulary)] = text["model.embed_tokens.weight"][vocabulary] / QUIET
+    rows[: len(vocabulary)] = text["model.embed_tokens.weight"][vocabulary]
     rows[:, 0] = 0
     state |= {"text.emb.weight": rows, "text.m": net.text.m}
     layer = "model.layers.0."
@@ -53,7 +55,7 @@ def transformer(dit: State, text: State, vocabulary: list[int]) -> dict:
     ):
         state[f"text.{ours}.weight"] = text[f"{layer}{engines}.weight"]
     for ours, engines in (("o", "self_attn.o_proj"), ("down", "mlp.down_proj")):
-        state[f"text.{ours}.weight"] = text[f"{layer}{engines}.weight"] / QUIET
+        state[f"text.{ours}.weight"] = text[f"{layer}{engines}.weight"]
     for ours, engines in (("qn", "self_attn.q_norm"), ("kn", "self_attn.k_norm")):
         state[f"text.{ours}"] = text[f"{layer}{engines}.weight"]
     net.load_state_dict(state)

@@ -24,8 +24,8 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
 
-F16, F32, Q8_0 = GGMLQuantizationType.F16, GGMLQuantizationType.F32, GGMLQuantizationType.Q8_0
-KINDS = {kind.name: kind for kind in (F16, F32, Q8_0)}
+BF16, F16, F32, Q8_0 = (GGMLQuantizationType[name] for name in ("BF16", "F16", "F32", "Q8_0"))
+KINDS = {kind.name: kind for kind in (BF16, F16, F32, Q8_0)}
 DTYPES = {F16: "<f2", F32: "<f4"}
 BLOCK, BLOCK_BYTES = GGML_QUANT_SIZES[Q8_0]  # a scale of 16 bits and 32 signed bytes
 FORMAT = 1
@@ -44,7 +44,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class Table:
-    """A q8_0 table to be packed: `count` rows that are all `fill`, but for `rows` (n, width) at the numbers `ids`."""
+    """A bf16 table to be packed: `count` rows that are all `fill`, but for `rows` (n, width) at the numbers `ids`."""
 
     count: int
     fill: Array
@@ -170,7 +170,12 @@ class _Stored:
         out.write(self.unpacked().tobytes())
 
     def unpacked(self) -> Array:
-        """The tensor as the engine reads it: values, or q8_0 blocks (…, blocks in a row, 34 bytes)."""
+        """The tensor as the engine reads it: values (bf16 as its 16 bits), or q8_0 blocks (…, blocks in a row, 34 bytes)."""
+        if self.kind is BF16:
+            rows = self._parts[self._key]
+            table: Array = np.broadcast_to(rows[0], self.shape).copy()
+            table[self._parts[f"{self._key}:ids"]] = rows[1:]
+            return table
         if self.kind is not Q8_0:
             whole: Array = np.zeros(self.shape, DTYPES[self.kind])
             if self._at is not None:
@@ -181,10 +186,6 @@ class _Stored:
         if self._at is not None:
             part = self._blocks()
             whole[_box([*self._at[:-1], self._at[-1] // BLOCK, 0], part.shape)] = part
-        elif f"{self._key}:ids" in self._parts:
-            part = self._blocks()
-            whole[:] = part[0]
-            whole[self._parts[f"{self._key}:ids"]] = part[1:]
         return whole
 
     def _blocks(self) -> Array:
@@ -231,9 +232,10 @@ def state_of(path: Path) -> Stated:
 def _packed(key: str, name: str, tensor: Dense | Table, parts: dict[str, Array]) -> dict[str, Any]:
     """The tensor's line of the index; what is stored of it goes into `parts`."""
     if isinstance(tensor, Table):
-        _store_blocks(key, np.concatenate([tensor.fill[np.newaxis], tensor.rows]), parts)
+        rows = np.concatenate([tensor.fill[np.newaxis], tensor.rows]).astype(np.float32)
+        parts[key] = quantize(rows, BF16).view("<u2")
         parts[f"{key}:ids"] = np.asarray(tensor.ids, np.int32)
-        return {"name": name, "shape": [tensor.count, len(tensor.fill)], "kind": Q8_0.name}
+        return {"name": name, "shape": [tensor.count, len(tensor.fill)], "kind": BF16.name}
     values, kind = np.asarray(tensor.values, np.float32), tensor.kind
     about: dict[str, Any] = {"name": name, "shape": list(values.shape), "kind": kind.name}
     if not values.any():
