@@ -12,13 +12,15 @@ Fields = dict[str, Any]
 class Engine:
     """model: its name. long: a picture of some seconds on one thread, long enough to be hit while it is drawn; endless:
     the longest there is. decoding: a picture that is decoded long enough to be seen, where there is one. obeys: whether
-    a picture can be broken off between two steps, without the end of the process."""
+    a picture can be broken off between two steps, without the end of the process. main_file: a pattern of the file
+    without which there is no model."""
 
     model: str
     long: Fields
     endless: Fields
     decoding: Fields | None
     obeys: bool
+    main_file: str
 
     def __str__(self) -> str:
         return self.model
@@ -30,11 +32,13 @@ SDCPP = Engine(
     endless={"width": 128, "height": 128, "steps": 100},
     decoding={"width": 256, "height": 256, "steps": 1},  # decodes for seconds
     obeys=False,
+    main_file="dit*",
 )
 GLM = Engine(
     "glm-tiny",
-    long={"width": 128, "height": 128, "steps": 100},
-    endless={"width": 256, "height": 256, "steps": 100},
+    long={"width": 384, "height": 384, "steps": 100},
+    endless={"width": 512, "height": 512, "steps": 100},
     decoding=None,
     obeys=True,
+    main_file="model_index.json",
 )

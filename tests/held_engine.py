@@ -40,8 +40,39 @@ class HeldEngine:
     def crawl(self) -> None:
         (self._folder / "crawl").touch()
 
+    def change(self) -> None:
+        """A load that failed is tried again at once."""
+        self.path.touch()
+
     @property
     def starts(self) -> int:
         """How many engine processes were started so far."""
         starts = self._folder / "starts"
         return len(starts.read_text().splitlines()) if starts.exists() else 0
+
+
+class SlowEngine:
+    """The second engine in a HeldEngine's place: its loads take seconds by themselves, for it imports torch.
+
+    home: the service's state folder, beside which its logs are.
+    """
+
+    path = None
+
+    def __init__(self, home: Path, model: str) -> None:
+        self._logs, self._weights = home, home / "models" / model / "model_index.json"
+
+    def hold(self) -> None:
+        """As it is."""
+
+    def let_go(self) -> None:
+        """As it is."""
+
+    def change(self) -> None:
+        self._weights.touch()
+
+    @property
+    def starts(self) -> int:
+        """How many loads the service's log tells of."""
+        logs = self._logs.parent.glob(f"{self._logs.name}-*.log")
+        return sum(log.read_text(errors="replace").count("engine loading\n") for log in logs)

@@ -6,7 +6,7 @@ import threading
 import time
 
 import httpx
-from engines import SDCPP, Engine
+from engines import Engine
 from served import Service, gone, until
 
 LONG = {"width": 128, "height": 128, "steps": 40}
@@ -159,9 +159,9 @@ def test_an_expired_job_says_when_it_expired_and_its_picture_is_gone(serve) -> N
 # ---- the orderly stop -------------------------------------------------------------------------
 
 
-def test_sigterm_lets_the_running_picture_finish_and_leaves_nothing_behind(serve) -> None:
-    service = serve(idle_timeout="never")
-    job = service.submit(**SDCPP.long)
+def test_sigterm_lets_the_running_picture_finish_and_leaves_nothing_behind(serve_drawer, drawer: Engine) -> None:
+    service = serve_drawer(idle_timeout="never")
+    job = service.submit(**drawer.long)
     waiting = service.submit("a green tree")
     until(lambda: is_drawn(service, job["job_id"]), "the job is drawn")
     everything = service.processes()
@@ -183,9 +183,9 @@ def test_sigterm_lets_the_running_picture_finish_and_leaves_nothing_behind(serve
     assert service.ended(waiting["job_id"])["status"] == "complete"
 
 
-def test_sigterm_puts_back_what_cannot_finish_in_time_without_counting_it(serve) -> None:
-    service = serve(idle_timeout="never", shutdown_grace_s=1)
-    job = service.submit(**SDCPP.endless)
+def test_sigterm_puts_back_what_cannot_finish_in_time_without_counting_it(serve_drawer, drawer: Engine) -> None:
+    service = serve_drawer(idle_timeout="never", shutdown_grace_s=1)
+    job = service.submit(**drawer.endless)
     until(lambda: is_drawn(service, job["job_id"]), "the job is drawn")
     everything = service.processes()
     service.terminate()

@@ -132,6 +132,12 @@ def test_no_runtime_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.
     assert "Error: No container runtime answers here" in told.output
 
 
+def test_an_option_that_would_do_nothing_is_refused() -> None:
+    told = CliRunner().invoke(deploy, ["--backend", "cuda", "build"])
+    assert told.exit_code == 2
+    assert "--backend has no effect here: `imagegen deploy build --help`" in told.output
+
+
 def test_a_build_needs_the_repository(tmp_path: Path) -> None:
     with pytest.raises(DeployError, match="run this from a copy of the project's repository"):
         build(PODMAN, Recipe("cpu", root=tmp_path), print)

@@ -1,4 +1,4 @@
-"""The model's life under faults, on the real engine: who dies when, who asks at the wrong moment, what is replaced."""
+"""The model's life under faults, on both engines: who dies when, who asks at the wrong moment, what is replaced."""
 
 from __future__ import annotations
 
@@ -16,40 +16,49 @@ from typing import Any
 
 import httpx
 import pytest
-from held_engine import HeldEngine
-from served import ROOT, Service, gone, new_home, until
+from engines import SDCPP, Engine
+from held_engine import HeldEngine, SlowEngine
+from served import ROOT, Service, gone, until
 from test_events import listening
 
 from imagegen.models import synthetic_klein
 
+Held = HeldEngine | SlowEngine
+first_engine = pytest.mark.parametrize("drawer", [SDCPP], indirect=True, ids=str)
+"""Nothing of an engine's own is in it: once is enough."""
+
 
 @pytest.fixture(scope="module")
-def own_home(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Path:
-    """With a second model: the tiny one's files as `twin`, which no script makes, for tests to change."""
-    home = new_home(tmp_path_factory.mktemp("life") / "home", models_dir)
-    shutil.copytree(models_dir / "tiny", home / "models" / "twin")
-    tiny = (ROOT / "imagegen" / "models" / "tiny.toml").read_text()
-    lines = [line for line in tiny.splitlines() if not line.startswith("made_by")]
-    (home / "models" / "twin.toml").write_text("\n".join(lines).replace('name = "tiny"', 'name = "twin"', 1))
+def own_home(tmp_path_factory: pytest.TempPathFactory, drawer: Engine, drawer_models: Path) -> Path:
+    """With a second model: the drawer's files as `twin`, which no script makes, for tests to change."""
+    home = tmp_path_factory.mktemp("life") / "home"
+    for name in (drawer.model, "twin"):
+        shutil.copytree(drawer_models / drawer.model, home / "models" / name)
+    entry = (ROOT / "imagegen" / "models" / f"{drawer.model}.toml").read_text()
+    lines = [line for line in entry.splitlines() if not line.startswith("made_by")]
+    twin = "\n".join(lines).replace(f'name = "{drawer.model}"', 'name = "twin"', 1)
+    (home / "models" / "twin.toml").write_text(twin)
     return home
 
 
 @pytest.fixture(scope="module")
-def held(own_home: Path, sd_server: Path) -> HeldEngine:
-    return HeldEngine(own_home.parent / "engine", sd_server)
+def held(own_home: Path, drawer: Engine, sd_server: Path) -> Held:
+    if drawer is SDCPP:
+        return HeldEngine(own_home.parent / "engine", sd_server)
+    return SlowEngine(own_home, drawer.model)
 
 
 @pytest.fixture(scope="module")
-def shared(own_home: Path, held: HeldEngine) -> Iterator[Service]:
-    """One service of this file, whose model only goes when it is told to."""
-    service = Service(own_home, held.path, {"idle_timeout": "never"})
+def shared(own_home: Path, drawer: Engine, held: Held) -> Iterator[Service]:
+    """One service of this file for each engine, whose model only goes when it is told to."""
+    service = Service(own_home, held.path, {"idle_timeout": "never", "model": drawer.model})
     service.start()
     yield service
     service.end()
 
 
 @pytest.fixture
-def life(shared: Service, held: HeldEngine) -> Iterator[Service]:
+def life(shared: Service, held: Held) -> Iterator[Service]:
     """`shared` with no engine running, and no load held after."""
     assert shared.http.post("/api/unload").status_code == 202
     yield shared
@@ -81,7 +90,7 @@ def small(seed: int = 1) -> dict[str, Any]:
 # ---- loading ------------------------------------------------------------------------------------
 
 
-def test_requests_that_race_to_load_share_one_engine(life: Service, held: HeldEngine) -> None:
+def test_requests_that_race_to_load_share_one_engine(life: Service, held: Held) -> None:
     before = held.starts
     held.hold()
     answers = same_moment(
@@ -98,7 +107,7 @@ def test_requests_that_race_to_load_share_one_engine(life: Service, held: HeldEn
     assert held.starts == before + 1
 
 
-def test_while_it_loads_it_is_not_unloaded_and_says_so(life: Service, held: HeldEngine) -> None:
+def test_while_it_loads_it_is_not_unloaded_and_says_so(life: Service, held: Held) -> None:
     held.hold()
     job = life.submit()
     status = life.until_state("loading")
@@ -111,7 +120,7 @@ def test_while_it_loads_it_is_not_unloaded_and_says_so(life: Service, held: Held
     assert life.ended(job["job_id"])["status"] == "complete"
 
 
-def test_an_engine_that_dies_while_loading_is_started_again_for_its_job(life: Service, held: HeldEngine) -> None:
+def test_an_engine_that_dies_while_loading_is_started_again_for_its_job(life: Service, held: Held) -> None:
     held.hold()
     job = life.submit()
     life.until_state("loading")
@@ -125,7 +134,7 @@ def test_an_engine_that_dies_while_loading_is_started_again_for_its_job(life: Se
     assert (ended["status"], ended["attempts"], len(ended["images"])) == ("complete", 2, 1)
 
 
-def test_a_warm_up_that_dies_leaves_nothing_and_the_next_job_loads(life: Service, held: HeldEngine) -> None:
+def test_a_warm_up_that_dies_leaves_nothing_and_the_next_job_loads(life: Service, held: Held) -> None:
     held.hold()
     assert life.http.post("/api/warm").status_code == 202
     until(lambda: life.engine_pid is not None, "there is a process")
@@ -134,7 +143,7 @@ def test_a_warm_up_that_dies_leaves_nothing_and_the_next_job_loads(life: Service
     assert status["engine"]["pid"] is None
     assert status["engine"]["error"]["code"] == "engine_died"
     held.let_go()
-    held.path.touch()  # a change: the next try is due at once
+    held.change()
     assert life.draw()["attempts"] == 1
 
 
@@ -162,7 +171,7 @@ def test_a_long_load_is_no_dead_one_and_one_that_stands_still_is(serve, tmp_path
 # ---- warming up ---------------------------------------------------------------------------------
 
 
-def test_warming_up_twice_loads_once_and_often_is_refused_with_when(life: Service, held: HeldEngine) -> None:
+def test_warming_up_twice_loads_once_and_often_is_refused_with_when(life: Service, held: Held) -> None:
     before = held.starts
     answers = [life.http.post("/api/warm")]
     life.until_state("ready")
@@ -182,9 +191,11 @@ def warm(service: Service, model: str | None = None) -> None:
     until(lambda: service.http.post("/api/warm", params=params).status_code == 202, "it may be asked for", 20, 0.5)
 
 
-def test_a_warm_up_changes_over_to_another_model_but_not_before_a_job(life: Service, held: HeldEngine) -> None:
-    warm(life, "tiny")
-    assert life.until_state("ready")["engine"]["model"] == "tiny"
+def test_a_warm_up_changes_over_to_another_model_but_not_before_a_job(
+    life: Service, drawer: Engine, held: Held
+) -> None:
+    warm(life, drawer.model)
+    assert life.until_state("ready")["engine"]["model"] == drawer.model
     warm(life, "twin")
     until(lambda: life.status()["engine"]["model"] == "twin", "it changes over")
     life.until_state("ready")
@@ -201,6 +212,7 @@ def test_a_warm_up_changes_over_to_another_model_but_not_before_a_job(life: Serv
     life.until_state("ready")
 
 
+@first_engine
 def test_an_unknown_model_is_not_warmed_up(life: Service) -> None:
     refused = life.http.post("/api/warm", params={"model": "no-such-model"})
     assert (refused.status_code, refused.json()["code"]) == (422, "unknown_model")
@@ -210,7 +222,7 @@ def test_an_unknown_model_is_not_warmed_up(life: Service) -> None:
 # ---- unloading ----------------------------------------------------------------------------------
 
 
-def test_a_request_at_the_very_moment_of_unloading_is_served_once(life: Service, held: HeldEngine) -> None:
+def test_a_request_at_the_very_moment_of_unloading_is_served_once(life: Service, held: Held) -> None:
     life.draw()
     for seed in range(3):
         submitted, unloaded = same_moment(
@@ -233,8 +245,8 @@ def test_an_engine_that_dies_at_the_moment_of_unloading_is_just_gone(life: Servi
     assert life.draw()["attempts"] == 1
 
 
-def test_with_a_time_out_of_nothing_every_picture_has_its_engine(serve) -> None:
-    service = serve(idle_timeout="0")
+def test_with_a_time_out_of_nothing_every_picture_has_its_engine(serve_drawer) -> None:
+    service = serve_drawer(idle_timeout="0")
     for seed in range(3):  # the next comes while the last one's engine is being ended
         job = service.draw(seed=seed)
         assert (job["attempts"], len(job["images"])) == (1, 1)
@@ -244,6 +256,7 @@ def test_with_a_time_out_of_nothing_every_picture_has_its_engine(serve) -> None:
 # ---- files --------------------------------------------------------------------------------------
 
 
+@first_engine
 def test_files_that_were_replaced_count_from_the_next_load_on(life: Service) -> None:
     folder = life.home / "models" / "twin"
     weights = next(folder.glob("dit*"))
@@ -259,8 +272,8 @@ def test_files_that_were_replaced_count_from_the_next_load_on(life: Service) -> 
         weights.write_bytes(whole)
 
 
-def test_files_that_are_gone_are_named_and_taken_up_again_when_they_are_back(life: Service) -> None:
-    weights = next((life.home / "models" / "twin").glob("dit*"))
+def test_files_that_are_gone_are_named_and_taken_up_again_when_they_are_back(life: Service, drawer: Engine) -> None:
+    (weights,) = (life.home / "models" / "twin").glob(drawer.main_file)
     aside = weights.with_suffix(".aside")
     assert life.draw(model="twin")["status"] == "complete"
     weights.rename(aside)
@@ -280,6 +293,7 @@ def test_files_that_are_gone_are_named_and_taken_up_again_when_they_are_back(lif
 # ---- what is told -------------------------------------------------------------------------------
 
 
+@first_engine
 def test_the_reason_is_a_sentence_in_the_status_and_on_the_command_line(life: Service) -> None:
     life.draw()
     life.until_state("ready")
@@ -289,6 +303,7 @@ def test_the_reason_is_a_sentence_in_the_status_and_on_the_command_line(life: Se
     assert "stays loaded: IMAGEGEN_IDLE_TIMEOUT is never" in told.stdout, told.stderr
 
 
+@first_engine
 def test_it_is_warmed_up_and_unloaded_from_the_command_line(life: Service) -> None:
     def told(command: str) -> str:
         arguments = [sys.executable, "-m", "imagegen.cli", command, "--url", life.url]

@@ -72,7 +72,7 @@ KILLS = [kill_everything, kill_supervisor, kill_worker, kill_engine]
 
 
 def at(*moments: str, glm: tuple[str, ...]) -> pytest.MarkDecorator:
-    """The first engine at `moments`, the second at `glm`: it starts for seconds, and what it decodes is never seen."""
+    """The first engine at `moments`, the second at `glm`: its decoding is over before anybody sees it."""
     seen = [(SDCPP, moment) for moment in moments] + [(GLM, moment) for moment in glm]
     return pytest.mark.parametrize(("drawer", "moment"), seen, indirect=["drawer"], ids=str)
 
@@ -88,7 +88,7 @@ def lasting(tmp_path_factory, drawer: Engine, drawer_models: Path, sd_server: Pa
 
 
 @pytest.mark.parametrize("kill", KILLS, ids=lambda kill: kill.__name__)
-@at("sampling", "decoding", "loading", "idle", glm=("sampling",))
+@at("sampling", "decoding", "loading", "idle", glm=("sampling", "loading", "idle"))
 def test_a_kill_loses_nothing(lasting: Service, drawer: Engine, kill: Callable[[Service], None], moment: str) -> None:
     service = lasting
     job = reach(service, drawer, moment)
@@ -184,11 +184,11 @@ def test_orphan_files_are_removed_at_the_start(serve) -> None:
     assert [path.name for path in (service.home / "images").glob("*")] == [f"{kept}.png"]
 
 
-def test_a_job_that_takes_too_long_is_ended_with_what_to_do(serve) -> None:
-    service = serve(idle_timeout="never", max_job_s=3)
-    job = service.ended(service.submit(**SDCPP.endless)["job_id"])
+def test_a_job_that_takes_too_long_is_ended_with_what_to_do(serve_drawer, drawer: Engine) -> None:
+    service = serve_drawer(idle_timeout="never", max_job_s=3)
+    job = service.ended(service.submit(**drawer.endless)["job_id"])
     assert job["error"]["code"] == "gave_up"
     assert "IMAGEGEN_MAX_JOB_S" in job["error"]["detail"]
     assert service.draw()["status"] == "complete"
-    refused = service.http.post("/api/generate", json={"prompt": "x", "width": 1024, "height": 1024, "steps": 100})
+    refused = service.http.post("/api/generate", json={"prompt": "x", "n": 4} | drawer.endless)
     assert (refused.status_code, refused.json()["code"]) == (422, "job_too_large"), refused.text

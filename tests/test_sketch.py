@@ -138,6 +138,21 @@ def test_an_edit_starts_from_its_picture(draw: Draw) -> None:
     assert np.abs(edited - source).max() > 30 and np.abs(edited - drawn_without).max() > 30
 
 
+def covered(picture: np.ndarray) -> np.ndarray:
+    """Where the picture is not its background."""
+    return np.abs(picture - np.median(corners(picture), axis=0)).max(-1) > 40
+
+
+@pytest.mark.parametrize("thing", ["circle", "heart"])
+def test_an_edit_changes_the_colour_and_keeps_the_shape(draw: Draw, thing: str) -> None:
+    source, job = draw(f"a red {thing}", steps=8)
+    edited, _ = draw("make it blue", images=[job["images"][0]["id"]], steps=8)
+    assert is_colour(middle(source), "red") and is_colour(middle(edited), "blue")
+    assert (corners(edited) > 225).all(), "the background stays"
+    before, after = covered(source), covered(edited)
+    assert (before & after).sum() > 0.75 * (before | after).sum(), "what is covered before and after"
+
+
 @pytest.mark.parametrize(
     "prompt",
     [

@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 def _orthogonal(x: Tensor) -> Tensor:
-    """Newton-Schulz, five rounds, with the coefficients of Muon's author."""
-    wide = x if x.shape[0] <= x.shape[1] else x.T
+    """Newton-Schulz, five rounds in bfloat16, with the coefficients of Muon's author."""
+    wide = (x if x.shape[0] <= x.shape[1] else x.T).bfloat16()
     wide = wide / (wide.norm() + 1e-7)
     for _ in range(5):
         a = wide @ wide.T
@@ -41,7 +41,7 @@ class Optimiser:
                 g = p.grad.flatten(1)
                 m.mul_(0.95).add_(g)
                 update = _orthogonal(g + 0.95 * m)
-                p.add_(update.view(p.shape), alpha=-rate * 0.2 * max(update.shape) ** 0.5)
+                p.add_(update.to(p.dtype).view(p.shape), alpha=-rate * 0.2 * max(update.shape) ** 0.5)
 
     def state(self) -> dict:
         return {"adam": self.adam.state_dict(), "momentum": self.momentum}

@@ -125,7 +125,8 @@ def main() -> None:
         done = spent / options.minutes
         fall = 1.0 if options.constant or done < 0.4 else (1 - done) / 0.6 + 0.01
         which, (x0, words, reference) = data.batch(rng)
-        loss = flow_loss(net, x0, words, reference)
+        with torch.autocast(torch.device(options.device).type, dtype=torch.bfloat16):
+            loss = flow_loss(net, x0, words, reference)
         optimiser.step(loss, options.rate * min(1, (step + 1) / 60) * fall)
         with torch.no_grad():
             torch._foreach_lerp_(

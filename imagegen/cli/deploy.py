@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from imagegen.cli.client import Service, ServiceError
 from imagegen.cli.draw import follow
@@ -119,11 +120,21 @@ def deploy(
     touched by a deploy. The old container finishes its picture first, and is started again if the new one does not
     get ready.
     """
+    if context.invoked_subcommand is not None:
+        _refuse_ignored(context, options)
     found = runtimes.find(runtime)
     place = Place(config) if config else Place.default()
     context.obj = Deployment(found, place, name, volume or f"{name}-data")
     if context.invoked_subcommand is None:
         _deploy(context.obj, **options)
+
+
+def _refuse_ignored(context: click.Context, options: dict[str, Any]) -> None:
+    """What a deploy takes, before a command that does not deploy, would silently do nothing."""
+    for option in context.command.params:
+        if option.name in options and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            behind = f"`imagegen deploy {context.invoked_subcommand} --help`"
+            raise click.UsageError(f"{option.opts[0]} has no effect here: {behind} lists what this takes.", context)
 
 
 def _deploy(
