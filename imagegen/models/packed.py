@@ -170,7 +170,7 @@ class _Stored:
         out.write(self.unpacked().tobytes())
 
     def unpacked(self) -> Array:
-        """The tensor as the engine reads it: values (bf16 as its 16 bits), or q8_0 blocks (…, blocks in a row, 34 bytes)."""
+        """The tensor as the engine reads it: values (bf16: its bits), or q8_0 blocks (…, blocks in a row, 34 bytes)."""
         if self.kind is BF16:
             rows = self._parts[self._key]
             table: Array = np.broadcast_to(rows[0], self.shape).copy()
