@@ -185,10 +185,11 @@ def test_orphan_files_are_removed_at_the_start(serve) -> None:
 
 
 def test_a_job_that_takes_too_long_is_ended_with_what_to_do(serve_drawer, drawer: Engine) -> None:
-    service = serve_drawer(idle_timeout="never", max_job_s=3)
-    job = service.ended(service.submit(**drawer.endless)["job_id"])
+    service = serve_drawer(idle_timeout="never", max_job_s=12)
+    four = drawer.endless | {"n": 4}
+    job = service.ended(service.submit(**four)["job_id"])
     assert job["error"]["code"] == "gave_up"
     assert "IMAGEGEN_MAX_JOB_S" in job["error"]["detail"]
     assert service.draw()["status"] == "complete"
-    refused = service.http.post("/api/generate", json={"prompt": "x", "n": 4} | drawer.endless)
+    refused = service.http.post("/api/generate", json={"prompt": "x"} | four)
     assert (refused.status_code, refused.json()["code"]) == (422, "job_too_large"), refused.text
