@@ -65,3 +65,12 @@ def test_every_decision_that_is_cited_is_in_the_architecture() -> None:
                 cited |= set(re.findall(r"\b((?:BS|D)-\d\d)\b", file.read_text()))
     assert cited <= anchors
     assert {"BS-04", "D-03"} <= cited, "the search finds what is there"
+
+
+def test_every_test_that_a_page_names_is_there() -> None:
+    code = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    for page in docs.FOLDER.glob("*.md"):
+        text = page.read_text()
+        gone = [name for name in re.findall(r"::(test_\w+)", text) if f"def {name}(" not in code]
+        gone += [name for name in re.findall(r"\btest_\w+\.py", text) if not list((ROOT / "tests").rglob(name))]
+        assert gone == [], page.name
