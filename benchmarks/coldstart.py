@@ -16,11 +16,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,13 +27,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from bare import Bare  # noqa: E402
 from page_cache import cached_share, drop, fetch  # noqa: E402
-from served import Service, free_port  # noqa: E402
+from served import Service  # noqa: E402
 from slow_disk import SlowDisk, Speed, why_not  # noqa: E402
 
 from imagegen import engine  # noqa: E402
@@ -62,7 +58,7 @@ class Ways:
     plain: Service
 
     def load(self, name: str) -> float:
-        return self.bare.load() if name == "bare" else load_by_service(getattr(self, name))
+        return load_by_hand(self.bare) if name == "bare" else load_by_service(getattr(self, name))
 
 
 SERVICES = ("service", "plain")
@@ -89,43 +85,12 @@ def drop_all(files: list[Path]) -> None:
         raise SystemExit(f"still in the page cache, so this would be no load from the disk: {kept}")
 
 
-class Bare:
-    """sd-server spawned by hand, with what the service would give it."""
-
-    def __init__(self, binary: Path, argv: list[str], threads: int, workdir: Path) -> None:
-        self.port = free_port()
-        (workdir / "loras").mkdir(parents=True, exist_ok=True)
-        self._command = [
-            str(binary), *argv, "--listen-ip", "127.0.0.1", "--listen-port", str(self.port), "-t", str(threads),
-            "--lora-model-dir", str(workdir / "loras"),
-        ]  # fmt: skip
-        self._workdir = workdir
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False)
-
-    def load(self) -> float:
-        """Seconds until it answers; ended after."""
-        environment = {"PATH": os.environ["PATH"], "GGML_NO_BACKTRACE": "1"}
-        began = time.perf_counter()
-        with (self._workdir / "bare.log").open("ab") as log:
-            process = subprocess.Popen(self._command, cwd=self._workdir, env=environment, stdout=log, stderr=log)
-        try:
-            while not self._answers():
-                if process.poll() is not None:
-                    raise SystemExit(f"sd-server ended with {process.returncode}: see {log.name}")
-                time.sleep(POLL_S)
-            return time.perf_counter() - began
-        finally:
-            process.kill()
-            process.wait()
-
-    def _answers(self) -> bool:
-        with socket.socket() as knock:  # cheaper than a request that is refused, which would slow the load
-            if knock.connect_ex(("127.0.0.1", self.port)) != 0:
-                return False
-        try:
-            return self._http.get("/v1/models").status_code == 200
-        except httpx.TransportError:
-            return False
+def load_by_hand(bare: Bare) -> float:
+    """Seconds from spawning sd-server until it answers; ended after."""
+    try:
+        return bare.load()
+    finally:
+        bare.unload()
 
 
 def load_by_service(service: Service) -> float:
@@ -162,7 +127,7 @@ def stand(folder: Path, threads: int) -> Iterator[Ways]:
             services[name].start(START_LIMIT_S)
         settings = Settings(home=folder / "service")
         argv = Catalog.load(settings).get(MODEL).argv(settings)
-        yield Ways(Bare(binary, argv, threads, folder / "bare"), **services)
+        yield Ways(Bare([str(binary), *argv, "-t", str(threads)], folder / "bare"), **services)
     finally:
         for service in services.values():
             service.end()

@@ -5,10 +5,7 @@ Used by gpu.py. Both ways have the same methods, so that one measurement serves 
 
 from __future__ import annotations
 
-import base64
 import io
-import os
-import subprocess
 import sys
 import threading
 import time
@@ -19,16 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import httpx
 import psutil
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from served import Service, free_port
+from bare import Bare
+from served import Service
 
 from imagegen import gpu
-from imagegen.adapters.child import engine_environment
 from imagegen.adapters.sdcpp_prompt import literal
 from imagegen.guardrails import Guardrails, compose
 
@@ -62,8 +58,8 @@ class Way(Protocol):
     def load(self) -> float:
         """Load the model; seconds until it can draw."""
 
-    def draw(self, size_px: int, seed: int) -> bytes:
-        """One square picture, as PNG."""
+    def draw_square(self, size_px: int, seed: int) -> bytes:
+        """A picture, as PNG."""
 
     def unload(self) -> None:
         """End the engine's process."""
@@ -72,69 +68,24 @@ class Way(Protocol):
     def pid(self) -> int | None: ...
 
 
-class Direct:
-    """sd-server spawned by hand, with what the service would give it, and the shortest driver there can be."""
+class Direct(Bare):
+    """The engine itself, told what the service would tell it."""
 
     def __init__(self, command: list[str], workdir: Path, drawing: Drawing, options: dict[str, str]) -> None:
-        (workdir / "loras").mkdir(parents=True, exist_ok=True)
-        self._port = free_port()
-        self._command = [
-            *command, "--listen-ip", "127.0.0.1", "--listen-port", str(self._port),
-            "--lora-model-dir", str(workdir / "loras"),
-        ]  # fmt: skip
-        self._workdir, self._drawing, self._options = workdir, drawing, options
+        super().__init__(command, workdir, START_LIMIT_S)
+        self._drawing, self._options = drawing, options
         self._told = compose(Guardrails(), PROMPT, "", drawing.cfg_scale)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{self._port}", trust_env=False, timeout=60)
 
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
-
-    def load(self) -> float:
-        began = time.perf_counter()
-        with (self._workdir / "engine.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command, cwd=self._workdir, env=engine_environment(os.environ), stdout=log, stderr=log
-            )
-        while not self._answers():
-            if self._process.poll() is not None:
-                raise SystemExit(f"sd-server ended with {self._process.returncode}: see {log.name}")
-            if time.perf_counter() - began > START_LIMIT_S:
-                raise SystemExit(f"sd-server did not answer within {START_LIMIT_S:.0f} s: see {log.name}")
-            time.sleep(POLL_S)
-        return time.perf_counter() - began
-
-    def _answers(self) -> bool:
-        try:
-            return self._http.get("/v1/models").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def draw(self, size_px: int, seed: int) -> bytes:
-        body = {
+    def draw_square(self, size_px: int, seed: int) -> bytes:
+        request = {
             "prompt": literal(self._told.prompt), "negative_prompt": literal(self._told.negative),
-            "width": size_px, "height": size_px, "seed": seed, "batch_count": 1,
-            "embed_image_metadata": False, "output_format": "png",
+            "width": size_px, "height": size_px, "seed": seed,
             "sample_params": {
                 "sample_steps": self._drawing.steps, "sample_method": self._drawing.sampler,
                 "guidance": {"txt_cfg": self._drawing.cfg_scale},
             },
-        } | self._options  # fmt: skip
-        job = self._http.post("/sdcpp/v1/img_gen", json=body).raise_for_status().json()["id"]
-        while True:
-            answer = self._http.get(f"/sdcpp/v1/jobs/{job}").json()
-            if answer["status"] == "completed":
-                return base64.b64decode(answer["result"]["images"][0]["b64_json"])
-            if answer["status"] == "failed":
-                raise SystemExit(f"the engine failed: {answer}")
-            time.sleep(POLL_S)
-
-    def unload(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        }  # fmt: skip
+        return self.draw(request | self._options)
 
 
 class Served:
@@ -169,7 +120,7 @@ class Served:
                 return began
             time.sleep(float(answer.headers.get("Retry-After", "1")))
 
-    def draw(self, size_px: int, seed: int) -> bytes:
+    def draw_square(self, size_px: int, seed: int) -> bytes:
         job = self._service.submit(
             PROMPT, width=size_px, height=size_px, steps=self._drawing.steps, seed=seed,
             cfg_scale=self._drawing.cfg_scale, sampler=self._drawing.sampler,
@@ -232,6 +183,6 @@ def drawn(way: Way, size_px: int, seed: int) -> dict[str, Any]:
     """One picture: seconds, the most memory taken meanwhile, and the CRC of its pixels."""
     with peak(way.pid) as most:
         began = time.perf_counter()
-        png = way.draw(size_px, seed)
+        png = way.draw_square(size_px, seed)
         took = time.perf_counter() - began
     return {"s": round(took, 4), "peak_bytes": most(), "pixels_crc32": zlib.crc32(pixels_of(png))}

@@ -11,13 +11,10 @@ a first picture from cold against spawning sd-server by hand, and what everythin
 from __future__ import annotations
 
 import argparse
-import base64
 import io
 import json
-import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,14 +23,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from served import Service, free_port, until  # noqa: E402
+from bare import Bare  # noqa: E402
+from served import Service, until  # noqa: E402
 
 from imagegen import engine  # noqa: E402
 from imagegen.guardrails import Guardrails, compose  # noqa: E402
@@ -42,55 +39,18 @@ from imagegen.models.catalog import Catalog  # noqa: E402
 from imagegen.settings import Settings  # noqa: E402
 
 SIZE_PX, STEPS = 128, 4
-DIRECT_POLL_S = 0.005
 TOLD = compose(Guardrails(), "a red circle", "", 1.0)
 """What the service tells the engine: the direct driver sends the very same, so that both draw one picture."""
 
 
-class Direct:
-    """sd-server spawned by hand, with what the service would give it, and the shortest driver there can be."""
-
-    def __init__(self, binary: Path, argv: list[str], workdir: Path) -> None:
-        self.port = free_port()
-        (workdir / "loras").mkdir(parents=True, exist_ok=True)
-        self._command = [
-            str(binary), *argv, "--listen-ip", "127.0.0.1", "--listen-port", str(self.port), "-t", "1",
-            "--lora-model-dir", str(workdir / "loras"),
-        ]  # fmt: skip
-        self._workdir = workdir
-        self._process: subprocess.Popen[bytes] | None = None
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=60)
-
-    def start(self) -> None:
-        environment = {"PATH": os.environ["PATH"], "GGML_NO_BACKTRACE": "1"}
-        with (self._workdir / "direct.log").open("ab") as log:
-            self._process = subprocess.Popen(self._command, cwd=self._workdir, env=environment, stdout=log, stderr=log)
-        while True:
-            try:
-                if self._http.get("/v1/models").status_code == 200:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.01)
-
-    def draw(self, seed: int) -> bytes:
-        body = {
+def drawn(direct: Bare, seed: int) -> bytes:
+    """What `through_service` draws, from the engine itself."""
+    return direct.draw(
+        {
             "prompt": TOLD.prompt, "negative_prompt": TOLD.negative, "width": SIZE_PX, "height": SIZE_PX, "seed": seed,
-            "batch_count": 1, "embed_image_metadata": False, "output_format": "png",
             "sample_params": {"sample_steps": STEPS, "sample_method": "euler", "guidance": {"txt_cfg": 1.0}},
-        }  # fmt: skip
-        job = self._http.post("/sdcpp/v1/img_gen", json=body).json()["id"]
-        while True:
-            answer = self._http.get(f"/sdcpp/v1/jobs/{job}").json()
-            if answer["status"] == "completed":
-                return base64.b64decode(answer["result"]["images"][0]["b64_json"])
-            if answer["status"] == "failed":
-                raise SystemExit(f"the engine failed: {answer}")
-            time.sleep(DIRECT_POLL_S)
-
-    def end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        }
+    )  # fmt: skip
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -113,18 +73,18 @@ def through_service(service: Service, seed: int) -> bytes:
 
 
 @contextmanager
-def stand(home: Path) -> Iterator[tuple[Service, Direct]]:
+def stand(home: Path) -> Iterator[tuple[Service, Bare]]:
     settings = Settings(home=home)
     synthetic.make("tiny", settings)
     binary = engine.resolve(Settings())
     argv = Catalog.load(settings).get("tiny").argv(settings)
     service = Service(home, binary, {"idle_timeout": "never"})
-    direct = Direct(binary, argv, home / "direct")
+    direct = Bare([str(binary), *argv, "-t", "1"], home / "direct")
     service.start()
     try:
         yield service, direct
     finally:
-        direct.end()
+        direct.unload()
         service.end()
 
 
@@ -146,13 +106,13 @@ def measure(pairs: int, colds: int, rest_s: float) -> dict[str, Any]:
         ),
     ):
         cold = [cold_pair(service, direct) for _ in range(colds)]
-        direct.start()
-        if pixels(direct.draw(0)) != pixels(through_service(service, 0)):
+        direct.load()
+        if pixels(drawn(direct, 0)) != pixels(through_service(service, 0)):
             raise SystemExit("the two ways draw different pictures: their times cannot be compared")
         ours, theirs = [], []
         for seed in range(pairs):
             ours.append(timed(lambda seed=seed: through_service(service, seed)))
-            theirs.append(timed(lambda seed=seed: direct.draw(seed)))
+            theirs.append(timed(lambda seed=seed: drawn(direct, seed)))
         result: dict[str, Any] = {
             "size_px": SIZE_PX, "steps": STEPS, "pairs": pairs,
             "service_s": quartiles(ours), "direct_s": quartiles(theirs),
@@ -161,23 +121,23 @@ def measure(pairs: int, colds: int, rest_s: float) -> dict[str, Any]:
             "cold_service_s": quartiles([a for a, _ in cold]),
             "accept_s": quartiles([acceptance(service) for _ in range(10)]),
         }  # fmt: skip
-        direct.end()
+        direct.unload()
         result |= at_rest(service, rest_s)
         return result
 
 
-def cold_pair(service: Service, direct: Direct) -> tuple[float, float]:
+def cold_pair(service: Service, direct: Bare) -> tuple[float, float]:
     """First picture with no engine running: through the service, and by spawning sd-server by hand."""
     service.http.post("/api/unload")
     ours = timed(lambda: through_service(service, 1))
     service.http.post("/api/unload")
 
     def by_hand() -> None:
-        direct.start()
-        direct.draw(1)
+        direct.load()
+        drawn(direct, 1)
 
     theirs = timed(by_hand)
-    direct.end()
+    direct.unload()
     return ours, theirs
 
 

@@ -1,6 +1,6 @@
 """How well the built-in model draws: held-out captions through the service, on the real engine, judged by a classifier.
 
-    python benchmarks/sketch.py --torch PYTHON [--cases 200] [--edits 50] [--out DIR] [--json]
+    python benchmarks/sketch.py --torch PYTHON [--cases 200] [--edits 50] [--size PX] [--out DIR] [--json]
 
 PYTHON is one with training/requirements.txt installed: the judge (training/judge.py) needs torch, the service does not.
 The judge is trained on the procedural data alone, once, and kept in the folder. Prints the share of captions whose
@@ -77,13 +77,12 @@ def edits(drawn: list[dict], n: int) -> list[dict]:
 class Drawing:
     """The service with the model `sketch`, and a folder for what it draws."""
 
-    def __init__(self, service: Service, out: Path) -> None:
-        self.service, self.out = service, out
+    def __init__(self, service: Service, out: Path, size: dict) -> None:
+        self.service, self.out, self.size = service, out, size
 
     def draw(self, case: dict, name: str) -> dict:
         request = {"prompt": case["prompt"], "seed": case["seed"], "model": "sketch"}
-        if "image" in case:
-            request["images"] = [case["image"]]
+        request |= {"images": [case["image"]]} if "image" in case else self.size
         answer = self.service.http.post("/api/edit" if "image" in case else "/api/generate", json=request)
         assert answer.status_code == 202, answer.text
         job = self.service.ended(answer.json()["job_id"], timeout=120)
@@ -92,7 +91,7 @@ class Drawing:
         return case | {"file": name, "image": job["images"][0]["id"], "warnings": [w["code"] for w in job["warnings"]]}
 
 
-def seconds(home: Path, binary: Path, threads: int, n: int = 5) -> float:
+def seconds(home: Path, binary: Path, threads: int, size: dict, n: int = 5) -> float:
     """Median seconds of a picture, model loaded, through the service."""
     service = Service(home, binary, {"model": "sketch", "threads": threads, "idle_timeout": "never"})
     service.start()
@@ -100,7 +99,7 @@ def seconds(home: Path, binary: Path, threads: int, n: int = 5) -> float:
         took = []
         for i in range(n + 1):
             start = time.monotonic()
-            service.draw("a red circle", width=None, height=None, steps=None, seed=i)
+            service.draw("a red circle", **({"width": None, "height": None} | size), steps=None, seed=i)
             took.append(time.monotonic() - start)
         return statistics.median(took[1:])
     finally:
@@ -115,7 +114,8 @@ def measure(options: argparse.Namespace, out: Path) -> dict:
     service = Service(home, binary, {"model": "sketch", "threads": 2, "idle_timeout": "never"})
     service.start()
     try:
-        drawing = Drawing(service, out)
+        size = {"width": options.size, "height": options.size} if options.size else {}
+        drawing = Drawing(service, out, size)
         drawn = [drawing.draw(case, f"{i:03d}.png") for i, case in enumerate(cases(options.cases))]
         edited = [drawing.draw(case, f"edit-{i:03d}.png") for i, case in enumerate(edits(drawn, options.edits))]
         again = drawing.draw({k: drawn[0][k] for k in ("prompt", "seed")}, "again.png")
@@ -131,7 +131,7 @@ def measure(options: argparse.Namespace, out: Path) -> dict:
     result["the same seed repeats"] = (out / drawn[0]["file"]).read_bytes() == (out / again["file"]).read_bytes()
     result["strange prompts drawn"] = len(STRANGE)
     result["judge"] = verdicts["accuracy"]
-    result["seconds"] = {threads: round(seconds(home, binary, threads), 2) for threads in (1, 2)}
+    result["seconds"] = {threads: round(seconds(home, binary, threads, size), 2) for threads in (1, 2)}
     contact.sheet(out, drawn[:64], out / "drawn.png")
     before_and_after = [case for edit in edited[:24] for case in ({"file": edit["of"], "prompt": "before"}, edit)]
     contact.sheet(out, before_and_after, out / "edited.png")
@@ -173,6 +173,7 @@ def main() -> int:
     parser.add_argument("--torch", default=str(ROOT / "training" / ".venv" / "bin" / "python"), metavar="PYTHON")
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--edits", type=int, default=50)
+    parser.add_argument("--size", type=int, help="pixels a side; default: the model's own")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

@@ -13,7 +13,7 @@ class Engine:
     """model: its name. long: a picture of some seconds on one thread, long enough to be hit while it is drawn; endless:
     the longest there is. decoding: a picture that is decoded long enough to be seen, where there is one. obeys: whether
     a picture can be broken off between two steps, without the end of the process. main_file: a pattern of the file
-    without which there is no model."""
+    without which there is no model. breath_s: about what a start takes."""
 
     model: str
     long: Fields
@@ -21,6 +21,7 @@ class Engine:
     decoding: Fields | None
     obeys: bool
     main_file: str
+    breath_s: float
 
     def __str__(self) -> str:
         return self.model
@@ -33,6 +34,7 @@ SDCPP = Engine(
     decoding={"width": 256, "height": 256, "steps": 1},  # decodes for seconds
     obeys=False,
     main_file="dit*",
+    breath_s=0.4,
 )
 GLM = Engine(
     "glm-tiny",
@@ -41,4 +43,5 @@ GLM = Engine(
     decoding=None,
     obeys=True,
     main_file="model_index.json",
+    breath_s=5,
 )

@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from engines import Engine
 from PIL import Image
 from served import Service, gone, until
 
@@ -34,8 +35,8 @@ def pixels(png: bytes) -> np.ndarray:
 class Walk:
     """One service, what was asked of it, and what has been seen."""
 
-    def __init__(self, service: Service, seed: int) -> None:
-        self.service, self.dice = service, random.Random(seed)
+    def __init__(self, service: Service, breath_s: float, seed: int) -> None:
+        self.service, self.breath_s, self.dice = service, breath_s, random.Random(seed)
         self.right = {wish: pixels(service.png(service.draw(wish[0], seed=wish[1]))) for wish in WISHES}
         self.asked: dict[str, tuple[str, int]] = {}  # job id → wish, in order of submission
         self.seen: dict[str, str] = {}  # job id → the end it was seen to have
@@ -76,7 +77,7 @@ class Walk:
     def look(self) -> None:
         for job_id in list(self.asked)[-5:]:
             self.read(job_id)
-        time.sleep(self.dice.uniform(0, 0.8))
+        time.sleep(self.dice.uniform(0, 2 * self.breath_s))
 
     def cancel(self) -> None:
         job_id = self.dice.choice([job for job in self.asked if job not in self.seen])
@@ -176,8 +177,8 @@ class Walk:
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_whatever_dies(serve_drawer) -> None:
-    walk = Walk(serve_drawer(idle_timeout="2"), SEED)
+def test_nothing_is_lost_whatever_dies(serve_drawer, drawer: Engine) -> None:
+    walk = Walk(serve_drawer(idle_timeout="2"), drawer.breath_s, SEED)
     end = time.monotonic() + SECONDS
     try:
         while time.monotonic() < end:
