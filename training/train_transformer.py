@@ -20,13 +20,7 @@ from networks import Sketch
 from optimiser import Optimiser
 from train_autoencoder import grown
 
-PARTS = [
-    "draw:128:8000:48:6",
-    "edit:128:3000:28:3",
-    "draw:192:1500:20:1.5",
-    "draw:256:1000:10:1.5",
-    "edit:192:750:10:0.5",
-]
+PARTS = ["draw:128:20000:64:2", "edit:128:4000:32:1", "draw:192:8000:28:4", "edit:192:2500:12:1.2"]
 SHIFT = 3.0
 """Training looks at noisy latents more often than at clean ones: the engine's own shift is 6.8 at 64 tokens."""
 AVERAGE = 0.998
@@ -88,7 +82,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--resume")
     parser.add_argument("--part", action="append", dest="parts")
-    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--rate", type=float, default=2.5e-3)
     parser.add_argument(
         "--constant", action="store_true", help="do not let the learning rate fall: more training follows"
     )
