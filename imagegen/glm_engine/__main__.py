@@ -5,6 +5,7 @@ Started by path, because the environment it gets says nothing of where the servi
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import socket
@@ -16,6 +17,7 @@ PORT_TAKEN = 98  # the exit status that says so: EADDRINUSE
 MAX_SAID_CHARS = 300
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|bad_alloc|Cannot allocate memory", re.IGNORECASE)
+_PROBE_BYTES = 64 * 1024**2
 
 
 def say(line: str) -> None:
@@ -43,8 +45,8 @@ def serve(folder: Path, port: int, threads: int) -> int:
         if isinstance(failure, Interrupted):
             return 409, "interrupted"
         words = in_words(failure, getattr(order, "prompt", ""))
-        is_memory = isinstance(failure, MemoryError) or _OUT_OF_MEMORY.search(words)
-        return 507 if is_memory else 500, words
+        is_memory = isinstance(failure, MemoryError) or _OUT_OF_MEMORY.search(words) or _is_short_of_memory()
+        return (507, f"out of memory: {words}") if is_memory else (500, words)
 
     painter = Painter(folder, threads, say)
     config = uvicorn.Config(
@@ -53,6 +55,15 @@ def serve(folder: Path, port: int, threads: int) -> int:
     say(lines.LISTENING)
     uvicorn.Server(config).run(sockets=[held])
     return 0
+
+
+def _is_short_of_memory() -> bool:
+    """Whether there is not even a little left: oneDNN says of that only that it "could not create a primitive"."""
+    try:
+        mmap.mmap(-1, _PROBE_BYTES).close()
+    except OSError:
+        return True
+    return False
 
 
 def quieten() -> None:
