@@ -82,7 +82,7 @@ class Drawing:
 
     def draw(self, case: dict, name: str) -> dict:
         request = {"prompt": case["prompt"], "seed": case["seed"], "model": "sketch"}
-        request |= {"images": [case["image"]]} if "image" in case else self.size
+        request |= self.size | ({"images": [case["image"]]} if "image" in case else {})
         answer = self.service.http.post("/api/edit" if "image" in case else "/api/generate", json=request)
         assert answer.status_code == 202, answer.text
         job = self.service.ended(answer.json()["job_id"], timeout=120)

@@ -30,7 +30,7 @@ class Engine:
 SDCPP = Engine(
     "tiny",
     long={"width": 128, "height": 128, "steps": 20},
-    endless={"width": 128, "height": 128, "steps": 100},
+    endless={"width": 256, "height": 256, "steps": 100},
     decoding={"width": 256, "height": 256, "steps": 1},  # decodes for seconds
     obeys=False,
     main_file="dit*",

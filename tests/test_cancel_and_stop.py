@@ -6,7 +6,7 @@ import threading
 import time
 
 import httpx
-from engines import Engine
+from engines import SDCPP, Engine
 from served import Service, gone, until
 
 LONG = {"width": 128, "height": 128, "steps": 40}
@@ -116,7 +116,7 @@ def test_a_key_that_comes_twice_at_once_makes_one_job(service: Service) -> None:
 
 def test_a_lease_nobody_renews_ends_the_job_and_reading_renews_it(serve) -> None:
     service = serve(idle_timeout="never")
-    running = service.submit(width=128, height=128, steps=100)
+    running = service.submit(**SDCPP.endless)
     left = service.submit(lease_s=5)
     read = service.submit(lease_s=5)
     dropped = service.submit(lease_s=5)
@@ -161,7 +161,7 @@ def test_an_expired_job_says_when_it_expired_and_its_picture_is_gone(serve) -> N
 
 def test_sigterm_lets_the_running_picture_finish_and_leaves_nothing_behind(serve_drawer, drawer: Engine) -> None:
     service = serve_drawer(idle_timeout="never")
-    job = service.submit(**drawer.long)
+    job = service.submit(**drawer.long | {"steps": 60})
     waiting = service.submit("a green tree")
     until(lambda: is_drawn(service, job["job_id"]), "the job is drawn")
     everything = service.processes()
@@ -198,7 +198,7 @@ def test_sigterm_puts_back_what_cannot_finish_in_time_without_counting_it(serve_
 
 def test_while_it_stops_new_jobs_are_refused(serve) -> None:
     service = serve(idle_timeout="never")
-    job = service.submit(width=128, height=128, steps=40)
+    job = service.submit(**SDCPP.endless)
     until(lambda: is_drawn(service, job["job_id"]), "the job is drawn")
     assert service.http.get("/api/status").status_code == 200  # this connection is kept alive
     service.terminate()

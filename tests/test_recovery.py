@@ -191,5 +191,10 @@ def test_a_job_that_takes_too_long_is_ended_with_what_to_do(serve_drawer, drawer
     assert job["error"]["code"] == "gave_up"
     assert "IMAGEGEN_MAX_JOB_S" in job["error"]["detail"]
     assert service.draw()["status"] == "complete"
-    refused = service.http.post("/api/generate", json={"prompt": "x"} | four)
+
+
+def test_a_job_that_would_take_too_long_is_refused(serve) -> None:
+    service = serve(idle_timeout="never", max_job_s=12)
+    service.draw()  # so that its pace is known
+    refused = service.http.post("/api/generate", json={"prompt": "x", "width": 1024, "height": 1024, "steps": 100})
     assert (refused.status_code, refused.json()["code"]) == (422, "job_too_large"), refused.text
