@@ -13,7 +13,7 @@ class Engine:
     """model: its name. long: a picture of some seconds on one thread, long enough to be hit while it is drawn; endless:
     the longest there is. decoding: a picture that is decoded long enough to be seen, where there is one. obeys: whether
     a picture can be broken off between two steps, without the end of the process. main_file: a pattern of the file
-    without which there is no model. breath_s: about what a start takes."""
+    without which there is no model; weights: of the transformer's. breath_s: about what a start takes."""
 
     model: str
     long: Fields
@@ -21,6 +21,7 @@ class Engine:
     decoding: Fields | None
     obeys: bool
     main_file: str
+    weights: str
     breath_s: float
 
     def __str__(self) -> str:
@@ -34,6 +35,7 @@ SDCPP = Engine(
     decoding={"width": 256, "height": 256, "steps": 1},  # decodes for seconds
     obeys=False,
     main_file="dit*",
+    weights="dit*",
     breath_s=0.4,
 )
 GLM = Engine(
@@ -43,5 +45,6 @@ GLM = Engine(
     decoding=None,
     obeys=True,
     main_file="model_index.json",
+    weights="transformer/*.safetensors",
     breath_s=5,
 )

@@ -5,30 +5,32 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import pytest
-from served import until
+from engines import Engine
+from served import Service, until
 
 
-@pytest.fixture
-def own_tiny(home: Path) -> Path:
-    """The tiny model as files of this test's own, so that they can be damaged."""
-    folder = home / "models" / "tiny"
+def own_model(service: Service, drawer: Engine) -> Path:
+    """The drawer's model as files of this test's own, so that they can be damaged."""
+    folder = service.home / "models" / drawer.model
     shared = folder.resolve()
     folder.unlink()
     shutil.copytree(shared, folder)
     return folder
 
 
-def test_waiting_jobs_fail_with_the_engines_words_and_a_mended_model_loads_at_once(serve, own_tiny: Path) -> None:
-    weights = next(own_tiny.glob("dit*"))
+def test_waiting_jobs_fail_with_the_engines_words_and_a_mended_model_loads_at_once(
+    serve_drawer, drawer: Engine
+) -> None:
+    service = serve_drawer()
+    model = own_model(service, drawer)
+    (weights,) = model.glob(drawer.weights)
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    service = serve()
     first = service.submit()
     behind = service.submit()
     failed = service.ended(first["job_id"])
     assert failed["error"]["code"] == "load_failed"
-    assert str(own_tiny) not in failed["error"]["detail"], "no path of the host in what a caller sees"
+    assert str(model) not in failed["error"]["detail"], "no path of the host in what a caller sees"
     assert service.ended(behind["job_id"])["error"] == failed["error"]
     engine = service.status()["engine"]
     assert (engine["state"], engine["error"], engine["pid"]) == ("failed", failed["error"], None)
@@ -36,7 +38,7 @@ def test_waiting_jobs_fail_with_the_engines_words_and_a_mended_model_loads_at_on
     waits = service.submit()
     until(lambda: service.job(waits["job_id"])["status"] == "queued", "a new job waits for the next try")
     weights.write_bytes(whole)
-    assert service.ended(waits["job_id"], timeout=20)["status"] == "complete", "sooner than the 30 s of the next try"
+    assert service.ended(waits["job_id"], timeout=28)["status"] == "complete", "sooner than the 30 s of the next try"
     assert service.status()["engine"]["error"] is None
 
 
