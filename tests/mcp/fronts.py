@@ -35,7 +35,7 @@ SMALL = {"width": 64, "height": 64, "steps": 2, "seed": 7}
 MANY_STEPS = {"width": 64, "height": 64, "steps": 100, "seed": 7}
 """A picture that is still being drawn when a test looks."""
 
-ENDLESS = {"width": 128, "height": 128, "steps": 100, "n": 4}
+ENDLESS = {"width": 256, "height": 256, "steps": 100, "n": 4}
 """Pictures that nobody waits for."""
 
 

@@ -135,7 +135,7 @@ WIRE = (
     '"clientInfo":{"name":"wire","version":"0"}}}',
     '{"jsonrpc":"2.0","method":"notifications/initialized"}',
     '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"generate_image","arguments":'
-    '{"prompt":"left behind","width":128,"height":128,"steps":100,"n":4}}}',
+    '{"prompt":"left behind","width":256,"height":256,"steps":100,"n":4}}}',
 )
 """What a client writes that goes away without a word, in the protocol of 2025."""
 
