@@ -43,7 +43,6 @@ from imagegen.settings import Settings  # noqa: E402
 MODEL = "qwen-tiny"
 BASE_BYTES, BLOCK_BYTES = 795e6, 191e6
 """The model's files with one block, and what each further one adds."""
-POLL_S = 0.01
 START_LIMIT_S = 300.0  # of the service, which is not what is measured
 KEPT_SHARE = 0.001
 """A page or two may stay: somebody reads the file's header."""

@@ -45,7 +45,7 @@ def serve(folder: Path, port: int, threads: int) -> int:
         if isinstance(failure, Interrupted):
             return 409, "interrupted"
         words = in_words(failure, getattr(order, "prompt", ""))
-        is_memory = isinstance(failure, MemoryError) or _OUT_OF_MEMORY.search(words) or _is_short_of_memory()
+        is_memory = isinstance(failure, MemoryError) or _OUT_OF_MEMORY.search(words) or _is_onednn_short(words)
         return (507, f"out of memory: {words}") if is_memory else (500, words)
 
     painter = Painter(folder, threads, say)
@@ -57,8 +57,10 @@ def serve(folder: Path, port: int, threads: int) -> int:
     return 0
 
 
-def _is_short_of_memory() -> bool:
-    """Whether there is not even a little left: oneDNN says of that only that it "could not create a primitive"."""
+def _is_onednn_short(words: str) -> bool:
+    """oneDNN gives no reason: whether it is memory shows when there is not even a little left."""
+    if "could not create a primitive" not in words:
+        return False
     try:
         mmap.mmap(-1, _PROBE_BYTES).close()
     except OSError:
