@@ -6,6 +6,7 @@ import threading
 import time
 
 import httpx
+import psutil
 from engines import SDCPP, Engine
 from served import Service, gone, until
 
@@ -159,22 +160,30 @@ def test_an_expired_job_says_when_it_expired_and_its_picture_is_gone(serve) -> N
 # ---- the orderly stop -------------------------------------------------------------------------
 
 
+def callers(service: Service) -> int:
+    return sum(connection.status == psutil.CONN_ESTABLISHED for connection in service.worker.net_connections())
+
+
 def test_sigterm_lets_the_running_picture_finish_and_leaves_nothing_behind(serve_drawer, drawer: Engine) -> None:
     service = serve_drawer(idle_timeout="never")
-    job = service.submit(**drawer.long | {"steps": 60})
+    job = service.submit(**drawer.long)
     waiting = service.submit("a green tree")
     until(lambda: is_drawn(service, job["job_id"]), "the job is drawn")
     everything = service.processes()
+    engine = psutil.Process(service.engine_pid)
+    engine.suspend()  # until the signal is there: how long a picture takes is the machine's
     answers: list[httpx.Response] = []
     url = f"{service.url}/api/jobs/{waiting['job_id']}"
     reader = threading.Thread(target=lambda: answers.append(httpx.get(url, params={"wait": 50}, timeout=60)))
+    before = callers(service)
     reader.start()
-    until(lambda: any(c.status == "ESTABLISHED" for c in service.worker.net_connections()), "the reader waits")
+    until(lambda: callers(service) > before, "the reader waits")
     time.sleep(0.5)  # let the long-poll reach its wait; a poll that comes later is simply refused
     service.terminate()
     reader.join(30)
     assert not reader.is_alive(), "a long-poll ends when the service stops"
     assert answers[0].json()["status"] == "queued"
+    engine.resume()
     service.wait()
     assert all(gone(process.pid) for process in everything)
     service.restart()
