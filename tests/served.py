@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,17 @@ class Service:
         until(ready, "the service is ready", timeout)
 
     # ---- its processes ------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def engine_held(self) -> Iterator[None]:
+        """The engine, once it draws, stands still: no test may depend on how long this machine takes for a picture."""
+        engine = psutil.Process(self.until_state("drawing")["engine"]["pid"])
+        engine.suspend()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                engine.resume()
 
     @property
     def supervisor(self) -> psutil.Process:

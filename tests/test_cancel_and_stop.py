@@ -170,20 +170,18 @@ def test_sigterm_lets_the_running_picture_finish_and_leaves_nothing_behind(serve
     waiting = service.submit("a green tree")
     until(lambda: is_drawn(service, job["job_id"]), "the job is drawn")
     everything = service.processes()
-    engine = psutil.Process(service.engine_pid)
-    engine.suspend()  # until the signal is there: how long a picture takes is the machine's
     answers: list[httpx.Response] = []
     url = f"{service.url}/api/jobs/{waiting['job_id']}"
     reader = threading.Thread(target=lambda: answers.append(httpx.get(url, params={"wait": 50}, timeout=60)))
-    before = callers(service)
-    reader.start()
-    until(lambda: callers(service) > before, "the reader waits")
-    time.sleep(0.5)  # let the long-poll reach its wait; a poll that comes later is simply refused
-    service.terminate()
-    reader.join(30)
-    assert not reader.is_alive(), "a long-poll ends when the service stops"
-    assert answers[0].json()["status"] == "queued"
-    engine.resume()
+    with service.engine_held():
+        before = callers(service)
+        reader.start()
+        until(lambda: callers(service) > before, "the reader waits")
+        time.sleep(0.5)  # let the long-poll reach its wait; a poll that comes later is simply refused
+        service.terminate()
+        reader.join(60)
+        assert not reader.is_alive(), "a long-poll ends when the service stops"
+        assert answers[0].json()["status"] == "queued"
     service.wait()
     assert all(gone(process.pid) for process in everything)
     service.restart()

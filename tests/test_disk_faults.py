@@ -74,8 +74,8 @@ def test_a_disk_that_fills_up_costs_the_jobs_of_that_time_and_nothing_else(
     service = serve(home=disk_home, idle_timeout="never")
     before = service.draw()
     running, waiting = service.submit(**LONG)["job_id"], service.submit()["job_id"]
-    until(lambda: service.job(running)["status"] == "running", "a job runs")
-    disk.fill()
+    with service.engine_held():
+        disk.fill()
 
     for job_id in (running, waiting):
         job = service.ended(job_id)
@@ -190,16 +190,16 @@ def test_folders_that_are_removed_while_it_runs_are_told_and_nothing_hangs(serve
     assert service.draw()["status"] == "complete", "its return is enough"
 
     running = service.submit(**LONG)["job_id"]
-    until(lambda: service.job(running)["status"] == "running", "a job runs")
-    home.rename(home.with_name("elsewhere"))
-    for answer in (
-        service.http.post("/api/generate", json={"prompt": "a red circle"}),
-        service.http.get(f"/api/jobs/{running}"),
-        service.http.get("/api/jobs"),
-    ):
-        status, code, detail = problem_of(answer)
-        assert (status, code) == (500, "storage_error")
-        assert "removed or replaced: restart the service" in detail
+    with service.engine_held():
+        home.rename(home.with_name("elsewhere"))
+        for answer in (
+            service.http.post("/api/generate", json={"prompt": "a red circle"}),
+            service.http.get(f"/api/jobs/{running}"),
+            service.http.get("/api/jobs"),
+        ):
+            status, code, detail = problem_of(answer)
+            assert (status, code) == (500, "storage_error")
+            assert "removed or replaced: restart the service" in detail
     until(lambda: service.status()["queue"]["running"] == 0, "the job comes to an end")
     home.with_name("elsewhere").rename(home)
     job = service.job(running)

@@ -54,9 +54,13 @@ def events(lines: Iterator[str]) -> Iterator[Event]:
 
 def test_a_job_is_told_from_its_queue_to_its_picture_and_then_the_stream_ends(service: Service) -> None:
     ahead = service.submit(steps=60)
-    job = service.submit(steps=12, seed=3)
-    with listening(service, f"/api/jobs/{job['job_id']}/events") as stream:
-        heard = list(stream)  # ends by itself, after the last snapshot
+    with contextlib.ExitStack() as held:
+        held.enter_context(service.engine_held())
+        job = service.submit(steps=12, seed=3)
+        with listening(service, f"/api/jobs/{job['job_id']}/events") as stream:
+            heard = [next(stream)]
+            held.close()
+            heard += stream  # ends by itself, after the last snapshot
     assert {event.name for event in heard} == {"job"}
     assert [event.id for event in heard] == [event.data["revision"] for event in heard]
     assert [event.id for event in heard] == sorted(event.id for event in heard)
@@ -96,7 +100,7 @@ def test_everything_tells_the_engine_the_queue_and_each_job(service: Service) ->
         first = next(stream)
         assert (first.name, first.data.keys()) == ("status", service.status().keys())
         assert next(stream).name == "queue"
-        job = service.submit(steps=8)
+        job = service.submit(steps=60)
         cancelled = service.submit(steps=8)
         service.http.delete(f"/api/jobs/{cancelled['job_id']}")
         latest: dict[str, dict[str, Any]] = {}
@@ -145,16 +149,16 @@ def test_who_looks_keeps_the_model_and_who_only_listens_does_not(service: Servic
 
 
 def test_reading_its_events_keeps_a_lease_alive(service: Service) -> None:
-    ahead = [service.submit(steps=100, width=128, height=128, n=2) for _ in range(2)]
+    ahead = service.submit(steps=40)
     job = service.submit(lease_s=5)
     with listening(service, f"/api/jobs/{job['job_id']}/events") as stream:
-        assert next(stream).data["status"] == "queued"
-        left = service.submit(lease_s=5)
-        until(lambda: status_of(service, left["job_id"]) == "failed", "the lease that nobody renews runs out")
-        assert status_of(service, job["job_id"]) == "queued"
-        for one in ahead:
-            service.http.delete(f"/api/jobs/{one['job_id']}")
+        with service.engine_held():
+            assert next(stream).data["status"] == "queued"
+            left = service.submit(lease_s=5)
+            until(lambda: status_of(service, left["job_id"]) == "failed", "the lease that nobody renews runs out")
+            assert status_of(service, job["job_id"]) == "queued"
         assert list(stream)[-1].data["status"] == "complete"
+    assert service.ended(ahead["job_id"])["status"] == "complete"
 
 
 def test_stuck_and_gone_readers_cost_nothing_and_an_orderly_stop_ends_the_rest(serve) -> None:

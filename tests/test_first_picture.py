@@ -118,9 +118,9 @@ def test_a_long_poll_ends_when_the_status_changes(service: Service) -> None:
 
 def test_an_idle_engine_is_unloaded_though_it_is_watched_and_loads_again(serve) -> None:
     service = serve(idle_timeout="1")
-    job = service.draw()
-    pid = service.engine_pid
-    assert pid is not None
+    job = service.submit(steps=20)
+    pid = service.until_state("drawing")["engine"]["pid"]
+    assert service.ended(job["job_id"])["status"] == "complete"
 
     def watched_until_cold() -> bool:
         service.http.get("/metrics")

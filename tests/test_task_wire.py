@@ -167,7 +167,8 @@ def test_tasks_survive_a_kill_of_everything(serve) -> None:
         ids.extend(await before(client))
 
     run(first, service)
-    service.kill()
+    with service.engine_held():
+        service.kill()
     service.restart()
     run(after, service)
 
@@ -181,12 +182,13 @@ def test_an_orderly_stop_finishes_the_picture_somebody_waits_for_and_sends_the_o
         with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as http:
             answers[prompt] = http.post("/generate", json={"prompt": prompt, "width": 64, "height": 64, "steps": 20})
 
-    waiting = []
-    for prompt, status in (("running", "running"), ("queued", "queued")):
-        waiting.append(threading.Thread(target=wait_for, args=[prompt]))
-        waiting[-1].start()
-        until(lambda p=prompt, s=status: states(service).get(p) == s, f"{prompt} is {status}")
-    service.terminate()
+    waiting = [threading.Thread(target=wait_for, args=[prompt]) for prompt in ("running", "queued")]
+    waiting[0].start()
+    with service.engine_held():
+        waiting[1].start()
+        until(lambda: states(service).get("queued") == "queued", "one waits")
+        service.terminate()
+        until(lambda: "stopping" in service.tail(), "the signal has arrived")
     for thread in waiting:
         thread.join(60)
     assert service.wait() == 0, service.tail()

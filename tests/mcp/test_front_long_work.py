@@ -55,16 +55,20 @@ async def lapsed(service):
 
 def test_a_call_that_may_not_wait_hands_back_the_job_without_its_lease(service, output, monkeypatch):
     monkeypatch.setattr("mcp_front.server.LEASE_S", SHORT_LEASE_S)
-    longer_than_the_lease = {"width": 128, "height": 128, "steps": 100}
 
     async def story():
+        before = newest(service)["job_id"]
         async with within(service.url, output_dir=output, mcp_wait_s=1) as client:
-            result = await call(client, "generate_image", prompt="takes longer", **longer_than_the_lease)
-            assert not result.is_error, text_of(result)
-            job_id = job_id_of(result)
-            assert "Do not ask for the same picture again" in text_of(result)
-            assert [part.type for part in result.content] == ["text"]
-        # Listing jobs renews no lease, so a job that still had one would lapse now.
+            calling = asyncio.create_task(call(client, "generate_image", prompt="takes longer", **MANY_STEPS))
+            await begun(service, before)
+            with service.engine_held():
+                result = await calling
+                assert not result.is_error, text_of(result)
+                job_id = job_id_of(result)
+                assert "Do not ask for the same picture again" in text_of(result)
+                assert [part.type for part in result.content] == ["text"]
+                await asyncio.sleep(SHORT_LEASE_S + 2)
+        # Listing jobs renews no lease, so a job that still had one would have lapsed.
         await until_async(lambda: newest(service)["status"] not in RUNNING, "the job ends", 150)
         assert newest(service)["job_id"] == job_id and newest(service)["status"] == "complete"
         async with within(service.url, output_dir=output) as client:
@@ -183,7 +187,8 @@ def test_a_restart_during_a_call_is_waited_for(serve, output):
                 call(client, "generate_image", prompt="patience", **(MANY_STEPS | {"steps": 40}))
             )
             await begun(service, None)
-            await asyncio.to_thread(service.kill)
+            with service.engine_held():
+                await asyncio.to_thread(service.kill)
             await asyncio.to_thread(service.restart)
             result = await calling
         assert not result.is_error, text_of(result)

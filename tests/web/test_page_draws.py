@@ -169,13 +169,13 @@ def test_a_picture_of_ones_own_is_edited_and_shown_beside_its_source(
 def test_several_jobs_are_in_line_and_one_is_cancelled(service: Service, open_page) -> None:
     page = open_page(service.url).page
     page.wait_for_selector(".dot:not(.offline)")
-    long = service.submit("a long one", width=256, height=256, steps=60)
+    long = service.submit("a long one", width=256, height=256, steps=100, n=4)
     waiting = service.submit("a waiting one")
     row = page.locator(f'[data-job="{waiting["job_id"]}"]')
     row.wait_for()
     until(lambda: "1 job ahead" in row.inner_text(), "its place in the line is shown")
     running = page.locator(f'[data-job="{long["job_id"]}"]')
-    running.locator("text=/Step \\d+\\/60/").wait_for()
+    running.locator("text=/step \\d+\\/100/i").wait_for()
     running.get_by_role("button", name="Cancel").click()
     until(lambda: service.job(long["job_id"])["status"] == "cancelled", "the long one is cancelled")
     running.wait_for(state="detached")
