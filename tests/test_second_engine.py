@@ -13,7 +13,7 @@ import fronts
 import pytest
 from fronts import call, image_id_of, stdio, text_of
 from PIL import Image
-from served import ROOT, ImagegenServe, Service, gone, new_home
+from served import ROOT, ImagegenServe, Service, gone, new_home, until
 
 SMALL = {"width": 64, "height": 64, "steps": 2}
 
@@ -22,7 +22,7 @@ SMALL = {"width": 64, "height": 64, "steps": 2}
 def glm(tmp_path_factory, glm_models_dir: Path) -> Iterator[Service]:
     """As `imagegen serve` starts it on a machine without sd-server, which it has no use for."""
     base = tmp_path_factory.mktemp("glm")
-    settings = {"model": "glm-tiny", "idle_timeout": "never", "cache": base / "cache"}
+    settings = {"model": "glm-tiny", "idle_timeout": "never", "cache": base / "cache", "log_level": "DEBUG"}
     service = ImagegenServe(new_home(base / "home", glm_models_dir), None, settings)
     service.start()
     yield service
@@ -37,9 +37,9 @@ def run(service: Service, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def png(color: str = "red") -> bytes:
+def png(color: str = "red", side_px: int = 64) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (64, 64), color).save(file, "PNG")
+    Image.new("RGB", (side_px, side_px), color).save(file, "PNG")
     return file.getvalue()
 
 
@@ -58,6 +58,25 @@ def test_http_draws_and_says_what_this_model_does_not_take(glm: Service) -> None
     glm.http.delete(f"/api/jobs/{warned['job_id']}")
     status = glm.status()
     assert (status["engine"]["model"], status["model"]["noise"]) == ("glm-tiny", True)
+
+
+def test_a_cancel_in_a_pictures_first_moments_leaves_the_engine_free(glm: Service) -> None:
+    glm.draw()
+    pid, before = glm.engine_pid, steps_drawn(glm)
+    pictures = [f"data:image/png;base64,{base64.b64encode(png(color, 1024)).decode()}" for color in ("red", "blue")]
+    request = {"prompt": "x", "images": pictures * 2, "width": 512, "height": 512, "steps": 100}
+    for _ in range(3):
+        job_id = glm.http.post("/api/edit", json=request).json()["job_id"]
+        until(lambda: glm.job(job_id)["status"] != "queued", "the job runs", every=0)  # noqa: B023 - called at once
+        assert glm.http.delete(f"/api/jobs/{job_id}").json()["status"] == "cancelled"
+        glm.until_state("ready")
+    assert glm.engine_pid == pid
+    assert steps_drawn(glm) - before < 100, "none of the three was drawn to its end"
+
+
+def steps_drawn(service: Service) -> int:
+    """How many steps its engine has told of."""
+    return service.log.read_text().count(" @step ")
 
 
 def test_openais_route_draws_and_edits(glm: Service) -> None:

@@ -96,9 +96,9 @@ class GlmImageAdapter(HttpSubprocessAdapter):
 
     # Drawing
 
-    async def _picture(self, request: DrawRequest, client: httpx.AsyncClient) -> bytes:
+    async def _picture(self, request: DrawRequest, number: int, client: httpx.AsyncClient) -> bytes:
         body = await asyncio.to_thread(order, request)
-        answer = await client.post("/draw", content=body, headers={"Content-Type": "application/json"})
+        answer = await client.post(f"/draw/{number}", content=body, headers={"Content-Type": "application/json"})
         match answer.status_code:
             case httpx.codes.OK:
                 return answer.content
@@ -113,14 +113,21 @@ class GlmImageAdapter(HttpSubprocessAdapter):
         """Ask the engine to break the running picture off before its next step or token: see Adapter."""
         if self._client is None or self.pid is None or self._drawing is None or self._drawing.done():
             return False
-        self._interrupting = asyncio.create_task(self._interrupt(self._client), name="engine-interrupt")
+        interrupt = self._interrupt(self._client, self._number)
+        self._interrupting = asyncio.create_task(interrupt, name="engine-interrupt")
         return True
 
-    async def _interrupt(self, client: httpx.AsyncClient) -> None:
-        try:
-            await client.post("/interrupt", timeout=INTERRUPT_TIMEOUT_S)
-        except (httpx.TransportError, RuntimeError):  # it is dying, or was ended: so is the picture
-            return
+    async def _interrupt(self, client: httpx.AsyncClient, number: int) -> None:
+        """Ask until it has heard: on a busy machine it may be slow to listen."""
+        while True:
+            try:
+                await client.post(f"/interrupt/{number}", timeout=INTERRUPT_TIMEOUT_S)
+                return
+            except httpx.TimeoutException:
+                if self._drawing is None or self._drawing.done():
+                    return
+            except (httpx.TransportError, RuntimeError):  # it is dying, or was ended: so is the picture
+                return
 
 
 def missing_parts(folder: Path) -> list[str]:

@@ -111,7 +111,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
 
     # Drawing
 
-    async def _picture(self, request: DrawRequest, client: httpx.AsyncClient) -> bytes:
+    async def _picture(self, request: DrawRequest, _number: int, client: httpx.AsyncClient) -> bytes:
         self._worth_a_look.clear()
         body = await _in_thread_if_large(sum(map(len, request.references)), request_body, request)
         try:

@@ -74,6 +74,7 @@ class HttpSubprocessAdapter(ABC):
         self._draw: DrawTracker | None = None
         self._on_draw: Callable[[DrawProgress], None] | None = None
         self._drawing: asyncio.Task[bytes] | None = None
+        self._number = 0  # of the picture that was asked for last
         self._last_draw: DrawTimes | None = None
 
     # What a subclass gives
@@ -110,8 +111,11 @@ class HttpSubprocessAdapter(ABC):
         """Whether an engine that ended like this, before it was ready, did so because its port was taken."""
 
     @abstractmethod
-    async def _picture(self, request: DrawRequest, client: httpx.AsyncClient) -> bytes:
-        """Have the engine draw `request` and return what it made. Raises EngineError, httpx.TransportError."""
+    async def _picture(self, request: DrawRequest, number: int, client: httpx.AsyncClient) -> bytes:
+        """Have the engine draw `request` and return what it made. Raises EngineError, httpx.TransportError.
+
+        number: the picture's own, higher than that of every picture before.
+        """
 
     def interrupt(self) -> bool:
         """Ask the engine to break the running picture off: see Adapter. False: this one cannot."""
@@ -270,7 +274,9 @@ class HttpSubprocessAdapter(ABC):
         the picture and interrupts it where the engine can be interrupted; the next `generate` waits for its end.
         """
         self._heard_since = monotonic()
-        if self._drawing is not None:
+        self._number += 1
+        number = self._number
+        if self._drawing is not None and not self._drawing.done():
             await asyncio.wait([self._drawing])
         if self.pid is None:
             raise EngineError("engine_died", "The engine is not running.")
@@ -278,7 +284,7 @@ class HttpSubprocessAdapter(ABC):
         self._complaints.clear()
         self._draw, self._on_draw = DrawTracker(self._heard_since), on_progress
         self._tell(DrawProgress(Phase.ENCODING))
-        self._drawing = asyncio.create_task(self._unless_ended(self._draw_once(request)), name="engine-draw")
+        self._drawing = asyncio.create_task(self._unless_ended(self._draw_once(request, number)), name="engine-draw")
         self._drawing.add_done_callback(_retrieve)
         try:
             return await asyncio.shield(self._drawing)
@@ -288,10 +294,10 @@ class HttpSubprocessAdapter(ABC):
         finally:
             self._on_draw = None
 
-    async def _draw_once(self, request: DrawRequest) -> bytes:
+    async def _draw_once(self, request: DrawRequest, number: int) -> bytes:
         assert self._client is not None and self._draw is not None
         draw = self._draw
-        png = _of_size(await self._picture(request, self._client), request.width, request.height)
+        png = _of_size(await self._picture(request, number, self._client), request.width, request.height)
         self._last_draw = draw.times(monotonic())
         return png
 

@@ -143,6 +143,7 @@ class Painter:
         The processor enlarges what is below its least side before it makes tokens of it, and the VAE does not: they
         would disagree about how many there are.
         """
+        self._obey()
         with Image.open(io.BytesIO(data), formats=["PNG"]) as opened:
             picture = opened.convert("RGB")
         least_px = math.isqrt(self._pipeline.processor.image_processor.size["shortest_edge"])

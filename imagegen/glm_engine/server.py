@@ -1,4 +1,7 @@
-"""The engine's HTTP, for one client on loopback: `GET /ready`, `POST /draw` (answers a PNG), `POST /interrupt`."""
+"""The engine's HTTP, for one client on loopback: `GET /ready`, `POST /draw/7` (answers a PNG), `POST /interrupt/7`.
+
+The client numbers its pictures, each higher than the one before: so an interrupt can come before its picture does.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +39,13 @@ class Server:
     def __init__(self, draw: Draw, explain: Callable[[Exception, Order], tuple[int, str]]) -> None:
         self._draw, self._explain = draw, explain
         self._hand = ThreadPoolExecutor(max_workers=1, thread_name_prefix="painter")
-        self._stops: set[Event] = set()
+        self._stops: dict[int, Event] = {}  # of the pictures that are drawn, wait or are still on their way
+        self._over = 0  # pictures up to this number are broken off, also those that are yet to come
         self.app = Starlette(
             routes=[
                 Route("/ready", self.ready),
-                Route("/draw", self.draw, methods=["POST"]),
-                Route("/interrupt", self.interrupt, methods=["POST"]),
+                Route("/draw/{picture:int}", self.draw, methods=["POST"]),
+                Route("/interrupt/{picture:int}", self.interrupt, methods=["POST"]),
             ],
             middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1"])],  # no page of another name
             lifespan=_deaf,
@@ -50,25 +54,34 @@ class Server:
     async def ready(self, _request: Request) -> Response:
         return JSONResponse({"status": "ready"})
 
-    async def interrupt(self, _request: Request) -> Response:
-        """Break off what is drawn and what waits."""
-        for stop in self._stops:
-            stop.set()
-        return JSONResponse({"interrupted": len(self._stops)}, 202)
+    async def interrupt(self, request: Request) -> Response:
+        """Break off every picture up to this one; one that is not here yet is broken off when it comes."""
+        self._over = max(self._over, request.path_params["picture"])
+        for picture, stop in self._stops.items():
+            if picture <= self._over:
+                stop.set()
+        return JSONResponse({"interrupted": self._over}, 202)
 
     async def draw(self, request: Request) -> Response:
         """200 with the PNG; 409 interrupted; 422 not an order; else as `explain` says."""
         if request.headers.get("content-type") != "application/json":  # what a foreign page cannot send unasked
             return _problem(415, "Send JSON.")
+        picture, stop = request.path_params["picture"], Event()
+        if picture <= self._over:
+            stop.set()
+        self._stops[picture] = stop
         try:
             order = Order.model_validate_json(await _body(request))
+            return await self._drawn(order, stop, request)
         except TooLarge:
             return _problem(413, f"At most {MAX_BODY_BYTES:,} bytes are taken.")
         except ValidationError as wrong:
             first = wrong.errors(include_input=False)[0]
             return _problem(422, f"{'.'.join(map(str, first['loc'])) or 'the body'}: {first['msg']}")
-        stop = Event()
-        self._stops.add(stop)
+        finally:
+            self._stops.pop(picture, None)
+
+    async def _drawn(self, order: Order, stop: Event, request: Request) -> Response:
         work = asyncio.get_running_loop().run_in_executor(self._hand, self._draw, order, stop)
         left = asyncio.create_task(_until_left(request))
         try:
@@ -81,7 +94,6 @@ class Server:
             return _problem(*self._explain(failure, order))
         finally:
             left.cancel()
-            self._stops.discard(stop)
 
 
 async def _body(request: Request) -> bytes:

@@ -9,14 +9,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 from imagegen.adapters.base import INTERRUPTED, DrawProgress, DrawRequest, EngineError
 from imagegen.adapters.glm import GlmImageAdapter
-from imagegen.glm_engine.order import MAX_BODY_BYTES
 from imagegen.schemas import Phase
 
 Ask = Callable[..., DrawRequest]
@@ -158,6 +156,26 @@ def test_an_interrupted_picture_ends_early_and_the_engine_draws_on(
     assert draw.engine.pid == pid
 
 
+@pytest.mark.parametrize("turns", [1, 2, 20], ids=lambda turns: f"after {turns} turns of the loop")
+def test_an_interrupt_in_a_pictures_first_moments_is_not_lost(
+    draw: Drawing, ask: Ask, png_of: Callable[..., bytes], turns: int
+) -> None:
+    large = tuple(png_of(color, (1024, 1024)) for color in (1, 2, 3, 4))  # its order takes a while to make and send
+    heard: list[DrawProgress] = []
+
+    async def scenario() -> None:
+        picture = asyncio.create_task(draw.engine.generate(ask(steps=100, references=large), heard.append))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert draw.engine.interrupt()
+        with pytest.raises(EngineError) as raised:
+            await asyncio.wait_for(picture, DEADLINE_S)
+        assert raised.value.code == INTERRUPTED
+
+    draw.loop.run(scenario())
+    assert [p for p in heard if p.step] == [], "nothing of it was drawn"
+
+
 def test_an_abandoned_picture_is_broken_off_before_the_next_begins(
     draw: Drawing, ask: Ask, png_of: Callable[..., bytes]
 ) -> None:
@@ -177,31 +195,6 @@ def test_an_abandoned_picture_is_broken_off_before_the_next_begins(
         assert isinstance(failure, EngineError) and failure.code == INTERRUPTED
 
     draw.loop.run(scenario())
-
-
-def test_its_door_is_for_one_client_on_this_machine(draw: Drawing) -> None:
-    async def scenario() -> None:
-        client = draw.engine._client
-        assert client is not None
-        assert (await client.get("/ready", headers={"Host": "evil.example"})).status_code == 400
-        assert (await client.post("/draw", content=b"{}", headers={"Content-Type": "text/plain"})).status_code == 415
-        as_json = {"Content-Type": "application/json"}
-        assert (await client.post("/draw", content=b'{"steps": 1e9}', headers=as_json)).status_code == 422
-        assert (await client.post("/draw", content=bytes(MAX_BODY_BYTES + 1), headers=as_json)).status_code == 413
-
-    draw.loop.run(scenario())
-
-
-def test_a_client_that_leaves_ends_its_picture(draw: Drawing, ask: Ask, png_of: Callable[..., bytes]) -> None:
-    async def scenario() -> None:
-        client = draw.engine._client
-        assert client is not None
-        order = {"prompt": "x", "width": 512, "height": 512, "steps": 100, "guidance_scale": 1.5, "seed": 1}
-        with pytest.raises(httpx.ReadTimeout):  # some minutes of work
-            await client.post("/draw", json=order, timeout=httpx.Timeout(DEADLINE_S, read=0.5))
-
-    draw.loop.run(scenario())
-    assert draw(ask(references=(png_of((0, 0, 0)),)))  # it would wait for the end of the other
 
 
 def test_a_damaged_or_incomplete_model_says_so(glm_models_dir: Path, tmp_path: Path) -> None:
