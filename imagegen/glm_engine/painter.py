@@ -111,7 +111,8 @@ class Painter:
     def _follow_tokens(self) -> None:
         """Hear of every token that the encoder writes; the pipeline has no callback for them."""
         encoder = self._pipeline.vision_language_encoder
-        generate, image_tokens = encoder.generate, encoder.get_image_tokens
+        generate = encoder.generate
+        features_of, image_tokens = encoder.get_image_features, encoder.get_image_tokens
 
         def followed(**inputs: Any) -> Any:
             before, total = inputs["input_ids"].shape[-1], inputs["max_new_tokens"]
@@ -127,13 +128,22 @@ class Painter:
             self._say(lines.SAMPLING)
             return outputs
 
+        def on_the_card(*inputs: Any, **more: Any) -> Any:
+            # accelerate moves a part to the card when its forward is called, and diffusers 0.42.1 calls this one first.
+            self._obey()
+            hook = getattr(encoder, "_hf_hook", None)
+            if hook is not None:
+                hook.pre_forward(encoder)
+            return features_of(*inputs, **more)
+
         def one_by_one(features: Any, grids: Any = None) -> Any:
             # diffusers 0.42.1 joins the references' features by their channels; transformers 5.24.0 wants them apart.
             if grids is not None and isinstance(features, torch.Tensor) and features.dim() == 3:
                 features = features.unflatten(0, (len(grids), -1))
             return image_tokens(features, grids)
 
-        encoder.generate, encoder.get_image_tokens = followed, one_by_one
+        encoder.generate = followed
+        encoder.get_image_features, encoder.get_image_tokens = on_the_card, one_by_one
 
     # References
 
