@@ -34,7 +34,7 @@ from imagegen.jobs import JobManager
 from imagegen.models import synthetic
 from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
 from imagegen.models.entry import Entry
-from imagegen.models.extras import lacking, lacking_sentence
+from imagegen.models.extras import lacking, lacking_sentence, torch_uses_cuda
 from imagegen.models.fetch import Fetching
 from imagegen.models.vocabulary import unknown_subject
 from imagegen.pace import KEPT, Measurement, Pace
@@ -211,6 +211,7 @@ class Backend:
             card.name if card else None,
             card.total_bytes if card else None,
             psutil.virtual_memory().total,
+            torch_uses_cuda(),
         )
 
     def _binary(self) -> Path | None:

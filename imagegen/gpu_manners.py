@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from imagegen import fitness
 from imagegen.adapters.base import EngineError
 from imagegen.gpu import Gpu, Holder
 from imagegen.models.entry import Entry
@@ -40,14 +41,13 @@ Look = Callable[[int | None], Gpu | None]
 def needed_bytes(entry: Entry, settings: Settings) -> int:
     """What loading `entry` takes of the card: the catalog's figure, else the files' sizes and MARGIN_BYTES.
 
-    With `--offload-to-cpu` the card holds one part of the model at a time: the largest counts.
+    Where the engine can do with one part of the model at a time on the card, the largest counts.
     """
     if entry.memory is not None and entry.memory.vram_bytes is not None:
         return entry.memory.vram_bytes
-    sizes = [path.stat().st_size for path in entry.paths(settings)]
-    if not sizes:
-        return 0
-    return MARGIN_BYTES + (max(sizes) if "--offload-to-cpu" in entry.engine_flags else sum(sizes))
+    part = fitness.part_bytes(entry, settings)
+    files = fitness.files_bytes(entry, settings) if part is None else part
+    return MARGIN_BYTES + files if files else 0
 
 
 def shortage(card: Gpu, need_bytes: int) -> str | None:

@@ -19,9 +19,10 @@ from sqlalchemy import create_engine
 
 from imagegen import doctor, tls
 from imagegen.database import metadata
-from imagegen.doctor import Finding, Level, machine, state
+from imagegen.doctor import Finding, Level, drawing, machine, state
 from imagegen.engine.cards import Card, Cards
 from imagegen.gpu import Gpu, Holder
+from imagegen.models import extras
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Memory
 from imagegen.settings import Settings
@@ -300,6 +301,36 @@ def test_a_planted_fault_is_found_and_nothing_else(
     assert named[0].do, "a finding says what to do"
     beside = {finding.check for finding in found} - {check, "gpu"}
     assert beside == ({"model files", "memory"} if plant is disk_too_small else set())
+
+
+@pytest.mark.parametrize("plant", [engine_gone, engine_broken], ids=lambda plant: plant.__name__)
+def test_sd_server_may_be_lacking_where_the_second_engine_draws(
+    scratch: Scratch, glm_models_dir: Path, plant: Callable[[Scratch], None]
+) -> None:
+    (scratch.home / "models" / "glm-tiny").symlink_to(glm_models_dir / "glm-tiny", target_is_directory=True)
+    scratch.set("MODEL", "glm-tiny")
+    assert not [finding for finding in ill() if finding.check != "gpu"], "healthy before"
+    plant(scratch)
+    (found,) = [finding for finding in ill() if finding.check != "gpu"]
+    assert (found.check, found.level) == ("engine", Level.WARN), "a person named it"
+    scratch.environment.delenv("IMAGEGEN_SD_SERVER")
+    scratch.set("CACHE", scratch.home / "no-engine-was-built")
+    assert not [finding for finding in ill() if finding.check != "gpu"]
+    said = {finding.check: finding.what for finding in doctor.examine()}
+    assert "glm-tiny has an engine of its own" in said["engine"]
+
+
+@pytest.mark.parametrize("exits", [False, True])
+def test_a_torch_that_does_not_use_the_card_is_found(monkeypatch: pytest.MonkeyPatch, exits: bool) -> None:
+    monkeypatch.setitem(extras.PACKAGES, "glm", ("json",))
+    monkeypatch.setattr(extras, "torch_uses_cuda", lambda: False)
+    settings = Settings(on_missing_gpu="exit" if exits else "cpu")
+    entry = Catalog.packaged().get("glm-tiny")
+    (found,) = drawing.torch(entry, settings, USED)
+    assert (found.level, "built for the CPU" in found.what) == (Level.FAIL if exits else Level.WARN, True)
+    assert list(drawing.torch(entry, settings, None)) == []
+    monkeypatch.setattr(extras, "torch_uses_cuda", lambda: True)
+    assert list(drawing.torch(entry, settings, USED)) == []
 
 
 def test_the_command_says_it_in_json_and_by_its_exit_code(scratch: Scratch) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from imagegen import fitness
 from imagegen.fitness import Machine
+from imagegen.gpu_manners import MARGIN_BYTES, needed_bytes
+from imagegen.models import extras
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Flag, Memory
 from imagegen.settings import Settings
@@ -62,6 +64,34 @@ def test_a_flag_that_the_engine_lacks_warns_with_its_source(tmp_path: Path) -> N
     assert fitness.warnings(entry, Settings(home=tmp_path), machine(None, 10**12)) == ()
     unknown = machine(None, 10**12, frozenset())
     assert fitness.warnings(entry, Settings(home=tmp_path), unknown) == (), "nothing is known, nothing is claimed"
+
+
+@pytest.mark.parametrize(
+    ("model", "cuda", "said"), [("glm-tiny", False, True), ("glm-tiny", True, False), ("tiny", False, False)]
+)
+def test_a_card_that_the_second_engines_torch_does_not_use_warns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, cuda: bool, said: bool
+) -> None:
+    monkeypatch.setitem(extras.PACKAGES, "glm", ("json",))  # they are all here
+    entry, settings = Catalog.packaged().get(model), Settings(home=tmp_path)
+    with_card = Machine(FLAGS, "Test Card", 10**12, 10**12, torch_uses_cuda=cuda)
+    found = [warning for warning in fitness.warnings(entry, settings, with_card) if warning.code == "gpu_unused"]
+    assert [("Test Card" in one.detail, "built for the CPU" in one.detail) for one in found] == [(True, True)] * said
+    without = Machine(FLAGS, None, None, 10**12, torch_uses_cuda=cuda)
+    assert "gpu_unused" not in {warning.code for warning in fitness.warnings(entry, settings, without)}
+
+
+def test_the_second_engine_goes_part_by_part_on_a_card_that_cannot_hold_all(tmp_path: Path) -> None:
+    entry, settings = Catalog.packaged().get("glm-image"), Settings(home=tmp_path)
+    for name, size in (("model_index.json", 0), ("a/1.safetensors", 6), ("a/2.safetensors", 7), ("b/1.safetensors", 9)):
+        path = entry.folder(settings) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as sparse:
+            sparse.truncate(size * 10**9)
+    assert needed_bytes(entry, settings) == 13 * 10**9 + MARGIN_BYTES
+    assert fitness.memory(entry, settings, machine(14 * 10**9, 10**12)) is None
+    small = fitness.memory(entry, settings, machine(12 * 10**9, 10**12))
+    assert small is not None and "has 13.0 GB of files" in small.detail
 
 
 def test_with_offload_to_cpu_the_card_holds_one_file_at_a_time(tmp_path: Path) -> None:

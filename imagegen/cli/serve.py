@@ -13,7 +13,7 @@ from imagegen.cli.engine import set_up_engine
 from imagegen.cli.models import make_with_bar
 from imagegen.fetcher import may_fetch
 from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
-from imagegen.models.extras import lacking_sentence
+from imagegen.models.extras import lacking_sentence, torch_uses_cuda
 from imagegen.models.synthetic import to_make
 
 
@@ -28,15 +28,15 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
             os.environ[f"IMAGEGEN_{name}"] = str(value)
     chosen = settings.load()
     tokens.for_service(chosen)  # a door that may not be opened is told now, not after the engine was built
-    try:
-        engine.require_gpu(chosen)
-    except engine.EngineMissing as missing:
-        raise click.ClickException(str(missing)) from None
     has_gpu = gpu.read() is not None
     try:
         entry = Catalog.offered(chosen).default(chosen, has_gpu=has_gpu)
     except CatalogError as wrong:
         raise click.ClickException(str(wrong)) from None
+    try:
+        engine.require_gpu(chosen, torch_uses_cuda() if entry.adapter == "glm" else None)
+    except engine.EngineMissing as missing:
+        raise click.ClickException(str(missing)) from None
     if entry.adapter == "sdcpp":
         try:
             engine.resolve(chosen)

@@ -36,16 +36,17 @@ def examine(deep: bool = False) -> Iterator[Finding]:
     yield from given.certificate(settings)
     yield from given.policy(settings)
     yield from given.prompt_templates(settings)
-    binary, flags, found = drawing.find_engine(settings)
-    yield from found
     card = gpu.read()
-    yield from machine.gpus(find_cards(), card, gpu.problem(), machine.is_cuda13(binary))
-    entry, found = given.catalog(settings, has_gpu=card is not None)
+    entry, catalog_found = given.catalog(settings, has_gpu=card is not None)
+    binary, flags, found = drawing.find_engine(settings, entry)
     yield from found
+    yield from machine.gpus(find_cards(), card, gpu.problem(), machine.is_cuda13(binary))
+    yield from catalog_found
     if entry is not None:
         yield from drawing.limits(entry)
         yield from drawing.engine_flags(entry, flags)
         yield from drawing.packages(entry)
+        yield from drawing.torch(entry, settings, card)
         yield from drawing.model_files(entry, settings, deep, has_gpu=card is not None)
         yield from machine.memory(entry, settings, flags, card)
     yield from machine.disk(settings, entry)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from imagegen import engine, fitness
 from imagegen.adapters import sdcpp_flags
-from imagegen.doctor.finding import Finding, fail, ok, warn
+from imagegen.doctor.finding import Finding, Level, fail, ok, warn
 from imagegen.engine import probe
 from imagegen.fetcher import may_fetch
+from imagegen.gpu import Gpu
 from imagegen.models import extras, synthetic
 from imagegen.models.catalog import missing_sentence
 from imagegen.models.entry import Entry, ModelFile
@@ -24,20 +25,32 @@ HASHED_BYTES = 64 * 1024 * 1024
 GGUF_MAGIC = b"GGUF"
 
 
-def find_engine(settings: Settings) -> tuple[Path | None, frozenset[str], Iterable[Finding]]:
-    """The engine that the service would start, its flags (empty: not known), and whether it runs."""
+def find_engine(settings: Settings, entry: Entry | None) -> tuple[Path | None, frozenset[str], Iterable[Finding]]:
+    """The sd-server that the service would start, its flags (empty: not known), and whether it runs.
+
+    What is wrong with it is a failure only where the default model, `entry`, is drawn by it.
+    """
+    binary, flags, found = _sd_server(settings)
+    if found.level is Level.FAIL and entry is not None and entry.adapter != "sdcpp":
+        what = f"{entry.name} has an engine of its own; models of sd-server cannot be drawn. {found.what}"
+        wrong = settings.sd_server is not None  # named by a person, who meant to have it
+        found = warn("engine", what, "Or unset IMAGEGEN_SD_SERVER.") if wrong else ok("engine", what)
+    return binary, flags, [found]
+
+
+def _sd_server(settings: Settings) -> tuple[Path | None, frozenset[str], Finding]:
     try:
         binary = engine.resolve(settings)
     except engine.EngineBuildError as missing:
-        return None, frozenset(), [fail("engine", str(missing), "Without an engine nothing can be drawn.")]
+        return None, frozenset(), fail("engine", str(missing), "Without an engine nothing can be drawn.")
     try:
         flags = sdcpp_flags.known_flags(probe.usage(binary))
     except probe.EngineSilent as silent:
-        return binary, frozenset(), [fail("engine", str(silent), "Build one that runs: `imagegen engine build`.")]
+        return binary, frozenset(), fail("engine", str(silent), "Build one that runs: `imagegen engine build`.")
     if lacking := sorted(sdcpp_flags.ESSENTIAL - flags):
         what = f"{binary} does not know {', '.join(lacking)}, which the service needs."
-        return binary, flags, [fail("engine", what, "Use the engine that `imagegen engine build` makes.")]
-    return binary, flags, [ok("engine", f"The engine runs: {binary}.")]
+        return binary, flags, fail("engine", what, "Use the engine that `imagegen engine build` makes.")
+    return binary, flags, ok("engine", f"The engine runs: {binary}.")
 
 
 def engine_flags(entry: Entry, flags: frozenset[str]) -> Iterable[Finding]:
@@ -71,6 +84,14 @@ def packages(entry: Entry) -> Iterable[Finding]:
             )
     if entry.adapter in extras.PACKAGES:
         yield ok("packages", f"The packages that {entry.name} needs are installed.")
+
+
+def torch(entry: Entry, settings: Settings, card: Gpu | None) -> Iterable[Finding]:
+    """Whether the second engine, if it draws the default model, uses the card that is here."""
+    misfit = fitness.unused_card(entry, None if card is None else card.name, extras.torch_uses_cuda())
+    if misfit is not None:
+        level = Level.FAIL if settings.on_missing_gpu == "exit" else Level.WARN
+        yield Finding("torch", level, misfit.detail, "Which torch to take, and how: docs/engine.md.")
 
 
 def model_files(entry: Entry, settings: Settings, deep: bool, has_gpu: bool) -> Iterable[Finding]:

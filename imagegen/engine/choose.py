@@ -57,25 +57,28 @@ def resolve(settings: Settings) -> Path:
     )
 
 
-def missing_gpu(settings: Settings) -> str | None:
+def missing_gpu(settings: Settings, torch_uses_cuda: bool | None = None) -> str | None:
     """Why no GPU of this machine can be used, as the inside of a sentence; None where the engine has one.
 
-    An engine of the user's own (IMAGEGEN_SD_SERVER) is taken to use whatever card there is.
+    An engine of the user's own (IMAGEGEN_SD_SERVER) is taken to use whatever card there is. torch_uses_cuda: given
+    where the second engine draws, and sd-server does not matter.
     """
     cards = find_cards()
     if cards.problem is not None:
         return f"the NVIDIA driver does not answer ({cards.problem})"
     if not cards.found:
         return "no NVIDIA GPU is visible here"
+    if torch_uses_cuda is not None:
+        return None if torch_uses_cuda else "the torch that is installed here was built for the CPU (docs/engine.md)"
     if settings.sd_server is not None:
         return None
     reasons = [_misfit(manifest, cards) for _, manifest in _builds(settings.engine_dir) if manifest.backend == "cuda"]
     return None if None in reasons else next(filter(None, reasons), "there is no engine for a GPU here")
 
 
-def require_gpu(settings: Settings) -> None:
+def require_gpu(settings: Settings, torch_uses_cuda: bool | None = None) -> None:
     """Raises EngineMissing with one sentence where IMAGEGEN_ON_MISSING_GPU=exit and no GPU can be used."""
-    if settings.on_missing_gpu == "exit" and (why := missing_gpu(settings)) is not None:
+    if settings.on_missing_gpu == "exit" and (why := missing_gpu(settings, torch_uses_cuda)) is not None:
         raise EngineMissing(
             f"This service is to draw on an NVIDIA GPU, and {why}: in a container, start it with `--gpus all` (Docker) "
             "or `--device nvidia.com/gpu=all` (Podman), or let it draw on the CPU, which is very much slower, with "

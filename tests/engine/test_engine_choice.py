@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,34 @@ def test_a_gpu_can_be_required(settings: Settings, see: Callable[[Cards], None])
         assert engines.resolve(settings) == cpu
     see(H200)
     engines.require_gpu(strict)
+
+
+def test_a_gpu_that_is_required_is_the_second_engines_where_that_draws(
+    settings: Settings, see: Callable[[Cards], None]
+) -> None:
+    strict = settings.model_copy(update={"on_missing_gpu": "exit"})
+    see(H200)  # and no sd-server for it
+    engines.require_gpu(strict, torch_uses_cuda=True)
+    with pytest.raises(EngineMissing, match="the torch that is installed here was built for the CPU"):
+        engines.require_gpu(strict, torch_uses_cuda=False)
+    see(NO_CARDS)
+    with pytest.raises(EngineMissing, match="no NVIDIA GPU is visible here"):
+        engines.require_gpu(strict, torch_uses_cuda=True)
+
+
+def test_serve_requires_the_gpu_of_the_engine_that_draws(
+    tmp_path: Path, see: Callable[[Cards], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve = importlib.import_module("imagegen.cli.serve")
+    values = {"HOME": tmp_path, "CACHE": tmp_path / "cache", "MODEL": "glm-tiny", "ON_MISSING_GPU": "exit"}
+    for name, value in values.items():
+        monkeypatch.setenv(f"IMAGEGEN_{name}", str(value))
+    see(H200)
+    monkeypatch.setattr(serve, "torch_uses_cuda", lambda: False)
+    monkeypatch.setattr(serve.os, "execv", lambda *_: pytest.fail("the service was started"))
+    refused = CliRunner().invoke(serve.serve)
+    assert refused.exit_code == 1
+    assert "torch that is installed here was built for the CPU" in refused.output
 
 
 def test_resolve_says_why_none_fits(settings: Settings, see: Callable[[Cards], None]) -> None:
