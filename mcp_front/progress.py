@@ -30,7 +30,8 @@ def describe(job: Job) -> str:
     if now is None:
         return f"starting{_left(job)}"
     if now.step is not None and now.steps:
-        words = f"step {now.step}/{now.steps}"
+        what = "writing the picture's tokens" if now.phase == "encoding" else "step"
+        words = f"{what} {now.step}/{now.steps}"
     else:
         words = _PHASES.get(now.phase, (now.phase, 0.0, 0.0))[0]
         if now.fraction is not None:

@@ -146,7 +146,8 @@ def _describe(job: dict[str, Any]) -> str:
         ahead = job["position"]
         return f"queued, {ahead} ahead" if ahead else "queued"
     if progress.get("steps"):
-        return f"step {progress['step']}/{progress['steps']}"
+        what = "writing the picture's tokens" if progress["phase"] == "encoding" else "step"
+        return f"{what} {progress['step']}/{progress['steps']}"
     return str(progress["phase"])
 
 

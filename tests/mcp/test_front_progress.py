@@ -23,6 +23,8 @@ def job(status="running", **fields):
         ({"progress": {"phase": "loading", "fraction": 0.4}}, "loading the model 40 %"),
         ({"progress": {"phase": "sampling", "step": 7, "steps": 25}, "eta_s": 12}, "step 7/25, about 12 s left"),
         ({"progress": {"phase": "sampling", "step": 7, "steps": 25}, "eta_s": 0.2}, "step 7/25"),
+        ({"progress": {"phase": "encoding", "step": 128, "steps": 1280}}, "writing the picture's tokens 128/1280"),
+        ({"progress": {"phase": "encoding"}}, "reading the prompt"),
         ({"progress": {"phase": "waiting_gpu"}}, "waiting for GPU memory that another program holds"),
         ({"progress": {"phase": "decoding", "image": 2}, "params": {"n": 3}}, "picture 2 of 3: finishing the picture"),
         ({"progress": {"phase": "something new"}}, "something new"),

@@ -44,7 +44,7 @@ function phase({ phase: name, step, steps }) {
     case "loading":
       return "loading the model";
     case "encoding":
-      return "reading the prompt";
+      return steps ? `writing the picture's tokens ${step ?? 0}/${steps}` : "reading the prompt";
     case "sampling":
       return steps ? `step ${step ?? 0}/${steps}` : "drawing";
     case "decoding":

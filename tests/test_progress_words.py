@@ -1,0 +1,42 @@
+"""What the page, the command line and the MCP front call the same progress."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served import Require
+
+import imagegen
+from imagegen.cli.draw import _describe
+from mcp_front.client import Job
+from mcp_front.progress import describe
+
+WORDS_JS = Path(imagegen.__file__).parent / "web" / "js" / "words.js"
+
+
+def on_the_page(job: dict[str, Any]) -> str:
+    script = f"import {{ doing }} from {json.dumps(WORDS_JS.as_uri())}; console.log(doing({json.dumps(job)}, null));"
+    ran = subprocess.run(
+        ["node", "--input-type=module", "--eval", script], capture_output=True, text=True, timeout=300, check=True
+    )
+    return ran.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("progress", "words"),
+    [
+        ({"phase": "encoding", "step": 128, "steps": 1280}, "writing the picture's tokens 128/1280"),
+        ({"phase": "sampling", "step": 7, "steps": 25}, "step 7/25"),
+    ],
+)
+def test_tokens_are_no_steps(require: Require, progress: dict[str, Any], words: str) -> None:
+    require("node (apt install nodejs)", shutil.which("node") is not None)
+    job = {"job_id": "a", "status": "running", "progress": {"image": 1} | progress, "params": {"n": 1}}
+    assert _describe(job) == words
+    assert describe(Job.model_validate(job)) == words
+    assert on_the_page(job) == words[0].upper() + words[1:]
