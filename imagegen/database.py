@@ -101,7 +101,7 @@ measurements = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("model", String(128), nullable=False),
-    Column("what", String(16), nullable=False),  # load · encode · step · decode · gap (between engine lines)
+    Column("what", String(16), nullable=False),  # load · encode · tokens · step · decode · gap: see pace.What
     Column("pixels", Integer, nullable=False, default=0),
     Column("seconds", Float, nullable=False),
     Column("at", Float, nullable=False),

@@ -13,7 +13,9 @@ from typing import Literal
 
 from imagegen.schemas import Params, Phase, Progress, Speed
 
-What = Literal["load", "encode", "step", "decode", "gap"]
+What = Literal["load", "encode", "tokens", "step", "decode", "gap"]
+"""tokens: the encoding of a model that writes its picture's tokens first, more of them for a larger one. gap: between
+two lines of the engine."""
 KEPT = 20
 """Measurements kept for each model, phase and size: enough for a median, few enough to follow a change."""
 
@@ -50,12 +52,19 @@ class Pace:
         sizes.setdefault(one.pixels, deque(maxlen=KEPT)).append(one.seconds)
 
     def expect(self, model: str, what: What, pixels: int = 0) -> float | None:
-        """Median seconds; at a size never drawn, the nearest size's, scaled by the pixels."""
+        """Median seconds; at a size never drawn, the nearest size's, scaled by the pixels.
+
+        Tokens have a part that every size has, so theirs lie on the line through the two nearest sizes.
+        """
         sizes = self._kept.get((model, what))
         if not sizes:
             return None
         nearest = min(sizes, key=lambda known: abs(known - pixels))
         seconds = median(sizes[nearest])
+        if what == "tokens" and len(sizes) > 1:
+            other = min(sizes.keys() - {nearest}, key=lambda known: abs(known - pixels))
+            slope = (median(sizes[other]) - seconds) / (other - nearest)
+            seconds = max(0.0, seconds + max(0.0, slope) * (pixels - nearest))
         if what in {"step", "decode"} and nearest and nearest != pixels:
             seconds *= pixels / nearest
         return seconds
@@ -74,9 +83,12 @@ class Pace:
         step = self._step(model, params)
         if step is None:
             return None
-        encode = self.expect(model, "encode", pixels) or 0.0
         decode = self.expect(model, "decode", pixels) or 0.0
-        return encode + params.steps * step + decode
+        return self._encode(model, pixels) + params.steps * step + decode
+
+    def _encode(self, model: str, pixels: int) -> float:
+        tokens = self.expect(model, "tokens", pixels)
+        return tokens if tokens is not None else self.expect(model, "encode", pixels) or 0.0
 
     def _step(self, model: str, params: Params) -> float | None:
         """Seconds a step; before the first fast picture those of the others, which are more."""
@@ -115,7 +127,7 @@ class Pace:
                 left = load * (1 - (progress.fraction or 0.0))
                 return max(0.0, left - phase_elapsed_s) + whole * params.n
             case Phase.ENCODING:
-                left = whole
+                left = whole - min(1.0, progress.fraction or 0.0) * self._encode(model, pixels)
             case Phase.SAMPLING:
                 left = (params.steps - (progress.step or 0)) * step + decode
             case Phase.DECODING:

@@ -319,7 +319,7 @@ class Worker:
         self._recorder.drew(job.model, drawn)
         pixels = job.params.width * job.params.height
         step_s = drawn.sample_s / drawn.steps if drawn.sample_s is not None and drawn.steps else None
-        self._measure(job.model, "encode", pixels, drawn.encode_s)
+        self._measure(job.model, "encode" if drawn.tokens is None else "tokens", pixels, drawn.encode_s)
         self._measure(timed_as(job.model, job.params.speed), "step", pixels, step_s)
         self._measure(job.model, "decode", pixels, drawn.decode_s)
         self._measure(job.model, "gap", pixels, drawn.longest_gap_s)

@@ -58,6 +58,28 @@ def test_the_nearest_size_is_the_one_that_is_scaled() -> None:
     assert pace.expect("tiny", "step", 2000) == 100.0
 
 
+@pytest.mark.parametrize(
+    ("pixels", "seconds"), [(1000, 2.0), (3000, 4.0), (5000, 8.0), (2000, 3.0), (7000, 12.0), (0, 1.0)]
+)
+def test_the_tokens_of_another_size_lie_on_the_line_through_the_nearest_two(pixels: int, seconds: float) -> None:
+    pace = Pace(Measurement("glm", "tokens", known, took) for known, took in ((1000, 2.0), (3000, 4.0), (5000, 8.0)))
+    assert pace.expect("glm", "tokens", pixels) == pytest.approx(seconds)
+
+
+def test_tokens_of_one_size_or_of_sizes_that_contradict_are_not_scaled() -> None:
+    one = Pace([Measurement("glm", "tokens", PX, 2.0)])
+    assert one.expect("glm", "tokens", 9 * PX) == 2.0
+    noisy = Pace([Measurement("glm", "tokens", PX, 2.0), Measurement("glm", "tokens", 4 * PX, 1.5)])
+    assert noisy.expect("glm", "tokens", 9 * PX) == 1.5
+
+
+def test_tokens_are_the_encoding_of_a_picture_that_is_written() -> None:
+    pace = Pace(measured(encode=1.0, tokens=5.0, step=2.0, decode=3.0))
+    assert pace.picture("tiny", PARAMS) == 5.0 + 4 * 2.0 + 3.0
+    halfway = Progress(phase=Phase.ENCODING, fraction=0.5)
+    assert pace.remaining("tiny", PARAMS, halfway, 0.0) == 2.5 + 4 * 2.0 + 3.0
+
+
 def test_the_slowest_is_of_the_size_and_scaled_up_only() -> None:
     pace = Pace([Measurement("tiny", "gap", 100, 1.0), Measurement("tiny", "gap", 100, 9.0)])
     assert [pace.slowest("tiny", "gap", pixels) for pixels in (100, 200, 50)] == [9.0, 18.0, 9.0]
@@ -95,6 +117,7 @@ def test_what_was_never_measured_is_unknown() -> None:
         (Progress(phase=Phase.LOADING, fraction=0.75), 1.0, 1.0 + 2 * WHOLE_S),
         (Progress(phase=Phase.LOADING, fraction=0.75), 99.0, 2 * WHOLE_S),
         (Progress(phase=Phase.ENCODING), 0.5, WHOLE_S - 0.5 + WHOLE_S),
+        (Progress(phase=Phase.ENCODING, step=3, steps=4, fraction=0.75), 0.125, WHOLE_S - 0.875 + WHOLE_S),
         (Progress(phase=Phase.SAMPLING), 0.0, 4 * 2.0 + 3.0 + WHOLE_S),
         (Progress(phase=Phase.SAMPLING, step=3, steps=4), 1.0, 2.0 + 3.0 - 1.0 + WHOLE_S),
         (Progress(phase=Phase.SAMPLING, step=3, steps=4, image=2), 1.0, 4.0),

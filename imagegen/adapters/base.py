@@ -82,6 +82,7 @@ class DrawTimes:
     total_s: float
     longest_gap_s: float  # the longest silence between two lines of the engine
     skipped: int = 0  # of the steps, those that a cache left out, as the engine counts them
+    tokens: int | None = None  # that the encoding wrote, where the engine writes a picture's tokens
 
 
 class Adapter(Protocol):

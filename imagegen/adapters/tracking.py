@@ -64,6 +64,7 @@ class DrawTracker:
         self.step = 0
         self.steps: int | None = None
         self.skipped = 0
+        self.tokens: int | None = None
         self._begun_at = begun_at
         self._at: dict[Phase, float] = {Phase.ENCODING: begun_at}
         self._done_at: float | None = None
@@ -74,7 +75,10 @@ class DrawTracker:
         self._longest_gap_s = max(self._longest_gap_s, now - self._heard_at)
         self._heard_at = now
         if isinstance(event, Tokens):
-            return DrawProgress(Phase.ENCODING, event.done, event.total) if self.phase is Phase.ENCODING else None
+            if self.phase is not Phase.ENCODING:
+                return None
+            self.tokens = event.done
+            return DrawProgress(Phase.ENCODING, event.done, event.total)
         if isinstance(event, Bar):
             if self.phase is not Phase.SAMPLING or event.bytes_per_s is not None or event.done <= self.step:
                 return None
@@ -107,4 +111,5 @@ class DrawTracker:
             total_s=now - self._begun_at,
             longest_gap_s=max(self._longest_gap_s, now - self._heard_at),
             skipped=self.skipped,
+            tokens=self.tokens,
         )

@@ -56,6 +56,8 @@ def test_tokens_are_progress_only_while_encoding() -> None:
     assert tracker.feed(Tokens(8, 261), 1.0) == DrawProgress(Phase.ENCODING, 8, 261)
     tracker.feed(Mark.SAMPLING_BEGUN, 2.0)
     assert tracker.feed(Tokens(16, 261), 3.0) is None
+    assert tracker.times(4.0).tokens == 8
+    assert DrawTracker(0.0).times(1.0).tokens is None
 
 
 @pytest.mark.parametrize(
