@@ -17,12 +17,11 @@ from imagegen import glm_engine
 from imagegen.adapters.base import INTERRUPTED, DrawRequest, EngineError, LoadProgress
 from imagegen.adapters.subprocess_http import HttpSubprocessAdapter
 from imagegen.adapters.tracking import Bar, Mark, Tokens
-from imagegen.glm_engine import lines
+from imagegen.glm_engine import lines, parts
 from imagegen.glm_engine.__main__ import PORT_TAKEN
 from imagegen.glm_engine.lines import Loaded
 
 PROGRAM = Path(glm_engine.__file__).with_name("__main__.py")
-INDEX = "model_index.json"
 INTERRUPT_TIMEOUT_S = 5.0
 
 _OUT_OF_MEMORY = re.compile(
@@ -59,8 +58,7 @@ class GlmImageAdapter(HttpSubprocessAdapter):
         return ["-P", str(PROGRAM), "serve", str(self.folder), str(port), str(self.threads)]
 
     def _check_files(self) -> None:
-        gone = [INDEX] if not (self.folder / INDEX).is_file() else missing_parts(self.folder)
-        if gone:
+        if gone := parts.missing(self.folder):
             raise EngineError("model_missing", f"The model's folder has no {', '.join(gone)}: fetch the model again.")
 
     # Reading its lines
@@ -128,16 +126,6 @@ class GlmImageAdapter(HttpSubprocessAdapter):
                     return
             except (httpx.TransportError, RuntimeError):  # it is dying, or was ended: so is the picture
                 return
-
-
-def missing_parts(folder: Path) -> list[str]:
-    """The folders that the repository's index names and that are not there or empty."""
-    try:
-        index = json.loads((folder / INDEX).read_text())
-        parts = [name for name, made_by in index.items() if isinstance(made_by, list) and made_by[0] is not None]
-    except (OSError, ValueError, AttributeError, IndexError):
-        return [f"readable {INDEX}"]
-    return [part for part in parts if not any(path.is_file() for path in (folder / part).glob("*"))]
 
 
 def order(request: DrawRequest) -> bytes:

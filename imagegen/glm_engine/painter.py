@@ -23,15 +23,12 @@ from transformers import GlmImageForConditionalGeneration, T5EncoderModel
 from imagegen.glm_engine import lines
 from imagegen.glm_engine.loading import LoadWatch
 from imagegen.glm_engine.order import Order
+from imagegen.glm_engine.parts import WEIGHTED
 from imagegen.glm_engine.text import literal
 
-WEIGHTS: dict[str, Any] = {
-    "vision_language_encoder": GlmImageForConditionalGeneration,
-    "text_encoder": T5EncoderModel,
-    "transformer": GlmImageTransformer2DModel,
-    "vae": AutoencoderKL,
-}
-"""The parts that have weights. A list of ours: `model_index.json` may name any class of any library."""
+_CLASSES = (GlmImageForConditionalGeneration, T5EncoderModel, GlmImageTransformer2DModel, AutoencoderKL)
+WEIGHTS: dict[str, Any] = dict(zip(WEIGHTED, _CLASSES, strict=True))
+"""What loads each part that has weights. A list of ours: `model_index.json` may name any class of any library."""
 TOKENS_EVERY = 8  # tokens between two lines: a thousand are written for a picture of 1024 pixels
 SIDE_MULTIPLE = 32
 FITS_FACTOR = 1.2
@@ -42,11 +39,15 @@ class Interrupted(Exception):
     """The picture was broken off because somebody asked for it."""
 
 
+class PartUnreadable(Exception):
+    """A part of the model cannot be loaded: which, and why in the libraries' words."""
+
+
 class Painter:
     """One loaded pipeline; `say` hears the lines of `lines.py`."""
 
     def __init__(self, folder: Path, threads: int, say: Callable[[str], None]) -> None:
-        """Load the pipeline in `folder`. Raises OSError, ValueError, RuntimeError in the libraries' words."""
+        """Load the pipeline in `folder`. Raises PartUnreadable, and what the libraries raise."""
         torch.set_num_threads(threads)
         self._say = say
         self._stop = Event()
@@ -64,10 +65,13 @@ class Painter:
         parts = {}
         with watch:
             for name, made_by in WEIGHTS.items():
-                part = made_by.from_pretrained(
-                    folder / name, torch_dtype=dtype, use_safetensors=True, local_files_only=True
-                )
-                parts[name] = part.to(self._device) if whole else part
+                try:
+                    part = made_by.from_pretrained(
+                        folder / name, torch_dtype=dtype, use_safetensors=True, local_files_only=True
+                    )
+                    parts[name] = part.to(self._device) if whole else part
+                except Exception as failure:
+                    raise PartUnreadable(f"{name}: {type(failure).__name__}: {failure}") from failure
                 watch.finished(name)
         pipeline = GlmImagePipeline.from_pretrained(folder, local_files_only=True, **parts)
         pipeline.set_progress_bar_config(disable=True)

@@ -1,0 +1,44 @@
+"""The parts of a GLM-Image repository, and which of them are not there. Pure but for looking at names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+INDEX = "model_index.json"
+WEIGHTED = ("vision_language_encoder", "text_encoder", "transformer", "vae")
+"""The parts that have weights, in the order in which they are loaded."""
+
+
+def missing(folder: Path) -> list[str]:
+    """What the repository in `folder` lacks of what its index names: `vae`, `weights of vae`, a file of weights.
+
+    What the files hold is not looked at.
+    """
+    if not (folder / INDEX).is_file():
+        return [INDEX]
+    try:
+        index = json.loads((folder / INDEX).read_text())
+        parts = [name for name, made_by in index.items() if isinstance(made_by, list) and made_by[0] is not None]
+    except (OSError, ValueError, AttributeError, IndexError):
+        return [f"readable {INDEX}"]
+    lacking = []
+    for part in dict.fromkeys([*parts, *WEIGHTED]):
+        if not any(path.is_file() for path in (folder / part).glob("*")):
+            lacking.append(part)
+        elif part in WEIGHTED:
+            lacking += _missing_weights(folder / part)
+    return lacking
+
+
+def _missing_weights(part: Path) -> list[str]:
+    """Weights are one file, or several that an index beside them names."""
+    if not any(part.glob("*.safetensors")):
+        return [f"weights of {part.name}"]
+    named: set[str] = set()
+    for index in part.glob("*.safetensors.index.json"):
+        try:
+            named |= set(json.loads(index.read_text())["weight_map"].values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return [f"readable {index.name} of {part.name}"]
+    return [f"{part.name}/{name}" for name in sorted(map(str, named)) if not (part / str(name)).is_file()]
