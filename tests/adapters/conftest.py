@@ -9,7 +9,9 @@ import select
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import own_model as own_models
 import pytest
+from own_model import OwnModel
 from PIL import Image
 
 from imagegen.adapters.base import DrawRequest
@@ -57,6 +59,15 @@ def make_adapter(engine_name: str, request: pytest.FixtureRequest, tmp_path: Pat
         return SdcppServerAdapter(**(values | {"load_stall_s": DEADLINE_S} | changes))  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def own_model(engine_name: str, request: pytest.FixtureRequest, tmp_path: Path) -> OwnModel:
+    """The tiny model of the engine at hand, with files of the test's own."""
+    folder = tmp_path / "a model"
+    if engine_name == "glm":
+        return own_models.of_glm(request.getfixturevalue("glm_models_dir") / "glm-tiny", folder)
+    return own_models.of_sd_server(request.getfixturevalue("tiny_argv"), folder)
 
 
 @pytest.fixture(scope="module")

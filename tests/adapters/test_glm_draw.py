@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -174,46 +173,3 @@ def test_an_interrupt_in_a_pictures_first_moments_is_not_lost(
 
     draw.loop.run(scenario())
     assert [p for p in heard if p.step] == [], "nothing of it was drawn"
-
-
-def test_an_abandoned_picture_is_broken_off_before_the_next_begins(
-    draw: Drawing, ask: Ask, png_of: Callable[..., bytes]
-) -> None:
-    red = (png_of((255, 0, 0)),)
-
-    async def scenario() -> None:
-        sampling = asyncio.Event()
-        abandoned = asyncio.create_task(draw.engine.generate(ask(steps=100), lambda p: p.step and sampling.set()))
-        await asyncio.wait_for(sampling.wait(), DEADLINE_S)
-        abandoned.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await abandoned
-        left_behind = draw.engine._drawing
-        assert left_behind is not None and not left_behind.done()
-        assert await asyncio.wait_for(draw.engine.generate(ask(references=red), lambda _: None), DEADLINE_S)
-        failure = left_behind.exception()
-        assert isinstance(failure, EngineError) and failure.code == INTERRUPTED
-
-    draw.loop.run(scenario())
-
-
-def test_a_damaged_or_incomplete_model_says_so(glm_models_dir: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "a model"
-    shutil.copytree(glm_models_dir / "glm-tiny", folder)
-    adapter = GlmImageAdapter(folder, 1, tmp_path / "work", DEADLINE_S)
-
-    def failure() -> EngineError:
-        with pytest.raises(EngineError) as raised:
-            asyncio.run(asyncio.wait_for(adapter.start(lambda _: None), DEADLINE_S))
-        assert adapter.pid is None and str(tmp_path) not in raised.value.detail
-        return raised.value
-
-    weights = next((folder / "vision_language_encoder").glob("*.safetensors"))
-    weights.write_bytes(weights.read_bytes()[:1000])
-    damaged = failure()
-    assert damaged.code == "load_failed" and "exit status 1" in damaged.detail and "afetensor" in damaged.detail
-    shutil.rmtree(folder / "vae")
-    incomplete = failure()
-    assert (incomplete.code, "no vae" in incomplete.detail) == ("model_missing", True)
-    (folder / "model_index.json").write_text("[]")
-    assert failure().code == "model_missing"

@@ -154,38 +154,6 @@ def test_without_a_known_log_the_picture_still_comes(draw: Drawing, ask: Ask, mo
     assert times is not None and times.sample_s is None and times.steps is None and times.total_s > 0
 
 
-def test_an_abandoned_picture_runs_out_before_the_next_begins(draw: Drawing, ask: Ask) -> None:
-    expected = draw(ask(seed=5))
-
-    async def scenario() -> list[DrawProgress]:
-        sampling, heard = asyncio.Event(), []
-
-        def on_progress(progress: DrawProgress) -> None:
-            heard.append(progress)
-            if progress.step:
-                sampling.set()
-
-        abandoned = asyncio.create_task(draw.engine.generate(ask(steps=30), on_progress))
-        await asyncio.wait_for(sampling.wait(), 60)
-        abandoned.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await abandoned
-        heard.clear()
-        seen: list[DrawProgress] = []
-        left_behind = draw.engine._drawing
-        assert left_behind is not None and not left_behind.done()
-
-        def on_next(progress: DrawProgress) -> None:
-            assert left_behind.done()
-            seen.append(progress)
-
-        assert await draw.engine.generate(ask(seed=5), on_next) == expected
-        assert heard == []
-        return seen
-
-    assert [p.step for p in draw.loop.run(scenario()) if p.step] == [1, 2]
-
-
 def test_the_last_sign_of_life_moves_with_the_log(draw: Drawing, ask: Ask) -> None:
     before = monotonic()
     draw(ask())

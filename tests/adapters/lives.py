@@ -1,0 +1,73 @@
+"""What the tests of an engine's life share: each runs a scenario on one event loop and leaves no process."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Coroutine
+from time import monotonic, sleep
+from typing import Any
+
+import psutil
+import pytest
+
+from imagegen.adapters.base import DrawProgress, DrawRequest, EngineError, LoadProgress
+from imagegen.adapters.subprocess_http import HttpSubprocessAdapter
+
+Make = Callable[..., HttpSubprocessAdapter]
+Ask = Callable[..., DrawRequest]
+
+DEADLINE_S = 600
+
+both_engines = pytest.mark.parametrize("engine_name", ["sdcpp", "glm"], indirect=True)
+"""For what every adapter promises. The second engine is dear to start: what is the base class's alone runs on one."""
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """Run a scenario, which has to end by itself, and see that it leaves no process."""
+
+    async def limited() -> None:
+        await asyncio.wait_for(scenario, DEADLINE_S)
+
+    before = set(psutil.Process().children(recursive=True))
+    asyncio.run(limited())
+    assert set(psutil.Process().children(recursive=True)) <= before
+
+
+def nobody(_: object) -> None:
+    """Hears progress that a test does not look at."""
+
+
+async def failure(work: Awaitable[object]) -> EngineError:
+    with pytest.raises(EngineError) as raised:
+        await work
+    assert not re.search(r"(^|[\s'\"])/\w", raised.value.detail), "a path of the host in an error message"
+    return raised.value
+
+
+def wait_stopped(pid: int) -> None:
+    until = monotonic() + DEADLINE_S
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+        assert monotonic() < until
+        sleep(0.01)
+
+
+class Heard:
+    """A progress listener, which can be waited for."""
+
+    def __init__(self) -> None:
+        self.loading, self.sampling = asyncio.Event(), asyncio.Event()
+
+    def __call__(self, progress: DrawProgress | LoadProgress) -> None:
+        if isinstance(progress, LoadProgress):
+            self.loading.set()
+        elif progress.step:
+            self.sampling.set()
+
+
+async def drawing(adapter: HttpSubprocessAdapter, request: DrawRequest) -> asyncio.Task[bytes]:
+    """A picture that has reached its first step."""
+    heard = Heard()
+    task = asyncio.create_task(adapter.generate(request, heard))
+    await heard.sampling.wait()
+    return task
