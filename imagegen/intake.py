@@ -180,6 +180,8 @@ class Intake:
         """Every parameter: the caller's, else the catalog's (D-02, BS-04)."""
         d = entry.defaults
         width, height = self._size(request, entry, references, warnings)
+        if references:
+            _check_aspect(entry, width, height)
         steps = _chosen("steps", request.steps, d.steps, entry, warnings)
         cfg = _chosen("cfg_scale", request.cfg_scale, d.cfg_scale, entry, warnings)
         params = Params(
@@ -287,6 +289,17 @@ def _check_shape(mask: StoredImage | Reference, picture: StoredImage | Reference
     if abs(mask.width * picture.height / (mask.height * picture.width) - 1) > MASK_SHAPE_TOLERANCE:
         sizes = f"{mask.width}x{mask.height} pixels, and the first picture {picture.width}x{picture.height}"
         raise Refused(422, "bad_image", f"The mask has {sizes}: send a mask of the picture's own shape.")
+
+
+def _check_aspect(entry: Entry, width: int, height: int) -> None:
+    """Refuse an edit of a shape that the model's engine would refuse after it was loaded."""
+    most = entry.edit_max_aspect
+    if most is not None and max(width, height) > most * min(width, height):
+        detail = (
+            f"An edit by {entry.name} may be {most:g} times as long one way as the other at most, and this would be "
+            f"{width}x{height}. Ask for a width and a height that are nearer to each other."
+        )
+        raise Refused(422, "size_out_of_range", detail)
 
 
 def _hash(request: GenerateRequest) -> str:

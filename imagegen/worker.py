@@ -353,7 +353,8 @@ class Worker:
 
     async def _engine_failed(self, job: Job, error: EngineError) -> None:
         """Decide what an engine's failure while it drew means for its job."""
-        await self._unload(error.code)
+        if not error.draws_on:
+            await self._unload(error.code)
         if error.code not in {"engine_died", "engine_hung"}:
             await self._jobs.fail(job.id, Failure(code=error.code, detail=error.detail))
         elif job.attempts < MAX_STARTS:

@@ -71,6 +71,22 @@ async def test_a_size_is_rounded_up_to_what_the_model_takes_and_that_is_said(fol
 
 
 @scenario
+async def test_an_edit_of_a_shape_that_the_engine_would_refuse_is_refused_first(folder: Path) -> None:
+    async with opened(folder) as state:
+        desk = intake(state, Pace())
+        wide = {"prompt": "a", "model": "glm-tiny", "width": 512}
+        edit = wide | {"images": [data_url_of()]}
+        for height in (64, 96):
+            with pytest.raises(
+                Refused, match=f"4 times as long one way as the other at most, .* 512x{height}"
+            ) as refused:
+                await desk.accept(EditRequest(**edit, height=height))
+            assert (refused.value.status, refused.value.code) == (422, "size_out_of_range")
+        assert (await desk.accept(EditRequest(**edit, height=128))).params.height == 128
+        assert (await desk.accept(GenerateRequest(**wide, height=64))).params.height == 64, "only edits"
+
+
+@scenario
 async def test_pictures_of_a_request_that_is_refused_are_not_kept(folder: Path) -> None:
     async with opened(folder, max_queue=1) as state:
         desk = intake(state, SLOW, max_job_s=10.0)

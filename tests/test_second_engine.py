@@ -23,7 +23,9 @@ def glm(tmp_path_factory, glm_models_dir: Path) -> Iterator[Service]:
     """As `imagegen serve` starts it on a machine without sd-server, which it has no use for."""
     base = tmp_path_factory.mktemp("glm")
     settings = {"model": "glm-tiny", "idle_timeout": "never", "cache": base / "cache", "log_level": "DEBUG"}
-    service = ImagegenServe(new_home(base / "home", glm_models_dir), None, settings)
+    home = new_home(base / "home", glm_models_dir)
+    (home / "models" / "glm-tiny.toml").write_text('base = "glm-tiny"\nedit_max_aspect = 8\n')  # the engine's own is 4
+    service = ImagegenServe(home, None, settings)
     service.start()
     yield service
     service.end()
@@ -77,6 +79,20 @@ def test_a_cancel_in_a_pictures_first_moments_leaves_the_engine_free(glm: Servic
 def steps_drawn(service: Service) -> int:
     """How many steps its engine has told of."""
     return service.log.read_text().count(" @step ")
+
+
+def test_a_wide_edit_is_refused_and_one_that_the_engine_refuses_leaves_it_loaded(glm: Service) -> None:
+    glm.draw()
+    pid = glm.engine_pid
+    request = {"prompt": "x", "images": [f"data:image/png;base64,{base64.b64encode(png()).decode()}"], "height": 64}
+    refused = glm.http.post("/api/edit", json=request | {"width": 576})
+    assert (refused.status_code, refused.json()["code"]) == (422, "size_out_of_range")
+    assert "may be 8 times as long one way as the other at most, and this would be 576x64" in refused.json()["detail"]
+    job = glm.ended(glm.http.post("/api/edit", json=request | {"width": 512}).json()["job_id"])
+    assert (job["status"], job["error"]["code"]) == ("failed", "draw_failed")
+    assert "aspect ratio" in job["error"]["detail"] and "last words" not in job["error"]["detail"]
+    glm.until_state("ready")
+    assert glm.engine_pid == pid
 
 
 def test_openais_route_draws_and_edits(glm: Service) -> None:

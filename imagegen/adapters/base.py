@@ -13,11 +13,14 @@ INTERRUPTED = "interrupted"
 
 
 class EngineError(Exception):
-    """The engine could not do what it was asked; `code` is one of the job codes or INTERRUPTED, `detail` a sentence."""
+    """The engine could not do what it was asked; `code` is one of the job codes or INTERRUPTED, `detail` a sentence.
 
-    def __init__(self, code: str, detail: str) -> None:
+    draws_on: it said so itself, of this picture alone, and can be asked for the next one.
+    """
+
+    def __init__(self, code: str, detail: str, *, draws_on: bool = False) -> None:
         super().__init__(detail)
-        self.code, self.detail = code, detail
+        self.code, self.detail, self.draws_on = code, detail, draws_on
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,9 @@ class GlmImageAdapter(HttpSubprocessAdapter):
             case httpx.codes.CONFLICT:
                 raise EngineError(INTERRUPTED, "The picture was broken off.")
             case httpx.codes.INTERNAL_SERVER_ERROR | httpx.codes.INSUFFICIENT_STORAGE:
-                raise self._draw_error(self._cleaned(_detail(answer)))
+                raise self._draw_error(self._cleaned(_detail(answer)), draws_on=True)
             case _:
-                raise EngineError("draw_failed", f"The engine refused the picture: {_detail(answer)}")
+                raise EngineError("draw_failed", f"The engine refused the picture: {_detail(answer)}", draws_on=True)
 
     def interrupt(self) -> bool:
         """Ask the engine to break the running picture off before its next step or token: see Adapter."""

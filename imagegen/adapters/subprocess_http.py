@@ -190,7 +190,7 @@ class HttpSubprocessAdapter(ABC):
                 raise EngineError(
                     "load_failed",
                     f"Loading stood still at {self._load_fraction:.0%} for {silent_s:.0f} s and was ended. "
-                    f"Is the disk with the model slow or stuck? {self._said()}",
+                    f"Is the disk with the model slow or stuck?{self._said()}",
                 )
             if self._about_to_listen.is_set():
                 await _first_of(child.ended, timeout_s=LISTENING_CHECK_S)
@@ -238,7 +238,7 @@ class HttpSubprocessAdapter(ABC):
             "out_of_vram": "The model does not fit into the memory that is free",
             "model_missing": "A file of the model is not there",
         }.get(code, "The engine could not load the model")
-        return EngineError(code, f"{meaning}: it {child.describe_end()}. {self._said()}")
+        return EngineError(code, f"{meaning}: it {child.describe_end()}.{self._said()}")
 
     async def stop(self) -> None:
         """End the process with SIGKILL and wait until it is gone. Idempotent; cancelled, it still ends it."""
@@ -310,14 +310,14 @@ class HttpSubprocessAdapter(ABC):
         if self._on_draw is not None:
             self._on_draw(progress)
 
-    def _draw_error(self, message: str) -> EngineError:
-        """Why a picture was not drawn by an engine that lives."""
+    def _draw_error(self, message: str, *, draws_on: bool = False) -> EngineError:
+        """Why a picture was not drawn by an engine that lives; `draws_on`: see EngineError."""
         if self._blame("\n".join([*self._complaints, message])) == "out_of_vram":
             return EngineError(
                 "out_of_vram",
-                f"The picture needs more memory than is free: ask for a smaller one. {self._said()}",
+                f"The picture needs more memory than is free: ask for a smaller one.{self._said()}",
             )
-        return EngineError("draw_failed", f"The engine could not draw it: {message}. {self._said()}")
+        return EngineError("draw_failed", f"The engine could not draw it: {message}.{self._said()}", draws_on=draws_on)
 
     @property
     def last_draw(self) -> DrawTimes | None:
@@ -346,7 +346,8 @@ class HttpSubprocessAdapter(ABC):
         return _BARE_PATH.sub(r"\1", _QUOTED_PATH.sub(r"'\1'", words))
 
     def _said(self) -> str:
-        return f"Its last words: {self.last_words() or '(none)'}"
+        words = self.last_words()
+        return f" Its last words: {words}" if words else ""
 
     def _line(self, line: str, from_stderr: bool) -> None:
         if from_stderr or self._complains(line):
@@ -384,7 +385,7 @@ class HttpSubprocessAdapter(ABC):
                 await asyncio.wait([task])
         if child.ended.is_set() and (task.cancelled() or task.exception() is not None):
             code = self._blame("\n".join(self._complaints)) or "engine_died"
-            raise EngineError(code, f"The engine {child.describe_end()}. {self._said()}")
+            raise EngineError(code, f"The engine {child.describe_end()}.{self._said()}")
         try:
             return task.result()
         except httpx.TransportError as broken:

@@ -143,7 +143,10 @@ def _page(entry: Entry, settings: Settings) -> list[str]:
         lines.append(f"          {entry.licence.url}")
     if lacking := lacking_sentence(entry):
         lines.append(f"Engine:   {lacking}")
-    lines.append(f"Sizes:    multiples of {entry.size_multiple} px, at least {entry.size_min_px} px")
+    shape = (
+        "" if entry.edit_max_aspect is None else f"; edits no further from square than 1 to {entry.edit_max_aspect:g}"
+    )
+    lines.append(f"Sizes:    multiples of {entry.size_multiple} px, at least {entry.size_min_px} px{shape}")
     lines.append(f"Negative: {_negative(entry)}")
     lines += ["", "Defaults:"]
     for name, sourced in entry.defaults:

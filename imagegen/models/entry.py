@@ -217,6 +217,9 @@ class Entry(_Table):
     capabilities: Capabilities
     size_multiple: Annotated[StrictInt, Field(ge=1, le=256, description="pixels, 1 to 256")] = 16
     size_min_px: Annotated[StrictInt, Field(ge=16, le=4096, description="pixels, 16 to 4096")] = 64
+    edit_max_aspect: Annotated[
+        Number | None, Field(ge=1, description="a number: how many times as long as the other a side of an edit may be")
+    ] = None
     defaults: Defaults
     files: Annotated[list[ModelFile], Field(min_length=1, description="at least one [[files]] table")]
     flags: Annotated[list[Flag], Field(description="[[flags]] tables")] = []
