@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import re
 import sys
 from pathlib import Path
 from time import monotonic
@@ -17,16 +16,12 @@ from imagegen import glm_engine
 from imagegen.adapters.base import INTERRUPTED, DrawRequest, EngineError, LoadProgress
 from imagegen.adapters.subprocess_http import HttpSubprocessAdapter
 from imagegen.adapters.tracking import Bar, Mark, Tokens
-from imagegen.glm_engine import lines, parts
+from imagegen.glm_engine import failures, lines, parts
 from imagegen.glm_engine.__main__ import PORT_TAKEN
 from imagegen.glm_engine.lines import Loaded
 
 PROGRAM = Path(glm_engine.__file__).with_name("__main__.py")
 INTERRUPT_TIMEOUT_S = 5.0
-
-_OUT_OF_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|bad_alloc|Cannot allocate memory|MemoryError", re.IGNORECASE
-)
 
 
 class GlmImageAdapter(HttpSubprocessAdapter):
@@ -81,7 +76,7 @@ class GlmImageAdapter(HttpSubprocessAdapter):
         return LoadProgress(event.done / event.total, rate, event.done, event.total)
 
     def _blame(self, complaints: str) -> str | None:
-        return "out_of_vram" if _OUT_OF_MEMORY.search(complaints) else None
+        return "out_of_vram" if failures.OUT_OF_MEMORY.search(complaints) else None
 
     def _complains(self, line: str) -> bool:
         return line.startswith("[ERROR]")
@@ -102,8 +97,11 @@ class GlmImageAdapter(HttpSubprocessAdapter):
                 return answer.content
             case httpx.codes.CONFLICT:
                 raise EngineError(INTERRUPTED, "The picture was broken off.")
-            case httpx.codes.INTERNAL_SERVER_ERROR | httpx.codes.INSUFFICIENT_STORAGE:
-                raise self._draw_error(self._cleaned(_detail(answer)), draws_on=True)
+            case httpx.codes.INSUFFICIENT_STORAGE:
+                raise self._too_large()
+            case httpx.codes.INTERNAL_SERVER_ERROR:
+                detail = f"The engine could not draw it: {self._cleaned(_detail(answer))}."
+                raise EngineError("draw_failed", f"{detail}{self._said()}", draws_on=True)
             case _:
                 raise EngineError("draw_failed", f"The engine refused the picture: {_detail(answer)}", draws_on=True)
 

@@ -310,14 +310,15 @@ class HttpSubprocessAdapter(ABC):
         if self._on_draw is not None:
             self._on_draw(progress)
 
-    def _draw_error(self, message: str, *, draws_on: bool = False) -> EngineError:
-        """Why a picture was not drawn by an engine that lives; `draws_on`: see EngineError."""
+    def _draw_error(self, message: str) -> EngineError:
+        """Why a picture was not drawn by an engine that lives."""
         if self._blame("\n".join([*self._complaints, message])) == "out_of_vram":
-            return EngineError(
-                "out_of_vram",
-                f"The picture needs more memory than is free: ask for a smaller one.{self._said()}",
-            )
-        return EngineError("draw_failed", f"The engine could not draw it: {message}.{self._said()}", draws_on=draws_on)
+            return self._too_large()
+        return EngineError("draw_failed", f"The engine could not draw it: {message}.{self._said()}")
+
+    def _too_large(self) -> EngineError:
+        what = "The picture needs more memory than is free: ask for a smaller one."
+        return EngineError("out_of_vram", f"{what}{self._said()}")
 
     @property
     def last_draw(self) -> DrawTimes | None:

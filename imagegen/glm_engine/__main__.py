@@ -5,19 +5,13 @@ Started by path, because the environment it gets says nothing of where the servi
 
 from __future__ import annotations
 
-import mmap
 import os
-import re
 import socket
 import sys
 import warnings
 from pathlib import Path
 
 PORT_TAKEN = 98  # the exit status that says so: EADDRINUSE
-MAX_SAID_CHARS = 300
-
-_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|bad_alloc|Cannot allocate memory", re.IGNORECASE)
-_PROBE_BYTES = 64 * 1024**2
 
 
 def say(line: str) -> None:
@@ -38,34 +32,22 @@ def serve(folder: Path, port: int, threads: int) -> int:
     quieten()
     import uvicorn
 
-    from imagegen.glm_engine.painter import Interrupted, Painter
+    from imagegen.glm_engine.failures import explain
+    from imagegen.glm_engine.order import Order
+    from imagegen.glm_engine.painter import Painter
     from imagegen.glm_engine.server import Server
 
-    def explain(failure: Exception, order: object) -> tuple[int, str]:
-        if isinstance(failure, Interrupted):
-            return 409, "interrupted"
-        words = in_words(failure, getattr(order, "prompt", ""))
-        is_memory = isinstance(failure, MemoryError) or _OUT_OF_MEMORY.search(words) or _is_onednn_short(words)
-        return (507, f"out of memory: {words}") if is_memory else (500, words)
-
     painter = Painter(folder, threads, say)
+
+    def told(failure: Exception, order: Order) -> tuple[int, str]:
+        return explain(failure, (order.prompt, painter.sent(order.prompt)))
+
     config = uvicorn.Config(
-        Server(painter.draw, explain).app, log_config=None, access_log=False, server_header=False, lifespan="on"
+        Server(painter.draw, told).app, log_config=None, access_log=False, server_header=False, lifespan="on"
     )
     say(lines.LISTENING)
     uvicorn.Server(config).run(sockets=[held])
     return 0
-
-
-def _is_onednn_short(words: str) -> bool:
-    """oneDNN gives no reason: whether it is memory shows when there is not even a little left."""
-    if "could not create a primitive" not in words:
-        return False
-    try:
-        mmap.mmap(-1, _PROBE_BYTES).close()
-    except OSError:
-        return True
-    return False
 
 
 def quieten() -> None:
@@ -80,18 +62,10 @@ def quieten() -> None:
         logging.disable_progress_bar()
 
 
-def in_words(failure: BaseException, prompt: str = "") -> str:
-    """What went wrong, on one line, without the prompt."""
-    text = f"{type(failure).__name__}: {failure}"
-    for secret in (prompt, repr(prompt)[1:-1]):
-        if secret.strip():
-            text = text.replace(secret, "…")
-    return " ".join(text.split())[:MAX_SAID_CHARS]
-
-
 def main(arguments: list[str]) -> int:
     sys.path.insert(0, str(Path(__file__).parents[2]))
     from imagegen.glm_engine import lines
+    from imagegen.glm_engine.failures import in_words
 
     what, folder, *rest = arguments
     try:

@@ -21,6 +21,7 @@ from PIL import Image
 from transformers import GlmImageForConditionalGeneration, T5EncoderModel
 
 from imagegen.glm_engine import lines
+from imagegen.glm_engine.failures import Interrupted
 from imagegen.glm_engine.loading import LoadWatch
 from imagegen.glm_engine.order import Order
 from imagegen.glm_engine.parts import WEIGHTED
@@ -33,10 +34,6 @@ TOKENS_EVERY = 8  # tokens between two lines: a thousand are written for a pictu
 SIDE_MULTIPLE = 32
 FITS_FACTOR = 1.2
 """A card that has this much more free than the weights are large gets all of them; a choice, not a measurement."""
-
-
-class Interrupted(Exception):
-    """The picture was broken off because somebody asked for it."""
 
 
 class PartUnreadable(Exception):
@@ -85,7 +82,7 @@ class Painter:
         self._obey()
         pictures = [self._reference(data) for data in order.references]
         drawn = self._pipeline(
-            prompt=literal(order.prompt, self._control_tokens),
+            prompt=self.sent(order.prompt),
             image=pictures or None,
             width=order.width,
             height=order.height,
@@ -98,6 +95,10 @@ class Painter:
         png = io.BytesIO()
         drawn.save(png, "PNG")
         return png.getvalue()
+
+    def sent(self, prompt: str) -> str:
+        """`prompt` as the pipeline gets it: only text."""
+        return literal(prompt, self._control_tokens)
 
     def _obey(self) -> None:
         if self._stop.is_set():
