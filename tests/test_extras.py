@@ -19,7 +19,10 @@ from imagegen.schemas import GenerateRequest, Refused
 from imagegen.settings import Settings
 
 LACKING = "lacking_package_of_a_test"
-SENTENCE = f"Python packages {LACKING} is not installed. Install it where the service is: make glm"
+SENTENCE = (
+    f"Python packages {LACKING} is not installed. Install it where the service is: make glm in a clone, else "
+    "pip install 'imagegen[glm]' in the Python environment that the service runs in."
+)
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +66,9 @@ def test_the_command_line_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     shown = CliRunner().invoke(models, ["show", "glm-image"])
     assert SENTENCE in shown.output
     listed = CliRunner().invoke(models, ["list"]).output.splitlines()
-    assert all("lacks 1 Python packages" in line for line in listed if line.startswith("glm-"))
+    assert all(
+        "lacks 1 Python package" in line and "packages" not in line for line in listed if line.startswith("glm-")
+    )
     made = CliRunner().invoke(models, ["make", "glm-tiny"])
     assert made.exit_code == 1 and SENTENCE in made.output
     with pytest.raises(CatalogError, match="not installed"):

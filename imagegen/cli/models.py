@@ -130,7 +130,7 @@ def _does(entry: Entry) -> str:
 def _state(entry: Entry, settings: Settings) -> str:
     missing = entry.missing(settings)
     if packages := lacking(entry.adapter):
-        return f"lacks {len(packages)} Python packages"
+        return f"lacks {len(packages)} Python package{'s' if len(packages) > 1 else ''}"
     return "installed" if not missing else f"lacks {len(missing)} of {sum(not f.optional for f in entry.files)}"
 
 

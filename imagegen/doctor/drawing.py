@@ -80,7 +80,7 @@ def packages(entry: Entry) -> Iterable[Finding]:
             yield ok(
                 "packages",
                 f"Models of the adapter {adapter} cannot be drawn with: {', '.join(names)} are not installed. "
-                f"Who wants them: make {adapter} (docs/engine.md).",
+                f"Who wants them: {extras.how_to_install(adapter)} (docs/engine.md).",
             )
     if entry.adapter in extras.PACKAGES:
         yield ok("packages", f"The packages that {entry.name} needs are installed.")

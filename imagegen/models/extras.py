@@ -24,9 +24,15 @@ def lacking_sentence(entry: Entry) -> str | None:
     are, them = ("is", "it") if len(names) == 1 else ("are", "them")
     return (
         f"{entry.name} is drawn by another engine than the other models, and of that engine's Python packages "
-        f"{', '.join(names)} {are} not installed. Install {them} where the service is: make {entry.adapter} (what it "
-        "does, and which torch to take first: docs/engine.md), then start the service again."
+        f"{', '.join(names)} {are} not installed. Install {them} where the service is: "
+        f"{how_to_install(entry.adapter)}. Which torch to take first: docs/engine.md. Then start the service again."
     )
+
+
+def how_to_install(adapter: str) -> str:
+    """The commands that install the extra of `adapter`, as a part of a sentence."""
+    extra = f"imagegen[{adapter}]"
+    return f"make {adapter} in a clone, else pip install '{extra}' in the Python environment that the service runs in"
 
 
 def torch_uses_cuda() -> bool:
