@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,19 @@ if TYPE_CHECKING:  # an image's builder stage has this package without the rest 
 CPU_INSTEAD = "Or choose the CPU, which is very much slower: `imagegen engine build --backend cpu`."
 
 
+@dataclass(frozen=True)
+class Reason:
+    """Why something cannot be used, as the end of a sentence, and what to do about it, as another."""
+
+    why: str
+    remedy: str
+
+
+TORCH_FOR_CPU = Reason(
+    "the torch that is installed here was built for the CPU", "install CUDA's, as docs/engine.md says under GLM-Image"
+)
+
+
 def resolve(settings: Settings) -> Path:
     """The sd-server to start: IMAGEGEN_SD_SERVER, else a CUDA build that fits the GPU here, else a CPU build.
 
@@ -40,12 +54,13 @@ def resolve(settings: Settings) -> Path:
     cards = find_cards()
     reasons = []
     for folder, manifest in _builds(settings.engine_dir):
-        reason = _misfit(manifest, cards)
-        if reason is None and manifest.backend == "cpu" and settings.on_missing_gpu == "exit":
-            reason = "compiled for the CPU, which IMAGEGEN_ON_MISSING_GPU=exit rules out"
-        if reason is None:
+        misfit = _misfit(manifest, cards)
+        why = None if misfit is None else misfit.why
+        if why is None and manifest.backend == "cpu" and settings.on_missing_gpu == "exit":
+            why = "compiled for the CPU, which IMAGEGEN_ON_MISSING_GPU=exit rules out"
+        if why is None:
             return folder / BINARY
-        reasons.append(f"{folder.name}: {reason}")
+        reasons.append(f"{folder.name}: {why}")
     if reasons:
         raise EngineMissing(
             f"None of the engines in {settings.engine_dir} runs on this machine ({'; '.join(reasons)}): run "
@@ -57,32 +72,36 @@ def resolve(settings: Settings) -> Path:
     )
 
 
-def missing_gpu(settings: Settings, torch_uses_cuda: bool | None = None) -> str | None:
-    """Why no GPU of this machine can be used, as the inside of a sentence; None where the engine has one.
+def missing_gpu(settings: Settings, torch_uses_cuda: bool | None = None) -> Reason | None:
+    """Why no GPU of this machine can be used; None where the engine has one.
 
     An engine of the user's own (IMAGEGEN_SD_SERVER) is taken to use whatever card there is. torch_uses_cuda: given
     where the second engine draws, and sd-server does not matter.
     """
     cards = find_cards()
-    if cards.problem is not None:
-        return f"the NVIDIA driver does not answer ({cards.problem})"
-    if not cards.found:
-        return "no NVIDIA GPU is visible here"
+    if (none := _no_card(cards)) is not None:
+        return none
     if torch_uses_cuda is not None:
-        return None if torch_uses_cuda else "the torch that is installed here was built for the CPU (docs/engine.md)"
+        return None if torch_uses_cuda else TORCH_FOR_CPU
     if settings.sd_server is not None:
         return None
-    reasons = [_misfit(manifest, cards) for _, manifest in _builds(settings.engine_dir) if manifest.backend == "cuda"]
-    return None if None in reasons else next(filter(None, reasons), "there is no engine for a GPU here")
+    misfits = [_misfit(manifest, cards) for _, manifest in _builds(settings.engine_dir) if manifest.backend == "cuda"]
+    if None in misfits:
+        return None
+    for misfit in filter(None, misfits):
+        return Reason(f"the engine here was {misfit.why}", misfit.remedy)
+    return Reason(
+        "there is no engine for a GPU here",
+        "build one: `imagegen deploy --backend cuda`, or without a container `imagegen engine build --backend cuda`",
+    )
 
 
 def require_gpu(settings: Settings, torch_uses_cuda: bool | None = None) -> None:
     """Raises EngineMissing with one sentence where IMAGEGEN_ON_MISSING_GPU=exit and no GPU can be used."""
-    if settings.on_missing_gpu == "exit" and (why := missing_gpu(settings, torch_uses_cuda)) is not None:
+    if settings.on_missing_gpu == "exit" and (missing := missing_gpu(settings, torch_uses_cuda)) is not None:
         raise EngineMissing(
-            f"This service is to draw on an NVIDIA GPU, and {why}: in a container, start it with `--gpus all` (Docker) "
-            "or `--device nvidia.com/gpu=all` (Podman), or let it draw on the CPU, which is very much slower, with "
-            "IMAGEGEN_ON_MISSING_GPU=cpu."
+            f"This service is to draw on an NVIDIA GPU, but {missing.why}: {missing.remedy}; or let it draw on the "
+            "CPU, which is very much slower, with IMAGEGEN_ON_MISSING_GPU=cpu."
         )
 
 
@@ -184,22 +203,45 @@ def _builds(engine_dir: Path) -> list[tuple[Path, Manifest]]:
     return sorted(found, key=lambda build: (build[1].backend != "cuda", build[1].portable, build[0].name))
 
 
-def _misfit(manifest: Manifest, cards: Cards) -> str | None:
-    """Why a build is of no use on this machine; None if it is."""
+def _misfit(manifest: Manifest, cards: Cards) -> Reason | None:
+    """Why a build, which `was …`, is of no use on this machine; None if it is."""
     if not manifest.runs_on_cpu(cpu_features()):
-        return "compiled for a CPU with instructions that this one lacks"
+        return Reason(
+            "compiled for a CPU with instructions that this one lacks", f"build it on this machine: {_build_for(cards)}"
+        )
     if manifest.backend == "cpu":
         return None
-    if cards.problem is not None:
-        return f"compiled for CUDA, and the NVIDIA driver does not answer ({cards.problem})"
-    if not cards.found:
-        return "compiled for CUDA, and this machine shows no NVIDIA GPU"
+    if (none := _no_card(cards)) is not None:
+        return Reason(f"compiled for CUDA, and {none.why}", none.remedy)
     if manifest.cuda is not None and cards.driver_cuda is not None and cards.driver_cuda[0] < manifest.cuda[0]:
         oldest = oldest_driver(manifest.cuda)
-        return (
+        return Reason(
             f"compiled with CUDA {manifest.cuda[0]}, which needs the NVIDIA driver {oldest} or newer, and the driver "
-            f"here is {cards.driver}"
+            f"here is {cards.driver}",
+            "update the driver",
         )
     if not any(manifest.runs_on_card(card.capability) for card in cards.found):
-        return f"compiled for CUDA {', '.join(manifest.archs)}, and the GPU here is {', '.join(cards.archs)}"
+        return Reason(
+            f"compiled for CUDA {', '.join(manifest.archs)}, and the GPU here is {', '.join(cards.archs)}",
+            f"build it for this GPU: {_build_for(cards)}",
+        )
     return None
+
+
+def _no_card(cards: Cards) -> Reason | None:
+    if cards.problem is not None:
+        return Reason(
+            f"the NVIDIA driver does not answer ({cards.problem})",
+            "mend it on the machine itself, where `nvidia-smi` shows the same fault",
+        )
+    if not cards.found:
+        return Reason(
+            "no NVIDIA GPU is visible here",
+            "in a container, start it with `--gpus all` (Docker) or `--device nvidia.com/gpu=all` (Podman)",
+        )
+    return None
+
+
+def _build_for(cards: Cards) -> str:
+    arch = ",".join(cards.archs)
+    return f"`imagegen deploy --arch {arch}`, or without a container `imagegen engine build --arch {arch}`"

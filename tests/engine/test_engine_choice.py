@@ -93,29 +93,74 @@ def test_a_driver_older_than_cuda_is_told(settings: Settings, see: Callable[[Car
         engines.resolve(settings)
 
 
-def test_a_gpu_can_be_required(settings: Settings, see: Callable[[Cards], None]) -> None:
-    """What a CUDA image does: it has a CPU engine too, and takes it only if somebody says so."""
-    finished(settings, Options("cuda", ("90-real",)), cuda=(13, 0))
+IN_CONTAINER = "in a container, start it with `--gpus all` (Docker) or `--device nvidia.com/gpu=all` (Podman)"
+
+
+@pytest.mark.parametrize(
+    ("cards", "features", "sentence"),
+    [
+        (NO_CARDS, HERE, f"no NVIDIA GPU is visible here: {IN_CONTAINER}"),
+        (
+            BROKEN,
+            HERE,
+            "the NVIDIA driver does not answer (Driver/library version mismatch): mend it on the machine itself, where "
+            "`nvidia-smi` shows the same fault",
+        ),
+        (
+            Cards((Card("RTX 3060", (8, 6)),)),
+            HERE,
+            "the engine here was compiled for CUDA 90-real, and the GPU here is 86: build it for this GPU: "
+            "`imagegen deploy --arch 86`, or without a container `imagegen engine build --arch 86`",
+        ),
+        (
+            Cards((Card("NVIDIA H200", (9, 0)),), driver_cuda=(12, 8), driver="570"),
+            HERE,
+            "the engine here was compiled with CUDA 13, which needs the NVIDIA driver 580 or newer, and the driver "
+            "here is 570: update the driver",
+        ),
+        (
+            H200,
+            HERE | {"amx_of_another_machine"},
+            "the engine here was compiled for a CPU with instructions that this one lacks: build it on this machine: "
+            "`imagegen deploy --arch 90`, or without a container `imagegen engine build --arch 90`",
+        ),
+        (
+            H200,
+            None,
+            "there is no engine for a GPU here: build one: `imagegen deploy --backend cuda`, or without a container "
+            "`imagegen engine build --backend cuda`",
+        ),
+    ],
+)
+def test_a_gpu_can_be_required(
+    settings: Settings,
+    see: Callable[[Cards], None],
+    cards: Cards,
+    features: frozenset[str] | None,
+    sentence: str,
+) -> None:
+    """What a CUDA image does: it has a CPU engine too, and takes it only if somebody says so. A reason, its remedy."""
+    if features is not None:
+        finished(settings, Options("cuda", ("90-real",)), features, cuda=(13, 0))
     cpu = finished(settings, Options(portable=True), frozenset())
     strict = settings.model_copy(update={"on_missing_gpu": "exit"})
-    for cards, why in (
-        (NO_CARDS, "no NVIDIA GPU is visible here"),
-        (BROKEN, "does not answer (Driver/library version mismatch)"),
-        (Cards((Card("RTX 3060", (8, 6)),)), "compiled for CUDA 90-real, and the GPU here is 86"),
-        (Cards((Card("NVIDIA H200", (9, 0)),), driver_cuda=(12, 8), driver="570"), "the NVIDIA driver 580 or newer"),
-    ):
-        see(cards)
-        with pytest.raises(EngineMissing) as told:
-            engines.require_gpu(strict)
-        assert why in str(told.value)
-        assert "\n" not in str(told.value)
-        assert str(told.value).endswith("IMAGEGEN_ON_MISSING_GPU=cpu.")
-        with pytest.raises(EngineMissing, match="IMAGEGEN_ON_MISSING_GPU=exit rules out"):
-            engines.resolve(strict)  # a card that goes away later is no reason to draw on the CPU in silence
-        engines.require_gpu(settings)
-        assert engines.resolve(settings) == cpu
+    see(cards)
+    with pytest.raises(EngineMissing) as told:
+        engines.require_gpu(strict)
+    assert str(told.value) == (
+        f"This service is to draw on an NVIDIA GPU, but {sentence}; or let it draw on the CPU, which is very much "
+        "slower, with IMAGEGEN_ON_MISSING_GPU=cpu."
+    )
+    with pytest.raises(EngineMissing, match="IMAGEGEN_ON_MISSING_GPU=exit rules out"):
+        engines.resolve(strict)  # a card that goes away later is no reason to draw on the CPU in silence
+    engines.require_gpu(settings)
+    assert engines.resolve(settings) == cpu
+
+
+def test_a_gpu_that_is_there_is_enough(settings: Settings, see: Callable[[Cards], None]) -> None:
+    finished(settings, Options("cuda", ("90-real",)), cuda=(13, 0))
     see(H200)
-    engines.require_gpu(strict)
+    engines.require_gpu(settings.model_copy(update={"on_missing_gpu": "exit"}))
 
 
 def test_a_gpu_that_is_required_is_the_second_engines_where_that_draws(
@@ -149,7 +194,7 @@ def test_serve_requires_the_gpu_of_the_engine_that_draws(
 def test_resolve_says_why_none_fits(settings: Settings, see: Callable[[Cards], None]) -> None:
     finished(settings, Options("cuda", ("90-real",)))
     for cards, why in (
-        (NO_CARDS, "shows no NVIDIA GPU"),
+        (NO_CARDS, "compiled for CUDA, and no NVIDIA GPU is visible here"),
         (BROKEN, "does not answer (Driver/library version mismatch)"),
         (Cards((Card("RTX 3060", (8, 6)),)), "compiled for CUDA 90-real, and the GPU here is 86"),
     ):
