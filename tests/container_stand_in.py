@@ -1,0 +1,137 @@
+#!/usr/bin/env -S python3 -S -E
+"""A stand-in for Docker and Podman, to be linked under their names: containers and volumes are files in $STAND_IN.
+
+It knows what a deploy does, runs scripts on a volume for real, and fails where a test says so. Files in $STAND_IN:
+
+  containers.json    name -> what it is; one that was told to stop is `draining` until its stop returns
+  volumes/NAME       /data; `jobs.sqlite3` holds the form of the database: the generation of the newest image it met
+  calls, returned    every call, a line each; those that have ended by themselves
+  image              the generation of the image that `run` starts; a container ends if the database is of a newer one
+  unready            generations that never get ready, one a line
+  fails              `CALL<tab>COMPLAINT` lines: what begins like CALL is refused with the complaint
+  hold               as long as it is there, a call that begins like it does not return
+"""
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(os.environ["STAND_IN"])
+CERTIFICATE = "ab" * 32
+
+
+def read(name, otherwise=""):
+    file = HERE / name
+    return file.read_text() if file.exists() else otherwise
+
+
+def fail(complaint, code=125):
+    sys.stderr.write(complaint.replace("\\n", "\n") + "\n")
+    sys.exit(code)
+
+
+def volume_of(arguments):
+    folder = HERE / "volumes" / arguments[arguments.index("--volume") + 1].removesuffix(":/data").strip("/")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+class Containers:
+    def __init__(self):
+        self.all = json.loads(read("containers.json", "{}"))
+
+    def keep(self):
+        making = HERE / f"containers.{os.getpid()}"
+        making.write_text(json.dumps(self.all))
+        making.replace(HERE / "containers.json")
+
+    def one(self, name):
+        return self.all[name] if name in self.all else fail(f"Error: no such container: {name}")
+
+    def begin(self, one):
+        """Start it: it brings the database to its own form, and ends if that is newer than itself."""
+        database = Path(one["volume"]) / "jobs.sqlite3"
+        form = int(database.read_text()) if database.exists() else 0
+        one["draining"] = False
+        one["status"] = "exited" if form > one["generation"] else "running"
+        database.write_text(str(max(form, one["generation"])))
+
+
+def main(call):
+    for line in read("fails").splitlines():
+        begins, complaint = line.split("\t")
+        if " ".join(call).startswith(begins):
+            fail(complaint)
+    this = Containers()
+    if call[0] == "stop":
+        this.one(call[-1])["draining"] = True
+        this.keep()
+    while (held := read("hold")) and " ".join(call).startswith(held):
+        time.sleep(0.01)
+    this = Containers()
+    match call:
+        case ["version"]:
+            print("1.0")
+        case ["container", "inspect", "--format", _, name]:
+            one = this.one(name)
+            print(f"{one['status']}|0|0|sha256:{one['generation']}|the day of the test")
+        case ["image", "inspect", *_]:
+            print(1000000)
+        case ["stop", name]:
+            this.one(name)["status"] = "exited"
+        case ["start", name]:
+            one = this.one(name)
+            if one["status"] != "running":  # else it is a success that does nothing, as the real ones have it
+                this.begin(one)
+        case ["rename", before, after]:
+            this.one(before)
+            if after in this.all:
+                fail(f"Error: the name {after} is in use")
+            this.all[after] = this.all.pop(before)
+        case ["rm", *force, name]:
+            if this.one(name)["status"] == "running" and "--force" not in force:
+                fail(f"Error: {name} is running")
+            del this.all[name]
+        case ["exec", name, *command]:
+            one = this.one(name)
+            if one["status"] != "running":
+                fail(f"Error: {name} is not running")
+            if command[-1].endswith("healthcheck"):
+                if one["draining"] or str(one["generation"]) in read("unready").split():
+                    fail("not ready", 1)
+            elif command[-2:] == ["tls", "show"]:
+                print(f"sha256       {CERTIFICATE}")
+            elif command[0] == "rm":
+                subprocess.run([part.replace("/data", one["volume"]) for part in command], check=True)
+        case ["run", "--detach", "--name", name, *_]:
+            if name in this.all:
+                fail(f"Error: the name {name} is in use")
+            this.all[name] = {"volume": str(volume_of(call)), "generation": int(read("image", "1")), "options": call}
+            this.begin(this.all[name])
+        case ["run", *_] if "token" in call:
+            token = f"token-{len(read('calls').splitlines())}-of-the-stand-in"
+            digest = subprocess.run(["sha256sum"], input=token.encode(), capture_output=True, check=True).stdout
+            (volume_of(call) / "tokens").open("a").write(f"{call[-1]}:{digest.split()[0].decode()}\n")
+            print(token)
+        case ["run", *_, script]:
+            done = subprocess.run(["sh", "-c", script.replace("/data", str(volume_of(call)))], check=False)
+            if done.returncode:
+                sys.exit(done.returncode)
+        case ["logs", *_, name]:
+            print(f"the log of {name}, generation {this.one(name)['generation']}")
+        case _:
+            fail(f"the stand-in knows no {' '.join(call)}")
+    this.keep()
+
+
+def note(file):
+    (HERE / file).open("a").write(" ".join(sys.argv[1:]).replace("\n", " ") + "\n")
+
+
+note("calls")
+atexit.register(note, "returned")
+main(sys.argv[1:])
