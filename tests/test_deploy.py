@@ -14,12 +14,14 @@ import yaml
 from click.testing import CliRunner
 
 from imagegen import healthcheck
-from imagegen.cli.deploy import Deployment, deploy, run_options
+from imagegen.cli.deploy import deploy
 from imagegen.deploy import containers as runtimes
 from imagegen.deploy.containers import Containers, DeployError
+from imagegen.deploy.deployment import Deployment
 from imagegen.deploy.image import Recipe, build, choose_backend
 from imagegen.deploy.place import Choices, Place, grace_s
 from imagegen.engine.cards import Card, Cards
+from imagegen.engine.plan import Backend
 from imagegen.engine.toolchain import CUDA_WHEELS
 from imagegen.settings import Settings
 
@@ -30,7 +32,7 @@ PODMAN, DOCKER = Containers("podman", Path("/bin/false")), Containers("docker", 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     this = Place(tmp_path / "config")
-    this.prepare(beyond_loopback=False)
+    this.prepare()
     return this
 
 
@@ -38,16 +40,10 @@ def place(tmp_path: Path) -> Place:
 
 
 def test_a_deploy_overwrites_nothing_of_the_operators(place: Place) -> None:
-    assert place.settings() == {"IMAGEGEN_TLS": "off"}
+    assert place.settings() == {}
     place.env_file.write_text("# mine\nIMAGEGEN_MODEL=tiny\nHF_TOKEN=a=b\n")
-    place.prepare(beyond_loopback=True)
+    place.prepare()
     assert place.settings() == {"IMAGEGEN_MODEL": "tiny", "HF_TOKEN": "a=b"}
-
-
-def test_other_machines_are_served_over_https(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    place.prepare(beyond_loopback=True)
-    assert place.settings() == {"IMAGEGEN_TLS": "auto"}
 
 
 def test_secrets_are_for_their_owner_alone(place: Place) -> None:
@@ -59,13 +55,21 @@ def test_secrets_are_for_their_owner_alone(place: Place) -> None:
     assert place.folder.stat().st_mode & 0o077 == 0
 
 
-def test_the_next_deploy_needs_no_options(place: Place) -> None:
-    assert place.choices() == Choices("127.0.0.1", 8765, None)
-    place.keep_choices(Choices("0.0.0.0", 9000, "cuda"))
-    assert place.choices() == Choices("0.0.0.0", 9000, "cuda")
+def test_what_was_chosen_is_kept(place: Place) -> None:
+    assert place.choices() is None
+    chosen = Choices("studio", "0.0.0.0", 9000, "podman", "/srv/pictures", "cuda")
+    place.keep_choices(chosen)
+    assert place.choices() == chosen
     (place.folder / "deploy.json").write_text("{")
     with pytest.raises(DeployError, match="damaged: remove it"):
         place.choices()
+
+
+def test_a_deployment_has_a_volume_and_a_folder_by_its_name() -> None:
+    assert Choices().volume == "imagegen-data"
+    assert Choices("studio").volume == "studio-data"
+    default = Place.default("imagegen").folder
+    assert (default.name, Place.default("studio").folder) == ("imagegen", default / "deployments" / "studio")
 
 
 def test_a_line_that_is_no_setting_is_named(place: Place) -> None:
@@ -79,13 +83,24 @@ def test_a_line_that_is_no_setting_is_named(place: Place) -> None:
 # ---- how it is started ------------------------------------------------------------------------
 
 
-def options(place: Place, choices: Choices, runtime: Containers = PODMAN, **settings: str) -> str:
-    this = Deployment(runtime, place, "imagegen", "imagegen-data")
-    return " ".join(run_options(this, choices, settings))
+H200 = Cards((Card("NVIDIA H200", (9, 0)),), driver_cuda=(13, 0), driver="580.65")
+OLD_DRIVER = Cards(H200.found, driver_cuda=(12, 8), driver="570.1")
+
+
+def options(
+    place: Place,
+    choices: Choices = Choices(),  # noqa: B008 - frozen
+    runtime: Containers = PODMAN,
+    backend: Backend = "cpu",
+    cards: Cards = H200,
+    **settings: str,
+) -> str:
+    place.env_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    return " ".join(Deployment(runtime, place, choices).run_options(backend, cards))
 
 
 def test_the_container_has_no_rights_and_time_to_stop(place: Place) -> None:
-    words = options(place, Choices(), IMAGEGEN_SHUTDOWN_GRACE_S="100")
+    words = options(place, IMAGEGEN_SHUTDOWN_GRACE_S="100")
     assert "--publish 127.0.0.1:8765:8765" in words
     assert "--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges" in words
     assert f"--volume imagegen-data:/data --env-file {place.env_file}" in words
@@ -96,24 +111,58 @@ def test_the_container_has_no_rights_and_time_to_stop(place: Place) -> None:
 
 
 def test_the_gpu_is_asked_for_in_each_runtimes_words(place: Place) -> None:
-    assert "--gpus all" in options(place, Choices(backend="cuda"), DOCKER)
-    assert "--device nvidia.com/gpu=all" in options(place, Choices(backend="cuda"), PODMAN)
-    assert "gpu=all" not in options(place, Choices(backend="cuda"), PODMAN, IMAGEGEN_ON_MISSING_GPU="cpu")
+    assert "--gpus all" in options(place, runtime=DOCKER, backend="cuda")
+    assert "--device nvidia.com/gpu=all" in options(place, backend="cuda")
+
+
+@pytest.mark.parametrize("cards", [H200, Cards(), Cards(problem="mismatch")])
+@pytest.mark.parametrize("on_missing", ["cpu", "exit", None])
+def test_a_card_that_is_there_is_given_whatever_is_done_without_one(
+    place: Place, cards: Cards, on_missing: str | None
+) -> None:
+    """Where there is none, a runtime that is asked for one starts nothing."""
+    settings = {} if on_missing is None else {"IMAGEGEN_ON_MISSING_GPU": on_missing}
+    asked = "gpu=all" in options(place, backend="cuda", cards=cards, **settings)
+    assert asked is (bool(cards.found) or on_missing != "cpu")
+
+
+@pytest.mark.parametrize(
+    ("host", "told", "tls"),
+    [
+        ("127.0.0.1", None, "off"),
+        ("127.0.0.1", "auto", "auto"),
+        ("::1", None, "off"),
+        ("0.0.0.0", None, "auto"),
+        ("0.0.0.0", "", "auto"),
+        ("192.0.2.7", "/data/cert.pem,/data/key.pem", "/data/cert.pem,/data/key.pem"),
+    ],
+)
+def test_other_machines_are_served_over_https(place: Place, host: str, told: str | None, tls: str) -> None:
+    settings = {} if told is None else {"IMAGEGEN_TLS": told}
+    assert f"--env IMAGEGEN_TLS={tls} " in options(place, Choices(host=host), **settings)
+    Deployment(PODMAN, place, Choices(host=host)).check()
+
+
+@pytest.mark.parametrize("off", ["off", "Off "])
+def test_plain_http_is_not_published_to_other_machines(place: Place, off: str) -> None:
+    place.env_file.write_text(f"IMAGEGEN_TLS={off}\n")
+    Deployment(PODMAN, place, Choices()).check()
+    with pytest.raises(DeployError, match=r"imagegen.env says IMAGEGEN_TLS=off.* Remove that line for HTTPS"):
+        Deployment(PODMAN, place, Choices(host="0.0.0.0")).check()
 
 
 def test_beyond_loopback_the_hosts_own_addresses_are_its_names(place: Place) -> None:
-    words = options(place, Choices("0.0.0.0"), IMAGEGEN_ALLOWED_HOSTS="gpu.example")
+    words = options(place, Choices(host="0.0.0.0"), IMAGEGEN_ALLOWED_HOSTS="gpu.example")
     (names,) = re.findall(r"IMAGEGEN_ALLOWED_HOSTS=(\S+)", words)
     assert {"gpu.example", "127.0.0.1"} <= set(names.split(","))
-    assert "--publish [::]:8765:8765" in options(place, Choices("::"))
+    assert "--publish [::]:8765:8765" in options(place, Choices(host="::"))
 
 
 def test_the_backend_is_what_the_machine_has() -> None:
-    card = Card("NVIDIA H200", (9, 0))
     assert choose_backend(Cards()) == "cpu"
-    assert choose_backend(Cards((card,), driver_cuda=(13, 0), driver="580.65")) == "cuda"
+    assert choose_backend(H200) == "cuda"
     with pytest.raises(DeployError, match="driver 580 or newer, and the driver here is 570"):
-        choose_backend(Cards((card,), driver_cuda=(12, 8), driver="570.1"))
+        choose_backend(OLD_DRIVER)
     with pytest.raises(DeployError, match=r"does not answer \(mismatch\)"):
         choose_backend(Cards(problem="mismatch"))
 
@@ -132,10 +181,19 @@ def test_no_runtime_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.
     assert "Error: No container runtime answers here" in told.output
 
 
-def test_an_option_that_would_do_nothing_is_refused() -> None:
-    told = CliRunner().invoke(deploy, ["--backend", "cuda", "build"])
-    assert told.exit_code == 2
-    assert "--backend has no effect here: `imagegen deploy build --help`" in told.output
+def test_a_docker_that_is_silent_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Podman would begin with an empty volume."""
+    for name, line in (("docker", "echo Is the docker daemon running? >&2; exit 1"), ("podman", "echo 4")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        DeployError, match=r"Docker is installed here .*Is the docker daemon running\?.* --runtime podman"
+    ):
+        runtimes.find()
+    assert runtimes.find("podman").name == "podman"
+    (tmp_path / "docker").unlink()
+    assert runtimes.find().name == "podman"
 
 
 def test_a_build_needs_the_repository(tmp_path: Path) -> None:

@@ -2,67 +2,42 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 import ipaddress
-import json
-import os
-import socket
-import time
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from imagegen.cli.client import Service, ServiceError
-from imagegen.cli.draw import follow
+from imagegen.cli.deployed import draw_first, service_of, summary, tell
 from imagegen.cli.life import show_status
-from imagegen.cli.trust import pinned
 from imagegen.deploy import containers as runtimes
-from imagegen.deploy.containers import Containers, DeployError
-from imagegen.deploy.image import Recipe, build, choose_backend, sizes
-from imagegen.deploy.place import Choices, Place, grace_s
-from imagegen.deploy.rollout import Rollout
-from imagegen.engine.plan import Backend
-from imagegen.tls import own_addresses
+from imagegen.deploy.containers import RUNTIMES, DeployError, Runtime
+from imagegen.deploy.deployment import Deployment
+from imagegen.deploy.image import Recipe, build, check_driver, choose_backend, sizes
+from imagegen.deploy.place import DEFAULT_NAME, Choices, Place
+from imagegen.engine.cards import find_cards
+from imagegen.engine.plan import Backend, EngineBuildError, parse_archs
 
-PORT_INSIDE = 8765
-STOP_MARGIN_S = 30
-"""What a stop may take beyond the picture: answers that are still read, the engine's end."""
-FIRST_PICTURE = {"prompt": "a red circle", "seed": 1}
+CONTAINER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+BACKENDS: dict[str, Backend] = {"cpu": "cpu", "cuda": "cuda"}
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """What every command is about."""
+def _about(command: Callable[..., Any]) -> Any:
+    """Give a command the deployment that it is about. What goes wrong ends as a sentence and exit code 1.
 
-    containers: Containers
-    place: Place
-    name: str
-    volume: str
+    The runtime is looked for here and not before: `--help` needs none.
+    """
 
-    def rollout(self, ready_timeout_s: float = 0) -> Rollout:
-        return Rollout(self.containers, self.name, self.volume, ready_timeout_s, tell)
-
-    @property
-    def choices(self) -> Choices:
-        return self.place.choices()
-
-
-def tell(words: str) -> None:
-    click.echo(f"· {words}", err=True)
-
-
-def _sentences(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What goes wrong ends as a sentence on stderr and exit code 1."""
-
+    @click.pass_obj
     @functools.wraps(command)
-    def told(*args: Any, **options: Any) -> Any:
+    def told(find: Callable[[], Deployment], **options: Any) -> Any:
         try:
-            return command(*args, **options)
+            return command(find(), **options)
         except DeployError as failed:
             raise click.ClickException(str(failed)) from None
         except OSError as failed:
@@ -72,9 +47,48 @@ def _sentences(command: Callable[..., Any]) -> Callable[..., Any]:
     return told
 
 
+# ---- what is typed ----------------------------------------------------------------------------
+
+
+def _archs(_context: click.Context, _option: click.Parameter, typed: str | None) -> str | None:
+    try:
+        if typed is not None:
+            parse_archs(typed)
+    except EngineBuildError as wrong:
+        raise click.BadParameter(str(wrong)) from None
+    return typed
+
+
+def _host(_context: click.Context, _option: click.Parameter, typed: str | None) -> str | None:
+    try:
+        return typed if typed is None else str(ipaddress.ip_address(typed))
+    except ValueError:
+        raise click.BadParameter(
+            f"{typed!r} is not an address. Give one of this machine's, 0.0.0.0 or :: for all of them, or 127.0.0.1."
+        ) from None
+
+
+def _name(_context: click.Context, _option: click.Parameter, typed: str | None) -> str | None:
+    if typed is not None and not CONTAINER_NAME.fullmatch(typed):
+        raise click.BadParameter("a container's name is letters, digits and _ . - and begins with a letter or digit.")
+    return typed
+
+
+def _volume(_context: click.Context, _option: click.Parameter, typed: str | None) -> str | None:
+    return str(Path(typed).absolute()) if typed is not None and "/" in typed else typed
+
+
 build_options = [
-    click.option("--backend", type=click.Choice(["cpu", "cuda"]), help="Default: cuda where there is an NVIDIA GPU."),
-    click.option("--arch", default="all", show_default=True, help="CUDA architectures, such as 90 or 75,86,90."),
+    click.option(
+        "--backend",
+        type=click.Choice(["auto", *BACKENDS]),
+        help="Default: the last one named, else auto: cuda where there is an NVIDIA GPU.",
+    ),
+    click.option(
+        "--arch",
+        callback=_archs,
+        help="CUDA architectures, such as 90 or 75,86,90 or all. Default: those of this machine's cards; `build`: all.",
+    ),
     click.option("--jobs", "-j", type=click.IntRange(0, 1024), default=0, help="Compilers at once. Default: by cores."),
     click.option(
         "--build-option", "options", multiple=True, help="For every build, such as network=host. May be repeated."
@@ -89,22 +103,31 @@ def _with_build_options(command: Any) -> Any:
 
 
 @click.group(invoke_without_command=True)
-@click.option("--runtime", type=click.Choice(["docker", "podman"]), help="Default: Docker if it answers, else Podman.")
-@click.option("--name", default="imagegen", show_default=True, help="The container's name.")
-@click.option("--volume", help="State folder: a volume's name, or a path. Default: NAME-data.")
-@click.option("--config", type=click.Path(file_okay=False, path_type=Path), help="Settings folder of the deployment.")
-@click.option("--host", help="Address of this machine to publish on; default 127.0.0.1, then the last one.")
+@click.option(
+    "--runtime", type=click.Choice(RUNTIMES), help="Default: the last one, else Docker if it is installed, else Podman."
+)
+@click.option("--name", callback=_name, help=f"The container's name. Default: {DEFAULT_NAME}.")
+@click.option(
+    "--volume",
+    callback=_volume,
+    help="State folder: a volume's name, or a path. Default: the last one, else NAME-data.",
+)
+@click.option(
+    "--config",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Settings folder of the deployment. Default: one for each name.",
+)
+@click.option("--host", callback=_host, help="Address of this machine to publish on; default 127.0.0.1, then the last.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to publish on; default 8765, then the last one.")
 @click.option("--no-build", is_flag=True, help="Use the image that is there.")
 @click.option("--no-picture", is_flag=True, help="Do not draw a picture at the end.")
 @click.option("--ready-timeout", type=float, default=180.0, show_default=True, help="Seconds to get ready in.")
 @_with_build_options
 @click.pass_context
-@_sentences
 def deploy(
     context: click.Context,
-    runtime: str | None,
-    name: str,
+    runtime: Runtime | None,
+    name: str | None,
     volume: str | None,
     config: Path | None,
     **options: Any,
@@ -120,23 +143,46 @@ def deploy(
     touched by a deploy. The old container finishes its picture first, and is started again if the new one does not
     get ready.
     """
+    context.obj = functools.partial(_deployment, runtime, name, volume, config)
     if context.invoked_subcommand is not None:
-        _refuse_ignored(context, options)
-    found = runtimes.find(runtime)
-    place = Place(config) if config else Place.default()
-    context.obj = Deployment(found, place, name, volume or f"{name}-data")
-    if context.invoked_subcommand is None:
-        _deploy(context.obj, **options)
+        behind = f"`imagegen deploy {context.invoked_subcommand} --help` lists what this takes"
+        _refuse_ignored(context, set(options), behind)
+        return
+    if options["no_build"]:
+        _refuse_ignored(context, {"arch", "jobs", "options"}, "--no-build takes the image that is there")
+    _deploy(**options)
 
 
-def _refuse_ignored(context: click.Context, options: dict[str, Any]) -> None:
-    """What a deploy takes, before a command that does not deploy, would silently do nothing."""
+def _refuse_ignored(context: click.Context, names: set[str], why: str) -> None:
+    """What would silently do nothing."""
     for option in context.command.params:
-        if option.name in options and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
-            behind = f"`imagegen deploy {context.invoked_subcommand} --help`"
-            raise click.UsageError(f"{option.opts[0]} has no effect here: {behind} lists what this takes.", context)
+        if option.name in names and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} has no effect here: {why}.", context)
 
 
+def _deployment(runtime: Runtime | None, name: str | None, volume: str | None, config: Path | None) -> Deployment:
+    """What the options and the last deploy say. Raises DeployError."""
+    place = Place(config.absolute()) if config else Place.default(name or DEFAULT_NAME)
+    last = place.choices()
+    if last is not None and name not in {None, last.name}:
+        raise DeployError(f"{place.folder} belongs to the container {last.name}: give {name} a folder of its own.")
+    choices = last or Choices(name or DEFAULT_NAME)
+    choices = replace(choices, runtime=runtime or choices.runtime, named_volume=volume or choices.named_volume)
+    try:
+        found = runtimes.find(choices.runtime)
+    except DeployError as none:
+        if runtime is None and choices.runtime is not None:
+            raise DeployError(
+                f"{none}\nThe last deploy was made with {choices.runtime}: --runtime names another."
+            ) from None
+        raise
+    return Deployment(found, place, choices)
+
+
+# ---- the commands -----------------------------------------------------------------------------
+
+
+@_about
 def _deploy(
     this: Deployment,
     *,
@@ -145,182 +191,86 @@ def _deploy(
     no_build: bool,
     no_picture: bool,
     ready_timeout: float,
-    backend: Backend | None,
+    backend: str | None,
+    arch: str | None,
     **how: Any,
 ) -> None:
-    last = this.choices
-    backend = backend or last.backend or choose_backend()
-    choices = Choices(host or last.host, port or last.port, backend)
-    recipe = _recipe(backend, **how)
-    this.place.prepare(beyond_loopback=not _is_loopback(choices.host))
-    settings = this.place.settings()
+    last, cards = this.choices, find_cards()
+    named = last.backend if backend is None else BACKENDS.get(backend)
+    if backend is None and named is not None:
+        tell(f"backend {named}, as named before; --backend auto looks at the machine again")
+    chosen = named or choose_backend(cards)
+    if chosen == "cuda":
+        check_driver(cards)
+    recipe = _recipe(chosen, arch or ",".join(cards.archs), arch is not None, **how)
+    choices = replace(last, host=host or last.host, port=port or last.port, backend=named, runtime=this.containers.name)
+    this = replace(this, choices=choices)
+    this.place.prepare()
+    this.check()
     if not no_build:
         build(this.containers, recipe, tell)
         tell(sizes(this.containers, recipe))
-    rollout = this.rollout(ready_timeout)
-    rollout.tidy()
-    if "IMAGEGEN_TOKENS" not in settings and this.place.token() is None:
-        this.place.keep_token(_new_token(this, recipe.image))
-    rollout.replace(recipe.image, run_options(this, choices, settings))
+    elif not this.containers.try_("image", "inspect", recipe.image):
+        raise DeployError(f"There is no image {recipe.image}: without --no-build it is built.")
+    this.make_token(recipe.image, tell)
+    this.rollout(tell, ready_timeout).replace(recipe.image, this.run_options(chosen, cards))
     this.place.keep_choices(choices)
-    service = _service(this)
+    service = service_of(this)
     if not no_picture:
-        _draw(service)
-    _summary(this, choices, recipe.image, service)
+        draw_first(service)
+    summary(this, recipe.image, service)
 
 
-def _recipe(backend: Backend, *, arch: str, jobs: int, options: tuple[str, ...]) -> Recipe:
-    return Recipe(backend, arch, jobs, options)
-
-
-def run_options(this: Deployment, choices: Choices, settings: dict[str, str]) -> list[str]:
-    """Everything of `docker run` but the name and the image."""
-    host = f"[{choices.host}]" if ":" in choices.host else choices.host
-    options = [
-        *("--hostname", socket.gethostname()),  # its own name to browsers and in the certificate
-        *("--publish", f"{host}:{choices.port}:{PORT_INSIDE}"),
-        *("--volume", f"{this.volume}:/data"),
-        *("--env-file", str(this.place.env_file)),
-        *("--env", "IMAGEGEN_HOME=/data", "--env", "IMAGEGEN_HOST=0.0.0.0", "--env", f"IMAGEGEN_PORT={PORT_INSIDE}"),
-        *("--restart", "unless-stopped", "--stop-timeout", str(int(grace_s(settings)) + STOP_MARGIN_S)),
-        *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),  # noqa: S108
-    ]
-    if not _is_loopback(choices.host):
-        # A container does not see the addresses by which its host is called.
-        names = [*settings.get("IMAGEGEN_ALLOWED_HOSTS", "").split(","), *own_addresses()]
-        options += ["--env", f"IMAGEGEN_ALLOWED_HOSTS={','.join(name for name in names if name)}"]
-    if choices.backend == "cuda" and settings.get("IMAGEGEN_ON_MISSING_GPU") != "cpu":
-        options += this.containers.gpu_options()
-    return options
-
-
-def _new_token(this: Deployment, image: str) -> str:
-    """A token for deploys, made by the service's own command; the volume keeps only its SHA-256."""
-    name = f"deploy-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
-    return this.containers.ask(
-        "run", "--rm", "--network", "none", "--volume", f"{this.volume}:/data", image, "imagegen", "token", "new", name
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-# ---- the service that runs --------------------------------------------------------------------
-
-
-def _certificate_sha256(this: Deployment) -> str | None:
-    """The SHA-256 of the certificate that the service shows, None if it speaks plain HTTP."""
-    if this.place.settings().get("IMAGEGEN_TLS", "off").strip().lower() in {"", "off"}:
-        return None
-    shown = this.containers.ask("exec", this.name, "imagegen", "tls", "show")
-    return shown.split("sha256", 1)[1].split()[0]
-
-
-def _service(this: Deployment) -> Service:
-    """The service at its published address, as a client on this machine reaches it."""
-    choices = this.choices
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(choices.host, choices.host)  # noqa: S104 - compared, not bound
-    pin = _certificate_sha256(this)
-    token = os.environ.get("IMAGEGEN_TOKEN") or this.place.token()
-    verify = True if pin is None else pinned(host, choices.port, pin)
-    scheme = "http" if pin is None else "https"
-    return Service(f"{scheme}://{f'[{host}]' if ':' in host else host}:{choices.port}", token, verify)
-
-
-def _draw(service: Service) -> None:
-    tell("a picture is drawn; the first one waits for its model")
-    began = time.monotonic()
-    try:
-        job = follow(service, service.json("POST", "/api/generate", json=FIRST_PICTURE))
-        if job["status"] != "complete":
-            error = job.get("error") or {"detail": "The job was cancelled.", "code": "cancelled"}
-            raise ServiceError(f"{error['detail']} ({error['code']})")
-        image = job["images"][0]
-        service.call("GET", f"/images/{image['id']}.png")
-    except ServiceError as failed:
-        raise DeployError(
-            f"The service is up at {service.url}, but a picture could not be drawn: {failed}\n"
-            "The token is that of IMAGEGEN_TOKEN in this shell, else the deploy's own."
-        ) from None
-    size = f"{image['width']}x{image['height']}"
-    tell(f"drew {size} with {job['model']} in {time.monotonic() - began:.1f} s: {image['url']}")
-
-
-def _summary(this: Deployment, choices: Choices, image: str, service: Service) -> None:
-    pin = _certificate_sha256(this)
-    urls = [service.url]
-    if not _is_loopback(choices.host):
-        scheme = service.url.partition(":")[0]
-        urls.append(f"{scheme}://{socket.gethostname()}:{choices.port}")
-    token_file = this.place.token_file
-    click.echo(f"service      {'  '.join(urls)}")
-    click.echo(f"container    {this.name} ({this.containers.name}), image {image}")
-    click.echo(f"state        volume {this.volume}")
-    click.echo(f"settings     {this.place.env_file}")
-    click.echo(f"token        in {token_file}; the page asks for it. More: docs/deploy.md")
-    click.echo(f"certificate  {f'sha256 {pin}' if pin else 'none: plain HTTP'}")
-    variables = {"IMAGEGEN_URL": urls[-1], "IMAGEGEN_TOKEN": f"$(cat {token_file})"}
-    if pin:
-        variables["IMAGEGEN_TLS_SHA256"] = pin
-    told = " ".join(f'--env {name}="{value}"' for name, value in variables.items())
-    click.echo("\nClaude Code, where imagegen-mcp is installed (docs/claude.md):")
-    click.echo(f"  claude mcp add --transport stdio imagegen {told} -- imagegen-mcp")
-    variables["IMAGEGEN_TOKEN"] = f"what {token_file} says"
-    entry = {"mcpServers": {"imagegen": {"command": "imagegen-mcp", "env": variables}}}
-    click.echo("Claude Desktop, in claude_desktop_config.json:")
-    click.echo(f"  {json.dumps(entry)}")
-
-
-# ---- the commands -----------------------------------------------------------------------------
+def _recipe(backend: Backend, archs: str, named: bool, *, jobs: int, options: tuple[str, ...]) -> Recipe:
+    """named: somebody asked for these architectures."""
+    if backend == "cpu" and named:
+        raise click.UsageError("--arch names architectures of CUDA, and this is an image for the CPU: leave it out.")
+    return Recipe(backend, "all" if backend == "cpu" else archs or "all", jobs, options)
 
 
 @deploy.command("build")
 @_with_build_options
-@click.pass_obj
-@_sentences
-def build_command(this: Deployment, backend: Backend | None, **how: Any) -> None:
+@_about
+def build_command(this: Deployment, backend: str | None, arch: str | None, **how: Any) -> None:
     """Build the image and print its name; for compose.yaml and for other machines."""
-    recipe = _recipe(backend or choose_backend(), **how)
+    chosen = BACKENDS.get(backend or "") or choose_backend(find_cards())
+    recipe = _recipe(chosen, arch or "all", arch is not None, **how)
     image = build(this.containers, recipe, tell)
     tell(sizes(this.containers, recipe))
     click.echo(image)
 
 
 @deploy.command()
-@click.pass_obj
-@_sentences
+@_about
 def status(this: Deployment) -> None:
     """The container, and what the service in it is doing. Exit code 1 if it is not ready."""
+    rollout = this.rollout(tell)
+    if rollout.was_cut_off():
+        tell("a deploy was cut off half-way: `imagegen deploy` goes on from there")
     state = this.containers.state(this.name)
     if state is None:
         raise DeployError(f"There is no container {this.name}: `imagegen deploy` makes it.")
-    ready = state.status == "running" and this.rollout().is_ready()
+    ready = state.status == "running" and rollout.is_ready()
     click.echo(f"container {this.name}: {state.status} since {state.started_at}, {'ready' if ready else 'not ready'}")
     if not ready:
         raise DeployError("The service does not accept jobs; `imagegen deploy logs` shows why.")
-    show_status(_service(this).json("GET", "/api/status"))
+    show_status(service_of(this).json("GET", "/api/status"))
 
 
 @deploy.command()
 @click.option("--follow", "-f", "follows", is_flag=True, help="Go on as lines come.")
 @click.option("--tail", type=int, default=100, show_default=True, help="How many of the last lines.")
-@click.pass_obj
-@_sentences
+@_about
 def logs(this: Deployment, follows: bool, tail: int) -> None:
     """The service's log."""
     this.containers.show("logs", *(["--follow"] if follows else []), "--tail", str(tail), this.name)
 
 
 @deploy.command()
-@click.pass_obj
-@_sentences
+@_about
 def down(this: Deployment) -> None:
     """Let the running picture finish, then stop and remove the container. State and settings stay."""
-    this.rollout().tidy()
+    this.rollout(tell).tidy()
     if this.containers.state(this.name) is None:
         raise DeployError(f"There is no container {this.name}.")
     this.containers.ask("stop", this.name)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+Runtime = Literal["docker", "podman"]
+RUNTIMES: tuple[Runtime, ...] = ("docker", "podman")
 LAST_LINES = 15
+HELP = re.compile(r"(run|see) '[^']*--help'", re.IGNORECASE)
+"""What Docker ends its refusals with, and says nothing of the reason."""
 
 
 class DeployError(Exception):
@@ -35,14 +40,14 @@ class State:
 class Containers:
     """A container runtime's command line. Its refusals are raised as DeployError, in its own words."""
 
-    name: Literal["docker", "podman"]
+    name: Runtime
     program: Path
 
     def ask(self, *arguments: str | Path) -> str:
         """Run a command and return what it prints on standard output."""
         done = self._run(arguments, capture=True)
         if done.returncode != 0:
-            raise DeployError(f"`{self.name} {arguments[0]}` failed: {_last(done.stderr) or 'it gave no reason'}")
+            raise DeployError(f"`{self.name} {arguments[0]}` failed: {_reason(done.stderr)}")
         return done.stdout.strip()
 
     def try_(self, *arguments: str | Path) -> bool:
@@ -89,17 +94,18 @@ class Containers:
         return subprocess.run(
             [self.program, *arguments],
             stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace", check=False,
+            process_group=0 if capture else None,  # the terminal's Ctrl-C is for this process, which ends its child
         )  # fmt: skip
 
 
-def find(wanted: str | None = None) -> Containers:
-    """The runtime that is named, else Docker if its daemon answers, else Podman.
+def find(wanted: Runtime | None = None) -> Containers:
+    """The runtime that is named, else Docker, else Podman where Docker is not installed.
 
-    Raises DeployError saying why there is none.
+    Raises DeployError saying why there is none. A Docker that is installed and silent is not passed over: what it
+    runs and keeps, Podman does not have.
     """
     reasons = []
-    names: tuple[Literal["docker", "podman"], ...] = ("docker", "podman")
-    for name in names:
+    for name in RUNTIMES:
         if wanted not in {None, name}:
             continue
         program = shutil.which(name)
@@ -110,6 +116,11 @@ def find(wanted: str | None = None) -> Containers:
         try:
             found.ask("version")
         except DeployError as silent:
+            if wanted is None and name == "docker" and shutil.which("podman"):
+                raise DeployError(
+                    f"Docker is installed here and does not answer ({silent}): start its daemon. Or name Podman, which "
+                    "has images, volumes and containers of its own: --runtime podman."
+                ) from None
             reasons.append(str(silent))
             continue
         return found
@@ -119,6 +130,6 @@ def find(wanted: str | None = None) -> Containers:
     )
 
 
-def _last(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+def _reason(stderr: str) -> str:
+    lines = [line.rstrip() for line in stderr.splitlines() if line.strip() and not HELP.match(line.strip())]
+    return "\n  ".join(lines).strip() or "it gave no reason"

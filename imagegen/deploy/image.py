@@ -56,13 +56,18 @@ def choose_backend(cards: Cards | None = None) -> Backend:
         )
     if not cards.found:
         return "cpu"
-    if cards.driver_cuda is not None and cards.driver_cuda[0] < CUDA_MAJOR:
+    check_driver(cards)
+    return "cuda"
+
+
+def check_driver(cards: Cards) -> None:
+    """Raises DeployError if the cards of this machine have a driver that is too old for the CUDA image."""
+    if cards.found and cards.driver_cuda is not None and cards.driver_cuda[0] < CUDA_MAJOR:
         raise DeployError(
             f"The image is built with CUDA {CUDA_MAJOR}, which needs the NVIDIA driver {OLDEST_DRIVER[CUDA_MAJOR]} or "
             f"newer, and the driver here is {cards.driver}: update it, or choose the CPU, which is very much slower: "
             "--backend cpu."
         )
-    return "cuda"
 
 
 def build(containers: Containers, recipe: Recipe, tell: Tell) -> str:

@@ -13,27 +13,39 @@ from pathlib import Path
 
 import platformdirs
 
-from imagegen.deploy.containers import DeployError
+from imagegen.deploy.containers import DeployError, Runtime
 from imagegen.engine.plan import Backend
 
+DEFAULT_NAME = "imagegen"
 ENV_TEMPLATE = """\
-# Settings of the service in its container: NAME=value lines, read at each start of it. Made once; no deploy changes it.
+# Settings of the service in its container: NAME=value lines, read by each deploy. Made once; no deploy changes it.
 # All settings: docs/settings.md. IMAGEGEN_HOME, IMAGEGEN_HOST and IMAGEGEN_PORT are the container's own.
+# IMAGEGEN_TLS: auto where other machines are served, off on 127.0.0.1, unless it is set here.
 #
 # IMAGEGEN_MODEL=qwen-image-edit-2511
 # IMAGEGEN_SHUTDOWN_GRACE_S=30
 # HF_TOKEN=
-IMAGEGEN_TLS={tls}
 """
 
 
 @dataclass(frozen=True)
 class Choices:
-    """How the last deploy was asked for, so that the next one needs no options. `host`: where it is published."""
+    """How the last deploy was asked for, so that the next one needs no options.
 
+    `name`: the container's. `host`: an address of this machine, where it is published. None: nobody named one, so the
+    volume is called by the container's name, and runtime and backend are what the machine has.
+    """
+
+    name: str = DEFAULT_NAME
     host: str = "127.0.0.1"
     port: int = 8765
+    runtime: Runtime | None = None
+    named_volume: str | None = None
     backend: Backend | None = None
+
+    @property
+    def volume(self) -> str:
+        return self.named_volume or f"{self.name}-data"
 
 
 @dataclass(frozen=True)
@@ -43,8 +55,10 @@ class Place:
     folder: Path
 
     @classmethod
-    def default(cls) -> Place:
-        return cls(Path(platformdirs.user_config_dir("imagegen", appauthor=False)))
+    def default(cls, name: str) -> Place:
+        """A folder of its own for each container's name."""
+        folder = Path(platformdirs.user_config_dir("imagegen", appauthor=False))
+        return cls(folder if name == DEFAULT_NAME else folder / "deployments" / name)
 
     @property
     def env_file(self) -> Path:
@@ -58,15 +72,20 @@ class Place:
     def _choices_file(self) -> Path:
         return self.folder / "deploy.json"
 
-    def prepare(self, *, beyond_loopback: bool) -> None:
-        """Make the folder and the settings file, if they are not there. Other machines are served over HTTPS."""
+    def prepare(self) -> None:
+        """Make the folder and the settings file, if they are not there."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self.env_file.exists():
-            _write(self.env_file, ENV_TEMPLATE.format(tls="auto" if beyond_loopback else "off"))
+            _write(self.env_file, ENV_TEMPLATE)
 
     def settings(self) -> dict[str, str]:
-        """The settings file as a container runtime reads it. Raises DeployError for a line that is none."""
-        found = {}
+        """The settings file as a container runtime reads it; empty if it is not there.
+
+        Raises DeployError for a line that is none.
+        """
+        found: dict[str, str] = {}
+        if not self.env_file.exists():
+            return found
         for number, line in enumerate(self.env_file.read_text(encoding="utf-8").splitlines(), 1):
             if not line.strip() or line.lstrip().startswith("#"):
                 continue
@@ -86,15 +105,17 @@ class Place:
     def keep_token(self, token: str) -> None:
         _write(self.token_file, token + "\n")
 
-    def choices(self) -> Choices:
+    def choices(self) -> Choices | None:
+        """None before the first deploy. Raises DeployError if they cannot be read."""
         try:
             kept = json.loads(self._choices_file.read_text(encoding="utf-8"))
             return Choices(**kept)
         except FileNotFoundError:
-            return Choices()
+            return None
         except (ValueError, TypeError):
             raise DeployError(
-                f"{self._choices_file} is damaged: remove it, and name --host and --port again."
+                f"{self._choices_file} is damaged: remove it, and name again what is not the default: --name, "
+                "--volume, --runtime, --host, --port, --backend."
             ) from None
 
     def keep_choices(self, choices: Choices) -> None:
