@@ -3,8 +3,9 @@
     python benchmarks/gpu.py --work DIR            # again and again, until it exits with 0
     python benchmarks/gpu.py --work DIR --dry-run  # every stage on the CPU at toy size; docs/gpu.md stays as it is
 
-A call works for at most --minutes (default 9), ends between two measurements with status 75 when there is more to do,
-and goes on there the next time: DIR/state.json has every result. Stages, in order:
+A call works for at most --minutes (default 9), ends between two steps with status 75 when there is more to do, and goes
+on there the next time: DIR/state.json has every result, and how long each kind of step took, so that none is begun too
+late. (A call's first step is begun anyway: one that takes longer by itself is not put off for ever.) Stages, in order:
 
   toolkit   CUDA's compiler: nvcc where there is one, else the packages of requirements/cuda.txt
   engine    sd-server for this card's architecture (in a session of its own: it may outlast a call)
@@ -27,8 +28,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(Path(__file__).parent)]
 
 import gpu_page  # noqa: E402
+from gpu_call import Call, OutOfTime, State  # noqa: E402
 from gpu_drive import START_LIMIT_S, Direct, Drawing, Served, Setup, Way, after_unload, drawn, taken_bytes  # noqa: E402
 from page_cache import cached_share, drop, fetch  # noqa: E402
 from served import Service  # noqa: E402
@@ -53,6 +56,8 @@ from imagegen.models.random_gguf import RandomGGUF  # noqa: E402
 from imagegen.settings import Settings  # noqa: E402
 
 MORE_TO_DO = 75  # EX_TEMPFAIL of sysexits.h
+# The first picture of an engine compiles and allocates.
+SERVICE_START, FIRST_PICTURE = "start of the service", "first picture"
 CACHE = {"cache_mode": "easycache", "cache_option": "threshold=0.2"}
 SETUPS = (
     Setup("fa", "flash attention", ("--diffusion-fa",)),
@@ -110,51 +115,15 @@ TOY = Scale(
 )
 
 
-class OutOfTime(Exception):
-    """This call's minutes are over; what it has done is kept."""
-
-
-@dataclass
-class State:
-    """The results so far, in a file that is whole at any time."""
-
-    path: Path
-    data: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def open(cls, path: Path, about: dict[str, Any]) -> State:
-        """Go on with what is there. SystemExit if that was measured on something else."""
-        try:
-            kept = json.loads(path.read_text())
-        except FileNotFoundError:
-            kept = {"about": about, "done": {}}
-        if kept["about"] != about:
-            changed = [name for name in about if kept["about"].get(name) != about[name]]
-            raise SystemExit(f"{path} was begun with another {', '.join(changed)}: use a new --work folder.")
-        return cls(path, kept)
-
-    def done(self, name: str) -> Any:
-        return self.data["done"].get(name)
-
-    def note(self, name: str, result: Any) -> None:
-        self.data["done"][name] = result
-        making = self.path.with_suffix(".making")
-        making.write_text(json.dumps(self.data, indent=2))
-        making.replace(self.path)
-        print(f"{name}: {json.dumps(result)}", flush=True)
-
-
 @dataclass
 class Bench:
-    """One call: what it may use and how long it may take."""
+    """The stages, on what this call may use."""
 
     work: Path
     dry: bool
     brought: Path | None
-    until: float
     page: Path
-    state: State
-    slowest_s: float = 0.0  # of a measurement of this call, so that the next one is not begun too late
+    call: Call
 
     @property
     def scale(self) -> Scale:
@@ -164,26 +133,16 @@ class Bench:
     def settings(self) -> Settings:
         return Settings(home=self.work / "home")
 
-    def unit(self, name: str, work: Callable[[], Any]) -> None:
-        """Do `work` unless it was done before, if it can be expected to end in time."""
-        if self.state.done(name) is not None:
-            return
-        if time.monotonic() + 1.2 * self.slowest_s > self.until:
-            raise OutOfTime
-        began = time.monotonic()
-        result = work()
-        self.slowest_s = max(self.slowest_s, time.monotonic() - began)
-        self.state.note(name, result)
-
     def run(self) -> None:
-        self.unit("toolkit", self._toolkit)
-        self.unit("engine", self._engine)
+        self.call.unit("toolkit", "toolkit", self._toolkit)
+        self.call.unit("engine", "engine", self._engine)
         for name, gguf in self.scale.files().items():
-            self.unit(f"weights/{name}", lambda name=name, gguf=gguf: self._weights(name, gguf))
+            unit = f"weights/{name}"
+            self.call.unit(unit, unit, lambda name=name, gguf=gguf: self._weights(name, gguf))
         for setup in SETUPS:
             for way in WAYS:
                 self._measure(setup, way)
-        gpu_page.write(self.page, self.work / "results.json", self.state.data, self.scale.sizes_px, SETUPS)
+        gpu_page.write(self.page, self.work / "results.json", self.call.state.data, self.scale.sizes_px, SETUPS)
 
     # ---- building -----------------------------------------------------------------------------
 
@@ -222,7 +181,7 @@ class Bench:
             build = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
             try:
                 # A build that a call before this one began holds the cache's lock: this one waits for it.
-                status = build.wait(max(1.0, self.until - time.monotonic()))
+                status = build.wait(max(1.0, self.call.left_s))
             except subprocess.TimeoutExpired:
                 raise OutOfTime from None
             if status != 0:
@@ -260,17 +219,27 @@ class Bench:
         at = f"{setup.name}/{way_name}"
         pictures = [(size, seed) for size in self.scale.sizes_px for seed in range(1, self.scale.pictures + 1)]
         names = [f"{at}/cold", f"{at}/warm", *(f"{at}/{size}/{seed}" for size, seed in pictures)]
-        if all(self.state.done(name) is not None for name in names):
+        if all(self.call.state.done(name) is not None for name in names):
             return
         files = sorted((self.work / "weights").glob("*.gguf"))
         self._entry(setup)
+        loads = [(f"{at}/cold", "cold load", drop), (f"{at}/warm", "warm load", fetch)]
+        to_load = [kind for name, kind, _ in loads if self.call.state.done(name) is None]
+        to_draw = [(size, seed) for size, seed in pictures if self.call.state.done(f"{at}/{size}/{seed}") is None]
+        before_drawing = ["warm load", FIRST_PICTURE, *(f"picture {size}" for size, _ in to_draw[:1])]
+        self.call.demand(*[SERVICE_START] * (way_name == "service"), *(to_load[:1] or before_drawing))
         with self._started(setup, way_name) as way:
-            self.unit(f"{at}/cold", lambda: _loaded(way, files, drop))
-            self.unit(f"{at}/warm", lambda: _loaded(way, files, fetch))
-            way.load()
-            drawn(way, self.scale.sizes_px[0], 0)  # the first picture compiles and allocates
-            for size, seed in pictures:
-                self.unit(f"{at}/{size}/{seed}", lambda size=size, seed=seed: drawn(way, size, seed))
+            for name, kind, before in loads:
+                self.call.unit(name, kind, lambda before=before: _loaded(way, files, before))
+            if not to_draw:
+                return
+            self.call.demand(*before_drawing)
+            self.call.timed("warm load", way.load)
+            self.call.timed(FIRST_PICTURE, lambda: drawn(way, self.scale.sizes_px[0], 0))
+            for size, seed in to_draw:
+                self.call.unit(
+                    f"{at}/{size}/{seed}", f"picture {size}", lambda size=size, seed=seed: drawn(way, size, seed)
+                )
 
     def _entry(self, setup: Setup) -> None:
         """The setup as a model of the catalog."""
@@ -290,35 +259,28 @@ class Bench:
             text += f'[[flags]]\nflag = "{flag}"\nvalue = {value}\n'
         (models / f"bench-{setup.name}.toml").write_text(text)
 
-    def _started(self, setup: Setup, way_name: str) -> Any:
+    @contextmanager
+    def _started(self, setup: Setup, way_name: str) -> Iterator[Way]:
+        """A way to drive the engine, of which nothing is left after the `with`."""
         model = f"bench-{setup.name}"
         threads = 1 if self.dry else psutil.cpu_count(logical=False) or 1
         binary = self._binary()
         if way_name == "direct":
             argv = Catalog.load(self.settings).get(model).argv(self.settings)
             command = [str(binary), *argv, "-t", str(threads)]
-            return _Ended(Direct(command, self.work / "direct", self.scale.drawing, setup.options))
+            engine_alone = Direct(command, self.work / "direct", self.scale.drawing, setup.options)
+            try:
+                yield engine_alone
+            finally:
+                engine_alone.unload()
+            return
         own = {"idle_timeout": "never", "threads": threads, "model": model, "max_job_s": 3600}
         service = Service(self.work.resolve() / "home", binary, own)
-        return _Ended(Served(service, self.scale.drawing), service)
-
-
-class _Ended:
-    """A way to drive the engine, of which nothing is left after the `with`."""
-
-    def __init__(self, way: Way, service: Service | None = None) -> None:
-        self._way, self._service = way, service
-
-    def __enter__(self) -> Way:
-        if self._service is not None:
-            self._service.start(START_LIMIT_S)
-        return self._way
-
-    def __exit__(self, *_: object) -> None:
-        if self._service is None:
-            self._way.unload()
-        else:
-            self._service.end()
+        try:
+            self.call.timed(SERVICE_START, lambda: service.start(START_LIMIT_S))
+            yield Served(service, self.scale.drawing)
+        finally:
+            service.end()
 
 
 def _loaded(way: Way, files: list[Path], before: Callable[[Path], None]) -> dict[str, Any]:
@@ -370,7 +332,7 @@ def main() -> int:
     parser.add_argument("--from", dest="brought", type=Path, help="folder with the source archive and CUDA's wheels")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    until = time.monotonic() + 60 * arguments.minutes
+    began = time.monotonic()
     work: Path = arguments.work
     what = about(arguments.dry_run)
     work.mkdir(parents=True, exist_ok=True)
@@ -379,7 +341,7 @@ def main() -> int:
         shutil.copyfile(ROOT / "docs/gpu.md", page)
     state = State.open(work / "state.json", what)
     try:
-        Bench(work, arguments.dry_run, arguments.brought, until, page, state).run()
+        Bench(work, arguments.dry_run, arguments.brought, page, Call(state, 60 * arguments.minutes, began)).run()
     except OutOfTime:
         print(f"The time is over, {work / 'state.json'} has what is done: run the same command again.", flush=True)
         return MORE_TO_DO

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,7 @@ from imagegen.models import synthetic_qwen
 
 ROOT = Path(__file__).parents[1]
 MORE_TO_DO = 75
+DAY_S = 86_400.0
 
 
 def run(work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -43,8 +47,71 @@ def test_the_dry_run_does_every_stage_and_can_be_interrupted(
         assert row["after_bytes"] == row["before_bytes"] == 0 < row["loaded_bytes"] <= row["peak_64_bytes"]
     assert results["done"]["no-fa/direct/cold"]["cached_bytes"] < results["done"]["no-fa/direct/warm"]["cached_bytes"]
     made = (tmp_path / "gpu.md").read_text()
+    assert results["took_s"].keys() >= {"start of the service", "cold load", "warm load", "first picture", "picture 64"}
+    assert "still to come" not in made
     assert "say nothing of a GPU" in made and len(re.findall(r"^\| flash attention \|", made, re.MULTILINE)) == 3
     assert (ROOT / "docs/gpu.md").read_text() == page, "a dry run leaves the page as it is"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> Any:
+    """The module itself; its folder is not a package."""
+    spec = importlib.util.spec_from_file_location("gpu_benchmark", ROOT / "benchmarks/gpu.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    path = sys.path.copy()
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path[:] = path
+    return module
+
+
+def call_of(benchmark: Any, work: Path, *, took_s: dict[str, float], done: list[str], has_result: bool = True) -> Any:
+    """A call of a day, just begun."""
+    state = benchmark.State(work / "state.json", {"about": {}, "done": {name: {} for name in done}, "took_s": took_s})
+    return benchmark.Call(state, DAY_S, time.monotonic(), has_result)
+
+
+def test_a_call_begins_nothing_that_would_end_too_late(benchmark: Any, tmp_path: Path) -> None:
+    def call(has_result: bool = True) -> Any:
+        return call_of(benchmark, tmp_path, took_s={"a": DAY_S / 2, "b": DAY_S / 10}, done=[], has_result=has_result)
+
+    call().demand("a", "b")
+    call().demand("b", "another")
+    for kinds in (("a", "a"), ("a", "another"), ("another", "another", "another")):
+        with pytest.raises(benchmark.OutOfTime):
+            call().demand(*kinds)
+        call(has_result=False).demand(*kinds)  # else one that takes longer than a call would never be done
+
+
+@pytest.mark.parametrize(
+    ("way", "done", "slow"),
+    [
+        ("service", [], "start of the service"),
+        ("service", ["cold", "warm"], "warm load"),
+        ("direct", ["cold", "warm"], "first picture"),
+        ("direct", ["cold", "warm", "64/1"], "picture 96"),
+    ],
+)
+def test_a_call_that_goes_on_counts_what_it_must_do_again(
+    benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, done: list[str], slow: str
+) -> None:
+    """A start, a load and a first picture come before the next measurement, and were begun at any time."""
+    kinds = ("start of the service", "cold load", "warm load", "first picture", "picture 64", "picture 96")
+    took_s = dict.fromkeys(kinds, 1.0) | {slow: DAY_S}
+    call = call_of(benchmark, tmp_path, took_s=took_s, done=[f"fa/{way}/{name}" for name in done])
+    bench = benchmark.Bench(tmp_path, True, None, tmp_path / "gpu.md", call)
+    monkeypatch.setattr(benchmark.Bench, "_started", lambda *_: pytest.fail("it was started"))
+    with pytest.raises(benchmark.OutOfTime):
+        bench._measure(benchmark.SETUPS[0], way)
+
+
+def test_the_page_says_nothing_of_missing_figures_where_no_run_replaces_it(benchmark: Any) -> None:
+    before, rest = (ROOT / "docs/gpu.md").read_text().split(benchmark.gpu_page.BEGIN)
+    _, after = rest.split(benchmark.gpu_page.END)
+    assert "still to come" not in before + after
 
 
 def test_results_of_another_machine_are_not_mixed_in(tmp_path: Path) -> None:
