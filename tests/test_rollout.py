@@ -20,6 +20,7 @@ from served import until
 ROOT = Path(__file__).parents[1]
 STAND_IN = Path(__file__).parent / "container_stand_in.py"
 OLD, NEW = 1, 2
+SAVING = "run --rm --name imagegen-volume --network none --volume imagegen-data:/data --entrypoint sh sha256:"
 # A process that was started in the background ignores Ctrl-C, and so would all that it starts.
 ROLLOUT = """\
 import signal, sys
@@ -113,9 +114,7 @@ def test_a_deploy_takes_the_old_ones_place_and_leaves_nothing_behind(host: Host)
 
 def test_no_space_for_the_copy_of_the_database(host: Host) -> None:
     complaint = "cp: error writing '/data/before-deploy.part/jobs.sqlite3': No space left on device"
-    host.tell(
-        fails=f"run --rm --network none --volume imagegen-data:/data --entrypoint sh sha256:{OLD} -c set\t{complaint}"
-    )
+    host.tell(fails=f"{SAVING}{OLD} -c set\t{complaint}")
     code, said = host.deploy()
     assert code == 1
     assert "No space left on device" in said and "The old container runs again." in said
@@ -171,12 +170,17 @@ def test_an_old_one_that_cannot_be_started_is_told(host: Host) -> None:
     assert host.deploy()[0] == 0
 
 
-SAVING = "run --rm --network none --volume imagegen-data:/data --entrypoint sh sha256:"
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("step", ["stop", SAVING, "run --detach"])
-def test_a_signal_half_way(host: Host, how: signal.Signals, step: str) -> None:
+@pytest.mark.parametrize(
+    ("step", "how"),
+    [
+        ("stop", signal.SIGINT),
+        ("stop", signal.SIGTERM),
+        ("stop", signal.SIGHUP),
+        (SAVING, signal.SIGINT),
+        ("run --detach", signal.SIGINT),
+    ],
+)
+def test_a_signal_half_way(host: Host, step: str, how: signal.Signals) -> None:
     host.tell(hold=step)
     running = host.begin()
     until(lambda: any(call.startswith(step) for call in host.calls()), "the deploy has come there")
@@ -189,6 +193,8 @@ def test_a_signal_half_way(host: Host, how: signal.Signals, step: str) -> None:
     host.tell(hold=None)
     said, _ = running.communicate()
     assert running.returncode == 1, said
+    if step == SAVING:
+        assert "rm --force imagegen-volume" in host.calls(), "its container is ended, too"
     assert "The old container runs again." in said and "interrupted" in said
     assert host.works
     assert host.saved == []

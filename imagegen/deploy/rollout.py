@@ -120,10 +120,15 @@ class Rollout:
 
     def in_volume(self, image: str, script: str) -> str:
         """Run a shell script of the image's on the state folder, with nothing else in reach; what it prints."""
-        return self.containers.ask(
-            "run", "--rm", "--network", "none", "--volume", f"{self.volume}:/data", "--entrypoint", "sh",
-            image, "-c", script,
-        )  # fmt: skip
+        own = f"{self.name}-volume"
+        try:
+            return self.containers.ask(
+                "run", "--rm", "--name", own, "--network", "none", "--volume", f"{self.volume}:/data",
+                "--entrypoint", "sh", image, "-c", script,
+            )  # fmt: skip
+        except KeyboardInterrupt:  # which ends the command; its container would go on
+            self.containers.try_("rm", "--force", own)
+            raise
 
     def _set_aside(self, before: State) -> None:
         ran = before.status == "running"
