@@ -1,5 +1,4 @@
-#!/usr/bin/env -S python3 -S -E
-"""A stand-in for Docker and Podman, to be linked under their names: containers and volumes are files in $STAND_IN.
+"""A stand-in for Docker and Podman, as a program by `install`: containers and volumes are files in $STAND_IN.
 
 It knows what a deploy does, runs scripts on a volume for real, and fails where a test says so. Files in $STAND_IN:
 
@@ -20,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(os.environ["STAND_IN"])
+HERE = Path(os.environ.get("STAND_IN", ""))
 CERTIFICATE = "ab" * 32
 
 
@@ -132,6 +131,13 @@ def note(file):
     (HERE / file).open("a").write(" ".join(sys.argv[1:]).replace("\n", " ") + "\n")
 
 
-note("calls")
-atexit.register(note, "returned")
-main(sys.argv[1:])
+def install(program):
+    """Make this file a program of that path; it needs no more than the standard library."""
+    program.write_text(f"#!{sys.executable} -SE\n{Path(__file__).read_text()}")
+    program.chmod(0o755)
+
+
+if __name__ == "__main__":
+    note("calls")
+    atexit.register(note, "returned")
+    main(sys.argv[1:])

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import container_stand_in
 import pytest
 from click.testing import CliRunner, Result
 
@@ -15,7 +16,6 @@ from imagegen.deploy.image import Recipe
 from imagegen.engine.cards import Card, Cards
 
 module = importlib.import_module("imagegen.cli.deploy")  # of its package, this is the name of the command
-STAND_IN = Path(__file__).parent / "container_stand_in.py"
 H200 = Cards((Card("NVIDIA H200", (9, 0)),), driver_cuda=(13, 0), driver="580.65")
 OLD_DRIVER = Cards(H200.found, driver_cuda=(12, 8), driver="570.1")
 
@@ -43,7 +43,7 @@ class Shell:
         return recipe.image
 
     def install(self, runtime: str) -> None:
-        (self.bin / runtime).symlink_to(STAND_IN)
+        container_stand_in.install(self.bin / runtime)
 
     def see(self, cards: Cards) -> None:
         self.patch.setattr(module, "find_cards", lambda: cards)

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import container_stand_in
 import pytest
 from served import until
 
 ROOT = Path(__file__).parents[1]
-STAND_IN = Path(__file__).parent / "container_stand_in.py"
 OLD, NEW = 1, 2
 SAVING = "run --rm --name imagegen-volume --network none --volume imagegen-data:/data --entrypoint sh sha256:"
 # A process that was started in the background ignores Ctrl-C, and so would all that it starts.
@@ -30,7 +30,7 @@ from imagegen.deploy.rollout import Rollout
 signal.signal(signal.SIGINT, signal.default_int_handler)
 podman = Containers("podman", Path(sys.argv[1]))
 try:
-    rollout = Rollout(podman, "imagegen", "imagegen-data", ready_timeout_s=float(sys.argv[2]), tell=print)
+    rollout = Rollout(podman, "imagegen", "imagegen-data", float(sys.argv[2]), lambda words: print(words, flush=True))
     rollout.replace("image", ["--volume", "imagegen-data:/data"])
 except DeployError as failed:
     sys.exit(f"Error: {failed}")
@@ -44,6 +44,8 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.data = folder, folder / "volumes" / "imagegen-data"
+        self._begun: list[subprocess.Popen[str]] = []
+        container_stand_in.install(folder / "podman")
 
     def tell(self, **files: object) -> None:
         """Write files that the stand-in goes by; an empty one is removed."""
@@ -52,11 +54,20 @@ class Host:
             file.write_text(str(text)) if text else file.unlink(missing_ok=True)
 
     def begin(self, ready_timeout_s: float = 0) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", ROLLOUT, STAND_IN, str(ready_timeout_s)], cwd=ROOT,
+        running = subprocess.Popen(
+            [sys.executable, "-c", ROLLOUT, self.folder / "podman", str(ready_timeout_s)], cwd=ROOT,
             env=os.environ | {"STAND_IN": str(self.folder), "PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
+        self._begun.append(running)
+        return running
+
+    def end(self) -> None:
+        """Nothing is left, however the test ended."""
+        self.tell(hold=None)
+        for running in self._begun:
+            running.kill()
+            running.wait()
 
     def deploy(self) -> tuple[int, str]:
         """Exit code, and what was said."""
@@ -101,7 +112,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
     this.tell(image=NEW, **{"containers.json": json.dumps({"imagegen": one})})
     assert this.works
     yield this
-    this.tell(hold=None)
+    this.end()
 
 
 def test_a_deploy_takes_the_old_ones_place_and_leaves_nothing_behind(host: Host) -> None:
@@ -196,6 +207,22 @@ def test_a_signal_half_way(host: Host, step: str, how: signal.Signals) -> None:
     if step == SAVING:
         assert "rm --force imagegen-volume" in host.calls(), "its container is ended, too"
     assert "The old container runs again." in said and "interrupted" in said
+    assert host.works
+    assert host.saved == []
+
+
+def test_a_terminal_that_is_closed_in_the_drain(host: Host) -> None:
+    """Whatever is said then fails."""
+    host.tell(hold="stop")
+    running = host.begin()
+    assert running.stdout is not None
+    until(lambda: host.last().startswith("stop"), "the old one drains")
+    running.stdout.close()
+    running.send_signal(signal.SIGHUP)
+    until(lambda: [call.split()[0] for call in host.calls()].count("stop") == 2, "it goes back")
+    running.send_signal(signal.SIGHUP)
+    host.tell(hold=None)
+    running.wait()
     assert host.works
     assert host.saved == []
 

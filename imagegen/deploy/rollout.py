@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from imagegen.deploy.containers import Containers, DeployError, State
@@ -75,7 +75,7 @@ class Rollout:
                 self.containers.ask("run", "--detach", "--name", self.name, *options, image)
                 self.until_ready()
         except BaseException as failure:
-            with _on_signals(lambda *_: self.tell("a moment: what was there before the deploy is put back")):
+            with _on_signals(self._ask_for_patience):
                 words = self._take_back(before is not None)
             if isinstance(failure, DeployError):
                 raise DeployError(f"{failure}\n{words}") from None
@@ -171,6 +171,10 @@ class Rollout:
             words = "The old container runs again, with the database as it was before the deploy."
         self.containers.ask("exec", self.name, *FORGET)
         return words
+
+    def _ask_for_patience(self, *_: object) -> None:
+        with suppress(OSError):  # the terminal may be gone, and what goes on here must not end with it
+            self.tell("a moment: what was there before the deploy is put back")
 
     def _words(self) -> str:
         return "\n".join(f"  {line}" for line in self.containers.last_words(self.name).splitlines())
