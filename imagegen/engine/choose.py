@@ -40,7 +40,7 @@ class Reason:
 
 
 TORCH_FOR_CPU = Reason(
-    "the torch that is installed here was built for the CPU", "install CUDA's, as docs/engine.md says under GLM-Image"
+    "the torch that is installed here was built for the CPU", "install CUDA's (docs/engine.md, The second engine)"
 )
 
 
