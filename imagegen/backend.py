@@ -293,6 +293,7 @@ class Backend:
                 workdir=workdir,
                 load_stall_s=s.load_timeout_s,
                 lora_dir=entry.lora_dir(s),
+                loras=entry.lora_files(s),
             )
         except ValueError as wrong:  # a flag of the operator's own catalog entry
             raise EngineError("load_failed", f"{entry.name} cannot be started: {wrong}") from None

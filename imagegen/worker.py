@@ -65,6 +65,7 @@ class Worker:
         self._parts, self._measured, self._recorder = parts, measured, recorder
         self._new: list[Measurement] = []
         self._skipped = 0  # steps that a cache left out of the running job's pictures
+        self._engine_said: list[Warn] = []  # of the running job's pictures
         self.inbox = Inbox()
         self._resident = Resident(parts, self.inbox, lambda: jobs.bell.ring("engine"), recorder)
         self._attendant = Attendant(self.inbox, self._resident, pace, timing, self._unload)
@@ -270,7 +271,7 @@ class Worker:
         self._resident.enter(EngineState.DRAWING)
         images: list[StoredImage] = []
         warnings: list[Warn] = []
-        self._skipped = 0
+        self._skipped, self._engine_said = 0, []
         try:
             for index in range(job.params.n):
                 png, seed = await self._picture(job, index, report, began, warnings)
@@ -278,7 +279,7 @@ class Worker:
                 images.append(await self._studio.save(job, index, seed, png))
             if job.params.speed == "fast" and not self._skipped:
                 warnings.append(NONE_SKIPPED)
-            if await self._jobs.complete(job, images, warnings):
+            if await self._jobs.complete(job, images, warnings + self._engine_said):
                 images = []
                 log.info("job %s drawn seconds=%.3f skipped=%d", job.id, time.monotonic() - began, self._skipped)
         except BrokenPng as broken:
@@ -316,6 +317,7 @@ class Worker:
         if drawn is None:
             return
         self._skipped += drawn.skipped
+        self._engine_said += [one for one in drawn.warnings if one not in self._engine_said]
         self._recorder.drew(job.model, drawn)
         pixels = job.params.width * job.params.height
         step_s = drawn.sample_s / drawn.steps if drawn.sample_s is not None and drawn.steps else None

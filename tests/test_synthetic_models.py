@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import json
 import shutil
 import signal
 import subprocess
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from gguf import GGUFReader, dequantize
+from loras import pair, safetensors
 from PIL import Image
 
 from imagegen.adapters.base import DrawRequest
@@ -315,27 +315,12 @@ def test_a_lora_of_an_entry_reaches_the_engine(start: Start, tiny: Engine, model
     for name, multiplier in (("half", 0.5), ("whole", 1.0), ("none", 0.0)):
         (tmp_path / "models" / f"{name}.toml").write_text(text.format(multiplier))
         (tmp_path / "models" / name / "loras").mkdir(parents=True)
-        write_lora(tmp_path / "models" / name / "loras" / "some.safetensors")
+        (tmp_path / "models" / name / "loras" / "some.safetensors").write_bytes(safetensors(pair()))
     settings = Settings(home=tmp_path)
     plain = tiny.draw()
     half, whole, none = (start(name, settings).draw() for name in ("half", "whole", "none"))
     assert (none == plain).all()
     assert (half != plain).any() and (whole != plain).any() and (half != whole).any()
-
-
-def write_lora(path: Path) -> None:
-    """A LoRA of rank 4 on one matrix of tiny's transformer, as a safetensors file."""
-    rng, matrix = np.random.default_rng(1), "model.diffusion_model.single_blocks.0.linear1"
-    tensors = {
-        f"{matrix}.lora_down.weight": (rng.standard_normal((4, 128)) / 2).astype("<f2"),
-        f"{matrix}.lora_up.weight": (rng.standard_normal((9 * 128, 4)) / 2).astype("<f2"),
-    }
-    header, end = {}, 0
-    for name, tensor in tensors.items():
-        header[name] = {"dtype": "F16", "shape": tensor.shape, "data_offsets": [end, end + tensor.nbytes]}
-        end += tensor.nbytes
-    encoded = json.dumps(header).encode()
-    path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + b"".join(t.tobytes() for t in tensors.values()))
 
 
 # Qwen-Image in its true shape

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from imagegen.schemas import Phase
+from imagegen.schemas import Phase, Warn
 
 INTERRUPTED = "interrupted"
 """The code of a picture that was broken off because somebody asked for it; no job ever has it."""
@@ -86,6 +86,7 @@ class DrawTimes:
     longest_gap_s: float  # the longest silence between two lines of the engine
     skipped: int = 0  # of the steps, those that a cache left out, as the engine counts them
     tokens: int | None = None  # that the encoding wrote, where the engine writes a picture's tokens
+    warnings: tuple[Warn, ...] = ()  # what the engine said of the picture that its owner should know
 
 
 class Adapter(Protocol):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from time import monotonic
@@ -20,14 +22,18 @@ import httpx
 from imagegen.adapters import sdcpp_log
 from imagegen.adapters.base import DrawRequest, EngineError, LoadProgress
 from imagegen.adapters.sdcpp_log import LoadTracker
+from imagegen.adapters.sdcpp_loras import LoraWatch, broke_it
 from imagegen.adapters.sdcpp_prompt import literal
 from imagegen.adapters.subprocess_http import HttpSubprocessAdapter
 from imagegen.adapters.tracking import Bar, Mark
+from imagegen.models.safetensors import lora_fault
+from imagegen.schemas import Warn
 
 SLOW_POLL_S = 0.5  # in case the log's words have changed: they only make things quicker
 FAST_POLL_S = 0.005  # once the log says that the picture is drawn: the PNG is still being made
 FAST_POLL_GROWTH = 1.5
 LARGE_BYTES = 262_144  # decoding more than this is done in a thread
+LAST_LINE_S = 2.0  # from the picture to its last line in the log, which comes by another way
 CHATTY_FLAGS = {"-v", "--verbose"}
 
 
@@ -37,7 +43,8 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
     model_argv: the catalog entry's flags, files as absolute paths; no listen, thread or verbosity flags.
     threads: CPU threads, also for loading. workdir: a folder of its own, where the engine runs.
     lora_dir: the folder of the LoRAs that `DrawRequest.options["lora"]` may name; sd-server looks through it
-    on every request, so None gives it an empty one (its default is the folder it runs in).
+    on every request, so None gives it an empty one (its default is the folder it runs in). loras: those in it that
+    will be named, which are looked at before the start.
     """
 
     ready_path: ClassVar[str] = "/v1/models"
@@ -52,18 +59,22 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         workdir: Path,
         load_stall_s: float = 300.0,
         lora_dir: Path | None = None,
+        loras: Sequence[Path] = (),
     ) -> None:
         if chatty := CHATTY_FLAGS.intersection(model_argv):
             raise ValueError(f"{chatty.pop()} makes the engine print prompts: take it out of the model's flags")
         super().__init__(binary, workdir, load_stall_s)
         self.model_argv, self.threads, self.lora_dir = list(model_argv), threads, lora_dir
+        self._loras = tuple(loras)
         self._load, self._files_bytes = LoadTracker(), 0
-        self._worth_a_look = asyncio.Event()
+        self._worth_a_look, self._all_said = asyncio.Event(), asyncio.Event()
+        self._lora_watch = LoraWatch(loras)
+        self._asked_loras: tuple[Path, ...] = ()
 
     def _arguments(self, port: int) -> list[str]:
         loras = self.lora_dir or self.workdir / "no-loras"
         loras.mkdir(parents=True, exist_ok=True)
-        self._load = LoadTracker()
+        self._load, self._lora_watch = LoadTracker(), LoraWatch(self._loras)
         return [
             *self.model_argv,
             "--listen-ip", "127.0.0.1",
@@ -76,6 +87,9 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         files = [Path(word) for word in self.model_argv if word.startswith("/")]
         if gone := ", ".join(file.name for file in files if not file.is_file()):
             raise EngineError("model_missing", f"The model's folder has no {gone}: fetch the model again.")
+        for lora in self._loras:
+            if fault := lora_fault(lora):
+                raise EngineError("load_failed", f"The LoRA {lora.name} {fault}. Fetch or copy it again.")
         self._files_bytes = sum(file.stat().st_size for file in files)
 
     # Reading the log
@@ -93,6 +107,9 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
                 self._loading(None)
         else:
             self._drawn(event)
+            self._lora_watch.hear(line)
+            if event is Mark.DRAW_DONE:
+                self._all_said.set()
             if event in {Mark.DRAW_DONE, Mark.TROUBLE}:
                 self._worth_a_look.set()
         return not isinstance(event, Bar)
@@ -113,6 +130,9 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
 
     async def _picture(self, request: DrawRequest, _number: int, client: httpx.AsyncClient) -> bytes:
         self._worth_a_look.clear()
+        self._all_said.clear()
+        self._lora_watch.begin()
+        self._asked_loras = self._named(request)
         body = await _in_thread_if_large(sum(map(len, request.references)), request_body, request)
         try:
             accepted = await client.post(
@@ -121,6 +141,9 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
             if accepted.status_code != httpx.codes.ACCEPTED:
                 raise EngineError("draw_failed", f"The engine refused the picture: {_refusal(accepted)}")
             job = await self._finished(client, f"/sdcpp/v1/jobs/{accepted.json()['id']}")
+            if self._asked_loras:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._all_said.wait(), LAST_LINE_S)
             return await _in_thread_if_large(len(job), picture, job)
         except (LookupError, TypeError, ValueError) as odd:
             raise EngineError(
@@ -128,6 +151,21 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
                 f"The engine answers in a way this service does not know ({type(odd).__name__}): "
                 "sd-server has to be the version that this service builds.",
             ) from odd
+
+    def _named(self, request: DrawRequest) -> tuple[Path, ...]:
+        """The files of the LoRAs that `request` names."""
+        named = request.options.get("lora")
+        if self.lora_dir is None or not isinstance(named, list):
+            return ()
+        return tuple(self.lora_dir / str(one["path"]) for one in named)
+
+    def _drawn_with(self) -> tuple[Warn, ...]:
+        return self._lora_watch.verdict(self._asked_loras)
+
+    def _died_of(self, exit_status: int | None) -> str | None:
+        if exit_status != -signal.SIGABRT:
+            return None
+        return broke_it(self._asked_loras, self._lora_watch.proven, "\n".join(self._complaints))
 
     async def _finished(self, client: httpx.AsyncClient, url: str) -> bytes:
         """The finished job's JSON. The log says when to look; with the slow poll that only saves time."""

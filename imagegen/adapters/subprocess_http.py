@@ -10,6 +10,7 @@ import ssl
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar, TypeVar
@@ -20,7 +21,7 @@ from imagegen.adapters.base import DrawProgress, DrawRequest, DrawTimes, EngineE
 from imagegen.adapters.child import Child
 from imagegen.adapters.ports import LOOPBACK, listening_inodes, reserve_port, session_pids, socket_inodes
 from imagegen.adapters.tracking import DrawTracker, Event
-from imagegen.schemas import Phase
+from imagegen.schemas import Phase, Warn
 
 T = TypeVar("T")
 
@@ -120,6 +121,15 @@ class HttpSubprocessAdapter(ABC):
     def interrupt(self) -> bool:
         """Ask the engine to break the running picture off: see Adapter. False: this one cannot."""
         return False
+
+    def _drawn_with(self) -> tuple[Warn, ...]:
+        """What the engine said of the picture it has just made that the picture's owner should know."""
+        return ()
+
+    def _died_of(self, exit_status: int | None) -> str | None:
+        """Why an engine that ended while it drew would do so again at the same picture: a sentence, or None."""
+        del exit_status
+        return None
 
     # Life
 
@@ -298,7 +308,7 @@ class HttpSubprocessAdapter(ABC):
         assert self._client is not None and self._draw is not None
         draw = self._draw
         png = _of_size(await self._picture(request, number, self._client), request.width, request.height)
-        self._last_draw = draw.times(monotonic())
+        self._last_draw = replace(draw.times(monotonic()), warnings=self._drawn_with())
         return png
 
     def _drawn(self, event: Event) -> None:
@@ -386,6 +396,8 @@ class HttpSubprocessAdapter(ABC):
                 await asyncio.wait([task])
         if child.ended.is_set() and (task.cancelled() or task.exception() is not None):
             code = self._blame("\n".join(self._complaints)) or "engine_died"
+            if code == "engine_died" and (reason := self._died_of(child.returncode)) is not None:
+                raise EngineError("draw_failed", f"{reason} It {child.describe_end()}.{self._said()}")
             raise EngineError(code, f"The engine {child.describe_end()}.{self._said()}")
         try:
             return task.result()

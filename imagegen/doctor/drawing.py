@@ -18,6 +18,7 @@ from imagegen.models.catalog import missing_sentence
 from imagegen.models.entry import Entry, ModelFile
 from imagegen.models.fetch import recorded
 from imagegen.models.packed import Stated
+from imagegen.models.safetensors import header_fault
 from imagegen.settings import Settings
 
 HASHED_BYTES = 64 * 1024 * 1024
@@ -154,6 +155,8 @@ def _damage(file: _Stated, path: Path, deep: bool) -> tuple[str | None, bool]:
                 return f"has {size:,} bytes instead of {file.size_bytes:,}", True
             if path.suffix == ".gguf" and magic != GGUF_MAGIC:
                 return "is not a GGUF file (a page of an error, or only a part, was saved in its place)", True
+            if path.suffix == ".safetensors" and (fault := header_fault(path)):
+                return fault, True
             if file.sha256 is None:
                 return None, True
             if size > HASHED_BYTES and not deep:

@@ -368,6 +368,11 @@ class Entry(_Table):
             if f.role == "lora" and top is not None
         ]
 
+    def lora_files(self, settings: Settings) -> list[Path]:
+        """The LoRAs' files that are there."""
+        paths = [self.path_of(f, settings) for f in self.files if f.role == "lora"]
+        return [path for path in paths if path.is_file()]
+
     def request_options(self, settings: Settings, speed: Speed = "quality") -> dict[str, object]:
         """Native fields that go with a picture: `options`, the LoRAs if there are any, and the cache of `fast`."""
         loras = self.loras(settings)

@@ -1,0 +1,104 @@
+"""A LoRA that is not in the picture is told: on the real engine, which draws without it and says so in its log only."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loras import pair, safetensors
+
+from imagegen.adapters.base import DrawRequest, EngineError
+from imagegen.adapters.sdcpp_loras import LoraWatch
+from imagegen.models.safetensors import header_fault, lora_fault
+
+WHOLE = safetensors(pair())
+FOREIGN = pair("some_other_model.blocks.0.attn.to_q")
+
+
+def drawn_with(make_adapter: Any, folder: Path, lora: bytes) -> Any:
+    """The adapter's account of one picture with this LoRA."""
+    file = folder / "some.safetensors"
+    file.write_bytes(lora)
+    adapter = make_adapter(lora_dir=folder, loras=[file])
+    options: dict[str, object] = {"lora": [{"path": file.name, "multiplier": 1.0}]}
+    request = DrawRequest("a cat", "", 64, 64, 1, 1.0, "euler", None, 1, options=options)
+
+    async def draw() -> Any:
+        try:
+            await adapter.start(lambda _: None)
+            await adapter.generate(request, lambda _: None)
+            return adapter.last_draw
+        finally:
+            await adapter.stop()
+
+    return asyncio.run(draw())
+
+
+def test_one_that_is_applied_is_no_matter(make_adapter: Any, tmp_path: Path) -> None:
+    assert drawn_with(make_adapter, tmp_path, WHOLE).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("lora", "code", "told"),
+    [
+        (b"<html>404 not found</html>" * 20, "load_failed", "is no safetensors file"),
+        (WHOLE[:4000], "load_failed", "is cut off: it has 4,000 bytes instead of"),
+        (safetensors(pair(ranks=(4, 8))), "load_failed", "do not fit each other"),
+        (safetensors({}), "load_failed", "has no tensor"),
+        (safetensors(FOREIGN), "draw_failed", "none of its 2 tensors belongs to a matrix of this model"),
+        (safetensors(pair(inner=100)), "draw_failed", "made for another one"),
+    ],
+    ids=["HTML", "cut off", "odd ranks", "empty", "foreign names", "wrong shape"],
+)
+def test_one_that_cannot_be_applied_fails_with_its_name(
+    make_adapter: Any, tmp_path: Path, lora: bytes, code: str, told: str
+) -> None:
+    with pytest.raises(EngineError) as failed:
+        drawn_with(make_adapter, tmp_path, lora)
+    assert failed.value.code == code
+    assert "some.safetensors" in failed.value.detail and told in failed.value.detail
+    assert str(tmp_path) not in failed.value.detail
+
+
+@pytest.mark.parametrize(
+    "other", [FOREIGN, pair("model.diffusion_model.no_such_block.0.linear1")], ids=["no part of it", "no matrix of it"]
+)
+def test_one_that_is_applied_in_part_is_drawn_with_a_warning(make_adapter: Any, tmp_path: Path, other: Any) -> None:
+    """The engine counts only the tensors whose name leads into a part of the model; the file has the rest."""
+    (warning,) = drawn_with(make_adapter, tmp_path, safetensors(pair() | other)).warnings
+    assert warning.code == "lora_in_doubt"
+    assert "Of the 4 tensors of the LoRA some.safetensors the engine used 2" in warning.detail
+
+
+def test_an_engine_that_says_nothing_of_it_is_not_believed() -> None:
+    watch = LoraWatch([Path("/models/some.safetensors")])
+    watch.hear("[INFO ] stable-diffusion.cpp:3591 - generate_image completed in 0.72s")
+    (warning,) = watch.verdict([Path("/models/some.safetensors")])
+    assert warning.code == "lora_in_doubt" and "did not say" in warning.detail
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[WARN ] stable-diffusion.cpp:1019 - load lora tensors from /m/some.safetensors failed",
+        "[ERROR] lora.hpp:43   - init lora model loader from file failed: '/m/some.safetensors'",
+        "[ERROR] model.cpp:876  - read tensor data failed: '/m/some.safetensors'",
+    ],
+)
+def test_one_that_the_engine_could_not_read_fails_even_if_it_counts_its_tensors(line: str) -> None:
+    watch = LoraWatch([Path("/m/some.safetensors")])
+    watch.hear(line)
+    watch.hear("[INFO ] lora.hpp:830  - (2 / 2) LoRA tensors have been applied, lora_file_path = /m/some.safetensors")
+    with pytest.raises(EngineError, match=r"could not read the LoRA some\.safetensors"):
+        watch.verdict([Path("/m/some.safetensors")])
+
+
+def test_other_formats_are_the_engines_to_read(tmp_path: Path) -> None:
+    file = tmp_path / "some.gguf"
+    for start in (b"GGUF", b"PK\x03\x04"):
+        file.write_bytes(start + bytes(100))
+        assert lora_fault(file) is None
+    assert header_fault(file) is not None
+    assert "cannot be read" in (lora_fault(tmp_path / "none") or "")
