@@ -62,7 +62,7 @@ class Backend:
         self.stopping = asyncio.Event()
         self.started_at = time.time()
         self.present = 0  # readers of /api/events?presence=1: pages that somebody has open
-        self._fetcher = Fetcher(settings)
+        self.fetcher = Fetcher(settings, lambda: self.jobs.bell.ring("engine"))
         self._lock: IO[bytes] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -124,7 +124,7 @@ class Backend:
             self._measured,
             self._recorder,
         )
-        self.forecast = Forecast(self.jobs, self.pace, self.worker)
+        self.forecast = Forecast(self.jobs, self.pace, self.worker, self.fetcher.needed)
         self.intake = Intake(
             s,
             self.catalog,
@@ -144,8 +144,8 @@ class Backend:
             await self.jobs.sweep()
         except (DBAPIError, StorageError) as failure:
             raise StateError(f"The state folder {s.home} cannot be used. {storage_failure(failure)}") from None
-        if self.default_entry.missing(s) and self.may_fetch(self.default_entry):
-            self._fetcher.begin(self.default_entry)
+        if (entry.missing(s) or entry.absent(s)) and self.may_fetch(entry):
+            self.fetcher.begin(entry)
         self._tasks = [
             asyncio.create_task(self.worker.run(), name="worker"),
             asyncio.create_task(self._sweep(), name="sweep"),
@@ -160,7 +160,7 @@ class Backend:
             self.stopping.set()
             self.jobs.close()
             self.worker.stop()
-            self._fetcher.begin_stop()
+            self.fetcher.begin_stop()
             log.info("stopping")
 
     async def stop(self) -> None:
@@ -171,7 +171,7 @@ class Backend:
         if self._tasks:
             running, sweep = self._tasks
             await asyncio.gather(running, return_exceptions=True)
-            await self._fetcher.stop()
+            await self.fetcher.stop()
             sweep.cancel()
             await asyncio.gather(sweep, return_exceptions=True)
             with contextlib.suppress(DBAPIError):  # logged when it came; the next start draws these jobs again
@@ -271,7 +271,9 @@ class Backend:
         except (OSError, CatalogError) as failure:
             raise EngineError("model_missing", f"The model {entry.name} could not be made: {failure}.") from None
         if entry.missing(self.settings):
-            await self._fetcher.have(entry, told)
+            await self.fetcher.have(entry, told)
+        elif entry.absent(self.settings) and self.may_fetch(entry):
+            self.fetcher.begin(entry)  # nobody has to wait for what the model works without
 
     def _adapter(self, entry: Entry) -> Adapter:
         """Raises EngineError if the engine is not there."""

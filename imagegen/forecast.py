@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from imagegen.jobs import Active, JobManager
+from imagegen.models.fetch import Fetching
 from imagegen.pace import Pace
 from imagegen.resident import EngineView
 from imagegen.schemas import EngineState, Job, Phase
@@ -14,10 +15,19 @@ from imagegen.worker import Worker
 
 
 class Forecast:
-    """Seconds to a result, computed when somebody asks. None as soon as one part is unknown."""
+    """Seconds to a result, computed when somebody asks. None as soon as one part is unknown.
 
-    def __init__(self, jobs: JobManager, pace: Pace, worker: Worker) -> None:
-        self._jobs, self._pace, self._worker = jobs, pace, worker
+    fetching: how far the download is that a model cannot be loaded without, if one runs.
+    """
+
+    def __init__(
+        self,
+        jobs: JobManager,
+        pace: Pace,
+        worker: Worker,
+        fetching: Callable[[str], Fetching | None] = lambda _model: None,
+    ) -> None:
+        self._jobs, self._pace, self._worker, self._fetching = jobs, pace, worker, fetching
         self._line: tuple[Sequence[Active], int, str | None, list[float]] | None = None
 
     def eta_s(self, job: Job) -> float | None:
@@ -70,7 +80,7 @@ class Forecast:
     def _drawing_s(self, one: Active) -> float | None:
         """Seconds that a job still takes on a loaded engine; its load is counted before the first job."""
         progress = one.progress
-        if not one.running or progress is None or progress.phase is Phase.LOADING:
+        if not one.running or progress is None or progress.phase in {Phase.FETCHING, Phase.LOADING}:
             return self._pace.job(one.model, one.params)
         return self._pace.remaining(one.model, one.params, progress, time.time() - progress.at)
 
@@ -84,8 +94,12 @@ class Forecast:
         return max(0.0, load - max(0.0, time.time() - engine.load_started))
 
     def _before_first_s(self, model: str) -> float | None:
-        """Seconds until the engine can begin: what is left of a load or of a cancelled picture."""
+        """Seconds until the engine can begin: what is left of a download, a load or a cancelled picture."""
         engine = self._worker.view()
+        waits = engine.state not in {EngineState.READY, EngineState.DRAWING, EngineState.DRAINING}
+        if waits and engine.load_started is None and (fetching := self._fetching(model)) is not None:
+            load = self._pace.expect(model, "load")
+            return None if fetching.left_s is None or load is None else fetching.left_s + load
         match engine.state:
             case EngineState.READY | EngineState.DRAWING:
                 return 0.0

@@ -60,7 +60,8 @@ class EngineState(StrEnum):
 
 
 class Progress(BaseModel):
-    """How far a running job is; `fraction` (0..1) is of the phase, not of the job; bytes are of the model's files."""
+    """How far a running job is; `fraction` (0..1) and `left_s` (seconds, if known) are of the phase, not of the job;
+    bytes are of the model's files."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -70,6 +71,7 @@ class Progress(BaseModel):
     fraction: float | None = None
     bytes_done: int | None = None
     bytes_total: int | None = None
+    left_s: float | None = None
     image: int = 1  # which of the job's `n` pictures, from 1
     detail: str | None = None
     at: float = 0.0  # when it was noted, for the ETA; not shown

@@ -385,13 +385,13 @@ class Worker:
 
 
 def _fetching(now: Fetching) -> Progress:
-    left = "" if now.left_s is None else f", about {now.left_s:.0f} s left"
     return Progress(
         phase=Phase.FETCHING,
         fraction=now.fraction,
         bytes_done=now.done_bytes,
         bytes_total=now.total_bytes or None,
-        detail=f"{now}{left}",
+        left_s=None if now.left_s is None else round(now.left_s, 1),
+        detail=now.words,
         at=time.time(),
     )
 

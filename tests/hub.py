@@ -15,11 +15,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SENT_AT_ONCE_BYTES = 16_384
+TINY = {"diffusion_model": "dit.gguf", "llm": "llm.gguf", "tae": "tae.gguf"}
+FLAGS = {"diffusion_model": "--diffusion-model", "llm": "--llm", "tae": "--tae"}
+
+
+def far_away(title: str = "Far away") -> str:
+    """An entry's file: the tiny model, on the hub as `have_tiny` has it."""
+    tables = [
+        f'[[files]]\nrole = "{role}"\nflag = "{FLAGS[role]}"\nfile = "{file}"\nshared = "far"\n'
+        f'repo = "owner/tiny"\npath = "{file}"\n'
+        for role, file in TINY.items()
+    ]
+    return f'base = "tiny"\ntitle = "{title}"\n' + "\n".join(tables)
 
 
 @dataclass
@@ -67,6 +80,10 @@ class LoopbackHub:
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def have_tiny(self, models: Path) -> None:
+        """The tiny model's files, of a models folder that has them."""
+        self.files["owner/tiny"] = {name: (models / "tiny" / name).read_bytes() for name in TINY.values()}
 
     def wait_to_go(self) -> None:
         self.held.set()

@@ -361,7 +361,12 @@ def test_list_says_what_is_missing_and_what_is_noise(cli: CliRunner, settings: S
     fill(Catalog.load(settings).get("sd-turbo"), settings)
     lines = {line.split()[0]: line for line in cli.invoke(command, ["list"]).output.splitlines()}
     assert "installed" in lines["sd-turbo"] and "Stability" in lines["sd-turbo"]
-    assert "lacks 3 of 3" in lines["tiny"] and "noise" in lines["tiny"] and "edits" in lines["tiny"]
+    assert "made when first used" in lines["tiny"] and "noise" in lines["tiny"] and "edits" in lines["tiny"]
+    edits = Catalog.load(settings).get("qwen-image-edit-2511")
+    assert "lacks 3 of 3" in lines[edits.name]
+    fill(edits, settings)
+    lines = {line.split()[0]: line for line in cli.invoke(command, ["list"]).output.splitlines()}
+    assert "installed, without 1 optional" in lines[edits.name], "its vision tower is not there"
     listed = json.loads(cli.invoke(command, ["list", "--json"]).output)
     assert {e["name"]: e["installed"] for e in listed}["sd-turbo"] is True
     assert {e["name"]: e["noise"] for e in listed}["tiny"] is True

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from loras import pair, safetensors
 from served import Service, gone, until
 from sqlalchemy import create_engine
 
@@ -121,6 +122,28 @@ def model_file_is_not_what_was_fetched(s: Scratch) -> None:
 
 def model_file_is_cut_off(s: Scratch) -> None:
     _own_file(s, b"GGUF" + bytes(100), "size_bytes = 105\n")
+
+
+VISION = '[[files]]\nrole = "llm_vision"\nfile = "mmproj.gguf"\nrepo = "owner/vision"\noptional = true\n'
+
+
+def vision_tower_lost(s: Scratch) -> None:
+    s.set("AUTO_FETCH", "off")
+    s.own_model(VISION)
+
+
+def nothing_fetched_offline(s: Scratch) -> None:
+    s.set("AUTO_FETCH", "on")
+    s.environment.setenv("HF_HUB_OFFLINE", "1")
+    files = [("diffusion_model", "--diffusion-model"), ("llm", "--llm"), ("tae", "--tae")]
+    tables = [f'[[files]]\nrole = "{r}"\nflag = "{f}"\nfile = "to-come.gguf"\nrepo = "o/far"\n' for r, f in files]
+    s.own_model("".join(tables))
+
+
+def lora_is_cut_off(s: Scratch) -> None:
+    (s.home / "models" / "mine").mkdir()
+    (s.home / "models" / "mine" / "some.safetensors").write_bytes(safetensors(pair())[:-1])
+    s.own_model('[[files]]\nrole = "lora"\nfile = "some.safetensors"\n')
 
 
 def _own_file(s: Scratch, content: bytes, more: str = "") -> None:
@@ -259,6 +282,9 @@ FAULTS: list[tuple[Callable[[Scratch], None], str, Level, str]] = [
     (model_file_is_a_web_page, "model files", Level.FAIL, "is not a GGUF file"),
     (model_file_has_another_hash, "model files", Level.FAIL, "instead of 000000000000"),
     (model_file_is_not_what_was_fetched, "model files", Level.FAIL, "instead of 111111111111"),
+    (vision_tower_lost, "model files", Level.WARN, "mine works without mmproj.gguf, which is not here"),
+    (nothing_fetched_offline, "model files", Level.FAIL, "Unset HF_HUB_OFFLINE"),
+    (lora_is_cut_off, "model files", Level.FAIL, "some.safetensors is cut off"),
     (model_file_is_cut_off, "model files", Level.FAIL, "has 104 bytes instead of 105"),
     (memory_too_small, "memory", Level.WARN, "needs 1000000.0 GB"),
     (disk_too_small, "disk", Level.FAIL, "still needs"),

@@ -18,11 +18,12 @@ import pytest
 from hub import COMMIT, Fault, LoopbackHub
 from served import ROOT, free_port, until
 
-from imagegen.models import download
 from imagegen.models import fetch as fetching
+from imagegen.models import patience
 from imagegen.models.catalog import Catalog
 from imagegen.models.fetch import FetchError, Fetching, FetchStopped, Plan, fetch
 from imagegen.models.hub import Hub
+from imagegen.models.licences import forbids_commercial
 from imagegen.settings import Settings
 
 WEIGHTS = hashlib.shake_256(b"weights").digest(300_000)
@@ -76,7 +77,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         if stop.is_set():
             raise FetchStopped
 
-    monkeypatch.setattr(download, "wait", wait)
+    monkeypatch.setattr(patience, "wait", wait)
     return waits
 
 
@@ -182,6 +183,63 @@ def test_a_pattern_takes_the_first_match_and_tells_the_others(hub: LoopbackHub, 
     assert Catalog.load(settings).get("made-up").installed(settings)
 
 
+VISION = """
+[[files]]
+role = "llm_vision"
+flag = "--llm_vision"
+file = "vision.gguf"
+repo = "owner/vision"
+optional = true
+"""
+
+
+def test_a_hub_in_trouble_at_its_listing_is_waited_for_and_that_is_told(
+    hub: LoopbackHub, settings: Settings, no_waiting: list[float]
+) -> None:
+    told: list[Fetching] = []
+    hub.listing_faults = [Fault(status=429, headers={"Retry-After": "120"}), Fault(status=503)]
+    had(hub, settings, told)
+    assert no_waiting == [120.0, 2.0]
+    waits = [now for now in told if now.trouble is not None]
+    assert str(waits[0]) == ("the hub takes no more requests now (HTTP 429) and asks to wait; the next try is in 120 s")
+    assert [now.left_s for now in waits] == [None, None]
+
+
+@pytest.mark.parametrize("repo", [{}, {"other.gguf": b"x"}], ids=["no repository", "no such file"])
+def test_an_optional_file_that_cannot_be_had_stops_nothing(
+    hub: LoopbackHub, settings: Settings, repo: dict[str, bytes]
+) -> None:
+    (settings.models_dir / "made-up.toml").write_text(ENTRY + VISION)
+    if repo:
+        hub.files["owner/vision"] = repo
+    todo = had(hub, settings)
+    assert (folder(settings) / "model.gguf").read_bytes() == WEIGHTS
+    (remark,) = todo.remarks
+    assert "owner/vision" in remark and "works without it" in remark
+    assert todo.again is None, "another try would find the same"
+
+
+def test_an_optional_file_that_breaks_off_is_for_another_time(hub: LoopbackHub, settings: Settings) -> None:
+    (settings.models_dir / "made-up.toml").write_text(ENTRY.replace("[[files]]", VISION + "[[files]]"))
+    hub.files["owner/vision"] = {"vision.gguf": WEIGHTS}
+    hub.faults = [Fault(), *(20 * [Fault(status=503)])]
+    todo = had(hub, settings)
+    assert (folder(settings) / "model.gguf").exists(), "what is needed comes first, wherever the entry has it"
+    assert not (folder(settings) / "vision.gguf").exists()
+    assert todo.again == "the hub is in trouble (HTTP 503)"
+
+
+def test_a_stall_and_a_wait_are_not_told_as_speed() -> None:
+    moving = Fetching("dit.gguf", 1_000_000, 3_000_000, 500_000.0, at=100.0)
+    assert moving.seen(100.5).words == "dit.gguf: 1.0 MB of 3.0 MB, 0.5 MB/s, about 4 s left"
+    assert moving.seen(112.0).words == "dit.gguf: 1.0 MB of 3.0 MB, nothing has come for 12 s"
+    assert moving.seen(112.0).left_s is None
+    waiting = Fetching("dit.gguf", 1_000_000, 3_000_000, None, "the hub asks to wait", 300.0, at=100.0)
+    assert waiting.seen(130.0).words == "dit.gguf: 1.0 MB of 3.0 MB, and the hub asks to wait; the next try is in 270 s"
+    done = Fetching("dit.gguf", 3_000_000, 3_000_000, 500_000.0, at=100.0)
+    assert done.seen(100.0).words == "dit.gguf: 3.0 MB of 3.0 MB, 0.5 MB/s"
+
+
 # ---- what goes wrong --------------------------------------------------------------------------
 
 
@@ -213,11 +271,12 @@ def test_wrong_bytes_are_thrown_away(hub: LoopbackHub, settings: Settings) -> No
 def test_a_hub_that_refuses_is_told_with_what_to_do(
     hub: LoopbackHub, settings: Settings, fault: Fault, told: str
 ) -> None:
-    hub.listing_faults = [fault]
+    hub.listing_faults = 20 * [fault]
     assert told in refused(hub, settings)
-    hub.faults = 20 * [fault]
+    assert len(hub.seen) == (patience.TRIES if fault.status == 500 else 1)
+    hub.listing_faults, hub.faults = [], 20 * [fault]
     assert told in refused(hub, settings)
-    assert len(hub.reads()) == (download.TRIES if fault.status == 500 else 1)
+    assert len(hub.reads()) == (patience.TRIES if fault.status == 500 else 1)
 
 
 def test_a_hub_that_takes_no_more_requests_is_asked_a_few_times_and_no_more(
@@ -226,7 +285,7 @@ def test_a_hub_that_takes_no_more_requests_is_asked_a_few_times_and_no_more(
     limit = {"ratelimit": '"api";r=0;t=3600', "ratelimit-policy": '"fixed window";"api";q=500;w=300'}
     hub.faults = 20 * [Fault(status=429, headers=limit)]
     assert "no more requests" in refused(hub, settings)
-    assert no_waiting == (download.TRIES - 1) * [download.LONGEST_WAIT_S]
+    assert no_waiting == (patience.TRIES - 1) * [patience.LONGEST_WAIT_S]
 
 
 def test_a_hub_that_is_not_there_is_told_in_a_sentence(settings: Settings) -> None:
@@ -404,3 +463,82 @@ def test_offline_nothing_is_asked_for(hub: LoopbackHub, settings: Settings) -> N
     assert offline.returncode == 1
     assert "HF_HUB_OFFLINE" in err
     assert hub.seen == []
+
+
+def run(hub: LoopbackHub, settings: Settings, *arguments: str, **more: str) -> tuple[int, str, str]:
+    asked = command(hub, settings, *arguments, **more)
+    out, err = asked.communicate(timeout=60)
+    assert "Traceback" not in err
+    return asked.returncode, out, err
+
+
+def test_a_licence_that_the_hub_has_and_the_catalog_has_not_is_asked_for(hub: LoopbackHub, settings: Settings) -> None:
+    hub.licence = "cc-by-nc-sa-4.0"
+    code, _, err = run(hub, settings)
+    assert code == 1 and hub.reads() == []
+    assert "cc-by-nc-sa-4.0 (owner/model) does not allow commercial use" in err and "--yes" in err
+    code, out, err = run(hub, settings, "--yes")
+    assert code == 0 and "made-up is complete" in out, err
+
+
+@pytest.mark.parametrize(
+    ("stated", "forbids"),
+    [
+        ("cc-by-nc-4.0", True),
+        ("CC BY-NC-ND 4.0", True),
+        ("flux-1-dev-non-commercial-license", True),
+        ("stabilityai-ai-community", False),
+        ("apache-2.0", False),
+        ("openrail++", False),
+        ("ncsa", False),
+        ("other", False),
+    ],
+)
+def test_what_a_licences_name_says(stated: str, forbids: bool) -> None:
+    assert forbids_commercial(stated) is forbids
+
+
+def test_a_leftover_in_the_files_place_is_not_called_complete(hub: LoopbackHub, settings: Settings) -> None:
+    folder(settings).mkdir()
+    (folder(settings) / "model.gguf").write_bytes(WEIGHTS[:1000])
+    for arguments in ((), ("--dry-run",)):
+        code, out, err = run(hub, settings, *arguments)
+        assert code == 1 and out == ""
+        assert "model.gguf has 1,000 bytes, and 300,000 by the hub" in err and "Move it away" in err
+    (folder(settings) / "model.gguf").unlink()
+    assert run(hub, settings)[0] == 0
+    (folder(settings) / "model.gguf").write_bytes(WEIGHTS[:1000])
+    asked = len(hub.seen)
+    code, _, err = run(hub, settings)
+    assert code == 1 and "300,000 by the note of its fetch" in err
+    assert len(hub.seen) == asked
+
+
+def test_a_complete_model_is_told_as_such(hub: LoopbackHub, settings: Settings) -> None:
+    assert run(hub, settings)[0] == 0
+    for arguments in ((), ("--dry-run",)):
+        code, out, _ = run(hub, settings, *arguments)
+        assert code == 0
+        assert out.startswith("made-up is complete: ") and "there was nothing to fetch" in out
+
+
+def test_without_its_optional_file_a_model_is_not_called_complete(hub: LoopbackHub, settings: Settings) -> None:
+    (settings.models_dir / "made-up.toml").write_text(ENTRY + VISION)
+    code, out, err = run(hub, settings)
+    assert code == 0 and "made-up can be used, without vision.gguf" in out
+    assert "owner/vision" in err
+
+
+def test_a_file_in_the_place_of_the_models_folder_is_told(hub: LoopbackHub, settings: Settings) -> None:
+    entry = Catalog.load(settings).get("made-up")
+    shutil.rmtree(settings.models_dir)
+    settings.models_dir.touch()
+    with pytest.raises(FetchError, match="models is to be a folder, and is a file"):
+        fetch(entry, settings, Hub(hub.url), lambda _now: None, Event())
+
+
+def test_an_outage_is_told_while_it_is_waited_for(hub: LoopbackHub, settings: Settings) -> None:
+    hub.listing_faults = [Fault(status=503)]
+    code, _, err = run(hub, settings)
+    assert code == 0
+    assert "the hub is in trouble (HTTP 503); the next try is in 1 s" in err

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from imagegen.forecast import Forecast
 from imagegen.jobs import Active
+from imagegen.models.fetch import Fetching
 from imagegen.pace import KEPT, Measurement, Pace, cancel_by_kill, timed_as
 from imagegen.schemas import EngineState, Params, Phase, Progress
 
@@ -181,13 +182,13 @@ def test_a_cancel_ends_the_engine_only_where_that_is_known_to_be_sooner(
 # ---- the queue's forecast -------------------------------------------------------------------------------------
 
 
-def forecast(active: list[Active], **engine: Any) -> Forecast:
-    """The forecast of a queue in front of an engine that is in some state."""
+def forecast(active: list[Active], fetching: Fetching | None = None, **engine: Any) -> Forecast:
+    """The forecast of a queue in front of an engine that is in some state, or of files that are fetched."""
     view = SimpleNamespace(**{"state": EngineState.COLD, "model": None, "load": None, "load_started": None} | engine)
     worker: Any = SimpleNamespace(view=lambda: view, draining_s=lambda: engine.get("draining_s"))
     jobs: Any = SimpleNamespace(active=lambda: active)
     pace = Pace(measured(load=8.0, encode=1.0, step=2.0, decode=3.0) + measured("other", load=5.0, step=1.0))
-    return Forecast(jobs, pace, worker)
+    return Forecast(jobs, pace, worker, lambda _model: fetching)
 
 
 def queue(*models: str) -> list[Active]:
@@ -217,6 +218,19 @@ def test_a_load_that_runs_is_counted_once() -> None:
     of = forecast(active, state=EngineState.LOADING, model="tiny", load_started=time.time() - 2.0)
     assert eta_s(of, 1) == pytest.approx(6.0 + WHOLE_S, abs=0.5)
     assert eta_s(of, 2) == pytest.approx(6.0 + 2 * WHOLE_S, abs=0.5)
+
+
+def test_a_download_is_waited_for_before_the_load() -> None:
+    first, second = queue("tiny", "tiny")
+    active = [running(first, Phase.FETCHING), second]
+    coming = Fetching("dit.gguf", 1000, 3000, 100.0)
+    of = forecast(active, coming, state=EngineState.LOADING, model="tiny")
+    assert [eta_s(of, seq) for seq in (1, 2)] == [20.0 + 8.0 + WHOLE_S, 20.0 + 8.0 + 2 * WHOLE_S]
+    assert eta_s(forecast([first], coming), 1) == 20.0 + 8.0 + WHOLE_S, "nobody has begun to wait for it"
+    stalled = replace(coming, bytes_per_s=None)
+    assert eta_s(forecast(active, stalled, state=EngineState.LOADING, model="tiny"), 1) is None
+    ready = forecast([first], coming, state=EngineState.READY, model="tiny")
+    assert eta_s(ready, 1) == WHOLE_S, "what is loaded needs no file"
 
 
 def test_the_running_picture_and_a_cancelled_one_are_waited_for() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import math
 import re
 import sys
 import time
@@ -16,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from imagegen.cli.client import Service, ServiceError, service_of, url_option
 
-POLL_S = 0.4
+POLL_S, SAY_EVERY_S = 0.4, 30.0
 
 shared_options = [
     click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write."),
@@ -121,6 +122,7 @@ def follow(service: Service, job: dict[str, Any]) -> dict[str, Any]:
         TimeElapsedColumn(),
     )
     silent_since: float | None = None
+    said_at = -math.inf
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("queued", total=1.0, eta="")
         while job["status"] in {"queued", "running"}:
@@ -137,6 +139,9 @@ def follow(service: Service, job: dict[str, Any]) -> dict[str, Any]:
             progress = job["progress"] or {}
             eta = "" if job["eta_s"] is None else f"{job['eta_s']:.0f} s left"
             bar.update(task, description=_describe(job), completed=progress.get("fraction") or 0.0, eta=eta)
+            if bar.disable and progress.get("phase") == "fetching" and time.monotonic() - said_at >= SAY_EVERY_S:
+                said_at = time.monotonic()
+                click.echo(_describe(job), err=True)  # where there is no bar, this would look like standing still
     return job
 
 
@@ -148,6 +153,8 @@ def _describe(job: dict[str, Any]) -> str:
     if progress.get("steps"):
         what = "writing the picture's tokens" if progress["phase"] == "encoding" else "step"
         return f"{what} {progress['step']}/{progress['steps']}"
+    if progress["phase"] == "fetching" and progress.get("detail"):
+        return f"fetching {progress['detail']}"
     return str(progress["phase"])
 
 

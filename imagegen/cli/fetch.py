@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from threading import Event
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task
+from rich.text import Text
 
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.entry import Entry
-from imagegen.models.fetch import FetchError, Fetching, Plan, size
+from imagegen.models.fetch import OTHER_DOWNLOAD, FetchError, Fetching, Plan, size
 from imagegen.models.fetch import fetch as fetch_files
 from imagegen.models.fetch import plan as plan_files
 from imagegen.models.hub import Hub, HubError
+from imagegen.models.licences import forbids_commercial
+from imagegen.models.patience import Patience
+from imagegen.models.present import odd_sizes
 from imagegen.schemas import Refused
 from imagegen.settings import Settings, load
 
@@ -36,11 +42,17 @@ def fetch(name: str, yes: bool, dry_run: bool) -> None:
         entry = Catalog.load(settings).get(name)
         if entry.made_by is not None:
             raise click.ClickException(f"{name} is not on a hub: imagegen models make {name}")
-        todo = plan_files(entry, settings, hub)
-        if todo.items:
+        patience = Patience(
+            lambda trouble, s: click.echo(f"{trouble}; the next try is in {s:.0f} s", err=True), Event()
+        )
+        todo = plan_files(entry, settings, hub, patience)
+        if odd := odd_sizes(entry, settings, hub, patience):
+            raise click.ClickException("\n".join(odd))
+        whole = not todo.items
+        if not whole:
             _tell(entry, todo)
-        if todo.items and not dry_run:
-            _agree(entry, yes)
+        if not whole and not dry_run:
+            _agree(entry, todo, yes)
             todo = fetch_with_bar(entry, settings, hub)
     except Refused as refused:
         raise click.ClickException(refused.detail) from None
@@ -48,8 +60,17 @@ def fetch(name: str, yes: bool, dry_run: bool) -> None:
         raise click.ClickException(str(failed)) from None
     for remark in todo.remarks:
         click.echo(f"note: {remark}", err=True)
-    if not dry_run:
-        click.echo(f"{name} is complete: {entry.folder(settings)}")
+    if whole or not dry_run:
+        click.echo(_end(entry, settings, whole))
+
+
+def _end(entry: Entry, settings: Settings, whole: bool) -> str:
+    """What is there now; an optional file that could not be had is not called complete."""
+    nothing = "; there was nothing to fetch" if whole else ""
+    if absent := entry.absent(settings):
+        names = ", ".join(file.file for file in absent)
+        return f"{entry.name} can be used, without {names}: {entry.folder(settings)}{nothing}"
+    return f"{entry.name} is complete: {entry.folder(settings)}{nothing}"
 
 
 def _tell(entry: Entry, todo: Plan) -> None:
@@ -64,34 +85,57 @@ def _tell(entry: Entry, todo: Plan) -> None:
         click.echo(f"  {repo} states: {stated}", err=True)
 
 
-def _agree(entry: Entry, yes: bool) -> None:
+def _agree(entry: Entry, todo: Plan, yes: bool) -> None:
     """A licence that is not known to allow every use is accepted by a person, or nothing is fetched."""
-    if entry.licence.commercial or yes:
+    stated = [f"{licence} ({repo})" for repo, licence in todo.licences.items() if forbids_commercial(licence)]
+    if yes or (entry.licence.commercial and not stated):
         return
-    forbids = "does not allow commercial use" if entry.licence.commercial is False else "may limit what you do"
-    question = f"This licence {forbids}. Have you read it, and do you accept it?"
+    if stated:
+        which, forbids = f"The hub's licence {', '.join(stated)}", "does not allow commercial use"
+    else:
+        which = "This licence"
+        forbids = "does not allow commercial use" if entry.licence.commercial is False else "may limit what you do"
+    question = f"{which} {forbids}. Have you read it, and do you accept it?"
     if not sys.stdin.isatty():
         raise click.ClickException(f"{question} Then say so: imagegen models fetch {entry.name} --yes")
     click.confirm(question, abort=True, err=True)
 
 
+class _Far(ProgressColumn):
+    """How far it is now, also while nothing comes: drawn anew several times a second."""
+
+    max_refresh = 0.5
+
+    def __init__(self, words: Callable[[Fetching], str]) -> None:
+        super().__init__()
+        self._words = words
+
+    def render(self, task: Task) -> Text:
+        return Text(self._words(task.fields["now"].seen(time.monotonic())))
+
+
 def fetch_with_bar(entry: Entry, settings: Settings, hub: Hub) -> Plan:
     """Fetch with progress on stderr. Raises FetchError."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
-    said = False
+    columns = (_Far(str), BarColumn(), _Far(_left))
+    queued = False
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("asking the hub", total=1.0, left="")
+        task = bar.add_task("", total=1.0, now=Fetching("", 0, 0))
 
         def tell(now: Fetching) -> None:
-            nonlocal said
-            if now.waits and not said:
-                said = True
+            nonlocal queued
+            if now.trouble == OTHER_DOWNLOAD and not queued:
+                queued = True
                 click.echo(f"{now}.".capitalize(), err=True)
-            left = "" if now.left_s is None else f"{_clock(now.left_s)} left"
-            bar.update(task, description=str(now), completed=now.fraction or 0.0, left=left)
+            elif now.trouble not in {None, OTHER_DOWNLOAD}:
+                click.echo(f"{now}.", err=True)
+            bar.update(task, completed=now.fraction or 0.0, now=now)
 
         return fetch_files(entry, settings, hub, tell, Event())
+
+
+def _left(now: Fetching) -> str:
+    return "" if now.left_s is None else f"{_clock(now.left_s)} left"
 
 
 def _clock(seconds: float) -> str:

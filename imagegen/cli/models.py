@@ -131,7 +131,12 @@ def _state(entry: Entry, settings: Settings) -> str:
     missing = entry.missing(settings)
     if packages := lacking(entry.adapter):
         return f"lacks {len(packages)} Python package{'s' if len(packages) > 1 else ''}"
-    return "installed" if not missing else f"lacks {len(missing)} of {sum(not f.optional for f in entry.files)}"
+    if missing and entry.made_by is not None:
+        return "made when first used"
+    if missing:
+        return f"lacks {len(missing)} of {sum(not f.optional for f in entry.files)}"
+    absent = entry.absent(settings)
+    return f"installed, without {len(absent)} optional" if absent else "installed"
 
 
 def _page(entry: Entry, settings: Settings) -> list[str]:

@@ -105,11 +105,14 @@ def model_files(entry: Entry, settings: Settings, deep: bool, has_gpu: bool) -> 
     except OSError as damaged:
         yield fail("model files", f"{damaged.strerror}: {damaged.filename}.", "Until then every job fails.")
         return
+    fetches = may_fetch(entry, settings.auto_fetch, is_default=True, has_gpu=has_gpu)
     if entry.missing(settings):
-        if may_fetch(entry, settings.auto_fetch, is_default=True, has_gpu=has_gpu):
+        if fetches:
             yield ok("model files", f"The service fetches {entry.name} at its start (IMAGEGEN_AUTO_FETCH).")
         else:
             yield fail("model files", missing_sentence(entry, settings), "Until then every job fails: model_missing.")
+    elif absent := entry.absent(settings):
+        yield from _absent(entry, absent, fetches)
     wrong = unhashed = 0
     for file in entry.files:
         path = entry.path_of(file, settings)
@@ -124,6 +127,16 @@ def model_files(entry: Entry, settings: Settings, deep: bool, has_gpu: bool) -> 
     if not wrong and not entry.missing(settings):
         large = f"; {unhashed} large files were not hashed (--deep)" if unhashed else ""
         yield ok("model files", f"All files of {entry.name} are here{large}.")
+
+
+def _absent(entry: Entry, absent: list[ModelFile], fetches: bool) -> Iterable[Finding]:
+    """Optional files that a hub has and that are not here: pictures are drawn without, and nothing else says so."""
+    named = "; ".join(file.file + (f" ({file.note})" if file.note else "") for file in absent)
+    what = f"{entry.name} works without {named}, which is not here: pictures are drawn without it."
+    if fetches:
+        yield ok("model files", f"{what} The service fetches it beside its work.")
+    else:
+        yield warn("model files", what, f"Fetch it: imagegen models fetch {entry.name}")
 
 
 @dataclass(frozen=True)

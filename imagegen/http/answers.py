@@ -74,7 +74,7 @@ class Images(_Answer):
 
 
 class JobProgress(_Answer):
-    """How far a running job is; `fraction` is of the phase, `image` says which of its pictures."""
+    """How far a running job is; `fraction` and `left_s` are of the phase, `image` says which of its pictures."""
 
     phase: Phase
     step: int | None
@@ -82,6 +82,7 @@ class JobProgress(_Answer):
     fraction: float | None
     bytes_done: int | None
     bytes_total: int | None
+    left_s: float | None
     image: int
     detail: str | None
 
@@ -129,14 +130,26 @@ class Load(_Answer):
     waits_for: str | None
 
 
+class Fetch(_Answer):
+    """A download of the service's own: of which model, how far, and what is to be said of it (a trouble, its speed)."""
+
+    model: str
+    file: str | None
+    bytes_done: int
+    bytes_total: int | None
+    left_s: float | None
+    detail: str
+
+
 class Engine(_Answer):
-    """Where the engine is in its life."""
+    """Where the engine is in its life, and what is fetched for it, now or for later."""
 
     state: EngineState
     since: When
     model: str | None
     pid: int | None
     load: Load | None
+    fetch: Fetch | None
     error: Failure | None
 
 

@@ -9,6 +9,7 @@ from imagegen import __version__, gpu
 from imagegen.backend import Backend
 from imagegen.models.entry import Entry
 from imagegen.models.extras import lacking
+from imagegen.models.fetch import Fetching
 from imagegen.schemas import Job, StoredImage
 from imagegen.settings import Settings
 from imagegen.times import timestamp
@@ -98,6 +99,21 @@ def caps_json(settings: Settings) -> dict[str, Any]:
     return settings.model_dump(include=names)
 
 
+def fetch_json(view: tuple[str, Fetching] | None) -> dict[str, Any] | None:
+    """The download that runs, if one does."""
+    if view is None:
+        return None
+    model, now = view
+    return {
+        "model": model,
+        "file": now.file or None,
+        "bytes_done": now.done_bytes,
+        "bytes_total": now.total_bytes or None,
+        "left_s": _seconds(now.left_s),
+        "detail": now.words,
+    }
+
+
 async def status_json(backend: Backend) -> dict[str, Any]:
     """The whole state; reading it wakes nothing."""
     view = backend.worker.view()
@@ -121,6 +137,7 @@ async def status_json(backend: Backend) -> dict[str, Any]:
             "model": view.model,
             "pid": view.pid,
             "load": load,
+            "fetch": fetch_json(backend.fetcher.view(view.model)),
             "error": view.error.model_dump() if view.error else None,
         },
         "idle": {

@@ -16,6 +16,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from imagegen.models.entry import Capabilities, Defaults, Entry, Flag, Licence, Memory, ModelFile, Sourced
+from imagegen.models.hub import is_offline
 from imagegen.schemas import Refused
 from imagegen.settings import Settings
 
@@ -127,7 +128,8 @@ def missing_sentence(entry: Entry, settings: Settings) -> str:
     if entry.made_by:
         how = f"Make it: imagegen models make {entry.name}"
     elif all(file.repo for file in missing):
-        how = f"Fetch it: imagegen models fetch {entry.name}"
+        first = "Unset HF_HUB_OFFLINE, then fetch it" if is_offline() else "Fetch it"
+        how = f"{first}: imagegen models fetch {entry.name}"
     else:
         how = f"Put them there; what they are: imagegen models show {entry.name}"
     return f"The model {entry.name} lacks {', '.join(parts)}. {how}"

@@ -12,28 +12,18 @@ from threading import Event
 from typing import Any, BinaryIO
 
 from imagegen.models.hub import Hub, HubError
+from imagegen.models.patience import FetchError, FetchStopped, Patience
 
 log = logging.getLogger("imagegen.models")
 
-TRIES = 5
-"""A connection that breaks this often in a row without a byte more is given up."""
-LONGEST_WAIT_S = 300.0
-"""The hub's rate limit counts in windows of five minutes: no longer is waited between two tries."""
 READ_BYTES = 1 << 20
-
-
-class FetchError(Exception):
-    """The files cannot be had; the message is a sentence without paths of this machine."""
-
-
-class FetchStopped(Exception):
-    """Somebody wanted the download to stop; what has come is kept for the next time."""
 
 
 @dataclass(frozen=True)
 class Item:
     """A file to fetch: `path` of `repo` at `commit` becomes `target`. size_bytes and the checksums are what the
-    catalog says, else the hub; sha256 None: `git_sha1`, which git makes of a small file."""
+    catalog says, else the hub; sha256 None: `git_sha1`, which git makes of a small file. optional: the model works
+    without it."""
 
     repo: str
     commit: str
@@ -42,6 +32,7 @@ class Item:
     size_bytes: int
     sha256: str | None
     git_sha1: str | None
+    optional: bool = False
 
     @property
     def checksum(self) -> str:
@@ -66,18 +57,18 @@ OnBytes = Callable[[int, bool], None]
 """Hears how many bytes more are there (fewer: below zero), and whether they came over the network just now."""
 
 
-def download(item: Item, hub: Hub, on_bytes: OnBytes, stop: Event) -> None:
+def download(item: Item, hub: Hub, on_bytes: OnBytes, patience: Patience, stop: Event) -> None:
     """Fetch `item` and rename it into its place; what an earlier try left is told to `on_bytes` first.
 
     Raises HubError, FetchError for wrong bytes, FetchStopped, OSError.
     """
     item.part.parent.mkdir(parents=True, exist_ok=True)
     resumed = item.part.exists()
-    digest = _grow(item, hub, on_bytes, stop)
+    digest = _grow(item, hub, on_bytes, patience, stop)
     if not item.is_whole(digest) and resumed:
         log.warning("%s: what was there before is damaged; it is fetched anew", item.target.name)
         _drop(item, on_bytes)
-        digest = _grow(item, hub, on_bytes, stop)
+        digest = _grow(item, hub, on_bytes, patience, stop)
     if not item.is_whole(digest):
         _drop(item, on_bytes)
         raise FetchError(
@@ -90,14 +81,13 @@ def download(item: Item, hub: Hub, on_bytes: OnBytes, stop: Event) -> None:
     _sync(item.target.parent)
 
 
-def _grow(item: Item, hub: Hub, on_bytes: OnBytes, stop: Event) -> str:
+def _grow(item: Item, hub: Hub, on_bytes: OnBytes, patience: Patience, stop: Event) -> str:
     """Bring the part to the file's size, over as many connections as it takes; the checksum of what is there."""
     with item.part.open("a+b") as part:
         if part.tell() > item.size_bytes:
             part.truncate(0)
         hasher = item.hasher()
         have = _read_again(part, hasher, on_bytes, stop)
-        idle = 0
         while have < item.size_bytes:
             before = have
             try:
@@ -116,16 +106,17 @@ def _grow(item: Item, hub: Hub, on_bytes: OnBytes, stop: Event) -> str:
                         hasher.update(chunk)
                         have += len(chunk)
                         on_bytes(len(chunk), True)
-                broken = HubError(f"The hub ended {item.path} of {item.repo} early, again and again.", 1.0)
+                broken = HubError(
+                    f"The hub ended {item.path} of {item.repo} early, again and again.",
+                    1.0,
+                    "the connection ended early",
+                )
             except HubError as error:
                 broken = error
             if have == item.size_bytes:
                 break
-            idle = 0 if have > before else idle + 1
-            if broken.retry_s is None or idle >= TRIES:
-                raise broken
-            log.info("%s: %s Resumed at byte %d.", item.target.name, broken, have)
-            wait(min(LONGEST_WAIT_S, max(broken.retry_s, 2.0**idle / 2)), stop)
+            log.info("%s: broken off at byte %d of %d", item.target.name, have, item.size_bytes)
+            patience.wait(broken, moved=have > before)
         part.flush()
         os.fsync(part.fileno())
     return str(hasher.hexdigest())
@@ -146,12 +137,6 @@ def _read_again(part: BinaryIO, hasher: Any, on_bytes: OnBytes, stop: Event) -> 
 def _drop(item: Item, on_bytes: OnBytes) -> None:
     on_bytes(-item.part.stat().st_size, False)
     item.part.unlink()
-
-
-def wait(seconds: float, stop: Event) -> None:
-    """Sleep, unless somebody wants it to stop. Raises FetchStopped."""
-    if stop.wait(seconds):
-        raise FetchStopped
 
 
 def _unless_stopped(stop: Event) -> None:

@@ -320,6 +320,10 @@ class Entry(_Table):
         """The files without which the model cannot be loaded and that are not there."""
         return [f for f in self.files if not f.optional and not self.path_of(f, settings).is_file()]
 
+    def absent(self, settings: Settings) -> list[ModelFile]:
+        """The optional files that a hub has and that are not there."""
+        return [f for f in self.files if f.optional and f.repo and not self.path_of(f, settings).is_file()]
+
     def installed(self, settings: Settings) -> bool:
         """Whether nothing is missing; the files' contents are not looked at."""
         return not self.missing(settings)

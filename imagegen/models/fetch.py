@@ -9,49 +9,78 @@ import shutil
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from threading import Event
 
-from imagegen.models.download import FetchError, FetchStopped, Item, download, wait
+from imagegen.models.download import Item, download
 from imagegen.models.entry import Entry, ModelFile
 from imagegen.models.hub import Hub, HubError, HubFile, Listing
+from imagegen.models.patience import FetchError, FetchStopped, Patience, wait
 from imagegen.settings import Settings
 
 SPARE_BYTES = 64 * 1024 * 1024
 """Left free beside the files, for the queue and its pictures."""
 LOCK_LOOK_S = 0.5
-MARK_EVERY_S, SPEED_OVER_S = 0.25, 20.0
+OTHER_DOWNLOAD = "another download is running; this one waits for it"
+WITHOUT = "The model works without it."
+MARK_EVERY_S, SPEED_OVER_S, SILENCE_TOLD_S = 0.25, 20.0, 3.0
 RECORD = "fetched.json"
 SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Fetching:
-    """How far a fetch is: bytes of all files together; `waits`: another one goes first. left_s: seconds, if known."""
+    """How far a fetch was at `at` (monotonic seconds): bytes of all files together.
+
+    trouble: why nothing comes now, in a few words; waits_s: seconds to the next try then, if known; silent_s: for so
+    long nothing has come.
+    """
 
     file: str
     done_bytes: int
     total_bytes: int
     bytes_per_s: float | None = None
-    waits: bool = False
+    trouble: str | None = None
+    waits_s: float | None = None
+    silent_s: float = 0.0
+    at: float = field(default_factory=time.monotonic, compare=False)
+
+    def seen(self, now: float) -> Fetching:
+        """What is true of it at `now`: a wait has grown shorter, and a speed is none any more once nothing comes."""
+        age_s = max(0.0, now - self.at)
+        if self.trouble is not None:
+            return replace(self, waits_s=None if self.waits_s is None else max(0.0, self.waits_s - age_s))
+        return self if age_s < SILENCE_TOLD_S else replace(self, bytes_per_s=None, silent_s=age_s)
 
     @property
     def left_s(self) -> float | None:
-        return (self.total_bytes - self.done_bytes) / self.bytes_per_s if self.bytes_per_s else None
+        """Seconds until all is there; None where nothing comes, or nothing is left but to look at it."""
+        left = self.total_bytes - self.done_bytes
+        return left / self.bytes_per_s if self.bytes_per_s and left > 0 else None
 
     @property
     def fraction(self) -> float | None:
         return self.done_bytes / self.total_bytes if self.total_bytes else None
 
+    @property
+    def words(self) -> str:
+        """All of it, the time that is left too."""
+        left_s = self.left_s
+        return f"{self}, about {left_s:.0f} s left" if left_s is not None and left_s >= 1 else str(self)
+
     def __str__(self) -> str:
-        if self.waits:
-            return "another download is running; this one waits for it"
+        far = f"{self.file}: {size(self.done_bytes)} of {size(self.total_bytes)}" if self.total_bytes else ""
+        if self.trouble is not None:
+            then = "" if self.waits_s is None else f"; the next try is in {self.waits_s:.0f} s"
+            then = "; it is tried again now" if self.waits_s == 0 else then
+            return f"{far}{', and ' if far else ''}{self.trouble}{then}"
         if not self.total_bytes:
             return "asking the hub what there is"
-        speed = f", {size(self.bytes_per_s)}/s" if self.bytes_per_s else ""
-        return f"{self.file}: {size(self.done_bytes)} of {size(self.total_bytes)}{speed}"
+        if self.silent_s:
+            return f"{far}, nothing has come for {self.silent_s:.0f} s"
+        return far + (f", {size(self.bytes_per_s)}/s" if self.bytes_per_s else "")
 
 
 Tell = Callable[[Fetching], None]
@@ -70,27 +99,48 @@ class Plan:
     items: list[Item] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     licences: dict[str, str] = field(default_factory=dict)  # by repository, as its page states
+    again: str | None = None  # an optional file was left out for this trouble, which may pass
 
     @property
     def size_bytes(self) -> int:
         return sum(item.size_bytes for item in self.items)
 
+    def leave_out(self, failed: HubError | FetchError) -> None:
+        """An optional file cannot be had: the others are no worse for it."""
+        self.remarks.append(f"{failed} {WITHOUT}")
+        self.again = failed.passing or self.again
 
-def fetch(entry: Entry, settings: Settings, hub: Hub, tell: Tell, stop: Event) -> Plan:
+
+def fetch(
+    entry: Entry,
+    settings: Settings,
+    hub: Hub,
+    tell: Tell,
+    stop: Event,
+    agree: Callable[[Plan], None] = lambda _plan: None,
+) -> Plan:
     """Bring what `entry` lacks, optional files too; one fetch of a state folder at a time, the others wait.
 
+    `agree` sees what is to come before a byte of it does, and may raise FetchError or take optional items out.
     Raises FetchError with a sentence, FetchStopped.
     """
-    settings.models_dir.mkdir(parents=True, exist_ok=True)
+    patience = Patience(lambda trouble, waits_s: tell(Fetching("", 0, 0, None, trouble, waits_s)), stop)
     try:
+        settings.models_dir.mkdir(parents=True, exist_ok=True)
         with _alone(settings.models_dir / ".fetch.lock", tell, stop):
             tell(Fetching("", 0, 0))
-            todo = plan(entry, settings, hub)
+            todo = plan(entry, settings, hub, patience)
+            agree(todo)
             _check_disk(todo.items)
             _Fetch(todo, hub, tell, stop).run()
             return todo
     except HubError as refused:
-        raise FetchError(f"{entry.name} cannot be fetched. {refused}") from None
+        raise FetchError(f"{entry.name} cannot be fetched. {refused}", refused.passing) from None
+    except (FileExistsError, NotADirectoryError) as taken:
+        name = Path(str(taken.filename)).name
+        raise FetchError(
+            f"{entry.name} cannot be fetched: {name} is to be a folder, and is a file. Move it away."
+        ) from None
     except OSError as failure:
         raise FetchError(
             f"{entry.name} cannot be fetched: the disk of the models folder fails ({failure.strerror}). "
@@ -101,26 +151,38 @@ def fetch(entry: Entry, settings: Settings, hub: Hub, tell: Tell, stop: Event) -
 # ---- what is to be fetched --------------------------------------------------------------------
 
 
-def plan(entry: Entry, settings: Settings, hub: Hub) -> Plan:
-    """Look up every file that is missing. Raises HubError, FetchError."""
+def plan(entry: Entry, settings: Settings, hub: Hub, patience: Patience) -> Plan:
+    """Look up every file that is missing, the optional ones last. Raises HubError, FetchError, FetchStopped."""
     found = Plan()
     listings: dict[str, Listing] = {}
-    for file in entry.files:
+    for file in sorted(entry.files, key=lambda one: one.optional):
         if entry.path_of(file, settings).is_file() and file.role != "repository":
             continue
         if file.repo is None:
             if not file.optional:
                 raise FetchError(f"{entry.name}: no hub has {file.file}: put it into its place by hand.")
             continue
-        if file.repo not in listings:
-            listings[file.repo] = listing = hub.listing(file.repo)
-            if listing.licence:
-                found.licences[file.repo] = listing.licence
-        for one in _matches(file, listings[file.repo], found.remarks):
-            item = _item(file, one, listings[file.repo], entry.path_of(file, settings).parent)
-            if not item.target.is_file():
-                found.items.append(item)
+        try:
+            _add(found, file, _listed(file.repo, listings, hub, patience), entry.path_of(file, settings).parent)
+        except (HubError, FetchError) as failed:
+            if not file.optional:
+                raise
+            found.leave_out(failed)
+    found.licences = {repo: listing.licence for repo, listing in listings.items() if listing.licence}
     return found
+
+
+def _listed(repo: str, listings: dict[str, Listing], hub: Hub, patience: Patience) -> Listing:
+    if repo not in listings:
+        listings[repo] = patience.ask(lambda: hub.listing(repo))
+    return listings[repo]
+
+
+def _add(found: Plan, file: ModelFile, listing: Listing, folder: Path) -> None:
+    for one in _matches(file, listing, found.remarks):
+        item = _item(file, one, listing, folder)
+        if not item.target.is_file():
+            found.items.append(item)
 
 
 def _matches(file: ModelFile, listing: Listing, remarks: list[str]) -> list[HubFile]:
@@ -133,10 +195,7 @@ def _matches(file: ModelFile, listing: Listing, remarks: list[str]) -> list[HubF
         names = sorted(f.path for f in listing.files)
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         sentence = f"{listing.repo} has no {wanted}. It has: {', '.join(names[:SHOWN]) or 'no files'}{more}."
-        if not file.optional:
-            raise FetchError(sentence)
-        remarks.append(f"{sentence} The model works without it.")
-        return []
+        raise FetchError(sentence)
     if len(hits) > 1:
         others = ", ".join(f.path for f in hits[1:])
         remarks.append(f"{wanted} of {listing.repo}: {hits[0].path} is taken; it fits {others} too.")
@@ -163,7 +222,8 @@ def _item(file: ModelFile, one: HubFile, listing: Listing, folder: Path) -> Item
                 f"{one.path} of {listing.repo} has another {what} on the hub ({theirs}) than in the catalog ({ours}): "
                 "it was changed there. Nothing was fetched; correct the model's entry if the new file is right."
             )
-    return Item(listing.repo, listing.commit, one.path, target, size_bytes, file.sha256 or one.sha256, one.git_sha1)
+    sha256 = file.sha256 or one.sha256
+    return Item(listing.repo, listing.commit, one.path, target, size_bytes, sha256, one.git_sha1, file.optional)
 
 
 def _check_disk(items: list[Item]) -> None:
@@ -204,8 +264,18 @@ class _Fetch:
                 self._came += count if came else 0
                 self._say(item)
 
-            download(item, self._hub, on_bytes, self._stop)
-            record(item)
+            def waits(trouble: str, waits_s: float, item: Item = item) -> None:
+                self._marks.clear()
+                self._tell(self._far(item, None, trouble, waits_s))
+
+            try:
+                download(item, self._hub, on_bytes, Patience(waits, self._stop), self._stop)
+            except (HubError, FetchError) as failed:
+                if not item.optional:
+                    raise
+                self._todo.leave_out(failed)
+            else:
+                record(item)
 
     def _say(self, item: Item) -> None:
         now = time.monotonic()
@@ -215,7 +285,12 @@ class _Fetch:
             self._marks.popleft()
         since, before = self._marks[0]
         speed = (self._came - before) / (now - since) if now > since and self._came > before else None
-        self._tell(Fetching(item.target.name, self._done, self._todo.size_bytes, speed))
+        self._tell(self._far(item, speed))
+
+    def _far(
+        self, item: Item, speed: float | None, trouble: str | None = None, waits_s: float | None = None
+    ) -> Fetching:
+        return Fetching(item.target.name, self._done, self._todo.size_bytes, speed, trouble, waits_s)
 
 
 def record(item: Item) -> None:
@@ -253,7 +328,7 @@ def _alone(path: Path, tell: Tell, stop: Event) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                tell(Fetching("", 0, 0, waits=True))
+                tell(Fetching("", 0, 0, trouble=OTHER_DOWNLOAD))
                 wait(LOCK_LOOK_S, stop)
         yield
 

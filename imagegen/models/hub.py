@@ -19,12 +19,26 @@ SILENCE_S = 10.0
 """A connection that says nothing this long is broken: huggingface_hub's own default."""
 
 
-class HubError(Exception):
-    """The hub refused or cannot be reached: a sentence. `retry_s`: seconds until another try makes sense, or None."""
+def is_offline() -> bool:
+    """Whether the environment says that no hub is to be asked, as huggingface_hub reads it."""
+    told = os.environ.get("HF_HUB_OFFLINE", os.environ.get("TRANSFORMERS_OFFLINE", ""))
+    return told.upper() in {"1", "ON", "YES", "TRUE"}
 
-    def __init__(self, detail: str, retry_s: float | None = None) -> None:
+
+class HubError(Exception):
+    """The hub refused or cannot be reached: a sentence. `retry_s`: seconds until another try makes sense, or None.
+
+    now: the same in a few words, for whoever waits for that try.
+    """
+
+    def __init__(self, detail: str, retry_s: float | None = None, now: str = "") -> None:
         super().__init__(detail)
-        self.retry_s = retry_s
+        self.retry_s, self.now = retry_s, now or detail
+
+    @property
+    def passing(self) -> str | None:
+        """`now` where another try makes sense."""
+        return None if self.retry_s is None else self.now
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,10 @@ class Hub:
                 info = api.model_info(repo, revision=REVISION, files_metadata=True, timeout=SILENCE_S)
             if not info.sha:
                 raise ValueError("no commit")
-            licence = info.card_data.get("license") if info.card_data else None
+            card: Any = info.card_data or {}
+            licence = card.get("license")
+            if licence == "other":  # then its name is beside it
+                licence = card.get("license_name") or licence
             files = tuple(_file(one) for one in info.siblings or ())
         except (ValueError, KeyError, TypeError, AttributeError) as odd:
             raise HubError(
@@ -118,6 +135,7 @@ class Hub:
                 f"The model hub {self.endpoint} cannot be reached, or its connection broke ({reason}). "
                 "Check the network, HF_ENDPOINT and the proxy.",
                 retry_s=1.0,
+                now=f"the model hub cannot be reached, or its connection broke ({reason})",
             ) from None
         except httpx2.InvalidURL as wrong:
             raise HubError(f"{self.endpoint} is not an address ({wrong}): check HF_ENDPOINT.") from None
@@ -138,7 +156,9 @@ class Hub:
             return HubError(f"The hub has no {repo}, or no such file in it (HTTP 404). Check the model's entry.")
         if status in {408, 429, 500, 502, 503, 504}:
             what = "takes no more requests now" if status == 429 else "is in trouble"
-            return HubError(f"The hub {what} (HTTP {status}). Try again later.", _wait_s(answer.headers))
+            asked_s = _wait_s(answer.headers)
+            now = f"the hub {what} (HTTP {status})" + ("" if asked_s is None else " and asks to wait")
+            return HubError(f"The hub {what} (HTTP {status}). Try again later.", asked_s or 1.0, now)
         return HubError(f"The hub answered HTTP {status} for {repo}.")
 
 
@@ -149,12 +169,12 @@ def _file(sibling: Any) -> HubFile:
     return HubFile(sibling.rfilename, sibling.size, None, sibling.blob_id)
 
 
-def _wait_s(headers: Any) -> float:
-    """What a refusal says of when to come back; 1 s if nothing."""
+def _wait_s(headers: Any) -> float | None:
+    """What a refusal says of when to come back."""
     from huggingface_hub.utils import parse_ratelimit_headers
 
     limit = parse_ratelimit_headers(headers)
     if limit is not None and limit.remaining == 0:
         return float(limit.reset_in_seconds + 1)
     told = headers.get("retry-after", "")
-    return float(told) if told.isdigit() else 1.0
+    return float(told) if told.isdigit() else None

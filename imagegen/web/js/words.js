@@ -35,10 +35,10 @@ export function doing(job, position) {
   return which ? which + words : words[0].toUpperCase() + words.slice(1);
 }
 
-function phase({ phase: name, step, steps }) {
+function phase({ phase: name, step, steps, detail }) {
   switch (name) {
     case "fetching":
-      return "fetching the model's files";
+      return detail ? `fetching the model: ${detail}` : "fetching the model's files";
     case "waiting_gpu":
       return "waiting for GPU memory that another program holds";
     case "loading":
@@ -78,6 +78,10 @@ export function engine(status) {
     unloading: ["unloading", "The model gives its memory back."],
     failed: ["failed", error ? error.detail : "The last start failed; the next job tries again."],
   };
+  const fetch = status.engine.fetch;
+  if (state === "loading" && fetch && !status.engine.load) {
+    return { word: "fetching", sentence: "The model's files are being fetched." };
+  }
   const [word, sentence] = sentences[state] ?? [state, ""];
   return { word, sentence };
 }

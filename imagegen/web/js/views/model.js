@@ -33,12 +33,13 @@ function life(status) {
   const now = status.engine.state;
   const words = engine(status);
   const reason = now === "ready" ? unloading(status.idle, serviceNow()) : "";
-  const load = status.engine.load;
+  const { load, fetch } = status.engine;
   return html`
     <section>
       <h2>${status.engine.model ?? status.model.default} <span class="faint">${words.word}</span></h2>
       <p>${words.sentence}</p>
-      ${load ? loadBar(load.fraction) : nothing}
+      ${load ? loadBar(load.fraction, "Loading") : nothing}
+      ${fetch ? download(fetch) : nothing}
       ${load && load.eta_s !== null ? html`<p class="hint">about ${duration(load.eta_s)} left</p>` : nothing}
       ${reason ? html`<p class="hint">${reason[0].toUpperCase()}${reason.slice(1)}.</p>` : nothing}
       <div class="row">
@@ -50,10 +51,18 @@ function life(status) {
 }
 
 /** An engine that has not yet said how far it is has a bar without a length. */
-function loadBar(fraction) {
+function loadBar(fraction, label) {
   return fraction
-    ? html`<progress aria-label="Loading" max="1" value=${fraction}></progress>`
-    : html`<progress aria-label="Loading"></progress>`;
+    ? html`<progress aria-label=${label} max="1" value=${fraction}></progress>`
+    : html`<progress aria-label=${label}></progress>`;
+}
+
+/** A download of the service's own, needed now or for later. */
+function download(fetch) {
+  return html`
+    ${loadBar(fetch.bytes_total ? fetch.bytes_done / fetch.bytes_total : null, "Fetching")}
+    <p class="hint">Fetching ${fetch.model}: ${fetch.detail}</p>
+  `;
 }
 
 function memory({ gpu }) {

@@ -1,0 +1,12 @@
+"""What a licence's name on the hub says of commercial use. Pure."""
+
+from __future__ import annotations
+
+import re
+
+_FORBIDS = re.compile(r"(?:^|[^a-z])nc(?:[^a-z]|$)|non[-_ ]?commercial|research[-_ ]only", re.IGNORECASE)
+
+
+def forbids_commercial(stated: str) -> bool:
+    """Whether the name itself says so: cc-by-nc-4.0, flux-1-dev-non-commercial-license."""
+    return _FORBIDS.search(stated) is not None
