@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 from imagegen import docs
+from imagegen.models import synthetic
+from imagegen.models.catalog import Catalog
 from imagegen.settings import FRONT_ONLY, PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +35,13 @@ def test_every_setting_is_on_the_page_once() -> None:
     listed = re.findall(rf"^\| `{PREFIX}(\w+)`", page, re.MULTILINE)
     assert sorted(listed) == sorted({name.upper() for name in Settings.model_fields} | (FRONT_ONLY - {"TEST_REQUIRE"}))
     assert f"{PREFIX}TEST_REQUIRE" in page
+
+
+def test_the_trained_models_size_is_what_the_package_states() -> None:
+    stated = sum(file.size_bytes for file in synthetic.stated(Catalog.packaged().get("sketch")).values())
+    for page, sentence in (("models.md", r"^\| `sketch` \| (\d+) MB \|"), ("sketch.md", r"three GGUF files, (\d+) MB")):
+        told = re.findall(sentence, (docs.FOLDER / page).read_text(), re.MULTILINE)
+        assert told == [f"{stated / 1e6:.0f}"], page
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
