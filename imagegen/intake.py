@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from imagegen import pictures
 from imagegen.guardrails import Guardrails, check_prompt, compose
 from imagegen.jobs import JobManager, NewJob
 from imagegen.models.catalog import Catalog
@@ -30,6 +29,7 @@ from imagegen.schemas import (
     Warn,
 )
 from imagegen.settings import Settings
+from imagegen.sizes import Sides, shaped
 from imagegen.store import ImageStore
 
 KEPT_PX = 4 * 1024 * 1024
@@ -214,21 +214,27 @@ class Intake:
         references: Sequence[StoredImage | Reference],
         warnings: list[Warn],
     ) -> tuple[int, int]:
-        multiple, cap = entry.size_multiple, self._settings.max_dimension
-        width, height = int(entry.defaults.width.value), int(entry.defaults.height.value)
-        if references and request.width is None and request.height is None:
-            return pictures.contain_size(references[0].width, references[0].height, cap, multiple, width * height)
-        asked = (request.width or width, request.height or height)
-        taken = tuple(min(-(-side // multiple) * multiple, cap // multiple * multiple) for side in asked)
-        if taken != asked:
-            rounded = f"{asked[0]}x{asked[1]} became {taken[0]}x{taken[1]}"
-            detail = f"{entry.name} draws sides that are multiples of {multiple} px: {rounded}."
+        sides = Sides(entry.size_min_px, self._settings.max_dimension, entry.size_multiple)
+        usual = int(entry.defaults.width.value), int(entry.defaults.height.value)
+        asked = request.width or usual[0], request.height or usual[1]
+        first = _gives_shape(request, references)
+        if first is None:
+            size = sides.up(asked[0]), sides.up(asked[1])
+        else:
+            area_px = usual[0] * usual[1]
+            size = shaped(first.width, first.height, request.width, request.height, sides, area_px)
+            asked = request.width or size[0], request.height or size[1]
+            if not sides.keep_shape(first.width, first.height, *size):
+                warnings.append(_shape_not_kept(entry, first, size, sides))
+        if size != asked:
+            rounded = f"{asked[0]}x{asked[1]} became {size[0]}x{size[1]}"
+            detail = f"{entry.name} draws sides that are multiples of {sides.multiple} px: {rounded}."
             warnings.append(Warn(code="size_rounded", detail=detail))
-        if request.width is not None:
-            _chosen("width", taken[0], entry.defaults.width, entry, warnings)
-        if request.height is not None:
-            _chosen("height", taken[1], entry.defaults.height, entry, warnings)
-        return taken[0], taken[1]
+        if request.width is not None or first is not None:
+            _chosen("width", size[0], entry.defaults.width, entry, warnings)
+        if request.height is not None or first is not None:
+            _chosen("height", size[1], entry.defaults.height, entry, warnings)
+        return size
 
     async def _wanted(self, request: GenerateRequest) -> _Wanted:
         """The pictures that an edit starts from, every one looked at before any is stored."""
@@ -282,6 +288,24 @@ class _Wanted:
     references: list[StoredImage | Reference] = field(default_factory=list)
     mask: StoredImage | Reference | None = None
     warnings: list[Warn] = field(default_factory=list)
+
+
+def _gives_shape(
+    request: GenerateRequest, references: Sequence[StoredImage | Reference]
+) -> StoredImage | Reference | None:
+    """The picture whose shape an edit has, as far as its caller left the size open."""
+    if not isinstance(request, EditRequest) or (request.width and request.height):
+        return None
+    one_side = request.width is not None or request.height is not None
+    return None if one_side and request.fit != "contain" else references[0]
+
+
+def _shape_not_kept(entry: Entry, first: StoredImage | Reference, size: tuple[int, int], sides: Sides) -> Warn:
+    return Warn(
+        code="shape_not_kept",
+        detail=f"The picture is {first.width}x{first.height}, and {entry.name} draws sides of {sides.smallest} to "
+        f"{sides.largest} px: {size[0]}x{size[1]} is drawn, which is another shape. Cut the picture, or name a size.",
+    )
 
 
 def _check_shape(mask: StoredImage | Reference, picture: StoredImage | Reference) -> None:

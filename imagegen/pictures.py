@@ -7,7 +7,6 @@ bytes. Callers in the event loop run them in a thread.
 from __future__ import annotations
 
 import io
-import math
 from pathlib import Path
 from typing import Literal
 
@@ -50,24 +49,6 @@ def fit(reference_png: bytes, width: int, height: int, mode: Fit) -> bytes:
     canvas = Image.new("RGB", (width, height), WHITE)
     canvas.paste(resized(image, inner), ((width - inner[0]) // 2, (height - inner[1]) // 2))
     return rgb_png(canvas)
-
-
-def contain_size(ref_w: int, ref_h: int, max_side: int, multiple: int, default_area_px: int) -> tuple[int, int]:
-    """Width and height of an edit whose caller named none: the reference's shape at the model's usual area.
-
-    Both are multiples of `multiple`, from one multiple up to the largest within `max_side`; between those
-    ends each is within half a multiple of the exact shape. All in pixels. Raises ValueError where no multiple
-    fits into `max_side`.
-    """
-    largest = max_side // multiple * multiple
-    if largest < multiple:
-        raise ValueError(f"no multiple of {multiple} fits into {max_side} pixels")
-    scale = min(math.sqrt(default_area_px / (ref_w * ref_h)), max_side / ref_w, max_side / ref_h)
-
-    def whole(side: float) -> int:
-        return min(largest, max(multiple, round(side / multiple) * multiple))
-
-    return whole(ref_w * scale), whole(ref_h * scale)
 
 
 def convert(source: Path | bytes, format: Format, width: int | None = None, quality: int = 90) -> bytes:
@@ -134,7 +115,6 @@ __all__ = [
     "Fit",
     "Format",
     "Reference",
-    "contain_size",
     "convert",
     "decode_mask",
     "decode_reference",

@@ -118,6 +118,93 @@ def test_every_kind_of_file_is_edited_in_its_own_shape(
     assert pixels(service, job).shape == (96, 176, 3)
 
 
+def as_file(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_mask_comes_as_a_form_and_through_openais_route_too(service: Service) -> None:
+    picture, mask = halves(left="red", right="green"), halves()
+    plain = pixels(service, edit(service, [data_url(picture)]))
+    json_way = pixels(service, edit(service, [data_url(picture)], mask=data_url(mask)))
+    assert not np.array_equal(plain, json_way)
+    files = {"image": ("a.png", as_file(picture), "image/png"), "mask": ("m.png", as_file(mask), "image/png")}
+    fields = {"prompt": "make it blue", "steps": "2", "seed": "1"}
+    answer = service.http.post("/api/edit", data=fields | {"width": "64", "height": "64"}, files=files)
+    assert answer.status_code == 202, answer.text
+    assert np.array_equal(json_way, pixels(service, service.ended(answer.json()["job_id"])))
+    answer = service.http.post("/v1/images/edits", data=fields | {"size": "64x64"}, files=files)
+    assert answer.status_code == 200, answer.text
+    drawn = Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][0]["b64_json"]))).convert("RGB")
+    assert np.array_equal(json_way, np.asarray(drawn))
+
+
+@pytest.mark.parametrize(
+    ("shape", "asked", "drawn", "warned"),
+    [
+        ((1200, 600), {"width": 128}, (128, 64), []),
+        ((1200, 600), {"height": 128}, (256, 128), []),
+        ((1200, 600), {"width": 128, "fit": "stretch"}, (128, 128), []),
+        ((1200, 600), {"width": 128, "height": 128}, (128, 128), []),
+        ((900, 60), {}, (960, 64), ["outside_range"]),
+        ((2000, 10), {}, (1024, 64), ["shape_not_kept", "outside_range"]),
+        ((2000, 10), {"width": 128}, (128, 64), ["shape_not_kept"]),
+    ],
+)
+def test_the_size_that_is_left_open_follows_from_the_picture(
+    service: Service, shape: tuple[int, int], asked: dict[str, Any], drawn: tuple[int, int], warned: list[str]
+) -> None:
+    picture = data_url(Image.new("RGB", shape, "red"))
+    answer = service.http.post("/api/edit", json={"prompt": "x", "images": [picture], "steps": 1} | asked)
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    service.http.delete(f"/api/jobs/{job['job_id']}")
+    assert (job["params"]["width"], job["params"]["height"]) == drawn
+    assert [warning["code"] for warning in job["warnings"]] == warned
+
+
+def on_the_command_line(service: Service, target: Path, *arguments: object) -> np.ndarray:
+    """What `imagegen edit` draws, small."""
+    small = ["-o", target, "--steps", "2", "--seed", "1", "--url", service.url]
+    ran = CliRunner().invoke(edit_command, [str(word) for word in (*arguments, *small)])
+    assert ran.exit_code == 0, ran.output
+    return np.asarray(Image.open(target).convert("RGB")).astype(float)
+
+
+def test_each_fit_draws_another_picture_by_each_way(service: Service, tmp_path: Path) -> None:
+    """A slope of grey, twice as wide as high: stretched its ends are seen, cut to the middle they are not."""
+    slope = Image.fromarray(np.tile(np.linspace(0, 255, 128, dtype=np.uint8), (64, 1))).convert("RGB")
+    slope.save(tmp_path / "slope.png")
+    drawn = {}
+    for fit in ("contain", "cover", "stretch"):
+        drawn[fit] = pixels(service, edit(service, [data_url(slope)], fit=fit))
+        arguments = (tmp_path / "slope.png", "make it blue", "--fit", fit, "-W", 64, "-H", 64)
+        assert np.array_equal(drawn[fit], on_the_command_line(service, tmp_path / "drawn.png", *arguments)), fit
+    assert np.array_equal(drawn["contain"], pixels(service, edit(service, [data_url(slope)]))), "the default"
+    for one, other in (("contain", "cover"), ("contain", "stretch"), ("cover", "stretch")):
+        assert not np.array_equal(drawn[one], drawn[other]), (one, other)
+
+
+def test_the_command_line_sends_several_pictures_and_one_side(service: Service, tmp_path: Path) -> None:
+    first, second, third = (tmp_path / f"{name}.png" for name in ("first", "second", "third"))
+    wide = halves(128, 64)
+    wide.save(first)
+    Image.new("RGB", (64, 64), "red").save(second)
+    Image.new("RGB", (64, 64), "blue").save(third)
+    shared = (first, "make it blue", "-W", 128)
+    alone = on_the_command_line(service, tmp_path / "a.png", *shared)
+    three = on_the_command_line(service, tmp_path / "b.png", *shared, "--also", second, "--also", third)
+    assert alone.shape == three.shape == (64, 128, 3), "the other side follows"
+    assert not np.array_equal(alone, three)
+    urls = [data_url(Image.open(path)) for path in (first, second, third)]
+    assert np.array_equal(three, pixels(service, edit(service, urls, width=128)))
+    most = service.http.get("/api/models").json()["caps"]["max_references"]
+    too_many = [str(word) for also in range(most) for word in ("--also", second)]
+    ran = CliRunner().invoke(edit_command, [str(first), "x", *too_many, "--url", service.url])
+    assert ran.exit_code == 1 and f"at most {most} are taken" in str(ran.exception)
+
+
 def test_the_command_line_sends_a_mask(service: Service, tmp_path: Path) -> None:
     picture, black, white, edited = (tmp_path / f"{name}.png" for name in ("picture", "black", "white", "edited"))
     halves(left="red", right="green").save(picture)

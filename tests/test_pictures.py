@@ -6,12 +6,12 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from imagegen import pictures
-from imagegen.pictures import BrokenPng, contain_size, convert, finish_png, fit, preview
+from imagegen.pictures import BrokenPng, convert, finish_png, fit, preview
 from imagegen.png import AI_SOURCE_TYPE
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -100,57 +100,6 @@ def test_a_damaged_stored_picture_is_told():
     for call in (lambda d: fit(d, 8, 8, "cover"), preview, lambda d: convert(d, "jpeg")):
         with pytest.raises(BrokenPng):
             call(data[: len(data) // 2])
-
-
-# ---- contain_size -----------------------------------------------------------------------------------------
-
-
-@given(
-    st.integers(1, 20_000),
-    st.integers(1, 20_000),
-    st.integers(64, 4096),
-    st.sampled_from([8, 16, 32, 64]),
-    st.integers(64 * 64, 2048 * 2048),
-)
-def test_the_size_of_an_edit_follows_its_reference(ref_w, ref_h, max_side, multiple, area):
-    width, height = contain_size(ref_w, ref_h, max_side, multiple, area)
-    assert width % multiple == height % multiple == 0
-    assert multiple <= width <= max_side
-    assert multiple <= height <= max_side
-    scale = min((area / (ref_w * ref_h)) ** 0.5, max_side / ref_w, max_side / ref_h)
-    largest = max_side // multiple * multiple
-    for side, exact in ((width, ref_w * scale), (height, ref_h * scale)):
-        assert abs(side - exact) <= multiple / 2 + 1e-6 or side in {multiple, largest}
-
-
-@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(2, 7))
-def test_only_the_shape_of_the_reference_counts(ref_w, ref_h, factor):
-    area = 512 * 512
-    exact = (area * ref_w / ref_h) ** 0.5
-    assume(abs(exact / 16 % 1 - 0.5) > 1e-6 and abs(area / exact / 16 % 1 - 0.5) > 1e-6)  # not a tie
-    once = contain_size(ref_w, ref_h, 4096, 16, area)
-    assert contain_size(ref_w * factor, ref_h * factor, 4096, 16, area) == once
-
-
-@pytest.mark.parametrize(
-    ("reference", "max_side", "expected"),
-    [
-        ((1000, 1000), 1024, (512, 512)),
-        ((64, 64), 1024, (512, 512)),  # a small reference is no reason for a small picture
-        ((4000, 1000), 1024, (1024, 256)),
-        ((1000, 4000), 1024, (256, 1024)),
-        ((16_000, 1000), 1024, (1024, 64)),  # the cap, not the area, decides
-        ((40_000, 1), 1024, (1024, 16)),
-        ((1000, 1000), 300, (288, 288)),  # the largest multiple of 16 within 300
-    ],
-)
-def test_sizes_of_edits_by_example(reference, max_side, expected):
-    assert contain_size(*reference, max_side, 16, 512 * 512) == expected
-
-
-def test_no_multiple_fits_into_too_small_a_cap():
-    with pytest.raises(ValueError, match="64"):
-        contain_size(10, 10, 63, 64, 4096)
 
 
 # ---- convert and preview ----------------------------------------------------------------------------------

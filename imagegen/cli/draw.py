@@ -8,6 +8,7 @@ import math
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from imagegen.cli.client import Service, ServiceError, service_of, url_option
 
 POLL_S, SAY_EVERY_S = 0.4, 30.0
 
+PICTURE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 shared_options = [
     click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write."),
-    click.option("-W", "--width", type=int, help="Pixels across; default: the model's."),
-    click.option("-H", "--height", type=int, help="Pixels down."),
     click.option("--steps", type=int, help="Sampling steps."),
     click.option("--seed", type=int, help="The same seed gives the same picture."),
     click.option("--cfg-scale", type=float, help="How strictly the words are followed."),
@@ -34,15 +35,21 @@ shared_options = [
 ]
 
 
-def _with_options(command: Any) -> Any:
-    for option in reversed(shared_options):
-        command = option(command)
-    return command
+def _with_options(width: str, height: str) -> Callable[[Any], Any]:
+    """The options of both commands; `width` and `height` are what is drawn where they are not given."""
+
+    def add(command: Any) -> Any:
+        for option in reversed(shared_options):
+            command = option(command)
+        command = click.option("-H", "--height", type=int, help=f"Pixels down; default: {height}.")(command)
+        return click.option("-W", "--width", type=int, help=f"Pixels across; default: {width}.")(command)
+
+    return add
 
 
 @click.command()
 @click.argument("prompt")
-@_with_options
+@_with_options("the model's", "the model's")
 def draw(prompt: str, **options: Any) -> None:
     """Draw a picture from words.
 
@@ -53,22 +60,27 @@ def draw(prompt: str, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("image", type=PICTURE)
 @click.argument("prompt")
-@_with_options
-@click.option("--fit", type=click.Choice(["contain", "cover", "stretch"]), help="How IMAGE meets the size.")
 @click.option(
-    "--mask",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A picture of IMAGE's size: only where it is white may anything change.",
+    "--also", type=PICTURE, multiple=True, help="A further picture to start from; may be given several times."
 )
-def edit(image: Path, prompt: str, fit: str | None, mask: Path | None, **options: Any) -> None:
-    """Change a picture by words.
+@_with_options("by the shape of IMAGE, at the model's usual area", "by the shape of IMAGE")
+@click.option(
+    "--fit",
+    type=click.Choice(["contain", "cover", "stretch"]),
+    help="How the pictures meet a size of another shape: whole with white bars, cut to the middle, or distorted; "
+    "default: contain. With contain one side is enough, and the other follows.",
+)
+@click.option("--mask", type=PICTURE, help="A picture of IMAGE's shape: only where it is white may anything change.")
+def edit(image: Path, prompt: str, also: tuple[Path, ...], fit: str | None, mask: Path | None, **options: Any) -> None:
+    """Change a picture by words. How many pictures a model takes: `imagegen models show NAME`.
 
     \b
     imagegen edit cup.png "make the cup blue" -o blue.png
+    imagegen edit cup.png "put the cup on the table" --also table.png
     """
-    request: dict[str, Any] = {"prompt": prompt, "images": [_data_url(image)]}
+    request: dict[str, Any] = {"prompt": prompt, "images": [_data_url(one) for one in (image, *also)]}
     if fit:
         request["fit"] = fit
     if mask:
