@@ -17,6 +17,10 @@ class ServiceError(Exception):
     """The service refused, or cannot be reached; the message says what to do."""
 
 
+class Unreachable(ServiceError):
+    """Nobody answers, or the connection broke."""
+
+
 class Service:
     """A running imagegen service."""
 
@@ -32,11 +36,11 @@ class Service:
         try:
             answer = self._http.request(method, path, **how)
         except httpx.ConnectError:
-            raise ServiceError(
+            raise Unreachable(
                 f"no service answers at {self.url}. Start one with `imagegen serve`, or name it with --url."
             ) from None
         except httpx.TransportError as broken:
-            raise ServiceError(f"the connection to {self.url} broke: {broken}") from None
+            raise Unreachable(f"the connection to {self.url} broke: {broken}") from None
         if answer.is_error:
             raise ServiceError(_sentence(answer))
         return answer

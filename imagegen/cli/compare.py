@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import textwrap
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from typing import Any
 import click
 from PIL import Image, ImageDraw, ImageFont
 
-from imagegen.cli.client import Service, ServiceError, service_of, url_option
+from imagegen.cli.client import Service, ServiceError, Unreachable, service_of, url_option
 from imagegen.cli.draw import follow
 
 CELL_PX, LABEL_PX, HEAD_PX, GAP_PX = 256, 220, 28, 8
@@ -29,6 +30,10 @@ class Drawn:
     picture: Image.Image | None
     seconds: float | None
     failure: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+NOT_DRAWN = Drawn(None, None, "not drawn")
 
 
 @click.command()
@@ -53,26 +58,83 @@ def compare(models: str, prompts: Path | None, output: Path, url: str | None, **
     """
     names = [name for part in models.split(",") if (name := part.strip())]
     lines = _read(prompts)
+    _check_target(output)
     request = {name: value for name, value in options.items() if value is not None}
     service = service_of(url)
-    table = [[_draw(service, name, prompt, request) for prompt in lines] for name in names]  # one load a model
+    _check_names(service, names)
+    run = _Run(names, lines)
+    ended: BaseException | None = None
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        sheet(names, lines, table).save(output)
-    except (OSError, ValueError) as failed:
-        raise ServiceError(f"{output} cannot be written: {failed}") from None
-    click.echo("\n".join(seconds_table(names, lines, table)))
-    click.echo(str(output))
-    failures = [one.failure for column in table for one in column if one.failure]
+        run.draw(service, request)
+    except (Unreachable, KeyboardInterrupt) as end:  # what is drawn is not thrown away
+        ended = end
+    if run.count:
+        click.echo("\n".join(seconds_table(names, lines, run.table)))
+        try:
+            sheet(names, lines, run.table).save(output)
+        except (OSError, ValueError) as failed:
+            raise ServiceError(f"{output} cannot be written: {failed}. The service still has the pictures.") from None
+        click.echo(str(output))
+    if isinstance(ended, KeyboardInterrupt):
+        raise click.Abort from None
+    if ended is not None:
+        raise ended
+    failures = [one.failure for column in run.table for one in column if one.failure]
     if failures:
         raise ServiceError(f"{len(failures)} of {len(names) * len(lines)} pictures failed: {failures[0]}")
+
+
+def _check_target(output: Path) -> None:
+    """Raises ClickException for a file that could not be written when everything is drawn."""
+    writable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.SAVE}
+    if output.suffix.lower() not in writable:
+        raise click.ClickException(f"{output}: the name's end says what kind of picture it is: .png, .jpg or .webp.")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as failed:
+        raise click.ClickException(f"{output.parent} cannot be made: {failed.strerror}.") from None
+    if not os.access(output if output.exists() else output.parent, os.W_OK):
+        raise click.ClickException(f"{output} cannot be written: this user may not.")
+
+
+def _check_names(service: Service, names: list[str]) -> None:
+    """Raises ServiceError for a model that the service does not have."""
+    known = [model["name"] for model in service.json("GET", "/api/models")["items"]]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        what = f"There is no model {', '.join(unknown)}" if unknown else "--models names none"
+        raise ServiceError(f"{what}. The service has: {', '.join(known)}.")
+
+
+class _Run:
+    """The pictures, a column a model; what is not drawn yet says so."""
+
+    def __init__(self, names: list[str], prompts: list[str]) -> None:
+        self._names, self._prompts = names, prompts
+        self.table = [[NOT_DRAWN for _ in prompts] for _ in names]
+        self.count = 0
+        self._said: set[str] = set()
+
+    def draw(self, service: Service, request: dict[str, Any]) -> None:
+        """All of them, one load a model. Raises Unreachable, KeyboardInterrupt; what is drawn by then stays."""
+        for column, name in zip(self.table, self._names, strict=True):
+            for index, prompt in enumerate(self._prompts):
+                column[index] = one = _draw(service, name, prompt, request)
+                self.count += 1
+                for note in one.notes:
+                    self._note(f"note: {name}: {note}")
+
+    def _note(self, note: str) -> None:
+        if note not in self._said:
+            self._said.add(note)
+            click.echo(note, err=True)
 
 
 def _read(path: Path | None) -> list[str]:
     """The prompts of a file: its lines, without empty ones and those that begin with #."""
     try:
         source = path or package_files("imagegen") / "presets" / "compare.txt"
-        lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as broken:
         raise click.ClickException(f"{path} cannot be read as a text: {broken}") from None
     found = [line for line in lines if line and not line.startswith("#")]
@@ -82,18 +144,24 @@ def _read(path: Path | None) -> list[str]:
 
 
 def _draw(service: Service, model: str, prompt: str, request: dict[str, Any]) -> Drawn:
-    """One picture; what the service refuses or fails at is told in its place, and the others go on."""
+    """One picture; what the service refuses or fails at is told in its place, and the others go on.
+
+    Raises Unreachable: then none of the others would be drawn.
+    """
     try:
         job = follow(service, service.json("POST", "/api/generate", json={"prompt": prompt, "model": model} | request))
+        notes = tuple(warning["detail"] for warning in job["warnings"])
         if job["status"] != "complete":
             error = job.get("error") or {"detail": "the job was cancelled"}
-            return Drawn(None, None, error["detail"])
+            return Drawn(None, None, error["detail"], notes)
         picture = Image.open(io.BytesIO(service.call("GET", f"/images/{job['images'][0]['id']}.png").content))
         picture.load()
+    except Unreachable:
+        raise
     except ServiceError as refused:
         return Drawn(None, None, str(refused))
     started, finished = (datetime.fromisoformat(job[name]) for name in ("started_at", "finished_at"))
-    return Drawn(picture.convert("RGB"), (finished - started).total_seconds())
+    return Drawn(picture.convert("RGB"), (finished - started).total_seconds(), notes=notes)
 
 
 def seconds_table(names: list[str], prompts: list[str], table: list[list[Drawn]]) -> list[str]:
@@ -113,6 +181,8 @@ def seconds_table(names: list[str], prompts: list[str], table: list[list[Drawn]]
 
 
 def _seconds(one: Drawn) -> str:
+    if one is NOT_DRAWN:
+        return "-"
     return "failed" if one.seconds is None else f"{one.seconds:.1f} s"
 
 

@@ -103,8 +103,6 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
     try:
         job = follow(service, job)
     except KeyboardInterrupt:
-        with contextlib.suppress(ServiceError):
-            service.call("DELETE", f"/api/jobs/{job['job_id']}")
         raise click.Abort from None
     for warning in job["warnings"]:
         click.echo(f"note: {warning['detail']}", err=True)
@@ -125,7 +123,19 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
 
 
 def follow(service: Service, job: dict[str, Any]) -> dict[str, Any]:
-    """Show the job until it ends; a service that restarts meanwhile is waited for."""
+    """Show the job until it ends; a service that restarts meanwhile is waited for. Ctrl-C cancels the job.
+
+    Raises ServiceError, KeyboardInterrupt.
+    """
+    try:
+        return _shown(service, job)
+    except KeyboardInterrupt:
+        with contextlib.suppress(ServiceError):
+            service.call("DELETE", f"/api/jobs/{job['job_id']}")
+        raise
+
+
+def _shown(service: Service, job: dict[str, Any]) -> dict[str, Any]:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
