@@ -38,8 +38,9 @@ class IdleMemory:
     def arrived(self, now: float, *, cold: bool, warming: bool = False) -> None:
         """A request is about to be served: the gap since the last one has ended.
 
-        A warm-up (`warming`) costs what a request does and is booked like one, but nothing is learned from it:
-        the next request's gap is learned from the last request.
+        cold: its model has to be loaded. If nothing was unloaded since, another model is there and has to go, which
+        no time-out would have spared anybody. A warm-up (`warming`) costs what a request does and is booked like one,
+        but nothing is learned from it: the next request's gap is learned from the last request.
         """
         learned_s = 0.0 if warming or self._served_at is None else max(0.0, now - self._served_at)
         if not self._lived:
@@ -47,8 +48,9 @@ class IdleMemory:
             return  # the first cold start is booked once it is known how long it takes
         gap_s = max(0.0, now - self._evidence.ended_at)
         held_s = gap_s if self._unloaded_at is None else min(gap_s, self._unloaded_at - self._evidence.ended_at)
+        by_policy = self._by_policy and self._unloaded_at is not None
         self._evidence = after_gap(
-            self._evidence, gap_s, cold, max(0.0, held_s), by_policy=self._by_policy, learned_s=learned_s
+            self._evidence, gap_s, cold, max(0.0, held_s), by_policy=by_policy, learned_s=learned_s
         )
 
     def served(self, now: float, *, warmed: bool = False, loaded: bool = True) -> None:

@@ -67,6 +67,28 @@ def test_a_cold_start_that_no_time_out_avoids_is_booked_to_both(why: str) -> Non
     assert idle._evidence.ledger == Ledger(BETA + 25.0 + BETA, BETA + 25.0 + BETA), why
 
 
+@pytest.mark.parametrize("gap_s", [0.5, 0.5 * BETA])
+def test_a_change_of_model_is_nobodys_time_out_and_the_account_holds(gap_s: float) -> None:
+    idle = memory()
+    end = serve(idle, 0.0, cold=True)
+    for changes in range(1, 13):
+        idle.arrived(end + gap_s, cold=True)
+        idle.unloaded(end + gap_s, by_policy=False)  # the other model goes
+        idle.loaded("other" if changes % 2 else "m", LOAD_S, 0, FILES)
+        idle.served(end := end + gap_s + 1.0)
+        ledger = idle._evidence.ledger
+        assert ledger.j_s == pytest.approx(BETA + changes * (gap_s + BETA))
+        assert ledger.j_s <= 3 * ledger.opt_s
+        assert "unloaded too soon" not in idle.decide(end).reason, "no time-out of its own ended it"
+
+
+def test_a_warm_up_of_another_model_is_no_time_out_either() -> None:
+    idle = memory()
+    end = serve(idle, 0.0, cold=True)
+    idle.arrived(end + 5.0, cold=True, warming=True)
+    assert idle._evidence.ledger == Ledger(BETA + 5.0 + BETA, BETA + 5.0 + BETA)
+
+
 def test_after_a_load_that_failed_nothing_was_held() -> None:
     idle = memory()
     end = serve(idle, 0.0, cold=True)
