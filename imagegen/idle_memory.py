@@ -23,6 +23,7 @@ class IdleMemory:
         self._evidence = Evidence(ended_at=0.0, mode=mode, min_s=min_s, max_s=max_s, knob=knob)
         self._available_bytes = available_bytes
         self._starts: dict[str, ColdStarts] = {}
+        self._model, self._files_bytes = "", 0  # what was loaded last
         self._lived = False  # a first request was served
         self._unloaded_at: float | None = None
         self._by_policy = True
@@ -54,8 +55,11 @@ class IdleMemory:
         )
 
     def served(self, now: float, *, warmed: bool = False, loaded: bool = True) -> None:
-        """Nothing runs from now on; `warmed`: nobody has used the engine yet; `loaded`: there still is one."""
-        self._evidence = replace(self._evidence, ended_at=now, warmed_unused=warmed)
+        """Nothing runs from now on; `warmed`: nobody has used the engine yet; `loaded`: there still is one.
+
+        A gap begins, and has its price for good: whether the files still fit in memory is looked at now.
+        """
+        self._evidence = replace(self._evidence, ended_at=now, warmed_unused=warmed, cold_start_s=self._expected_s())
         if not warmed:
             self._served_at = now
         self._unloaded_at, self._by_policy = (None, True) if loaded else (now, False)
@@ -64,9 +68,8 @@ class IdleMemory:
         """A cold start of `model` took `seconds`, for which the engine fetched `read_bytes` from storage."""
         from_disk = came_from_disk(read_bytes, files_bytes)
         starts = self._starts.get(model, ColdStarts()).after_load(seconds, from_disk=from_disk)
-        self._starts[model] = starts
-        expected = starts.expected_s(files_bytes, self._available_bytes())
-        self._evidence = replace(self._evidence, cold_start_s=expected)
+        self._starts[model], self._model, self._files_bytes = starts, model, files_bytes
+        self._evidence = replace(self._evidence, cold_start_s=self._expected_s())
         if not self._evidence.ledger.j_s:
             self._evidence = after_first_start(self._evidence)
 
@@ -92,5 +95,10 @@ class IdleMemory:
         starts = kept.get("cold_starts")
         if isinstance(starts, dict):
             self._starts = {str(name): ColdStarts.restore(one) for name, one in starts.items()}
-        expected = self._starts.get(model, ColdStarts()).expected_s(files_bytes, self._available_bytes())
-        self._evidence = replace(self._evidence.restore(kept.get("evidence")), cold_start_s=expected)
+        self._model, self._files_bytes = model, files_bytes
+        self._evidence = replace(self._evidence.restore(kept.get("evidence")), cold_start_s=self._expected_s())
+
+    def _expected_s(self) -> float | None:
+        """What the next load of the last model will take, with the memory that is free now."""
+        starts = self._starts.get(self._model, ColdStarts())
+        return starts.expected_s(self._files_bytes, self._available_bytes())

@@ -178,6 +178,23 @@ def test_loads_from_disk_and_cache_are_told_apart_by_what_was_read() -> None:
     assert idle.cold_start_s == 42.0, "files that do not fit into memory come from the disk"
 
 
+def test_whether_the_files_still_fit_is_looked_at_when_a_gap_begins() -> None:
+    free = [2 * FILES]
+    idle = IdleMemory("auto", min_s=0.0, max_s=3600.0, knob=KNOB, available_bytes=lambda: free[0])
+    idle.arrived(0.0, cold=True)
+    idle.loaded("m", 40.0, FILES, FILES)
+    idle.loaded("m", 5.0, 0, FILES)
+    idle.served(1.0)
+    assert idle.beta_s == KNOB * 5.0
+    free[0] = FILES // 2  # somebody else uses the memory
+    assert idle.beta_s == KNOB * 5.0, "a gap keeps its price"
+    idle.arrived(31.0, cold=False)
+    idle.served(32.0)
+    assert idle.beta_s == KNOB * 40.0
+    assert "loading takes 40 s here" in idle.decide(32.0).reason
+    assert idle._evidence.ledger.j_s == pytest.approx(KNOB * 40.0 + 30.0)
+
+
 def test_a_clock_that_runs_backwards_makes_no_negative_gap() -> None:
     idle = memory()
     end = serve(idle, 1000.0, cold=True)
