@@ -28,6 +28,9 @@ UNKNOWN_COLD_START_S = 60.0
 ROUNDING = 1e-9
 """Keeps the account's floor on the safe side of the arithmetic's rounding, as a share of beta."""
 
+WARMED_LEAST_S = 60.0
+"""A warm-up is given this long for its request, and no more than beta/2: whoever announced one is typing it."""
+
 QUEUED_S = 0.1
 """A shorter gap is that of a request that had been waiting: it says nothing of when people come."""
 
@@ -67,7 +70,8 @@ class Evidence:
     min_s, max_s   bounds of the operator; they go before everything else, the guarantee included
     gaps           recent gaps, oldest first
     present_until  somebody is here (an open page, a prompt being typed) and will be until then
-    warmed_unused  the model was warmed up and nobody has used it: beta/2 is waited
+    warmed_unused  the model was warmed up and nobody has used it: no longer is waited than for a used one, and at
+                   most beta/2; WARMED_LEAST_S is waited even if a used one would go sooner
     gpu_wanted     another program wants the GPU's memory: no longer is waited than the account demands
     """
 
@@ -137,8 +141,9 @@ class IdlePolicy:
         cause = idle_reason.habit(evidence.gaps, tau_s)
         if 0 < tau_s == shortest_s and evidence.ledger.j_s > 2 * evidence.ledger.opt_s:
             cause = idle_reason.TOO_OFTEN
-        if evidence.warmed_unused:  # somebody announced a request, which says more than when requests usually come
-            tau_s, cause = beta_s / 2, idle_reason.WARMED_UNUSED
+        if evidence.warmed_unused:
+            tau_s = min(max(tau_s, WARMED_LEAST_S), beta_s / 2)
+            cause = idle_reason.WARMED_UNUSED
         if evidence.gpu_wanted and shortest_s < tau_s:
             tau_s, cause = shortest_s, idle_reason.GPU_WANTED
         if evidence.present_until is not None and not evidence.gpu_wanted:

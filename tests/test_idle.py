@@ -17,7 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagegen.gaps import MAX_GAPS, cheapest_timeout_s, likely_gaps
-from imagegen.idle import Decision, Evidence, IdlePolicy, Ledger, after_first_start, after_gap, decide
+from imagegen.idle import (
+    WARMED_LEAST_S,
+    Decision,
+    Evidence,
+    IdlePolicy,
+    Ledger,
+    after_first_start,
+    after_gap,
+    decide,
+)
 
 QUICK = settings(deadline=None, max_examples=150)
 
@@ -284,6 +293,22 @@ def test_is_unloaded_sooner_when_the_memory_is_wanted_or_a_warm_up_is_unused(sig
     told = replace(evidence, **{signal: True})  # type: ignore[arg-type]
     assert IdlePolicy().timeout_s(told) <= evidence.beta_s / 2
     assert decide(0.0, told).reason.endswith(says)
+
+
+def test_an_unused_warm_up_stays_no_longer_than_a_used_model_and_who_types_has_a_minute() -> None:
+    """The model of docs/idle.md, "The knob, with an example": at 10 a used one stays 106 s of a beta of 400 s."""
+    example = lived_through([30.0, 55.0, 40.0, 61.0, 1500.0] * 20, cold_start_s=40, knob=10)
+    used_s = IdlePolicy().timeout_s(example)
+    assert WARMED_LEAST_S < used_s < example.beta_s / 2
+    assert IdlePolicy().timeout_s(replace(example, warmed_unused=True)) == used_s
+    often = lived_through([150.0] * 50, cold_start_s=20, knob=10)
+    assert IdlePolicy().timeout_s(often) > often.beta_s / 2 > WARMED_LEAST_S
+    assert IdlePolicy().timeout_s(replace(often, warmed_unused=True)) == often.beta_s / 2
+    seldom = lived_through([9000.0] * 50, cold_start_s=40, knob=10)
+    assert IdlePolicy().timeout_s(seldom) == 0
+    assert IdlePolicy().timeout_s(replace(seldom, warmed_unused=True)) == WARMED_LEAST_S
+    quick = replace(seldom, cold_start_s=4.0)
+    assert IdlePolicy().timeout_s(replace(quick, warmed_unused=True)) == quick.beta_s / 2
 
 
 def test_a_wanted_gpu_is_not_kept_for_somebody_who_is_only_here() -> None:

@@ -129,7 +129,7 @@ def test_a_warm_up_that_nobody_uses_goes_sooner_and_teaches_nothing() -> None:
     assert gaps(used) == gaps(unused)
 
 
-def test_a_warm_up_is_kept_half_a_beta_though_people_come_rarely() -> None:
+def test_a_warm_up_of_a_quick_model_is_kept_half_a_beta_though_people_come_rarely() -> None:
     idle = memory()
     end = 0.0
     for _ in range(30):
