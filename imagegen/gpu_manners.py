@@ -77,20 +77,25 @@ class Rival:
     """Whether somebody else wants the card's memory while the engine is idle.
 
     An idle engine's memory does not grow, so what is newly taken is somebody else's: that holds in a container
-    too, where the driver names no programs. Who asks for memory, gets none and leaves is not seen.
+    too, where the driver names no programs. What the engine holds is left out where the driver tells it. Who asks
+    for memory, gets none and leaves is not seen.
     """
 
     def __init__(self) -> None:
-        self.least_taken_bytes: int | None = None  # since we became idle
+        self.least_taken_bytes: int | None = None  # by others, since we became idle
         self.wanted = False
+        self._ours_told = False
 
     def forget(self) -> None:
-        """The engine works, or is gone: what it holds changes."""
+        """The engine has worked, or is gone: what it holds has changed."""
         self.least_taken_bytes, self.wanted = None, False
 
     def look(self, card: Gpu) -> bool:
         """Judge by the card as it is now."""
-        taken = card.total_bytes - card.free_bytes
+        if (told := card.ours_bytes is not None) is not self._ours_told:
+            self.forget()  # what was counted before had the engine's share in it, or had not
+            self._ours_told = told
+        taken = card.total_bytes - card.free_bytes - (card.ours_bytes or 0)
         self.least_taken_bytes = taken if self.least_taken_bytes is None else min(taken, self.least_taken_bytes)
         low = card.free_bytes < LOW_SHARE * card.total_bytes
         self.wanted = low and (self.wanted or taken - self.least_taken_bytes >= GROWTH_BYTES)
@@ -136,6 +141,10 @@ class Manners:
         """Whether somebody else wants the memory that the idle engine holds."""
         card = await self._card(engine_pid) if self.present else None
         return card is not None and self.rival.look(card)
+
+    def worked(self) -> None:
+        """A job has ended: its pictures may have changed what the engine holds."""
+        self.rival.forget()
 
     async def given_back(self) -> None:
         """After the engine's end: wait until its memory is free, at most GIVEN_BACK_S; else the log says so."""

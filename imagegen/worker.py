@@ -240,6 +240,7 @@ class Worker:
                 await self._unload("an error of the service")
                 await self._jobs.fail(job.id, OWN_ERROR)
         if self._resident.adapter is not None:
+            self._parts.manners.worked()
             self._resident.enter(EngineState.READY)
         self._idle.served(time.monotonic(), loaded=self._resident.adapter is not None)
         new, self._new = self._new, []

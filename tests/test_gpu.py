@@ -201,6 +201,32 @@ def test_a_full_card_that_nobody_fills_further_has_no_rival() -> None:
     assert rival.look(card_with(1 - 1.1 * GROWTH_BYTES / GB))
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["the driver names us", "a container"])
+def test_an_engine_that_has_grown_by_drawing_is_no_rival_of_itself(manners, tmp_path: Path, told: bool) -> None:
+    card = Card()
+    polite = manners(card, 300.0)
+
+    async def draw_twice() -> None:
+        await polite.room_for(entry_of(tmp_path), pytest.fail, wait=True)
+        for held_gb in (22.0, 22.5, 23.5):
+            card.free_bytes = int((24 - held_gb) * GB)
+            card.holders = [(4242, int(held_gb * GB) if told else None)]
+            if not told:
+                polite.worked()
+            assert not await polite.wanted(4242)
+        card.free_bytes -= int(0.4 * GB)  # and somebody else comes
+        assert await polite.wanted(4242)
+
+    asyncio.run(draw_twice())
+
+
+def test_a_driver_that_no_longer_names_us_makes_no_rival() -> None:
+    rival = Rival()
+    assert not rival.look(Gpu("Made Up", 24 * GB, 2 * GB, 20 * GB))
+    assert not rival.look(Gpu("Made Up", 24 * GB, 2 * GB, None))
+    assert not rival.look(Gpu("Made Up", 24 * GB, 2 * GB, 20 * GB))
+
+
 # ---- manners ------------------------------------------------------------------------------------
 
 

@@ -22,8 +22,9 @@ from imagegen import gpu_manners, worker
 from imagegen.backend import Backend
 from imagegen.gpu import Nvml
 from imagegen.gpu_manners import Manners
-from imagegen.schemas import EngineState, GenerateRequest, Job, Phase, Status
+from imagegen.schemas import EngineState, GenerateRequest, Job, Phase, Status, StoredImage
 from imagegen.settings import Settings
+from imagegen.studio import Studio
 
 DEADLINE_S = 60.0
 MakeBackend = Callable[..., Any]
@@ -165,6 +166,30 @@ def test_who_takes_memory_while_we_idle_makes_us_unload_sooner(backend: MakeBack
             assert before.unload_at - time.time() > 30, "left alone it would stay for a while"
             card.free_bytes = 1 * GB
             await until(lambda: service.worker.view().state is EngineState.COLD, "it gives way")
+
+    asyncio.run(scenario())
+
+
+def test_what_a_larger_picture_takes_is_no_rival(
+    backend: MakeBackend, card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container, where the driver names nobody."""
+    card.free_bytes, card.holders = 24 * GB, []
+    save = Studio.save
+
+    async def grown(*picture: Any) -> StoredImage:
+        card.free_bytes -= 11 * GB  # while it is drawn
+        return await save(*picture)
+
+    monkeypatch.setattr(Studio, "save", grown)
+
+    async def scenario() -> None:
+        async with backend(card, idle_knob=1000) as service:
+            rival = service._manners.rival
+            for taken in (11 * GB, 22 * GB):
+                await ended(service, await submit(service))
+                await until(lambda taken=taken: rival.least_taken_bytes == taken, "the card was looked at anew")
+                assert not rival.wanted
 
     asyncio.run(scenario())
 
