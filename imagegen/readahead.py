@@ -20,15 +20,18 @@ RESERVE_BYTES = 1024**3
 
 
 class ReadAhead:
-    """One thread that has files fetched, in order, as long as memory is free. It begins at once.
+    """One thread that has files fetched, in order, no more than memory has room for. It begins at once.
 
     The kernel fetches what is not there yet and copies nothing, so files that are cached cost next to nothing; and it
-    gives pages of the cache away before anything else. Where it does not know POSIX_FADV_WILLNEED, nothing happens.
+    gives pages of the cache away before anything else. Therefore they count as available, read or not, and the bound
+    is what was available at the beginning: more would push out what was fetched first. Where the kernel does not know
+    POSIX_FADV_WILLNEED, nothing happens.
     """
 
     def __init__(self, paths: Sequence[Path], available_bytes: Callable[[], int]) -> None:
         self._paths, self._available_bytes = paths, available_bytes
         self._stopped = threading.Event()
+        self._left_bytes = 0  # that may still be asked for
         self.from_storage_bytes = 0
         """What it had fetched, once it has ended; 0 where the kernel does not tell."""
         self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
@@ -45,6 +48,7 @@ class ReadAhead:
 
     def _run(self) -> None:
         before = _read_by_this_thread()
+        self._left_bytes = self._available_bytes() - RESERVE_BYTES
         for path in self._paths:
             try:
                 with path.open("rb", buffering=0) as file:
@@ -54,12 +58,15 @@ class ReadAhead:
         self.from_storage_bytes = _read_by_this_thread() - before
 
     def _fetch(self, file: int) -> None:
-        for at in range(0, os.fstat(file).st_size, STEP_BYTES):
-            if self._stopped.is_set() or self._available_bytes() < RESERVE_BYTES:
+        size = os.fstat(file).st_size
+        for at in range(0, size, STEP_BYTES):
+            if self._stopped.is_set() or self._left_bytes <= 0 or self._available_bytes() < RESERVE_BYTES:
                 self._stopped.set()
                 return
-            for piece in range(at, at + STEP_BYTES, ASK_BYTES):
-                os.posix_fadvise(file, piece, ASK_BYTES, os.POSIX_FADV_WILLNEED)
+            end = min(at + STEP_BYTES, size, at + self._left_bytes)
+            for piece in range(at, end, ASK_BYTES):
+                os.posix_fadvise(file, piece, min(ASK_BYTES, end - piece), os.POSIX_FADV_WILLNEED)
+            self._left_bytes -= end - at
 
 
 def _read_by_this_thread() -> int:

@@ -41,6 +41,25 @@ def test_with_little_memory_left_nothing_is_fetched(weights: Path) -> None:
     assert cached_share(weights) < 0.1
 
 
+def test_no_more_is_asked_for_than_was_available_though_the_cache_leaves_it_available(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / name for name in ("first", "second", "third")]
+    for path in paths:
+        with path.open("wb") as file:
+            file.truncate(SIZE_BYTES)
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _file, at, length, _advice: asked.append((at, length)))
+    room = SIZE_BYTES + SIZE_BYTES // 3  # all of the first file and a third of the second
+    ahead = ReadAhead(paths, lambda: RESERVE_BYTES + room)
+    ahead.wait()
+    assert sum(length for _, length in asked) == room
+    assert [at for at, _ in asked].count(0) == 2, "the first, then the second"
+    asked.clear()
+    ReadAhead(paths, lambda: PLENTY).wait()
+    assert sum(length for _, length in asked) == 3 * SIZE_BYTES
+
+
 def test_it_stops_when_it_is_told_to(weights: Path) -> None:
     asked: list[int] = []
     reached, go_on = threading.Event(), threading.Event()
