@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "IMAGEGEN_"
@@ -160,13 +160,6 @@ class Settings(BaseSettings):
             raise ValueError("must be auto, never, or seconds (0 unloads at once)")
         return value
 
-    @field_validator("idle_max_s", mode="after")
-    @classmethod
-    def _max_above_min(cls, value: float, info: ValidationInfo) -> float:
-        if value < info.data.get("idle_min_s", 0.0):
-            raise ValueError("must not be below IMAGEGEN_IDLE_MIN_S")
-        return value
-
     @field_validator("tls", mode="after")
     @classmethod
     def _tls(cls, value: str) -> str:
@@ -175,6 +168,15 @@ class Settings(BaseSettings):
         if len([part for part in value.split(",") if part.strip()]) != 2:
             raise ValueError("must be off, auto, or CERT,KEY (two PEM files)")
         return value
+
+    @model_validator(mode="after")
+    def _max_above_min(self) -> Settings:
+        if self.idle_max_s < self.idle_min_s:
+            least, most = f"{PREFIX}IDLE_MIN_S={self.idle_min_s:g}", f"{PREFIX}IDLE_MAX_S={self.idle_max_s:g}"
+            if "idle_max_s" in self.model_fields_set:
+                raise ValueError(f"{most}: must not be below {least}")
+            raise ValueError(f"{least}: must not be above {most}, which holds unless you set it: raise that too")
+        return self
 
     # The state folder's parts
     @property
@@ -222,10 +224,14 @@ def load() -> Settings:
         settings = Settings()
     except ValidationError as invalid:
         for error in invalid.errors():
+            said = error["msg"].removeprefix("Value error, ")
+            if not error["loc"]:  # of two settings together: it names them itself
+                problems.append(said)
+                continue
             name = str(error["loc"][0])
             variable = PREFIX + name.upper()
             value = "(hidden)" if name == "tokens" else repr(error["input"])
-            problems.append(f"{variable}={value}: {error['msg'].removeprefix('Value error, ')}")
+            problems.append(f"{variable}={value}: {said}")
         raise SettingsError("\n".join(problems)) from None
     if problems:
         raise SettingsError("\n".join(problems))

@@ -35,6 +35,27 @@ def test_a_wrong_value_is_told_in_a_sentence(monkeypatch, name: str, value: str,
         assert value in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"MIN": "7200"},
+            "IMAGEGEN_IDLE_MIN_S=7200: must not be above IMAGEGEN_IDLE_MAX_S=3600, which holds unless you set it: "
+            "raise that too",
+        ),
+        ({"MAX": "60", "MIN": "100"}, "IMAGEGEN_IDLE_MAX_S=60: must not be below IMAGEGEN_IDLE_MIN_S=100"),
+    ],
+)
+def test_of_two_that_contradict_each_other_what_was_set_is_named(monkeypatch, given: dict, told: str) -> None:
+    for end, value in given.items():
+        monkeypatch.setenv(f"IMAGEGEN_IDLE_{end}_S", value)
+    with pytest.raises(settings.SettingsError) as error:
+        settings.load()
+    assert str(error.value) == told
+    monkeypatch.setenv("IMAGEGEN_IDLE_MAX_S", "7200")
+    assert settings.load().idle_max_s == 7200
+
+
 def test_a_wrong_token_setting_is_told_without_the_token(monkeypatch) -> None:
     monkeypatch.setenv("IMAGEGEN_TOKENS", "only-a-secret-without-a-name")
     try:
