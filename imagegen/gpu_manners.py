@@ -7,6 +7,7 @@ import logging
 import mmap
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from imagegen import fitness
@@ -66,6 +67,10 @@ def shortage(card: Gpu, need_bytes: int) -> str | None:
     )
 
 
+def _busy(short: str) -> EngineError:
+    return EngineError("gpu_busy", f"{short} End such a program, or try again later.")
+
+
 def _words(holder: Holder) -> str:
     name = holder.name or "a program"
     held = "" if holder.held_bytes is None else f": {holder.held_bytes / GB:.1f} GB"
@@ -115,6 +120,21 @@ class Manners:
         self._before: Gpu | None = None
         self._uses_cuda: tuple[object, bool] | None = None
 
+    async def room_instead(self, entry: Entry, engine_pid: int | None) -> None:
+        """Whether `entry` has room in the place of what the idle engine `engine_pid` holds. Changes nothing.
+
+        Raises EngineError `gpu_busy`. If the driver does not say what the engine holds, nobody knows before it ends.
+        """
+        if not await asyncio.to_thread(self._has_card, entry):
+            return
+        need_bytes = await asyncio.to_thread(needed_bytes, entry, self._settings)
+        card = await self._card(engine_pid)
+        if card is None or (engine_pid is not None and card.ours_bytes is None):
+            return
+        card = replace(card, free_bytes=card.free_bytes + (card.ours_bytes or 0))
+        if (short := shortage(card, need_bytes)) is not None:
+            raise _busy(short)
+
     async def room_for(self, entry: Entry, told: Callable[[str], None], *, wait: bool) -> None:
         """Return when there is room for `entry`; `told` hears for whom is waited.
 
@@ -131,7 +151,7 @@ class Manners:
         while (card := await self._card()) is not None and (short := shortage(card, need_bytes)) is not None:
             if time.monotonic() - began >= limit_s:
                 after = f" It did not change within {limit_s:g} s (IMAGEGEN_GPU_WAIT_S)." if wait else ""
-                raise EngineError("gpu_busy", f"{short}{after} End such a program, or try again later.")
+                raise _busy(short + after)
             told(short)
             left_s = began + limit_s - time.monotonic()
             await asyncio.sleep(max(0.01, min(LOOK_EVERY_S, left_s)))

@@ -13,6 +13,9 @@ from typing import Any
 from imagegen.cold_starts import ColdStarts, came_from_disk
 from imagegen.idle import Decision, Evidence, after_first_start, after_gap, decide
 
+TYPING_S = 300.0
+"""So long a prompt may take after a warm-up: as long as a page that was touched counts as looked at."""
+
 
 class IdleMemory:
     """The evidence of one service. Times are monotonic seconds, as the worker passes them."""
@@ -28,13 +31,18 @@ class IdleMemory:
         self._unloaded_at: float | None = None
         self._by_policy = True
         self._served_at: float | None = None  # end of the last service; a warm-up is none
+        self._typing_until: float | None = None  # a request was announced, and is being written
         self.present = False  # somebody has the page open and looks at it
         self.gpu_wanted = False  # another program wants the GPU's memory
 
     def decide(self, now: float) -> Decision:
         """When to unload, and why; `unload_at` on the caller's clock."""
-        until = inf if self.present else None  # how long somebody stays is not known: the policy has a bound
+        until = inf if self.present else self._typing_until  # nobody knows how long: the policy has a bound
         return decide(now, replace(self._evidence, present_until=until, gpu_wanted=self.gpu_wanted))
+
+    def typing(self, now: float) -> None:
+        """Somebody who may soon ask for the loaded model has said so (a warm-up that finds it there)."""
+        self._typing_until = now + TYPING_S
 
     def arrived(self, now: float, *, cold: bool, warming: bool = False) -> None:
         """A request is about to be served: the gap since the last one has ended.

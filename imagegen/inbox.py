@@ -13,7 +13,8 @@ from imagegen.schemas import Refused
 
 @dataclass
 class Order:
-    """A warm-up or an unload; `done` is set when the loop has obeyed or refused it."""
+    """A warm-up or an unload. `done` is set when the loop has refused it, or has done it; of a warm-up: when it has
+    begun, or waits for the running job."""
 
     what: Literal["warm", "unload"]
     model: str | None = None
@@ -29,6 +30,11 @@ class Order:
             self.done.exception()  # a warm-up has nobody who waits for it
 
 
+def stopping() -> Refused:
+    """What an order is told that comes too late."""
+    return Refused(503, "shutting_down", "The service is stopping.")
+
+
 class Inbox:
     """Everybody may put something in, from the event loop's thread; the worker wakes and takes it out."""
 
@@ -37,6 +43,7 @@ class Inbox:
         self._orders: list[Order] = []
         self._cancelled: set[str] = set()
         self.stop_at: float | None = None  # monotonic seconds; set: the service is stopping
+        self._closed = False
 
     def ring(self) -> None:
         """There is something new in the queue."""
@@ -52,6 +59,9 @@ class Inbox:
 
     def order(self, order: Order) -> Order:
         """Leave an order; a warm-up that is already here is not left twice."""
+        if self._closed:
+            order.refused(stopping())
+            return order
         for waiting in self._orders:
             if order.what == "warm" and (waiting.what, waiting.model) == (order.what, order.model):
                 return waiting
@@ -68,24 +78,43 @@ class Inbox:
         """Nothing runs: cancels that are still here meant jobs that have ended."""
         self._cancelled.clear()
 
-    def take_orders(self) -> list[Order]:
+    def next_order(self) -> Order | None:
+        """The oldest order, taken out."""
+        return self._orders.pop(0) if self._orders else None
+
+    def put_off(self, order: Order) -> None:
+        """A warm-up whose turn comes after the jobs; who asked need not wait for that."""
+        order.obeyed()
+        self._orders.append(order)
+
+    def close(self) -> None:
+        """Nobody reads this any more: every order is refused."""
+        self._closed = True
+        while (order := self.next_order()) is not None:
+            order.refused(stopping())
+
+    def asks_to_unload(self) -> bool:
+        return any(order.what == "unload" for order in self._orders)
+
+    def warming(self, model: str) -> None:
+        """Answer the warm-ups that came while `model` is warmed up; an order to unload stays, for it ends that."""
         orders, self._orders = self._orders, []
-        return orders
-
-    def refuse_orders(self, refusal: Refused) -> None:
-        for order in self.take_orders():
-            order.refused(refusal)
-
-    def busy(self, model: str) -> None:
-        """Answer the orders that came while `model` loads or draws; a warm-up of another one waits."""
-        for order in self.take_orders():
+        for order in orders:
             if order.what == "unload":
-                detail = "A picture is being drawn or its model is loading. Cancel it, or try again later."
-                order.refused(Refused(409, "busy", detail))
+                self._orders.append(order)
             elif order.model == model:
                 order.obeyed()
             else:
-                self._orders.append(order)
+                self.put_off(order)
+
+    def busy(self, model: str) -> None:
+        """Answer the orders that came while a job's `model` loads or draws; a warm-up of another one waits."""
+        self.warming(model)
+        for order in self._orders:
+            if order.what == "unload":
+                detail = "A picture is being drawn or its model is loading. Cancel it, or try again later."
+                order.refused(Refused(409, "busy", detail))
+        self._orders = [order for order in self._orders if order.what != "unload"]
 
     async def wait(self, timeout: float | None, others: Iterable[asyncio.Future[Any]] = ()) -> None:
         """Sleep until the bell rings, one of `others` is done, or `timeout` seconds have passed."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from sqlalchemy.exc import DBAPIError
 
 from imagegen.jobs import JobManager
-from imagegen.schemas import Progress
+from imagegen.models.fetch import Fetching
+from imagegen.schemas import Phase, Progress
 
 log = logging.getLogger("imagegen.worker")
 
@@ -48,3 +50,16 @@ class Reporter:
                 await asyncio.shield(self._jobs.report(self._job_id, self.latest))
             except DBAPIError as full:
                 log.warning("job %s: its progress cannot be written (%s)", self._job_id, full.orig)
+
+
+def fetching(now: Fetching) -> Progress:
+    """A download as a job's progress."""
+    return Progress(
+        phase=Phase.FETCHING,
+        fraction=now.fraction,
+        bytes_done=now.done_bytes,
+        bytes_total=now.total_bytes or None,
+        left_s=None if now.left_s is None else round(now.left_s, 1),
+        detail=now.words,
+        at=time.time(),
+    )

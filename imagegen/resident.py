@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from math import ceil
+from typing import Any
 
 import psutil
 
@@ -70,8 +72,9 @@ class Parts:
 
 @dataclass(frozen=True)
 class FailedLoad:
-    """A model's last load failed: with which files, and when (monotonic) the next try may be."""
+    """A model's last load failed: why, with which files, and when (monotonic) the next try may be."""
 
+    failure: Failure
     fingerprint: object
     retry_at: float
     wait_s: float
@@ -85,6 +88,7 @@ class Resident:
         self.state, self._since = EngineState.COLD, time.time()
         self.adapter: Adapter | None = None
         self.entry: Entry | None = None
+        self._coming: Entry | None = None  # what is being loaded, though another model may still be there
         self._load: LoadProgress | None = None
         self._load_started: float | None = None
         self._error: Failure | None = None
@@ -93,12 +97,18 @@ class Resident:
 
     def view(self) -> EngineView:
         pid = self.adapter.pid if self.adapter else None
-        model = self.entry.name if self.entry else None
+        entry = self._coming or self.entry
+        model = entry.name if entry else None
         return EngineView(self.state, self._since, model, pid, self._load, self._load_started, self._error)
 
     def has(self, entry: Entry) -> bool:
         """Whether `entry` is loaded."""
         return self.adapter is not None and self.entry is not None and self.entry.name == entry.name
+
+    def holds(self, model: str) -> bool:
+        """Whether `model` is loaded and stays so as far as is known now."""
+        staying = {EngineState.READY, EngineState.DRAWING, EngineState.DRAINING}
+        return self.state in staying and self.entry is not None and self.entry.name == model
 
     def enter(self, state: EngineState) -> None:
         """Note and tell a state; called by the worker's loop and from here."""
@@ -108,6 +118,37 @@ class Resident:
             self._recorder.engine_entered(state)
             self._changed()
 
+    async def have(
+        self,
+        entry: Entry,
+        told: Callable[[LoadProgress | Fetching], None],
+        unwanted: Callable[[], bool],
+        *,
+        room: bool = False,
+    ) -> None:
+        """What can be known and fetched before `load`: its files are here, and with `room` there is some on the GPU
+        for it in the loaded model's place. A loaded model stays, whatever comes of it.
+
+        Raises LoadFailed, Stopped, Cancelled like `load`.
+        """
+        self._coming, self._error, self._load, self._load_started = entry, None, None, None
+        self.enter(EngineState.LOADING)
+
+        async def look() -> None:
+            await self._parts.prepare(entry, told)
+            if room:
+                await self._parts.manners.room_instead(entry, self.adapter.pid if self.adapter else None)
+
+        try:
+            await self._attend(look(), unwanted)
+        except BaseException as ended:
+            self._coming = None
+            self.enter(EngineState.COLD if self.adapter is None else EngineState.READY)
+            if isinstance(ended, EngineError):
+                raise LoadFailed(ended) from None
+            raise
+        self._load_started = time.time()
+
     async def load(
         self,
         entry: Entry,
@@ -116,14 +157,14 @@ class Resident:
         *,
         wait_for_room: bool = True,
     ) -> float:
-        """Make `entry` the loaded model; seconds that it took, without those for its files and a full GPU.
+        """After `have`: make `entry` the loaded model; seconds that it took, without those for a full GPU.
 
-        Raises LoadFailed (`gpu_busy` at once if not `wait_for_room`), Stopped when the service stops, Cancelled
-        when `unwanted()`; no process is left then.
+        unwanted: asked whenever something has come into the inbox, to answer it. Raises LoadFailed (`gpu_busy` at
+        once if not `wait_for_room`), Stopped when the service stops, Cancelled when `unwanted()`; no process is left
+        then.
         """
         await self.unload("another model is asked for")
-        self.entry, self._error, self._load, self._load_started = entry, None, None, None
-        self.enter(EngineState.LOADING)
+        self.entry = entry
         began = time.monotonic()
 
         def heard(progress: LoadProgress) -> None:
@@ -132,8 +173,7 @@ class Resident:
 
         async def start() -> None:
             nonlocal began
-            await self._parts.prepare(entry, told)
-            began, self._load_started = time.monotonic(), time.time()
+            self._load_started = time.time()
             ahead = self._parts.read_ahead(entry)
             try:
                 waits = time.monotonic()
@@ -148,42 +188,51 @@ class Resident:
                 await asyncio.to_thread(ahead.stop)
                 self._ahead_bytes = ahead.from_storage_bytes
 
-        task = asyncio.create_task(start())
         try:
-            while not task.done():
-                await self._inbox.wait(None, [task])
-                self._inbox.busy(entry.name)
-                if self._inbox.stop_at is not None and not task.done():
-                    raise Stopped
-                if unwanted() and not task.done():
-                    raise Cancelled
-            await task
+            await self._attend(start(), unwanted)
         except BaseException as ended:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            self._coming = None
             await self.unload("the load ended early")
             if isinstance(ended, EngineError):
                 raise LoadFailed(ended) from None
             raise
         finally:
-            self._load = self._load_started = None
+            self._coming = self._load = self._load_started = None
         seconds = time.monotonic() - began
         self._failures.pop(entry.name, None)
         log.info("engine loaded model=%s seconds=%.3f", entry.name, seconds)
         self._recorder.loaded(entry.name, seconds)
         return seconds
 
+    async def _attend(self, work: Coroutine[Any, Any, None], unwanted: Callable[[], bool]) -> None:
+        """Until `work` is done, or broken off; what comes into the inbox meanwhile is for `unwanted` to answer."""
+        task = asyncio.create_task(work)
+        try:
+            while True:
+                gone = unwanted()
+                if task.done():
+                    return task.result()
+                if self._inbox.stop_at is not None:
+                    raise Stopped
+                if gone:
+                    raise Cancelled
+                await self._inbox.wait(None, [task])
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
     async def unload(self, reason: str) -> None:
         """End the engine process and wait until it is gone; nothing to do without one."""
         adapter = self.adapter
         if adapter is not None:
-            self.enter(EngineState.UNLOADING)
+            if self._coming is None:
+                self.enter(EngineState.UNLOADING)
             await adapter.stop()
             await self._parts.manners.given_back()
             log.info("engine unloaded reason=%r", reason)
             self._recorder.unloaded(reason)
         self.adapter = self.entry = None
-        if self.state is not EngineState.FAILED:
+        if self._coming is None and self.state is not EngineState.FAILED:
             self.enter(EngineState.COLD)
 
     def read_bytes(self) -> int:
@@ -201,11 +250,27 @@ class Resident:
         """Note that `model` did not load; the next try waits. The reason, as the waiting jobs get it."""
         before = self._failures.get(model)
         wait_s = min(before.wait_s * 2, LAST_RETRY_S) if before else FIRST_RETRY_S
-        self._failures[model] = FailedLoad(self._fingerprint(model), time.monotonic() + wait_s, wait_s)
-        self._error = Failure(code=error.code, detail=error.detail)
+        failure = Failure(code=error.code, detail=error.detail)
+        self._failures[model] = FailedLoad(failure, self._fingerprint(model), time.monotonic() + wait_s, wait_s)
         log.error("model %s did not load code=%s retry_s=%.0f", model, error.code, wait_s)
-        self.enter(EngineState.FAILED)
-        return self._error
+        if self.adapter is None:  # else another model is still there, and none of its business
+            self._error = failure
+            self.enter(EngineState.FAILED)
+        return failure
+
+    def refusal(self, model: str) -> Refused | None:
+        """What a warm-up is told that comes before the next try is due; None: try now."""
+        wait_s = ceil(self.retry_in_s(model))
+        if not wait_s:
+            return None
+        last = self._failures[model].failure
+        return Refused(
+            503,
+            last.code,
+            f"The model {model} did not load: {last.detail} The next try is due in {wait_s} s, or when a file of the "
+            "model or the engine changes.",
+            retry_after_s=wait_s,
+        )
 
     def retry_in_s(self, model: str) -> float:
         """Seconds that a job for `model` has to wait after a failed load; 0: try now."""

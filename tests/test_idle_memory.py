@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from imagegen.idle import Ledger
-from imagegen.idle_memory import IdleMemory
+from imagegen.idle_memory import TYPING_S, IdleMemory
 
 FILES = 10**9
 KNOB, LOAD_S = 10.0, 4.0
@@ -153,6 +153,21 @@ def test_somebody_present_keeps_it_at_most_one_beta_longer_and_once() -> None:
     assert idle.decide(kept - 1.0).unload_at == kept, "who stays on does not renew it"
     idle.present = False
     assert idle.decide(end + 1.0).unload_at == alone
+
+
+def test_a_prompt_that_is_typed_is_bounded_presence() -> None:
+    idle = memory()
+    end = serve(idle, 0.0, cold=True)
+    alone = idle.decide(end).unload_at
+    assert alone is not None
+    for at in range(0, 1000, 30):  # whoever goes on typing does not renew it
+        idle.typing(end + at)
+        kept = idle.decide(end + at).unload_at
+        assert kept is not None and alone < kept <= min(alone + BETA, end + 2 * BETA)
+    idle = memory()
+    idle.typing(alone - TYPING_S - 0.1)
+    assert serve(idle, 0.0, cold=True) == end
+    assert idle.decide(end).unload_at == alone, "what was typed long ago keeps nothing"
 
 
 def test_who_wants_the_gpu_goes_before_who_is_present() -> None:

@@ -6,7 +6,6 @@ The engine is the real one, on the CPU; the card is the stand-in of `nvml_stand_
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,10 +18,13 @@ import pytest
 from nvml_stand_in import GB, Card, StandIn
 
 from imagegen import gpu_manners, worker
+from imagegen.adapters.base import EngineError
 from imagegen.backend import Backend
 from imagegen.gpu import Nvml
 from imagegen.gpu_manners import Manners
-from imagegen.schemas import EngineState, GenerateRequest, Job, Phase, Status, StoredImage
+from imagegen.inbox import Order
+from imagegen.models.entry import Entry
+from imagegen.schemas import EngineState, GenerateRequest, Job, Phase, Refused, Status, StoredImage
 from imagegen.settings import Settings
 from imagegen.studio import Studio
 
@@ -59,8 +61,9 @@ def backend(home: Path, sd_server: Path, tmp_path: Path) -> MakeBackend:
     return run
 
 
-async def submit(backend: Backend) -> Job:
-    return await backend.intake.accept(GenerateRequest(prompt="a red circle", width=64, height=64, steps=2, seed=1))
+async def submit(backend: Backend, model: str = "tiny") -> Job:
+    asked = GenerateRequest(prompt="a red circle", width=64, height=64, steps=2, seed=1, model=model)
+    return await backend.intake.accept(asked)
 
 
 async def until(happened: Callable[[], bool | Awaitable[bool]], what: str) -> None:
@@ -136,19 +139,100 @@ def test_a_job_that_waits_in_vain_fails_and_the_next_one_has_its_own_turn(backen
     asyncio.run(scenario())
 
 
-def test_a_warm_up_without_room_is_left_out(backend: MakeBackend, card: Card, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "imagegen.worker")
+async def refused(order: Order) -> Refused:
+    with pytest.raises(Refused) as refusal:
+        await asyncio.wait_for(order.done, DEADLINE_S)
+    return refusal.value
 
+
+def test_a_warm_up_without_room_is_left_out_and_says_why(backend: MakeBackend, card: Card) -> None:
     async def scenario() -> None:
         async with backend(card) as service:
-            service.worker.warm("tiny")
-            await until(lambda: "not warmed up" in caplog.text, "it was looked at")
-            await until(lambda: service.worker.view().state is EngineState.COLD, "nothing was loaded")
+            busy = await refused(service.worker.warm("tiny"))
+            assert (busy.status, busy.code) == (503, "gpu_busy")
+            assert "2.0 of 24.0 GB are free" in busy.detail
+            assert service.worker.view().state is EngineState.COLD
             card.free_bytes, card.holders = 24 * GB, []
-            service.worker.warm("tiny")
+            await service.worker.warm("tiny").done
             await until(lambda: service.worker.view().state is EngineState.READY, "with room it is loaded")
             decision = service.worker.decision()
             assert decision is not None and "warmed up" in decision.reason
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("others_gb", "room"), [(9, True), (11, False)])
+def test_a_warm_up_of_another_model_counts_what_the_loaded_one_gives_back(
+    backend: MakeBackend, card: Card, others_gb: int, room: bool
+) -> None:
+    card.free_bytes, card.holders = 24 * GB, []
+
+    async def scenario() -> None:
+        async with backend(card, idle_timeout="never") as service:
+            await ended(service, await submit(service))
+            before = service.worker.view()
+            assert before.pid is not None
+            card.free_bytes = (24 - 8 - others_gb) * GB
+            card.holders = [(before.pid, 8 * GB), (os.getpid(), others_gb * GB)]
+            order = service.worker.warm("sketch")
+            if room:
+                await asyncio.wait_for(order.done, DEADLINE_S)
+                assert service.worker.view().model == "sketch"
+            else:
+                assert (await refused(order)).code == "gpu_busy"
+                after = service.worker.view()
+                assert (after.state, after.model, after.pid) == (EngineState.READY, "tiny", before.pid)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("warming", [True, False], ids=["a warm-up", "a job"])
+def test_a_model_whose_files_are_gone_displaces_nobody(
+    backend: MakeBackend, monkeypatch: pytest.MonkeyPatch, warming: bool
+) -> None:
+    """They were there when it was asked for, and are not when its turn comes."""
+    prepare = Backend.prepare_files
+
+    async def gone(service: Backend, entry: Entry, told: Callable[[Any], None]) -> None:
+        if entry.name == "sketch":
+            raise EngineError("model_missing", "The file is gone.")
+        await prepare(service, entry, told)
+
+    monkeypatch.setattr(Backend, "prepare_files", gone)
+
+    async def scenario() -> None:
+        async with backend(idle_timeout="never") as service:
+            await ended(service, await submit(service))
+            before = service.worker.view()
+            if warming:
+                refusal = await refused(service.worker.warm("sketch"))
+                assert (refusal.status, refusal.code) == (503, "model_missing")
+                again = await refused(service.worker.warm("sketch"))
+                assert again.extra["retry_after_s"] >= 1 and "The file is gone." in again.detail
+            else:
+                job = await ended(service, await submit(service, "sketch"))
+                assert job.error is not None and job.error.code == "model_missing"
+            await until(lambda: service.worker.view().state is EngineState.READY, "nothing is done any more")
+            after = service.worker.view()
+            assert (after.model, after.pid, after.error) == ("tiny", before.pid, None)
+            assert (await ended(service, await submit(service))).attempts == 1
+
+    asyncio.run(scenario())
+
+
+def test_who_announces_a_request_for_a_loaded_model_keeps_it_a_beta_longer_and_no_more(backend: MakeBackend) -> None:
+    async def scenario() -> None:
+        async with backend(idle_knob=600) as service:
+            await ended(service, await submit(service))
+            await until(lambda: service.worker.view().state is EngineState.READY, "it is idle")
+            worker, kept = service.worker, []
+            alone = worker._idle.decide(0.0)
+            for _ in range(2):
+                await worker.warm("tiny").done
+                kept.append(worker._idle.decide(0.0))
+            assert alone.unload_at is not None and kept[0].unload_at is not None and kept[1].unload_at is not None
+            assert alone.unload_at < kept[0].unload_at <= kept[1].unload_at <= alone.unload_at + service.idle.beta_s
+            assert kept[0].reason.endswith("somebody is here")
 
     asyncio.run(scenario())
 

@@ -142,6 +142,10 @@ def test_a_warm_up_that_dies_leaves_nothing_and_the_next_job_loads(life: Service
     status = life.until_state("failed")
     assert status["engine"]["pid"] is None
     assert status["engine"]["error"]["code"] == "engine_died"
+    again = until_warmed(life, None, 503)
+    assert again.json()["code"] == "engine_died"
+    assert "next try is due in" in again.json()["detail"]
+    assert int(again.headers["retry-after"]) >= 1
     held.let_go()
     held.change()
     assert life.draw()["attempts"] == 1
@@ -185,31 +189,93 @@ def test_warming_up_twice_loads_once_and_often_is_refused_with_when(life: Servic
     assert held.starts == before + 1
 
 
-def warm(service: Service, model: str | None = None) -> None:
-    """Warm up, as soon as the rate allows."""
-    params = {} if model is None else {"model": model}
-    until(lambda: service.http.post("/api/warm", params=params).status_code == 202, "it may be asked for", 20, 0.5)
+def until_warmed(service: Service, model: str | None = None, status: int = 202) -> httpx.Response:
+    """The answer to a warm-up, as soon as the rate allows one; it has this status."""
+    params, answers = {} if model is None else {"model": model}, []
+
+    def allowed() -> bool:
+        answers.append(service.http.post("/api/warm", params=params))
+        return answers[-1].status_code != 429
+
+    until(allowed, "it may be asked for", 60, 0.5)
+    assert answers[-1].status_code == status, answers[-1].text
+    return answers[-1]
 
 
 def test_a_warm_up_changes_over_to_another_model_but_not_before_a_job(
     life: Service, drawer: Engine, held: Held
 ) -> None:
-    warm(life, drawer.model)
+    until_warmed(life, drawer.model)
     assert life.until_state("ready")["engine"]["model"] == drawer.model
-    warm(life, "twin")
+    until_warmed(life, "twin")
     until(lambda: life.status()["engine"]["model"] == "twin", "it changes over")
     life.until_state("ready")
     held.hold()
     life.http.post("/api/unload")
     job = life.submit()
     life.until_state("loading")
-    warm(life, "twin")
+    until_warmed(life, "twin")
     behind = life.submit()
     held.let_go()
     for one in (job, behind):
         assert life.ended(one["job_id"])["status"] == "complete"
     until(lambda: life.status()["engine"]["model"] == "twin", "the warm-up was not forgotten")
     life.until_state("ready")
+
+
+def test_a_warm_up_ends_when_a_job_for_another_model_comes(life: Service, drawer: Engine, held: Held) -> None:
+    held.hold()
+    began = until_warmed(life, "twin").json()
+    assert (began["engine"]["state"], began["engine"]["model"]) == ("loading", "twin")
+    assert began["engine"]["load"]["fraction"] == 0
+    until(lambda: life.engine_pid is not None, "there is a process")
+    job = life.submit()
+    until(lambda: life.job(job["job_id"])["status"] == "running", "the warm-up lets it go first")
+    held.let_go()
+    ended = life.ended(job["job_id"])
+    assert (ended["status"], ended["model"], ended["attempts"]) == ("complete", drawer.model, 1)
+    assert life.until_state("ready")["engine"]["model"] == drawer.model, "it was ended, and does not come back"
+
+
+@first_engine
+def test_a_warm_up_goes_on_for_a_job_for_its_own_model_and_is_unloaded_by_nobody_then(
+    life: Service, held: Held
+) -> None:
+    before = held.starts
+    held.hold()
+    until_warmed(life, "twin")
+    job = life.submit(model="twin")
+    assert life.http.post("/api/unload").json()["code"] == "busy"
+    held.let_go()
+    assert life.ended(job["job_id"])["status"] == "complete"
+    assert held.starts == before + 1
+
+
+def test_a_warm_up_is_ended_by_an_unload(life: Service, held: Held) -> None:
+    held.hold()
+    until_warmed(life)
+    until(lambda: life.engine_pid is not None, "there is a process")
+    pid = life.engine_pid
+    ended = life.http.post("/api/unload")
+    assert (ended.status_code, ended.json()["engine"]["state"]) == (202, "cold")
+    assert pid is not None and gone(pid)
+
+
+@first_engine
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"params": {"modle": "twin"}}, "'modle' is not a field"),
+        ({"params": {"model": "twin", "when": "now"}}, "'when' is not a field"),
+        ({"json": {"model": "twin"}}, "?model=NAME"),
+    ],
+    ids=["a misspelt name", "a second name", "a body"],
+)
+def test_what_a_warm_up_does_not_know_is_refused(life: Service, how: dict[str, Any], said: str) -> None:
+    refused = life.http.post("/api/warm", **how)
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+    assert said in refused.json()["detail"]
+    assert life.status()["engine"]["state"] == "cold"
 
 
 @first_engine
@@ -282,9 +348,11 @@ def test_files_that_are_gone_are_named_and_taken_up_again_when_they_are_back(lif
         missing = life.http.post("/api/generate", json=small() | {"model": "twin"})
         assert (missing.status_code, missing.json()["code"]) == (422, "model_missing")
         assert weights.name in missing.json()["detail"]
-        warm(life, "twin")
-        status = life.until_state("failed")
-        assert status["engine"]["error"]["code"] == "model_missing"
+        loaded = life.draw()
+        pid = life.engine_pid
+        assert (loaded["model"], until_warmed(life, "twin", 422).json()) == (drawer.model, missing.json())
+        engine = life.status()["engine"]
+        assert (engine["state"], engine["model"], engine["pid"], engine["error"]) == ("ready", drawer.model, pid, None)
     finally:
         aside.rename(weights)
     assert life.draw(model="twin")["status"] == "complete"
@@ -304,12 +372,25 @@ def test_the_reason_is_a_sentence_in_the_status_and_on_the_command_line(life: Se
 
 
 @first_engine
-def test_it_is_warmed_up_and_unloaded_from_the_command_line(life: Service) -> None:
-    def told(command: str) -> str:
-        arguments = [sys.executable, "-m", "imagegen.cli", command, "--url", life.url]
+def test_it_is_warmed_up_and_unloaded_from_the_command_line(life: Service, drawer: Engine, held: Held) -> None:
+    def told(*command: str) -> str:
+        arguments = [sys.executable, "-m", "imagegen.cli", *command, "--url", life.url]
         return subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=True).stdout
 
-    assert "engine  " in told("warm")
+    held.hold()
+    began = told("warm", "--model", "twin")
+    assert began.startswith("twin is loading.\n")
+    assert "engine  loading since" in began and "0% loaded" in began
+    held.let_go()
+    life.until_state("ready")
+    assert told("warm", "--model", "twin").startswith("twin is already loaded.\n")
+    held.hold()
+    job = life.submit()
+    life.until_state("loading")
+    assert told("warm", "--model", "twin").startswith("twin is loaded after the jobs that came first.\n")
+    held.let_go()
+    assert life.ended(job["job_id"])["status"] == "complete"
+    until(lambda: life.status()["engine"]["model"] == "twin", "the warm-up was not forgotten")
     life.until_state("ready")
     assert "engine  cold" in told("unload")
     assert life.engine_pid is None

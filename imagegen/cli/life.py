@@ -21,18 +21,30 @@ def status(as_json: bool, url: str | None) -> None:
 
 
 @click.command()
+@click.option("--model", help="See `imagegen models list`; default: the service's own.")
 @json_option
 @url_option
-def warm(as_json: bool, url: str | None) -> None:
-    """Load the default model now, so that the next picture comes sooner."""
-    _show(service_of(url).json("POST", "/api/warm"), as_json)
+def warm(model: str | None, as_json: bool, url: str | None) -> None:
+    """Load a model now, so that the next picture comes sooner."""
+    state = service_of(url).json("POST", "/api/warm", params={} if model is None else {"model": model})
+    if not as_json:
+        click.echo(_warmed(state, model or state["model"]["default"]))
+    _show(state, as_json)
+
+
+def _warmed(state: dict[str, Any], model: str) -> str:
+    """What the service does about a warm-up of `model` that it took on."""
+    engine = state["engine"]
+    if engine["model"] != model or engine["state"] in {"unloading", "cold", "failed"}:
+        return f"{model} is loaded after the jobs that came first."
+    return f"{model} is loading." if engine["state"] == "loading" else f"{model} is already loaded."
 
 
 @click.command()
 @json_option
 @url_option
 def unload(as_json: bool, url: str | None) -> None:
-    """End the idle engine and give its memory back now."""
+    """End the idle engine, or a warm-up, and give its memory back now."""
     _show(service_of(url).json("POST", "/api/unload"), as_json)
 
 

@@ -123,7 +123,7 @@ OPERATIONS: dict[Handler, Operation] = {
         {202: (answers.ServiceStatus,)},
         query={"model": TEXT},
     ),
-    status.unload: Operation("End an idle engine", {202: (answers.ServiceStatus,)}),
+    status.unload: Operation("End an idle engine, or a warm-up", {202: (answers.ServiceStatus,)}),
     session.begin: Operation("Swap the token for a cookie", {200: (answers.Session,)}),
     session.end: Operation("Forget the cookie", {204: ()}),
     openai.generations: Operation(

@@ -11,6 +11,7 @@ from starlette.routing import Route
 from imagegen import templates
 from imagegen.guardrails import policy_view
 from imagegen.http.context import backend_of, owner_of
+from imagegen.http.problems import unknown_fields
 from imagegen.http.views import caps_json, model_json, status_json
 from imagegen.schemas import Refused
 
@@ -45,19 +46,26 @@ async def prompt_templates(request: Request) -> Response:
 async def warm(request: Request) -> Response:
     """Load the default model (or `?model=`), if nothing else is to do and there is room for it.
 
-    Asking again while it loads, or once it is there, changes nothing; each caller may do so every few seconds.
+    Answers when that has begun or waits for the running job. Asking again while it loads changes nothing; once it is
+    there, it is kept a while for whoever types. Each caller may ask every few seconds.
     """
     backend = backend_of(request)
+    if unknown := [name for name in request.query_params if name != "model"]:
+        raise unknown_fields(unknown)
+    if await request.body():
+        raise Refused(422, "invalid_request", "This request has no body. Name a model in the address: ?model=NAME.")
     entry = backend.catalog.get(request.query_params.get("model", backend.default_entry.name))
+    if (lacking := backend.unobtainable(entry)) is not None:
+        raise Refused(422, "model_missing", lacking)
     if wait_s := request.app.state.warm_rate.take(owner_of(request) or ""):
         detail = f"The model was asked for often enough. Ask again in {wait_s} s, or ask for a picture: that waits."
         raise Refused(429, "rate_limited", detail, retry_after_s=wait_s)
-    backend.worker.warm(entry.name)
+    await asyncio.shield(backend.worker.warm(entry.name).done)  # others may wait for the same order
     return JSONResponse(await status_json(backend), 202)
 
 
 async def unload(request: Request) -> Response:
-    """End an idle engine; answers when its memory is free."""
+    """End an idle engine, or a warm-up; answers when its memory is free."""
     backend = backend_of(request)
     await backend.worker.unload()
     return JSONResponse(await status_json(backend), 202)

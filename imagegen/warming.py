@@ -1,0 +1,89 @@
+"""Warming: loads a model for a request that is only expected. The worker alone calls it.
+
+Nobody waits for a warm-up, so it waits for nothing and displaces no job: it is left out if the files or the room are
+not there, and ends when a job for another model comes, or an order to unload. What is loaded stays until that is known.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from imagegen.adapters.base import EngineError, LoadProgress
+from imagegen.idle_memory import IdleMemory
+from imagegen.inbox import Inbox, Order, stopping
+from imagegen.models.entry import Entry
+from imagegen.models.fetch import Fetching
+from imagegen.resident import Cancelled, LoadFailed, Resident, Stopped
+from imagegen.schemas import EngineState, Refused
+
+log = logging.getLogger("imagegen.worker")
+
+Unwanted = Callable[[], bool]
+OWN_ERROR = "The service failed at this warm-up by an error of its own; its log says more."
+BROKEN_OFF = "The warm-up was broken off: a job for another model came, or somebody unloaded. Ask again later."
+
+
+class Warming:
+    """find_model, clock: as the worker has them. next_model: of the job that is due now, None without one. load: loads
+    what `Resident.have` has looked at, and learns from it. not_loaded: tells the jobs that wait for a model so."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        resident: Resident,
+        idle: IdleMemory,
+        find_model: Callable[[str], Entry],
+        clock: Callable[[], float],
+        next_model: Callable[[], str | None],
+        load: Callable[[Entry, Unwanted], Awaitable[None]],
+        not_loaded: Callable[[str, EngineError | Refused], Awaitable[None]],
+    ) -> None:
+        self._inbox, self._resident, self._idle = inbox, resident, idle
+        self._find_model, self._clock = find_model, clock
+        self._next_model, self._load, self._not_loaded = next_model, load, not_loaded
+
+    async def obey(self, order: Order) -> None:
+        """Load the order's model, if nothing speaks against it; the order is answered when that is known."""
+        try:
+            entry = self._find_model(order.model or "")
+            if (refusal := self._resident.refusal(entry.name)) is not None:
+                raise refusal
+            if not self._resident.has(entry):
+                await self._warm_up(order, entry)
+            order.obeyed()
+        except Refused as refusal:
+            order.refused(refusal)
+        except LoadFailed as failed:
+            if failed.error.code == "gpu_busy":  # says nothing of the model
+                log.info("not warmed up: %s", failed.error.detail)
+            else:
+                await self._not_loaded(order.model or "", failed.error)
+            order.refused(Refused(503, failed.error.code, f"{order.model} is not loaded: {failed.error.detail}"))
+        except Cancelled:
+            order.refused(Refused(409, "busy", BROKEN_OFF))
+        except Stopped:
+            order.refused(stopping())
+        finally:
+            order.refused(Refused(500, "internal", OWN_ERROR))  # if it has no answer yet
+
+    async def _warm_up(self, order: Order, entry: Entry) -> None:
+        def unwanted() -> bool:
+            due = self._next_model()
+            if due is None:
+                self._inbox.warming(entry.name)
+                return self._inbox.asks_to_unload()
+            self._inbox.busy(entry.name)
+            return due != entry.name
+
+        def told(_fetching: LoadProgress | Fetching) -> None:
+            order.obeyed()  # its files come first, which takes longer than anybody waits for an answer
+
+        await self._resident.have(entry, told, unwanted, room=True)
+        order.obeyed()
+        self._idle.arrived(self._clock(), cold=True, warming=True)
+        try:
+            await self._load(entry, unwanted)
+            self._resident.enter(EngineState.READY)
+        finally:
+            self._idle.served(self._clock(), warmed=True, loaded=self._resident.adapter is not None)
