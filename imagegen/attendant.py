@@ -49,9 +49,11 @@ class Attendant:
         pace: Pace,
         timing: Timing,
         unload: Callable[[str], Awaitable[None]],
+        heard: Callable[[str], None],
     ) -> None:
+        """heard: called with the drawing model whenever something has come into the inbox."""
         self._inbox, self._resident, self._pace, self._timing = inbox, resident, pace, timing
-        self._unload = unload
+        self._unload, self._heard = unload, heard
         self._drained_at: float | None = None  # monotonic: when a cancelled picture should have run out
 
     def draining_s(self) -> float | None:
@@ -70,10 +72,11 @@ class Attendant:
         sitting.report(Progress(phase=Phase.ENCODING, image=image, at=time.time()))
         task = asyncio.create_task(adapter.generate(request, told))
         try:
+            self._heard(job.model)  # what came before it began to draw
             while not task.done():
                 patience_s = self._bound(sitting, adapter) - time.monotonic()
                 await self._inbox.wait(max(0.01, patience_s), [task])
-                self._inbox.busy(job.model)
+                self._heard(job.model)
                 if not task.done():
                     await self._judge(sitting, task)
             png = task.result()
@@ -130,7 +133,7 @@ class Attendant:
         try:
             while not task.done():
                 await self._inbox.wait(LOOK_AGAIN_S, [task])
-                self._inbox.busy(job.model)
+                self._heard(job.model)
                 silent_s = time.monotonic() - adapter.last_line_at
                 if self._inbox.stop_at is not None or silent_s >= self._stall_s(job):
                     await self._unload("a cancelled picture did not end")

@@ -5,8 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+
+from imagegen.line import Active
+from imagegen.schemas import Refused
 
 log = logging.getLogger("imagegen.readahead")
 
@@ -17,6 +22,9 @@ STEP_BYTES = 4 * 1024 * 1024
 """As often it is looked whether memory is free, and whether it is still wanted."""
 RESERVE_BYTES = 1024**3
 """Memory left alone: the engine's own buffers and everybody else need some while the files come in."""
+
+JOBS_AHEAD = 100
+"""So far into the queue another model is looked for."""
 
 
 class ReadAhead:
@@ -37,9 +45,13 @@ class ReadAhead:
         self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Nothing more is fetched; returns when the thread has ended, which takes one step."""
+    def end(self) -> None:
+        """Nothing more is fetched after the running step."""
         self._stopped.set()
+
+    def stop(self) -> None:
+        """`end`, and wait for that step."""
+        self.end()
         self._thread.join()
 
     def wait(self) -> None:
@@ -67,6 +79,34 @@ class ReadAhead:
             for piece in range(at, end, ASK_BYTES):
                 os.posix_fadvise(file, piece, min(ASK_BYTES, end - piece), os.POSIX_FADV_WILLNEED)
             self._left_bytes -= end - at
+
+
+class Forerunner:
+    """Reads ahead for the model that is due after the one that draws.
+
+    queued: the jobs that wait, the oldest first. begin: begins to read a model's files, by its name.
+    """
+
+    def __init__(self, queued: Callable[[], Iterable[Active]], begin: Callable[[str], ReadAhead]) -> None:
+        self._queued, self._begin = queued, begin
+        self._model: str | None = None
+        self._running: ReadAhead | None = None
+
+    def look(self, drawing: str) -> None:
+        """While `drawing` draws: read for the next job of another model; whoever else it was is given up."""
+        waiting = islice(self._queued(), JOBS_AHEAD)
+        model = next((one.model for one in waiting if one.model != drawing), None)
+        if model != self._model:
+            self.end()
+            with suppress(Refused):  # a model that is no longer known: its job will say so
+                self._running = None if model is None else self._begin(model)
+            self._model = model
+
+    def end(self) -> None:
+        """Nothing draws any more."""
+        if self._running is not None:
+            self._running.end()
+        self._model = self._running = None
 
 
 def _read_by_this_thread() -> int:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from imagegen.adapters.base import EngineError, LoadProgress
 from imagegen.idle_memory import IdleMemory
 from imagegen.inbox import Inbox, Order, stopping
+from imagegen.line import Active
 from imagegen.models.entry import Entry
 from imagegen.models.fetch import Fetching
 from imagegen.resident import Cancelled, LoadFailed, Resident, Stopped
@@ -19,14 +20,13 @@ from imagegen.schemas import EngineState, Refused
 
 log = logging.getLogger("imagegen.worker")
 
-Unwanted = Callable[[], bool]
 OWN_ERROR = "The service failed at this warm-up by an error of its own; its log says more."
 BROKEN_OFF = "The warm-up was broken off: a job for another model came, or somebody unloaded. Ask again later."
 
 
 class Warming:
-    """find_model, clock: as the worker has them. next_model: of the job that is due now, None without one. load: loads
-    what `Resident.have` has looked at, and learns from it. not_loaded: tells the jobs that wait for a model so."""
+    """All as the worker has them. due: the job that may be served now, or None, and what else is known of the queue.
+    load: loads what `Resident.have` has looked at, and learns from it. not_loaded: tells the jobs of a model so."""
 
     def __init__(
         self,
@@ -35,13 +35,13 @@ class Warming:
         idle: IdleMemory,
         find_model: Callable[[str], Entry],
         clock: Callable[[], float],
-        next_model: Callable[[], str | None],
-        load: Callable[[Entry, Unwanted], Awaitable[None]],
+        due: Callable[[], tuple[Active | None, object]],
+        load: Callable[..., Awaitable[float]],
         not_loaded: Callable[[str, EngineError | Refused], Awaitable[None]],
     ) -> None:
         self._inbox, self._resident, self._idle = inbox, resident, idle
         self._find_model, self._clock = find_model, clock
-        self._next_model, self._load, self._not_loaded = next_model, load, not_loaded
+        self._due, self._load, self._not_loaded = due, load, not_loaded
 
     async def obey(self, order: Order) -> None:
         """Load the order's model, if nothing speaks against it; the order is answered when that is known."""
@@ -69,21 +69,21 @@ class Warming:
 
     async def _warm_up(self, order: Order, entry: Entry) -> None:
         def unwanted() -> bool:
-            due = self._next_model()
+            due, _held = self._due()
             if due is None:
                 self._inbox.warming(entry.name)
                 return self._inbox.asks_to_unload()
             self._inbox.busy(entry.name)
-            return due != entry.name
+            return due.model != entry.name
 
-        def told(_fetching: LoadProgress | Fetching) -> None:
-            order.obeyed()  # its files come first, which takes longer than anybody waits for an answer
+        def told(_progress: LoadProgress | Fetching) -> None:
+            order.obeyed()  # its files are fetched first, which takes longer than anybody waits for an answer
 
         await self._resident.have(entry, told, unwanted, room=True)
         order.obeyed()
         self._idle.arrived(self._clock(), cold=True, warming=True)
         try:
-            await self._load(entry, unwanted)
+            await self._load(entry, told, unwanted, wait_for_room=False)
             self._resident.enter(EngineState.READY)
         finally:
             self._idle.served(self._clock(), warmed=True, loaded=self._resident.adapter is not None)

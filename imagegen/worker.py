@@ -29,6 +29,7 @@ from imagegen.models.entry import Entry
 from imagegen.models.fetch import Fetching
 from imagegen.pace import Measurement, Pace, timed_as
 from imagegen.png import BrokenPng
+from imagegen.readahead import Forerunner
 from imagegen.recorder import Recorder
 from imagegen.reporter import Reporter, fetching
 from imagegen.resident import Cancelled, EngineView, LoadFailed, Parts, Resident, Stopped
@@ -71,15 +72,16 @@ class Worker:
         self._engine_said: list[Warn] = []  # of the running job's pictures
         self.inbox = Inbox()
         self._resident = Resident(parts, self.inbox, lambda: jobs.bell.ring("engine"), recorder)
-        self._attendant = Attendant(self.inbox, self._resident, pace, timing, self._unload)
+        self._attendant = Attendant(self.inbox, self._resident, pace, timing, self._unload, self._heard)
+        self._forerunner = Forerunner(jobs.queued, lambda model: parts.read_ahead(parts.find_model(model)))
         self._warming = Warming(
             self.inbox,
             self._resident,
             idle,
             parts.find_model,
             clock,
-            self._next_model,
-            self._load_unasked,
+            self._next,
+            self._load,
             self._load_failed,
         )
 
@@ -160,13 +162,10 @@ class Worker:
                 held[active.model] = left_s
         return None, min(held.values(), default=None)
 
-    def _next_model(self) -> str | None:
-        active, _held_s = self._next()
-        return None if active is None else active.model
-
     async def _rest(self) -> None:
         """Wait for a job, an order, the engine's death, or the time to unload."""
         self.inbox.forget_cancels()
+        self._forerunner.end()
         if self._resident.adapter is not None:
             self._idle.gpu_wanted = await self._parts.manners.wanted(self._resident.adapter.pid)
         await self._obey()
@@ -200,7 +199,7 @@ class Worker:
             if order.what == "unload":
                 await self._unload("asked for")
                 order.obeyed()
-            elif self._next_model() is not None:
+            elif self._next()[0] is not None:
                 self.inbox.put_off(order)
                 return
             else:
@@ -320,6 +319,11 @@ class Worker:
         self._note_draw(job)
         return png
 
+    def _heard(self, model: str) -> None:
+        """Something came while `model` draws."""
+        self.inbox.busy(model)
+        self._forerunner.look(model)
+
     def _note_draw(self, job: Job) -> None:
         drawn = self._resident.adapter.last_draw if self._resident.adapter else None
         if drawn is None:
@@ -349,13 +353,11 @@ class Worker:
         wait_for_room: bool = True,
     ) -> float:
         """Load what the resident has looked at; seconds that it took."""
+        self._forerunner.end()  # the load has its own
         seconds = await self._resident.load(entry, told, unwanted, wait_for_room=wait_for_room)
         self._idle.loaded(entry.name, seconds, self._resident.read_bytes(), self._parts.files_bytes(entry))
         self._measure(entry.name, "load", 0, seconds)
         return seconds
-
-    async def _load_unasked(self, entry: Entry, unwanted: Callable[[], bool]) -> None:
-        await self._load(entry, lambda _progress: None, unwanted, wait_for_room=False)
 
     async def _unload(self, reason: str) -> None:
         if self._resident.adapter is not None:

@@ -19,11 +19,14 @@ from nvml_stand_in import GB, Card, StandIn
 
 from imagegen import gpu_manners, worker
 from imagegen.adapters.base import EngineError
+from imagegen.adapters.sdcpp import SdcppServerAdapter
 from imagegen.backend import Backend
+from imagegen.cold_starts import REMEMBERED
 from imagegen.gpu import Nvml
 from imagegen.gpu_manners import Manners
 from imagegen.inbox import Order
 from imagegen.models.entry import Entry
+from imagegen.readahead import ReadAhead
 from imagegen.schemas import EngineState, GenerateRequest, Job, Phase, Refused, Status, StoredImage
 from imagegen.settings import Settings
 from imagegen.studio import Studio
@@ -222,7 +225,9 @@ def test_a_model_whose_files_are_gone_displaces_nobody(
 
 def test_who_announces_a_request_for_a_loaded_model_keeps_it_a_beta_longer_and_no_more(backend: MakeBackend) -> None:
     async def scenario() -> None:
-        async with backend(idle_knob=600) as service:
+        async with backend(idle_knob=20) as service:
+            for _ in range(REMEMBERED):
+                service.idle.loaded("tiny", 4.0, 0, 1)  # whatever this machine takes, beta is 80 s
             await ended(service, await submit(service))
             await until(lambda: service.worker.view().state is EngineState.READY, "it is idle")
             worker, kept = service.worker, []
@@ -274,6 +279,44 @@ def test_what_a_larger_picture_takes_is_no_rival(
                 await ended(service, await submit(service))
                 await until(lambda taken=taken: rival.least_taken_bytes == taken, "the card was looked at anew")
                 assert not rival.wanted
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("asked", ["before", "meanwhile"])
+def test_the_next_model_is_read_ahead_while_the_present_one_draws(
+    backend: MakeBackend, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    happened: list[str] = []
+    read_ahead, generate = Backend._read_ahead, SdcppServerAdapter.generate
+
+    def read(service: Backend, entry: Entry) -> ReadAhead:
+        happened.append(f"read {entry.name}")
+        return read_ahead(service, entry)
+
+    monkeypatch.setattr(Backend, "_read_ahead", read)
+
+    async def scenario() -> None:
+        async with backend() as service:
+            others: list[Job] = []
+
+            async def draw(adapter: SdcppServerAdapter, *picture: Any) -> bytes:
+                happened.append("draw")
+                if not others:
+                    others.append(await submit(service, "sketch"))
+                await until(lambda: "read sketch" in happened, "it is read ahead")
+                png = await generate(adapter, *picture)
+                happened.append("drawn")
+                return png
+
+            monkeypatch.setattr(SdcppServerAdapter, "generate", draw)
+            first = await submit(service)
+            if asked == "before":
+                others.append(await submit(service, "sketch"))
+            for job in (await ended(service, first), await ended(service, *others)):
+                assert job.status is Status.COMPLETE
+        assert set(happened[1:3]) == {"draw", "read sketch"}
+        assert happened == ["read tiny", *happened[1:3], "drawn", "read sketch", "draw", "drawn"]
 
     asyncio.run(scenario())
 

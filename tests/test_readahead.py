@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from page_cache import cached_share, drop
 from served import until
 
-from imagegen.readahead import RESERVE_BYTES, ReadAhead
+from imagegen.readahead import RESERVE_BYTES, Forerunner, ReadAhead
 
 SIZE_BYTES = 8 * 1024 * 1024
 PLENTY = 2 * RESERVE_BYTES
@@ -58,6 +59,23 @@ def test_no_more_is_asked_for_than_was_available_though_the_cache_leaves_it_avai
     asked.clear()
     ReadAhead(paths, lambda: PLENTY).wait()
     assert sum(length for _, length in asked) == 3 * SIZE_BYTES
+
+
+def test_of_two_models_only_the_one_that_is_due_is_read() -> None:
+    begun: list[tuple[str, ReadAhead]] = []
+
+    def begin(model: str) -> ReadAhead:
+        begun.append((model, ReadAhead([], lambda: PLENTY)))
+        return begun[-1][1]
+
+    queue: list[str] = []
+    forerunner = Forerunner(lambda: [SimpleNamespace(model=model) for model in queue], begin)
+    for queue[:] in (["m"], ["m", "a", "b"], ["a", "b"], ["m", "b"], ["m"], ["b"]):
+        forerunner.look("m")
+    assert [model for model, _ in begun] == ["a", "b", "b"]
+    assert [ahead._stopped.is_set() for _, ahead in begun] == [True, True, False]
+    forerunner.end()
+    assert begun[-1][1]._stopped.is_set()
 
 
 def test_it_stops_when_it_is_told_to(weights: Path) -> None:
