@@ -3,13 +3,14 @@
 import { Problem, get, pictureUrl, request, signIn } from "./api.js";
 import { JOBS_A_PAGE, connect } from "./stream.js";
 import { againRequest, draftOf, randomSeed, toRequest } from "./draft.js";
-import { afterUpdate, chosenModel, keep, rememberMine, show, state, takeJobs, update, updateDraft } from "./store.js";
+import { afterUpdate, canLoad, chosenModel, keep, rememberMine, show, state } from "./store.js";
+import { takeJobs, update, updateDraft } from "./store.js";
 import { clock } from "./words.js";
 
 const NOTE_MS = 6000;
 const WARM_EVERY_MS = 30_000;
 let noteTimer = 0;
-let warmedAt = 0;
+let warmed = { name: "", at: 0 }; // the model that typing had loaded last
 
 /** Say something once: shown for a while, and read by screen readers. */
 export function announce(note) {
@@ -247,8 +248,12 @@ export async function loadOlder() {
 
 // ---- the model ------------------------------------------------------------------------------
 
+const askToWarm = (model) => request("POST", `api/warm?model=${encodeURIComponent(model.name)}`);
+
+/** Load the chosen model. */
 export async function warm() {
-  const status = await attempt(() => request("POST", "api/warm"));
+  const model = chosenModel();
+  const status = model && (await attempt(() => askToWarm(model)));
   if (status) update({ status });
 }
 
@@ -257,13 +262,14 @@ export async function unload() {
   if (status) update({ status });
 }
 
-/** Somebody types: load the model meanwhile, where that is switched on. */
+/** Somebody types: load the chosen model meanwhile, where that is switched on. */
 export function typed() {
   const model = chosenModel();
-  if (!state.prefs.warm || !model?.default || state.status?.engine.state !== "cold") return;
-  if (Date.now() - warmedAt < WARM_EVERY_MS) return;
-  warmedAt = Date.now();
-  quietly(() => request("POST", "api/warm"));
+  const engine = state.status?.engine;
+  if (!state.prefs.warm || !model || !engine || engine.state === "failed" || !canLoad(engine, model)) return;
+  if (warmed.name === model.name && Date.now() - warmed.at < WARM_EVERY_MS) return;
+  warmed = { name: model.name, at: Date.now() };
+  quietly(() => askToWarm(model));
 }
 
 let policyFor = "";

@@ -164,6 +164,12 @@ export function chosenModel() {
   return state.models.find((model) => model.name === state.draft.model) ?? defaultModel();
 }
 
+/** Whether loading `model` by hand would change anything: nothing is loaded, or another model that is idle. */
+export function canLoad(engine, model) {
+  if (!model) return false;
+  return ["cold", "failed"].includes(engine.state) || (engine.state === "ready" && engine.model !== model.name);
+}
+
 export function keep(name, value) {
   try {
     if (value === null) localStorage.removeItem(KEPT + name);

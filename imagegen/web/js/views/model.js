@@ -3,10 +3,8 @@
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { signOut, unload, warm } from "../actions.js";
 import { serviceNow } from "../api.js";
-import { state, updatePrefs } from "../store.js";
+import { canLoad, chosenModel, state, updatePrefs } from "../store.js";
 import { bytes, duration, engine, unloading } from "../words.js";
-
-const CAN_WARM = new Set(["cold", "failed"]);
 
 export function modelChip() {
   const { status, link } = state;
@@ -34,16 +32,21 @@ function life(status) {
   const words = engine(status);
   const reason = now === "ready" ? unloading(status.idle, serviceNow()) : "";
   const { load, fetch } = status.engine;
+  const shown = status.engine.model ?? status.model.default;
+  const chosen = chosenModel();
+  const which = chosen && chosen.name !== shown ? `Load ${chosen.name} now` : "Load now";
   return html`
     <section>
-      <h2>${status.engine.model ?? status.model.default} <span class="faint">${words.word}</span></h2>
+      <h2>${shown} <span class="faint">${words.word}</span></h2>
       <p>${words.sentence}</p>
       ${load ? loadBar(load.fraction, "Loading") : nothing}
       ${fetch ? download(fetch) : nothing}
       ${load && load.eta_s !== null ? html`<p class="hint">about ${duration(load.eta_s)} left</p>` : nothing}
       ${reason ? html`<p class="hint">${reason[0].toUpperCase()}${reason.slice(1)}.</p>` : nothing}
       <div class="row">
-        <button type="button" class="quiet" ?disabled=${!CAN_WARM.has(now)} @click=${warm}>Load now</button>
+        <button type="button" class="quiet" ?disabled=${!canLoad(status.engine, chosen)} @click=${warm}>
+          ${which}
+        </button>
         <button type="button" class="quiet" ?disabled=${now !== "ready"} @click=${unload}>Unload</button>
       </div>
     </section>
