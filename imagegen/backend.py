@@ -55,8 +55,15 @@ SWEEP_EVERY_S = 10.0
 class Backend:
     """Everything behind the transports. One per process; `start` once, `stop` once."""
 
-    def __init__(self, settings: Settings, recorder: Recorder | None = None, manners: Manners | None = None) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        recorder: Recorder | None = None,
+        manners: Manners | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """clock: the worker's, by which a model is idle."""
+        self.settings, self._clock = settings, clock
         self._manners = manners or Manners(gpu.read, settings, self._binary)
         self._recorder = recorder or Recorder()
         self.stopping = asyncio.Event()
@@ -123,6 +130,7 @@ class Backend:
             ),
             self._measured,
             self._recorder,
+            self._clock,
         )
         self.forecast = Forecast(self.jobs, self.pace, self.worker, self.fetcher.needed)
         self.intake = Intake(

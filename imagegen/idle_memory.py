@@ -29,6 +29,7 @@ class IdleMemory:
         self._model, self._files_bytes = "", 0  # what was loaded last
         self._lived = False  # a first request was served
         self._unloaded_at: float | None = None
+        self._latest_at: float | None = None  # the latest end that was decided on in this gap
         self._by_policy = True
         self._served_at: float | None = None  # end of the last service; a warm-up is none
         self._typing_until: float | None = None  # a request was announced, and is being written
@@ -38,7 +39,10 @@ class IdleMemory:
     def decide(self, now: float) -> Decision:
         """When to unload, and why; `unload_at` on the caller's clock."""
         until = inf if self.present else self._typing_until  # nobody knows how long: the policy has a bound
-        return decide(now, replace(self._evidence, present_until=until, gpu_wanted=self.gpu_wanted))
+        decision = decide(now, replace(self._evidence, present_until=until, gpu_wanted=self.gpu_wanted))
+        if decision.unload_at is not None:
+            self._latest_at = max(self._latest_at or 0.0, decision.unload_at)
+        return decision
 
     def typing(self, now: float) -> None:
         """Somebody who may soon ask for the loaded model has said so (a warm-up that finds it there)."""
@@ -56,11 +60,11 @@ class IdleMemory:
             self._lived = True
             return  # the first cold start is booked once it is known how long it takes
         gap_s = max(0.0, now - self._evidence.ended_at)
-        held_s = gap_s if self._unloaded_at is None else min(gap_s, self._unloaded_at - self._evidence.ended_at)
+        ends = [at for at in (now, self._unloaded_at, self._latest_at) if at is not None]
+        held_s = max(0.0, min(ends) - self._evidence.ended_at)  # beyond what was decided the machine slept
+        gap_s = gap_s if cold else held_s
         by_policy = self._by_policy and self._unloaded_at is not None
-        self._evidence = after_gap(
-            self._evidence, gap_s, cold, max(0.0, held_s), by_policy=by_policy, learned_s=learned_s
-        )
+        self._evidence = after_gap(self._evidence, gap_s, cold, held_s, by_policy=by_policy, learned_s=learned_s)
 
     def served(self, now: float, *, warmed: bool = False, loaded: bool = True) -> None:
         """Nothing runs from now on; `warmed`: nobody has used the engine yet; `loaded`: there still is one.
@@ -70,6 +74,7 @@ class IdleMemory:
         self._evidence = replace(self._evidence, ended_at=now, warmed_unused=warmed, cold_start_s=self._expected_s())
         if not warmed:
             self._served_at = now
+        self._latest_at = None
         self._unloaded_at, self._by_policy = (None, True) if loaded else (now, False)
 
     def loaded(self, model: str, seconds: float, read_bytes: int, files_bytes: int) -> None:

@@ -79,7 +79,7 @@ def test_a_change_of_model_is_nobodys_time_out_and_the_account_holds(gap_s: floa
         ledger = idle._evidence.ledger
         assert ledger.j_s == pytest.approx(BETA + changes * (gap_s + BETA))
         assert ledger.j_s <= 3 * ledger.opt_s
-        assert "unloaded too soon" not in idle.decide(end).reason, "no time-out of its own ended it"
+    assert "unloaded too soon" not in idle.decide(end).reason, "no time-out of its own ended it"
 
 
 def test_a_warm_up_of_another_model_is_no_time_out_either() -> None:
@@ -179,6 +179,23 @@ def test_who_wants_the_gpu_goes_before_who_is_present() -> None:
     decision = idle.decide(end)
     assert decision.unload_at is not None and decision.unload_at - end <= BETA / 2
     assert "another program" in decision.reason
+
+
+@pytest.mark.parametrize("then", ["it is unloaded", "a job comes at once"])
+def test_a_clock_that_ran_on_while_the_machine_slept_costs_no_more_than_the_time_out(then: str) -> None:
+    night = 8 * 3600.0
+    idle = memory()
+    end = 0.0
+    for _ in range(5):
+        end = serve(idle, end + night, cold=end == 0.0 or then == "it is unloaded")
+        planned = idle.decide(end + 1.0).unload_at
+        assert planned is not None and planned < end + 2 * BETA
+        if then == "it is unloaded":
+            idle.unloaded(end + night, by_policy=True)
+    ledger = idle._evidence.ledger
+    assert ledger.j_s <= 3 * ledger.opt_s
+    assert ledger.j_s <= 5 * 3 * BETA
+    assert "unloaded too soon" not in idle.decide(end).reason
 
 
 def test_loads_from_disk_and_cache_are_told_apart_by_what_was_read() -> None:

@@ -51,10 +51,12 @@ def backend(home: Path, sd_server: Path, tmp_path: Path) -> MakeBackend:
     linked_with_cuda.write_bytes(b"\x7fELF libcudart.so.12 ")
 
     @asynccontextmanager
-    async def run(card: Card | None = None, **settings: Any) -> AsyncIterator[Backend]:
+    async def run(
+        card: Card | None = None, clock: Callable[[], float] = time.monotonic, **settings: Any
+    ) -> AsyncIterator[Backend]:
         chosen = Settings(home=home, sd_server=sd_server, threads=1, model="tiny", **settings)
         manners = Manners(Nvml(StandIn(card), {}).look, chosen, lambda: linked_with_cuda) if card else None
-        running = Backend(chosen, manners=manners)
+        running = Backend(chosen, manners=manners, clock=clock)
         await running.start()
         try:
             yield running
@@ -62,6 +64,59 @@ def backend(home: Path, sd_server: Path, tmp_path: Path) -> MakeBackend:
             await running.stop()
 
     return run
+
+
+class Clock:
+    """A monotonic clock of which a test may say that it went on by itself."""
+
+    jumped_s = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.jumped_s
+
+
+NIGHT_S = 8 * 3600.0
+
+
+@pytest.mark.parametrize("runs_on", [False, True], ids=["as on Linux", "a clock that runs on"])
+@pytest.mark.parametrize("job_first", [False, True], ids=["nobody there", "a job at once"])
+def test_a_machine_that_slept_goes_on_and_books_no_night(
+    backend: MakeBackend, monkeypatch: pytest.MonkeyPatch, runs_on: bool, job_first: bool
+) -> None:
+    """The clocks that count sleep jump; the monotonic one does so only where a machine was suspended from without."""
+    true_time, clock = time.time, Clock()
+
+    async def scenario() -> None:
+        async with backend(clock=clock, idle_knob=1000) as service:
+            for _ in range(REMEMBERED):
+                service.idle.loaded("tiny", 4.0, 0, 1)  # whatever this machine takes
+            await ended(service, await submit(service))
+            await until(lambda: service.worker.view().state is EngineState.READY, "it is idle")
+            before, pid = service.worker.decision(), service.worker.view().pid
+            assert before is not None and before.unload_at is not None
+            left_s = before.unload_at - time.time()
+            assert 60 < left_s < NIGHT_S
+            monkeypatch.setattr(time, "time", lambda: true_time() + NIGHT_S)
+            clock.jumped_s = NIGHT_S if runs_on else 0.0
+            if job_first:
+                job = await ended(service, await submit(service))
+                assert (job.status, job.attempts) == (Status.COMPLETE, 1)
+                assert runs_on or service.worker.view().pid == pid, "it draws on what is loaded"
+            else:
+                service.worker.inbox.ring()
+                if runs_on:
+                    await until(lambda: service.worker.view().state is EngineState.COLD, "its time is over")
+                else:
+                    after = service.worker.decision()
+                    assert after is not None and after.unload_at is not None
+                    assert 0 < after.unload_at - time.time() <= left_s, "the sleep was no idle time"
+                    assert service.worker.view().pid == pid
+            last = await ended(service, await submit(service))
+            assert (last.status, last.attempts) == (Status.COMPLETE, 1)
+            ledger = service.idle._evidence.ledger
+            assert ledger.j_s <= 3 * ledger.opt_s
+
+    asyncio.run(scenario())
 
 
 async def submit(backend: Backend, model: str = "tiny") -> Job:
