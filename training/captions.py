@@ -117,7 +117,9 @@ def describe(rng: random.Random, scene: Scene) -> str:
         text = text.split(" ", 1)[1]
     if scene.background != "white" or rng.random() < 0.25:
         shade = _colour(rng, scene.background)
-        text += rng.choice([f" on {article(shade)} background", f", {shade} background", f" on {shade} background"])
+        text += rng.choice(
+            [f" on {article(shade)} background", f", {shade} background", f" on {shade} background", f" on {shade}"]
+        )
     if rng.random() < 0.25:
         text += rng.choice(ENDINGS)
     return _dress(rng, text)

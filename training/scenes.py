@@ -81,7 +81,7 @@ def single(rng: random.Random) -> Scene:
     """One object in the middle; now and then a small or a large one."""
     u = rng.random()
     # Diagrams and written things have more to learn than a circle: they come up more often.
-    kind = rng.choice(DIAGRAMS) if u < 0.05 else rng.choice(WRITTEN) if u < 0.12 else rng.choice(list(KINDS))
+    kind = rng.choice(DIAGRAMS) if u < 0.08 else rng.choice(WRITTEN) if u < 0.12 else rng.choice(list(KINDS))
     default = KINDS[kind].colour if rng.random() < 0.2 else None
     r = (0.34, 0.42)
     if kind in COUNTABLE and rng.random() < 0.2:
@@ -148,6 +148,10 @@ def edit(rng: random.Random) -> Edit:
         before = sample(rng)
         other = rng.choice([b for b in BACKGROUNDS if b != before.background])
         return Edit(before, replace(before, background=other), verb)
+    if verb == "remove" and rng.random() < 0.5:
+        both = pair(rng)
+        kept, extra = rng.sample(both.items, 2)
+        return Edit(replace(both, items=(kept, extra)), replace(both, items=(kept,), form="single"), verb)
     if verb in ("add", "remove"):
         kinds = rng.sample(COUNTABLE, 2)
         base = _item(rng, kinds[0], None, (0.28, 0.34))
@@ -156,7 +160,8 @@ def edit(rng: random.Random) -> Edit:
         one = Scene((base,), _background(rng))
         two = replace(one, items=(base, extra))
         return Edit(one, two, verb) if verb == "add" else Edit(two, one, verb)
-    small, large = rng.uniform(0.15, 0.2), rng.uniform(0.38, 0.45)
+    small = rng.uniform(0.15, 0.32)
+    large = min(0.45, small * rng.uniform(1.4, 2.2))
     little = Scene((replace(_item(rng, rng.choice(COUNTABLE)), r=small),), _background(rng))
     big = replace(little, items=(replace(little.items[0], r=large),))
     return Edit(little, big, verb) if verb == "bigger" else Edit(big, little, verb)
