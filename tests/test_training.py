@@ -24,6 +24,7 @@ from imagegen.models import synthetic
 from imagegen.models.catalog import Catalog
 
 PACKED = ROOT / "imagegen" / "models" / "sketch.npz"
+FIXED = ("--threads", 1, "--device", "cpu")
 PROMPTS = ("a red circle", "four pink hearts", "a clipart icon of a coffee cup")
 
 
@@ -86,21 +87,139 @@ def test_the_networks_in_torch_draw_what_the_engine_draws(
 def test_training_goes_on_and_what_it_left_can_be_packed(
     checkpoints: tuple[Path, Path], run_folder: Path, source: str
 ) -> None:
+    """An interrupted training ends in the very weights of one that was not, from the autoencoder to the finish."""
     autoencoder, transformer = run_folder / "more-autoencoder.pt", run_folder / "more-transformer.pt"
-    told = trained(
-        run_folder, "train_autoencoder.py", autoencoder, "--resume", checkpoints[0], "--minutes", 0.03, source=source
-    )
+
+    def autoencoder_from(checkpoint: Path, out: Path, steps: int) -> str:
+        how = ("--resume", checkpoint, "--steps", steps, "--pictures", 30, *FIXED)
+        return trained(run_folder, "train_autoencoder.py", out, *how, source=source)
+
+    # The learning rate still rises in so few steps: it does not depend on how many were asked for.
+    told = autoencoder_from(checkpoints[0], autoencoder, 1)
     assert float(re.search(r"([\d.]+) dB", told)[1]) > 20, "it began from what was learned"  # type: ignore[index]
-    parts = ("--part", "draw:64:250:8:1", "--part", "edit:64:250:8:1", "--minutes", 0.1)
+    autoencoder_from(autoencoder, autoencoder, 2)
+    autoencoder_from(checkpoints[0], run_folder / "at-once.pt", 2)
+    assert same_weights(autoencoder, run_folder / "at-once.pt", "enc", "dec")
 
-    def transformer_from(checkpoint: Path) -> int:
-        told = trained(
-            run_folder, "train_transformer.py", autoencoder, transformer, *parts, "--resume", checkpoint, source=source
-        )
-        return int(re.search(r"(\d+) pictures seen", told)[1])  # type: ignore[index]
+    parts = ("--part", "draw:64:250:8:1", "--part", "edit:64:250:8:1", "--constant", *FIXED)
 
-    seen = transformer_from(checkpoints[1])
-    assert transformer_from(transformer) > seen > 0, "a second run counts from where the first one ended"
-    told = trained(run_folder, "export.py", autoencoder, transformer, run_folder / "more.npz", source=source)
+    def transformer_from(checkpoint: Path, out: Path, pictures: int) -> str:
+        how = (*parts, "--pictures", pictures, "--resume", checkpoint)
+        return trained(run_folder, "train_transformer.py", autoencoder, out, *how, source=source)
+
+    told = transformer_from(checkpoints[1], transformer, 24)
+    assert "24 pictures seen" in told and "made anew" not in told
+    told = transformer_from(transformer, transformer, 48)
+    assert "24 of 48 pictures seen" in told and "done: 6 steps, 48 pictures seen" in told
+    assert "draw 64:" not in told, "the latents are kept"
+    transformer_from(checkpoints[1], run_folder / "at-once.pt", 48)
+    assert same_weights(transformer, run_folder / "at-once.pt", "net", "live")
+
+    finished = run_folder / "finished.pt"
+    how = ("--steps", 1, "--pictures", 12, *FIXED)
+    trained(run_folder, "finish.py", autoencoder, transformer, finished, *how, source=source)
+    assert same_weights(finished, autoencoder, "enc") and not same_weights(finished, autoencoder, "dec")
+    told = trained(run_folder, "export.py", finished, transformer, run_folder / "more.npz", source=source)
     things = synthetic.things(Catalog.packaged().get("sketch"))
     assert things is not None and f"{len(things)} things" in told
+
+
+def same_weights(one: Path, other: Path, *names: str) -> bool:
+    import torch
+
+    kept = [torch.load(path, map_location="cpu") for path in (one, other)]
+    return all(torch.equal(kept[0][name][key], value) for name in names for key, value in kept[1][name].items())
+
+
+def test_latents_of_another_autoencoder_are_made_anew(
+    checkpoints: tuple[Path, Path], run_folder: Path, source: str
+) -> None:
+    import torch
+
+    other = run_folder / "other-autoencoder.pt"
+    kept = torch.load(checkpoints[0])
+    kept["enc"]["out.bias"] += 0.01
+    torch.save(kept, other)
+    (run_folder / "stale").mkdir()
+
+    def made(autoencoder: Path) -> str:
+        how = ("--part", "draw:32:250:4:1", "--pictures", 4, *FIXED)
+        out = run_folder / "stale" / "transformer.pt"
+        return trained(run_folder, "train_transformer.py", autoencoder, out, *how, source=source)
+
+    assert "draw 32: 250 of 250" in made(checkpoints[0])
+    assert "draw 32" not in made(checkpoints[0])
+    told = made(other)
+    assert "is made anew" in told and "draw 32: 250 of 250" in told
+
+
+def test_a_judge_is_kept_for_the_steps_and_the_code_it_was_trained_with(run_folder: Path) -> None:
+    def judged(steps: int) -> None:
+        trained(run_folder, "judge.py", run_folder, "--steps", steps, "--told", 8)
+
+    def kept() -> set[str]:
+        return {path.name for path in run_folder.glob("judge-*.pt")}
+
+    judged(1)
+    first = kept()
+    assert len(first) == 1
+    written = [path.stat().st_mtime_ns for path in run_folder.glob("judge-*.pt")]
+    judged(1)
+    assert [path.stat().st_mtime_ns for path in run_folder.glob("judge-*.pt")] == written, "taken as it is"
+    judged(2)
+    assert len(kept()) == 2 and first < kept()
+
+
+# What needs no torch: the rules on pixels, and what is held out
+
+
+sys.path.insert(0, str(ROOT / "training"))
+
+
+@pytest.mark.parametrize("size", [128, 192])
+@pytest.mark.parametrize(("kind", "boxes", "side"), [("boxes", 2, 0.6), ("three boxes", 3, 0.44)])
+def test_boxes_joined_by_arrows_are_told_from_boxes_that_are_not(size: int, kind: str, boxes: int, side: float) -> None:
+    import rules
+    import scenes
+
+    r = 0.38
+    start = round(size * (0.5 + r * (side - 0.98))) + 1  # of the first gap
+    end = round(size * (0.5 + r * ((1.96 - boxes * side) / (boxes - 1) + side - 0.98))) - 1
+    middle, line = size // 2, size // 64
+    for colour, background in (("blue", "white"), ("black", "black"), ("yellow", "light yellow"), ("gray", "gray")):
+        picture = scenes.draw(scenes.Scene((scenes.Item(kind, colour, r=r),), background), size)
+        assert rules.arrows_join(picture, boxes), (colour, background)
+        assert not rules.arrows_join(picture, 5 - boxes), "so many boxes there are not"
+        broken, headless = picture.copy(), picture.copy()
+        broken[:, (start + end) // 2 - 1 : (start + end) // 2 + 2] = rules.border(picture)
+        assert not rules.arrows_join(broken, boxes), "a line with a hole"
+        headless[: middle - line, start:end] = headless[middle + line :, start:end] = rules.border(picture)
+        assert not rules.arrows_join(headless, boxes), "a line without a head"
+    assert not rules.arrows_join(np.full((size, size, 3), 255, np.uint8), boxes)
+
+
+def test_the_rules_see_a_border_a_shape_and_what_is_painted_over() -> None:
+    import rules
+    import scenes
+
+    small = scenes.Item("star", "red", 0.81, 0.19, 0.155)
+    one = scenes.Scene((scenes.Item("circle", "blue", 0.42, 0.6, 0.3),), "light green")
+    both = scenes.Scene((*one.items, small), "light green")
+    before, after = scenes.draw(one), scenes.draw(both)
+    assert rules.background(after) == "light green"
+    assert rules.same_shape(before, before) and not rules.same_shape(before, scenes.draw(both)[:, ::-1])
+    assert (rules.without_corner(after) == before).all()
+    assert rules.is_empty(rules.square(rules.covered(before), *rules.CORNER))
+    assert not rules.is_empty(rules.square(rules.covered(after), *rules.CORNER))
+
+
+def test_a_caption_of_the_training_set_is_known_however_it_is_dressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import captions
+    import parts
+
+    monkeypatch.setattr(parts, "PARTS", ("draw:128:250:64:2", "edit:128:250:32:1"))
+    seen = parts.seen()
+    _, _, texts = parts.rendered(("draw", 16, *parts.Spec.of(parts.PARTS[0]).tasks(parts.SEED)[0][2:]))
+    assert {parts.plain(text) for wordings in texts for text in wordings} == seen
+    caption = sorted(seen)[0]
+    assert parts.plain(caption.capitalize() + "." + captions.DIRECTIVE) in seen

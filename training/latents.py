@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import random
+import hashlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import captions
+import checkpoints
 import numpy as np
-import scenes
+import parts
 import tokens
 import torch
 import torch.nn.functional as F
 from networks import Encoder
+from objects import WORDS
+from parts import CAPTIONS, Spec
 from torch import Tensor
 
-CAPTIONS = 4
-"""Wordings of each picture: words are cheap, pictures are not."""
 WORDS_MAX = 28
-CHUNK = 250
 
 
 @dataclass(frozen=True)
@@ -53,45 +53,29 @@ class Part:
         return self.latents[pick].float().to(device), {k: v.to(device) for k, v in words.items()}, references
 
 
-def _rendered(task: tuple[str, int, int, int]) -> tuple[np.ndarray, np.ndarray | None, list[list[str]]]:
-    kind, size, seed, n = task
-    rng = random.Random(seed)
-    images, before, texts = [], [], []
-    for _ in range(n):
-        if kind == "edit":
-            change = scenes.edit(rng)
-            images.append(scenes.draw(change.after, size))
-            before.append(scenes.draw(change.before, size))
-            texts.append([captions.instruct(rng, change) for _ in range(CAPTIONS)])
-        else:
-            scene = scenes.sample(rng)
-            images.append(scenes.draw(scene, size))
-            texts.append([captions.describe(rng, scene) for _ in range(CAPTIONS)])
-    return np.stack(images), np.stack(before) if before else None, texts
-
-
 @torch.no_grad()
 def encoded(encoder: Encoder, images: np.ndarray) -> Tensor:
-    """(N, size, size, 3) bytes -> packed latents (N, 4*LATENTS, size/16, size/16) in half floats."""
+    """(N, size, size, 3) bytes -> packed latents (N, 4*LATENTS, size/16, size/16) in half floats, on the CPU."""
     out = []
+    device = encoder.inp.weight.device
     for i in range(0, len(images), 25):
         x = torch.from_numpy(images[i : i + 25]).permute(0, 3, 1, 2).float().div(255)
-        out.append(F.pixel_unshuffle(encoder(x.contiguous(memory_format=torch.channels_last)), 2).half())
+        x = x.to(device).contiguous(memory_format=torch.channels_last)
+        out.append(F.pixel_unshuffle(encoder(x), 2).half().cpu())
     return torch.cat(out)
 
 
-def part(encoder: Encoder, vocabulary: list[int], kind: str, size: int, n: int, seed: int) -> Part:
-    """Draws, describes and encodes n scenes (kind "draw") or edits (kind "edit") of size by size pixels."""
+def part(encoder: Encoder, vocabulary: list[int], spec: Spec, seed: int) -> Part:
+    """Draws, describes and encodes the pictures of a part."""
     index = {token: row for row, token in enumerate(vocabulary)}
     latents, references, words = [], [], []
-    tasks = [(kind, size, seed * 1_000_003 + i, CHUNK) for i in range(n // CHUNK)]
     with ProcessPoolExecutor(max_workers=1) as pool:  # draws the next pictures while these are encoded
-        for images, before, texts in pool.map(_rendered, tasks):
+        for images, before, texts in pool.map(parts.rendered, spec.tasks(seed)):
             latents.append(encoded(encoder, images))
             if before is not None:
                 references.append(encoded(encoder, before))
             words += [[tokens.heard(text, index) for text in wordings] for wordings in texts]
-            print(f"  {kind} {size}: {len(words)} of {n}", flush=True)
+            print(f"  {spec.kind} {spec.size}: {len(words)} of {spec.pictures}", flush=True)
     rows = torch.full((len(words), CAPTIONS, WORDS_MAX), -1, dtype=torch.int16)
     places = torch.zeros((len(words), CAPTIONS, WORDS_MAX), dtype=torch.int16)
     for i, wordings in enumerate(words):
@@ -102,21 +86,25 @@ def part(encoder: Encoder, vocabulary: list[int], kind: str, size: int, n: int, 
     return Part(torch.cat(latents), rows, places, torch.cat(references) if references else None)
 
 
-def made(path: Path, autoencoder: Path, kind: str, size: int, n: int, seed: int) -> tuple[list[int], Part]:
-    """The part kept at `path`, or made and kept there."""
-    from objects import WORDS
-
-    if path.exists():
-        kept = torch.load(path)
-        return kept["vocabulary"], Part(*kept["part"])
-    encoder = Encoder()
-    encoder.load_state_dict(torch.load(autoencoder)["enc"])
-    encoder.eval().to(memory_format=torch.channels_last)
+def made(path: Path, autoencoder: Path, spec: Spec, seed: int, device: str) -> tuple[list[int], Part]:
+    """The part kept at `path`, if this encoder and this world made it; else made, and kept there."""
+    state = torch.load(autoencoder, map_location="cpu")["enc"]
     vocabulary = tokens.vocabulary(captions.CONTENT, WORDS)
-    result = part(encoder, vocabulary, kind, size, n, seed)
-    torch.save(
-        {"vocabulary": vocabulary, "part": (result.latents, result.rows, result.places, result.references)},
-        str(path) + ".part",
-    )
-    Path(str(path) + ".part").replace(path)
+    of = parts.digest(spec.kind, spec.size, spec.pictures, seed, vocabulary, *_sums(state))
+    if path.exists():
+        kept = torch.load(path, map_location="cpu")
+        if kept.get("of") == of:
+            return vocabulary, Part(*kept["part"])
+        print(f"{path} was made by another autoencoder or of another world: it is made anew.", flush=True)
+    encoder = Encoder()
+    encoder.load_state_dict(state)
+    encoder.eval().to(device, memory_format=torch.channels_last)
+    result = part(encoder, vocabulary, spec, seed)
+    whole = (result.latents, result.rows, result.places, result.references)
+    checkpoints.save(path, {"of": of, "vocabulary": vocabulary, "part": whole})
     return vocabulary, result
+
+
+def _sums(state: dict[str, Tensor]) -> list[str]:
+    """What tells one encoder from another."""
+    return [hashlib.sha256(state[name].numpy().tobytes()).hexdigest() for name in sorted(state)]

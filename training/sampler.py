@@ -64,11 +64,11 @@ class Twin:
     """Both checkpoints, ready to draw. Pictures are (size, size, 3) bytes."""
 
     def __init__(self, autoencoder: str, transformer: str) -> None:
-        kept = torch.load(autoencoder)
+        kept = torch.load(autoencoder, map_location="cpu")
         self.decoder, self.encoder = Decoder(), Encoder()
         self.decoder.load_state_dict(kept["dec"])
         self.encoder.load_state_dict(kept["enc"])
-        kept = torch.load(transformer)
+        kept = torch.load(transformer, map_location="cpu")
         self.net = Sketch(kept["vocabulary"], channels=kept["net"]["dit.img_in.weight"].shape[1])
         self.net.load_state_dict(kept["net"])
         self.net.eval(), self.decoder.eval(), self.encoder.eval()
