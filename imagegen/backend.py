@@ -36,12 +36,12 @@ from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
 from imagegen.models.entry import Entry
 from imagegen.models.extras import lacking, lacking_sentence, torch_uses_cuda
 from imagegen.models.fetch import Fetching
-from imagegen.models.vocabulary import unknown_subject
+from imagegen.models.vocabulary import unknown_addition, unknown_subject
 from imagegen.pace import KEPT, Measurement, Pace
 from imagegen.readahead import ReadAhead
 from imagegen.recorder import Recorder
 from imagegen.resident import Parts
-from imagegen.schemas import Warn
+from imagegen.schemas import Kind, Warn
 from imagegen.settings import Settings
 from imagegen.store import ImageStore
 from imagegen.studio import Studio
@@ -236,10 +236,16 @@ class Backend:
         """What is known to go wrong with `entry` here: for its jobs' warnings and the status."""
         return fitness.warnings(entry, self.settings, self.machine)
 
-    def unfamiliar(self, entry: Entry, prompt: str) -> tuple[Warn, ...]:
-        """What `entry` cannot draw of a prompt, as far as that is known: for its jobs' warnings."""
+    def unfamiliar(self, entry: Entry, kind: Kind, prompt: str) -> tuple[Warn, ...]:
+        """What `entry` cannot draw of a prompt, as far as that is known: for its jobs' warnings.
+
+        An edit's subject is in its picture; only what it adds can be unknown.
+        """
         things = synthetic.things(entry)
-        unknown = None if things is None else unknown_subject(entry.name, things, prompt)
+        if things is None:
+            return ()
+        look = unknown_addition if kind is Kind.EDIT else unknown_subject
+        unknown = look(entry.name, things, prompt)
         return () if unknown is None else (unknown,)
 
     def troubles(self) -> tuple[Warn, ...]:

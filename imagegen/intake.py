@@ -54,7 +54,7 @@ class Intake:
         default_model: str,
         misfits: Callable[[Entry], Sequence[Warn]] = lambda _entry: (),
         unobtainable: Callable[[Entry], str | None] = lambda _entry: None,
-        unfamiliar: Callable[[Entry, str], Sequence[Warn]] = lambda _entry, _prompt: (),
+        unfamiliar: Callable[[Entry, Kind, str], Sequence[Warn]] = lambda _entry, _kind, _prompt: (),
     ) -> None:
         self._settings, self._catalog, self._guardrails = settings, catalog, guardrails
         self._images, self._jobs, self._pace = images, jobs, pace
@@ -84,8 +84,7 @@ class Intake:
         params = self._resolve(request, entry, wanted.references, wanted.warnings)
         if wanted.fit:
             params = params.model_copy(update={"fit": wanted.fit})
-        if wanted.kind is Kind.GENERATE:  # an edit's subject is in its picture
-            wanted.warnings += self._unfamiliar(entry, request.prompt)
+        wanted.warnings += self._unfamiliar(entry, wanted.kind, request.prompt)
         takes_negative = entry.capabilities.negative
         composed = compose(self._guardrails, request.prompt, params.negative, params.cfg_scale, takes_negative)
         uploads: list[StoredImage] = []  # on the disk, and not visible before the job is

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,11 +22,14 @@ from imagegen.http import images, jobs
 from imagegen.http.problems import HANDLERS
 from imagegen.intake import Intake
 from imagegen.models.catalog import Catalog
+from imagegen.models.entry import Entry
+from imagegen.models.vocabulary import unknown_addition
 from imagegen.pace import Measurement, Pace
-from imagegen.schemas import EditRequest, GenerateRequest, Refused
+from imagegen.schemas import EditRequest, GenerateRequest, Kind, Refused, Warn
 from imagegen.settings import Settings
 
 SLOW = Pace(Measurement("tiny", what, 64 * 64, seconds) for what, seconds in (("step", 1.0), ("decode", 1.0)))
+Unfamiliar = Callable[[Entry, Kind, str], Sequence[Warn]]
 CODES = {
     *("bad_json", "invalid_request", "prompt_too_long", "size_out_of_range", "job_too_large", "unknown_model"),
     *("unknown_image", "bad_image", "not_supported_by_model", "unsupported_media_type"),
@@ -34,10 +37,12 @@ CODES = {
 """Every code of DESIGN's 4xx list that a submission on an idle service without tokens can have."""
 
 
-def intake(state: State, pace: Pace, **caps: Any) -> Intake:
+def intake(state: State, pace: Pace, unfamiliar: Unfamiliar = lambda *_: (), **caps: Any) -> Intake:
     chosen = Settings(home=state.folder, **caps)
     guardrails = Guardrails.load(None)
-    return Intake(chosen, Catalog.load(chosen), guardrails, state.images, state.jobs, pace, "tiny")
+    return Intake(
+        chosen, Catalog.load(chosen), guardrails, state.images, state.jobs, pace, "tiny", unfamiliar=unfamiliar
+    )
 
 
 @scenario
@@ -107,6 +112,48 @@ async def test_pictures_of_a_request_that_is_refused_are_not_kept(folder: Path) 
             await desk.accept(EditRequest(**small))
         assert closed.value.code == "shutting_down"
         assert state.files() == accepted.references
+
+
+@pytest.mark.parametrize(
+    ("instruction", "unknown"),
+    [
+        ("add a giraffe", "a giraffe"),
+        ("Please add a small purple giraffe in the corner.", "a small purple giraffe"),
+        ("put two giraffes next to it", "two giraffes"),
+        ("put the star away and add a lamp", "a lamp"),
+        ("add a small red star", None),
+        ("put a coffee cup in the corner", None),
+        ("add a star on the giraffe's head", None),
+        ("put it on a light blue background", None),
+        ("add a light blue background", None),
+        ("add another one", None),
+        ("make the giraffe bigger", None),
+        ("make it blue", None),
+        ("an address and a padded input", None),
+        ("add", None),
+    ],
+)
+def test_an_edit_that_adds_what_the_model_does_not_know_is_told(instruction: str, unknown: str | None) -> None:
+    warning = unknown_addition("small", [["star", "stars"], ["coffee cup", "mug"]], instruction)
+    if unknown is None:
+        assert warning is None
+    else:
+        assert warning is not None and warning.code == "unknown_subject"
+        assert f'"{unknown}" is not among what it knows' in warning.detail
+        assert "It knows: star, coffee cup." in warning.detail
+
+
+@scenario
+async def test_the_model_hears_whether_words_draw_or_edit(folder: Path) -> None:
+    def unfamiliar(_entry: Entry, kind: Kind, prompt: str) -> tuple[Warn, ...]:
+        return (Warn(code="unknown_subject", detail=f"{kind.value}: {prompt}"),)
+
+    async with opened(folder) as state:
+        desk = intake(state, Pace(), unfamiliar=unfamiliar)
+        drawn = await desk.accept(GenerateRequest(prompt="a giraffe"))
+        edited = await desk.accept(EditRequest(prompt="add a giraffe", images=[data_url_of()]))
+        told = [[w.detail for w in job.warnings if w.code == "unknown_subject"] for job in (drawn, edited)]
+        assert told == [["generate: a giraffe"], ["edit: add a giraffe"]]
 
 
 # ---- arbitrary JSON -------------------------------------------------------------------------------------------

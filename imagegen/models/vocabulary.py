@@ -9,17 +9,47 @@ from imagegen.schemas import Warn
 
 Things = Sequence[Sequence[str]]
 """Each thing with its names, singular and plural, the usual one first."""
+_ADDED = re.compile(
+    r"\b(?:add|insert|include|put|place)\s+(.+?)"
+    r"(?=$|[.,;:!?\"'()\n]|\s(?:and|to|in|into|on|onto|at|with|above|below|over|under|beside|behind|near|next)\b)",
+    re.IGNORECASE,
+)
+_NO_THING = {"it", "them", "this", "that", "these", "those", "one", "ones", "more", "background", "color", "colour"}
+"""What a phrase may end with that names no thing of its own."""
 
 
 def unknown_subject(model: str, things: Things, prompt: str) -> Warn | None:
     """`unknown_subject`: the prompt names none of the things that `model` knows."""
-    words = re.findall(r"[^\W_]+", prompt.lower())
-    said = f" {' '.join(words)} "
-    if any(f" {name} " in said for names in things for name in names):
+    if _names(things, prompt):
         return None
+    return _told(model, things, "nothing that this prompt names is among what it knows")
+
+
+def unknown_addition(model: str, things: Things, instruction: str) -> Warn | None:
+    """`unknown_subject`: an edit adds or puts something ("add a giraffe") that is none of the things `model` knows.
+
+    Looked at is what stands right behind "add", "put" and the like: of "add a star and a giraffe" the star alone.
+    """
+    for phrase in _ADDED.findall(instruction):
+        words = _words(phrase)
+        if words and words[-1] not in _NO_THING and not _names(things, phrase):
+            return _told(model, things, f'"{" ".join(words)}" is not among what it knows')
+    return None
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.lower())
+
+
+def _names(things: Things, text: str) -> bool:
+    said = f" {' '.join(_words(text))} "
+    return any(f" {name} " in said for names in things for name in names)
+
+
+def _told(model: str, things: Things, what: str) -> Warn:
     known = ", ".join(names[0] for names in things)
     return Warn(
         code="unknown_subject",
-        detail=f"{model} draws simple clip-art only, and nothing that this prompt names is among what it knows, so the "
-        f"picture will show something else. It knows: {known}.",
+        detail=f"{model} draws simple clip-art only, and {what}, so the picture will show something else. "
+        f"It knows: {known}.",
     )
