@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from served import Service, gone, until
 
+from imagegen.models.catalog import Catalog
+
 
 def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
@@ -161,6 +163,7 @@ def test_the_command_line_draws_edits_and_lists(cli, tmp_path: Path) -> None:
     drawn = cli("draw", "a red circle", "-o", "a.png", "-W", "64", "-H", "64", "--steps", "2")
     assert drawn.returncode == 0, drawn.stderr
     assert Image.open(tmp_path / "a.png").size == (64, 64)
+    assert f"model: {Catalog.packaged().get('tiny').title}\n" in drawn.stderr
     edited = cli("edit", "a.png", "make it blue", "-o", "b.jpg", "--steps", "2", "-W", "64", "-H", "64")
     assert edited.returncode == 0, edited.stderr
     assert Image.open(tmp_path / "b.jpg").format == "JPEG"

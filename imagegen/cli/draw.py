@@ -1,4 +1,4 @@
-"""`imagegen draw` and `imagegen edit`: a picture from words, on the disk, with a progress bar."""
+"""`imagegen draw` and `imagegen edit`: a picture from words, on the disk; the model and a progress bar on stderr."""
 
 from __future__ import annotations
 
@@ -100,6 +100,7 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
     if options["count"] != 1:
         request["n"] = options["count"]
     job = service.json("POST", path, json=request)
+    click.echo(f"model: {_title(service, job['model'])}", err=True)
     try:
         job = follow(service, job)
     except KeyboardInterrupt:
@@ -120,6 +121,12 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
                 f"{target} cannot be written: {failed.strerror}. The picture is at {image['url']}"
             ) from None
         click.echo(f"{target}  {image['width']}x{image['height']}  seed {image['seed']}  {image['url']}")
+
+
+def _title(service: Service, model: str) -> str:
+    """What the model calls itself, which also says what to expect of it."""
+    titles = {entry["name"]: entry["title"] for entry in service.json("GET", "/api/models")["items"]}
+    return str(titles.get(model, model))
 
 
 def follow(service: Service, job: dict[str, Any]) -> dict[str, Any]:
