@@ -77,6 +77,26 @@ def test_a_style_suggests_its_size_only_to_a_model_that_draws_it(serve, home: Pa
         assert page.evaluate(kept).get("size") == size, name
 
 
+def test_the_sizes_to_choose_from_are_within_the_models_range(serve, home: Path, open_page) -> None:
+    sides = {
+        "narrow": "width = { value = 192, min = 120, max = 200 }\nheight = { value = 192, min = 120, max = 200 }",
+        "open": "width = { value = 192 }\nheight = { value = 192 }",
+    }
+    for name, defaults in sides.items():
+        text = f'base = "tiny"\ntitle = "{name}"\nnoise = false\n[defaults]\n{defaults}\n'
+        (home / "models" / f"{name}.toml").write_text(text)
+    page = open_page(serve(model="narrow").url).page
+    offered = "inputs => inputs.map(input => input.value)"
+    for name, sizes in (
+        ("narrow", ["192x192", "192x128", "128x192"]),
+        ("open", ["192x192", "192x128", "128x192", "192x112", "112x192"]),
+    ):
+        page.evaluate("model => localStorage.setItem('imagegen.draft', JSON.stringify({model}))", name)
+        page.reload()
+        page.wait_for_selector("[name=size]", state="attached")
+        assert page.locator("[name=size]").evaluate_all(offered) == sizes, name
+
+
 def test_the_page_says_what_is_excluded_and_where_numbers_come_from(service: Service, open_page) -> None:
     page = open_page(service.url).page
     policy = service.http.get("/api/policy").json()

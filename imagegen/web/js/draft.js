@@ -8,22 +8,23 @@ const SHAPES = [
   ["Tall", 9, 16],
 ];
 
-/** Sizes to choose from: the model's usual long side, within its own range and the service's cap. */
+/** Sizes to choose from: the model's usual long side, within the range it is known to work in and the service's cap. */
 export function sizePresets(model, caps) {
   const { width, height } = model.defaults;
   const cap = caps.max_dimension;
   const long = Math.min(Math.max(width.value, height.value), cap);
   const multiple = model.size_multiple;
-  const side = (length) => {
-    const rounded = Math.round(length / multiple) * multiple;
-    return Math.max(model.size_min_px, Math.min(rounded, Math.floor(cap / multiple) * multiple));
+  const side = (length, range) => {
+    const least = Math.ceil(Math.max(model.size_min_px, range.min ?? 0) / multiple);
+    const most = Math.floor(Math.min(cap, range.max ?? cap) / multiple);
+    return Math.min(most, Math.max(least, Math.round(length / multiple))) * multiple;
   };
   const presets = SHAPES.map(([label, across, down]) => {
     const most = Math.max(across, down);
-    const size = `${side((long * across) / most)}x${side((long * down) / most)}`;
+    const size = `${side((long * across) / most, width)}x${side((long * down) / most, height)}`;
     return { label, across, down, size };
   });
-  // Small models' coarse multiples make neighbours fall together: the first of them stays.
+  // Coarse multiples and narrow ranges make neighbours fall together: the first of them stays.
   return presets.filter((preset, at) => presets.findIndex((one) => one.size === preset.size) === at);
 }
 
