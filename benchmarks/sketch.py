@@ -44,7 +44,7 @@ STRANGE = [
     "x" * 900,
     "the meaning of life",
 ]
-GOALS = {"colour": 0.95, "object": 0.85, "count": 0.70, "recolour": 0.80}
+GOALS = {"colour": 0.95, "object": 0.85, "count": 0.70, "edit: recolour": 0.80}
 PNG = {"Content-Type": "image/png"}
 
 

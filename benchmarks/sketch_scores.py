@@ -81,7 +81,7 @@ def scored(drawn: list[Case], edited: list[Case], sight: Sight) -> dict[str, Any
         ),
     }
     for verb in dict.fromkeys(VERBS):
-        result[verb] = _share(edit_took(c, sight) for c in edited if c["verb"] == verb)
+        result[f"edit: {verb}"] = _share(edit_took(c, sight) for c in edited if c["verb"] == verb)
     result["single things, of each kind"] = kinds
     wrong = [c for c in plain if sight.of(c["file"])["kind"] != c["kind"]]
     result["not recognised"] = [f"{c['file']} {c['prompt'][:60]}: {sight.of(c['file'])['kind']}" for c in wrong]

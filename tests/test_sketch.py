@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rules import arrows_join
 from served import Service
 
 from imagegen.models import synthetic
@@ -119,6 +120,12 @@ def test_another_thing_has_another_shape(draw: Draw) -> None:
     assert len(columns) > 1.4 * len(rows), "wider than high"
     gap = boxes[:, boxes.shape[1] * 9 // 20 : boxes.shape[1] * 11 // 20]
     assert gap.mean() < 0.1, "nothing blue between the boxes"
+
+
+def test_boxes_are_joined_by_an_arrow_with_a_head(drawn: Service) -> None:
+    """With the model's own numbers."""
+    job = drawn.draw("two blue boxes joined by an arrow", width=None, height=None, steps=None, seed=1)
+    assert arrows_join(np.asarray(Image.open(io.BytesIO(drawn.png(job))).convert("RGB")), 2)
 
 
 def test_the_seed_matters_and_repeats(draw: Draw) -> None:

@@ -12,7 +12,7 @@ import captions
 import numpy as np
 import scenes
 
-PARTS = ("draw:128:20000:64:2", "edit:128:4000:32:1", "draw:192:8000:28:4", "edit:192:2500:12:1.2")
+PARTS = ("draw:128:20000:64:6", "edit:128:4000:32:2", "draw:192:8000:28:1.2", "edit:192:2500:12:0.4")
 SEED = 1
 CAPTIONS = 4
 """Wordings of each picture: words are cheap, pictures are not."""
