@@ -30,7 +30,8 @@ GAP_PX = 20
 SEED = 1
 
 SHEET = (
-    ("a red circle", "a clipart icon of a coffee cup", "two blue boxes joined by an arrow", "a green tree on a black background"),
+    ("a red circle", "a clipart icon of a coffee cup", "two blue boxes joined by an arrow",
+     "a green tree on a black background"),
     ("a yellow house on a light blue background", "a blue car", "an orange fish", "a pink flower"),
     ("a purple star", "three green stars", "a red heart and a blue square", "a yellow moon on a black background"),
     ("a smiley face", "an envelope", "a red balloon on a gray background", "a purple elephant"),
