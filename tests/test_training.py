@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from served import ROOT, Require, Service
 
-from imagegen.guardrails import TEXT_FAITHFULNESS_DIRECTIVE
+from imagegen.guardrails import BASELINE_NEGATIVE, TEXT_FAITHFULNESS_DIRECTIVE
 from imagegen.models import synthetic
 from imagegen.models.catalog import Catalog
 
@@ -76,7 +76,7 @@ def test_the_networks_in_torch_draw_what_the_engine_draws(
     side = engines[0].shape[0]
     how = ("--seed", 5, "--steps", defaults.steps.value, "--cfg", defaults.cfg_scale.value, "--size", side)
     told = [f"{prompt}\n\n{TEXT_FAITHFULNESS_DIRECTIVE}" for prompt in PROMPTS]
-    trained(run_folder, "sampler.py", *checkpoints, sheet, *told, *how, source=source)
+    trained(run_folder, "sampler.py", *checkpoints, sheet, *told, *how, "--negative", BASELINE_NEGATIVE, source=source)
     twins = np.asarray(Image.open(sheet).convert("RGB"), float)
     for i, picture in enumerate(engines):
         left = 4 + i * (side + 8)

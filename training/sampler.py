@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--cfg", type=float, default=1.0)
+    parser.add_argument("--negative", default="", help="what the service sends with each prompt, above cfg 1")
     parser.add_argument("--shift", type=float)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--threads", type=int, default=1)
@@ -125,6 +126,7 @@ def main() -> None:
         "steps": options.steps,
         "size": options.size,
         "cfg": options.cfg,
+        "negative": options.negative,
         "shift": options.shift,
     }
     contact.grid([twin.draw(text, **how) for text in options.prompts], options.prompts).save(options.out)
