@@ -10,11 +10,12 @@ late. (A call's first step is begun anyway: one that takes longer by itself is n
   toolkit   CUDA's compiler: nvcc where there is one, else the packages of requirements/cuda.txt
   engine    sd-server for this card's architecture (in a session of its own: it may outlast a call)
   weights   Qwen-Image in Q4_0 at full size, random: 60 blocks, 28 text layers; arithmetic and memory are the real ones'
-  measure   flash attention on and off, and one step cache: loads from disk and page cache, pictures, memory;
-            sd-server by hand, then the service, the same pictures both ways
-  table     the results into docs/gpu.md (dry run: DIR/gpu.md), and DIR/results.json
+  measure   flash attention, by sd-server alone and by the service: loads from disk and page cache, pictures, memory;
+            then, by sd-server alone, the pictures without flash attention and with one step cache
+  table     after every stage: the results into docs/gpu.md (dry run: DIR/gpu.md), and DIR/results.json
 
 A machine without a network: `--from FOLDER` has the engine's source archive and the wheels of requirements/cuda.txt.
+IMAGEGEN_SD_SERVER names an engine that is built already.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +50,7 @@ from served import Service  # noqa: E402
 from imagegen import __version__, engine  # noqa: E402
 from imagegen.engine import toolchain  # noqa: E402
 from imagegen.engine.cards import find_cards  # noqa: E402
-from imagegen.engine.plan import PINNED  # noqa: E402
+from imagegen.engine.plan import PINNED, read_manifest  # noqa: E402
 from imagegen.gpu_manners import uses_cuda  # noqa: E402
 from imagegen.models import synthetic_klein, synthetic_qwen  # noqa: E402
 from imagegen.models.catalog import Catalog  # noqa: E402
@@ -59,12 +61,16 @@ MORE_TO_DO = 75  # EX_TEMPFAIL of sysexits.h
 # The first picture of an engine compiles and allocates.
 SERVICE_START, FIRST_PICTURE = "start of the service", "first picture"
 CACHE = {"cache_mode": "easycache", "cache_option": "threshold=0.2"}
-SETUPS = (
-    Setup("fa", "flash attention", ("--diffusion-fa",)),
+SETUPS = (  # the most important one first
+    Setup("fa", "flash attention", ("--diffusion-fa",), ways=("direct", "service"), loads=True),
     Setup("no-fa", "no flash attention"),
     Setup("fa-cache", "flash attention, easycache 0.2", ("--diffusion-fa",), CACHE),
 )
-WAYS = ("direct", "service")
+EXPECTED_S = {
+    "cold load": 40.0, "warm load": 20.0, FIRST_PICTURE: 20.0, SERVICE_START: 30.0, "picture 512": 10.0,
+    "picture 1024": 40.0, "weights": 120.0, "engine": 300.0,
+}  # fmt: skip
+"""Seconds that a step at full size is expected to take on a data centre's card: only to decide what to begin."""
 ENTRY = """
 title = "Benchmark"
 description = "Random weights."
@@ -124,6 +130,7 @@ class Bench:
     brought: Path | None
     page: Path
     call: Call
+    pictures: int | None = None  # of each size and setup, instead of the scale's own number
 
     @property
     def scale(self) -> Scale:
@@ -134,15 +141,21 @@ class Bench:
         return Settings(home=self.work / "home")
 
     def run(self) -> None:
-        self.call.unit("toolkit", "toolkit", self._toolkit)
-        self.call.unit("engine", "engine", self._engine)
-        for name, gguf in self.scale.files().items():
-            unit = f"weights/{name}"
-            self.call.unit(unit, unit, lambda name=name, gguf=gguf: self._weights(name, gguf))
-        for setup in SETUPS:
-            for way in WAYS:
-                self._measure(setup, way)
-        gpu_page.write(self.page, self.work / "results.json", self.call.state.data, self.scale.sizes_px, SETUPS)
+        """Do the stages. Raises OutOfTime; the page then shows what was measured."""
+        try:
+            self.call.unit("toolkit", "toolkit", self._toolkit)
+            self.call.unit("engine", "engine", self._engine)
+            self.call.unit("weights", "weights", self._weights)
+            for setup in SETUPS:
+                for way in setup.ways:
+                    self._measure(setup, way)
+                    self._write_page()
+        finally:
+            self._write_page()
+
+    def _write_page(self) -> None:
+        if self.call.state.done("weights") is not None:
+            gpu_page.write(self.page, self.work / "results.json", self.call.state.data, self.scale.sizes_px, SETUPS)
 
     # ---- building -----------------------------------------------------------------------------
 
@@ -175,7 +188,7 @@ class Bench:
             if not kept.exists():
                 shutil.copyfile(archive, kept)
         if settings.sd_server is not None:
-            return {"binary": str(self._binary()), "version": "not known", "backend": None, "archs": None}
+            return self._about_engine()
         command = [sys.executable, "-m", "imagegen.cli", "engine", "build", "--backend", "cpu" if self.dry else "cuda"]
         with (self.work / "engine-build.log").open("a+") as log:
             build = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
@@ -187,11 +200,14 @@ class Bench:
             if status != 0:
                 log.seek(0)
                 raise SystemExit(f"The engine was not built. The end of {log.name}:\n{log.read()[-2000:]}")
-        binary = self._binary()
-        manifest = json.loads((binary.parent / "engine.json").read_text())
-        return {"binary": str(binary), "version": PINNED.version} | {
-            name: manifest.get(name) for name in ("backend", "archs", "seconds", "sha256")
-        }
+        return self._about_engine()
+
+    def _about_engine(self) -> dict[str, Any]:
+        """What the manifest beside the binary says; nothing is known of one that has none."""
+        manifest = read_manifest(self._binary().parent)
+        if manifest is None:
+            return {"backend": None, "archs": None, "seconds": None}
+        return {name: getattr(manifest, name) for name in ("backend", "archs", "seconds", "sha256")}
 
     def _binary(self) -> Path:
         """The engine for these measurements: never one of the CPU for figures of a GPU."""
@@ -200,32 +216,29 @@ class Bench:
             raise SystemExit(f"{binary} is no CUDA build, and figures of a GPU are wanted.")
         return binary
 
-    def _weights(self, name: str, gguf: RandomGGUF) -> dict[str, Any]:
+    def _weights(self) -> dict[str, Any]:
+        """Make the files side by side, each in a process of its own."""
         folder = self.work / "weights"
         folder.mkdir(exist_ok=True)
-        making = folder / f".{name}.making"
         began = time.monotonic()
-        gguf.write(making, lambda _bytes: None)
-        with making.open("rb") as file:
-            os.fsync(file.fileno())  # what is not on the disk cannot be dropped from the page cache
-        making.replace(folder / name)
-        stat = (folder / name).stat()
-        return {"bytes": stat.st_size, "on_disk_bytes": stat.st_blocks * 512, "s": round(time.monotonic() - began, 1)}
+        with ProcessPoolExecutor() as pool:
+            sizes = dict(pool.map(_make_weights, [(self.dry, name, folder) for name in self.scale.files()]))
+        return {"bytes": sum(sizes.values()), "files": sizes, "s": round(time.monotonic() - began, 1)}
 
     # ---- measuring ----------------------------------------------------------------------------
 
     def _measure(self, setup: Setup, way_name: str) -> None:
         """Loads, then pictures on the warm engine; nothing is started if all of it was done before."""
         at = f"{setup.name}/{way_name}"
-        pictures = [(size, seed) for size in self.scale.sizes_px for seed in range(1, self.scale.pictures + 1)]
-        names = [f"{at}/cold", f"{at}/warm", *(f"{at}/{size}/{seed}" for size, seed in pictures)]
-        if all(self.call.state.done(name) is not None for name in names):
-            return
+        seeds = range(1, (self.pictures or self.scale.pictures) + 1)
+        pictures = [(size, seed) for size in self.scale.sizes_px for seed in seeds]
         files = sorted((self.work / "weights").glob("*.gguf"))
-        self._entry(setup)
-        loads = [(f"{at}/cold", "cold load", drop), (f"{at}/warm", "warm load", fetch)]
+        loads = [(f"{at}/cold", "cold load", drop), (f"{at}/warm", "warm load", fetch)] if setup.loads else []
         to_load = [kind for name, kind, _ in loads if self.call.state.done(name) is None]
         to_draw = [(size, seed) for size, seed in pictures if self.call.state.done(f"{at}/{size}/{seed}") is None]
+        if not to_load and not to_draw:
+            return
+        self._entry(setup)
         before_drawing = ["warm load", FIRST_PICTURE, *(f"picture {size}" for size, _ in to_draw[:1])]
         self.call.demand(*[SERVICE_START] * (way_name == "service"), *(to_load[:1] or before_drawing))
         with self._started(setup, way_name) as way:
@@ -283,6 +296,17 @@ class Bench:
             service.end()
 
 
+def _make_weights(task: tuple[bool, str, Path]) -> tuple[str, int]:
+    """Write one file of the model; its name and its size in bytes."""
+    dry, name, folder = task
+    making = folder / f".{name}.making"
+    (TOY if dry else FULL).files()[name].write(making, lambda _bytes: None)
+    with making.open("rb") as file:
+        os.fsync(file.fileno())  # what is not on the disk cannot be dropped from the page cache
+    making.replace(folder / name)
+    return name, (folder / name).stat().st_size
+
+
 def _loaded(way: Way, files: list[Path], before: Callable[[Path], None]) -> dict[str, Any]:
     """A load and an unload: seconds, and what is taken before, with the model loaded, and after."""
     for path in files:
@@ -329,6 +353,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, required=True, help="folder for weights and results (full size: 20 GB)")
     parser.add_argument("--dry-run", action="store_true", help="on the CPU, with a tiny model")
     parser.add_argument("--minutes", type=float, default=9.0, help="end before this many (default 9)")
+    parser.add_argument("--pictures", type=int, help="pictures of each size and setup (default 3)")
     parser.add_argument("--from", dest="brought", type=Path, help="folder with the source archive and CUDA's wheels")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -341,7 +366,8 @@ def main() -> int:
         shutil.copyfile(ROOT / "docs/gpu.md", page)
     state = State.open(work / "state.json", what)
     try:
-        Bench(work, arguments.dry_run, arguments.brought, page, Call(state, 60 * arguments.minutes, began)).run()
+        call = Call(state, 60 * arguments.minutes, began, expected_s={} if arguments.dry_run else EXPECTED_S)
+        Bench(work, arguments.dry_run, arguments.brought, page, call, arguments.pictures).run()
     except OutOfTime:
         print(f"The time is over, {work / 'state.json'} has what is done: run the same command again.", flush=True)
         return MORE_TO_DO

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-UNKNOWN = 1 / 3  # of a call: what a kind of step that was not done yet is expected to take
+UNKNOWN = 1 / 3  # of a call: what a kind of step takes that was not done yet and of which nothing is expected
 MARGIN = 1.2
 
 
@@ -61,12 +61,16 @@ class State:
 
 @dataclass
 class Call:
-    """`seconds`: how long it may take, since `began` of time.monotonic(); `has_result`: it has measured something."""
+    """`seconds`: how long it may take, since `began` of time.monotonic(); `has_result`: it has measured something.
+
+    expected_s: seconds that a kind of step is expected to take before it was done once.
+    """
 
     state: State
     seconds: float
     began: float
     has_result: bool = False
+    expected_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def left_s(self) -> float:
@@ -74,10 +78,13 @@ class Call:
 
     def demand(self, *kinds: str) -> None:
         """Raises OutOfTime unless steps of these kinds, one after the other, can be expected to end in time."""
-        took = [self.state.took_s(kind) for kind in kinds]
-        needed = sum(self.seconds * UNKNOWN if one is None else one for one in took)
+        needed = sum(self._expected_s(kind) for kind in kinds)
         if self.has_result and MARGIN * needed > self.left_s:
             raise OutOfTime
+
+    def _expected_s(self, kind: str) -> float:
+        took = self.state.took_s(kind)
+        return self.expected_s.get(kind, self.seconds * UNKNOWN) if took is None else took
 
     def timed(self, kind: str, work: Callable[[], Any]) -> Any:
         """Do a step that each call may have to do again."""

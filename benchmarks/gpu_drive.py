@@ -35,12 +35,17 @@ START_LIMIT_S = 500.0
 
 @dataclass(frozen=True)
 class Setup:
-    """How the model is run: `flags` and request `options` are the engine's own."""
+    """How the model is run: `flags` and request `options` are the engine's own.
+
+    ways: by which it is driven, `direct` and `service`. loads: whether loads are measured, not only pictures.
+    """
 
     name: str
     title: str
     flags: tuple[str, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
+    ways: tuple[str, ...] = ("direct",)
+    loads: bool = False
 
 
 @dataclass(frozen=True)

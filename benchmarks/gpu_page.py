@@ -25,70 +25,83 @@ def write(page: Path, results: Path, state: dict[str, Any], sizes_px: Sequence[i
 
 
 def _row(done: dict[str, Any], setup: Setup, sizes_px: Sequence[int]) -> dict[str, Any]:
-    """The medians of one setup, and whether both ways drew the same pictures."""
+    """The medians of one setup as far as they were measured, and whether both ways drew the same pictures."""
     row: dict[str, Any] = {"setup": setup.title}
-    for way in ("direct", "service"):
+    loads = []
+    for way in setup.ways:
         for load in ("cold", "warm"):
-            row[f"{way}_{load}_s"] = done[f"{setup.name}/{way}/{load}"]["s"]
-    loads = [done[f"{setup.name}/service/{load}"] for load in ("cold", "warm")]
-    for name in ("before_bytes", "loaded_bytes", "after_bytes", "given_back_s"):
-        row[name] = max(load[name] for load in loads)
+            if found := done.get(f"{setup.name}/{way}/{load}"):
+                row[f"{way}_{load}_s"] = found["s"]
+                loads.append(found)
+    if loads:
+        for name in ("before_bytes", "loaded_bytes", "after_bytes", "given_back_s"):
+            row[name] = max(load[name] for load in loads)
     for size in sizes_px:
-        pictures = {way: _pictures(done, f"{setup.name}/{way}/{size}/") for way in ("direct", "service")}
-        for way, drawn in pictures.items():
-            row[f"{way}_{size}_s"] = median(one["s"] for one in drawn)
-        row[f"ratio_{size}"] = row[f"service_{size}_s"] / row[f"direct_{size}_s"]
-        row[f"peak_{size}_bytes"] = max(one["peak_bytes"] for one in pictures["service"])
-        row[f"same_{size}"] = [p["pixels_crc32"] for p in pictures["direct"]] == [
-            p["pixels_crc32"] for p in pictures["service"]
-        ]
+        drawn = {way: _pictures(done, f"{setup.name}/{way}/{size}/") for way in setup.ways}
+        drawn = {way: pictures for way, pictures in drawn.items() if pictures}
+        for way, pictures in drawn.items():
+            row[f"{way}_{size}_s"] = median(one["s"] for one in pictures.values())
+        if drawn:
+            row[f"peak_{size}_bytes"] = max(one["peak_bytes"] for way in drawn.values() for one in way.values())
+        if len(drawn) == len(setup.ways) == 2:
+            both = drawn["direct"].keys() & drawn["service"].keys()
+            row[f"ratio_{size}"] = row[f"service_{size}_s"] / row[f"direct_{size}_s"]
+            row[f"same_{size}"] = all(
+                drawn["direct"][seed]["pixels_crc32"] == drawn["service"][seed]["pixels_crc32"] for seed in both
+            )
     return row
 
 
-def _pictures(done: dict[str, Any], prefix: str) -> list[dict[str, Any]]:
-    return [result for name, result in done.items() if name.startswith(prefix)]
+def _pictures(done: dict[str, Any], prefix: str) -> dict[str, dict[str, Any]]:
+    """What was measured of each picture, by its seed."""
+    return {name.removeprefix(prefix): result for name, result in done.items() if name.startswith(prefix)}
 
 
 def _tables(state: dict[str, Any], rows: list[dict[str, Any]], sizes_px: Sequence[int]) -> str:
     about, done = state["about"], state["done"]
-    memory = "RAM of the engine" if about["dry_run"] else "VRAM"
-    weights = sum(result["bytes"] for name, result in done.items() if name.startswith("weights/"))
     build = done["engine"]
     lines = [
         f"{about['card']}" + (f", driver {about['driver']} (CUDA {about['driver_cuda']})" if about["driver"] else "")
         + (f", nvcc {done['toolkit']['release']}" if done["toolkit"]["nvcc"] else "")
         + f", engine {about['engine']} ({build['backend'] or 'own binary'} {' '.join(build['archs'] or [])}".rstrip()
-        + f"), imagegen {about['imagegen']}, {weights / 1e9:.2f} GB of weights.",
+        + f"), imagegen {about['imagegen']}, {done['weights']['bytes'] / 1e9:.2f} GB of weights. "
+        "A cell with a dash was not measured.",
         "",
     ]  # fmt: skip
     if about["dry_run"]:
         lines[:0] = ["**A dry run on the CPU with a tiny model: these figures say nothing of a GPU.**", ""]
     sizes = [str(size) for size in sizes_px]
     lines += _table(
-        ["seconds for a picture", *(f"{s}² {what}" for s in sizes for what in ("by hand", "service", "ratio"))],
+        ["seconds for a picture", *(f"{s}² {what}" for s in sizes for what in ("engine alone", "service", "ratio"))],
         [
             [row["setup"]]
-            + [
-                f"{row[key]:.2f}" if not key.startswith("ratio") else f"{row[key]:.3f}"
-                for s in sizes
-                for key in (f"direct_{s}_s", f"service_{s}_s", f"ratio_{s}")
-            ]
+            + [_cell(row, f"{what}_{s}{unit}", digits) for s in sizes for what, unit, digits in PICTURE_COLUMNS]
             for row in rows
         ],
     )
     lines += ["", *_table(
-        ["seconds for a load", "by hand, from the disk", "service", "by hand, from the page cache", "service"],
-        [[row["setup"], *(f"{row[key]:.1f}" for key in ("direct_cold_s", "service_cold_s", "direct_warm_s",
-          "service_warm_s"))] for row in rows],
+        ["seconds for a load", "from disk, engine alone", "service", "from page cache, engine alone", "service"],
+        [[row["setup"], *(_cell(row, key, 1) for key in ("direct_cold_s", "service_cold_s", "direct_warm_s",
+          "service_warm_s"))] for row in rows if "direct_cold_s" in row],
     )]  # fmt: skip
+    memory = "RAM of the engine" if about["dry_run"] else "VRAM"
     lines += ["", *_table(
-        [f"{memory}, GB", "before", "loaded", *(f"most at {s}²" for s in sizes), "after", "given back in"],
-        [[row["setup"], *(f"{row[key] / 1e9:.2f}" for key in ("before_bytes", "loaded_bytes",
-          *(f"peak_{s}_bytes" for s in sizes), "after_bytes")), f"{row['given_back_s']:.2f} s"] for row in rows],
+        [f"{memory}, GB", "before", "loaded", *(f"most at {s}²" for s in sizes), "after", "given back in, s"],
+        [[row["setup"], *(_cell(row, key, 2, 1e9) for key in ("before_bytes", "loaded_bytes",
+          *(f"peak_{s}_bytes" for s in sizes), "after_bytes")), _cell(row, "given_back_s", 2)] for row in rows],
     )]  # fmt: skip
-    odd = [f"{row['setup']} at {s}²" for row in rows for s in sizes if not row[f"same_{s}"]]
-    lines += ["", f"Pictures that differ between the two ways: {', '.join(odd) or 'none'}."]
+    compared = [(row, s) for row in rows for s in sizes if f"same_{s}" in row]
+    odd = [f"{row['setup']} at {s}²" for row, s in compared if not row[f"same_{s}"]]
+    if compared:
+        lines += ["", f"Pictures that differ between the engine alone and the service: {', '.join(odd) or 'none'}."]
     return "\n".join(lines)
+
+
+PICTURE_COLUMNS = (("direct", "_s", 2), ("service", "_s", 2), ("ratio", "", 3))
+
+
+def _cell(row: dict[str, Any], key: str, digits: int, unit: float = 1.0) -> str:
+    return "–" if key not in row else f"{row[key] / unit:.{digits}f}"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:
