@@ -3,8 +3,8 @@
 python training/train_upscaler.py TEACHER.pt FOLDER [--steps 6000 | --minutes 3] [--resume] [--device cuda]
 
 Writes into FOLDER: upscaler.pt, with what --resume needs, every half minute; at the end upscaler.safetensors for the
-engine, upscaler.json with the figures, upscaler.png and drawn.png to look at. With --minutes the learning rate falls with
-the time that has gone, else with the steps done.
+engine, upscaler.json with the figures, upscaler.png and drawn.png to look at. With --minutes the learning rate falls
+with the time that has gone, else with the steps done.
 """
 
 from __future__ import annotations
@@ -101,11 +101,11 @@ def train(training: Training, pool: Pool, drawing: Drawing, options: argparse.Na
             return told
         if training.steps % REFRESH == 0 and (not options.minutes or drawing.ready()):
             drawing.take(pool)
-        whole = training.steps % WHOLE == WHOLE - 1
-        batch = pool.whole(max(1, options.batch // 4)) if whole else pool.crops(options.batch)
+        whole = options.batch >= 4 and training.steps % WHOLE == WHOLE - 1
+        batch = pool.whole(options.batch // 4) if whole else pool.crops(options.batch)
         loss = training.step(*batch, done)
         pictures += len(batch[0])
-        mean = loss if mean is None else mean.lerp(loss, 0.02)
+        mean = loss if mean is None else mean.lerp(loss, 0.05)
         if time.monotonic() - last > TELL_S:
             seen = {"step": training.steps, "seconds": round(gone, 1), "loss": round(mean.item(), 5)}
             told.append(seen | {"per_second": round(pictures / (time.monotonic() - last)), "scenes": pool.drawn})
@@ -150,6 +150,7 @@ def main() -> None:
     length.add_argument("--minutes", type=float, help="of this run's training, in place of steps")
     parser.add_argument("--resume", action="store_true", help="go on from upscaler.pt in the folder")
     parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--crop", type=int, default=64, help="side of what is cut out of an input")
     parser.add_argument("--pictures", type=int, default=8192, help="that are kept, 0.9 MB each; the oldest is replaced")
     parser.add_argument("--first", type=int, default=2048, help="that are drawn before the training begins")
     parser.add_argument("--chunk", type=int, default=32, help="that one worker draws at a time; divides --pictures")
@@ -174,7 +175,7 @@ def main() -> None:
     if options.resume:
         training.resume()
     teacher = Teacher(kept, device)
-    pool = Pool(options.pictures, teacher)
+    pool = Pool(options.pictures, options.crop, teacher)
     while pool.drawn < min(options.first, options.pictures):
         drawing.take(pool)
     print(f"{pool.drawn} scenes of {HIGH} px in {time.monotonic() - start:.1f} s", flush=True)

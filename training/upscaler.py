@@ -59,13 +59,14 @@ class Upscaler(nn.Module):
         nn.init.constant_(self.conv_last.bias, 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        first = self.conv_first(x)
-        h = first
+        # bfloat16 has no 256 steps between dark and white: the first and the last do without.
+        with torch.autocast(x.device.type, enabled=False):
+            h = first = self.conv_first(x)
         for block in self.body:
             h = block(h)
         h = first + self.conv_body(h)
         h = _leaky(self.conv_up1(F.interpolate(h, scale_factor=2, mode="nearest")))
         h = _leaky(self.conv_up2(F.interpolate(h, scale_factor=2, mode="nearest")))
         h = _leaky(self.conv_hr(h))
-        with torch.autocast(x.device.type, enabled=False):  # bfloat16 has no 256 steps between dark and white
+        with torch.autocast(x.device.type, enabled=False):
             return self.conv_last(h.float())

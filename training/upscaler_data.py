@@ -1,6 +1,7 @@
 """Scenes for the upscaler: drawn at 128 and at 512 px by all cores beside the training, kept on its device, cut there.
 
-The workers are forked and write into memory that they share with the training, so nothing is copied between them. Linux.
+The workers are forked and write into memory that they share with the training, so nothing is copied between them.
+That takes Linux.
 """
 
 from __future__ import annotations
@@ -25,10 +26,8 @@ from upscaler_teacher import KINDS, Teacher, heard
 
 LOW = 128
 HIGH = SCALE * LOW
-CROP = 64
 STRIDE = 4
-PLACES = (LOW - CROP) // STRIDE + 1
-"""Crops begin at so many rows and as many columns."""
+"""Crops begin at every fourth row and column."""
 SHARES = (0.2, 0.3, 0.5)
 """Of the kinds of inputs."""
 HELD_OUT = 2**40
@@ -113,13 +112,14 @@ class Drawing:
 class Pool:
     """The latest `size` scenes on `device`, with their inputs of all kinds."""
 
-    def __init__(self, size: int, teacher: Teacher) -> None:
+    def __init__(self, size: int, crop: int, teacher: Teacher) -> None:
+        self._crop, self._across = crop, (LOW - crop) // STRIDE + 1
         self._teacher, self.device = teacher, teacher.device
         self.size, self.drawn = size, 0
         with torch.device(self.device):
             self.high = torch.zeros(size, HIGH, HIGH, 3, dtype=torch.uint8)
             self.low = torch.zeros(size, len(KINDS), LOW, LOW, 3, dtype=torch.uint8)
-            self._detail = torch.zeros(size, PLACES * PLACES)
+            self._detail = torch.zeros(size, self._across**2)
             self._shares = torch.tensor(SHARES)
 
     @property
@@ -134,22 +134,22 @@ class Pool:
         words = (torch.from_numpy(part).to(self.device) for part in (chunk.rows, chunk.places))
         self.high[at : at + n].copy_(torch.from_numpy(chunk.high))
         self.low[at : at + n] = self._teacher.inputs(low, *words)
-        self._detail[at : at + n] = _detail(low)
+        self._detail[at : at + n] = _detail(low, self._crop)
         self.drawn += n
 
     def crops(self, n: int) -> tuple[Tensor, Tensor]:
-        """Inputs (n, 3, CROP, CROP) and what they shall become, (n, 3, 4 CROP, 4 CROP), in 0..1: of three places in
+        """Inputs (n, 3, crop, crop) and what they shall become, four times as large, in 0..1: of three places in
         a picture the one with the most in it."""
         with torch.device(self.device):
             scene = torch.randint(self.filled, (n,))
-            places = torch.randint(PLACES * PLACES, (n, 3))
+            places = torch.randint(self._across**2, (n, 3))
             best = self._detail[scene[:, None], places].argmax(1, keepdim=True)
             place = places.gather(1, best)
-            y, x = place // PLACES * STRIDE, place % PLACES * STRIDE
+            y, x = place // self._across * STRIDE, place % self._across * STRIDE
             kind = torch.multinomial(self._shares, n, replacement=True)
-            side = torch.arange(CROP)
+            side = torch.arange(self._crop)
             low = self.low[scene[:, None, None], kind[:, None, None], (y + side)[:, :, None], (x + side)[:, None]]
-            side = torch.arange(SCALE * CROP)
+            side = torch.arange(SCALE * self._crop)
             y, x = SCALE * y, SCALE * x
             high = self.high[scene[:, None, None], (y + side)[:, :, None], (x + side)[:, None]]
         return floats(low), floats(high)
@@ -166,9 +166,9 @@ def floats(pictures: Tensor) -> Tensor:
     return pictures.permute(0, 3, 1, 2).float().div(255)
 
 
-def _detail(low: Tensor) -> Tensor:
-    """How often neighbouring pixels differ clearly in each crop (n, PLACES * PLACES)."""
+def _detail(low: Tensor, crop: int) -> Tensor:
+    """How often neighbouring pixels differ clearly in each crop of each picture."""
     x = floats(low)
     clear = F.pad((x.diff(dim=2).abs().amax(1, keepdim=True) > 0.15).float(), (0, 0, 0, 1))
     clear += F.pad((x.diff(dim=3).abs().amax(1, keepdim=True) > 0.15).float(), (0, 1))
-    return F.avg_pool2d(clear, CROP, STRIDE).flatten(1)
+    return F.avg_pool2d(clear, crop, STRIDE).flatten(1)
