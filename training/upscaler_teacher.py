@@ -25,8 +25,8 @@ from torch import Tensor
 
 KINDS = ("clean", "roundtrip", "denoised")
 """Inputs of the upscaler: as drawn; through the autoencoder; as the transformer's last steps leave them."""
-CAPTIONS = 300_000
-"""Captions whose words are looked up: far more than it takes until no new word comes."""
+CAPTIONS = 100_000
+"""Captions whose words are looked up, each as it is, alone and with a capital."""
 LATEST = 0.65
 """One step is made from times up to this one: the engine's last step begins at 0.49 (8 steps, 64 tokens)."""
 EARLIEST = 0.8
@@ -41,6 +41,10 @@ def pieces(seed: int = 0, n: int = CAPTIONS) -> dict[str, tuple[int, ...]]:
     found: set[str] = set()
     for _ in range(n):
         found.update(match.group(0) for match in tokens.SPLIT.finditer(captions.describe(rng, scenes.sample(rng))))
+    found.update(before + word for word in captions.CONTENT for before in ("", " "))
+    found |= {
+        form for piece in found if piece.strip().isalpha() for form in (piece.strip(), piece.strip().capitalize())
+    }
     return {piece: tuple(tokens.encode(piece)) for piece in sorted(found)}
 
 
