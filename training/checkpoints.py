@@ -33,12 +33,12 @@ def go_on(rng: np.random.Generator, kept: dict[str, Any]) -> None:
 
 
 class Clock:
-    """Calls `save` when minutes have gone since it last did."""
+    """Calls `save` when so many seconds have gone since it last did."""
 
-    def __init__(self, save: Callable[[], None]) -> None:
-        self._save, self._last = save, time.monotonic()
+    def __init__(self, save: Callable[[], None], every: float = EVERY_S) -> None:
+        self._save, self._every, self._last = save, every, time.monotonic()
 
     def tick(self) -> None:
-        if time.monotonic() - self._last > EVERY_S:
+        if time.monotonic() - self._last > self._every:
             self._save()
             self._last = time.monotonic()

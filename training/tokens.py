@@ -50,9 +50,14 @@ def _word(text: str) -> tuple[int, ...]:
     return tuple(ids[part] for part in parts)
 
 
+KNOWN: dict[str, tuple[int, ...]] = {}
+"""Ids of pieces of text that are looked up first: for a machine without the engine's source."""
+
+
 def encode(text: str) -> list[int]:
     """The engine's token ids of a prompt."""
-    return [token for match in SPLIT.finditer(text) for token in _word(match.group(0))]
+    pieces = [match.group(0) for match in SPLIT.finditer(text)]
+    return [token for piece in pieces for token in KNOWN.get(piece) or _word(piece)]
 
 
 def vocabulary(words: Iterable[str], written: Iterable[str]) -> list[int]:
