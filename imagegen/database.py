@@ -14,7 +14,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -167,8 +167,8 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         self._check_there()
-        async with await self._connected() as connection:
-            yield connection
+        async with AsyncExitStack() as stack:
+            yield await self._connected(stack)
 
     async def fetch(self, statement: Select[Any], **values: Any) -> Sequence[Row[Any]]:
         """All rows of one read, for those that are made hundreds of times a second: it costs one change of threads,
@@ -192,14 +192,16 @@ class Database:
         """Committed when the block ends, rolled back when it raises or is cancelled."""
         async with self._lock:
             self._check_there()
-            async with await self._connected() as connection, connection.begin():
+            async with AsyncExitStack() as stack:
+                connection = await self._connected(stack)
+                await stack.enter_async_context(connection.begin())
                 yield connection
 
-    async def _connected(self) -> AsyncConnection:
-        """A connection; where no file descriptor is free for a new one, wait a moment for it."""
+    async def _connected(self, stack: AsyncExitStack) -> AsyncConnection:
+        """A connection, closed with `stack`; where no file descriptor is free for a new one, wait a moment for it."""
         for pause_s in (*SHORTAGE_PAUSES_S, None):
             try:
-                return await self._engine.connect()
+                return await stack.enter_async_context(self._engine.connect())
             except OperationalError as refused:
                 if pause_s is None or not are_short(refused):
                     raise

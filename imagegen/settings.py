@@ -218,8 +218,11 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _a_body_fits(self) -> Settings:
         if self.max_bodies_bytes < self.max_body_bytes:
-            total, one = f"{PREFIX}MAX_BODIES_BYTES={self.max_bodies_bytes}", f"{PREFIX}MAX_BODY_BYTES"
-            raise ValueError(f"{total}: must not be below {one}={self.max_body_bytes}, the size of a single body")
+            one = f"{PREFIX}MAX_BODY_BYTES={self.max_body_bytes}"
+            total = f"{PREFIX}MAX_BODIES_BYTES={self.max_bodies_bytes}"
+            if "max_bodies_bytes" in self.model_fields_set:
+                raise ValueError(f"{total}: must not be below {one}")
+            raise ValueError(f"{one}: must not be above {total}, which holds unless you set it: raise that too")
         return self
 
     # The state folder's parts

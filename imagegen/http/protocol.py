@@ -23,6 +23,7 @@ LINGER_S = 2.0
 LINGER_BYTES = 1024 * 1024
 """What is still read of a refused body, and for how long. A socket closed with unread bytes resets the connection,
 and the client may lose the answer."""
+SHORT_BODY_BYTES = 64 * 1024
 CLOSE = (b"connection", b"close")
 READS_NOTHING_S = 120.0
 """A connection is ended if its client takes nothing of an answer for so long. On a slow link the kernel reports room
@@ -69,7 +70,9 @@ class Protocol(H11Protocol):
             self._watch_writing()
 
     def _between_requests(self) -> bool:
-        return self.conn.their_state is h11.IDLE and (self.cycle is None or self.cycle.response_complete)
+        """Nothing is owed to the client; the rest of a short body that nobody wants may still come."""
+        answered = self.cycle is None or self.cycle.response_complete
+        return answered and self.conn.their_state in {h11.IDLE, h11.SEND_BODY}
 
     def _watch_head(self) -> None:
         """Start the deadline for a head, or end it when the head is there."""
@@ -89,7 +92,7 @@ class Protocol(H11Protocol):
         self._head = None
         if self.transport.is_closing() or not self._between_requests():
             return
-        if self.conn.trailing_data[0]:  # a part of a head
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:  # a part of a head
             detail = f"The request's headers did not arrive within {self._head_s:g} s (IMAGEGEN_HEADER_TIMEOUT_S)."
             self.transport.write(canned("408 Request Timeout", "request_timeout", detail))
         self.transport.close()
@@ -106,13 +109,16 @@ class Protocol(H11Protocol):
     # ---- the answer ---------------------------------------------------------------------------
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The application; a connection whose body is not read to its end is closed after the answer."""
+        """The application; a connection whose body is not read to its end is closed after the answer.
+
+        A short body may follow its head a moment later: its connection stays, and uvicorn reads and drops the rest.
+        """
         unread = False
 
         async def sending(message: Message) -> None:
             nonlocal unread
             if message["type"] == "http.response.start":
-                unread = self.conn.their_state is h11.SEND_BODY
+                unread = self.conn.their_state is h11.SEND_BODY and not _is_short(scope)
                 if unread:
                     headers = [one for one in message.get("headers", ()) if one[0].lower() != CLOSE[0]]
                     message = {**message, "headers": [*headers, CLOSE]}
@@ -152,6 +158,11 @@ class Protocol(H11Protocol):
 
     def _to_write(self) -> int:
         return self.transport.get_write_buffer_size()
+
+
+def _is_short(scope: Scope) -> bool:
+    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    return declared.isdigit() and len(declared) < 10 and int(declared) <= SHORT_BODY_BYTES
 
 
 async def _linger(receive: Receive) -> None:
