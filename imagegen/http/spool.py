@@ -7,6 +7,7 @@ and LARGE_AT_ONCE large ones are in memory at a time.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import logging
 import os
@@ -209,8 +210,18 @@ class BodySpool:
             refused = refusal.refused
         finally:
             body.release()
+            if body.large:
+                asyncio.get_running_loop().run_in_executor(None, return_memory)
         if refused is not None and not started:
             await problem(refused.status, refused.code, refused.detail, **refused.extra)(scope, receive, send)
+
+
+def return_memory() -> None:
+    """Give free memory back to the system. glibc keeps what bodies of some MiB were parsed in: 16 edits of 24 MiB left
+    a worker of 140 MiB at 446 MiB."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    if trim is not None:
+        trim(0)
 
 
 def release_body(scope: Scope) -> None:
