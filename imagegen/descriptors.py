@@ -21,8 +21,8 @@ MOST_BODY_FILES = 96
 SLACK = 32
 """Connections that are being closed to make room for new ones."""
 OWN = 128
-"""The worker's own: 40 after a start, 15 database connections of 3 files each, the engine's pipes and connections,
-picture files (counted in /proc/PID/fd of a worker that draws and answers 40 clients)."""
+"""The worker's own, as an upper bound: 12 after a start (/proc/PID/fd), up to 17 database connections of 3 files each
+(SQLAlchemy's pool of 5 with an overflow of 10, and READ_THREADS), the engine's pipes and connections, picture files."""
 RESERVED = OWN + MOST_BODY_FILES + SLACK
 DEFAULT_CONNECTIONS = 1000
 FEWEST_CONNECTIONS = 32
