@@ -15,17 +15,20 @@ from typing import Any
 
 import bentoml
 
-from imagegen import engine, logs, settings, tls, tokens
+from imagegen import descriptors, engine, logs, settings, tls, tokens
 from imagegen.backend import Backend
 from imagegen.database import StateError
 from imagegen.guardrails import PolicyError
 from imagegen.http.app import attach, make_app
 from imagegen.http.body import BodyLimit
 from imagegen.http.hosts import Hosts
+from imagegen.http.listener import Connections
 from imagegen.http.openai_errors import OpenAIErrors
+from imagegen.http.protocol import install
 from imagegen.http.rate import RateLimit
 from imagegen.http.security import Lock, LoopbackOnly
 from imagegen.http.session import Sessions
+from imagegen.http.spool import BodySpool, Spool
 from imagegen.http.tasks import TaskWire
 from imagegen.metrics import Metrics
 from imagegen.models.catalog import CatalogError
@@ -36,6 +39,7 @@ try:
     engine.require_gpu(SETTINGS)
     TOKENS = tokens.for_service(SETTINGS)
     TLS = tls.files_of(SETTINGS)
+    MOST_CONNECTIONS = descriptors.connections_allowed(SETTINGS, descriptors.raise_limit())
 except (settings.SettingsError, engine.EngineMissing) as wrong:
     sys.exit(f"imagegen cannot start:\n{wrong}")
 
@@ -165,6 +169,7 @@ def die_with_parent() -> None:
 
 
 exit_with_failure_after(START_FAILED)
+install(Connections(MOST_CONNECTIONS, SETTINGS.max_connections_per_address), head_s=SETTINGS.header_timeout_s)
 WRAPPED: Any = ImageGen  # what @bentoml.service made of the class
 # The first one added is the outermost: nothing may be put in front of the lock but what shapes its refusals.
 WRAPPED.add_asgi_middleware(OpenAIErrors)
@@ -178,4 +183,7 @@ WRAPPED.add_asgi_middleware(
 if TOKENS is None and not SETTINGS.allow_anonymous:
     WRAPPED.add_asgi_middleware(LoopbackOnly)
 WRAPPED.add_asgi_middleware(BodyLimit, max_bytes=SETTINGS.max_body_bytes)
+WRAPPED.add_asgi_middleware(
+    BodySpool, spool=Spool(SETTINGS.bodies_dir, SETTINGS.max_bodies_bytes, SETTINGS.body_timeout_s)
+)
 WRAPPED.add_asgi_middleware(TaskWire, wire=app)

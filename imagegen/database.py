@@ -14,7 +14,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,6 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from imagegen.descriptors import are_short
 from imagegen.images import StorageError, StorageFull
 
 SCHEMA_VERSION = 1
@@ -120,6 +121,8 @@ class StateError(Exception):
 
 
 READ_THREADS = 2
+SHORTAGE_PAUSES_S = (0.1, 0.3, 1.0, 2.0)
+"""Tries to open the database again when no file descriptor was free."""
 CLAIM_WAIT_S = 3.0
 """A service that was killed may need a moment to be gone."""
 
@@ -164,8 +167,8 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         self._check_there()
-        async with self._engine.connect() as connection:
-            yield connection
+        async with AsyncExitStack() as stack:
+            yield await self._connected(stack)
 
     async def fetch(self, statement: Select[Any], **values: Any) -> Sequence[Row[Any]]:
         """All rows of one read, for those that are made hundreds of times a second: it costs one change of threads,
@@ -174,16 +177,36 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._fetch, statement, values)
 
     def _fetch(self, statement: Select[Any], values: dict[str, Any]) -> Sequence[Row[Any]]:
-        with self._reader.connect() as connection:
-            return connection.execute(statement, values).all()
+        for pause_s in (*SHORTAGE_PAUSES_S, None):
+            try:
+                with self._reader.connect() as connection:
+                    return connection.execute(statement, values).all()
+            except OperationalError as refused:
+                if pause_s is None or not are_short(refused):
+                    raise
+                time.sleep(pause_s)
+        raise AssertionError("unreachable")
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """Committed when the block ends, rolled back when it raises or is cancelled."""
         async with self._lock:
             self._check_there()
-            async with self._engine.begin() as connection:
+            async with AsyncExitStack() as stack:
+                connection = await self._connected(stack)
+                await stack.enter_async_context(connection.begin())
                 yield connection
+
+    async def _connected(self, stack: AsyncExitStack) -> AsyncConnection:
+        """A connection, closed with `stack`; where no file descriptor is free for a new one, wait a moment for it."""
+        for pause_s in (*SHORTAGE_PAUSES_S, None):
+            try:
+                return await stack.enter_async_context(self._engine.connect())
+            except OperationalError as refused:
+                if pause_s is None or not are_short(refused):
+                    raise
+                await asyncio.sleep(pause_s)
+        raise AssertionError("unreachable")
 
     def _check_there(self) -> None:
         """Raises OperationalError if the file was removed or replaced: SQLite would go on to use the open one, which

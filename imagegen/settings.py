@@ -42,6 +42,36 @@ class Settings(BaseSettings):
     # The door
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="Port to listen on.")] = 8765
+    max_connections: Annotated[
+        int | None,
+        Field(
+            ge=32,
+            le=60_000,
+            description="Most open connections; unset: 1000, or fewer where the limit of open files is lower. An "
+            "eighth is for loopback clients only.",
+        ),
+    ] = None
+    max_connections_per_address: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=60_000,
+            description="Most open connections of one address (IPv6: one /64); loopback has no such cap. Raise it for "
+            "a reverse proxy on another address.",
+        ),
+    ] = 256
+    header_timeout_s: Annotated[
+        float,
+        Field(gt=0, le=3600, description="A connection is closed if a request's headers take longer, in seconds."),
+    ] = 20.0
+    body_timeout_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=3600,
+            description="A request is refused if its body does not advance by 16 KiB in this time, in seconds.",
+        ),
+    ] = 30.0
 
     # The engine and its model
     model: Annotated[str | None, Field(description="Default model; unset: chosen by what the machine has.")] = None
@@ -106,6 +136,13 @@ class Settings(BaseSettings):
     ] = 4000
     max_references: Annotated[int, Field(ge=1, le=16, description="Most reference pictures of one edit.")] = 4
     max_body_bytes: Annotated[int, Field(ge=65_536, description="Largest request body, in bytes.")] = 25 * 1024 * 1024
+    max_bodies_bytes: Annotated[
+        int,
+        Field(
+            ge=65_536,
+            description="Request bodies over 64 KiB that may be arriving or in work at once, in bytes, in all.",
+        ),
+    ] = 256 * 1024 * 1024
     max_decoded_px: Annotated[int, Field(ge=4096, description="Largest reference picture, in pixels.")] = 40_000_000
     max_queue: Annotated[int, Field(ge=1, le=100_000, description="Most jobs waiting.")] = 100
     max_job_s: Annotated[float, Field(gt=0, description="Longest a job may keep the GPU, in seconds.")] = 1200.0
@@ -178,6 +215,16 @@ class Settings(BaseSettings):
             raise ValueError(f"{least}: must not be above {most}, which holds unless you set it: raise that too")
         return self
 
+    @model_validator(mode="after")
+    def _a_body_fits(self) -> Settings:
+        if self.max_bodies_bytes < self.max_body_bytes:
+            one = f"{PREFIX}MAX_BODY_BYTES={self.max_body_bytes}"
+            total = f"{PREFIX}MAX_BODIES_BYTES={self.max_bodies_bytes}"
+            if "max_bodies_bytes" in self.model_fields_set:
+                raise ValueError(f"{total}: must not be below {one}")
+            raise ValueError(f"{one}: must not be above {total}, which holds unless you set it: raise that too")
+        return self
+
     # The state folder's parts
     @property
     def models_dir(self) -> Path:
@@ -187,6 +234,11 @@ class Settings(BaseSettings):
     @property
     def images_dir(self) -> Path:
         return self.home / "images"
+
+    @property
+    def bodies_dir(self) -> Path:
+        """Large request bodies, as files without a name, while they arrive."""
+        return self.home / "bodies"
 
     @property
     def database(self) -> Path:

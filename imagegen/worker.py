@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from imagegen.adapters.base import EngineError, LoadProgress
 from imagegen.attendant import Attendant, Sitting, Timing
 from imagegen.database import storage_failure
+from imagegen.descriptors import are_short
 from imagegen.gpu_manners import LOOK_EVERY_S
 from imagegen.idle import Decision
 from imagegen.idle_memory import IdleMemory
@@ -47,6 +48,10 @@ NONE_SKIPPED = Warn(
     detail="Fast left no step out: the engine's cache found that each one changes the picture.",
 )
 OWN_ERROR = Failure(code="gave_up", detail="The service failed at this job by an error of its own; its log says more.")
+
+
+class _Short(Exception):
+    """No file descriptor was free for the running job."""
 
 
 class Worker:
@@ -134,9 +139,9 @@ class Worker:
                         await self._rest()
                     else:
                         await self._serve(active)
-                except Exception:  # a loop that ended would leave every job waiting for ever, and nobody told
+                except Exception as error:  # a loop that ended would leave every job waiting for ever, and nobody told
                     log.exception("an error of the service itself")
-                    await self._start_over(active)
+                    await self._start_over(None if are_short(error) else active)
         finally:
             await self._unload("the service stops")
             self.inbox.close()
@@ -219,14 +224,20 @@ class Worker:
             first = Phase.ENCODING if loaded else Phase.LOADING
             job = await self._jobs.start(active.id, Progress(phase=first, at=time.time()))
         except DBAPIError as refused:
-            await self._jobs.fail(active.id, _storage_says(refused))
+            if are_short(refused):
+                await self._pause_for_descriptors()
+            else:
+                await self._jobs.fail(active.id, _storage_says(refused))
             return
         if job is None:
             return
         self._idle.arrived(self._clock(), cold=not loaded)
         async with Reporter(self._jobs, job.id) as report:
             try:
-                await self._run(job, entry, report)
+                await self._run_unless_short(job, entry, report)
+            except _Short:
+                await self._jobs.requeue(job.id, counted=False)
+                await self._pause_for_descriptors()
             except Cancelled:
                 pass
             except Stopped:
@@ -249,6 +260,22 @@ class Worker:
         self._idle.served(self._clock(), loaded=self._resident.adapter is not None)
         new, self._new = self._new, []
         await self._measured(new)
+
+    async def _run_unless_short(self, job: Job, entry: Entry, report: Reporter) -> None:
+        """Raises _Short in place of any error that a missing file descriptor caused; else as `_run`."""
+        try:
+            await self._run(job, entry, report)
+        except (Cancelled, Stopped):
+            raise
+        except Exception as error:
+            if are_short(error.error if isinstance(error, LoadFailed) else error):
+                raise _Short from error
+            raise
+
+    async def _pause_for_descriptors(self) -> None:
+        """The job is in the queue; wait until descriptors may be free again."""
+        log.warning("no file descriptor is free: the job stays in the queue")
+        await self.inbox.wait(LOOK_AGAIN_S)
 
     async def _run(self, job: Job, entry: Entry, report: Reporter) -> None:
         """Load if need be, draw the job's pictures, complete it; a job that ends otherwise keeps none."""
@@ -390,6 +417,8 @@ class Worker:
     async def _load_failed(self, model: str, error: EngineError | Refused) -> None:
         """The model cannot be loaded: whoever waits for it is told why."""
         failure = self._resident.failed(model, error)
+        if are_short(error):
+            return  # the next try is due later; the jobs wait for it
         for waiting in self._jobs.active():
             if waiting.model == model:
                 await self._jobs.fail(waiting.id, failure)

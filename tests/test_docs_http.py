@@ -117,5 +117,6 @@ def test_every_code_that_a_request_alone_brings_about_has_an_example() -> None:
     otherwise = {
         *("lock_required", "shutting_down", "internal", "image_damaged", "storage_full", "storage_error"),
         *("wait_too_long", "cancelled", "gpu_busy"),
+        *("request_timeout", "too_many_connections", "uploads_busy"),  # test_protocol.py and test_connections.py
     }
     assert listed - otherwise == shown

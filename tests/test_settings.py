@@ -56,6 +56,28 @@ def test_of_two_that_contradict_each_other_what_was_set_is_named(monkeypatch, gi
     assert settings.load().idle_max_s == 7200
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"BODY": str(2**29)},
+            f"IMAGEGEN_MAX_BODY_BYTES={2**29}: must not be above IMAGEGEN_MAX_BODIES_BYTES={2**28}, which holds unless "
+            "you set it: raise that too",
+        ),
+        (
+            {"BODIES": "65536"},
+            f"IMAGEGEN_MAX_BODIES_BYTES=65536: must not be below IMAGEGEN_MAX_BODY_BYTES={25 * 2**20}",
+        ),
+    ],
+)
+def test_a_body_of_the_largest_size_fits_into_the_cap_on_all(monkeypatch, given: dict, told: str) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(f"IMAGEGEN_MAX_{name}_BYTES", value)
+    with pytest.raises(settings.SettingsError) as error:
+        settings.load()
+    assert str(error.value) == told
+
+
 def test_a_wrong_token_setting_is_told_without_the_token(monkeypatch) -> None:
     monkeypatch.setenv("IMAGEGEN_TOKENS", "only-a-secret-without-a-name")
     try:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from served import until
 from state_folder import opened, scenario
 
+from imagegen import worker as worker_module
+from imagegen.adapters.base import EngineError
 from imagegen.attendant import Timing
 from imagegen.idle_memory import IdleMemory
 from imagegen.inbox import Order
+from imagegen.jobs import MAX_STARTS
 from imagegen.models.entry import Entry
 from imagegen.pace import Pace
 from imagegen.recorder import Recorder
@@ -49,3 +55,59 @@ async def test_an_error_of_its_own_costs_the_job_and_not_the_loop(folder: Path) 
         await asyncio.wait_for(order.done, 20.0)
         worker.stop()
         await asyncio.wait_for(running, 20.0)
+
+
+def no_descriptor() -> OSError:
+    return OSError(errno.EMFILE, "Too many open files")
+
+
+def engine_not_started() -> EngineError:
+    error = EngineError("load_failed", "The engine cannot be started: Too many open files.")
+    error.__cause__ = no_descriptor()
+    return error
+
+
+@scenario
+async def test_a_job_waits_in_the_queue_while_no_descriptor_is_free(folder: Path) -> None:
+    await stays_queued(folder, no_descriptor)
+
+
+@scenario
+async def test_a_job_waits_in_the_queue_while_no_engine_can_be_started(folder: Path) -> None:
+    await stays_queued(folder, engine_not_started)
+
+
+async def stays_queued(folder: Path, failure: Callable[[], Exception]) -> None:
+    tries = 0
+
+    async def prepare(_entry: Entry, _told: Any) -> None:
+        nonlocal tries
+        tries += 1
+        raise failure() if tries <= MAX_STARTS + 2 else EngineError("model_missing", "The test ends here.")
+
+    async with opened(folder) as state:
+        never: Any = None
+        idle = IdleMemory("auto", min_s=0, max_s=60, knob=1, available_bytes=lambda: 0)
+        parts: Any = SimpleNamespace(
+            find_model=lambda name: SimpleNamespace(name=name), fingerprint=lambda _entry: None, prepare=prepare
+        )
+        worker = Worker(state.jobs, never, Pace(), idle, Timing(60.0, None, 1.0), parts, never, Recorder())
+        worker._measured = kept
+        state.jobs.on_submit = worker.inbox.ring
+        running = asyncio.create_task(worker.run())
+
+        job = await state.submit(model="short")
+        await asyncio.to_thread(until, lambda: not state.jobs.active(), "it ends", 20.0)
+        ended = await state.jobs.get(job.id)
+        assert (ended.status, ended.error.code) == (Status.FAILED, "model_missing"), "for a reason that is no shortage"
+        assert (tries, ended.attempts) == (MAX_STARTS + 3, 1), "a start without descriptors does not count"
+        worker.stop()
+        await asyncio.wait_for(running, 20.0)
+
+
+async def kept(_measurements: Any) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def short_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "LOOK_AGAIN_S", 0.05)

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from imagegen.backend import Backend
 from imagegen.http.context import backend_of, owner_of
+from imagegen.http.spool import release_body
 from imagegen.http.sse import rung
 from imagegen.schemas import GenerateRequest, Job, Refused, Status
 
@@ -29,7 +30,9 @@ async def accept(request: Request, wanted: GenerateRequest) -> Job:
     key = request.headers.get("idempotency-key")
     if key is None and wanted.lease_s is None:
         wanted = wanted.model_copy(update={"lease_s": LEASE_S})
-    return await backend_of(request).intake.accept(wanted, owner=owner_of(request), idempotency_key=key)
+    job = await backend_of(request).intake.accept(wanted, owner=owner_of(request), idempotency_key=key)
+    release_body(request.scope)
+    return job
 
 
 async def until_ended(backend: Backend, job_id: str) -> Job:
@@ -53,6 +56,7 @@ async def drawn(request: Request, wanted: GenerateRequest) -> Job:
     """
     backend = backend_of(request)
     job = await accept(request, wanted)
+    del wanted  # its pictures are stored
     end = asyncio.create_task(until_ended(backend, job.id))
     gone = asyncio.create_task(disconnected(request))
     try:

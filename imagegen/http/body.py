@@ -20,11 +20,7 @@ each value may cost hundreds of bytes and some microseconds, 25 MiB of small one
 
 
 class BodyLimit:
-    """Refuses a body over the cap, by its Content-Length or while it arrives; BentoML itself has no limit.
-
-    A body of unknown length that is not read to its end (an error came first, or nobody wanted one) ends the
-    connection: uvicorn would otherwise go on to read it, whatever its length, to find the next request.
-    """
+    """Refuses a body over the cap, by its Content-Length or while it arrives; BentoML itself has no limit."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app, self._max = app, max_bytes
@@ -38,14 +34,13 @@ class BodyLimit:
         if declared.isdigit() and int(declared) > self._max:
             await self._answer(scope, receive, send)
             return
-        taken, started, unread = 0, False, b"transfer-encoding" in headers
+        taken, started = 0, False
 
         async def counted() -> Message:
-            nonlocal taken, unread
+            nonlocal taken
             message = await receive()
             if message["type"] == "http.request":
                 taken += len(message.get("body", b""))
-                unread = unread and message.get("more_body", False)
                 if taken > self._max:
                     raise _TooLarge
             return message
@@ -54,8 +49,6 @@ class BodyLimit:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                if unread:
-                    message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
             await send(message)
 
         try:
@@ -66,9 +59,7 @@ class BodyLimit:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         detail = f"The body is larger than {self._max} bytes (IMAGEGEN_MAX_BODY_BYTES). Send smaller pictures."
-        answer = problem(413, "body_too_large", detail)
-        answer.headers["connection"] = "close"  # the rest of the body is not read
-        await answer(scope, receive, send)
+        await problem(413, "body_too_large", detail)(scope, receive, send)
 
 
 class _TooLarge(BaseException):
@@ -80,7 +71,12 @@ async def read_json(request: Request, model: type[M]) -> M:
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise Refused(415, "unsupported_media_type", "Send the request as JSON: Content-Type: application/json.")
-    return parse(await request.body(), model)
+    return parse(await read_bytes(request), model)
+
+
+async def read_bytes(request: Request) -> bytes:
+    """The whole body. Unlike Request.body, keeps no copy for as long as the request lasts."""
+    return b"".join([piece async for piece in request.stream()])
 
 
 def parse(body: bytes, model: type[M]) -> M:

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from imagegen import pictures
-from imagegen.http.body import query_int
+from imagegen.http.body import query_int, read_bytes
 from imagegen.http.context import backend_of, base_url
 from imagegen.http.multipart import read_form
 from imagegen.http.problems import unknown_fields
@@ -35,8 +35,9 @@ async def upload(request: Request) -> Response:
         if len(files) != 1 or not isinstance(files[0], UploadFile):
             raise Refused(422, "invalid_request", "Send one picture, as the form's file field named image.")
         data = await files[0].read()
+        await form.close()
     elif kind.startswith("image/") or kind == "application/octet-stream":
-        data = await request.body()
+        data = await read_bytes(request)
     else:
         raise Refused(415, "unsupported_media_type", "Send the picture itself (Content-Type: image/png), or a form.")
     image = await backend.intake.upload(data)

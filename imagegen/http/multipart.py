@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from imagegen.http.body import read_json
@@ -20,6 +20,8 @@ WHOLE = {"width", "height", "steps", "seed", "n"}
 FRACTIONS = {"cfg_scale", "lease_s"}
 PICTURES = {"image", "image[]", "images", "images[]"}
 MOST_FILES, MOST_FIELDS = 20, 40
+MultiPartParser.spool_max_size = 2**40
+"""Starlette would write larger files to a second temporary file, in /tmp. `spool` bounds what is in memory."""
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 _FRACTION = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?([eE][-+]?[0-9]{1,3})?")
 
@@ -53,6 +55,7 @@ async def read_edit_form(request: Request) -> EditRequest:
             raise Refused(422, "invalid_request", f"{name[:64]!r} is a file; only image and mask may be.")
         else:
             fields[name] = number(name, value)
+    await form.close()  # frees the files: a blocking request lasts as long as its job
     try:
         return EditRequest.model_validate(fields)
     except ValidationError as error:

@@ -26,7 +26,7 @@ from imagegen.http.sse import HEARTBEAT, HEARTBEAT_S, EventStream, Frames, frame
 from imagegen.http.views import image_json
 from imagegen.models.entry import Entry
 from imagegen.models.extras import lacking
-from imagegen.schemas import Job, Refused, StoredImage
+from imagegen.schemas import GenerateRequest, Job, Refused, StoredImage
 
 EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 NO_USAGE = {
@@ -47,11 +47,10 @@ async def edits(request: Request) -> Response:
 
 
 async def _answer(request: Request, asked: ImagesRequest, event: str) -> Response:
-    wanted = asked.wanted()
     if asked.stream:
-        job = await accept(request, wanted)  # a refusal is an answer, not an event
+        job = await accept(request, _taken(asked))  # a refusal is an answer, not an event
         return EventStream(_events(request, asked, job, event))
-    job = await drawn(request, wanted)
+    job = await drawn(request, _taken(asked))
     first = job.images[0]
     body: dict[str, Any] = {
         "created": int(job.finished_at or 0),
@@ -63,6 +62,12 @@ async def _answer(request: Request, asked: ImagesRequest, event: str) -> Respons
         "job_id": job.id,
     }
     return JSONResponse(body | _warnings(job))
+
+
+def _taken(asked: ImagesRequest) -> GenerateRequest:
+    wanted = asked.wanted()
+    asked.forget_pictures()
+    return wanted
 
 
 async def _datum(request: Request, asked: ImagesRequest, image: StoredImage) -> dict[str, Any]:

@@ -70,6 +70,9 @@ class ImagesRequest(BaseModel):
         """The job that is asked for. Raises Refused."""
         return GenerateRequest.model_validate(self._common())
 
+    def forget_pictures(self) -> None:
+        """Drop the pictures of the request, once `wanted` has them: the request lasts as long as its job."""
+
     def _common(self) -> dict[str, Any]:
         names = {"prompt", "model", "negative", "steps", "seed", "cfg_scale", "sampler", "speed"}
         width, height = _sides(self.size)
@@ -87,6 +90,9 @@ class ImagesEditRequest(ImagesRequest):
         """The job that is asked for. Raises Refused."""
         more = {"images": self.images, "mask": self.mask, "fit": self.fit}
         return EditRequest.model_validate(self._common() | more)
+
+    def forget_pictures(self) -> None:
+        self.images, self.mask = [], None
 
 
 R = TypeVar("R", bound=ImagesRequest)
@@ -116,13 +122,15 @@ async def read_edit(request: Request) -> ImagesEditRequest:
 
 async def _form(request: Request) -> dict[str, Any]:
     fields: dict[str, Any] = {"images": []}
-    for name, value in (await read_form(request)).multi_items():
+    form = await read_form(request)
+    for name, value in form.multi_items():
         if name in {"image", "image[]"}:
             fields["images"].append(await picture(value))
         elif name == "mask":
             fields["mask"] = await picture(value)
         else:
             fields[name] = (value.filename or "a file") if isinstance(value, UploadFile) else value
+    await form.close()  # frees the files: the request lasts as long as its job
     return fields
 
 
