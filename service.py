@@ -58,7 +58,9 @@ app = make_app(SESSIONS, METRICS)
     resources={"gpu": 1},
     traffic={"timeout": 1200, "max_concurrency": 10_000},  # it would throttle status polling too
     http={"host": SETTINGS.host, "port": SETTINGS.port},
-    ssl={"enabled": True, "certfile": str(TLS.certificate), "keyfile": str(TLS.key)} if TLS else {"enabled": False},
+    ssl={"enabled": True, "certfile": str(TLS.certificate), "keyfile": str(TLS.key), "ciphers": tls.CIPHERS}
+    if TLS
+    else {"enabled": False},
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},  # imagegen/metrics.py says why
 )
