@@ -8,11 +8,18 @@ first, Origin and Sec-Fetch-Site the second; browsers let no page forge them.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 from starlette.types import Scope
+
+HOST = re.compile(
+    r"(?:(?P<name>[a-z0-9._-]+)|\[(?P<address>[0-9a-f:.]+(?:%[a-z0-9._~-]+)?)\])(?::[0-9]{0,5})?",
+    re.ASCII | re.IGNORECASE,
+)
+"""A host name or an address, with or without a port, and nothing else (RFC 9110, 7.2). A parser of whole addresses
+would read a name out of `localhost#evil` and `evil\\@localhost` that browsers and proxies do not see there."""
 
 
 def own_names() -> tuple[str, ...]:
@@ -43,22 +50,17 @@ class Hosts:
 
     def same_origin(self, origin: str, host: str | None) -> bool:
         """Whether an Origin header names the host that was called, or one of IMAGEGEN_ALLOWED_HOSTS."""
-        try:
-            parts = urlsplit(origin)
-            name = parts.hostname or ""
-        except ValueError:
-            return False
-        if parts.scheme not in {"http", "https"}:
+        scheme, _, called = origin.partition("://")
+        if scheme not in {"http", "https"}:
             return False  # `null` (sandboxed frames, files) and extensions
-        return parts.netloc.lower() == (host or "").lower() or name in self._extra
+        name = _hostname(called)
+        return name != "" and (called.lower() == (host or "").lower() or name in self._extra)
 
 
 def _hostname(host: str) -> str:
     """`Host` without its port and brackets; empty if it is no host at all."""
-    try:
-        return (urlsplit(f"//{host.strip()}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
+    parts = HOST.fullmatch(host.strip())
+    return (parts["name"] or parts["address"]).lower().rstrip(".") if parts else ""
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
