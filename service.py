@@ -36,6 +36,7 @@ try:
     engine.require_gpu(SETTINGS)
     TOKENS = tokens.for_service(SETTINGS)
     TLS = tls.files_of(SETTINGS)
+    HOSTS = Hosts(SETTINGS.allowed_hosts.split(","))
 except (settings.SettingsError, engine.EngineMissing) as wrong:
     sys.exit(f"imagegen cannot start:\n{wrong}")
 
@@ -174,7 +175,7 @@ WRAPPED.add_asgi_middleware(
     Lock,
     tokens=TOKENS,
     sessions=SESSIONS,
-    hosts=Hosts(SETTINGS.allowed_hosts.split(",")),
+    hosts=HOSTS,
     rate=RateLimit(SETTINGS.rate_limit_per_s),
 )
 if TOKENS is None and not SETTINGS.allow_anonymous:

@@ -24,6 +24,7 @@ from imagegen.http.security import Lock, LoopbackOnly
 from imagegen.http.session import LIFE_S, Sessions
 from imagegen.metrics import Metrics
 from imagegen.settings import Settings, SettingsError
+from imagegen.tls import own_addresses
 from imagegen.tokens import Tokens
 
 ANNA, BERT, GREEDY = ("a-token-of-anna-0", "a-token-of-bert-0", "a-token-of-greedy")
@@ -277,6 +278,42 @@ def test_a_foreign_host_is_refused_whatever_it_asks(service: Service, host: str)
     for path in ("/", "/api/status", "/readyz"):
         detail = refused(service.http.get(path, headers={"host": host}), 403, "foreign_host")
         assert "IMAGEGEN_ALLOWED_HOSTS" in detail
+
+
+@pytest.mark.parametrize(
+    "host", [*(host for host in NO_HOSTS if host and "," not in host and host != "::1"), "http://x", "bücher.example"]
+)
+def test_an_allowed_host_that_nothing_could_match_stops_the_start(host: str) -> None:
+    with pytest.raises(SettingsError, match="IMAGEGEN_ALLOWED_HOSTS"):
+        Hosts(["pictures.example", host])
+
+
+@pytest.mark.parametrize(
+    ("allowed", "host"),
+    [
+        ("Pictures.Example.", "pictures.example:443"),
+        ("pictures.example:8765", "pictures.example"),
+        ("192.0.2.7", "192.0.2.7:8765"),
+        ("2001:db8::1", "[2001:db8::1]:8765"),
+        ("[2001:DB8:0::1]", "[2001:db8:0:0::1]"),
+    ],
+)
+def test_an_allowed_host_is_answered_however_it_is_written(allowed: str, host: str) -> None:
+    assert Hosts([" ", f" {allowed} "]).allows(host, {"server": ("10.0.0.1", 8765)})
+    assert not Hosts([]).allows(host, {"server": ("10.0.0.1", 8765)})
+
+
+def test_the_addresses_that_deploy_allows_are_all_taken() -> None:
+    assert {"127.0.0.1", "::1"} <= set(own_addresses())
+    Hosts(own_addresses())
+
+
+def test_a_wrong_allowed_host_is_told_at_the_start(home: Path, sd_server: Path) -> None:
+    service = Service(home, sd_server, {"allowed_hosts": "pictures.example, https://pictures.example"})
+    service.launch()
+    assert service.wait() != 0
+    assert "'https://pictures.example' is not a host name" in service.tail()
+    assert "Traceback" not in service.tail()
 
 
 def test_a_second_host_does_not_hide_behind_an_own_one(tmp_path: Path) -> None:
