@@ -40,6 +40,7 @@ try:
     TOKENS = tokens.for_service(SETTINGS)
     TLS = tls.files_of(SETTINGS)
     MOST_CONNECTIONS = descriptors.connections_allowed(SETTINGS, descriptors.raise_limit())
+    HOSTS = Hosts(SETTINGS.allowed_hosts.split(","))
 except (settings.SettingsError, engine.EngineMissing) as wrong:
     sys.exit(f"imagegen cannot start:\n{wrong}")
 
@@ -62,7 +63,9 @@ app = make_app(SESSIONS, METRICS)
     resources={"gpu": 1},
     traffic={"timeout": 1200, "max_concurrency": 10_000},  # it would throttle status polling too
     http={"host": SETTINGS.host, "port": SETTINGS.port},
-    ssl={"enabled": True, "certfile": str(TLS.certificate), "keyfile": str(TLS.key)} if TLS else {"enabled": False},
+    ssl={"enabled": True, "certfile": str(TLS.certificate), "keyfile": str(TLS.key), "ciphers": tls.CIPHERS}
+    if TLS
+    else {"enabled": False},
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},  # imagegen/metrics.py says why
 )
@@ -177,7 +180,7 @@ WRAPPED.add_asgi_middleware(
     Lock,
     tokens=TOKENS,
     sessions=SESSIONS,
-    hosts=Hosts(SETTINGS.allowed_hosts.split(",")),
+    hosts=HOSTS,
     rate=RateLimit(SETTINGS.rate_limit_per_s),
 )
 if TOKENS is None and not SETTINGS.allow_anonymous:

@@ -38,6 +38,9 @@ log = logging.getLogger("imagegen.tls")
 
 LIFE_DAYS = 825
 """The longest that Apple's systems accept for a server (support.apple.com, HT210176)."""
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Suites of TLS 1.2, in OpenSSL's words: forward secrecy and authenticated encryption, no CBC. uvicorn's own default
+(`TLSv1`) offers CBC. TLS 1.3 has only suites of this kind."""
 RENEW_DAYS = 30
 """A certificate with less than this left is renewed at the next start."""
 

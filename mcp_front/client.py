@@ -28,6 +28,11 @@ CONNECT_S = 5.0
 READ_S = 60.0
 """Longer than the service's longest long-poll of 50 s."""
 
+INSTANCE = "Imagegen-Instance"
+"""Header by which the service names the process that answers, and refuses requests meant for another one."""
+INSTANCE_CHANGES = 3
+"""How often one request is sent again because the service was started again meanwhile."""
+
 MAX_JSON_BYTES = 8 * 1024 * 1024
 MAX_PICTURE_BYTES = 256 * 1024 * 1024
 
@@ -50,6 +55,7 @@ class _Answer:
     status: int
     content_type: str
     body: bytes
+    instance: str | None = None
 
 
 class _Read(BaseModel):
@@ -112,6 +118,10 @@ class Job(_Read):
 class Service:
     """Speaks HTTP with the image service. `bearer` names the token of the call in hand, or None.
 
+    must_be_locked: send nothing to a service that asks for no token. Each process of the service is asked once
+    (`Imagegen-Instance`), and every request is for the process that was asked: another one refuses it with 412. A
+    service that does not name its processes is asked before every request.
+
     Every method raises ServiceError.
     """
 
@@ -121,6 +131,8 @@ class Service:
         self._must_be_locked = must_be_locked
         self._http: httpx.AsyncClient | None = None
         self._opening = anyio.Lock()
+        self._checking = anyio.Lock()
+        self._locked_instance: str | None = None
 
     async def aclose(self) -> None:
         if self._http is not None:
@@ -204,17 +216,29 @@ class Service:
         headers: Mapping[str, str] | None = None,
         **request: Any,
     ) -> _Answer:
-        http = await self._open()
         sent = dict(headers or {})
         if token := self._bearer():
             sent["Authorization"] = f"Bearer {token}"
+        for _ in range(1 + INSTANCE_CHANGES):
+            instance = await self._locked() if self._must_be_locked else None
+            named = {INSTANCE: instance} if instance else {}
+            answer = await self._exchange(method, route, limit, headers=sent | named, **request)
+            if not named or answer.instance == instance:
+                break
+            await self._forget(instance)  # another process answers at this address now
+        if 200 <= answer.status < 300:
+            return answer
+        raise self._refusal(answer)
+
+    async def _exchange(self, method: str, route: str, limit: int, **request: Any) -> _Answer:
+        """Send one request, and read its answer whatever the status."""
+        http = await self._open()
         # A pooled connection may have died with a restart of the service: such a request is sent once more.
         # All requests here can be repeated; a submission carries an Idempotency-Key.
         for last in (False, True):
             try:
-                async with http.stream(method, route, headers=sent, **request) as response:
-                    answer = await _read_within(response, limit)
-                break
+                async with http.stream(method, route, **request) as response:
+                    return await _read_within(response, limit)
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as lost:
                 if last:
                     raise self._unreachable(lost) from None
@@ -223,9 +247,7 @@ class Service:
             except httpx.TransportError as down:
                 await self._reset_if_distrusted(down)
                 raise self._unreachable(down) from None
-        if 200 <= answer.status < 300:
-            return answer
-        raise self._refusal(answer)
+        raise AssertionError("the last attempt returns or raises")
 
     async def _open(self) -> httpx.AsyncClient:
         async with self._opening:
@@ -241,31 +263,42 @@ class Service:
         except OSError as down:
             raise self._unreachable(down) from None
         here = is_loopback(urlsplit(self._settings.url).hostname or "")
-        http = httpx.AsyncClient(
+        return httpx.AsyncClient(
             base_url=self._settings.url,
             verify=context or True,
             timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
             trust_env=not here,  # a proxy from the environment cannot reach this machine's loopback
         )
-        if self._must_be_locked:
-            await self._refuse_open_service(http)
-        return http
 
-    async def _refuse_open_service(self, http: httpx.AsyncClient) -> None:
-        """A front that other machines reach must not hand them a service that asks nobody for a token."""
-        try:
-            answer = await http.get("/api/status")
-        except httpx.HTTPError as down:
-            await http.aclose()
-            raise self._unreachable(down) from None
-        if answer.is_success:
-            await http.aclose()
+    async def _locked(self) -> str | None:
+        """The process of the service that is known to ask for tokens; asks it if none is known."""
+        async with self._checking:
+            if self._locked_instance is None:
+                self._locked_instance = await self._refuse_open_service()
+            return self._locked_instance
+
+    async def _forget(self, instance: str | None) -> None:
+        async with self._checking:
+            if self._locked_instance == instance:  # else another call has asked the new process already
+                self._locked_instance = None
+
+    async def _refuse_open_service(self) -> str | None:
+        """Ask without a token whether the service lets anybody in; returns the name of the process that refused.
+
+        A front that other machines reach must not hand them a service that asks nobody for a token. Only 401 and 403
+        show that it asks: a service that starts, stops or fails may be an open one.
+        """
+        answer = await self._exchange("GET", "/api/status", MAX_JSON_BYTES)
+        if 200 <= answer.status < 300:
             raise ServiceError(
                 "open_service",
                 "The image service asks for no token, and this MCP front can be reached from other machines, "
                 "so it serves nobody. Set IMAGEGEN_TOKENS for the service, or IMAGEGEN_MCP_HOST=127.0.0.1 for "
                 "the front. IMAGEGEN_ALLOW_ANONYMOUS=1 on the front serves other machines without a token.",
             )
+        if answer.status not in {401, 403}:
+            raise self._refusal(answer)
+        return answer.instance
 
     async def _reset_if_distrusted(self, down: httpx.TransportError) -> None:
         """After a TLS failure the next call pins anew: a corrected service needs no restart of the front."""
@@ -336,7 +369,7 @@ async def _read_within(response: httpx.Response, limit: int) -> _Answer:
         if len(body) > limit:
             raise ServiceError("not_the_service", f"The answer to {response.url.path} is larger than {limit} bytes.")
     kind = response.headers.get("content-type", "no content type").split(";")[0]
-    return _Answer(response.status_code, kind, bytes(body))
+    return _Answer(response.status_code, kind, bytes(body), response.headers.get(INSTANCE))
 
 
 def _certificate_problem(down: BaseException | None) -> str | None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -130,8 +131,9 @@ class Service:
         self._reap(everything)
         self.http.close()
 
-    def restart(self) -> None:
-        """Again on the same state folder and port."""
+    def restart(self, **settings: object) -> None:
+        """Again on the same state folder and port, with some settings changed."""
+        self._settings |= settings
         self.start()
 
     def _reap(self, processes: list[psutil.Process]) -> None:
@@ -223,3 +225,17 @@ def gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def spoken(port: int, ciphers: str) -> str | None:
+    """The version of TLS that the server takes up with a client that has only these suites of TLS 1.2, if it does."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as plain:
+        try:
+            with client.wrap_socket(plain) as secure:
+                return secure.version()
+        except ssl.SSLError:
+            return None

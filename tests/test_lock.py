@@ -24,6 +24,7 @@ from imagegen.http.security import Lock, LoopbackOnly
 from imagegen.http.session import LIFE_S, Sessions
 from imagegen.metrics import Metrics
 from imagegen.settings import Settings, SettingsError
+from imagegen.tls import own_addresses
 from imagegen.tokens import Tokens
 
 ANNA, BERT, GREEDY = ("a-token-of-anna-0", "a-token-of-bert-0", "a-token-of-greedy")
@@ -99,9 +100,18 @@ def test_a_right_token_lets_in_and_a_wrong_one_does_not(locked: Service) -> None
         refused(locked.http.get("/api/status", headers=sent), 401, "unauthorized")
 
 
-@pytest.mark.parametrize("name", ["token", "access_token", "API_KEY", "api%5Fkey"])
-def test_a_token_in_the_address_is_refused_even_a_right_one(locked: Service, name: str) -> None:
-    answer = locked.http.get(f"/api/status?x=1&{name}={ANNA}", headers=bearer(ANNA))
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(f"?x=1&{name}={ANNA}" for name in ("token", "access_token", "API_KEY", "api%5Fkey", "api-key", "%20token")),
+        *(f"?{separated}token={ANNA}" for separated in ("", ";", "a=1;", "a=1;b=2&", "a=1&;")),
+        f"?a=1;access_token={ANNA}",
+        f";token={ANNA}",
+        "?token",
+    ],
+)
+def test_a_token_in_the_address_is_refused_even_a_right_one(locked: Service, address: str) -> None:
+    answer = locked.http.get(f"/api/status{address}", headers=bearer(ANNA))
     assert "header" in refused(answer, 400, "invalid_request")
     assert ANNA not in answer.text
 
@@ -145,12 +155,14 @@ def test_sessions_end_with_time_and_with_their_token_and_survive_a_restart(tmp_p
         digests = {"a.b": hashlib.sha256(token.encode()).digest()}
         return Sessions(Tokens(digests), tmp_path / "key", clock=lambda: at)
 
-    cookie, expires = sessions(ANNA, 1000.0).issue("a.b")
+    session = sessions(ANNA, 1000.0).begin("a.b")
+    expires = session.expires
     assert expires == 1000 + LIFE_S
-    assert sessions(ANNA, expires - 1).name_of(cookie) == "a.b", "a service started again knows it"
-    assert sessions(ANNA, expires).name_of(cookie) is None
-    assert sessions(BERT, 1000.0).name_of(cookie) is None, "the token was replaced"
-    assert Sessions(Tokens({}), tmp_path / "key", clock=lambda: 1000.0).name_of(cookie) is None
+    cookie = sessions(ANNA, 1000.0).cookie(session)
+    assert sessions(ANNA, expires - 1).read(cookie) == session, "a service started again knows it"
+    assert sessions(ANNA, expires).read(cookie) is None
+    assert sessions(BERT, 1000.0).read(cookie) is None, "the token was replaced"
+    assert Sessions(Tokens({}), tmp_path / "key", clock=lambda: 1000.0).read(cookie) is None
     name, _, mac = cookie.rsplit(".", 2)
     for forged in (
         f"{name}.{expires + 1}.{mac}",
@@ -161,10 +173,40 @@ def test_sessions_end_with_time_and_with_their_token_and_survive_a_restart(tmp_p
         "..",
         f"{name}.x.{mac}",
     ):
-        assert sessions(ANNA, 1000.0).name_of(forged) is None, forged
+        assert sessions(ANNA, 1000.0).read(forged) is None, forged
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
     (tmp_path / "key").unlink()
-    assert sessions(ANNA, 1000.0).name_of(cookie) is None, "another key, another lock"
+    assert sessions(ANNA, 1000.0).read(cookie) is None, "another key, another lock"
+
+
+def test_a_session_cannot_renew_itself_and_the_token_begins_a_new_one(tmp_path: Path) -> None:
+    """The whole way of a request, with a clock of the test's own."""
+    now = 1000.0
+    known = Tokens({"anna": hashlib.sha256(ANNA.encode()).digest()})
+    sessions = Sessions(known, tmp_path / "key", clock=lambda: now)
+    app = Lock(make_app(sessions, Metrics()), known, sessions, Hosts([]), RateLimit(50))
+
+    def begin(headers: dict[str, str]) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+                return await client.post("/api/session", headers=headers)
+
+        return asyncio.run(ask())
+
+    def cookie(answer: httpx.Response) -> dict[str, str]:
+        return {"cookie": answer.headers["set-cookie"].split(";")[0]}
+
+    first = begin(bearer(ANNA))
+    assert f"Max-Age={LIFE_S}" in first.headers["set-cookie"]
+    now += LIFE_S - 10
+    renewed = begin(cookie(first))
+    assert (renewed.status_code, renewed.json()) == (200, first.json()), "the same end as before"
+    assert "Max-Age=10;" in renewed.headers["set-cookie"]
+    fresh = begin(bearer(ANNA))
+    assert fresh.json()["expires_at"] > first.json()["expires_at"]
+    now += 10
+    refused(begin(cookie(renewed)), 401, "unauthorized")
+    assert begin(cookie(fresh)).status_code == 200
 
 
 # ---- foreign pages ------------------------------------------------------------------------------
@@ -192,18 +234,105 @@ def test_a_page_of_another_site_changes_nothing_but_may_look_at_what_it_cannot_r
     assert not [name for name in seen.headers if name.startswith("access-control")], "CORS is closed"
 
 
+@pytest.mark.parametrize("query", ["presence=1", "presence=0&presence=1", "presence=%31", "x=1&presence=1", "presence"])
+def test_a_page_of_another_site_cannot_keep_the_model_loaded(service: Service, query: str) -> None:
+    """`GET /api/events?presence=1` has an effect, and any page can send a GET."""
+    for method, headers in (
+        ("GET", {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}),
+        ("GET", {"sec-fetch-site": "same-site"}),
+        ("GET", {"origin": "https://evil.example"}),
+        ("GET", {"origin": "null"}),
+        ("HEAD", {"sec-fetch-site": "cross-site"}),
+    ):
+        with service.http.stream(method, f"/api/events?{query}", headers=headers) as answer:
+            assert answer.status_code == 403, (method, headers)
+    foreign = {"sec-fetch-site": "cross-site"}
+    refused(service.http.get(f"/api/events?{query}", headers=foreign), 403, "foreign_origin")
+    for path, headers in (
+        ("/api/events", foreign),
+        ("/api/events?presence=0", foreign),
+        ("/api/events?presence=1", {"sec-fetch-site": "same-origin", "origin": service.url}),
+        ("/api/events?presence=1", {}),
+    ):
+        with service.http.stream("GET", path, headers=headers) as answer:
+            assert answer.status_code == 200, (path, headers)
+
+
 def test_its_own_page_and_clients_without_origin_may_write(service: Service) -> None:
     for headers in ({"origin": service.url, "sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}, {}):
         refused(service.http.delete("/api/jobs/x", headers=headers), 404, "job_not_found")
 
 
+NO_HOSTS = [
+    *("x y", "@", "", ":80", "localhost:x", "localhost:80:80", "::1", "[::1", "[localhost]", "localhost,evil.example"),
+    *(f"localhost{mark}evil.example" for mark in "#?/\\@;%& "),
+    *(f"evil.example{mark}localhost" for mark in ("#", "?", "/", "\\", "@", "\\@", "#@", "/@", ":80@", ":@")),
+]
+"""What a parser of whole addresses may find `localhost` or an address in, and what is no host at all."""
+
+
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "192.0.2.7:8765", "0.0.0.0", "[::2]", "x y", "@"]
+    "host", ["evil.example", "127.0.0.1.evil.example", "192.0.2.7:8765", "0.0.0.0", "[::2]", *NO_HOSTS]
 )
 def test_a_foreign_host_is_refused_whatever_it_asks(service: Service, host: str) -> None:
     for path in ("/", "/api/status", "/readyz"):
         detail = refused(service.http.get(path, headers={"host": host}), 403, "foreign_host")
         assert "IMAGEGEN_ALLOWED_HOSTS" in detail
+
+
+@pytest.mark.parametrize(
+    "host", [*(host for host in NO_HOSTS if host and "," not in host and host != "::1"), "http://x", "bücher.example"]
+)
+def test_an_allowed_host_that_nothing_could_match_stops_the_start(host: str) -> None:
+    with pytest.raises(SettingsError, match="IMAGEGEN_ALLOWED_HOSTS"):
+        Hosts(["pictures.example", host])
+
+
+@pytest.mark.parametrize(
+    ("allowed", "host"),
+    [
+        ("Pictures.Example.", "pictures.example:443"),
+        ("pictures.example:8765", "pictures.example"),
+        ("192.0.2.7", "192.0.2.7:8765"),
+        ("2001:db8::1", "[2001:db8::1]:8765"),
+        ("[2001:DB8:0::1]", "[2001:db8:0:0::1]"),
+    ],
+)
+def test_an_allowed_host_is_answered_however_it_is_written(allowed: str, host: str) -> None:
+    assert Hosts([" ", f" {allowed} "]).allows(host, {"server": ("10.0.0.1", 8765)})
+    assert not Hosts([]).allows(host, {"server": ("10.0.0.1", 8765)})
+
+
+def test_the_addresses_that_deploy_allows_are_all_taken() -> None:
+    assert {"127.0.0.1", "::1"} <= set(own_addresses())
+    Hosts(own_addresses())
+
+
+def test_a_wrong_allowed_host_is_told_at_the_start(home: Path, sd_server: Path) -> None:
+    service = Service(home, sd_server, {"allowed_hosts": "pictures.example, https://pictures.example"})
+    service.launch()
+    assert service.wait() != 0
+    assert "'https://pictures.example' is not a host name" in service.tail()
+    assert "Traceback" not in service.tail()
+
+
+def test_a_second_host_does_not_hide_behind_an_own_one(tmp_path: Path) -> None:
+    sessions = Sessions(None, tmp_path / "key")
+    app = Lock(make_app(sessions, Metrics()), None, sessions, Hosts([]), RateLimit(50))
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+            return await client.get("/nowhere", headers=[("host", "localhost"), ("host", "evil.example")])
+
+    refused(asyncio.run(ask()), 403, "foreign_host")
+
+
+@pytest.mark.parametrize("origin", [*(f"http://{host}" for host in NO_HOSTS), "http://localhost/", "localhost", "://"])
+def test_what_is_no_origin_is_nobodys_own(origin: str) -> None:
+    hosts = Hosts(["localhost", "evil.example"])
+    assert not hosts.same_origin(origin, "localhost")
+    assert not hosts.same_origin(origin, origin.removeprefix("http://")), "not even under the same wrong name"
+    assert hosts.same_origin("http://localhost", "localhost")
 
 
 def test_own_names_and_allowed_ones_are_answered(locked: Service) -> None:
@@ -226,6 +355,19 @@ def test_every_answer_tells_browsers_to_be_strict(service: Service) -> None:
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
         assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_a_request_for_the_process_before_is_refused(service: Service) -> None:
+    """What the MCP front relies on: no process carries out what was meant for another one."""
+    name = service.http.get("/nowhere").headers["imagegen-instance"]
+    assert len(name) >= 32
+    for path in ("/", "/api/status", "/readyz"):
+        assert service.http.get(path, headers={"imagegen-instance": name}).status_code == 200
+    for other in (name[:-1], "another", ""):
+        for method, path in (("GET", "/api/status"), ("POST", "/api/generate"), ("GET", "/readyz")):
+            answer = service.http.request(method, path, headers={"imagegen-instance": other})
+            refused(answer, 412, "instance_changed")
+            assert answer.headers["imagegen-instance"] == name
 
 
 def test_an_address_with_a_line_end_is_answered_like_any_other(service: Service) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from engines import GLM, SDCPP, Engine
+from engines import SDCPP, Engine
 from served import Service, gone, new_home, until
 
 
@@ -71,15 +71,24 @@ def kill_engine(service: Service) -> None:
 KILLS = [kill_everything, kill_supervisor, kill_worker, kill_engine]
 
 
-def at(*moments: str, glm: tuple[str, ...]) -> pytest.MarkDecorator:
-    """The first engine at `moments`, the second at `glm`: its decoding is over before anybody sees it."""
-    seen = [(SDCPP, moment) for moment in moments] + [(GLM, moment) for moment in glm]
-    return pytest.mark.parametrize(("drawer", "moment"), seen, indirect=["drawer"], ids=str)
+every_kill = pytest.mark.parametrize("kill", KILLS, ids=lambda kill: kill.__name__)
+first_engine = pytest.mark.parametrize("drawer", [SDCPP], indirect=True, ids=str)
+"""For `decoding`: the second engine's is over before anybody sees it.
+
+Never in one parametrize with a plain argument: pytest then gives the engine, and `lasting` with it, the scope of a
+function, and starts a service for each test.
+"""
+
+
+started: set[str] = set()
+"""The engines whose `lasting` was started."""
 
 
 @pytest.fixture(scope="module")
 def lasting(tmp_path_factory, drawer: Engine, drawer_models: Path, sd_server: Path) -> Iterator[Service]:
-    """One service for each engine that is killed again and again, on one state folder."""
+    """One service for each engine that is killed again and again, on one state folder. Started once an engine."""
+    assert drawer.model not in started, "the fixture has lost its scope"
+    started.add(drawer.model)
     home = new_home(tmp_path_factory.mktemp("lasting") / "home", drawer_models)
     service = Service(home, sd_server, {"idle_timeout": "never", "model": drawer.model})
     service.start()
@@ -87,10 +96,21 @@ def lasting(tmp_path_factory, drawer: Engine, drawer_models: Path, sd_server: Pa
     service.end()
 
 
-@pytest.mark.parametrize("kill", KILLS, ids=lambda kill: kill.__name__)
-@at("sampling", "decoding", "loading", "idle", glm=("sampling", "loading", "idle"))
+@every_kill
+@pytest.mark.parametrize("moment", ["sampling", "loading", "idle"])
 def test_a_kill_loses_nothing(lasting: Service, drawer: Engine, kill: Callable[[Service], None], moment: str) -> None:
-    service = lasting
+    kill_at(moment, lasting, drawer, kill)
+
+
+@every_kill
+@first_engine
+def test_a_kill_while_it_decodes_loses_nothing(
+    lasting: Service, drawer: Engine, kill: Callable[[Service], None]
+) -> None:
+    kill_at("decoding", lasting, drawer, kill)
+
+
+def kill_at(moment: str, service: Service, drawer: Engine, kill: Callable[[Service], None]) -> None:
     job = reach(service, drawer, moment)
     behind = service.submit("a green tree", seed=2)
     kill(service)
@@ -138,9 +158,17 @@ def test_an_engine_that_dies_idle_is_noticed_and_replaced(serve_drawer) -> None:
     service.draw()
 
 
-@at("sampling", "decoding", "idle", glm=("sampling", "idle"))
+@pytest.mark.parametrize("moment", ["sampling", "idle"])
 def test_a_stopped_engine_is_ended_and_the_job_drawn_again(serve_drawer, drawer: Engine, moment: str) -> None:
-    service = serve_drawer(idle_timeout="never", stall_s=15)
+    stop_at(moment, serve_drawer(idle_timeout="never", stall_s=15), drawer)
+
+
+@first_engine
+def test_an_engine_stopped_while_it_decodes_is_ended_and_the_job_drawn_again(serve_drawer, drawer: Engine) -> None:
+    stop_at("decoding", serve_drawer(idle_timeout="never", stall_s=15), drawer)
+
+
+def stop_at(moment: str, service: Service, drawer: Engine) -> None:
     job = reach(service, drawer, moment)
     stopped = service.engine_pid
     assert stopped is not None

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from served import ImagegenServe, Service, new_home
+from served import ImagegenServe, Service, new_home, spoken
 
 from imagegen import tls
 from imagegen.cli.trust import context_for
@@ -81,6 +81,16 @@ def test_nobody_else_is_believed_and_plain_http_is_not_answered(secured: Service
         httpx.get(f"{secured.url}/readyz", trust_env=False)
     with pytest.raises(httpx.TransportError):
         httpx.get(f"http://127.0.0.1:{secured.port}/readyz", trust_env=False)
+
+
+def test_only_suites_with_authenticated_encryption_are_offered(secured: Service) -> None:
+    every = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    every.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")
+    old = [one for one in every.get_ciphers() if one["protocol"] != "TLSv1.3"]
+    others = [one["name"] for one in old if not one["aead"]]
+    assert any("-SHA" in name for name in others), "CBC suites are among those that are tried"
+    for names, version in ((others, None), ([one["name"] for one in old if one["aead"]], "TLSv1.2")):
+        assert spoken(secured.port, ":".join(names)) == version, names
 
 
 def test_what_is_shown_and_logged_is_what_clients_see(secured: Service) -> None:

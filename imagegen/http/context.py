@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from starlette.requests import Request
 
 from imagegen.backend import Backend
+
+if TYPE_CHECKING:
+    from imagegen.http.session import Session
 
 
 def backend_of(request: Request) -> Backend:
@@ -21,3 +24,8 @@ def base_url(request: Request) -> str:
 def owner_of(request: Request) -> str | None:
     """The name of the token that let the request in; None without tokens."""
     return cast("str | None", request.scope.get("imagegen.owner"))
+
+
+def session_of(request: Request) -> Session | None:
+    """The session whose cookie let the request in; None if its own token did, and without tokens."""
+    return cast("Session | None", request.scope.get("imagegen.session"))

@@ -8,11 +8,20 @@ first, Origin and Sec-Fetch-Site the second; browsers let no page forge them.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 from starlette.types import Scope
+
+from imagegen.settings import SettingsError
+
+HOST = re.compile(
+    r"(?:(?P<name>[a-z0-9._-]+)|\[(?P<address>[0-9a-f:.]+(?:%[a-z0-9._~-]+)?)\])(?::[0-9]{0,5})?",
+    re.ASCII | re.IGNORECASE,
+)
+"""A host name or an address, with or without a port, and nothing else (RFC 9110, 7.2). A parser of whole addresses
+would read a name out of `localhost#evil` and `evil\\@localhost` that browsers and proxies do not see there."""
 
 
 def own_names() -> tuple[str, ...]:
@@ -25,7 +34,14 @@ class Hosts:
     """The names that requests may carry: this machine's own and those of IMAGEGEN_ALLOWED_HOSTS."""
 
     def __init__(self, allowed: Iterable[str]) -> None:
-        self._extra = {_hostname(name) for name in allowed} - {""}
+        """Raises SettingsError for an entry of `allowed` that no Host header could match."""
+        given = [name.strip() for name in allowed if name.strip()]
+        if wrong := next((name for name in given if not _allowed(name)), None):
+            raise SettingsError(
+                f"IMAGEGEN_ALLOWED_HOSTS: {wrong[:80]!r} is not a host name. Write names or addresses without scheme "
+                "and path, separated by commas: pictures.example, 192.0.2.7, 2001:db8::1."
+            )
+        self._extra = {_allowed(name) for name in given}
         self._names = self._extra | set(own_names())
 
     def allows(self, host: str | None, scope: Scope) -> bool:
@@ -38,27 +54,31 @@ class Hosts:
         address = _address(name)
         if address is None:
             return False
+        if address.is_loopback or str(address) in self._extra:
+            return True
         server = scope.get("server")
-        return address.is_loopback or (server is not None and address == _address(str(server[0])))
+        return server is not None and address == _address(str(server[0]))
 
     def same_origin(self, origin: str, host: str | None) -> bool:
         """Whether an Origin header names the host that was called, or one of IMAGEGEN_ALLOWED_HOSTS."""
-        try:
-            parts = urlsplit(origin)
-            name = parts.hostname or ""
-        except ValueError:
-            return False
-        if parts.scheme not in {"http", "https"}:
+        scheme, _, called = origin.partition("://")
+        if scheme not in {"http", "https"}:
             return False  # `null` (sandboxed frames, files) and extensions
-        return parts.netloc.lower() == (host or "").lower() or name in self._extra
+        name = _hostname(called)
+        return name != "" and (called.lower() == (host or "").lower() or name in self._extra)
+
+
+def _allowed(given: str) -> str:
+    """An entry of IMAGEGEN_ALLOWED_HOSTS as `Hosts` compares it; empty if it is no host at all. An IPv6 address may
+    stand there without brackets."""
+    address = _address(given) or _address(_hostname(given))
+    return str(address) if address else _hostname(given)
 
 
 def _hostname(host: str) -> str:
     """`Host` without its port and brackets; empty if it is no host at all."""
-    try:
-        return (urlsplit(f"//{host.strip()}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
+    parts = HOST.fullmatch(host.strip())
+    return (parts["name"] or parts["address"]).lower().rstrip(".") if parts else ""
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -29,6 +29,7 @@ TITLES = {
     "job_not_found": "No such job",
     "image_not_found": "No such picture",
     "image_damaged": "The picture is damaged",
+    "instance_changed": "The service was started again",
     "idempotency_conflict": "Key used for another request",
     "busy": "Busy",
     "expired": "Expired",

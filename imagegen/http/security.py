@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from urllib.parse import parse_qsl
+import secrets
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, unquote_plus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
@@ -13,16 +15,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from imagegen.http.hosts import Hosts
 from imagegen.http.problems import problem
 from imagegen.http.rate import RateLimit
-from imagegen.http.session import COOKIE, Sessions
+from imagegen.http.session import COOKIE, Session, Sessions
 from imagegen.schemas import Refused
 from imagegen.tokens import Tokens
 
 SAFE = {"GET", "HEAD", "OPTIONS"}
+PRESENCE = "/api/events"
+"""The one address whose GET has an effect: with `?presence=1` it keeps the model loaded."""
 OPEN = {"/", "/favicon.ico", "/readyz", "/livez", "/healthz"}
 STATIC = "/static/"
 PICTURE = re.compile(r"/images/[0-9a-f]{32}\.(png|jpg|webp)")
 """A picture's id is 128 random bits: whoever has the address was given it."""
 SECRETS_OF_A_QUERY = {"token", "access_token", "api_key", "apikey", "auth", "authorization", "bearer"}
+
+INSTANCE = "imagegen-instance"
+"""Names the process that answers. A request that carries it is for that process alone: the MCP front looks once at each
+process whether it asks for tokens, and a process that has taken the other's place must not get the request."""
 
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -40,6 +48,8 @@ class Lock:
     def __init__(self, app: ASGIApp, tokens: Tokens | None, sessions: Sessions, hosts: Hosts, rate: RateLimit) -> None:
         self._app = app
         self._tokens, self._sessions, self._hosts, self._rate = tokens, sessions, hosts, rate
+        self._instance = secrets.token_hex(16)
+        self._headers = {**HEADERS, INSTANCE: self._instance}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -52,28 +62,29 @@ class Lock:
             self._judge(scope)
         except Refused as refused:
             answer = problem(refused.status, refused.code, refused.detail, **refused.extra)
-            await answer(scope, receive, _with_headers(send))
+            await answer(scope, receive, _with_headers(send, self._headers))
             return
-        await self._app(scope, receive, _with_headers(send))
+        await self._app(scope, receive, _with_headers(send, self._headers))
 
     def _judge(self, scope: Scope) -> None:
         """Raises Refused unless the request may pass."""
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
         if "\n" in path:  # Starlette's mounts do not match it, so BentoML would answer, and not as problem+json
             raise Refused(404, "not_found", "There is nothing at this address: it has a line end in it.")
-        if not self._hosts.allows(headers.get("host"), scope):
+        if len(headers.getlist("host")) > 1 or not self._hosts.allows(headers.get("host"), scope):
             detail = (
                 "The service was called by a name that is not its own, as a hostile web page would do it. If the "
                 "name is right, add it to IMAGEGEN_ALLOWED_HOSTS (names separated by commas)."
             )
             raise Refused(403, "foreign_host", detail)
-        if method not in SAFE:
+        query = scope.get("query_string") or b""
+        if method not in SAFE or (path == PRESENCE and _asks_presence(query)):
             self._check_origin(headers)
-        if query := scope.get("query_string"):
-            _check_query(query)
+        self._check_instance(headers)
+        _check_address(path, query)
         if self._tokens is None or is_open(method, path):
             return
-        name = self._name_of(headers)
+        name, session = self._let_in(headers)
         if name is None:
             detail = (
                 "This service needs a token: send it as the header `Authorization: Bearer …`. Whoever runs the "
@@ -83,7 +94,7 @@ class Lock:
         if wait_s := self._rate.take(name):
             detail = f"The token {name} makes too many requests (IMAGEGEN_RATE_LIMIT_PER_S). Go on in {wait_s} s."
             raise Refused(429, "rate_limited", detail, retry_after_s=wait_s)
-        scope["imagegen.owner"] = name
+        scope["imagegen.owner"], scope["imagegen.session"] = name, session
 
     def _check_origin(self, headers: Headers) -> None:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
@@ -92,17 +103,27 @@ class Lock:
             detail = "A page of another site made this request, and only the service's own page may change things."
             raise Refused(403, "foreign_origin", detail)
 
-    def _name_of(self, headers: Headers) -> str | None:
-        """The token's name: of the Authorization header if there is one, else of the session's cookie."""
+    def _check_instance(self, headers: Headers) -> None:
+        if headers.get(INSTANCE, self._instance) != self._instance:
+            detail = (
+                "The service was started again since the caller looked at it, and this request was for the process "
+                "before. Nothing was done. Check the service again, then repeat the request."
+            )
+            raise Refused(412, "instance_changed", detail)
+
+    def _let_in(self, headers: Headers) -> tuple[str | None, Session | None]:
+        """The token's name: of the Authorization header if there is one, else of the session's cookie, which is the
+        second part then."""
         assert self._tokens is not None
         authorization = headers.get("authorization")
         if authorization is not None:
             scheme, _, token = authorization.partition(" ")
-            return self._tokens.name_of(token.strip()) if scheme.lower() == "bearer" else None
+            return (self._tokens.name_of(token.strip()) if scheme.lower() == "bearer" else None), None
         for header in headers.getlist("cookie"):
             if cookie := cookie_parser(header).get(COOKIE):
-                return self._sessions.name_of(cookie)
-        return None
+                session = self._sessions.read(cookie)
+                return (session.name, session) if session else (None, None)
+        return None, None
 
 
 def is_open(method: str, path: str) -> bool:
@@ -112,8 +133,16 @@ def is_open(method: str, path: str) -> bool:
     return method in SAFE and (path in OPEN or path.startswith(STATIC) or PICTURE.fullmatch(path) is not None)
 
 
-def _check_query(query: bytes) -> None:
-    names = {name.lower() for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)}
+def _asks_presence(query: bytes) -> bool:
+    given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    return any(name == "presence" and value != "0" for name, value in given)
+
+
+def _check_address(path: str, query: bytes) -> None:
+    """Raises Refused for a parameter that is named like a secret. `;` separates parameters too: in paths (RFC 3986,
+    3.3), and in queries for older programs."""
+    parameters = [*path.split(";")[1:], *map(unquote_plus, re.split("[&;]", query.decode("latin-1")))]
+    names = {one.partition("=")[0].strip().lower().replace("-", "_") for one in parameters}
     if found := names & SECRETS_OF_A_QUERY:
         detail = (
             f"{min(found)} does not belong into an address, which logs and histories keep. Send the token as the "
@@ -122,11 +151,11 @@ def _check_query(query: bytes) -> None:
         raise Refused(400, "invalid_request", detail)
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, more: Mapping[str, str]) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
+            for name, value in more.items():
                 headers.setdefault(name, value)
         await send(message)
 

@@ -15,19 +15,29 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from imagegen.http.context import owner_of
+from imagegen.http.context import owner_of, session_of
 from imagegen.times import timestamp
 from imagegen.tokens import Tokens
 
 COOKIE = "imagegen_session"
 LIFE_S = 30 * 86400
+"""The life of a session, counted from the request that showed the token. Nothing prolongs it."""
 KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Session:
+    """A valid cookie's content: the token's name and the end of the session (POSIX seconds)."""
+
+    name: str
+    expires: int
 
 
 class Sessions:
@@ -37,13 +47,18 @@ class Sessions:
         self._tokens, self._key_file, self._clock = tokens, key_file, clock
         self._key: bytes | None = None
 
-    def issue(self, name: str) -> tuple[str, int]:
-        """A cookie for the token's name, and when it ends (POSIX seconds)."""
-        expires = int(self._clock()) + LIFE_S
-        return f"{name}.{expires}.{self._mac(name, expires)}", expires
+    def begin(self, name: str) -> Session:
+        """A new session for the owner of the token `name`, who has just shown the token."""
+        return Session(name, int(self._clock()) + LIFE_S)
 
-    def name_of(self, cookie: str) -> str | None:
-        """Whose cookie this is; None if it is none of ours, too old, or its token is gone."""
+    def cookie(self, session: Session) -> str:
+        return f"{session.name}.{session.expires}.{self._mac(session.name, session.expires)}"
+
+    def left_s(self, session: Session) -> int:
+        return max(0, session.expires - int(self._clock()))
+
+    def read(self, cookie: str) -> Session | None:
+        """The cookie's session; None if the cookie is not ours or too old, or its token was removed."""
         parts = cookie.rsplit(".", 2)
         if len(parts) != 3 or not (parts[1].isascii() and parts[1].isdigit() and len(parts[1]) <= 12):
             return None
@@ -51,7 +66,7 @@ class Sessions:
         if not hmac.compare_digest(self._mac(name, expires).encode(), mac.encode()):
             return None
         known = self._tokens is not None and self._tokens.digest_of(name) is not None
-        return name if known and expires > self._clock() else None
+        return Session(name, expires) if known and expires > self._clock() else None
 
     def _mac(self, name: str, expires: int) -> str:
         if self._key is None:
@@ -75,15 +90,26 @@ def _key(file: Path) -> bytes:
 
 
 async def begin(request: Request) -> Response:
-    """Swap the token that let this request in for a cookie; without tokens there is nothing to swap."""
+    """Swap the token that let this request in for a cookie; without tokens there is nothing to swap.
+
+    A request that a cookie let in gets the same session again, with the same end: a stolen cookie could otherwise
+    renew itself for ever.
+    """
     name = owner_of(request)
     if name is None:
         return JSONResponse({"name": None, "expires_at": None})
     sessions: Sessions = request.app.state.sessions
-    cookie, expires = sessions.issue(name)
-    answer = JSONResponse({"name": name, "expires_at": timestamp(expires)})
-    secure = request.url.scheme == "https"
-    answer.set_cookie(COOKIE, cookie, max_age=LIFE_S, path="/", httponly=True, samesite="strict", secure=secure)
+    session = session_of(request) or sessions.begin(name)
+    answer = JSONResponse({"name": name, "expires_at": timestamp(session.expires)})
+    answer.set_cookie(
+        COOKIE,
+        sessions.cookie(session),
+        max_age=sessions.left_s(session),
+        path="/",
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
     return answer
 
 

@@ -188,11 +188,13 @@ def stand_in(
         server.server_close()
 
 
-def reply(handler: http.server.BaseHTTPRequestHandler, status: int, kind: str, body: bytes) -> None:
+def reply(handler: http.server.BaseHTTPRequestHandler, status: int, kind: str, body: bytes, **headers: str) -> None:
     """Answer a stand-in's request."""
     handler.rfile.read(int(handler.headers.get("content-length") or 0))
     handler.send_response(status)
     handler.send_header("Content-Type", kind)
     handler.send_header("Content-Length", str(len(body)))
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
     handler.end_headers()
     handler.wfile.write(body)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler
 
 import httpx
 import pytest
@@ -187,3 +189,120 @@ def test_a_front_for_other_machines_serves_no_open_service(service):
             assert "asks for no token" not in text_of(await call(client, "list_templates"))
 
     run(story())
+
+
+SHUT = {"local": False, "mcp_host": "0.0.0.0"}
+"""A front that other machines reach, and that therefore serves no open service."""
+
+
+class Door:
+    """A service that can be started again: `life` is its process's name, whether it asks for tokens, and a status that
+    it answers everything with while it starts. It notes what it carried out, and how often it was looked at."""
+
+    def __init__(self, *life: object, first_looks: tuple[tuple[object, ...], ...] = ()) -> None:
+        self.life, self.first_looks = life, list(first_looks)
+        self.carried_out: list[str] = []
+        self.looks = 0
+
+    def __call__(self, handler: BaseHTTPRequestHandler) -> None:
+        meant = handler.headers.get("Imagegen-Instance")
+        looks = handler.path == "/api/status" and meant is None
+        self.looks += looks
+        name, locked, starting = self.first_looks.pop(0) if looks and self.first_looks else self.life
+        if starting:
+            status, said = 503, {"code": "shutting_down", "detail": "It starts."}
+        elif name and meant not in {None, name}:
+            status, said = 412, {"code": "instance_changed", "detail": "It was started again."}
+        elif locked:
+            status, said = 401, {"code": "unauthorized", "detail": "It needs a token."}
+        else:
+            status, said = 200, {"items": []}
+            if handler.path != "/api/status":
+                self.carried_out.append(handler.path)
+        named = {"Imagegen_Instance": str(name)} if name else {}
+        reply(handler, status, "application/json", json.dumps(said).encode(), **named)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        (("a", True, False), ("b", False, False), "asks for no token"),
+        (("a", True, False), ("b", True, False), "needs a token"),
+        ((None, True, False), (None, False, False), "asks for no token"),
+        (("a", True, False), ("b", False, True), "It starts."),
+        (("a", False, True), ("a", False, False), "asks for no token"),  # its 503 was no sign of a lock
+    ],
+    ids=["open", "locked", "without names", "starting", "started"],
+)
+def test_a_service_that_is_started_again_is_looked_at_again(before, after, says):
+    door = Door(*before)
+
+    async def story(url):
+        async with within(url, **SHUT) as client:
+            assert (await call(client, "list_templates")).is_error
+            door.life = after
+            for _ in range(2):
+                result = await call(client, "list_templates")
+                assert result.is_error and says in text_of(result), text_of(result)
+
+    with stand_in(door) as url:
+        run(story(url))
+    assert door.carried_out == []
+
+
+def test_a_service_that_is_started_again_between_look_and_request_carries_nothing_out():
+    door = Door("b", False, False, first_looks=(("a", True, False),))
+
+    async def story(url):
+        async with within(url, **SHUT) as client:
+            return await call(client, "list_templates")
+
+    with stand_in(door) as url:
+        result = run(story(url))
+    assert result.is_error and "asks for no token" in text_of(result)
+    assert door.carried_out == []
+
+
+def test_an_older_service_that_ignores_the_name_is_noticed_by_its_answer_which_nobody_gets():
+    door = Door("a", True, False)
+
+    async def story(url):
+        async with within(url, **SHUT) as client:
+            assert (await call(client, "list_templates")).is_error
+            door.life = (None, False, False)
+            for _ in range(2):
+                result = await call(client, "list_templates")
+                assert result.is_error and "asks for no token" in text_of(result)
+
+    with stand_in(door) as url:
+        run(story(url))
+    assert len(door.carried_out) == 1
+
+
+def test_each_process_is_looked_at_once():
+    door = Door("a", True, False)
+
+    async def story(url):
+        async with within(url, **SHUT) as client:
+            for name in ("a", "a", "b", "b"):
+                door.life = (name, True, False)
+                assert "needs a token" in text_of(await call(client, "list_templates"))
+
+    with stand_in(door) as url:
+        run(story(url))
+    assert door.looks == 2
+
+
+def test_the_real_service_started_again_without_tokens_is_served_to_nobody(serve):
+    service = serve(tokens="ann:a-token-of-ann-0", idle_timeout="never")
+
+    async def story():
+        async with within(service.url, **SHUT) as client:
+            assert "needs a token" in text_of(await call(client, "list_templates"))
+            await asyncio.to_thread(service.kill)
+            await asyncio.to_thread(service.restart, tokens="")
+            refused = await call(client, "generate_image", prompt="of a stranger", **SMALL)
+            assert refused.is_error and "asks for no token" in text_of(refused)
+
+    run(story())
+    assert service.http.get("/api/jobs").json()["items"] == []

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
 from fronts import SMALL, call, http_front, reply, run, saved_path_of, stand_in, text_of, within
-from served import Service
+from served import Service, spoken
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,10 @@ def test_the_front_over_https(service, ours):
     with http_front(service.url, mcp_tls=f"{ours.cert},{ours.key}") as front:
         assert front.startswith("https://")
         run(story(front))
+        port = httpx.URL(front).port
+        assert spoken(port, "ECDHE-ECDSA-AES128-GCM-SHA256") == "TLSv1.2"
+        for cbc in ("ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES256-SHA384"):
+            assert spoken(port, cbc) is None, cbc
 
 
 TOKEN = "ann-" + "0123456789abcdef" * 2
