@@ -15,13 +15,14 @@ from typing import Any
 
 import bentoml
 
-from imagegen import descriptors, engine, logs, settings, tls, tokens
+from imagegen import descriptors, engine, logs, permissions, settings, tls, tokens
 from imagegen.backend import Backend
 from imagegen.database import StateError
 from imagegen.guardrails import PolicyError
 from imagegen.http.app import attach, make_app
 from imagegen.http.body import BodyLimit
 from imagegen.http.hosts import Hosts
+from imagegen.http.internal_errors import InternalErrors
 from imagegen.http.listener import Connections
 from imagegen.http.openai_errors import OpenAIErrors
 from imagegen.http.protocol import install
@@ -79,6 +80,7 @@ class ImageGen:
     @bentoml.on_startup
     async def start(self) -> None:
         die_with_parent()
+        os.umask(permissions.UMASK)
         backend = Backend(SETTINGS, METRICS)
         try:
             await backend.start()
@@ -176,6 +178,7 @@ install(Connections(MOST_CONNECTIONS, SETTINGS.max_connections_per_address), hea
 WRAPPED: Any = ImageGen  # what @bentoml.service made of the class
 # The first one added is the outermost: nothing may be put in front of the lock but what shapes its refusals.
 WRAPPED.add_asgi_middleware(OpenAIErrors)
+WRAPPED.add_asgi_middleware(InternalErrors)  # of the middleware below; the app has its own
 WRAPPED.add_asgi_middleware(
     Lock,
     tokens=TOKENS,

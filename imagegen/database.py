@@ -1,4 +1,4 @@
-"""The SQLite file of the state folder: tables, schema version, and how it is opened.
+"""The SQLite database of the state folder: tables, schema version, and how it is opened.
 
 WAL with `synchronous=FULL`: what was answered is on the disk. One service owns the folder (see `claim`), so
 writers never meet; readers never wait.
@@ -7,8 +7,10 @@ writers never meet; readers never wait.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
+import logging
 import os
 import sqlite3
 import time
@@ -37,8 +39,12 @@ from sqlalchemy import (
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from imagegen import database_files, permissions
+from imagegen.database_files import MAIN_GONE, PART_GONE, DatabaseFiles
 from imagegen.descriptors import are_short
 from imagegen.images import StorageError, StorageFull
+
+log = logging.getLogger("imagegen.database")
 
 SCHEMA_VERSION = 1
 
@@ -128,13 +134,14 @@ CLAIM_WAIT_S = 3.0
 
 
 def claim(home: Path) -> IO[bytes]:
-    """Make the state folder and hold its lock while the returned file is open.
+    """Make the state folder, let only this user use it, and hold its lock while the returned file is open.
 
     Raises StateError if it cannot be made or written, or another service has it.
     """
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock = (home / "lock").open("ab")
+        permissions.make_folder(home)
+        still_open = permissions.restrict(home)
+        lock = os.fdopen(permissions.open_private(home / "lock", os.O_WRONLY | os.O_APPEND), "ab")
     except OSError as failure:
         raise StateError(
             f"The state folder {home} cannot be used: {os.strerror(failure.errno or errno.EIO)}. "
@@ -150,6 +157,12 @@ def claim(home: Path) -> IO[bytes]:
             f"Another service is using the state folder {home}. Stop it first, or give this one "
             "a folder of its own with IMAGEGEN_HOME."
         )
+    if still_open:
+        log.warning(
+            "others can use %d files or folders of the state folder, and this user cannot change that: "
+            "make them its own and set the folder to mode 0700",
+            len(still_open),
+        )
     return lock
 
 
@@ -157,12 +170,11 @@ class Database:
     """The open file: `reading()` gives a connection, `writing()` a transaction; one writer at a time."""
 
     def __init__(self, engine: AsyncEngine, path: Path) -> None:
-        self._engine, self._path = engine, path
-        self._reader = create_engine(f"sqlite:///{path}", connect_args={"timeout": 10.0})
+        self._engine, self._files = engine, DatabaseFiles(path)
+        self._reader = create_engine(f"sqlite:///{path}", connect_args={"timeout": 10.0}, hide_parameters=True)
         event.listen(self._reader, "connect", _configure)
         self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="reads")
         self._lock = asyncio.Lock()
-        self._inode = path.stat().st_ino
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -196,6 +208,9 @@ class Database:
                 connection = await self._connected(stack)
                 await stack.enter_async_context(connection.begin())
                 yield connection
+            self._files.written()
+            if self._files.fault() == MAIN_GONE:  # while it was written; a lost log has been copied
+                raise _gone(MAIN_GONE)
 
     async def _connected(self, stack: AsyncExitStack) -> AsyncConnection:
         """A connection, closed with `stack`; where no file descriptor is free for a new one, wait a moment for it."""
@@ -209,22 +224,20 @@ class Database:
         raise AssertionError("unreachable")
 
     def _check_there(self) -> None:
-        """Raises OperationalError if the file was removed or replaced: SQLite would go on to use the open one, which
+        """Raises OperationalError if a file was removed or replaced: SQLite would go on to use the open one, which
         nobody ever sees again, and make an empty one for its next connection."""
-        try:
-            there = self._path.stat().st_ino == self._inode
-        except OSError:
-            there = False
-        if not there:
-            raise OperationalError(None, None, sqlite3.OperationalError(_GONE))
+        if (fault := self._files.fault()) is not None:
+            raise _gone(fault)
 
     async def close(self) -> None:
         await self._engine.dispose()
         self._threads.shutdown()
         self._reader.dispose()
+        self._files.close()
 
 
-_GONE = "the file was removed or replaced"
+def _gone(fault: str) -> OperationalError:
+    return OperationalError(None, None, sqlite3.OperationalError(fault))
 
 
 def storage_failure(failure: Exception) -> StorageError:
@@ -237,8 +250,10 @@ def storage_failure(failure: Exception) -> StorageError:
     reason = str(getattr(failure, "orig", None) or failure)
     if "full" in reason:
         return StorageFull("The disk with the state folder is full: free some space, then try again.")
-    if reason == _GONE:
+    if reason == MAIN_GONE:
         return StorageError("The service's database was removed or replaced: restart the service to have it anew.")
+    if reason == PART_GONE:
+        return StorageError("The -wal or -shm file of the database was removed or replaced: restart the service.")
     if "readonly" in reason or "unable to open" in reason:
         return StorageError(f"The state folder cannot be written ({reason}): make it writable for the service's user.")
     if "malformed" in reason or "not a database" in reason:
@@ -256,7 +271,9 @@ def _locked(lock: IO[bytes]) -> bool:
 
 async def open_database(path: Path) -> Database:
     """Open (or make) the database. Raises StateError if it is corrupt, or written by a newer version."""
-    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", connect_args={"timeout": 10.0})
+    with contextlib.suppress(OSError):  # SQLite fails at the same file, and says why
+        database_files.make_private(path)
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", connect_args={"timeout": 10.0}, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _configure)
     try:
         async with engine.begin() as connection:
@@ -272,13 +289,13 @@ async def open_database(path: Path) -> Database:
             # Version 0 is an empty file. Later versions add their steps here, oldest first.
             await connection.run_sync(metadata.create_all)
             await connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
+        return Database(engine, path)
     except (DatabaseError, sqlite3.DatabaseError) as failure:
         await engine.dispose()
         raise StateError(_unusable(path, failure)) from None
     except StateError:
         await engine.dispose()
         raise
-    return Database(engine, path)
 
 
 def _unusable(path: Path, failure: Exception) -> str:

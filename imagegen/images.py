@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from imagegen import permissions
+
 _ID = re.compile(r"[0-9a-f]{32}")
 _PNG = re.compile(r"([0-9a-f]{32})\.png")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.[0-9a-f]{8}\.tmp")  # what `write` makes, and nobody else
@@ -71,7 +73,7 @@ class ImageFiles:
         """Make the folder, readable by this user alone, if it is not there."""
         self._folder = folder
         with _told():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            permissions.make_folder(folder)
 
     def path(self, image_id: str) -> Path:
         """Where a picture is, or would be."""

@@ -12,7 +12,7 @@ from typing import Literal
 
 from PIL import Image
 
-from imagegen.pixels import WHITE, flat_rgb, full_colour, resized, rgb_png, saved
+from imagegen.pixels import LONGEST_SIDE_PX, WHITE, flat_rgb, full_colour, resized, rgb_png, saved
 from imagegen.png import BrokenPng, FinishedPng, finish_png, size_of, with_text_of
 from imagegen.references import Reference, decode_mask, decode_reference, parse_data_url
 
@@ -54,7 +54,8 @@ def fit(reference_png: bytes, width: int, height: int, mode: Fit) -> bytes:
 def convert(source: Path | bytes, format: Format, width: int | None = None, quality: int = 90) -> bytes:
     """A stored PNG as a file of `format`, reduced to `width` pixels across, its shape kept; never enlarged.
 
-    PNG without a reduction is the stored file, byte for byte. JPEG lies on white. quality: 1 to 100, for JPEG
+    PNG without a reduction is the stored file, byte for byte. A side that `format` cannot hold is reduced to the
+    longest that it can: an older version stored such pictures. JPEG lies on white. quality: 1 to 100, for JPEG
     and WebP. What the picture says of its making goes along: text in PNG, XMP in JPEG and WebP.
     Raises ValueError for a width under 1, OSError if the file cannot be read, BrokenPng if it is damaged.
     """
@@ -66,6 +67,7 @@ def convert(source: Path | bytes, format: Format, width: int | None = None, qual
         size = width, max(1, round(size[1] * width / size[0]))
     elif format == "png":
         return png
+    size = _within_format(size, format)
     image = _open_own(png)
     if format == "png":
         return with_text_of(png, saved(resized(full_colour(image), size), "PNG"))
@@ -101,6 +103,11 @@ def _open_own(png: bytes) -> Image.Image:
     except Exception as broken:  # a decoder may raise anything on bad input
         raise BrokenPng(f"The stored picture cannot be decoded ({broken}).") from broken
     return image
+
+
+def _within_format(size: tuple[int, int], format: Format) -> tuple[int, int]:
+    scale = min(1.0, LONGEST_SIDE_PX.get(format, max(size)) / max(size))
+    return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
 
 
 def _within(side: float, most: int) -> int:

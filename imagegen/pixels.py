@@ -9,6 +9,13 @@ from PIL import Image
 
 WHITE = (255, 255, 255)
 
+LONGEST_SIDE_PX = {"webp": 16_383, "jpeg": 65_500}
+"""Longest side that a format can hold: WEBP_MAX_DIMENSION of libwebp's encode.h, JPEG_MAX_DIMENSION of libjpeg's
+jmorecfg.h (the field itself has room for 65,535). A PNG's side can be 2**31 - 1."""
+
+MAX_SIDE_PX = min(LONGEST_SIDE_PX.values())
+"""Longest side of a picture that is stored: every format it is served in can hold it."""
+
 
 def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Colour (mode L, RGB or CMYK) and, where the picture can be transparent, alpha (mode L)."""

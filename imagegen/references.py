@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from PIL import ExifTags, Image, ImageChops, ImageCms, ImageFile
 
-from imagegen.pixels import on_white, resized, rgb, rgb_png, split_alpha
+from imagegen.pixels import MAX_SIDE_PX, on_white, resized, rgb, rgb_png, split_alpha
 from imagegen.schemas import Refused, Warn
 
 _ACCEPTED = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # all that Pillow is allowed to try
@@ -59,7 +59,8 @@ def decode_reference(data: bytes, max_px: int, keep_px: int | None = None) -> Re
     Reads PNG, JPEG, WebP, GIF and BMP, the first frame of an animated one. Not TIFF, HEIC, AVIF or SVG: each
     would be a large decoder more for a stranger's bytes to reach. Colour profiles are converted to sRGB; all
     other metadata (place, camera, text) is dropped.
-    max_px: refused above, from the header, before anything is decoded; keep_px: reduced to this area above.
+    max_px: refused above, from the header, before anything is decoded; so is a side longer than MAX_SIDE_PX.
+    keep_px: reduced to this area above.
     Raises Refused(422, bad_image).
     """
     with _decoded(data, max_px) as picture:
@@ -132,15 +133,18 @@ class _Decoded:
 
 @contextlib.contextmanager
 def _decoded(data: bytes, max_px: int) -> Iterator[_Decoded]:
-    """The picture, its first frame decoded; while it is a large one, the only large one."""
+    """The picture, its first frame decoded; while it is a large one, the only large one.
+
+    Lack of memory, here or in the block, is Refused(422, bad_image).
+    """
     image = _header(data, max_px)
-    with _large if _px(image) > _LARGE_PX else contextlib.nullcontext():
+    with _enough_memory(), _large if _px(image) > _LARGE_PX else contextlib.nullcontext():
         try:
             animated = image.format != "MPO" and getattr(image, "is_animated", False)
             image.load()
             colour, alpha = split_alpha(image)
         except MemoryError:
-            raise _refused("There is not enough memory for this picture now; send a smaller one.") from None
+            raise
         except Exception as broken:  # a decoder may raise anything on bad input
             raise _unreadable(data) from broken
         if alpha is not None and alpha.getextrema() == (255, 255):
@@ -150,6 +154,14 @@ def _decoded(data: bytes, max_px: int) -> Iterator[_Decoded]:
             picture.warn("first_frame_only", "The picture is animated; only its first frame is used.")
         del image  # the decoder's own copy of the pixels is not needed any more
         yield picture
+
+
+@contextlib.contextmanager
+def _enough_memory() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise _refused("There is not enough memory for this picture now; send a smaller one.") from None
 
 
 def _reference(flat: Image.Image, picture: _Decoded) -> Reference:
@@ -173,6 +185,10 @@ def _header(data: bytes, max_px: int) -> ImageFile.ImageFile:
         image.close()
         size = f"{image.width}x{image.height} pixels"
         raise _refused(f"The picture is {size}; at most {max_px} are taken in all. Send a smaller one.")
+    if max(image.size) > MAX_SIDE_PX:
+        image.close()
+        size = f"{image.width}x{image.height} pixels"
+        raise _refused(f"The picture is {size}; a side may have at most {MAX_SIDE_PX} pixels. Send a smaller picture.")
     return image
 
 

@@ -23,6 +23,9 @@ from imagegen.times import expired
 
 log = logging.getLogger("imagegen.images")
 
+LOGGED_DIGITS = 8
+"""Digits of a picture's id that the log may show: enough to find the file, too few to fetch the picture."""
+
 
 OF_JOB = select(table).where(table.c.job_id == bindparam("job_id")).order_by(table.c.idx)
 
@@ -50,7 +53,7 @@ class ImageStore:
             try:
                 await asyncio.to_thread(self._files.delete, image.id)
             except StorageError as kept:
-                log.warning("picture %s is not wanted and cannot be deleted: %s", image.id, kept)
+                log.warning("picture %s… is not wanted and cannot be deleted: %s", image.id[:LOGGED_DIGITS], kept)
 
     async def prepare(self, picture: Reference) -> StoredImage:
         """Put a reference on the disk, as a PNG the engine can read. It becomes visible when it is inserted."""
@@ -110,7 +113,7 @@ class ImageStore:
         except (CorruptImage, FileNotFoundError):
             if image.expires_at is not None and image.expires_at <= self._clock():
                 raise expired("picture", image.expires_at) from None  # deleted, and not yet noted
-            log.error("picture %s is missing from the disk or damaged", image.id)
+            log.error("picture %s… is missing from the disk or damaged", image.id[:LOGGED_DIGITS])
             raise Refused(
                 500,
                 "image_damaged",

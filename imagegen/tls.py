@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from imagegen import permissions
 from imagegen.http.hosts import own_names
 from imagegen.settings import Settings, SettingsError
 
@@ -135,9 +136,9 @@ def own_files(settings: Settings) -> Files:
 def _own(settings: Settings) -> Files:
     files = own_files(settings)
     try:
-        files.key.parent.mkdir(parents=True, exist_ok=True)
+        permissions.make_folder(files.key.parent)
         if not files.key.exists():
-            _write(files.key, new_key(), 0o600)
+            _write(files.key, new_key())
         if not files.certificate.exists() or _left(load_certificate(files)) < datetime.timedelta(days=RENEW_DAYS):
             renew(files, [*own_names(), *own_addresses()])
     except OSError as failure:
@@ -191,7 +192,7 @@ def renew(files: Files, names: Iterable[str], days: float = LIFE_DAYS) -> None:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write(files.certificate, certificate.public_bytes(Encoding.PEM), 0o644)
+    _write(files.certificate, certificate.public_bytes(Encoding.PEM))
 
 
 def own_addresses() -> list[str]:
@@ -217,11 +218,11 @@ def _left(certificate: x509.Certificate) -> datetime.timedelta:
     return certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
 
 
-def _write(file: Path, data: bytes, mode: int) -> None:
-    """The whole file or none of it, never readable by more than `mode` says."""
+def _write(file: Path, data: bytes) -> None:
+    """The whole file or none of it, with mode 0600."""
     whole = file.with_name(f".{file.name}.{os.getpid()}")
     whole.unlink(missing_ok=True)
-    with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
+    with os.fdopen(permissions.open_private(whole, os.O_WRONLY | os.O_EXCL), "wb") as out:
         out.write(data)
         out.flush()
         os.fsync(out.fileno())

@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from imagegen import permissions
 from imagegen.settings import Settings, SettingsError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -84,8 +85,8 @@ def new(name: str, file: Path) -> str:
         raise SettingsError(f"{file} has a token named {name} already. Remove its line first, or take another name.")
     token = secrets.token_urlsafe(NEW_BYTES)
     line = f"{name}:{hashlib.sha256(token.encode()).hexdigest()}\n"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    permissions.make_folder(file.parent)
+    descriptor = permissions.open_private(file, os.O_RDWR | os.O_APPEND)
     with os.fdopen(descriptor, "r+", encoding="utf-8") as kept:
         text = kept.read()
         kept.write(line if not text or text.endswith("\n") else "\n" + line)

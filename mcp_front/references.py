@@ -26,6 +26,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_DECODED_PX = 40_000_000
 """The service's own default limit (IMAGEGEN_MAX_DECODED_PX)."""
+MAX_DECODED_SIDE_PX = 16_383
+"""The service's own limit for a side, which is that of WebP."""
 
 MAX_SIDE_PX = 2048
 """Larger references are reduced before sending: twice the longest side that the service draws by default,
@@ -125,9 +127,16 @@ def _pixels_as_png(content: bytes, path: Path) -> bytes:
         opened = Image.open(io.BytesIO(content), formats=FORMATS)
         if opened.width * opened.height > MAX_DECODED_PX:
             raise Image.DecompressionBombError
+        if max(opened.size) > MAX_DECODED_SIDE_PX:
+            raise BadReference(
+                f"{path} has a side of {max(opened.size)} pixels; at most {MAX_DECODED_SIDE_PX} are taken. "
+                "Pass a smaller copy."
+            )
         picture = ImageOps.exif_transpose(opened)
         has_alpha = picture.mode in {"RGBA", "LA", "PA"} or "transparency" in picture.info
         picture = picture.convert("RGBA" if has_alpha else "RGB")
+    except BadReference:
+        raise
     except Image.DecompressionBombError:
         raise BadReference(
             f"{path} has more than the {MAX_DECODED_PX // 10**6} million pixels that are taken. Pass a smaller copy."

@@ -121,6 +121,12 @@ def bomb() -> bytes:
     return png(20_000, 20_000, 1, 0, bytes((1 + 20_000 // 8) * 20_000))
 
 
+@functools.cache
+def line(height: int) -> bytes:
+    """A picture of one pixel across."""
+    return png(1, height, 8, 0, bytes(2 * height))
+
+
 NO_PICTURES: list[tuple[str, Callable[[], bytes], str]] = [
     ("nothing", lambda: b"", "is empty"),
     ("text", lambda: b"hello", "is not a picture"),
@@ -131,6 +137,8 @@ NO_PICTURES: list[tuple[str, Callable[[], bytes], str]] = [
     ("a PNG without pixels", lambda: png(64, 64, 8, 2, b""), "damaged or cut off"),
     ("a bomb", bomb, "40000000 pixels"),
     ("a promise of 4 Gpx", lambda: png(65_535, 65_535, 8, 2, b"\0"), "40000000 pixels"),
+    ("40 Mpx in a line", functools.partial(line, 40_000_000), "a side may have at most 16383 pixels"),
+    ("4.2 Mpx in a line", functools.partial(line, 4_200_000), "a side may have at most 16383 pixels"),
     ("half a JPEG", lambda: saved(Image.effect_noise((64, 64), 50), "JPEG")[:900], "damaged or cut off"),
     ("HTML", lambda: b"<html><script>alert(1)</script></html>", "is not a picture"),
 ]
@@ -153,6 +161,10 @@ def as_edit(service: Service, data: bytes) -> Answer:
 def as_second_of_an_edit(service: Service, data: bytes) -> Answer:
     good = data_url(saved(halves(), "PNG"))
     return ask(service, "POST", "/api/edit", json=SMALL | {"images": [good, data_url(data)]})
+
+
+def as_openai_form(service: Service, data: bytes) -> Answer:
+    return ask(service, "POST", "/v1/images/edits", data={"prompt": "make it blue"}, files={"image": ("a.png", data)})
 
 
 def as_second_of_a_form(service: Service, data: bytes) -> Answer:

@@ -44,6 +44,7 @@ def scratch(home: Path, sd_server: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     engine.dispose()
     made.sql("PRAGMA user_version = 1")
     (home / "images").mkdir()
+    home.chmod(0o700)
     yield made
     for pid in made.started:
         os.kill(pid, signal.SIGKILL)
@@ -198,6 +199,11 @@ def certificate_of_another_key(s: Scratch) -> None:
     (s.home / "key.pem").write_bytes(tls.new_key())
 
 
+def state_open_to_others(s: Scratch) -> None:
+    (s.home / "jobs.sqlite3").chmod(0o644)
+    s.home.chmod(0o755)
+
+
 def half_a_picture_left(s: Scratch) -> None:
     (s.home / "images" / f".{'a' * 32}.{'b' * 8}.tmp").write_bytes(b"\x89PNG")
 
@@ -293,6 +299,7 @@ FAULTS: list[tuple[Callable[[Scratch], None], str, Level, str]] = [
     (certificate_ended, "certificate", Level.FAIL, "ended on"),
     (certificate_ends_soon, "certificate", Level.WARN, "ends in 4 days"),
     (certificate_of_another_key, "certificate", Level.FAIL, "is not the key of"),
+    (state_open_to_others, "state folder", Level.WARN, "other users of this machine"),
     (half_a_picture_left, "leftovers", Level.WARN, "1 files"),
     (picture_without_row, "leftovers", Level.WARN, "1 files"),
     (row_without_picture, "pictures", Level.WARN, "c" * 32),

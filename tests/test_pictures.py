@@ -119,6 +119,22 @@ def test_a_picture_is_reduced_and_never_enlarged(drawn, name, format, width, siz
     assert opened(convert(drawn, name, width), format).size == size
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "served"),
+    [
+        ("webp", (1, 70_000), (1, 16_383)),
+        ("webp", (20_000, 40), (16_383, 32)),
+        ("jpeg", (70_000, 1), (65_500, 1)),
+        ("jpeg", (1, 65_500), (1, 65_500)),
+        ("webp", (16_383, 1), (16_383, 1)),
+        ("png", (1, 70_000), (1, 70_000)),
+    ],
+)
+def test_a_side_that_a_format_cannot_hold_is_reduced_to_its_longest(name, size, served):
+    """Pictures that an older version stored."""
+    assert opened(convert(png(Image.new("RGB", size, RED)), name), dict(FORMATS)[name]).size == served
+
+
 @pytest.mark.parametrize(("name", "format"), FORMATS)
 @pytest.mark.parametrize("width", [None, 48])
 def test_every_copy_still_says_that_it_is_generated(drawn, name, format, width):

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, ImageOps, features
 
 from imagegen import references
+from imagegen.pictures import convert
+from imagegen.pixels import MAX_SIDE_PX
 from imagegen.references import decode_mask, decode_reference, parse_data_url
 from imagegen.schemas import Refused
 
@@ -398,6 +400,50 @@ def test_a_picture_of_too_many_pixels_is_refused(make, width, height):
 @pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
 def test_pillows_warning_as_an_exception_is_the_same_refusal():
     assert f"{MAX_PX}" in refused(png_header(10_000, 10_000))
+
+
+@pytest.mark.parametrize("decode", [decode_reference, decode_mask])
+@pytest.mark.parametrize(
+    ("make", "width", "height"),
+    [
+        (png_header, 1, 40_000_000),
+        (png_header, 40_000_000, 1),
+        (png_header, 1, 4_200_000),
+        (png_header, MAX_SIDE_PX + 1, 2),
+        (bmp_header, 2, MAX_SIDE_PX + 1),
+        (jpeg_header, 65_500, 1),
+        (gif_header, 40, 65_535),
+    ],
+)
+def test_a_side_that_webp_cannot_hold_is_refused_from_the_header(decode, make, width, height):
+    with pytest.raises(Refused) as caught:
+        decode(make(width, height), MAX_PX)
+    assert (caught.value.status, caught.value.code) == (422, "bad_image")
+    assert f"is {width}x{height} pixels; a side may have at most {MAX_SIDE_PX} pixels" in caught.value.detail
+
+
+@pytest.mark.parametrize("size", [(MAX_SIDE_PX, 1), (1, MAX_SIDE_PX), (MAX_SIDE_PX, 700), (3, MAX_SIDE_PX)], ids=str)
+@pytest.mark.parametrize("kept_px", [None, 4 * 1024 * 1024], ids=["whole", "reduced"])
+def test_a_picture_that_is_kept_can_be_served_in_every_format(size, kept_px):
+    image = Image.new("RGB", size, "red")
+    kept = decode_reference(saved(image, "PNG"), MAX_PX, kept_px)
+    mask = decode_mask(saved(image, "PNG"), MAX_PX)
+    for stored in (kept, mask):
+        for format in ("png", "jpeg", "webp"):
+            for width in (None, 16):
+                file = convert(stored.png, format, width)
+                wide = stored.width if width is None else min(width, stored.width)
+                assert Image.open(io.BytesIO(file)).size[0] == wide
+
+
+def test_a_lack_of_memory_after_decoding_is_a_refusal_too(monkeypatch):
+    def without_memory(*_given):
+        raise MemoryError
+
+    monkeypatch.setattr("imagegen.references.resized", without_memory)
+    with pytest.raises(Refused) as caught:
+        decode_reference(saved(Image.new("RGB", (100, 100)), "PNG"), MAX_PX, 50)
+    assert (caught.value.code, "not enough memory" in caught.value.detail) == ("bad_image", True)
 
 
 def test_the_limit_itself_is_allowed():

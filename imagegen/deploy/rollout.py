@@ -28,6 +28,7 @@ service can read.
 """
 SAVE = f"""\
 set -e
+umask 077
 rm -rf {SAVED}.part
 trap 'rm -rf {SAVED}.part' EXIT
 mkdir {SAVED}.part

@@ -22,6 +22,7 @@ def examine(deep: bool = False) -> Iterator[Finding]:
     pids = state.service_pids(settings)
     held = state.is_held(settings)
     yield from state.folder(settings, pids)
+    yield from state.privacy(settings)
     connection, found = state.database(settings)
     yield from found
     try:

@@ -16,6 +16,7 @@ import psutil
 
 from imagegen.database import SCHEMA_VERSION
 from imagegen.doctor.finding import Finding, fail, ok, warn
+from imagegen.permissions import others_may
 from imagegen.settings import Settings
 
 CLOCK_SLACK_S = 60.0
@@ -65,6 +66,13 @@ def folder(settings: Settings, pids: set[int]) -> Iterable[Finding]:
         yield from _holder(pids, f"{home} is held by a running service (processes {named})")
     else:
         yield ok("state folder", f"{home}; no service is running on it.")
+
+
+def privacy(settings: Settings) -> Iterable[Finding]:
+    """Whether other users of this machine can reach the database, which holds every prompt."""
+    if others_may(settings.home) and others_may(settings.database):
+        what = f"{settings.home} and its database, which holds all prompts, can be used by other users of this machine."
+        yield warn("state folder", what, f"Start the service once, or chmod -R go= {settings.home}")
 
 
 def _holder(pids: set[int], held: str) -> Iterable[Finding]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import Match, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from imagegen.backend import Backend
 from imagegen.http import events, images, jobs, metrics, openai, openapi, page, session, status, tasks
+from imagegen.http.internal_errors import InternalErrors
 from imagegen.http.problems import HANDLERS, problem
 from imagegen.http.rate import RateLimit
 from imagegen.http.session import Sessions
@@ -22,7 +24,7 @@ def make_app(sessions: Sessions, counted: Metrics) -> Starlette:
     """All routes; `attach` gives it the backend once that runs."""
     families = (jobs, events, images, status, session, openai, tasks, openapi, metrics, page)
     routes = [*(route for family in families for route in family.ROUTES), Rest("/", app=nothing)]
-    app = Starlette(routes=routes, exception_handlers=HANDLERS)
+    app = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(InternalErrors)])
     app.state.backend, app.state.sessions, app.state.metrics = None, sessions, counted
     app.state.warm_rate = RateLimit(WARMS_PER_S)
     return app

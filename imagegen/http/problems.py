@@ -101,11 +101,6 @@ async def http_error(request: Request, error: Exception) -> Response:
     return problem(error.status_code, "invalid_request", str(error.detail))
 
 
-async def internal(request: Request, error: Exception) -> Response:
-    log.error("an error of the service at %s %r", request.method, request.scope.get("path"), exc_info=error)
-    return problem(500, "internal", "The service failed by an error of its own; its log says more. Try again.")
-
-
 async def gone(_request: Request, _error: Exception) -> Response:
     """The client hung up while it sent its body or waited for a picture: nobody reads this, and nothing has failed."""
     return Response(status_code=499)
@@ -117,7 +112,6 @@ HANDLERS: dict[Any, Any] = {
     DBAPIError: storage,
     StorageError: storage,
     HTTPException: http_error,
-    Exception: internal,
 }
 
 

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from imagegen import permissions
 from imagegen.http.context import owner_of, session_of
 from imagegen.times import timestamp
 from imagegen.tokens import Tokens
@@ -83,7 +84,7 @@ def _key(file: Path) -> bytes:
             return kept
     fresh = secrets.token_bytes(KEY_BYTES)
     whole = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+    with os.fdopen(permissions.open_private(whole, os.O_WRONLY | os.O_EXCL), "wb") as out:
         out.write(fresh)
     whole.replace(file)
     return fresh

@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from threading import Event
 
+from imagegen import permissions
 from imagegen.models.download import Item, download
 from imagegen.models.entry import Entry, ModelFile
 from imagegen.models.hub import Hub, HubError, HubFile, Listing
@@ -126,7 +127,7 @@ def fetch(
     """
     patience = Patience(lambda trouble, waits_s: tell(Fetching("", 0, 0, None, trouble, waits_s)), stop)
     try:
-        settings.models_dir.mkdir(parents=True, exist_ok=True)
+        permissions.make_folder(settings.models_dir)
         with _alone(settings.models_dir / ".fetch.lock", tell, stop):
             tell(Fetching("", 0, 0))
             todo = plan(entry, settings, hub, patience)

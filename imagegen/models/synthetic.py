@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from imagegen import glm_engine
+from imagegen import glm_engine, permissions
 from imagegen.models import synthetic_klein, synthetic_qwen
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.entry import Entry
@@ -76,7 +76,7 @@ def make(name: str, settings: Settings, on_progress: Progress = _silent, vision:
         raise CatalogError(f"{name} has no vision tower: leave --vision out")
     write = _writer(entry.made_by, vision, on_progress)
     folder = entry.folder(settings)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    permissions.make_folder(folder.parent)
     with (folder.parent / f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for left_over in folder.parent.glob(f".{folder.name}.making-*"):
@@ -164,7 +164,6 @@ def _check(entry: Entry, folder: Path) -> None:
 
 def _put(making: Path, folder: Path) -> None:
     """Rename the whole folder where there is none yet, else file by file: an engine may have them open."""
-    making.chmod(0o755)  # mkdtemp's 0700 would keep out an engine that runs as somebody else
     if not folder.exists():
         making.rename(folder)
         return

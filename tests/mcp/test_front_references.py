@@ -76,6 +76,12 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
     assert "40 million" in refusal(path)
 
 
+def test_a_picture_with_a_side_that_the_service_refuses_is_refused(tmp_path):
+    path = picture(tmp_path / "line.png", size=(16_384, 1))
+    assert "has a side of 16384 pixels; at most 16383 are taken." in refusal(path)
+    assert load(picture(tmp_path / "shorter.png", size=(16_383, 1)))
+
+
 def test_a_text_file_is_not_a_picture_whatever_it_is_called(tmp_path):
     path = tmp_path / "notes.png"
     path.write_text("my password")
