@@ -7,9 +7,9 @@ A call works for at most --minutes (default 9), ends between two steps with stat
 on there the next time: DIR/state.json has every result, and how long each kind of step took, so that none is begun too
 late. (A call's first step is begun anyway: one that takes longer by itself is not put off for ever.) Stages, in order:
 
+  weights   Qwen-Image in Q4_0 at full size, random: 60 blocks, 28 text layers; arithmetic and memory are the real ones'
   toolkit   CUDA's compiler: nvcc where there is one, else the packages of requirements/cuda.txt
   engine    sd-server for this card's architecture (in a session of its own: it may outlast a call)
-  weights   Qwen-Image in Q4_0 at full size, random: 60 blocks, 28 text layers; arithmetic and memory are the real ones'
   measure   flash attention, by sd-server alone and by the service: loads from disk and page cache, pictures, memory;
             then, by sd-server alone, the pictures without flash attention and with one step cache
   table     after every stage: the results into docs/gpu.md (dry run: DIR/gpu.md), and DIR/results.json
@@ -131,6 +131,8 @@ class Bench:
     page: Path
     call: Call
     pictures: int | None = None  # of each size and setup, instead of the scale's own number
+    setups: tuple[Setup, ...] = SETUPS
+    only_weights: bool = False
 
     @property
     def scale(self) -> Scale:
@@ -143,10 +145,12 @@ class Bench:
     def run(self) -> None:
         """Do the stages. Raises OutOfTime; the page then shows what was measured."""
         try:
+            self.call.unit("weights", "weights", self._weights)
+            if self.only_weights:
+                return
             self.call.unit("toolkit", "toolkit", self._toolkit)
             self.call.unit("engine", "engine", self._engine)
-            self.call.unit("weights", "weights", self._weights)
-            for setup in SETUPS:
+            for setup in self.setups:
                 for way in setup.ways:
                     self._measure(setup, way)
                     self._write_page()
@@ -154,12 +158,14 @@ class Bench:
             self._write_page()
 
     def _write_page(self) -> None:
-        if self.call.state.done("weights") is not None:
+        if self.call.state.done("engine") is not None:
             gpu_page.write(self.page, self.work / "results.json", self.call.state.data, self.scale.sizes_px, SETUPS)
 
     # ---- building -----------------------------------------------------------------------------
 
     def _toolkit(self) -> dict[str, Any]:
+        if self.settings.sd_server is not None:
+            return {"nvcc": None, "why": "the engine is built already"}
         try:
             cuda = toolchain.find_cuda()
         except engine.EngineBuildError as missing:
@@ -353,6 +359,8 @@ def main() -> int:
     parser.add_argument("--work", type=Path, required=True, help="folder for weights and results (full size: 20 GB)")
     parser.add_argument("--dry-run", action="store_true", help="on the CPU, with a tiny model")
     parser.add_argument("--minutes", type=float, default=9.0, help="end before this many (default 9)")
+    parser.add_argument("--setups", help="only these, such as fa,no-fa")
+    parser.add_argument("--only-weights", action="store_true", help="make the weights and end: beside a build, say")
     parser.add_argument("--pictures", type=int, help="pictures of each size and setup (default 3)")
     parser.add_argument("--from", dest="brought", type=Path, help="folder with the source archive and CUDA's wheels")
     arguments = parser.parse_args()
@@ -367,7 +375,11 @@ def main() -> int:
     state = State.open(work / "state.json", what)
     try:
         call = Call(state, 60 * arguments.minutes, began, expected_s={} if arguments.dry_run else EXPECTED_S)
-        Bench(work, arguments.dry_run, arguments.brought, page, call, arguments.pictures).run()
+        names = [setup.name for setup in SETUPS] if arguments.setups is None else arguments.setups.split(",")
+        setups = tuple(setup for setup in SETUPS if setup.name in names)
+        bench = Bench(work, arguments.dry_run, arguments.brought, page, call, arguments.pictures, setups)
+        bench.only_weights = arguments.only_weights
+        bench.run()
     except OutOfTime:
         print(f"The time is over, {work / 'state.json'} has what is done: run the same command again.", flush=True)
         return MORE_TO_DO
