@@ -42,14 +42,14 @@ lint: $(STAMP) ## ruff, types, generated docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m imagegen.docs --check
+	$(BIN)/python tools/generate_docs.py --check
 
 lock: $(STAMP) ## compile the hash-pinned requirements
 	for set in base dev engine cuda; do $(BIN)/uv pip compile --quiet --universal -p 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url requirements/$$set.in -o requirements/$$set.txt; done
 
 docs: $(STAMP) ## write the generated tables in docs/
-	$(BIN)/python -m imagegen.docs
+	$(BIN)/python tools/generate_docs.py
 
 pictures: $(STAMP) ## make the pictures in docs/ anew, from the service that runs on port 8765 (needs Chromium)
 	$(BIN)/python docs/pictures.py

@@ -15,34 +15,37 @@ from typing import Any
 
 import bentoml
 
-from imagegen import descriptors, engine, logs, permissions, settings, tls, tokens
-from imagegen.backend import Backend
-from imagegen.database import StateError
-from imagegen.guardrails import PolicyError
-from imagegen.http.app import attach, make_app
+from imagegen import engine_build, settings
+from imagegen.app import App
+from imagegen.http.asgi import attach, make_app
+from imagegen.http.auth import AuthMiddleware, LoopbackOnly
 from imagegen.http.body import BodyLimit
-from imagegen.http.hosts import Hosts
 from imagegen.http.internal_errors import InternalErrors
 from imagegen.http.listener import Connections
-from imagegen.http.openai_errors import OpenAIErrors
+from imagegen.http.openai.errors import OpenAIErrors
 from imagegen.http.protocol import install
-from imagegen.http.rate import RateLimit
-from imagegen.http.security import Lock, LoopbackOnly
-from imagegen.http.session import Sessions
+from imagegen.http.routes.session import Sessions
+from imagegen.http.routes.tasks import TaskWire
 from imagegen.http.spool import BodySpool, Spool
-from imagegen.http.tasks import TaskWire
-from imagegen.metrics import Metrics
 from imagegen.models.catalog import CatalogError
+from imagegen.prompts.guardrails import PolicyError
 from imagegen.schemas import EditRequest, GenerateRequest
+from imagegen.security import tls, tokens
+from imagegen.security.hosts import Hosts
+from imagegen.security.rate_limit import RateLimit
+from imagegen.storage import descriptors, permissions
+from imagegen.storage.database import StateError
+from imagegen.telemetry import logs
+from imagegen.telemetry.metrics import Metrics
 
 try:
     SETTINGS = settings.load()
-    engine.require_gpu(SETTINGS)
+    engine_build.require_gpu(SETTINGS)
     TOKENS = tokens.for_service(SETTINGS)
     TLS = tls.files_of(SETTINGS)
     MOST_CONNECTIONS = descriptors.connections_allowed(SETTINGS, descriptors.raise_limit())
     HOSTS = Hosts(SETTINGS.allowed_hosts.split(","))
-except (settings.SettingsError, engine.EngineMissing) as wrong:
+except (settings.SettingsError, engine_build.EngineMissing) as wrong:
     sys.exit(f"imagegen cannot start:\n{wrong}")
 
 DRAIN_BOUND_S = 10.0
@@ -55,7 +58,7 @@ os.environ.setdefault("BENTOML_RESULT_STORE", ":memory:")
 logs.configure(SETTINGS.log_level)
 SESSIONS = Sessions(TOKENS, SETTINGS.home / "session.key")
 METRICS = Metrics()
-app = make_app(SESSIONS, METRICS)
+asgi = make_app(SESSIONS, METRICS)
 
 
 @bentoml.service(
@@ -68,39 +71,39 @@ app = make_app(SESSIONS, METRICS)
     if TLS
     else {"enabled": False},
     logging={"access": {"enabled": False}},
-    metrics={"enabled": False},  # imagegen/metrics.py says why
+    metrics={"enabled": False},  # imagegen/telemetry/metrics.py says why
 )
-@bentoml.asgi_app(app, path="/")
+@bentoml.asgi_app(asgi, path="/")
 class ImageGen:
     """Pictures from words, on this machine's GPU."""
 
     def __init__(self) -> None:
-        self._backend: Backend | None = None
+        self._app: App | None = None
 
     @bentoml.on_startup
     async def start(self) -> None:
         die_with_parent()
         os.umask(permissions.UMASK)
-        backend = Backend(SETTINGS, METRICS)
+        app = App(SETTINGS, METRICS)
         try:
-            await backend.start()
+            await app.start()
         except Exception as wrong:
             told = isinstance(wrong, StateError | CatalogError | PolicyError)
             logging.getLogger("imagegen").error("cannot start: %s", wrong, exc_info=not told)
-            await backend.stop()
+            await app.stop()
             os.kill(os.getppid(), START_FAILED)
             os.kill(os.getppid(), signal.SIGTERM)  # the supervisor would start a dead worker again for ever
             os._exit(1)  # raising would have the sentence followed by two tracebacks of BentoML's
-        attach(app, backend)
-        self._backend = backend
+        attach(asgi, app)
+        self._app = app
         if TLS is not None:
             tls.announce(TLS)
-        stop_on_signals(backend)
+        stop_on_signals(app)
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        if self._backend is not None:
-            await self._backend.stop()
+        if self._app is not None:
+            await self._app.stop()
 
     @bentoml.task(input_spec=GenerateRequest)
     async def generate(self, **_request: Any) -> dict[str, Any]:
@@ -113,18 +116,18 @@ class ImageGen:
         raise RuntimeError(ANSWERED_BY_TASK_WIRE)
 
     async def __is_ready__(self) -> bool:
-        backend = self._backend
-        return backend is not None and not backend.stopping.is_set()
+        app = self._app
+        return app is not None and not app.stopping.is_set()
 
 
-def stop_on_signals(backend: Backend) -> None:
+def stop_on_signals(app: App) -> None:
     """Begin to stop at the signal itself: uvicorn would first wait for every open connection to end, and those
     are the long-polls and event streams that only end when the service stops."""
     loop = asyncio.get_running_loop()
     bound_s = SETTINGS.shutdown_grace_s + DRAIN_BOUND_S
 
     def begin() -> None:
-        backend.begin_stop()
+        app.begin_stop()
         # BentoML waits a day for a client that never reads; nothing is lost by then, so the worker ends.
         loop.call_later(bound_s, os._exit, 0)
 
@@ -180,7 +183,7 @@ WRAPPED: Any = ImageGen  # what @bentoml.service made of the class
 WRAPPED.add_asgi_middleware(OpenAIErrors)
 WRAPPED.add_asgi_middleware(InternalErrors)  # of the middleware below; the app has its own
 WRAPPED.add_asgi_middleware(
-    Lock,
+    AuthMiddleware,
     tokens=TOKENS,
     sessions=SESSIONS,
     hosts=HOSTS,
@@ -192,4 +195,4 @@ WRAPPED.add_asgi_middleware(BodyLimit, max_bytes=SETTINGS.max_body_bytes)
 WRAPPED.add_asgi_middleware(
     BodySpool, spool=Spool(SETTINGS.bodies_dir, SETTINGS.max_bodies_bytes, SETTINGS.body_timeout_s)
 )
-WRAPPED.add_asgi_middleware(TaskWire, wire=app)
+WRAPPED.add_asgi_middleware(TaskWire, wire=asgi)

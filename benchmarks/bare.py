@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from served import free_port
 
-from imagegen.adapters.child import engine_environment
+from imagegen.engines.process import engine_environment
 
 POLL_S = 0.005
 

@@ -19,12 +19,12 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from imagegen import engine
-from imagegen.adapters.base import DrawProgress, DrawRequest
-from imagegen.adapters.sdcpp import SdcppServerAdapter
-from imagegen.models import synthetic
+from imagegen import engine_build
+from imagegen.engines.base import DrawProgress, DrawRequest
+from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
 from imagegen.models.catalog import Catalog
-from imagegen.models.fast import Fast
+from imagegen.models.speed import Fast
+from imagegen.models.synthetic import make as synthetic
 from imagegen.schemas import Phase
 from imagegen.settings import Settings
 
@@ -65,7 +65,7 @@ class Bench:
 
 
 async def measure(model: str, side: int, steps: int, settings: Settings, work: Path) -> None:
-    entry, binary = Catalog.load(settings).get(model), engine.resolve(Settings())
+    entry, binary = Catalog.load(settings).get(model), engine_build.resolve(Settings())
     print(f"{model}, {side}x{side}, {steps} steps, cfg 1\n")
     print("| cache | left out | sampling, CPU s | differs |\n|---|---|---|---|")
     plain = np.zeros(1)

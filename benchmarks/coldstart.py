@@ -35,9 +35,9 @@ from page_cache import cached_share, drop, fetch  # noqa: E402
 from served import Service  # noqa: E402
 from slow_disk import SlowDisk, Speed, why_not  # noqa: E402
 
-from imagegen import engine  # noqa: E402
-from imagegen.models import synthetic_qwen  # noqa: E402
+from imagegen import engine_build  # noqa: E402
 from imagegen.models.catalog import Catalog  # noqa: E402
+from imagegen.models.synthetic import qwen  # noqa: E402
 from imagegen.settings import Settings  # noqa: E402
 
 MODEL = "qwen-tiny"
@@ -69,7 +69,7 @@ def make_weights(folder: Path, gb: float) -> list[Path]:
     blocks = max(1, round((gb * 1e9 - BASE_BYTES) / BLOCK_BYTES) + 1)
     folder.mkdir()
     files = []
-    for name, gguf in synthetic_qwen.files(blocks=blocks).items():
+    for name, gguf in qwen.files(blocks=blocks).items():
         gguf.write(folder / name, lambda _bytes: None)
         files.append(folder / name)
     return files
@@ -117,7 +117,7 @@ def put(models: Path, folder: Path) -> None:
 @contextmanager
 def stand(folder: Path, threads: int) -> Iterator[Ways]:
     """The ways, on the model's files that were `put` there."""
-    binary = engine.resolve(Settings())
+    binary = engine_build.resolve(Settings())
     services = {}
     try:
         for name in SERVICES:

@@ -47,14 +47,14 @@ from gpu_drive import START_LIMIT_S, Direct, Drawing, Served, Setup, Way, after_
 from page_cache import cached_share, drop, fetch  # noqa: E402
 from served import Service  # noqa: E402
 
-from imagegen import __version__, engine  # noqa: E402
-from imagegen.engine import toolchain  # noqa: E402
-from imagegen.engine.cards import find_cards  # noqa: E402
-from imagegen.engine.plan import PINNED, read_manifest  # noqa: E402
-from imagegen.gpu_manners import uses_cuda  # noqa: E402
-from imagegen.models import synthetic_klein, synthetic_qwen  # noqa: E402
+from imagegen import __version__, engine_build  # noqa: E402
+from imagegen.engine_build import toolchain  # noqa: E402
+from imagegen.engine_build.cards import find_cards  # noqa: E402
+from imagegen.engine_build.plan import PINNED, read_manifest  # noqa: E402
+from imagegen.hardware.gpu_sharing import uses_cuda  # noqa: E402
 from imagegen.models.catalog import Catalog  # noqa: E402
-from imagegen.models.random_gguf import RandomGGUF  # noqa: E402
+from imagegen.models.synthetic import klein, qwen  # noqa: E402
+from imagegen.models.synthetic.random_gguf import RandomGGUF  # noqa: E402
 from imagegen.settings import Settings  # noqa: E402
 
 MORE_TO_DO = 75  # EX_TEMPFAIL of sysexits.h
@@ -104,7 +104,7 @@ class Scale:
 
 
 FULL = Scale(
-    synthetic_qwen.full_size_files,
+    qwen.full_size_files,
     {"dit.gguf": "diffusion_model", "llm.gguf": "llm", "vae.gguf": "vae"},
     (("--flow-shift", "3"),),
     (512, 1024),
@@ -112,7 +112,7 @@ FULL = Scale(
     Drawing(steps=20, cfg_scale=2.5),
 )
 TOY = Scale(
-    synthetic_klein.files,
+    klein.files,
     {"dit.gguf": "diffusion_model", "llm.gguf": "llm", "tae.gguf": "tae"},
     (),
     (64, 96),
@@ -168,7 +168,7 @@ class Bench:
             return {"nvcc": None, "why": "the engine is built already"}
         try:
             cuda = toolchain.find_cuda()
-        except engine.EngineBuildError as missing:
+        except engine_build.EngineBuildError as missing:
             if self.dry:
                 return {"nvcc": None, "why": "the dry run needs none"}
             print(f"{missing}\nInstalling the packages of requirements/cuda.txt.", flush=True)
@@ -217,7 +217,7 @@ class Bench:
 
     def _binary(self) -> Path:
         """The engine for these measurements: never one of the CPU for figures of a GPU."""
-        binary = engine.resolve(self.settings)
+        binary = engine_build.resolve(self.settings)
         if not self.dry and not uses_cuda(binary):
             raise SystemExit(f"{binary} is no CUDA build, and figures of a GPU are wanted.")
         return binary

@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from bare import Bare
 from served import Service
 
-from imagegen import gpu
-from imagegen.adapters.sdcpp_prompt import literal
-from imagegen.guardrails import Guardrails, compose
+from imagegen.engines.sdcpp.prompt import literal
+from imagegen.hardware import gpu
+from imagegen.prompts.guardrails import Guardrails, compose
 
 PROMPT = "a red circle on a white page, with the word hello below it"
 POLL_S, SAMPLE_S, GIVEN_BACK_S = 0.005, 0.2, 2.0

@@ -26,7 +26,7 @@ from typing import Any
 
 from streams import COLUMNS, Request, streams
 
-from imagegen.idle import Evidence, IdlePolicy, after_first_start, after_gap
+from imagegen.idle.policy import Evidence, IdlePolicy, after_first_start, after_gap
 
 
 class UnusableFile(Exception):

@@ -32,10 +32,10 @@ sys.path.insert(0, str(ROOT / "tests"))
 from bare import Bare  # noqa: E402
 from served import Service, until  # noqa: E402
 
-from imagegen import engine  # noqa: E402
-from imagegen.guardrails import Guardrails, compose  # noqa: E402
-from imagegen.models import synthetic  # noqa: E402
+from imagegen import engine_build  # noqa: E402
 from imagegen.models.catalog import Catalog  # noqa: E402
+from imagegen.models.synthetic import make as synthetic  # noqa: E402
+from imagegen.prompts.guardrails import Guardrails, compose  # noqa: E402
 from imagegen.settings import Settings  # noqa: E402
 
 SIZE_PX, STEPS = 128, 4
@@ -76,7 +76,7 @@ def through_service(service: Service, seed: int) -> bytes:
 def stand(home: Path) -> Iterator[tuple[Service, Bare]]:
     settings = Settings(home=home)
     synthetic.make("tiny", settings)
-    binary = engine.resolve(Settings())
+    binary = engine_build.resolve(Settings())
     argv = Catalog.load(settings).get("tiny").argv(settings)
     service = Service(home, binary, {"idle_timeout": "never"})
     direct = Bare([str(binary), *argv, "-t", "1"], home / "direct")

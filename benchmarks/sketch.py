@@ -32,8 +32,8 @@ from served import Service  # noqa: E402
 from sketch_cases import Case, cases, edits  # noqa: E402
 from sketch_scores import Sight, scored  # noqa: E402
 
-from imagegen import engine  # noqa: E402
-from imagegen.models import synthetic  # noqa: E402
+from imagegen import engine_build  # noqa: E402
+from imagegen.models.synthetic import make as synthetic  # noqa: E402
 from imagegen.settings import Settings  # noqa: E402
 
 STRANGE = [
@@ -92,7 +92,7 @@ def seconds(home: Path, binary: Path, threads: int, size: dict, n: int = 5) -> f
 
 def measure(options: argparse.Namespace, out: Path) -> dict:
     settings = Settings()
-    binary = engine.resolve(settings)
+    binary = engine_build.resolve(settings)
     home = out / "home"
     synthetic.make("sketch", settings.model_copy(update={"home": home}))
     service = Service(home, binary, {"model": "sketch", "threads": 2, "idle_timeout": "never"})

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from imagegen.engine import EngineBuildError, Stage, build, options_for
+from imagegen.engine_build import EngineBuildError, Stage, build, options_for
 
 TENTH = 10
 

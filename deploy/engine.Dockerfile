@@ -23,7 +23,7 @@ RUN python3 -m venv venv \
     esac
 # Only what the build is made by: another change of the service does not compile the engine again.
 COPY imagegen/__init__.py ./imagegen/
-COPY imagegen/engine/ ./imagegen/engine/
+COPY imagegen/engine_build/ ./imagegen/engine_build/
 COPY deploy/build_engine.py ./
 ARG ARCHS=all
 ARG JOBS=0

@@ -40,5 +40,5 @@ VOLUME /data
 EXPOSE 8765
 # A running picture gets IMAGEGEN_SHUTDOWN_GRACE_S to finish: give the container longer than that to stop.
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["python", "-m", "imagegen.healthcheck"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["python", "-m", "imagegen.deploy.healthcheck"]
 ENTRYPOINT ["/usr/bin/tini", "--", "/home/bentoml/bento/env/docker/entrypoint.sh"]

@@ -6,6 +6,7 @@ Nothing here does I/O. Times are POSIX seconds in memory and in the database, RF
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -215,3 +216,14 @@ class Refused(Exception):
     def __init__(self, status: int, code: str, detail: str, **extra: Any) -> None:
         super().__init__(detail)
         self.status, self.code, self.detail, self.extra = status, code, detail, extra
+
+
+def timestamp(at: float) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def expired(what: str, at: float) -> Refused:
+    """410 for a thing that was kept as long as promised."""
+    when = timestamp(at)
+    return Refused(410, "expired", f"This {what} expired at {when} and was deleted.", expired_at=when)

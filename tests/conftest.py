@@ -13,8 +13,9 @@ import pytest
 from engines import GLM, SDCPP, Engine
 from served import MakeService, Require, Service, new_home
 
-from imagegen import engine
-from imagegen.models import extras, synthetic
+from imagegen import engine_build
+from imagegen.models import packages
+from imagegen.models.synthetic import make as synthetic
 from imagegen.settings import Settings
 
 
@@ -54,8 +55,8 @@ def require() -> Require:
 def sd_server(require: Require) -> Path:
     """The engine's binary, as the service itself would find it."""
     try:
-        return engine.resolve(Settings())
-    except engine.EngineMissing as missing:
+        return engine_build.resolve(Settings())
+    except engine_build.EngineMissing as missing:
         require(str(missing), False)
         raise
 
@@ -71,7 +72,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def glm_models_dir(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, require: Require) -> Path:
     """A models folder with the second engine's tiny model too; made once for all processes of a run."""
-    missing = ", ".join(extras.lacking("glm"))
+    missing = ", ".join(packages.lacking("glm"))
     require(f"the packages of the second engine ({missing}): make glm", not missing)
     base = tmp_path_factory.getbasetemp()
     home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "glm-home"

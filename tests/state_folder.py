@@ -12,12 +12,12 @@ from typing import Any
 
 from PIL import Image
 
-from imagegen.database import open_database
-from imagegen.images import ImageFiles
-from imagegen.jobs import JobManager, NewJob
-from imagegen.references import Reference, decode_reference
+from imagegen.images.files import ImageFiles
+from imagegen.images.references import Reference, decode_reference
+from imagegen.images.store import ImageStore
+from imagegen.jobs.manager import JobManager, NewJob
 from imagegen.schemas import Job, Kind, Params, Phase, Policy, Progress
-from imagegen.store import ImageStore
+from imagegen.storage.database import open_database
 
 TTL_S = 3600.0
 DRAWING = Progress(phase=Phase.SAMPLING, step=1, steps=4)

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from generate_docs import FOLDER, page_with
 from hypothesis import given
 from hypothesis import strategies as st
+from model_tables import tables
 
 import imagegen.models
 from imagegen.cli.models import models as command
-from imagegen.docs import FOLDER, page_with
 from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
-from imagegen.models.docs import tables
 from imagegen.models.entry import Entry
 from imagegen.schemas import Refused
 from imagegen.settings import Settings
 
-FILES = {p.stem: p for p in Path(imagegen.models.__file__).parent.glob("*.toml")}
+FILES = {p.stem: p for p in Path(imagegen.models.__file__).parent.glob("entries/*.toml")}
 
 COMPLETE = """
 title = "Mine"
@@ -332,7 +332,7 @@ def test_a_file_that_cannot_be_read_is_named(settings: Settings) -> None:
 def test_the_page_is_what_the_catalog_says_and_a_change_shows() -> None:
     text = PAGE.read_text(encoding="utf-8")
     catalog = Catalog.packaged()
-    assert page_with(text, tables(catalog)) == text, "run: python -m imagegen.docs"
+    assert page_with(text, tables(catalog)) == text, "run: python tools/generate_docs.py"
     shorter = Catalog([e for e in catalog.entries() if e.name != "tiny"])
     assert page_with(text, tables(shorter)) != text
     with pytest.raises(ValueError, match="must have the lines"):

@@ -7,7 +7,7 @@ from math import inf, nan
 
 import pytest
 
-from imagegen.cold_starts import ColdStarts, came_from_disk
+from imagegen.idle.cold_starts import ColdStarts, came_from_disk
 
 GIB = 2**30
 

@@ -17,7 +17,7 @@ import pytest
 from refusals import peak_bytes
 from served import ROOT, Service, new_home, until
 
-from imagegen.descriptors import RESERVED
+from imagegen.storage.descriptors import RESERVED
 
 TOKEN = "a-token-of-this-test"
 MIB = 2**20

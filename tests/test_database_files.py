@@ -13,8 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from state_folder import opened, scenario
 
-from imagegen.database import open_database, storage_failure
-from imagegen.database_files import MAIN_GONE, PART_GONE, DatabaseFiles, parts
+from imagegen.storage.database import open_database, storage_failure
+from imagegen.storage.database_files import MAIN_GONE, PART_GONE, DatabaseFiles, parts
 
 PARTS = ["", "-wal", "-shm"]
 

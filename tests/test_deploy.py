@@ -13,16 +13,16 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from imagegen import healthcheck
 from imagegen.cli.deploy import deploy
 from imagegen.deploy import containers as runtimes
+from imagegen.deploy import healthcheck
 from imagegen.deploy.containers import Containers, DeployError
 from imagegen.deploy.deployment import Deployment
+from imagegen.deploy.host_config import Choices, Place, grace_s
 from imagegen.deploy.image import Recipe, build, choose_backend
-from imagegen.deploy.place import Choices, Place, grace_s
-from imagegen.engine.cards import Card, Cards
-from imagegen.engine.plan import Backend
-from imagegen.engine.toolchain import CUDA_WHEELS
+from imagegen.engine_build.cards import Card, Cards
+from imagegen.engine_build.plan import Backend
+from imagegen.engine_build.toolchain import CUDA_WHEELS
 from imagegen.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -223,7 +223,7 @@ def test_compose_gives_no_rights_and_publishes_for_this_machine(name: str) -> No
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges"]
     assert service["restart"] == "unless-stopped"
-    assert service["healthcheck"]["test"][:4] == ["CMD", "python", "-m", "imagegen.healthcheck"]
+    assert service["healthcheck"]["test"][:4] == ["CMD", "python", "-m", "imagegen.deploy.healthcheck"]
     assert all(port.startswith("${PUBLISH:-127.0.0.1}:") for port in service["ports"])
 
 

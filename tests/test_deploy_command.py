@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from imagegen.cli import deployed
 from imagegen.deploy.image import Recipe
-from imagegen.engine.cards import Card, Cards
+from imagegen.engine_build.cards import Card, Cards
 
 module = importlib.import_module("imagegen.cli.deploy")  # of its package, this is the name of the command
 H200 = Cards((Card("NVIDIA H200", (9, 0)),), driver_cuda=(13, 0), driver="580.65")

@@ -15,11 +15,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from imagegen import database
-from imagegen.adapters.base import EngineError
-from imagegen.descriptors import DEFAULT_CONNECTIONS, RESERVED, are_short, connections_allowed
-from imagegen.images import StorageError
+from imagegen.engines.base import EngineError
+from imagegen.images.files import StorageError
 from imagegen.settings import Settings, SettingsError
+from imagegen.storage import database
+from imagegen.storage.descriptors import DEFAULT_CONNECTIONS, RESERVED, are_short, connections_allowed
 
 
 def caused(error: Exception, cause: BaseException) -> Exception:
@@ -132,7 +132,7 @@ def test_a_limit_that_is_too_low_is_refused() -> None:
 def test_the_soft_limit_is_raised_to_the_hard_one(soft: int, hard: int, then: int) -> None:
     program = f"""
 import resource
-from imagegen import descriptors
+from imagegen.storage import descriptors
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 print(descriptors.raise_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))
 """

@@ -16,7 +16,7 @@ from refusals import data_url_of, problem_of
 from served import MakeService, Require, Service, new_home, until
 from state_folder import opened, scenario
 
-from imagegen.database import StateError, open_database
+from imagegen.storage.database import StateError, open_database
 
 DISK_BYTES = 8 * 1024 * 1024
 LONG = {"width": 128, "height": 128, "steps": 40}

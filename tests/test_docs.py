@@ -6,16 +6,17 @@ import re
 import shutil
 from pathlib import Path
 
-from imagegen import docs
-from imagegen.models import synthetic
+import generate_docs as docs
+
 from imagegen.models.catalog import Catalog
+from imagegen.models.synthetic import make as synthetic
 from imagegen.settings import FRONT_ONLY, PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_the_generated_tables_are_what_the_code_says() -> None:
-    assert [page.name for page, _ in docs.stale()] == [], "run: python -m imagegen.docs"
+    assert [page.name for page, _ in docs.stale()] == [], "run: python tools/generate_docs.py"
 
 
 def test_a_stale_page_is_told_and_written(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ import pytest
 from served import Require, Service
 from starlette.routing import Route
 
-from imagegen.http.app import make_app
+from imagegen.http.asgi import make_app
 from imagegen.http.problems import TITLES
-from imagegen.http.session import Sessions
-from imagegen.metrics import Metrics
+from imagegen.http.routes.session import Sessions
+from imagegen.telemetry.metrics import Metrics
 
 PAGE = (Path(__file__).parents[1] / "docs" / "http.md").read_text()
 FENCE = re.compile(r"```bash\n(.*?)```", re.DOTALL)

@@ -18,16 +18,18 @@ from loras import pair, safetensors
 from served import Service, gone, until
 from sqlalchemy import create_engine
 
-from imagegen import doctor, tls
-from imagegen.database import metadata
-from imagegen.doctor import Finding, Level, drawing, machine, state
-from imagegen.engine.cards import Card, Cards
-from imagegen.gpu import Gpu, Holder
-from imagegen.models import extras
+from imagegen import doctor
+from imagegen.doctor import Finding, Level, machine, state
+from imagegen.doctor import model as drawing
+from imagegen.engine_build.cards import Card, Cards
+from imagegen.hardware.gpu import Gpu, Holder
+from imagegen.models import packages
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Memory
+from imagegen.security import tls
+from imagegen.security.tokens import new as new_token
 from imagegen.settings import Settings
-from imagegen.tokens import new as new_token
+from imagegen.storage.database import metadata
 
 ROOT = Path(__file__).parents[1]
 
@@ -355,14 +357,14 @@ def test_sd_server_may_be_lacking_where_the_second_engine_draws(
 
 @pytest.mark.parametrize("exits", [False, True])
 def test_a_torch_that_does_not_use_the_card_is_found(monkeypatch: pytest.MonkeyPatch, exits: bool) -> None:
-    monkeypatch.setitem(extras.PACKAGES, "glm", ("json",))
-    monkeypatch.setattr(extras, "torch_uses_cuda", lambda: False)
+    monkeypatch.setitem(packages.PACKAGES, "glm", ("json",))
+    monkeypatch.setattr(packages, "torch_uses_cuda", lambda: False)
     settings = Settings(on_missing_gpu="exit" if exits else "cpu")
     entry = Catalog.packaged().get("glm-tiny")
     (found,) = drawing.torch(entry, settings, USED)
     assert (found.level, "built for the CPU" in found.what) == (Level.FAIL if exits else Level.WARN, True)
     assert list(drawing.torch(entry, settings, None)) == []
-    monkeypatch.setattr(extras, "torch_uses_cuda", lambda: True)
+    monkeypatch.setattr(packages, "torch_uses_cuda", lambda: True)
     assert list(drawing.torch(entry, settings, USED)) == []
 
 

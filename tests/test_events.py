@@ -16,9 +16,9 @@ import pytest
 from served import Service, until
 from starlette.types import Message
 
-from imagegen.bell import Bell
 from imagegen.http import sse
 from imagegen.http.snapshots import Snapshots
+from imagegen.jobs.notifications import Notifier
 
 
 @dataclass
@@ -228,25 +228,25 @@ def test_readers_of_one_ring_share_one_read_and_the_next_ring_is_read_anew() -> 
     began = asyncio.Event()
 
     class Jobs:
-        bell = Bell()
+        changes = Notifier()
 
         async def get(self, job_id: str, *, renew: bool) -> int:
             assert not renew
-            reads.append(self.bell.rings)
+            reads.append(self.changes.version)
             if job_id == "y":
                 began.set()
             await asyncio.sleep(0)
-            return self.bell.rings
+            return self.changes.version
 
     async def main() -> None:
         jobs = Jobs()
         shared = Snapshots(SimpleNamespace(jobs=jobs))
         for ring in (1, 2):
-            jobs.bell.ring("x")
+            jobs.changes.notify("x")
             assert await asyncio.gather(*(shared.job("x") for _ in range(50))) == [ring] * 50
         late = asyncio.ensure_future(shared.job("y"))
         await began.wait()
-        jobs.bell.ring("y")
+        jobs.changes.notify("y")
         assert await shared.job("y") == 3, "a read that began before the ring is not good enough after it"
         await late
 

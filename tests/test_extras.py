@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from imagegen.backend import Backend
+from imagegen.app import App
 from imagegen.cli.models import models
-from imagegen.doctor import drawing
+from imagegen.doctor import model as drawing
 from imagegen.doctor.finding import Level
-from imagegen.http import openai, views
-from imagegen.models import extras, synthetic
+from imagegen.http import serialize
+from imagegen.http.openai import routes as openai
+from imagegen.models import packages
 from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.synthetic import make as synthetic
 from imagegen.schemas import GenerateRequest, Refused
 from imagegen.settings import Settings
 
@@ -28,35 +30,35 @@ SENTENCE = (
 @pytest.fixture(autouse=True)
 def without(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine without the extra: a package that nobody has takes the place of torch."""
-    monkeypatch.setitem(extras.PACKAGES, "glm", ("json", LACKING))
+    monkeypatch.setitem(packages.PACKAGES, "glm", ("json", LACKING))
 
 
 def test_what_is_lacking_is_found_without_importing_it() -> None:
-    assert extras.lacking("glm") == (LACKING,)
-    assert extras.lacking("sdcpp") == ()
+    assert packages.lacking("glm") == (LACKING,)
+    assert packages.lacking("sdcpp") == ()
 
 
 def test_a_job_is_refused_with_the_sentence_and_other_models_draw(home: Path, sd_server: Path) -> None:
     async def scenario() -> None:
-        backend = Backend(Settings(home=home, sd_server=sd_server, threads=1, model="glm-tiny"))
-        await backend.start()
+        app = App(Settings(home=home, sd_server=sd_server, threads=1, model="glm-tiny"))
+        await app.start()
         try:
             with pytest.raises(Refused) as raised:
-                await backend.intake.accept(GenerateRequest(prompt="a red circle"))
+                await app.admission.admit(GenerateRequest(prompt="a red circle"))
             assert (raised.value.status, raised.value.code) == (422, "model_missing")
             assert SENTENCE in raised.value.detail
-            assert [w.code for w in backend.troubles() if SENTENCE in w.detail] == ["model_missing"]
-            entry = backend.catalog.get("glm-tiny")
-            assert views.model_json(backend, entry)["installed"] is False
-            assert f"Python package {LACKING}" in views.model_json(backend, entry)["missing"]
-            assert not {one.name for one in openai._usable(backend)} & {"glm-tiny", "glm-image"}
+            assert [w.code for w in app.troubles() if SENTENCE in w.detail] == ["model_missing"]
+            entry = app.catalog.get("glm-tiny")
+            assert serialize.model_json(app, entry)["installed"] is False
+            assert f"Python package {LACKING}" in serialize.model_json(app, entry)["missing"]
+            assert not {one.name for one in openai._usable(app)} & {"glm-tiny", "glm-image"}
             small = GenerateRequest(prompt="a red circle", model="tiny", width=64, height=64, steps=1)
-            job = await backend.intake.accept(small)
-            while not (await backend.jobs.get(job.id)).status.ended:  # noqa: ASYNC110 - with a deadline, below
+            job = await app.admission.admit(small)
+            while not (await app.jobs.get(job.id)).status.ended:  # noqa: ASYNC110 - with a deadline, below
                 await asyncio.sleep(0.05)
-            assert (await backend.jobs.get(job.id)).status.value == "complete"
+            assert (await app.jobs.get(job.id)).status.value == "complete"
         finally:
-            await backend.stop()
+            await app.stop()
 
     asyncio.run(asyncio.wait_for(scenario(), 120))
 

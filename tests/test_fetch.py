@@ -18,11 +18,11 @@ import pytest
 from hub import COMMIT, Fault, LoopbackHub
 from served import ROOT, free_port, until
 
-from imagegen.models import fetch as fetching
-from imagegen.models import patience
 from imagegen.models.catalog import Catalog
-from imagegen.models.fetch import FetchError, Fetching, FetchStopped, Plan, fetch
-from imagegen.models.hub import Hub
+from imagegen.models.download import fetch as fetching
+from imagegen.models.download import retry
+from imagegen.models.download.fetch import FetchError, Fetching, FetchStopped, Plan, fetch
+from imagegen.models.download.hub import Hub
 from imagegen.models.licences import forbids_commercial
 from imagegen.settings import Settings
 
@@ -77,7 +77,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         if stop.is_set():
             raise FetchStopped
 
-    monkeypatch.setattr(patience, "wait", wait)
+    monkeypatch.setattr(retry, "wait", wait)
     return waits
 
 
@@ -273,10 +273,10 @@ def test_a_hub_that_refuses_is_told_with_what_to_do(
 ) -> None:
     hub.listing_faults = 20 * [fault]
     assert told in refused(hub, settings)
-    assert len(hub.seen) == (patience.TRIES if fault.status == 500 else 1)
+    assert len(hub.seen) == (retry.TRIES if fault.status == 500 else 1)
     hub.listing_faults, hub.faults = [], 20 * [fault]
     assert told in refused(hub, settings)
-    assert len(hub.reads()) == (patience.TRIES if fault.status == 500 else 1)
+    assert len(hub.reads()) == (retry.TRIES if fault.status == 500 else 1)
 
 
 def test_a_hub_that_takes_no_more_requests_is_asked_a_few_times_and_no_more(
@@ -285,7 +285,7 @@ def test_a_hub_that_takes_no_more_requests_is_asked_a_few_times_and_no_more(
     limit = {"ratelimit": '"api";r=0;t=3600', "ratelimit-policy": '"fixed window";"api";q=500;w=300'}
     hub.faults = 20 * [Fault(status=429, headers=limit)]
     assert "no more requests" in refused(hub, settings)
-    assert no_waiting == (patience.TRIES - 1) * [patience.LONGEST_WAIT_S]
+    assert no_waiting == (retry.TRIES - 1) * [retry.LONGEST_WAIT_S]
 
 
 def test_a_hub_that_is_not_there_is_told_in_a_sentence(settings: Settings) -> None:

@@ -13,16 +13,16 @@ from click.testing import CliRunner
 from hub import Fault, LoopbackHub, far_away
 from served import Service, until
 
-from imagegen.adapters.base import EngineError
-from imagegen.backend import Backend
+from imagegen.app import App
 from imagegen.cli.client import Service as Client
 from imagegen.cli.draw import follow
-from imagegen.cli.life import status as status_command
-from imagegen.fetcher import Fetcher, may_fetch
-from imagegen.gpu import Gpu
+from imagegen.cli.status import status as status_command
+from imagegen.engines.base import EngineError
+from imagegen.hardware.gpu import Gpu
 from imagegen.models.catalog import GPU_DEFAULT, Catalog, missing_sentence
-from imagegen.models.fetch import Fetching
-from imagegen.models.hub import Hub
+from imagegen.models.download.background import Fetcher, may_fetch
+from imagegen.models.download.fetch import Fetching
+from imagegen.models.download.hub import Hub
 from imagegen.settings import Settings
 
 
@@ -115,18 +115,18 @@ def test_the_first_start_on_a_gpu_fetches_the_default_model_without_a_job(
 ) -> None:
     """The card is a stand-in, and so is the default model: an entry of its name with the tiny model's files."""
     (home / "models" / f"{GPU_DEFAULT}.toml").write_text(far_away())
-    monkeypatch.setattr("imagegen.gpu.read", lambda *_pid: Gpu("a card", 24 * 10**9, 24 * 10**9, None))
-    monkeypatch.setattr("imagegen.fetcher.Hub", lambda: Hub(hub.url))
+    monkeypatch.setattr("imagegen.hardware.gpu.read", lambda *_pid: Gpu("a card", 24 * 10**9, 24 * 10**9, None))
+    monkeypatch.setattr("imagegen.models.download.background.Hub", lambda: Hub(hub.url))
 
     async def first_start() -> None:
-        backend = Backend(Settings(home=home, sd_server=home / "none"))
-        await backend.start()
+        app = App(Settings(home=home, sd_server=home / "none"))
+        await app.start()
         try:
-            assert backend.default_entry.name == GPU_DEFAULT
-            entry, settings = backend.default_entry, backend.settings
+            assert app.default_entry.name == GPU_DEFAULT
+            entry, settings = app.default_entry, app.settings
             await asyncio.to_thread(until, lambda: entry.installed(settings), "the model is there")
         finally:
-            await backend.stop()
+            await app.stop()
 
     asyncio.run(first_start())
     assert len(hub.reads()) == 3
@@ -241,9 +241,9 @@ async def tried(hub: LoopbackHub, home: Path, mend: Callable[[], None], job: boo
 def impatient(monkeypatch: pytest.MonkeyPatch, home: Path, hub: LoopbackHub) -> Path:
     """Each try is given up at its first trouble, and the next one comes soon."""
     (home / "models" / "far.toml").write_text(far_away())
-    monkeypatch.setattr("imagegen.models.patience.TRIES", 1)
-    monkeypatch.setattr("imagegen.fetcher.FIRST_PAUSE_S", 0.05)
-    monkeypatch.setattr("imagegen.fetcher.Hub", lambda: Hub(hub.url))
+    monkeypatch.setattr("imagegen.models.download.retry.TRIES", 1)
+    monkeypatch.setattr("imagegen.models.download.background.FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr("imagegen.models.download.background.Hub", lambda: Hub(hub.url))
     return home
 
 
@@ -261,7 +261,7 @@ def test_a_download_the_service_began_is_tried_again_after_a_refusal_too(hub: Lo
 def test_a_job_is_told_a_refusal_at_once_and_the_next_one_has_it_tried_anew(
     hub: LoopbackHub, impatient: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imagegen.fetcher.FIRST_PAUSE_S", 3600.0)
+    monkeypatch.setattr("imagegen.models.download.background.FIRST_PAUSE_S", 3600.0)
     files = hub.files.pop("owner/tiny")
 
     async def two_jobs() -> None:

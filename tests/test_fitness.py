@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from imagegen import fitness
-from imagegen.fitness import Machine
-from imagegen.gpu_manners import MARGIN_BYTES, needed_bytes
-from imagegen.models import extras
+from imagegen.hardware import compatibility
+from imagegen.hardware.compatibility import Machine
+from imagegen.hardware.gpu_sharing import MARGIN_BYTES, needed_bytes
+from imagegen.models import packages
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Flag, Memory
 from imagegen.settings import Settings
@@ -49,7 +49,7 @@ def test_a_model_that_needs_more_memory_than_there_is_warns(
         path.parent.mkdir(parents=True)
         with path.open("wb") as sparse:
             sparse.truncate(files * 10**9)
-    found = fitness.warnings(entry, settings, here)
+    found = compatibility.warnings(entry, settings, here)
     assert [warning.code for warning in found] == ([] if said is None else ["does_not_fit"])
     if said:
         assert said in found[0].detail
@@ -58,12 +58,12 @@ def test_a_model_that_needs_more_memory_than_there_is_warns(
 def test_a_flag_that_the_engine_lacks_warns_with_its_source(tmp_path: Path) -> None:
     entry = Catalog.packaged().get("qwen-image-edit-2511")
     here = machine(None, 10**12, FLAGS - {"--qwen-image-zero-cond-t"})
-    (warning,) = fitness.warnings(entry, Settings(home=tmp_path), here)
+    (warning,) = compatibility.warnings(entry, Settings(home=tmp_path), here)
     assert warning.code == "flag_missing"
     assert "sd.cpp docs/qwen_image_edit.md" in warning.detail
-    assert fitness.warnings(entry, Settings(home=tmp_path), machine(None, 10**12)) == ()
+    assert compatibility.warnings(entry, Settings(home=tmp_path), machine(None, 10**12)) == ()
     unknown = machine(None, 10**12, frozenset())
-    assert fitness.warnings(entry, Settings(home=tmp_path), unknown) == (), "nothing is known, nothing is claimed"
+    assert compatibility.warnings(entry, Settings(home=tmp_path), unknown) == (), "nothing is known, nothing is claimed"
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_a_flag_that_the_engine_lacks_warns_with_its_source(tmp_path: Path) -> N
 def test_a_card_that_the_second_engines_torch_does_not_use_warns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, cuda: bool, said: bool
 ) -> None:
-    monkeypatch.setitem(extras.PACKAGES, "glm", ("json",))  # they are all here
+    monkeypatch.setitem(packages.PACKAGES, "glm", ("json",))  # they are all here
     entry, settings = Catalog.packaged().get(model), Settings(home=tmp_path)
     with_card = Machine(FLAGS, "Test Card", 10**12, 10**12, torch_uses_cuda=cuda)
-    found = [warning for warning in fitness.warnings(entry, settings, with_card) if warning.code == "gpu_unused"]
+    found = [warning for warning in compatibility.warnings(entry, settings, with_card) if warning.code == "gpu_unused"]
     assert [("Test Card" in one.detail, "built for the CPU" in one.detail) for one in found] == [(True, True)] * said
     without = Machine(FLAGS, None, None, 10**12, torch_uses_cuda=cuda)
-    assert "gpu_unused" not in {warning.code for warning in fitness.warnings(entry, settings, without)}
+    assert "gpu_unused" not in {warning.code for warning in compatibility.warnings(entry, settings, without)}
 
 
 def test_the_second_engine_goes_part_by_part_on_a_card_that_cannot_hold_all(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_the_second_engine_goes_part_by_part_on_a_card_that_cannot_hold_all(tmp_
         with path.open("wb") as sparse:
             sparse.truncate(size * 10**9)
     assert needed_bytes(entry, settings) == 13 * 10**9 + MARGIN_BYTES
-    assert fitness.memory(entry, settings, machine(14 * 10**9, 10**12)) is None
-    small = fitness.memory(entry, settings, machine(12 * 10**9, 10**12))
+    assert compatibility.memory(entry, settings, machine(14 * 10**9, 10**12)) is None
+    small = compatibility.memory(entry, settings, machine(12 * 10**9, 10**12))
     assert small is not None and "has 13.0 GB of files" in small.detail
 
 
@@ -103,7 +103,7 @@ def test_with_offload_to_cpu_the_card_holds_one_file_at_a_time(tmp_path: Path) -
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as sparse:
             sparse.truncate(size * 10**9)
-    assert fitness.memory(entry, settings, machine(14 * 10**9, 10**12)) is None
-    small = fitness.memory(entry, settings, machine(12 * 10**9, 10**12))
+    assert compatibility.memory(entry, settings, machine(14 * 10**9, 10**12)) is None
+    small = compatibility.memory(entry, settings, machine(12 * 10**9, 10**12))
     assert small is not None
     assert "has 13.0 GB of files" in small.detail

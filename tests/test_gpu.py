@@ -13,10 +13,18 @@ import pynvml
 import pytest
 from nvml_stand_in import GB, Card, StandIn
 
-from imagegen import gpu_manners
-from imagegen.adapters.base import EngineError
-from imagegen.gpu import TRY_AGAIN_S, Gpu, Holder, Nvml
-from imagegen.gpu_manners import GROWTH_BYTES, MARGIN_BYTES, Manners, Rival, needed_bytes, shortage, uses_cuda
+from imagegen.engines.base import EngineError
+from imagegen.hardware import gpu_sharing
+from imagegen.hardware.gpu import TRY_AGAIN_S, Gpu, Holder, Nvml
+from imagegen.hardware.gpu_sharing import (
+    GROWTH_BYTES,
+    MARGIN_BYTES,
+    GpuContention,
+    GpuSharing,
+    needed_bytes,
+    shortage,
+    uses_cuda,
+)
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Flag, Memory
 from imagegen.settings import Settings
@@ -186,25 +194,25 @@ def test_what_a_model_needs(tmp_path: Path) -> None:
 
 
 def test_a_rival_is_somebody_who_takes_memory_while_little_is_left() -> None:
-    rival = Rival()
-    assert not rival.look(card_with(20))
-    assert not rival.look(card_with(10)), "there is still room for everybody"
-    assert rival.look(card_with(2))
-    assert rival.look(card_with(2.2)), "it still has it"
-    assert not rival.look(card_with(10))
+    contention = GpuContention()
+    assert not contention.look(card_with(20))
+    assert not contention.look(card_with(10)), "there is still room for everybody"
+    assert contention.look(card_with(2))
+    assert contention.look(card_with(2.2)), "it still has it"
+    assert not contention.look(card_with(10))
 
 
 def test_a_full_card_that_nobody_fills_further_has_no_rival() -> None:
-    rival = Rival()
-    assert not rival.look(card_with(1))
-    assert not rival.look(card_with(1 - 0.5 * GROWTH_BYTES / GB))
-    assert rival.look(card_with(1 - 1.1 * GROWTH_BYTES / GB))
+    contention = GpuContention()
+    assert not contention.look(card_with(1))
+    assert not contention.look(card_with(1 - 0.5 * GROWTH_BYTES / GB))
+    assert contention.look(card_with(1 - 1.1 * GROWTH_BYTES / GB))
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["the driver names us", "a container"])
-def test_an_engine_that_has_grown_by_drawing_is_no_rival_of_itself(manners, tmp_path: Path, told: bool) -> None:
+def test_an_engine_that_has_grown_by_drawing_is_no_rival_of_itself(gpu_sharing, tmp_path: Path, told: bool) -> None:
     card = Card()
-    polite = manners(card, 300.0)
+    polite = gpu_sharing(card, 300.0)
 
     async def draw_twice() -> None:
         await polite.room_for(entry_of(tmp_path), pytest.fail, wait=True)
@@ -221,27 +229,27 @@ def test_an_engine_that_has_grown_by_drawing_is_no_rival_of_itself(manners, tmp_
 
 
 def test_a_driver_that_no_longer_names_us_makes_no_rival() -> None:
-    rival = Rival()
-    assert not rival.look(Gpu("Made Up", 24 * GB, 2 * GB, 20 * GB))
-    assert not rival.look(Gpu("Made Up", 24 * GB, 2 * GB, None))
-    assert not rival.look(Gpu("Made Up", 24 * GB, 2 * GB, 20 * GB))
+    contention = GpuContention()
+    assert not contention.look(Gpu("Made Up", 24 * GB, 2 * GB, 20 * GB))
+    assert not contention.look(Gpu("Made Up", 24 * GB, 2 * GB, None))
+    assert not contention.look(Gpu("Made Up", 24 * GB, 2 * GB, 20 * GB))
 
 
-# ---- manners ------------------------------------------------------------------------------------
+# ---- sharing ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def manners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Card, float], Manners]:
-    """`manners(card, gpu_wait_s)`, with an engine that is linked with CUDA."""
-    monkeypatch.setattr(gpu_manners, "LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr(gpu_manners, "GIVEN_BACK_S", 0.1)
-    monkeypatch.setattr(gpu_manners, "needed_bytes", lambda _entry, _settings: 14 * GB)
+def sharing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Card, float], GpuSharing]:
+    """`sharing(card, gpu_wait_s)`, with an engine that is linked with CUDA."""
+    monkeypatch.setattr(gpu_sharing, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(gpu_sharing, "GIVEN_BACK_S", 0.1)
+    monkeypatch.setattr(gpu_sharing, "needed_bytes", lambda _entry, _settings: 14 * GB)
     binary = tmp_path / "sd-server"
     binary.write_bytes(b"\x7fELF libcudart.so.12 ")
 
-    def make(card: Card, gpu_wait_s: float) -> Manners:
+    def make(card: Card, gpu_wait_s: float) -> GpuSharing:
         settings = Settings(home=tmp_path, gpu_wait_s=gpu_wait_s)
-        return Manners(Nvml(StandIn(card), {}).look, settings, lambda: binary)
+        return GpuSharing(Nvml(StandIn(card), {}).look, settings, lambda: binary)
 
     return make
 
@@ -250,7 +258,7 @@ def entry_of(home: Path):
     return Catalog.load(Settings(home=home)).get("tiny")
 
 
-def test_room_is_waited_for_and_it_is_told_for_whom(manners, tmp_path: Path) -> None:
+def test_room_is_waited_for_and_it_is_told_for_whom(gpu_sharing, tmp_path: Path) -> None:
     card = Card(free_bytes=2 * GB, holders=[(os.getpid(), 22 * GB)])
     heard: list[str] = []
 
@@ -259,16 +267,16 @@ def test_room_is_waited_for_and_it_is_told_for_whom(manners, tmp_path: Path) -> 
         if len(heard) == 3:
             card.free_bytes = 24 * GB
 
-    asyncio.run(manners(card, 300.0).room_for(entry_of(tmp_path), told, wait=True))
+    asyncio.run(gpu_sharing(card, 300.0).room_for(entry_of(tmp_path), told, wait=True))
     assert len(heard) == 3
     assert f"process {os.getpid()}): 22.0 GB" in heard[0]
 
 
 @pytest.mark.parametrize("wait", [True, False])
-def test_who_waits_in_vain_is_told_so(manners, tmp_path: Path, wait: bool) -> None:
+def test_who_waits_in_vain_is_told_so(gpu_sharing, tmp_path: Path, wait: bool) -> None:
     heard: list[str] = []
     with pytest.raises(EngineError, match=r"2\.0 of 24\.0 GB are free") as busy:
-        asyncio.run(manners(Card(free_bytes=2 * GB), 0.05).room_for(entry_of(tmp_path), heard.append, wait=wait))
+        asyncio.run(gpu_sharing(Card(free_bytes=2 * GB), 0.05).room_for(entry_of(tmp_path), heard.append, wait=wait))
     assert busy.value.code == "gpu_busy"
     assert ("IMAGEGEN_GPU_WAIT_S" in busy.value.detail) is wait
     assert bool(heard) is wait, "a warm-up does not wait"
@@ -277,7 +285,7 @@ def test_who_waits_in_vain_is_told_so(manners, tmp_path: Path, wait: bool) -> No
 def test_an_engine_without_cuda_needs_no_room_on_the_card(tmp_path: Path, sd_server: Path) -> None:
     full = Nvml(StandIn(Card(free_bytes=0)), {}).look
     for binary in (None, tmp_path / "missing", *([] if uses_cuda(sd_server) else [sd_server])):
-        polite = Manners(full, Settings(home=tmp_path), lambda binary=binary: binary)
+        polite = GpuSharing(full, Settings(home=tmp_path), lambda binary=binary: binary)
         asyncio.run(polite.room_for(entry_of(tmp_path), pytest.fail, wait=True))
         assert not polite.present
         assert asyncio.run(polite.wanted(None)) is False
@@ -287,10 +295,15 @@ def test_an_engine_without_cuda_needs_no_room_on_the_card(tmp_path: Path, sd_ser
     ("free_after_gb", "others_after_gb", "warned"), [(23.99, 0, False), (20, 4, False), (20, 0, True), (18, 4, True)]
 )
 def test_memory_that_does_not_come_back_is_logged_with_figures(
-    manners, tmp_path: Path, caplog: pytest.LogCaptureFixture, free_after_gb: float, others_after_gb: int, warned: bool
+    gpu_sharing,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    free_after_gb: float,
+    others_after_gb: int,
+    warned: bool,
 ) -> None:
     card = Card()
-    polite = manners(card, 300.0)
+    polite = gpu_sharing(card, 300.0)
 
     async def load_and_unload() -> None:
         await polite.room_for(entry_of(tmp_path), pytest.fail, wait=True)

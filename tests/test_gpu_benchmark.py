@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from imagegen.engine.cards import find_cards
-from imagegen.models import synthetic_qwen
+from imagegen.engine_build.cards import find_cards
+from imagegen.models.synthetic import qwen
 
 ROOT = Path(__file__).parents[1]
 MORE_TO_DO = 75
@@ -134,7 +134,7 @@ def test_without_a_gpu_nothing_is_measured(tmp_path: Path) -> None:
 
 def test_the_full_size_is_the_real_models() -> None:
     """20.4 thousand million parameters, and 7.07 of the text model without its head and its vision tower."""
-    files = synthetic_qwen.full_size_files()
+    files = qwen.full_size_files()
     parameters = {name: sum(prod(tensor.shape) for tensor in gguf.tensors) for name, gguf in files.items()}
     assert parameters["dit.gguf"] == pytest.approx(20.43e9, rel=0.001)
     assert parameters["llm.gguf"] == pytest.approx(7.07e9, rel=0.001)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagegen.guardrails import (
+from imagegen.prompts.guardrails import (
     BASELINE_MAX_CHARS,
     BASELINE_NEGATIVE,
     DIRECTIVE_MAX_CHARS,

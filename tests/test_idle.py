@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagegen.gaps import MAX_GAPS, cheapest_timeout_s, likely_gaps
-from imagegen.idle import (
+from imagegen.idle.gaps import MAX_GAPS, cheapest_timeout_s, likely_gaps
+from imagegen.idle.policy import (
     WARMED_LEAST_S,
     Decision,
     Evidence,

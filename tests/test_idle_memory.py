@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from imagegen.idle import Ledger
-from imagegen.idle_memory import TYPING_S, IdleMemory
+from imagegen.idle.policy import Ledger
+from imagegen.idle.tracker import TYPING_S, IdleTracker
 
 FILES = 10**9
 KNOB, LOAD_S = 10.0, 4.0
 BETA = KNOB * LOAD_S
 
 
-def memory(mode: str = "auto") -> IdleMemory:
-    return IdleMemory(mode, min_s=0.0, max_s=3600.0, knob=KNOB, available_bytes=lambda: 2 * FILES)
+def memory(mode: str = "auto") -> IdleTracker:
+    return IdleTracker(mode, min_s=0.0, max_s=3600.0, knob=KNOB, available_bytes=lambda: 2 * FILES)
 
 
-def serve(idle: IdleMemory, at: float, *, cold: bool, seconds: float = 1.0, warming: bool = False) -> float:
+def serve(idle: IdleTracker, at: float, *, cold: bool, seconds: float = 1.0, warming: bool = False) -> float:
     """A request (or a warm-up) that arrives `at` and is served `seconds` long; a load takes LOAD_S, from the cache."""
     idle.arrived(at, cold=cold, warming=warming)
     if cold:
@@ -30,7 +30,7 @@ def serve(idle: IdleMemory, at: float, *, cold: bool, seconds: float = 1.0, warm
     return at + seconds
 
 
-def gaps(idle: IdleMemory) -> list[float]:
+def gaps(idle: IdleTracker) -> list[float]:
     return idle.dump()["evidence"]["gaps"]
 
 
@@ -212,7 +212,7 @@ def test_loads_from_disk_and_cache_are_told_apart_by_what_was_read() -> None:
 
 def test_whether_the_files_still_fit_is_looked_at_when_a_gap_begins() -> None:
     free = [2 * FILES]
-    idle = IdleMemory("auto", min_s=0.0, max_s=3600.0, knob=KNOB, available_bytes=lambda: free[0])
+    idle = IdleTracker("auto", min_s=0.0, max_s=3600.0, knob=KNOB, available_bytes=lambda: free[0])
     idle.arrived(0.0, cold=True)
     idle.loaded("m", 40.0, FILES, FILES)
     idle.loaded("m", 5.0, 0, FILES)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagegen import idle_reason
-from imagegen.idle import Evidence, after_first_start, after_gap, decide
+from imagegen.idle import reason
+from imagegen.idle.policy import Evidence, after_first_start, after_gap, decide
 
 
 def test_a_whole_sentence() -> None:
@@ -22,28 +22,28 @@ def test_a_whole_sentence() -> None:
 @pytest.mark.parametrize(
     ("gaps", "timeout_s", "says"),
     [
-        ((), 100, idle_reason.UNKNOWN_HABIT),
-        ((5.0,) * 4, 100, idle_reason.UNKNOWN_HABIT),
+        ((), 100, reason.UNKNOWN_HABIT),
+        ((5.0,) * 4, 100, reason.UNKNOWN_HABIT),
         ((5.0,) * 5, 100, "requests usually come within 5 s"),
         ((55.0,) * 9, 85, "requests usually come within a minute"),
         ((4000.0,) * 9, 0, "requests usually come more than an hour apart"),
         ((4000.0,) * 9, 3600, "requests usually come more than an hour apart"),
-        ((4000.0,) * 9, 3700, idle_reason.IRREGULAR),
-        ((10.0, 4000.0) * 9, 85, idle_reason.IRREGULAR),
+        ((4000.0,) * 9, 3700, reason.IRREGULAR),
+        ((10.0, 4000.0) * 9, 85, reason.IRREGULAR),
         ((1e7,) * 9, 85, "requests usually come more than a day apart"),
         ((4000.0,) * 50 + (5.0,) * 50, 10, "requests usually come within 5 s"),
     ],
 )
 def test_habits(gaps: tuple[float, ...], timeout_s: float, says: str) -> None:
-    assert idle_reason.habit(gaps, timeout_s) == says
+    assert reason.habit(gaps, timeout_s) == says
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0.01, 1e6), min_size=5, max_size=80), st.floats(0, 1e5))
 def test_a_habit_is_true_of_most_of_the_last_gaps_and_fits_the_timeout(gaps: list[float], timeout_s: float) -> None:
-    said = idle_reason.habit(tuple(gaps), timeout_s)
+    said = reason.habit(tuple(gaps), timeout_s)
     recent = gaps[-50:]
-    for span_s, name in idle_reason.SPANS:
+    for span_s, name in reason.SPANS:
         if said == f"requests usually come within {name}":
             assert span_s <= timeout_s
             assert sum(gap <= span_s for gap in recent) / len(recent) >= 0.6 - 1e-9
@@ -66,9 +66,9 @@ def test_a_habit_is_true_of_most_of_the_last_gaps_and_fits_the_timeout(gaps: lis
     ],
 )
 def test_durations(seconds: float, says: str) -> None:
-    assert idle_reason.duration(seconds) == says
+    assert reason.duration(seconds) == says
 
 
 @pytest.mark.parametrize(("seconds", "says"), [(-5.0, "unloads now"), (0.0, "unloads now"), (85.0, "unloads in 85 s")])
 def test_when(seconds: float, says: str) -> None:
-    assert idle_reason.when(seconds) == says
+    assert reason.when(seconds) == says

@@ -17,18 +17,18 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from state_folder import State, opened, scenario
 
-from imagegen.guardrails import Guardrails
-from imagegen.http import images, jobs
+from imagegen.admission.controller import AdmissionController
 from imagegen.http.problems import HANDLERS
-from imagegen.intake import Intake
+from imagegen.http.routes import images, jobs
+from imagegen.jobs.durations import Durations, Measurement
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
 from imagegen.models.vocabulary import unknown_addition
-from imagegen.pace import Measurement, Pace
+from imagegen.prompts.guardrails import Guardrails
 from imagegen.schemas import EditRequest, GenerateRequest, Kind, Refused, Warn
 from imagegen.settings import Settings
 
-SLOW = Pace(Measurement("tiny", what, 64 * 64, seconds) for what, seconds in (("step", 1.0), ("decode", 1.0)))
+SLOW = Durations(Measurement("tiny", what, 64 * 64, seconds) for what, seconds in (("step", 1.0), ("decode", 1.0)))
 Unfamiliar = Callable[[Entry, Kind, str], Sequence[Warn]]
 CODES = {
     *("bad_json", "invalid_request", "prompt_too_long", "size_out_of_range", "job_too_large", "unknown_model"),
@@ -37,35 +37,37 @@ CODES = {
 """Every code of DESIGN's 4xx list that a submission on an idle service without tokens can have."""
 
 
-def intake(state: State, pace: Pace, unfamiliar: Unfamiliar = lambda *_: (), **caps: Any) -> Intake:
+def admission(
+    state: State, durations: Durations, unfamiliar: Unfamiliar = lambda *_: (), **caps: Any
+) -> AdmissionController:
     chosen = Settings(home=state.folder, **caps)
     guardrails = Guardrails.load(None)
-    return Intake(
-        chosen, Catalog.load(chosen), guardrails, state.images, state.jobs, pace, "tiny", unfamiliar=unfamiliar
+    return AdmissionController(
+        chosen, Catalog.load(chosen), guardrails, state.images, state.jobs, durations, "tiny", unfamiliar=unfamiliar
     )
 
 
 @scenario
 async def test_a_job_that_would_take_too_long_is_refused_at_once(folder: Path) -> None:
     async with opened(folder) as state:
-        desk = intake(state, SLOW, max_job_s=10.0)
-        fits = await desk.accept(GenerateRequest(prompt="a", width=64, height=64, steps=9))
+        desk = admission(state, SLOW, max_job_s=10.0)
+        fits = await desk.admit(GenerateRequest(prompt="a", width=64, height=64, steps=9))
         assert fits.params.steps == 9
         for larger in ({"steps": 10}, {"steps": 9, "n": 2}, {"steps": 9, "width": 128}):
             with pytest.raises(Refused, match="s here; at most 10 s are allowed") as caught:
-                await desk.accept(GenerateRequest(**{"prompt": "a", "width": 64, "height": 64} | larger))
+                await desk.admit(GenerateRequest(**{"prompt": "a", "width": 64, "height": 64} | larger))
             assert (caught.value.status, caught.value.code) == (422, "job_too_large")
             assert "fewer steps, a smaller picture or fewer pictures" in caught.value.detail
-        unknown = intake(state, Pace(), max_job_s=10.0)
-        assert await unknown.accept(GenerateRequest(prompt="a", steps=100)), "what is not known is not refused"
+        unknown = admission(state, Durations(), max_job_s=10.0)
+        assert await unknown.admit(GenerateRequest(prompt="a", steps=100)), "what is not known is not refused"
 
 
 @scenario
 async def test_a_size_is_rounded_up_to_what_the_model_takes_and_that_is_said(folder: Path) -> None:
     async with opened(folder) as state:
-        desk = intake(state, Pace(), max_dimension=1000)
+        desk = admission(state, Durations(), max_dimension=1000)
         for asked, taken in (((70, 64), (80, 64)), ((65, 999), (80, 992)), ((64, 64), (64, 64))):
-            job = await desk.accept(GenerateRequest(prompt="a", width=asked[0], height=asked[1]))
+            job = await desk.admit(GenerateRequest(prompt="a", width=asked[0], height=asked[1]))
             assert (job.params.width, job.params.height) == taken
             said = [warning.detail for warning in job.warnings if warning.code == "size_rounded"]
             if asked == taken:
@@ -78,38 +80,38 @@ async def test_a_size_is_rounded_up_to_what_the_model_takes_and_that_is_said(fol
 @scenario
 async def test_an_edit_of_a_shape_that_the_engine_would_refuse_is_refused_first(folder: Path) -> None:
     async with opened(folder) as state:
-        desk = intake(state, Pace())
+        desk = admission(state, Durations())
         wide = {"prompt": "a", "model": "glm-tiny", "width": 512}
         edit = wide | {"images": [data_url_of()]}
         for height in (64, 96):
             with pytest.raises(
                 Refused, match=f"4 times as long one way as the other at most, .* 512x{height}"
             ) as refused:
-                await desk.accept(EditRequest(**edit, height=height))
+                await desk.admit(EditRequest(**edit, height=height))
             assert (refused.value.status, refused.value.code) == (422, "size_out_of_range")
-        assert (await desk.accept(EditRequest(**edit, height=128))).params.height == 128
-        assert (await desk.accept(GenerateRequest(**wide, height=64))).params.height == 64, "only edits"
+        assert (await desk.admit(EditRequest(**edit, height=128))).params.height == 128
+        assert (await desk.admit(GenerateRequest(**wide, height=64))).params.height == 64, "only edits"
 
 
 @scenario
 async def test_pictures_of_a_request_that_is_refused_are_not_kept(folder: Path) -> None:
     async with opened(folder, max_queue=1) as state:
-        desk = intake(state, SLOW, max_job_s=10.0)
+        desk = admission(state, SLOW, max_job_s=10.0)
         small = {"prompt": "a", "images": [data_url_of()], "width": 64, "height": 64, "steps": 4}
         with pytest.raises(Refused, match="about"):
-            await desk.accept(EditRequest(**small | {"n": 4}))
+            await desk.admit(EditRequest(**small | {"n": 4}))
         assert state.files() == []
-        accepted = await desk.accept(EditRequest(**small), idempotency_key="k")
+        accepted = await desk.admit(EditRequest(**small), idempotency_key="k")
         assert state.files() == accepted.references
-        assert await desk.accept(EditRequest(**small), idempotency_key="k") == accepted
+        assert await desk.admit(EditRequest(**small), idempotency_key="k") == accepted
         with pytest.raises(Refused, match="1 jobs are waiting"):
-            await desk.accept(EditRequest(**small))
+            await desk.admit(EditRequest(**small))
         with pytest.raises(Refused) as conflict:
-            await desk.accept(EditRequest(**small | {"prompt": "b"}), idempotency_key="k")
+            await desk.admit(EditRequest(**small | {"prompt": "b"}), idempotency_key="k")
         assert conflict.value.code == "idempotency_conflict"
         state.jobs.close()
         with pytest.raises(Refused) as closed:
-            await desk.accept(EditRequest(**small))
+            await desk.admit(EditRequest(**small))
         assert closed.value.code == "shutting_down"
         assert state.files() == accepted.references
 
@@ -149,9 +151,9 @@ async def test_the_model_hears_whether_words_draw_or_edit(folder: Path) -> None:
         return (Warn(code="unknown_subject", detail=f"{kind.value}: {prompt}"),)
 
     async with opened(folder) as state:
-        desk = intake(state, Pace(), unfamiliar=unfamiliar)
-        drawn = await desk.accept(GenerateRequest(prompt="a giraffe"))
-        edited = await desk.accept(EditRequest(prompt="add a giraffe", images=[data_url_of()]))
+        desk = admission(state, Durations(), unfamiliar=unfamiliar)
+        drawn = await desk.admit(GenerateRequest(prompt="a giraffe"))
+        edited = await desk.admit(EditRequest(prompt="add a giraffe", images=[data_url_of()]))
         told = [[w.detail for w in job.warnings if w.code == "unknown_subject"] for job in (drawn, edited)]
         assert told == [["generate: a giraffe"], ["edit: add a giraffe"]]
 
@@ -167,8 +169,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     with TestClient(app, raise_server_exceptions=False) as client:
         stack = AsyncExitStack()
         state = client.portal.call(stack.enter_async_context, opened(folder, max_queue=100_000))
-        forecast = SimpleNamespace(eta_s=lambda _job: None)
-        app.state.backend = SimpleNamespace(intake=intake(state, Pace()), jobs=state.jobs, forecast=forecast)
+        estimator = SimpleNamespace(eta_s=lambda _job: None)
+        app.state.app = SimpleNamespace(admission=admission(state, Durations()), jobs=state.jobs, estimator=estimator)
         yield client
         client.portal.call(stack.aclose)
 

@@ -21,11 +21,11 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
-from imagegen import logs
-from imagegen.http.app import make_app
+from imagegen.http.asgi import make_app
 from imagegen.http.internal_errors import InternalErrors
-from imagegen.http.session import Sessions
-from imagegen.metrics import Metrics
+from imagegen.http.routes.session import Sessions
+from imagegen.telemetry import logs
+from imagegen.telemetry.metrics import Metrics
 
 ID = "0123456789abcdef" * 2
 TRACE = "Traceback (most recent call last)"

@@ -12,10 +12,10 @@ from served import until
 from sqlalchemy.exc import DBAPIError
 from state_folder import DRAWING, TTL_S, State, opened, picture, scenario
 
-from imagegen.database import StateError, open_database, storage_failure
-from imagegen.images import StorageFull
-from imagegen.jobs import MAX_STARTS, TOMBSTONE_S
+from imagegen.images.files import StorageFull
+from imagegen.jobs.manager import MAX_STARTS, TOMBSTONE_S
 from imagegen.schemas import Failure, Kind, Refused, Status
+from imagegen.storage.database import StateError, open_database, storage_failure
 
 FAILURE = Failure(code="engine_died", detail="The engine died.")
 

@@ -17,19 +17,20 @@ import psutil
 import pytest
 from nvml_stand_in import GB, Card, StandIn
 
-from imagegen import gpu_manners, worker
-from imagegen.adapters.base import EngineError
-from imagegen.adapters.sdcpp import SdcppServerAdapter
-from imagegen.backend import Backend
-from imagegen.cold_starts import REMEMBERED
-from imagegen.gpu import Nvml
-from imagegen.gpu_manners import Manners
-from imagegen.inbox import Order
+from imagegen.app import App
+from imagegen.engines.base import EngineError
+from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
+from imagegen.hardware import gpu_sharing
+from imagegen.hardware.gpu import Nvml
+from imagegen.hardware.gpu_sharing import GpuSharing
+from imagegen.idle.cold_starts import REMEMBERED
 from imagegen.models.entry import Entry
-from imagegen.readahead import ReadAhead
 from imagegen.schemas import EngineState, GenerateRequest, Job, Phase, Refused, Status, StoredImage
 from imagegen.settings import Settings
-from imagegen.studio import Studio
+from imagegen.worker import loop as worker
+from imagegen.worker.commands import Command
+from imagegen.worker.prefetch import ReadAhead
+from imagegen.worker.processor import ImageProcessor
 
 DEADLINE_S = 60.0
 MakeBackend = Callable[..., Any]
@@ -38,14 +39,14 @@ MakeBackend = Callable[..., Any]
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> Card:
     """A card of which another program, this one, holds all but 2 GB; the model wants 14."""
-    monkeypatch.setattr(gpu_manners, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(gpu_sharing, "LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(worker, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(gpu_manners, "needed_bytes", lambda _entry, _settings: 14 * GB)
+    monkeypatch.setattr(gpu_sharing, "needed_bytes", lambda _entry, _settings: 14 * GB)
     return Card(free_bytes=2 * GB, holders=[(os.getpid(), 22 * GB)])
 
 
 @pytest.fixture
-def backend(home: Path, sd_server: Path, tmp_path: Path) -> MakeBackend:
+def app(home: Path, sd_server: Path, tmp_path: Path) -> MakeBackend:
     """`async with backend(card, **settings)`: the service without its transports."""
     linked_with_cuda = tmp_path / "sd-server"
     linked_with_cuda.write_bytes(b"\x7fELF libcudart.so.12 ")
@@ -53,10 +54,10 @@ def backend(home: Path, sd_server: Path, tmp_path: Path) -> MakeBackend:
     @asynccontextmanager
     async def run(
         card: Card | None = None, clock: Callable[[], float] = time.monotonic, **settings: Any
-    ) -> AsyncIterator[Backend]:
+    ) -> AsyncIterator[App]:
         chosen = Settings(home=home, sd_server=sd_server, threads=1, model="tiny", **settings)
-        manners = Manners(Nvml(StandIn(card), {}).look, chosen, lambda: linked_with_cuda) if card else None
-        running = Backend(chosen, manners=manners, clock=clock)
+        gpu_sharing = GpuSharing(Nvml(StandIn(card), {}).look, chosen, lambda: linked_with_cuda) if card else None
+        running = App(chosen, gpu_sharing=gpu_sharing, clock=clock)
         await running.start()
         try:
             yield running
@@ -81,13 +82,13 @@ NIGHT_S = 8 * 3600.0
 @pytest.mark.parametrize("runs_on", [False, True], ids=["as on Linux", "a clock that runs on"])
 @pytest.mark.parametrize("job_first", [False, True], ids=["nobody there", "a job at once"])
 def test_a_machine_that_slept_goes_on_and_books_no_night(
-    backend: MakeBackend, monkeypatch: pytest.MonkeyPatch, runs_on: bool, job_first: bool
+    app: MakeBackend, monkeypatch: pytest.MonkeyPatch, runs_on: bool, job_first: bool
 ) -> None:
     """The clocks that count sleep jump; the monotonic one does so only where a machine was suspended from without."""
     true_time, clock = time.time, Clock()
 
     async def scenario() -> None:
-        async with backend(clock=clock, idle_knob=1000) as service:
+        async with app(clock=clock, idle_knob=1000) as service:
             for _ in range(REMEMBERED):
                 service.idle.loaded("tiny", 4.0, 0, 1)  # whatever this machine takes
             await ended(service, await submit(service))
@@ -103,7 +104,7 @@ def test_a_machine_that_slept_goes_on_and_books_no_night(
                 assert (job.status, job.attempts) == (Status.COMPLETE, 1)
                 assert runs_on or service.worker.view().pid == pid, "it draws on what is loaded"
             else:
-                service.worker.inbox.ring()
+                service.worker.commands.ring()
                 if runs_on:
                     await until(lambda: service.worker.view().state is EngineState.COLD, "its time is over")
                 else:
@@ -119,9 +120,9 @@ def test_a_machine_that_slept_goes_on_and_books_no_night(
     asyncio.run(scenario())
 
 
-async def submit(backend: Backend, model: str = "tiny") -> Job:
+async def submit(app: App, model: str = "tiny") -> Job:
     asked = GenerateRequest(prompt="a red circle", width=64, height=64, steps=2, seed=1, model=model)
-    return await backend.intake.accept(asked)
+    return await app.admission.admit(asked)
 
 
 async def until(happened: Callable[[], bool | Awaitable[bool]], what: str) -> None:
@@ -134,35 +135,35 @@ async def until(happened: Callable[[], bool | Awaitable[bool]], what: str) -> No
         await asyncio.sleep(0.02)
 
 
-async def ended(backend: Backend, job: Job) -> Job:
+async def ended(app: App, job: Job) -> Job:
     async def has_ended() -> bool:
-        return (await backend.jobs.get(job.id)).status.ended
+        return (await app.jobs.get(job.id)).status.ended
 
     await until(has_ended, "the job ends")
-    return await backend.jobs.get(job.id)
+    return await app.jobs.get(job.id)
 
 
-async def waits_for_gpu(backend: Backend, job: Job) -> str:
+async def waits_for_gpu(app: App, job: Job) -> str:
     async def waits() -> bool:
-        progress = (await backend.jobs.get(job.id)).progress
+        progress = (await app.jobs.get(job.id)).progress
         return progress is not None and progress.phase is Phase.WAITING_GPU
 
     await until(waits, "the job waits for the GPU")
-    progress = (await backend.jobs.get(job.id)).progress
+    progress = (await app.jobs.get(job.id)).progress
     assert progress is not None and progress.detail is not None
     return progress.detail
 
 
-def test_a_job_waits_for_room_says_for_whom_and_can_be_cancelled(backend: MakeBackend, card: Card) -> None:
+def test_a_job_waits_for_room_says_for_whom_and_can_be_cancelled(app: MakeBackend, card: Card) -> None:
     async def scenario() -> None:
-        async with backend(card) as service:
+        async with app(card) as service:
             first, second = await submit(service), await submit(service)
             told = await waits_for_gpu(service, first)
             assert f"{psutil.Process().name()} (process {os.getpid()}): 22.0 GB, running since 20" in told
             view = service.worker.view()
             assert (view.state, view.pid) == (EngineState.LOADING, None)
             assert view.load is not None and view.load.waits_for == told
-            assert service.forecast.eta_s(await service.jobs.get(first.id)) is None, "nobody knows when it ends"
+            assert service.estimator.eta_s(await service.jobs.get(first.id)) is None, "nobody knows when it ends"
             assert (await service.jobs.cancel(first.id)).status is Status.CANCELLED
             card.free_bytes, card.holders = 24 * GB, []
             assert (await ended(service, second)).status is Status.COMPLETE
@@ -171,9 +172,9 @@ def test_a_job_waits_for_room_says_for_whom_and_can_be_cancelled(backend: MakeBa
     asyncio.run(scenario())
 
 
-def test_a_job_that_waits_alone_is_let_go_at_once_when_it_is_cancelled(backend: MakeBackend, card: Card) -> None:
+def test_a_job_that_waits_alone_is_let_go_at_once_when_it_is_cancelled(app: MakeBackend, card: Card) -> None:
     async def scenario() -> None:
-        async with backend(card) as service:
+        async with app(card) as service:
             job = await submit(service)
             await waits_for_gpu(service, job)
             await service.jobs.cancel(job.id)
@@ -182,9 +183,9 @@ def test_a_job_that_waits_alone_is_let_go_at_once_when_it_is_cancelled(backend: 
     asyncio.run(scenario())
 
 
-def test_a_job_that_waits_in_vain_fails_and_the_next_one_has_its_own_turn(backend: MakeBackend, card: Card) -> None:
+def test_a_job_that_waits_in_vain_fails_and_the_next_one_has_its_own_turn(app: MakeBackend, card: Card) -> None:
     async def scenario() -> None:
-        async with backend(card, gpu_wait_s=0.2) as service:
+        async with app(card, gpu_wait_s=0.2) as service:
             failed = await ended(service, await submit(service))
             assert failed.error is not None
             assert failed.error.code == "gpu_busy"
@@ -197,15 +198,15 @@ def test_a_job_that_waits_in_vain_fails_and_the_next_one_has_its_own_turn(backen
     asyncio.run(scenario())
 
 
-async def refused(order: Order) -> Refused:
+async def refused(order: Command) -> Refused:
     with pytest.raises(Refused) as refusal:
         await asyncio.wait_for(order.done, DEADLINE_S)
     return refusal.value
 
 
-def test_a_warm_up_without_room_is_left_out_and_says_why(backend: MakeBackend, card: Card) -> None:
+def test_a_warm_up_without_room_is_left_out_and_says_why(app: MakeBackend, card: Card) -> None:
     async def scenario() -> None:
-        async with backend(card) as service:
+        async with app(card) as service:
             busy = await refused(service.worker.warm("tiny"))
             assert (busy.status, busy.code) == (503, "gpu_busy")
             assert "2.0 of 24.0 GB are free" in busy.detail
@@ -221,12 +222,12 @@ def test_a_warm_up_without_room_is_left_out_and_says_why(backend: MakeBackend, c
 
 @pytest.mark.parametrize(("others_gb", "room"), [(9, True), (11, False)])
 def test_a_warm_up_of_another_model_counts_what_the_loaded_one_gives_back(
-    backend: MakeBackend, card: Card, others_gb: int, room: bool
+    app: MakeBackend, card: Card, others_gb: int, room: bool
 ) -> None:
     card.free_bytes, card.holders = 24 * GB, []
 
     async def scenario() -> None:
-        async with backend(card, idle_timeout="never") as service:
+        async with app(card, idle_timeout="never") as service:
             await ended(service, await submit(service))
             before = service.worker.view()
             assert before.pid is not None
@@ -246,20 +247,20 @@ def test_a_warm_up_of_another_model_counts_what_the_loaded_one_gives_back(
 
 @pytest.mark.parametrize("warming", [True, False], ids=["a warm-up", "a job"])
 def test_a_model_whose_files_are_gone_displaces_nobody(
-    backend: MakeBackend, monkeypatch: pytest.MonkeyPatch, warming: bool
+    app: MakeBackend, monkeypatch: pytest.MonkeyPatch, warming: bool
 ) -> None:
     """They were there when it was asked for, and are not when its turn comes."""
-    prepare = Backend.prepare_files
+    prepare = App.prepare_files
 
-    async def gone(service: Backend, entry: Entry, told: Callable[[Any], None]) -> None:
+    async def gone(service: App, entry: Entry, told: Callable[[Any], None]) -> None:
         if entry.name == "sketch":
             raise EngineError("model_missing", "The file is gone.")
         await prepare(service, entry, told)
 
-    monkeypatch.setattr(Backend, "prepare_files", gone)
+    monkeypatch.setattr(App, "prepare_files", gone)
 
     async def scenario() -> None:
-        async with backend(idle_timeout="never") as service:
+        async with app(idle_timeout="never") as service:
             await ended(service, await submit(service))
             before = service.worker.view()
             if warming:
@@ -278,9 +279,9 @@ def test_a_model_whose_files_are_gone_displaces_nobody(
     asyncio.run(scenario())
 
 
-def test_who_announces_a_request_for_a_loaded_model_keeps_it_a_beta_longer_and_no_more(backend: MakeBackend) -> None:
+def test_who_announces_a_request_for_a_loaded_model_keeps_it_a_beta_longer_and_no_more(app: MakeBackend) -> None:
     async def scenario() -> None:
-        async with backend(idle_knob=20) as service:
+        async with app(idle_knob=20) as service:
             for _ in range(REMEMBERED):
                 service.idle.loaded("tiny", 4.0, 0, 1)  # whatever this machine takes, beta is 80 s
             await ended(service, await submit(service))
@@ -297,14 +298,14 @@ def test_who_announces_a_request_for_a_loaded_model_keeps_it_a_beta_longer_and_n
     asyncio.run(scenario())
 
 
-def test_who_takes_memory_while_we_idle_makes_us_unload_sooner(backend: MakeBackend, card: Card) -> None:
+def test_who_takes_memory_while_we_idle_makes_us_unload_sooner(app: MakeBackend, card: Card) -> None:
     card.free_bytes, card.holders = 24 * GB, []
 
     async def scenario() -> None:
-        async with backend(card, idle_knob=1000) as service:
+        async with app(card, idle_knob=1000) as service:
             await ended(service, await submit(service))
             await until(lambda: service.worker.view().state is EngineState.READY, "it is idle")
-            await until(lambda: service._manners.rival.least_taken_bytes == 0, "the card was looked at")
+            await until(lambda: service._gpu_sharing.contention.least_taken_bytes == 0, "the card was looked at")
             before = service.worker.decision()
             assert before is not None and before.unload_at is not None
             assert before.unload_at - time.time() > 30, "left alone it would stay for a while"
@@ -314,45 +315,43 @@ def test_who_takes_memory_while_we_idle_makes_us_unload_sooner(backend: MakeBack
     asyncio.run(scenario())
 
 
-def test_what_a_larger_picture_takes_is_no_rival(
-    backend: MakeBackend, card: Card, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_larger_picture_takes_is_no_rival(app: MakeBackend, card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container, where the driver names nobody."""
     card.free_bytes, card.holders = 24 * GB, []
-    save = Studio.save
+    save = ImageProcessor.save
 
     async def grown(*picture: Any) -> StoredImage:
         card.free_bytes -= 11 * GB  # while it is drawn
         return await save(*picture)
 
-    monkeypatch.setattr(Studio, "save", grown)
+    monkeypatch.setattr(ImageProcessor, "save", grown)
 
     async def scenario() -> None:
-        async with backend(card, idle_knob=1000) as service:
-            rival = service._manners.rival
+        async with app(card, idle_knob=1000) as service:
+            contention = service._gpu_sharing.contention
             for taken in (11 * GB, 22 * GB):
                 await ended(service, await submit(service))
-                await until(lambda taken=taken: rival.least_taken_bytes == taken, "the card was looked at anew")
-                assert not rival.wanted
+                await until(lambda taken=taken: contention.least_taken_bytes == taken, "the card was looked at anew")
+                assert not contention.wanted
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("asked", ["before", "meanwhile"])
 def test_the_next_model_is_read_ahead_while_the_present_one_draws(
-    backend: MakeBackend, monkeypatch: pytest.MonkeyPatch, asked: str
+    app: MakeBackend, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
     happened: list[str] = []
-    read_ahead, generate = Backend._read_ahead, SdcppServerAdapter.generate
+    read_ahead, generate = App._read_ahead, SdcppServerAdapter.generate
 
-    def read(service: Backend, entry: Entry) -> ReadAhead:
+    def read(service: App, entry: Entry) -> ReadAhead:
         happened.append(f"read {entry.name}")
         return read_ahead(service, entry)
 
-    monkeypatch.setattr(Backend, "_read_ahead", read)
+    monkeypatch.setattr(App, "_read_ahead", read)
 
     async def scenario() -> None:
-        async with backend() as service:
+        async with app() as service:
             others: list[Job] = []
 
             async def draw(adapter: SdcppServerAdapter, *picture: Any) -> bytes:
@@ -378,16 +377,16 @@ def test_the_next_model_is_read_ahead_while_the_present_one_draws(
 
 @pytest.mark.parametrize("jump_s", [86_400.0, -86_400.0], ids=["a day on", "a day back"])
 def test_a_clock_that_is_set_changes_nothing_of_the_models_life(
-    backend: MakeBackend, monkeypatch: pytest.MonkeyPatch, jump_s: float
+    app: MakeBackend, monkeypatch: pytest.MonkeyPatch, jump_s: float
 ) -> None:
     true_time = time.time
 
     async def scenario() -> None:
-        async with backend(idle_timeout="3") as service:
+        async with app(idle_timeout="3") as service:
             service.worker.warm("tiny")
             await until(lambda: service.worker.view().state is EngineState.READY, "it is loaded")
             monkeypatch.setattr(time, "time", lambda: true_time() + jump_s)
-            service.worker.inbox.ring()
+            service.worker.commands.ring()
             decision = service.worker.decision()
             assert decision is not None and decision.unload_at is not None
             assert 0 < decision.unload_at - time.time() <= 3

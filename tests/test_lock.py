@@ -16,16 +16,16 @@ import httpx
 import pytest
 from served import Service, new_home, until
 
-from imagegen import tokens
-from imagegen.http.app import make_app
-from imagegen.http.hosts import Hosts
-from imagegen.http.rate import RateLimit
-from imagegen.http.security import Lock, LoopbackOnly
-from imagegen.http.session import LIFE_S, Sessions
-from imagegen.metrics import Metrics
+from imagegen.http.asgi import make_app
+from imagegen.http.auth import AuthMiddleware, LoopbackOnly
+from imagegen.http.routes.session import LIFE_S, Sessions
+from imagegen.security import tokens
+from imagegen.security.hosts import Hosts
+from imagegen.security.rate_limit import RateLimit
+from imagegen.security.tls import own_addresses
+from imagegen.security.tokens import Tokens
 from imagegen.settings import Settings, SettingsError
-from imagegen.tls import own_addresses
-from imagegen.tokens import Tokens
+from imagegen.telemetry.metrics import Metrics
 
 ANNA, BERT, GREEDY = ("a-token-of-anna-0", "a-token-of-bert-0", "a-token-of-greedy")
 PICTURE = f"/images/{'0' * 32}"
@@ -184,7 +184,7 @@ def test_a_session_cannot_renew_itself_and_the_token_begins_a_new_one(tmp_path: 
     now = 1000.0
     known = Tokens({"anna": hashlib.sha256(ANNA.encode()).digest()})
     sessions = Sessions(known, tmp_path / "key", clock=lambda: now)
-    app = Lock(make_app(sessions, Metrics()), known, sessions, Hosts([]), RateLimit(50))
+    app = AuthMiddleware(make_app(sessions, Metrics()), known, sessions, Hosts([]), RateLimit(50))
 
     def begin(headers: dict[str, str]) -> httpx.Response:
         async def ask() -> httpx.Response:
@@ -318,7 +318,7 @@ def test_a_wrong_allowed_host_is_told_at_the_start(home: Path, sd_server: Path) 
 
 def test_a_second_host_does_not_hide_behind_an_own_one(tmp_path: Path) -> None:
     sessions = Sessions(None, tmp_path / "key")
-    app = Lock(make_app(sessions, Metrics()), None, sessions, Hosts([]), RateLimit(50))
+    app = AuthMiddleware(make_app(sessions, Metrics()), None, sessions, Hosts([]), RateLimit(50))
 
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
@@ -440,7 +440,7 @@ def test_who_may_start_where(tmp_path: Path) -> None:
 def test_without_tokens_each_request_is_judged_by_its_own_socket(tmp_path: Path) -> None:
     """However the service was started: BentoML's --host knows nothing of our settings."""
     sessions = Sessions(None, tmp_path / "key")
-    app = Lock(LoopbackOnly(make_app(sessions, Metrics())), None, sessions, Hosts([]), RateLimit(50))
+    app = AuthMiddleware(LoopbackOnly(make_app(sessions, Metrics())), None, sessions, Hosts([]), RateLimit(50))
 
     async def ask(url: str) -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:

@@ -12,9 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from served import Require, Service, free_port, until
 
-from imagegen.adapters.base import DrawTimes
-from imagegen.metrics import Metrics, Snapshot
+from imagegen.engines.base import DrawTimes
 from imagegen.schemas import EngineState, Status
+from imagegen.telemetry.metrics import Metrics, Snapshot
 
 
 def samples(text: str) -> dict[str, float]:

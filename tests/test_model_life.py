@@ -21,7 +21,7 @@ from held_engine import HeldEngine, SlowEngine
 from served import ROOT, Service, gone, until
 from test_events import listening
 
-from imagegen.models import synthetic_klein
+from imagegen.models.synthetic import klein
 
 Held = HeldEngine | SlowEngine
 first_engine = pytest.mark.parametrize("drawer", [SDCPP], indirect=True, ids=str)
@@ -329,7 +329,7 @@ def test_files_that_were_replaced_count_from_the_next_load_on(life: Service) -> 
     whole = weights.read_bytes()
     try:
         first = life.png(life.draw(model="twin", seed=7))
-        synthetic_klein.files(seed=99)[weights.name].write(folder / "new", lambda _count: None)
+        klein.files(seed=99)[weights.name].write(folder / "new", lambda _count: None)
         (folder / "new").replace(weights)
         assert life.png(life.draw(model="twin", seed=7)) == first, "what is loaded is what it draws with"
         life.http.post("/api/unload")

@@ -22,12 +22,12 @@ from schemathesis.specs.openapi.checks import (
 from served import Service, new_home, until
 from starlette.routing import BaseRoute
 
-from imagegen.http.app import make_app
+from imagegen.http.asgi import make_app
 from imagegen.http.openapi import described, document
 from imagegen.http.operations import OPERATIONS
-from imagegen.http.session import Sessions
-from imagegen.metrics import Metrics
+from imagegen.http.routes.session import Sessions
 from imagegen.settings import Settings
+from imagegen.telemetry.metrics import Metrics
 
 CONFORMS = [
     checks.not_a_server_error,

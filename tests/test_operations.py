@@ -12,7 +12,7 @@ import pytest
 import served
 from served import Service, until
 
-from imagegen import tls, tokens
+from imagegen.security import tls, tokens
 from imagegen.settings import Settings
 
 ROOT = Path(__file__).parents[1]

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagegen.forecast import Forecast
-from imagegen.jobs import Active
-from imagegen.models.fetch import Fetching
-from imagegen.pace import KEPT, Measurement, Pace, cancel_by_kill, timed_as
+from imagegen.jobs.durations import KEPT, Durations, Measurement, cancel_by_kill, timed_as
+from imagegen.jobs.manager import ActiveJob
+from imagegen.models.download.fetch import Fetching
 from imagegen.schemas import EngineState, Params, Phase, Progress
+from imagegen.worker.eta import EtaEstimator
 
 PX = 64 * 64
 PARAMS = Params(width=64, height=64, steps=4, cfg_scale=1.0, sampler="euler", seed=1)
@@ -25,18 +25,18 @@ def measured(model: str = "tiny", **seconds: float) -> list[Measurement]:
     return [Measurement(model, what, 0 if what == "load" else PX, value) for what, value in seconds.items()]
 
 
-KNOWN = Pace(measured(load=8.0, encode=1.0, step=2.0, decode=3.0))
+KNOWN = Durations(measured(load=8.0, encode=1.0, step=2.0, decode=3.0))
 WHOLE_S = 1.0 + 4 * 2.0 + 3.0
 
 
 def test_the_median_of_the_recent_ones_is_expected() -> None:
-    pace = Pace()
+    durations = Durations()
     for seconds in (100.0, 1.0, 2.0, 3.0):
-        pace.add(Measurement("tiny", "load", 0, seconds))
-    assert pace.expect("tiny", "load") == 2.5
+        durations.add(Measurement("tiny", "load", 0, seconds))
+    assert durations.expect("tiny", "load") == 2.5
     for _ in range(KEPT):
-        pace.add(Measurement("tiny", "load", 0, 7.0))
-    assert pace.expect("tiny", "load") == 7.0, "what is old is forgotten"
+        durations.add(Measurement("tiny", "load", 0, 7.0))
+    assert durations.expect("tiny", "load") == 7.0, "what is old is forgotten"
 
 
 @pytest.mark.parametrize(
@@ -54,57 +54,59 @@ def test_another_size_is_scaled_by_its_pixels_where_pixels_matter(what: Any, pix
 
 
 def test_the_nearest_size_is_the_one_that_is_scaled() -> None:
-    pace = Pace([Measurement("tiny", "step", 100, 1.0), Measurement("tiny", "step", 1000, 50.0)])
-    assert pace.expect("tiny", "step", 200) == 2.0
-    assert pace.expect("tiny", "step", 2000) == 100.0
+    durations = Durations([Measurement("tiny", "step", 100, 1.0), Measurement("tiny", "step", 1000, 50.0)])
+    assert durations.expect("tiny", "step", 200) == 2.0
+    assert durations.expect("tiny", "step", 2000) == 100.0
 
 
 @pytest.mark.parametrize(
     ("pixels", "seconds"), [(1000, 2.0), (3000, 4.0), (5000, 8.0), (2000, 3.0), (7000, 12.0), (0, 1.0)]
 )
 def test_the_tokens_of_another_size_lie_on_the_line_through_the_nearest_two(pixels: int, seconds: float) -> None:
-    pace = Pace(Measurement("glm", "tokens", known, took) for known, took in ((1000, 2.0), (3000, 4.0), (5000, 8.0)))
-    assert pace.expect("glm", "tokens", pixels) == pytest.approx(seconds)
+    durations = Durations(
+        Measurement("glm", "tokens", known, took) for known, took in ((1000, 2.0), (3000, 4.0), (5000, 8.0))
+    )
+    assert durations.expect("glm", "tokens", pixels) == pytest.approx(seconds)
 
 
 def test_tokens_of_one_size_or_of_sizes_that_contradict_are_not_scaled() -> None:
-    one = Pace([Measurement("glm", "tokens", PX, 2.0)])
+    one = Durations([Measurement("glm", "tokens", PX, 2.0)])
     assert one.expect("glm", "tokens", 9 * PX) == 2.0
-    noisy = Pace([Measurement("glm", "tokens", PX, 2.0), Measurement("glm", "tokens", 4 * PX, 1.5)])
+    noisy = Durations([Measurement("glm", "tokens", PX, 2.0), Measurement("glm", "tokens", 4 * PX, 1.5)])
     assert noisy.expect("glm", "tokens", 9 * PX) == 1.5
 
 
 def test_tokens_are_the_encoding_of_a_picture_that_is_written() -> None:
-    pace = Pace(measured(encode=1.0, tokens=5.0, step=2.0, decode=3.0))
-    assert pace.picture("tiny", PARAMS) == 5.0 + 4 * 2.0 + 3.0
+    durations = Durations(measured(encode=1.0, tokens=5.0, step=2.0, decode=3.0))
+    assert durations.picture("tiny", PARAMS) == 5.0 + 4 * 2.0 + 3.0
     halfway = Progress(phase=Phase.ENCODING, fraction=0.5)
-    assert pace.remaining("tiny", PARAMS, halfway, 0.0) == 2.5 + 4 * 2.0 + 3.0
+    assert durations.remaining("tiny", PARAMS, halfway, 0.0) == 2.5 + 4 * 2.0 + 3.0
 
 
 def test_the_slowest_is_of_the_size_and_scaled_up_only() -> None:
-    pace = Pace([Measurement("tiny", "gap", 100, 1.0), Measurement("tiny", "gap", 100, 9.0)])
-    assert [pace.slowest("tiny", "gap", pixels) for pixels in (100, 200, 50)] == [9.0, 18.0, 9.0]
-    assert pace.slowest("other", "gap", 100) is None
+    durations = Durations([Measurement("tiny", "gap", 100, 1.0), Measurement("tiny", "gap", 100, 9.0)])
+    assert [durations.slowest("tiny", "gap", pixels) for pixels in (100, 200, 50)] == [9.0, 18.0, 9.0]
+    assert durations.slowest("other", "gap", 100) is None
 
 
 def test_fast_pictures_are_expected_from_fast_ones_and_before_them_from_the_others() -> None:
     fast = PARAMS.model_copy(update={"speed": "fast"})
-    pace = Pace(measured(encode=1.0, step=2.0, decode=3.0))
-    assert pace.job("tiny", fast) == pace.job("tiny", PARAMS) == WHOLE_S
-    pace.add(Measurement(timed_as("tiny", "fast"), "step", PX, 0.5))
-    assert (pace.job("tiny", fast), pace.job("tiny", PARAMS)) == (1.0 + 4 * 0.5 + 3.0, WHOLE_S)
+    durations = Durations(measured(encode=1.0, step=2.0, decode=3.0))
+    assert durations.job("tiny", fast) == durations.job("tiny", PARAMS) == WHOLE_S
+    durations.add(Measurement(timed_as("tiny", "fast"), "step", PX, 0.5))
+    assert (durations.job("tiny", fast), durations.job("tiny", PARAMS)) == (1.0 + 4 * 0.5 + 3.0, WHOLE_S)
     halfway = Progress(phase=Phase.SAMPLING, step=2, steps=4)
-    assert pace.remaining("tiny", fast, halfway, 0.0) == 2 * 0.5 + 3.0
+    assert durations.remaining("tiny", fast, halfway, 0.0) == 2 * 0.5 + 3.0
 
 
 def test_what_was_never_measured_is_unknown() -> None:
-    empty, no_steps = Pace(), Pace(measured(load=8.0, encode=1.0, decode=3.0))
-    for pace, model in ((empty, "tiny"), (no_steps, "tiny"), (KNOWN, "other")):
-        assert pace.picture(model, PARAMS) is None
-        assert pace.job(model, PARAMS) is None
+    empty, no_steps = Durations(), Durations(measured(load=8.0, encode=1.0, decode=3.0))
+    for durations, model in ((empty, "tiny"), (no_steps, "tiny"), (KNOWN, "other")):
+        assert durations.picture(model, PARAMS) is None
+        assert durations.job(model, PARAMS) is None
         for phase in Phase:
-            assert pace.remaining(model, PARAMS, Progress(phase=phase), 0.0) is None
-    no_load = Pace(measured(encode=1.0, step=2.0, decode=3.0))
+            assert durations.remaining(model, PARAMS, Progress(phase=phase), 0.0) is None
+    no_load = Durations(measured(encode=1.0, step=2.0, decode=3.0))
     assert no_load.remaining("tiny", PARAMS, Progress(phase=Phase.LOADING), 0.0) is None
 
 
@@ -154,15 +156,15 @@ progresses = st.builds(
 def test_what_is_left_is_never_negative_and_never_more_than_everything(
     parts: dict[str, float], progress: Progress, elapsed_s: float, n: int, side: int
 ) -> None:
-    pace = Pace(measured(**parts))
+    durations = Durations(measured(**parts))
     params = PARAMS.model_copy(update={"n": n, "width": side, "height": side})
-    left = pace.remaining("tiny", params, progress, elapsed_s)
-    everything = pace.job("tiny", params)
+    left = durations.remaining("tiny", params, progress, elapsed_s)
+    everything = durations.job("tiny", params)
     assert everything is not None
     assert (left is None) == (progress.phase in {Phase.FETCHING, Phase.WAITING_GPU})
     if left is not None:
         assert 0.0 <= left <= (parts["load"] + everything) * (1 + 1e-9)
-    later = pace.remaining("tiny", params, progress, elapsed_s + 1.0)
+    later = durations.remaining("tiny", params, progress, elapsed_s + 1.0)
     assert left is None or (later is not None and later <= left), "time brings the end nearer"
 
 
@@ -182,40 +184,40 @@ def test_a_cancel_ends_the_engine_only_where_that_is_known_to_be_sooner(
 # ---- the queue's forecast -------------------------------------------------------------------------------------
 
 
-def forecast(active: list[Active], fetching: Fetching | None = None, **engine: Any) -> Forecast:
+def estimator(active: list[ActiveJob], fetching: Fetching | None = None, **engine: Any) -> EtaEstimator:
     """The forecast of a queue in front of an engine that is in some state, or of files that are fetched."""
     view = SimpleNamespace(**{"state": EngineState.COLD, "model": None, "load": None, "load_started": None} | engine)
     worker: Any = SimpleNamespace(view=lambda: view, draining_s=lambda: engine.get("draining_s"))
     jobs: Any = SimpleNamespace(active=lambda: active)
-    pace = Pace(measured(load=8.0, encode=1.0, step=2.0, decode=3.0) + measured("other", load=5.0, step=1.0))
-    return Forecast(jobs, pace, worker, lambda _model: fetching)
+    durations = Durations(measured(load=8.0, encode=1.0, step=2.0, decode=3.0) + measured("other", load=5.0, step=1.0))
+    return EtaEstimator(jobs, durations, worker, lambda _model: fetching)
 
 
-def queue(*models: str) -> list[Active]:
-    return [Active(seq, f"job{seq}", model, PARAMS, 0.0) for seq, model in enumerate(models, 1)]
+def queue(*models: str) -> list[ActiveJob]:
+    return [ActiveJob(seq, f"job{seq}", model, PARAMS, 0.0) for seq, model in enumerate(models, 1)]
 
 
-def running(one: Active, phase: Phase, ago_s: float = 0.0, **fields: Any) -> Active:
+def running(one: ActiveJob, phase: Phase, ago_s: float = 0.0, **fields: Any) -> ActiveJob:
     return replace(one, running=True, progress=Progress(phase=phase, at=time.time() - ago_s, **fields))
 
 
-def eta_s(of: Forecast, seq: int) -> float | None:
+def eta_s(of: EtaEstimator, seq: int) -> float | None:
     job: Any = SimpleNamespace(seq=seq, status=SimpleNamespace(ended=False))
     return of.eta_s(job)
 
 
 def test_a_cold_engine_is_loaded_once_and_another_model_costs_another_load() -> None:
-    of = forecast(queue("tiny", "tiny", "other", "tiny"))
+    of = estimator(queue("tiny", "tiny", "other", "tiny"))
     etas = [8 + WHOLE_S, 8 + 2 * WHOLE_S, 8 + 2 * WHOLE_S + 5 + 4, 8 + 3 * WHOLE_S + 5 + 4 + 8]
     assert [eta_s(of, seq) for seq in (1, 2, 3, 4)] == etas
     assert of.queue_s() == etas[-1]
-    assert forecast([]).queue_s() == 0.0
+    assert estimator([]).queue_s() == 0.0
 
 
 def test_a_load_that_runs_is_counted_once() -> None:
     first, second = queue("tiny", "tiny")
     active = [running(first, Phase.LOADING, ago_s=2.0), second]
-    of = forecast(active, state=EngineState.LOADING, model="tiny", load_started=time.time() - 2.0)
+    of = estimator(active, state=EngineState.LOADING, model="tiny", load_started=time.time() - 2.0)
     assert eta_s(of, 1) == pytest.approx(6.0 + WHOLE_S, abs=0.5)
     assert eta_s(of, 2) == pytest.approx(6.0 + 2 * WHOLE_S, abs=0.5)
 
@@ -224,41 +226,41 @@ def test_a_download_is_waited_for_before_the_load() -> None:
     first, second = queue("tiny", "tiny")
     active = [running(first, Phase.FETCHING), second]
     coming = Fetching("dit.gguf", 1000, 3000, 100.0)
-    of = forecast(active, coming, state=EngineState.LOADING, model="tiny")
+    of = estimator(active, coming, state=EngineState.LOADING, model="tiny")
     assert [eta_s(of, seq) for seq in (1, 2)] == [20.0 + 8.0 + WHOLE_S, 20.0 + 8.0 + 2 * WHOLE_S]
-    assert eta_s(forecast([first], coming), 1) == 20.0 + 8.0 + WHOLE_S, "nobody has begun to wait for it"
+    assert eta_s(estimator([first], coming), 1) == 20.0 + 8.0 + WHOLE_S, "nobody has begun to wait for it"
     stalled = replace(coming, bytes_per_s=None)
-    assert eta_s(forecast(active, stalled, state=EngineState.LOADING, model="tiny"), 1) is None
-    ready = forecast([first], coming, state=EngineState.READY, model="tiny")
+    assert eta_s(estimator(active, stalled, state=EngineState.LOADING, model="tiny"), 1) is None
+    ready = estimator([first], coming, state=EngineState.READY, model="tiny")
     assert eta_s(ready, 1) == WHOLE_S, "what is loaded needs no file"
 
 
 def test_the_running_picture_and_a_cancelled_one_are_waited_for() -> None:
     first, second = queue("tiny", "tiny")
     active = [running(first, Phase.SAMPLING, step=4), second]
-    drawing = forecast(active, state=EngineState.DRAWING, model="tiny")
+    drawing = estimator(active, state=EngineState.DRAWING, model="tiny")
     assert eta_s(drawing, 2) == pytest.approx(3.0 + WHOLE_S, abs=0.5)
-    draining = forecast([second], state=EngineState.DRAINING, model="tiny", draining_s=5.0)
+    draining = estimator([second], state=EngineState.DRAINING, model="tiny", draining_s=5.0)
     assert eta_s(draining, 2) == 5.0 + WHOLE_S
-    assert eta_s(forecast([second], state=EngineState.DRAINING, model="tiny"), 2) is None
+    assert eta_s(estimator([second], state=EngineState.DRAINING, model="tiny"), 2) is None
 
 
 def test_one_unknown_part_makes_the_whole_unknown() -> None:
-    assert eta_s(forecast(queue("tiny", "never-drawn", "tiny")), 1) is not None
-    assert eta_s(forecast(queue("tiny", "never-drawn", "tiny")), 3) is None
-    assert forecast(queue("tiny", "never-drawn")).queue_s() is None
+    assert eta_s(estimator(queue("tiny", "never-drawn", "tiny")), 1) is not None
+    assert eta_s(estimator(queue("tiny", "never-drawn", "tiny")), 3) is None
+    assert estimator(queue("tiny", "never-drawn")).queue_s() is None
     waiting = [running(queue("tiny")[0], Phase.WAITING_GPU)]
-    assert eta_s(forecast(waiting), 1) is None
+    assert eta_s(estimator(waiting), 1) is None
 
 
 @pytest.mark.parametrize("set_back_s", [-86_400.0, 86_400.0])
 def test_a_clock_that_is_set_leaves_the_forecast_within_reason(set_back_s: float) -> None:
     first, second = queue("tiny", "tiny")
     active = [running(first, Phase.SAMPLING, ago_s=set_back_s, step=1), second]
-    eta = eta_s(forecast(active, state=EngineState.DRAWING, model="tiny"), 2)
+    eta = eta_s(estimator(active, state=EngineState.DRAWING, model="tiny"), 2)
     assert eta is not None
     assert WHOLE_S <= eta <= 2 * WHOLE_S
     started = time.time() - set_back_s
-    loading = eta_s(forecast([first], state=EngineState.LOADING, model="tiny", load_started=started), 1)
+    loading = eta_s(estimator([first], state=EngineState.LOADING, model="tiny", load_started=started), 1)
     assert loading is not None
     assert WHOLE_S <= loading <= 8.0 + WHOLE_S

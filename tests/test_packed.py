@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from gguf import GGUFReader, dequantize
 
-from imagegen.doctor import drawing
-from imagegen.models import synthetic
+from imagegen.doctor import model as drawing
 from imagegen.models.catalog import Catalog
-from imagegen.models.packed import F16, F32, Q8_0, Dense, Pack, Table, pack
+from imagegen.models.synthetic import make as synthetic
+from imagegen.models.synthetic.packed import F16, F32, Q8_0, Dense, Pack, Table, pack
 from imagegen.settings import Settings
 
 RNG = np.random.default_rng(1)

@@ -13,12 +13,13 @@ import pytest
 from served import Service
 from state_folder import opened, scenario
 
-from imagegen import permissions, tls
-from imagegen.database import claim, open_database
-from imagegen.http.session import Sessions
-from imagegen.models import synthetic
+from imagegen.http.routes.session import Sessions
+from imagegen.models.synthetic import make as synthetic
+from imagegen.security import tls
+from imagegen.security.tokens import Tokens, new
 from imagegen.settings import Settings
-from imagegen.tokens import Tokens, new
+from imagegen.storage import permissions
+from imagegen.storage.database import lock_state_folder, open_database
 
 UMASKS = [0o000, 0o022, 0o077, 0o177]
 
@@ -64,7 +65,7 @@ def test_all_that_the_service_keeps_is_private_under_any_umask(tmp_path: Path, m
         new("anna", settings.tokens_file)
         assert tls.files_of(settings) is not None
         Sessions(Tokens({"anna": b"x"}), home / "session.key").issue("anna")
-        claim(home).close()
+        lock_state_folder(home).close()
         use(tmp_path)
     assert mode(home.parent) == 0o700, "a folder above that was missing"
     assert {"tokens", "session.key", "lock", "jobs.sqlite3", "tls/key.pem", "tls/cert.pem"} <= modes(home).keys()
@@ -91,7 +92,7 @@ def test_a_state_folder_of_an_older_version_is_closed_at_the_start(tmp_path: Pat
         (home / "models" / "linked").symlink_to(outside)
         (home / "notes.txt").touch()
     assert mode(home) == 0o755
-    claim(home).close()
+    lock_state_folder(home).close()
     assert wrong(home) == {"engine/program": oct(0o700), "notes.txt": oct(0o644)}
     assert mode(outside) == 0o644, "symbolic links are not followed"
 
@@ -100,7 +101,7 @@ def test_a_shared_folder_keeps_its_own_mode_and_is_reported(tmp_path: Path, capl
     tmp_path.chmod(0o1777)
     (tmp_path / "jobs.sqlite3").touch()
     (tmp_path / "jobs.sqlite3").chmod(0o644)
-    claim(tmp_path).close()
+    lock_state_folder(tmp_path).close()
     assert mode(tmp_path) == 0o1777
     assert mode(tmp_path / "jobs.sqlite3") == 0o600
     assert "others can use 1 files or folders" in caplog.text
@@ -120,7 +121,7 @@ def test_what_cannot_be_closed_is_returned_and_the_start_goes_on(
 
     monkeypatch.setattr(Path, "chmod", of_another_user)
     assert permissions.restrict(tmp_path) == [tmp_path / "tokens"]
-    claim(tmp_path).close()
+    lock_state_folder(tmp_path).close()
     assert mode(tmp_path) == 0o700
 
 

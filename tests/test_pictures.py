@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagegen import pictures
-from imagegen.pictures import BrokenPng, convert, finish_png, fit, preview
-from imagegen.png import AI_SOURCE_TYPE
+from imagegen.images import convert as pictures
+from imagegen.images.convert import BrokenPng, convert, finish_png, fit, preview
+from imagegen.images.png import AI_SOURCE_TYPE
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 MODES = ("contain", "cover", "stretch")

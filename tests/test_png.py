@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from imagegen.png import (
+from imagegen.images.png import (
     AI_COMMENT,
     AI_SOURCE_TYPE,
     BrokenPng,

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from served import Service
 
-from imagegen.models import synthetic
+from imagegen.models.synthetic import make as synthetic
 from imagegen.settings import Settings
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from page_cache import cached_share, drop
 from served import until
 
-from imagegen.readahead import RESERVE_BYTES, Forerunner, ReadAhead
+from imagegen.worker.prefetch import RESERVE_BYTES, Prefetcher, ReadAhead
 
 SIZE_BYTES = 8 * 1024 * 1024
 PLENTY = 2 * RESERVE_BYTES
@@ -69,12 +69,12 @@ def test_of_two_models_only_the_one_that_is_due_is_read() -> None:
         return begun[-1][1]
 
     queue: list[str] = []
-    forerunner = Forerunner(lambda: [SimpleNamespace(model=model) for model in queue], begin)
+    prefetcher = Prefetcher(lambda: [SimpleNamespace(model=model) for model in queue], begin)
     for queue[:] in (["m"], ["m", "a", "b"], ["a", "b"], ["m", "b"], ["m"], ["b"]):
-        forerunner.look("m")
+        prefetcher.look("m")
     assert [model for model, _ in begun] == ["a", "b", "b"]
     assert [ahead._stopped.is_set() for _, ahead in begun] == [True, True, False]
-    forerunner.end()
+    prefetcher.end()
     assert begun[-1][1]._stopped.is_set()
 
 

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, ImageOps, features
 
-from imagegen import references
-from imagegen.pictures import convert
-from imagegen.pixels import MAX_SIDE_PX
-from imagegen.references import decode_mask, decode_reference, parse_data_url
+from imagegen.images import references
+from imagegen.images.convert import convert
+from imagegen.images.pixels import MAX_SIDE_PX
+from imagegen.images.references import decode_mask, decode_reference, parse_data_url
 from imagegen.schemas import Refused
 
 MAX_PX = 40_000_000
@@ -440,7 +440,7 @@ def test_a_lack_of_memory_after_decoding_is_a_refusal_too(monkeypatch):
     def without_memory(*_given):
         raise MemoryError
 
-    monkeypatch.setattr("imagegen.references.resized", without_memory)
+    monkeypatch.setattr("imagegen.images.references.resized", without_memory)
     with pytest.raises(Refused) as caught:
         decode_reference(saved(Image.new("RGB", (100, 100)), "PNG"), MAX_PX, 50)
     assert (caught.value.code, "not enough memory" in caught.value.detail) == ("bad_image", True)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagegen.sanity import CFG_USUAL_MAX, Finding, look
+from imagegen.images.blank import CFG_USUAL_MAX, Finding, check_blank
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -42,7 +42,7 @@ def plain(*colour: int, spread: int = 0) -> bytes:
     ],
 )
 def test_one_colour_is_found(picture, kind, colour):
-    finding = look(picture, "flux2-klein-4b", 1.0)
+    finding = check_blank(picture, "flux2-klein-4b", 1.0)
     assert isinstance(finding, Finding)
     assert (finding.kind, finding.colour, finding.code) == (kind, colour, "blank_picture")
 
@@ -57,20 +57,20 @@ def test_one_colour_is_found(picture, kind, colour):
     ],
 )
 def test_anything_more_is_a_picture(picture):
-    assert look(picture, "qwen-image", 9.0) is None
+    assert check_blank(picture, "qwen-image", 9.0) is None
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.tuples(*[st.integers(0, 250)] * 3), st.integers(0, 5))
 def test_the_limit_is_two_levels_in_any_channel(colour, spread):
-    assert (look(plain(*colour, spread=spread), "m", 1.0) is None) == (spread > 2)
+    assert (check_blank(plain(*colour, spread=spread), "m", 1.0) is None) == (spread > 2)
 
 
 def test_grey_and_transparent_files_are_looked_at_too():
     for mode in ("L", "LA", "RGBA", "P", "1"):
         file = io.BytesIO()
         Image.new(mode, (4, 4), 0).save(file, "PNG")
-        finding = look(file.getvalue(), "m", 1.0)
+        finding = check_blank(file.getvalue(), "m", 1.0)
         assert finding is not None
         assert finding.kind == "black"
 
@@ -92,7 +92,7 @@ BLACK, WHITE, GREY = plain(0, 0, 0), plain(255, 255, 255), plain(128, 128, 128)
     ],
 )
 def test_the_sentence_names_the_likely_cause(picture, model, cfg_scale, said, not_said):
-    finding = look(picture, model, cfg_scale)
+    finding = check_blank(picture, model, cfg_scale)
     assert finding is not None
     assert "(NaN)" in finding.detail
     assert finding.detail.endswith(".")

@@ -13,10 +13,10 @@ from served import ROOT
 DYING = """
 import asyncio, os, signal, sys
 from imagegen import settings
-from imagegen.backend import Backend
-from imagegen.images import ImageFiles
+from imagegen.app import App
+from imagegen.images.files import ImageFiles
 from imagegen.schemas import GenerateRequest
-from imagegen.store import ImageStore
+from imagegen.images.store import ImageStore
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -37,10 +37,10 @@ if sys.argv[1] == "before the commit":
     ImageStore.insert = insert
 
 async def main():
-    backend = Backend(settings.load())
-    await backend.start()
+    app = App(settings.load())
+    await app.start()
     request = GenerateRequest(prompt="a red circle", width=64, height=64, steps=2, seed=1)
-    print((await backend.intake.accept(request)).id, flush=True)
+    print((await app.admission.admit(request)).id, flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main())

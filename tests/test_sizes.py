@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagegen.sizes import Sides, contain_size, shaped
+from imagegen.admission.sizes import Sides, contain_size, shaped
 
 MULTIPLES = st.sampled_from([8, 16, 32, 64])
 PIXELS = st.integers(1, 20_000)

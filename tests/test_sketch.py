@@ -20,8 +20,8 @@ from PIL import Image
 from rules import arrows_join
 from served import Service
 
-from imagegen.models import synthetic
 from imagegen.models.catalog import Catalog
+from imagegen.models.synthetic import make as synthetic
 from imagegen.models.vocabulary import unknown_subject
 from imagegen.settings import Settings
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from slow_disk import SlowDisk, Speed, why_not
 
-from imagegen.readahead import RESERVE_BYTES, ReadAhead
+from imagegen.worker.prefetch import RESERVE_BYTES, ReadAhead
 
 SIZE_BYTES = 4 * 1024 * 1024 + 1234
 LATENCY_S = 0.02

@@ -19,14 +19,14 @@ from gguf import GGUFReader, dequantize
 from loras import pair, safetensors
 from PIL import Image
 
-from imagegen.adapters.base import DrawRequest
-from imagegen.adapters.sdcpp import SdcppServerAdapter
 from imagegen.cli.models import models as command
+from imagegen.engines.base import DrawRequest
+from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.entry import Entry
-from imagegen.models.fast import Fast
-from imagegen.models.random_gguf import F16, F32, Q4_0, RandomGGUF, Tensor
-from imagegen.models.synthetic import make
+from imagegen.models.speed import Fast
+from imagegen.models.synthetic.make import make
+from imagegen.models.synthetic.random_gguf import F16, F32, Q4_0, RandomGGUF, Tensor
 from imagegen.settings import Settings
 
 DEADLINE_S = 300.0
@@ -136,7 +136,7 @@ def test_a_failure_leaves_nothing_behind(settings: Settings) -> None:
 MAKER = """
 import os, signal, sys
 from pathlib import Path
-from imagegen.models.synthetic import make
+from imagegen.models.synthetic.make import make
 from imagegen.settings import Settings
 
 def on_progress(done, total):

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagegen.guardrails import BASELINE_NEGATIVE, check_prompt
-from imagegen.settings import Settings
-from imagegen.templates import (
+from imagegen.prompts.guardrails import BASELINE_NEGATIVE, check_prompt
+from imagegen.prompts.templates import (
     FILES_MAX,
     TEMPLATES,
     Placeholder,
@@ -24,6 +23,7 @@ from imagegen.templates import (
     read,
     view,
 )
+from imagegen.settings import Settings
 
 BUILT_IN = {template.name: template for template in TEMPLATES}
 GOOD = """

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from served import ImagegenServe, Service, new_home, spoken
 
-from imagegen import tls
 from imagegen.cli.trust import context_for
+from imagegen.security import tls
 from imagegen.settings import Settings, SettingsError, load
 
 TOKEN = "a-token-of-anna-0"

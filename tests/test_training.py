@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 from served import ROOT, Require, Service
 
-from imagegen.guardrails import BASELINE_NEGATIVE, TEXT_FAITHFULNESS_DIRECTIVE
-from imagegen.models import synthetic
 from imagegen.models.catalog import Catalog
+from imagegen.models.synthetic import make as synthetic
+from imagegen.prompts.guardrails import BASELINE_NEGATIVE, TEXT_FAITHFULNESS_DIRECTIVE
 
 PACKED = ROOT / "imagegen" / "models" / "sketch.npz"
 FIXED = ("--threads", 1, "--device", "cpu")

@@ -10,7 +10,7 @@ from typing import Any
 
 import recording_engine
 
-from imagegen.adapters.sdcpp_prompt import literal
+from imagegen.engines.sdcpp.prompt import literal
 
 POOR_FLAG = """
 name = "poor"

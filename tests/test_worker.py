@@ -13,17 +13,17 @@ import pytest
 from served import until
 from state_folder import opened, scenario
 
-from imagegen import worker as worker_module
-from imagegen.adapters.base import EngineError
-from imagegen.attendant import Timing
-from imagegen.idle_memory import IdleMemory
-from imagegen.inbox import Order
-from imagegen.jobs import MAX_STARTS
+from imagegen.engines.base import EngineError
+from imagegen.idle.tracker import IdleTracker
+from imagegen.jobs.durations import Durations
+from imagegen.jobs.manager import MAX_STARTS
 from imagegen.models.entry import Entry
-from imagegen.pace import Pace
-from imagegen.recorder import Recorder
 from imagegen.schemas import EngineState, Refused, Status
-from imagegen.worker import Worker
+from imagegen.telemetry.recorder import Recorder
+from imagegen.worker import loop as worker_module
+from imagegen.worker.commands import Command
+from imagegen.worker.loop import Worker
+from imagegen.worker.watchdog import Timing
 
 
 def find_model(name: str) -> Entry:
@@ -36,11 +36,11 @@ def find_model(name: str) -> Entry:
 async def test_an_error_of_its_own_costs_the_job_and_not_the_loop(folder: Path) -> None:
     async with opened(folder) as state:
         never: Any = None  # parts that a job whose model is not found does not reach
-        idle = IdleMemory("auto", min_s=0, max_s=60, knob=1, available_bytes=lambda: 0)
+        idle = IdleTracker("auto", min_s=0, max_s=60, knob=1, available_bytes=lambda: 0)
         parts: Any = SimpleNamespace(find_model=find_model, fingerprint=lambda _entry: None)
         timing = Timing(60.0, None, 1.0)
-        worker = Worker(state.jobs, never, Pace(), idle, timing, parts, never, Recorder())
-        state.jobs.on_submit = worker.inbox.ring
+        worker = Worker(state.jobs, never, Durations(), idle, timing, parts, never, Recorder())
+        state.jobs.on_submit = worker.commands.ring
         running = asyncio.create_task(worker.run())
 
         poison = await state.submit(model="poison")
@@ -51,7 +51,7 @@ async def test_an_error_of_its_own_costs_the_job_and_not_the_loop(folder: Path) 
         assert "its log says more" in first.error.detail
         assert (second.status, second.error.code) == (Status.FAILED, "model_missing")
         assert worker.view().state is EngineState.COLD
-        order = worker.inbox.order(Order("unload"))
+        order = worker.commands.order(Command("unload"))
         await asyncio.wait_for(order.done, 20.0)
         worker.stop()
         await asyncio.wait_for(running, 20.0)
@@ -87,13 +87,13 @@ async def stays_queued(folder: Path, failure: Callable[[], Exception]) -> None:
 
     async with opened(folder) as state:
         never: Any = None
-        idle = IdleMemory("auto", min_s=0, max_s=60, knob=1, available_bytes=lambda: 0)
+        idle = IdleTracker("auto", min_s=0, max_s=60, knob=1, available_bytes=lambda: 0)
         parts: Any = SimpleNamespace(
             find_model=lambda name: SimpleNamespace(name=name), fingerprint=lambda _entry: None, prepare=prepare
         )
-        worker = Worker(state.jobs, never, Pace(), idle, Timing(60.0, None, 1.0), parts, never, Recorder())
+        worker = Worker(state.jobs, never, Durations(), idle, Timing(60.0, None, 1.0), parts, never, Recorder())
         worker._measured = kept
-        state.jobs.on_submit = worker.inbox.ring
+        state.jobs.on_submit = worker.commands.ring
         running = asyncio.create_task(worker.run())
 
         job = await state.submit(model="short")

@@ -9,13 +9,13 @@ from pathlib import Path
 from objects import BACKGROUNDS, COLOURS, DIAGRAMS, KINDS, WRITTEN
 from scenes import Edit, Item, Scene
 
-PRESETS = Path(__file__).resolve().parent.parent / "imagegen" / "presets"
+PRESETS = Path(__file__).resolve().parent.parent / "imagegen" / "prompts" / "presets"
 DIRECTIVE = (
     "\n\nAny text in the picture is made of real words, spelled correctly, in the language that this prompt uses "
     "or names and otherwise in English, and it makes sense in the scene. "
     "Where no text is asked for, add none: no words, letters or numbers."
 )
-"""What the service appends to every prompt (imagegen/guardrails.py): half of the captions carry it."""
+"""What the service appends to every prompt (imagegen/prompts/guardrails.py): half of the captions carry it."""
 
 OPENINGS = (
     "a clipart icon of ", "an icon of ", "a simple drawing of ", "a picture of ", "clip art of ", "a clipart of ",

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from imagegen.engine import source
-from imagegen.engine.plan import PINNED
+from imagegen.engine_build import source
+from imagegen.engine_build.plan import PINNED
 from imagegen.settings import Settings
 
 

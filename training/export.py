@@ -1,6 +1,6 @@
 """Packs checkpoints of the autoencoder and the transformer into the file that the package ships.
 
-    python training/export.py tae.pt dit.pt imagegen/models/sketch.npz
+    python training/export.py tae.pt dit.pt imagegen/models/entries/sketch.npz
 
 writes sketch.npz, and sketch.json beside it: what the files must be, and which things the model draws. All sizes
 are read from the tensors. The engine's conventions are stable-diffusion.cpp's of May 2026, under its `src/`.
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from imagegen.models.packed import F16, F32, Q8_0, Dense, Table, pack
+from imagegen.models.synthetic.packed import F16, F32, Q8_0, Dense, Table, pack
 
 ROWS = 151_936  # of the engine's token table (Qwen3)
 HEAD = 128

@@ -32,4 +32,4 @@ if [ ! "$run/finished.pt" -nt "$run/transformer.pt" ]; then
   "$python" training/finish.py "$run/autoencoder.pt" "$run/transformer.pt" "$run/finished.pt" "${on[@]}" \
     ${STEPS_FINISH:+--steps "$STEPS_FINISH"}
 fi
-"$python" training/export.py "$run/finished.pt" "$run/transformer.pt" imagegen/models/sketch.npz
+"$python" training/export.py "$run/finished.pt" "$run/transformer.pt" imagegen/models/entries/sketch.npz

@@ -1,6 +1,6 @@
 """Checkpoints out of the weights that the package ships, so that training goes on where they are.
 
-    python training/shipped.py imagegen/models/sketch.npz training/run/autoencoder.pt training/run/transformer.pt
+    python training/shipped.py imagegen/models/entries/sketch.npz AUTOENCODER.pt TRANSFORMER.pt
 
 This is export.py backwards, and as exact as the packed file (q8_0, and 16 bits). The optimiser's state begins anew.
 """
@@ -17,7 +17,7 @@ from export import State
 from gguf.quants import dequantize
 from networks import DECODER_BLOCKS, ENCODER_BLOCKS, Decoder, Encoder, Sketch
 
-from imagegen.models.packed import BF16, Q8_0, Pack, PackedGGUF
+from imagegen.models.synthetic.packed import BF16, Q8_0, Pack, PackedGGUF
 
 BN_EPS = 1e-5
 

@@ -13,10 +13,10 @@ from imagegen.cli.deploy import deploy
 from imagegen.cli.doctor import doctor
 from imagegen.cli.draw import draw, edit
 from imagegen.cli.engine import engine
-from imagegen.cli.life import status, unload, warm
 from imagegen.cli.models import models
 from imagegen.cli.queue import cancel, jobs
 from imagegen.cli.serve import serve
+from imagegen.cli.status import status, unload, warm
 from imagegen.cli.tls import tls
 from imagegen.cli.token import token
 

@@ -133,7 +133,7 @@ class _Run:
 def _read(path: Path | None) -> list[str]:
     """The prompts of a file: its lines, without empty ones and those that begin with #."""
     try:
-        source = path or package_files("imagegen") / "presets" / "compare.txt"
+        source = path or package_files("imagegen.prompts") / "presets" / "compare.txt"
         lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as broken:
         raise click.ClickException(f"{path} cannot be read as a text: {broken}") from None

@@ -14,14 +14,14 @@ import click
 from click.core import ParameterSource
 
 from imagegen.cli.deployed import draw_first, service_of, summary, tell
-from imagegen.cli.life import show_status
+from imagegen.cli.status import show_status
 from imagegen.deploy import containers as runtimes
 from imagegen.deploy.containers import RUNTIMES, DeployError, Runtime
 from imagegen.deploy.deployment import Deployment
+from imagegen.deploy.host_config import DEFAULT_NAME, Choices, Place
 from imagegen.deploy.image import Recipe, build, check_driver, choose_backend, sizes
-from imagegen.deploy.place import DEFAULT_NAME, Choices, Place
-from imagegen.engine.cards import find_cards
-from imagegen.engine.plan import Backend, EngineBuildError, parse_archs
+from imagegen.engine_build.cards import find_cards
+from imagegen.engine_build.plan import Backend, EngineBuildError, parse_archs
 
 CONTAINER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 BACKENDS: dict[str, Backend] = {"cpu": "cpu", "cuda": "cuda"}

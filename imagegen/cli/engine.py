@@ -23,8 +23,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from imagegen import engine as engines
-from imagegen.engine import EngineBuildError, OnProgress, Stage
+from imagegen import engine_build as engines
+from imagegen.engine_build import EngineBuildError, OnProgress, Stage
 from imagegen.settings import Settings, SettingsError, load
 
 PLAIN_LINE_PERCENT = 10

@@ -13,14 +13,14 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.text import Text
 
 from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.download.fetch import OTHER_DOWNLOAD, FetchError, Fetching, Plan, size
+from imagegen.models.download.fetch import fetch as fetch_files
+from imagegen.models.download.fetch import plan as plan_files
+from imagegen.models.download.hub import Hub, HubError
+from imagegen.models.download.retry import RetryPolicy
+from imagegen.models.download.verify import odd_sizes
 from imagegen.models.entry import Entry
-from imagegen.models.fetch import OTHER_DOWNLOAD, FetchError, Fetching, Plan, size
-from imagegen.models.fetch import fetch as fetch_files
-from imagegen.models.fetch import plan as plan_files
-from imagegen.models.hub import Hub, HubError
 from imagegen.models.licences import forbids_commercial
-from imagegen.models.patience import Patience
-from imagegen.models.present import odd_sizes
 from imagegen.schemas import Refused
 from imagegen.settings import Settings, load
 
@@ -42,11 +42,11 @@ def fetch(name: str, yes: bool, dry_run: bool) -> None:
         entry = Catalog.load(settings).get(name)
         if entry.made_by is not None:
             raise click.ClickException(f"{name} is not on a hub: imagegen models make {name}")
-        patience = Patience(
+        retry_policy = RetryPolicy(
             lambda trouble, s: click.echo(f"{trouble}; the next try is in {s:.0f} s", err=True), Event()
         )
-        todo = plan_files(entry, settings, hub, patience)
-        if odd := odd_sizes(entry, settings, hub, patience):
+        todo = plan_files(entry, settings, hub, retry_policy)
+        if odd := odd_sizes(entry, settings, hub, retry_policy):
             raise click.ClickException("\n".join(odd))
         whole = not todo.items
         if not whole:

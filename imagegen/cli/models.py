@@ -13,10 +13,10 @@ import click
 
 from imagegen.cli.fetch import fetch
 from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.download.fetch import recorded
 from imagegen.models.entry import Entry, ModelFile, Sourced
-from imagegen.models.extras import lacking, lacking_sentence
-from imagegen.models.fetch import recorded
-from imagegen.models.synthetic import make as make_files
+from imagegen.models.packages import lacking, lacking_sentence
+from imagegen.models.synthetic.make import make as make_files
 from imagegen.schemas import Refused
 from imagegen.settings import Settings, load
 

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import click
 
-from imagegen import engine, gpu, settings, tokens
+from imagegen import engine_build, settings
 from imagegen.cli.engine import set_up_engine
 from imagegen.cli.models import make_with_bar
-from imagegen.fetcher import may_fetch
+from imagegen.hardware import gpu
 from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
-from imagegen.models.extras import lacking_sentence, torch_uses_cuda
-from imagegen.models.synthetic import to_make
+from imagegen.models.download.background import may_fetch
+from imagegen.models.packages import lacking_sentence, torch_uses_cuda
+from imagegen.models.synthetic.make import to_make
+from imagegen.security import tokens
 
 
 @click.command()
@@ -34,13 +36,13 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
     except CatalogError as wrong:
         raise click.ClickException(str(wrong)) from None
     try:
-        engine.require_gpu(chosen, torch_uses_cuda() if entry.adapter == "glm" else None)
-    except engine.EngineMissing as missing:
+        engine_build.require_gpu(chosen, torch_uses_cuda() if entry.adapter == "glm" else None)
+    except engine_build.EngineMissing as missing:
         raise click.ClickException(str(missing)) from None
     if entry.adapter == "sdcpp":
         try:
-            engine.resolve(chosen)
-        except engine.EngineMissing:
+            engine_build.resolve(chosen)
+        except engine_build.EngineMissing:
             set_up_engine(chosen)
     lacking = lacking_sentence(entry)
     if lacking is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from imagegen import tls as certificates
+from imagegen.security import tls as certificates
 from imagegen.settings import SettingsError, load
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from imagegen import tokens
+from imagegen.security import tokens
 from imagegen.settings import load
 
 

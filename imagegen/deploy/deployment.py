@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imagegen.deploy.containers import Containers, DeployError
-from imagegen.deploy.place import Choices, Place, grace_s
+from imagegen.deploy.host_config import Choices, Place, grace_s
 from imagegen.deploy.rollout import Rollout, Tell
-from imagegen.engine.cards import Cards
-from imagegen.engine.plan import Backend
-from imagegen.tls import own_addresses
+from imagegen.engine_build.cards import Cards
+from imagegen.engine_build.plan import Backend
+from imagegen.security.tls import own_addresses
 
 PORT_INSIDE = 8765
 STOP_MARGIN_S = 30

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import imagegen
 from imagegen.deploy.containers import Containers, DeployError
-from imagegen.engine.cards import Cards, find_cards
-from imagegen.engine.plan import OLDEST_DRIVER, Backend
+from imagegen.engine_build.cards import Cards, find_cards
+from imagegen.engine_build.plan import OLDEST_DRIVER, Backend
 
 Tell = Callable[[str], None]
 

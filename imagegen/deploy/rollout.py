@@ -16,7 +16,7 @@ from imagegen.deploy.containers import Containers, DeployError, State
 
 Tell = Callable[[str], None]
 
-HEALTHCHECK = ("python", "-m", "imagegen.healthcheck")
+HEALTHCHECK = ("python", "-m", "imagegen.deploy.healthcheck")
 LOOK_EVERY_S = 1.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

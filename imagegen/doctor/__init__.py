@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from imagegen import gpu
-from imagegen.doctor import drawing, given, machine, state
+from imagegen.doctor import configuration, machine, state
+from imagegen.doctor import model as drawing
 from imagegen.doctor.finding import Finding, Level
-from imagegen.engine.cards import find_cards
+from imagegen.engine_build.cards import find_cards
+from imagegen.hardware import gpu
 
 __all__ = ["Finding", "Level", "examine"]
 
@@ -17,7 +18,7 @@ def examine(deep: bool = False) -> Iterator[Finding]:
 
     deep: hash the large files of the model too. Reads the environment, and takes wrong variables out of it.
     """
-    settings, found = given.settings()
+    settings, found = configuration.settings()
     yield from found
     pids = state.service_pids(settings)
     held = state.is_held(settings)
@@ -33,12 +34,12 @@ def examine(deep: bool = False) -> Iterator[Finding]:
             connection.close()
     yield from state.engines(settings, pids)
     yield from machine.port(settings, pids)
-    yield from given.door(settings)
-    yield from given.certificate(settings)
-    yield from given.policy(settings)
-    yield from given.prompt_templates(settings)
+    yield from configuration.door(settings)
+    yield from configuration.certificate(settings)
+    yield from configuration.policy(settings)
+    yield from configuration.prompt_templates(settings)
     card = gpu.read()
-    entry, catalog_found = given.catalog(settings, has_gpu=card is not None)
+    entry, catalog_found = configuration.catalog(settings, has_gpu=card is not None)
     binary, flags, found = drawing.find_engine(settings, entry)
     yield from found
     yield from machine.gpus(find_cards(), card, gpu.problem(), machine.is_cuda13(binary))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 
-from imagegen import fitness, gpu_manners
 from imagegen.doctor.finding import Finding, Level, fail, ok, warn
-from imagegen.engine.cards import Cards
-from imagegen.gpu import Gpu
+from imagegen.engine_build.cards import Cards
+from imagegen.hardware import compatibility, gpu_sharing
+from imagegen.hardware.gpu import Gpu
 from imagegen.models.entry import Entry
 from imagegen.settings import Settings
 
@@ -64,9 +64,9 @@ def is_cuda13(binary: Path | None) -> bool:
 def memory(entry: Entry, settings: Settings, flags: frozenset[str], card: Gpu | None) -> Iterable[Finding]:
     """Whether the default model fits into this machine, and now beside the other programs on the card."""
     ram = psutil.virtual_memory()
-    machine = fitness.Machine(flags, card.name if card else None, card.total_bytes if card else None, ram.total)
-    misfit = fitness.memory(entry, settings, machine)
-    crowded = gpu_manners.shortage(card, gpu_manners.needed_bytes(entry, settings)) if card else None
+    machine = compatibility.Machine(flags, card.name if card else None, card.total_bytes if card else None, ram.total)
+    misfit = compatibility.memory(entry, settings, machine)
+    crowded = gpu_sharing.shortage(card, gpu_sharing.needed_bytes(entry, settings)) if card else None
     if misfit is not None:
         yield warn("memory", misfit.detail, "Name another model with IMAGEGEN_MODEL.")
     elif crowded is not None:
@@ -84,7 +84,7 @@ def disk(settings: Settings, entry: Entry | None) -> Iterable[Finding]:
     free = shutil.disk_usage(folder).free
     coming = 0.0
     if entry is not None and entry.download_bytes is not None and entry.missing(settings):
-        coming = float(entry.download_bytes.value) - fitness.files_bytes(entry, settings)
+        coming = float(entry.download_bytes.value) - compatibility.files_bytes(entry, settings)
     if free < LEAST_FREE_BYTES:
         yield fail("disk", f"{free / 1e6:.0f} MB are free in {folder}: pictures cannot be stored.", "Free some space.")
     elif entry is not None and free < coming:

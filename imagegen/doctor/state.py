@@ -14,10 +14,10 @@ from pathlib import Path
 
 import psutil
 
-from imagegen.database import SCHEMA_VERSION
 from imagegen.doctor.finding import Finding, fail, ok, warn
-from imagegen.permissions import others_may
 from imagegen.settings import Settings
+from imagegen.storage.database import SCHEMA_VERSION
+from imagegen.storage.permissions import others_may
 
 CLOCK_SLACK_S = 60.0
 FIRST_YEAR = 2025

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, cast
 
 from starlette.requests import Request
 
-from imagegen.backend import Backend
+from imagegen.app import App
 
 if TYPE_CHECKING:
-    from imagegen.http.session import Session
+    from imagegen.http.routes.session import Session
 
 
-def backend_of(request: Request) -> Backend:
-    return cast(Backend, request.app.state.backend)
+def app_of(request: Request) -> App:
+    return cast(App, request.app.state.app)
 
 
 def base_url(request: Request) -> str:

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imagegen.http.problems import problem
-from imagegen.logs import without_ids
+from imagegen.telemetry.logs import without_ids
 
 log = logging.getLogger("imagegen.http")
 

@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from imagegen.descriptors import SLACK
 from imagegen.http.problems import problem_json
+from imagegen.storage.descriptors import SLACK
 
 log = logging.getLogger("imagegen.http")
 

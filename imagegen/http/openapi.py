@@ -13,9 +13,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from imagegen import __version__
-from imagegen.http.answers import OpenAIError, Problem
-from imagegen.http.context import backend_of
+from imagegen.http.context import app_of
 from imagegen.http.operations import EVENTS, OPERATIONS, Body, Operation
+from imagegen.http.responses import OpenAIError, Problem
 from imagegen.models.entry import SAMPLERS
 from imagegen.schemas import SEED_MAX
 from imagegen.settings import Settings
@@ -35,7 +35,7 @@ REQUESTS = ("GenerateRequest", "EditRequest", "ImagesRequest", "ImagesEditReques
 async def openapi(request: Request) -> Response:
     state = request.app.state
     if getattr(state, "openapi", None) is None:
-        state.openapi = document(request.app.routes, backend_of(request).settings)
+        state.openapi = document(request.app.routes, app_of(request).settings)
     return JSONResponse(state.openapi)
 
 

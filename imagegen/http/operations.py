@@ -8,8 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from imagegen.http import answers, events, images, jobs, openai, session, status
-from imagegen.http.openai_request import ImagesEditRequest, ImagesRequest
+from imagegen.http import responses
+from imagegen.http.openai import routes as openai
+from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest
+from imagegen.http.routes import events, images, jobs, session, status
 from imagegen.schemas import EditRequest, GenerateRequest
 
 EVENTS = "text/event-stream"
@@ -76,24 +78,24 @@ OPENAI_FORM = form(
 Handler = Callable[..., Any]
 OPERATIONS: dict[Handler, Operation] = {
     jobs.generate: Operation(
-        "Ask for pictures from words", {202: (answers.Job,)}, {"application/json": GenerateRequest}, headers=KEY
+        "Ask for pictures from words", {202: (responses.Job,)}, {"application/json": GenerateRequest}, headers=KEY
     ),
     jobs.edit: Operation(
         "Ask for pictures from words and pictures",
-        {202: (answers.Job,)},
+        {202: (responses.Job,)},
         {"application/json": EditRequest, "multipart/form-data": EDIT_FORM},
         headers=KEY,
     ),
     jobs.recent: Operation(
-        "The newest jobs", {200: (answers.Jobs,)}, query={"limit": whole(1, 200, 20), "before": BEFORE}
+        "The newest jobs", {200: (responses.Jobs,)}, query={"limit": whole(1, 200, 20), "before": BEFORE}
     ),
     jobs.read: Operation(
         "A job, at once or at its next change of status",
-        {200: (answers.Job,)},
+        {200: (responses.Job,)},
         query={"wait": whole(0, jobs.MAX_WAIT_S, 0)},
     ),
-    jobs.cancel: Operation("Cancel a job; one that has ended is returned as it is", {200: (answers.Job,)}),
-    jobs.drop_lease: Operation("Let a job live though nobody asks for it", {200: (answers.Job,)}),
+    jobs.cancel: Operation("Cancel a job; one that has ended is returned as it is", {200: (responses.Job,)}),
+    jobs.drop_lease: Operation("Let a job live though nobody asks for it", {200: (responses.Job,)}),
     events.of_job: Operation("A job's changes, as they come", {200: (EVENTS,), 204: ()}, headers=LAST_EVENT),
     events.of_everything: Operation(
         "Changes of every job, the queue and the engine, as they come",
@@ -103,7 +105,7 @@ OPERATIONS: dict[Handler, Operation] = {
     ),
     images.upload: Operation(
         "Keep a picture, to be edited",
-        {201: (answers.Image,)},
+        {201: (responses.Image,)},
         {
             "multipart/form-data": form(["image"], image=FILE),
             "application/octet-stream": FILE,
@@ -111,33 +113,33 @@ OPERATIONS: dict[Handler, Operation] = {
         },
     ),
     images.gallery: Operation(
-        "The newest pictures", {200: (answers.Images,)}, query={"limit": whole(1, 200, 50), "before": BEFORE}
+        "The newest pictures", {200: (responses.Images,)}, query={"limit": whole(1, 200, 50), "before": BEFORE}
     ),
     images.fetch: Operation("A picture, converted and reduced", {200: PICTURES, 304: ()}, query={"w": whole(16, 4096)}),
-    status.status: Operation("The state of the service", {200: (answers.ServiceStatus,)}),
-    status.models: Operation("The catalog", {200: (answers.Models,)}),
-    status.policy: Operation("What every picture is kept from", {200: (answers.PolicyView,)}, query={"model": TEXT}),
-    status.prompt_templates: Operation("Prompt presets", {200: (answers.Templates,)}),
+    status.status: Operation("The state of the service", {200: (responses.ServiceStatus,)}),
+    status.models: Operation("The catalog", {200: (responses.Models,)}),
+    status.policy: Operation("What every picture is kept from", {200: (responses.PolicyView,)}, query={"model": TEXT}),
+    status.prompt_templates: Operation("Prompt presets", {200: (responses.Templates,)}),
     status.warm: Operation(
         "Load a model before it is asked for, the default one if none is named",
-        {202: (answers.ServiceStatus,)},
+        {202: (responses.ServiceStatus,)},
         query={"model": TEXT},
     ),
-    status.unload: Operation("End an idle engine, or a warm-up", {202: (answers.ServiceStatus,)}),
-    session.begin: Operation("Swap the token for a cookie", {200: (answers.Session,)}),
+    status.unload: Operation("End an idle engine, or a warm-up", {202: (responses.ServiceStatus,)}),
+    session.begin: Operation("Swap the token for a cookie", {200: (responses.Session,)}),
     session.end: Operation("Forget the cookie", {204: ()}),
     openai.generations: Operation(
         "OpenAI: pictures from words",
-        {200: (answers.OpenAIImages, EVENTS)},
+        {200: (responses.OpenAIImages, EVENTS)},
         {"application/json": ImagesRequest},
         headers=KEY,
     ),
     openai.edits: Operation(
         "OpenAI: pictures from words and pictures",
-        {200: (answers.OpenAIImages, EVENTS)},
+        {200: (responses.OpenAIImages, EVENTS)},
         {"application/json": ImagesEditRequest, "multipart/form-data": OPENAI_FORM},
         headers=KEY,
     ),
-    openai.models: Operation("OpenAI: the models that can draw now", {200: (answers.OpenAIModels,)}),
-    openai.model: Operation("OpenAI: one of them", {200: (answers.OpenAIModel,)}),
+    openai.models: Operation("OpenAI: the models that can draw now", {200: (responses.OpenAIModels,)}),
+    openai.model: Operation("OpenAI: one of them", {200: (responses.OpenAIModel,)}),
 }

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from imagegen.backend import Backend
-from imagegen.http.views import job_json, status_json
+from imagegen.app import App
+from imagegen.http.serialize import job_json, status_json
 from imagegen.schemas import Job
 
 FRESH_S = 0.25
@@ -19,20 +19,20 @@ FRESH_S = 0.25
 class Snapshots:
     """Reads each row once after a ring. A read is shared only by those that were woken before it began."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, app: App) -> None:
+        self._app = app
         self._rings, self._since = -1, 0.0
         self._reads: dict[str, asyncio.Task[Any]] = {}
         self._texts: dict[tuple[str, int, str], str] = {}
 
     async def job(self, job_id: str) -> Job:
         """The row, without renewing its lease. Raises Refused 404, 410."""
-        job: Job = await self._read(job_id, lambda: self._backend.jobs.get(job_id, renew=False))
+        job: Job = await self._read(job_id, lambda: self._app.jobs.get(job_id, renew=False))
         return job
 
     async def status(self) -> dict[str, Any]:
         """As `/api/status`."""
-        status: dict[str, Any] = await self._read("status", lambda: status_json(self._backend))
+        status: dict[str, Any] = await self._read("status", lambda: status_json(self._app))
         return status
 
     def text(self, job: Job, base: str) -> str:
@@ -40,7 +40,7 @@ class Snapshots:
         self._forget()
         key = job.id, job.revision, base
         if key not in self._texts:
-            self._texts[key] = one_line(job_json(self._backend, job, base))
+            self._texts[key] = one_line(job_json(self._app, job, base))
         return self._texts[key]
 
     async def _read(self, key: str, read: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -50,7 +50,7 @@ class Snapshots:
         return await asyncio.shield(self._reads[key])  # a reader that leaves does not end it for the others
 
     def _forget(self) -> None:
-        rings, now = self._backend.jobs.bell.rings, time.monotonic()
+        rings, now = self._app.jobs.changes.version, time.monotonic()
         if rings != self._rings or now - self._since > FRESH_S:
             self._rings, self._since = rings, now
             self._reads, self._texts = {}, {}

@@ -17,9 +17,9 @@ from typing import IO
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from imagegen.descriptors import MOST_BODY_FILES, are_short
 from imagegen.http.problems import problem
 from imagegen.schemas import Refused
+from imagegen.storage.descriptors import MOST_BODY_FILES, are_short
 
 log = logging.getLogger("imagegen.http")
 

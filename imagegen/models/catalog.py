@@ -15,8 +15,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from imagegen.models.download.hub import is_offline
 from imagegen.models.entry import Capabilities, Defaults, Entry, Flag, Licence, Memory, ModelFile, Sourced
-from imagegen.models.hub import is_offline
 from imagegen.schemas import Refused
 from imagegen.settings import Settings
 
@@ -137,7 +137,7 @@ def missing_sentence(entry: Entry, settings: Settings) -> str:
 
 def _read_package() -> dict[str, _File]:
     found = {}
-    for resource in package_files("imagegen.models").iterdir():
+    for resource in (package_files("imagegen.models") / "entries").iterdir():
         if resource.name.endswith(".toml"):
             name = resource.name.removesuffix(".toml")
             found[name] = _File(resource.name, False, _parse(resource.name, resource.read_bytes()))

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from imagegen.models.fast import Fast
+from imagegen.models.speed import Fast
 from imagegen.schemas import Speed
 from imagegen.settings import Settings
 

@@ -14,10 +14,10 @@ import pytest
 from own_model import OwnModel
 from PIL import Image
 
-from imagegen.adapters.base import DrawRequest
-from imagegen.adapters.glm import GlmImageAdapter
-from imagegen.adapters.sdcpp import SdcppServerAdapter
-from imagegen.adapters.subprocess_http import HttpSubprocessAdapter
+from imagegen.engines.base import DrawRequest
+from imagegen.engines.glm.adapter import GlmImageAdapter
+from imagegen.engines.http_process import HttpSubprocessAdapter
+from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
 from imagegen.models.catalog import Catalog
 from imagegen.settings import Settings
 

@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from imagegen.adapters.base import DrawProgress, DrawRequest, EngineError, LoadProgress
-from imagegen.adapters.subprocess_http import HttpSubprocessAdapter
+from imagegen.engines.base import DrawProgress, DrawRequest, EngineError, LoadProgress
+from imagegen.engines.http_process import HttpSubprocessAdapter
 
 Make = Callable[..., HttpSubprocessAdapter]
 Ask = Callable[..., DrawRequest]
@@ -52,7 +52,7 @@ def wait_stopped(pid: int) -> None:
         sleep(0.01)
 
 
-class Heard:
+class Changes:
     """A progress listener, which can be waited for."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Heard:
 
 async def drawing(adapter: HttpSubprocessAdapter, request: DrawRequest) -> asyncio.Task[bytes]:
     """A picture that has reached its first step."""
-    heard = Heard()
+    heard = Changes()
     task = asyncio.create_task(adapter.generate(request, heard))
     await heard.sampling.wait()
     return task

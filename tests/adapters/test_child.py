@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from imagegen.adapters import guarded_exec
-from imagegen.adapters.child import Child, engine_environment
-from imagegen.adapters.ports import listening_inodes, reserve_port, socket_inodes
+from imagegen.engines import guarded_exec
+from imagegen.engines.ports import listening_inodes, reserve_port, socket_inodes
+from imagegen.engines.process import EngineProcess, engine_environment
 
 Gone = Callable[[int], bool]
 
@@ -58,11 +58,11 @@ def test_the_engines_environment_has_what_finds_a_gpu_and_nothing_of_ours() -> N
     }  # fmt: skip
 
 
-def collect(argv: list[str], cwd: Path) -> tuple[Child, list[tuple[str, bool]]]:
+def collect(argv: list[str], cwd: Path) -> tuple[EngineProcess, list[tuple[str, bool]]]:
     heard: list[tuple[str, bool]] = []
 
-    async def scenario() -> Child:
-        child = Child(argv, cwd, lambda line, from_stderr: heard.append((line, from_stderr)))
+    async def scenario() -> EngineProcess:
+        child = EngineProcess(argv, cwd, lambda line, from_stderr: heard.append((line, from_stderr)))
         await asyncio.wait_for(child.ended.wait(), 60)
         return child
 

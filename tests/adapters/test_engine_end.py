@@ -15,7 +15,7 @@ import psutil
 import pytest
 from lives import Ask, Make, both_engines, drawing, failure, nobody, run, wait_stopped
 
-from imagegen.adapters.base import INTERRUPTED, DrawProgress, EngineError
+from imagegen.engines.base import INTERRUPTED, DrawProgress, EngineError
 from imagegen.schemas import Phase
 
 Gone = Callable[[int], bool]
@@ -124,8 +124,8 @@ def test_an_abandoned_picture_is_over_before_the_next_begins(engine_name: str, m
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from imagegen.adapters.glm import GlmImageAdapter
-from imagegen.adapters.sdcpp import SdcppServerAdapter
+from imagegen.engines.glm.adapter import GlmImageAdapter
+from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
 
 async def main():
     what, work, first, *words = sys.argv[1:]

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from lives import DEADLINE_S, Ask, Make, both_engines, failure, nobody, run
 
-from imagegen.adapters import ports
+from imagegen.engines import ports
 
 
 @pytest.fixture

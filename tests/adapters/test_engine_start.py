@@ -9,10 +9,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from lives import Ask, Heard, Make, both_engines, failure, nobody, run
+from lives import Ask, Changes, Make, both_engines, failure, nobody, run
 from own_model import OwnModel
 
-from imagegen.adapters.base import LoadProgress
+from imagegen.engines.base import LoadProgress
 
 
 @both_engines
@@ -164,7 +164,7 @@ def test_a_load_that_stands_still_is_given_up(make_adapter: Make) -> None:
 @pytest.mark.parametrize("moment", ["at once", "while it loads"])
 def test_a_cancelled_start_leaves_no_process(make_adapter: Make, moment: str) -> None:
     async def scenario() -> None:
-        adapter, heard = make_adapter(), Heard()
+        adapter, heard = make_adapter(), Changes()
         start = asyncio.create_task(adapter.start(heard))
         await (asyncio.sleep(0) if moment == "at once" else heard.loading.wait())
         start.cancel()

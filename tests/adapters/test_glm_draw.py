@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagegen.adapters.base import INTERRUPTED, DrawProgress, DrawRequest, EngineError
-from imagegen.adapters.glm import GlmImageAdapter
+from imagegen.engines.base import INTERRUPTED, DrawProgress, DrawRequest, EngineError
+from imagegen.engines.glm.adapter import GlmImageAdapter
 from imagegen.schemas import Phase
 
 Ask = Callable[..., DrawRequest]

@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
-from imagegen.glm_engine.failures import CUT, Interrupted, explain
-from imagegen.glm_engine.text import literal
+from imagegen.engines.glm.server.failures import CUT, Interrupted, explain
+from imagegen.engines.glm.server.text import literal
 
 
 class OutOfMemoryError(RuntimeError):

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagegen.adapters.base import DrawProgress
-from imagegen.adapters.tracking import Bar, DrawTracker, Mark, Tokens
-from imagegen.glm_engine import lines
-from imagegen.glm_engine.text import literal
+from imagegen.engines.base import DrawProgress
+from imagegen.engines.glm.server import lines
+from imagegen.engines.glm.server.text import literal
+from imagegen.engines.tracking import Bar, DrawTracker, Mark, Tokens
 from imagegen.schemas import Phase
 
 TOKENS = {"<|image|>", "<sop>", "<eop>", "[gMASK]"}

@@ -14,8 +14,8 @@ from pathlib import Path
 from threading import Event
 from accelerate.hooks import ModelHook, add_hook_to_module
 from PIL import Image
-from imagegen.glm_engine.order import Order
-from imagegen.glm_engine.painter import Painter
+from imagegen.engines.glm.server.request import DrawRequestBody
+from imagegen.engines.glm.server.pipeline import Pipeline
 
 class Hook(ModelHook):
     # As accelerate's offload: what runs before it was called runs where the weights are not.
@@ -24,16 +24,16 @@ class Hook(ModelHook):
         Hook.here = True
         return args, kwargs
 
-painter = Painter(Path(sys.argv[1]), 1, lambda _: None)
-encoder = painter._pipeline.vision_language_encoder
+pipeline = Pipeline(Path(sys.argv[1]), 1, lambda _: None)
+encoder = pipeline._pipeline.vision_language_encoder
 add_hook_to_module(encoder, Hook())
 asked = []
 encoder.model.visual.register_forward_pre_hook(lambda *_: asked.append(Hook.here))
 png = io.BytesIO()
 Image.new("RGB", (64, 64), "red").save(png, "PNG")
-order = Order(prompt="x", width=64, height=64, steps=1, guidance_scale=1.5, seed=1)
+order = DrawRequestBody(prompt="x", width=64, height=64, steps=1, guidance_scale=1.5, seed=1)
 order.references = [png.getvalue()]
-assert painter.draw(order, Event()).startswith(b"\\x89PNG")
+assert pipeline.draw(order, Event()).startswith(b"\\x89PNG")
 print(set(asked))
 """
 

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from imagegen.glm_engine import parts
+from imagegen.engines.glm.server import components
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """Every part with a file, the transformer's weights in two."""
-    index = {part: ["diffusers", "AClass"] for part in ("scheduler", "tokenizer", *parts.WEIGHTED)}
-    (tmp_path / parts.INDEX).write_text(
+    index = {part: ["diffusers", "AClass"] for part in ("scheduler", "tokenizer", *components.WEIGHTED)}
+    (tmp_path / components.INDEX).write_text(
         json.dumps(index | {"_class_name": "GlmImagePipeline", "image_encoder": [None, None]})
     )
     for part in index:
         (tmp_path / part).mkdir()
         (tmp_path / part / "config.json").write_text("{}")
-    for part in parts.WEIGHTED:
+    for part in components.WEIGHTED:
         names = [f"model-{n}-of-2.safetensors" for n in (1, 2)] if part == "transformer" else ["model.safetensors"]
         for name in names:
             (tmp_path / part / name).touch()
@@ -32,19 +32,19 @@ def repository(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("gone", "called"),
     [
-        (parts.INDEX, [parts.INDEX]),
+        (components.INDEX, [components.INDEX]),
         ("scheduler/config.json", ["scheduler"]),
         ("vae/model.safetensors", ["weights of vae"]),
         ("transformer/model-2-of-2.safetensors", ["transformer/model-2-of-2.safetensors"]),
     ],
 )
 def test_what_is_gone_is_named(repository: Path, gone: str, called: list[str]) -> None:
-    assert parts.missing(repository) == []
+    assert components.missing(repository) == []
     (repository / gone).unlink()
-    assert parts.missing(repository) == called
+    assert components.missing(repository) == called
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"vae": []}'])
 def test_an_index_that_is_none_is_named(repository: Path, text: str) -> None:
-    (repository / parts.INDEX).write_text(text)
-    assert parts.missing(repository) == [f"readable {parts.INDEX}"]
+    (repository / components.INDEX).write_text(text)
+    assert components.missing(repository) == [f"readable {components.INDEX}"]

@@ -11,8 +11,8 @@ from threading import Event
 import httpx
 import uvicorn
 
-from imagegen.glm_engine.order import MAX_BODY_BYTES, Order
-from imagegen.glm_engine.server import Server
+from imagegen.engines.glm.server.app import Server
+from imagegen.engines.glm.server.request import MAX_BODY_BYTES, DrawRequestBody
 
 DEADLINE_S = 300
 AS_JSON = {"Content-Type": "application/json"}
@@ -21,13 +21,13 @@ ORDER = json.dumps(
 ).encode()  # fmt: skip
 
 
-class Painter:
+class Pipeline:
     """Draws until it is stopped; remembers whether it was."""
 
     def __init__(self) -> None:
         self.begun, self.stopped = Event(), Event()
 
-    def draw(self, order: Order, stop: Event) -> bytes:
+    def draw(self, order: DrawRequestBody, stop: Event) -> bytes:
         self.begun.set()
         if not stop.wait(0 if order.prompt == "short" else DEADLINE_S):
             return b"a picture"
@@ -36,10 +36,10 @@ class Painter:
 
 
 @asynccontextmanager
-async def serving(painter: Painter) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(pipeline: Pipeline) -> AsyncIterator[httpx.AsyncClient]:
     server = uvicorn.Server(
         uvicorn.Config(
-            Server(painter.draw, lambda failure, _: (409, type(failure).__name__)).app,
+            Server(pipeline.draw, lambda failure, _: (409, type(failure).__name__)).app,
             port=0, log_config=None, lifespan="off", timeout_graceful_shutdown=1,
         )
     )  # fmt: skip
@@ -55,11 +55,11 @@ async def serving(painter: Painter) -> AsyncIterator[httpx.AsyncClient]:
         await running
 
 
-def run(scenario: Callable[[httpx.AsyncClient, Painter], Awaitable[None]]) -> None:
+def run(scenario: Callable[[httpx.AsyncClient, Pipeline], Awaitable[None]]) -> None:
     async def limited() -> None:
-        painter = Painter()
-        async with serving(painter) as client:
-            await scenario(client, painter)
+        pipeline = Pipeline()
+        async with serving(pipeline) as client:
+            await scenario(client, pipeline)
 
     asyncio.run(asyncio.wait_for(limited(), DEADLINE_S))
 
@@ -69,7 +69,7 @@ async def draw(client: httpx.AsyncClient, number: int, body: bytes = ORDER) -> h
 
 
 def test_an_interrupt_that_comes_before_its_picture_is_kept_for_it() -> None:
-    async def scenario(client: httpx.AsyncClient, painter: Painter) -> None:
+    async def scenario(client: httpx.AsyncClient, pipeline: Pipeline) -> None:
         assert (await client.post("/interrupt/2")).status_code == 202
         assert (await draw(client, 1)).status_code == 409  # an earlier one is not wanted either
         assert (await draw(client, 2)).status_code == 409
@@ -79,7 +79,7 @@ def test_an_interrupt_that_comes_before_its_picture_is_kept_for_it() -> None:
 
 
 def test_an_interrupt_that_comes_while_the_order_is_read_is_obeyed() -> None:
-    async def scenario(client: httpx.AsyncClient, painter: Painter) -> None:
+    async def scenario(client: httpx.AsyncClient, pipeline: Pipeline) -> None:
         async def body() -> AsyncIterator[bytes]:
             yield ORDER[:20]
             assert (await client.post("/interrupt/1")).status_code == 202
@@ -92,10 +92,10 @@ def test_an_interrupt_that_comes_while_the_order_is_read_is_obeyed() -> None:
 
 
 def test_an_interrupt_breaks_off_what_is_drawn_and_not_what_follows() -> None:
-    async def scenario(client: httpx.AsyncClient, painter: Painter) -> None:
+    async def scenario(client: httpx.AsyncClient, pipeline: Pipeline) -> None:
         first = asyncio.create_task(draw(client, 1))
         second = asyncio.create_task(draw(client, 2, ORDER.replace(b'"x"', b'"short"')))
-        await asyncio.to_thread(painter.begun.wait, DEADLINE_S)
+        await asyncio.to_thread(pipeline.begun.wait, DEADLINE_S)
         await client.post("/interrupt/1")
         assert (await first).status_code == 409
         assert (await second).content == b"a picture"
@@ -106,17 +106,17 @@ def test_an_interrupt_breaks_off_what_is_drawn_and_not_what_follows() -> None:
 
 
 def test_a_client_that_leaves_ends_its_picture() -> None:
-    async def scenario(client: httpx.AsyncClient, painter: Painter) -> None:
+    async def scenario(client: httpx.AsyncClient, pipeline: Pipeline) -> None:
         left = asyncio.create_task(draw(client, 1))
-        await asyncio.to_thread(painter.begun.wait, DEADLINE_S)
+        await asyncio.to_thread(pipeline.begun.wait, DEADLINE_S)
         left.cancel()  # closes the connection
-        assert await asyncio.to_thread(painter.stopped.wait, DEADLINE_S / 2)
+        assert await asyncio.to_thread(pipeline.stopped.wait, DEADLINE_S / 2)
 
     run(scenario)
 
 
 def test_it_is_for_one_client_on_this_machine() -> None:
-    async def scenario(client: httpx.AsyncClient, _painter: Painter) -> None:
+    async def scenario(client: httpx.AsyncClient, _painter: Pipeline) -> None:
         assert (await client.get("/ready", headers={"Host": "evil.example"})).status_code == 400
         as_text = {"Content-Type": "text/plain"}
         assert (await client.post("/draw/1", content=b"{}", headers=as_text)).status_code == 415

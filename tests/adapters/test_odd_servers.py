@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from imagegen.adapters.base import DrawRequest, EngineError, LoadProgress
-from imagegen.adapters.sdcpp import SdcppServerAdapter
+from imagegen.engines.base import DrawRequest, EngineError, LoadProgress
+from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
 
 Ask = Callable[..., DrawRequest]
 

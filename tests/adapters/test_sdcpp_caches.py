@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from imagegen.adapters.base import DrawRequest, EngineError
-from imagegen.adapters.sdcpp import SdcppServerAdapter
-from imagegen.models.fast import CACHES, Fast
+from imagegen.engines.base import DrawRequest, EngineError
+from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
+from imagegen.models.speed import CACHES, Fast
 
 STEPS = 6
 OPTIONS = {

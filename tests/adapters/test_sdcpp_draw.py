@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagegen.adapters import sdcpp_log
-from imagegen.adapters.base import DrawProgress, DrawRequest, EngineError
-from imagegen.adapters.sdcpp import SdcppServerAdapter
+from imagegen.engines.base import DrawProgress, DrawRequest, EngineError
+from imagegen.engines.sdcpp import log as sdcpp_log
+from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
 from imagegen.schemas import Phase
 
 Ask = Callable[..., DrawRequest]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from imagegen.adapters.sdcpp_flags import ESSENTIAL, adapt, known_flags
-from imagegen.engine import probe
+from imagegen.engine_build import probe
+from imagegen.engines.sdcpp.flags import ESSENTIAL, adapt, known_flags
 from imagegen.models.catalog import Catalog
 
 OLD = frozenset({"--flow-shift", "--diffusion-fa", "--qwen-image-zero-cond-t", "--llm"})

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagegen.adapters import sdcpp_log
-from imagegen.adapters.base import DrawProgress
-from imagegen.adapters.sdcpp_log import MAX_LINE_BYTES, Bar, DrawTracker, LineSplitter, LoadTracker, Mark, parse
+from imagegen.engines.base import DrawProgress
+from imagegen.engines.sdcpp import log as sdcpp_log
+from imagegen.engines.sdcpp.log import MAX_LINE_BYTES, Bar, DrawTracker, LineSplitter, LoadTracker, Mark, parse
 from imagegen.schemas import Phase
 
 FULL = "|" + "=" * 50 + "|"

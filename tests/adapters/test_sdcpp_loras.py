@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from loras import pair, safetensors
 
-from imagegen.adapters.base import DrawRequest, EngineError
-from imagegen.adapters.sdcpp_loras import LoraWatch
-from imagegen.models.safetensors import header_fault, lora_fault
+from imagegen.engines.base import DrawRequest, EngineError
+from imagegen.engines.safetensors import header_fault, lora_fault
+from imagegen.engines.sdcpp.loras import LoraWatch
 
 WHOLE = safetensors(pair())
 FOREIGN = pair("some_other_model.blocks.0.attn.to_q")

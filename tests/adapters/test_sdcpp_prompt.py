@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from imagegen.adapters.sdcpp import SdcppServerAdapter
-from imagegen.adapters.sdcpp_prompt import RUN_MAX_CHARS, literal
+from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
+from imagegen.engines.sdcpp.prompt import RUN_MAX_CHARS, literal
 
 STACK_SAFE_BYTES = 5_000  # a run of about 6,000 ended an engine with 2 MiB of stack a thread
 NOTATION = [

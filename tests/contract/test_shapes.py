@@ -14,9 +14,9 @@ from PIL import Image
 from served import Service
 from starlette.routing import Route
 
-from imagegen.http.app import make_app
-from imagegen.http.session import Sessions
-from imagegen.metrics import Metrics
+from imagegen.http.asgi import make_app
+from imagegen.http.routes.session import Sessions
+from imagegen.telemetry.metrics import Metrics
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 SMALL = {"prompt": "a red circle", "width": 64, "height": 64, "steps": 1, "seed": 1}

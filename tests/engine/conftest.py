@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tiny_source import make_sdist
 
-from imagegen.engine import builder, toolchain
-from imagegen.engine.plan import Sdist
+from imagegen.engine_build import builder, toolchain
+from imagegen.engine_build.plan import Sdist
 
 
 @pytest.fixture

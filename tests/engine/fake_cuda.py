@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imagegen.engine.cards import Card, Cards
+from imagegen.engine_build.cards import Card, Cards
 
 H200 = Cards((Card("NVIDIA H200", (9, 0)),), driver_cuda=(13, 0))
 NO_CARDS = Cards()

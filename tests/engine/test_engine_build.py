@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 from tiny_source import SERVER_C, make, make_sdist, refusal, scratch_folders
 
-from imagegen.engine import Options, Stage, builder, process
-from imagegen.engine.plan import Sdist
+from imagegen.engine_build import Options, Stage, builder, command
+from imagegen.engine_build.plan import Sdist
 
 # The whole way
 
@@ -151,7 +151,7 @@ def test_fewer_compilers_where_memory_is_short(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_memory_running_out_is_told_from_a_wrong_source() -> None:
-    output = process.Output()
+    output = command.Output()
     output.add("c++: fatal error: Killed signal terminated program cc1plus")
     assert output.out_of_memory
     assert not output.disk_full

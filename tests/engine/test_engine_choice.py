@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 from fake_cuda import BROKEN, H200, NO_CARDS, fake_toolkit
 
-from imagegen import engine as engines
+from imagegen import engine_build as engines
 from imagegen.cli.engine import engine as command
-from imagegen.engine import EngineBuildError, EngineMissing, Options, builder, choose, plan, toolchain
-from imagegen.engine.cards import Card, Cards
+from imagegen.engine_build import EngineBuildError, EngineMissing, Options, builder, plan, select, toolchain
+from imagegen.engine_build.cards import Card, Cards
 from imagegen.settings import Settings
 
 HERE = plan.cpu_features()
@@ -56,7 +56,7 @@ def see(monkeypatch: pytest.MonkeyPatch) -> Callable[[Cards], None]:
     """Let the code see these cards: a GPU cannot be had here."""
 
     def show(cards: Cards) -> None:
-        monkeypatch.setattr(choose, "find_cards", lambda: cards)
+        monkeypatch.setattr(select, "find_cards", lambda: cards)
         monkeypatch.setattr(builder, "find_cards", lambda: cards)
 
     return show

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from imagegen.engine import EngineBuildError
+from imagegen.engine_build import EngineBuildError
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tiny_source import DEADLINE_S, driver, make, make_sdist, scratch_folders
 
-from imagegen.engine import Options, plan
-from imagegen.engine.plan import Sdist
+from imagegen.engine_build import Options, plan
+from imagegen.engine_build.plan import Sdist
 
 
 def in_small_disk(require: Callable[[str, bool], None], size: str) -> list[str]:

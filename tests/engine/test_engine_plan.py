@@ -8,23 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagegen.engine import EngineBuildError, Options, plan, process
+from imagegen.engine_build import EngineBuildError, Options, command, plan
 
 
 def test_ninja_lines() -> None:
-    assert process.parse_ninja("[12/193] Building CXX object a.o") == (12, 193, "Building CXX object a.o")
-    assert process.parse_ninja("[0/2] Re-checking globbed directories...") == (
+    assert command.parse_ninja("[12/193] Building CXX object a.o") == (12, 193, "Building CXX object a.o")
+    assert command.parse_ninja("[0/2] Re-checking globbed directories...") == (
         0,
         2,
         "Re-checking globbed directories...",
     )
     for line in ("", "ninja: no work to do.", "[3/2] more than all", "[0/0] nothing", " [1/2] a note", "[1/2]"):
-        assert process.parse_ninja(line) is None
+        assert command.parse_ninja(line) is None
 
 
 @given(st.text())
 def test_no_line_upsets_the_ninja_parser(line: str) -> None:
-    step = process.parse_ninja(line)
+    step = command.parse_ninja(line)
     assert step is None or 0 <= step.done <= step.total
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from fake_cuda import H200, fake_toolkit
 
-from imagegen import engine as engines
-from imagegen.engine import EngineBuildError, Options, builder, toolchain
-from imagegen.engine.cards import Cards
+from imagegen import engine_build as engines
+from imagegen.engine_build import EngineBuildError, Options, builder, toolchain
+from imagegen.engine_build.cards import Cards
 
 
 def test_cuda_without_nvcc_is_a_sentence_and_no_cpu_build(no_cuda: Path, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from imagegen import engine
-from imagegen.engine import EngineBuildError, Options, Stage, builder
-from imagegen.engine.plan import Sdist
+from imagegen import engine_build
+from imagegen.engine_build import EngineBuildError, Options, Stage, builder
+from imagegen.engine_build.plan import Sdist
 
 DEADLINE_S = 60.0
 
@@ -40,8 +40,8 @@ echo 'int gate;' > gate.c
 DRIVER = """
 import json, sys
 from pathlib import Path
-from imagegen.engine import EngineBuildError, Options, builder
-from imagegen.engine.plan import Sdist
+from imagegen.engine_build import EngineBuildError, Options, builder
+from imagegen.engine_build.plan import Sdist
 
 folder, pin, disk_bytes = Path(sys.argv[1]), Sdist(*json.loads(sys.argv[2])), int(sys.argv[3])
 builder.DISK_BYTES["cpu"] = disk_bytes
@@ -92,9 +92,9 @@ class Progress(list[tuple[Stage, int, int, str]]):
         return list(dict.fromkeys(event[0] for event in self))
 
 
-def make(cache: Path, sdist: Sdist, options: Options = Options()) -> tuple[engine.Built, Progress]:  # noqa: B008
+def make(cache: Path, sdist: Sdist, options: Options = Options()) -> tuple[engine_build.Built, Progress]:  # noqa: B008
     progress = Progress()
-    return engine.build(cache, options, progress, jobs=1, sdist=sdist), progress
+    return engine_build.build(cache, options, progress, jobs=1, sdist=sdist), progress
 
 
 def refusal(cache: Path, sdist: Sdist, options: Options = Options()) -> str:  # noqa: B008

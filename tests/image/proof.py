@@ -172,7 +172,7 @@ def test_the_image_is_what_the_page_says(deployed: Deployed) -> None:
     assert config["Volumes"] == {"/data": {}}
     assert config["Entrypoint"][:2] == ["/usr/bin/tini", "--"]
     assert config["StopSignal"] in {"SIGTERM", "15"}
-    assert image["Healthcheck"]["Test"] == ["CMD", "python", "-m", "imagegen.healthcheck"]
+    assert image["Healthcheck"]["Test"] == ["CMD", "python", "-m", "imagegen.deploy.healthcheck"]
     assert config["Labels"]["org.opencontainers.image.title"] == "imagegen"
     assert len(config["Labels"]["org.opencontainers.image.revision"]) >= 40
     assert not [one for one in config["Env"] if "TOKEN" in one or "SECRET" in one]
@@ -184,7 +184,9 @@ def test_no_secret_of_the_shell_is_in_any_layer(deployed: Deployed, tmp_path: Pa
     saved = tmp_path / "image.tar"
     podman("save", "--output", str(saved), IMAGE)
     with saved.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as layers:
-        assert layers.find(ROOT.joinpath("imagegen/healthcheck.py").read_bytes()) > 0, "what is in a layer is found"
+        assert layers.find(ROOT.joinpath("imagegen/deploy/healthcheck.py").read_bytes()) > 0, (
+            "what is in a layer is found"
+        )
         assert layers.find(b"org.opencontainers.image.title") > 0, "and what is in the image's description"
         assert layers.find(CANARY.encode()) == -1
         assert layers.find(deployed.token.encode()) == -1
@@ -204,7 +206,7 @@ def test_it_has_no_rights_and_writes_to_its_volume_alone(deployed: Deployed) -> 
 def test_the_health_check_and_the_doctor_are_content(deployed: Deployed) -> None:
     podman("healthcheck", "run", NAME)
     assert " 0 failed" in podman("exec", NAME, "imagegen", "doctor")
-    refused = podman("exec", NAME, "python", "-m", "imagegen.healthcheck", "http://127.0.0.1:1/", check=False)
+    refused = podman("exec", NAME, "python", "-m", "imagegen.deploy.healthcheck", "http://127.0.0.1:1/", check=False)
     assert "does not answer" in refused
 
 

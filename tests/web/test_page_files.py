@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import pytest
 from served import Service
 
-from imagegen.http.page import FILES
+from imagegen.http.routes.page import FILES
 
 FIRST_LOAD_BYTES = 100_000
 LINK = re.compile(r'(?:href|src)="(static/[^"]+)"')

@@ -16,7 +16,7 @@ from PIL import Image
 from served import Service, until
 from state_folder import DRAWING, Clock, opened
 
-from imagegen.references import decode_reference
+from imagegen.images.references import decode_reference
 
 JOBS, PICTURES_A_JOB = 50, 4
 PICTURES = JOBS * PICTURES_A_JOB

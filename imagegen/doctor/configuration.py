@@ -1,0 +1,134 @@
+"""What an operator gave the service: settings, tokens, certificate, policy, templates, catalog."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from imagegen.doctor.finding import Finding, fail, ok, warn
+from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.entry import Entry
+from imagegen.prompts import templates
+from imagegen.prompts.guardrails import Guardrails, PolicyError
+from imagegen.security import tls, tokens
+from imagegen.settings import PREFIX, Settings, SettingsError, load
+
+
+def settings() -> tuple[Settings, Iterable[Finding]]:
+    """The settings as far as they can be used, and each wrong or unknown variable.
+
+    A wrong one is taken out of this process's environment, so that the other checks see its default.
+    """
+    try:
+        return load(), [ok("settings", f"{_set_count()} settings are set, and all are known and valid.")]
+    except SettingsError as wrong:
+        lines = str(wrong).splitlines()
+    findings = [
+        fail("settings", f"{line}.", "Correct or unset it: the service does not start. The list: docs/settings.md.")
+        for line in lines
+    ]
+    for line in lines:
+        os.environ.pop(line.partition(" ")[0].partition("=")[0], None)
+    return load(), findings
+
+
+def _set_count() -> int:
+    return sum(name.startswith(PREFIX) for name in os.environ)
+
+
+def door(settings: Settings) -> Iterable[Finding]:
+    """Tokens: readable by the service, by nobody else, and there if other machines may come."""
+    try:
+        found = tokens.for_service(settings)
+    except SettingsError as wrong:
+        yield fail("tokens", str(wrong), "Until then the service does not start.")
+        return
+    file = settings.tokens_file
+    if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
+        yield warn("tokens", f"{file} can be read by other users of this machine.", f"chmod 600 {file}")
+    elif found is not None:
+        yield ok("tokens", f"{len(found.names)} tokens: {', '.join(found.names)}.")
+    elif settings.allow_anonymous:
+        yield warn(
+            "tokens",
+            f"No token is asked for, and anybody who reaches {settings.host}:{settings.port} is served "
+            "(IMAGEGEN_ALLOW_ANONYMOUS).",
+            "Make a token with `imagegen token new NAME` unless everybody there may use this GPU.",
+        )
+    else:
+        yield ok("tokens", "No token is asked for; only this machine is served.")
+
+
+def certificate(settings: Settings) -> Iterable[Finding]:
+    """The certificate of IMAGEGEN_TLS: there, valid with its key, not near its end. Makes none."""
+    if settings.tls == "off":
+        yield ok("certificate", "HTTPS is off (IMAGEGEN_TLS).")
+        return
+    own = settings.tls == "auto"
+    files = tls.own_files(settings) if own else tls.Files(*_pair(settings.tls))
+    if own and not files.certificate.exists():
+        yield ok("certificate", f"The service makes its certificate at the next start, in {files.certificate.parent}.")
+        return
+    try:
+        tls.check(files)
+        shown = tls.load_certificate(files)
+    except (SettingsError, ValueError, OSError) as wrong:
+        yield fail("certificate", str(wrong), "Put both files back from a backup, or name others in IMAGEGEN_TLS.")
+        return
+    now = datetime.datetime.now(datetime.UTC)
+    until, left = shown.not_valid_after_utc, shown.not_valid_after_utc - now
+    renewal = (
+        "Restart the service: it renews its own certificate at a start, with the same key."
+        if own
+        else f"Put a new certificate into {files.certificate}, then restart the service."
+    )
+    if left <= datetime.timedelta(0):
+        yield fail("certificate", f"The certificate ended on {until.date()}: no client accepts it.", renewal)
+    elif shown.not_valid_before_utc > now:
+        begins = shown.not_valid_before_utc.date()
+        yield fail("certificate", f"The certificate begins only on {begins}.", "Check this machine's clock.")
+    elif left < datetime.timedelta(days=tls.RENEW_DAYS):
+        yield warn("certificate", f"The certificate ends in {left.days} days, on {until.date()}.", renewal)
+    else:
+        yield ok("certificate", f"The certificate holds until {until.date()} (SHA-256 {tls.fingerprint(shown)}).")
+
+
+def _pair(text: str) -> tuple[Path, Path]:
+    first, second = (Path(part.strip()).expanduser().absolute() for part in text.split(","))
+    return first, second
+
+
+def policy(settings: Settings) -> Iterable[Finding]:
+    """The policy in force can be read."""
+    try:
+        rules = Guardrails.load(settings.policy_file)
+    except PolicyError as wrong:
+        yield fail("policy", str(wrong), "Until then the service does not start. What a policy is: docs/policy.md.")
+    else:
+        yield ok("policy", f"The policy in force: {rules.source}.")
+
+
+def prompt_templates(settings: Settings) -> Iterable[Finding]:
+    """Every template file can be used."""
+    found, problems = templates.load(settings)
+    for problem in problems:
+        yield warn("templates", str(problem), "The template is left out until then: docs/templates.md.")
+    if not problems:
+        yield ok("templates", f"{len(found)} templates.")
+
+
+def catalog(settings: Settings, has_gpu: bool) -> tuple[Entry | None, Iterable[Finding]]:
+    """The default model's entry, if the catalog can be read."""
+    try:
+        loaded = Catalog.offered(settings)
+        entry = loaded.default(settings, has_gpu=has_gpu)
+    except CatalogError as wrong:
+        return None, [fail("catalog", line, "Until then the service does not start.") for line in _lines(wrong)]
+    return entry, [ok("catalog", f"{len(loaded.names())} models; the default is {entry.name}.")]
+
+
+def _lines(error: Exception) -> list[str]:
+    return [f"{line.rstrip('.')}." for line in str(error).splitlines()]

@@ -1,0 +1,185 @@
+"""What draws: the engine's binary and the files of the default model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagegen import engine_build
+from imagegen.doctor.finding import Finding, Level, fail, ok, warn
+from imagegen.engine_build import probe
+from imagegen.engines.safetensors import header_fault
+from imagegen.engines.sdcpp import flags as sdcpp_flags
+from imagegen.hardware import compatibility
+from imagegen.hardware.gpu import Gpu
+from imagegen.models import packages as extras
+from imagegen.models.catalog import missing_sentence
+from imagegen.models.download.background import may_fetch
+from imagegen.models.download.fetch import recorded
+from imagegen.models.entry import Entry, ModelFile
+from imagegen.models.synthetic import make as synthetic
+from imagegen.models.synthetic.packed import Stated
+from imagegen.settings import Settings
+
+HASHED_BYTES = 64 * 1024 * 1024
+"""Larger files are hashed only when asked for (`--deep`): a disk reads some hundred MB a second."""
+GGUF_MAGIC = b"GGUF"
+
+
+def find_engine(settings: Settings, entry: Entry | None) -> tuple[Path | None, frozenset[str], Iterable[Finding]]:
+    """The sd-server that the service would start, its flags (empty: not known), and whether it runs.
+
+    What is wrong with it is a failure only where the default model, `entry`, is drawn by it.
+    """
+    binary, flags, found = _sd_server(settings)
+    if found.level is Level.FAIL and entry is not None and entry.adapter != "sdcpp":
+        what = f"{entry.name} has an engine of its own; models of sd-server cannot be drawn. {found.what}"
+        wrong = settings.sd_server is not None  # named by a person, who meant to have it
+        found = warn("engine", what, "Or unset IMAGEGEN_SD_SERVER.") if wrong else ok("engine", what)
+    return binary, flags, [found]
+
+
+def _sd_server(settings: Settings) -> tuple[Path | None, frozenset[str], Finding]:
+    try:
+        binary = engine_build.resolve(settings)
+    except engine_build.EngineBuildError as missing:
+        return None, frozenset(), fail("engine", str(missing), "Without an engine nothing can be drawn.")
+    try:
+        flags = sdcpp_flags.known_flags(probe.usage(binary))
+    except probe.EngineSilent as silent:
+        return binary, frozenset(), fail("engine", str(silent), "Build one that runs: `imagegen engine build`.")
+    if lacking := sorted(sdcpp_flags.ESSENTIAL - flags):
+        what = f"{binary} does not know {', '.join(lacking)}, which the service needs."
+        return binary, flags, fail("engine", what, "Use the engine that `imagegen engine build` makes.")
+    return binary, flags, ok("engine", f"The engine runs: {binary}.")
+
+
+def engine_flags(entry: Entry, flags: frozenset[str]) -> Iterable[Finding]:
+    """Whether the engine has a word for every flag of the default model."""
+    if not flags or entry.adapter != "sdcpp":
+        return
+    lacking = compatibility.lacking_flags(entry, flags)
+    if lacking is None:
+        yield ok("flags", f"The engine knows every flag of {entry.name}.")
+    else:
+        yield warn("flags", lacking.detail, "Or take that flag out of the model's entry, if it is yours.")
+
+
+def limits(entry: Entry) -> Iterable[Finding]:
+    """What the default model's pictures cannot be, where a person might expect more."""
+    if entry.limits is not None:
+        yield ok("model", f"The model is {entry.name}. {entry.limits} `imagegen models list` names others.")
+
+
+def packages(entry: Entry) -> Iterable[Finding]:
+    """Whether the Python packages of the default model's engine are installed; for other models only told."""
+    if lacking := extras.lacking_sentence(entry):
+        yield fail("packages", lacking, "Or choose another model: IMAGEGEN_MODEL.")
+        return
+    for adapter in sorted(extras.PACKAGES.keys() - {entry.adapter}):
+        if names := extras.lacking(adapter):
+            yield ok(
+                "packages",
+                f"Models of the adapter {adapter} cannot be drawn with: {', '.join(names)} are not installed. "
+                f"Who wants them: {extras.how_to_install(adapter)} (docs/engine.md).",
+            )
+    if entry.adapter in extras.PACKAGES:
+        yield ok("packages", f"The packages that {entry.name} needs are installed.")
+
+
+def torch(entry: Entry, settings: Settings, card: Gpu | None) -> Iterable[Finding]:
+    """Whether the second engine, if it draws the default model, uses the card that is here."""
+    misfit = compatibility.unused_card(entry, None if card is None else card.name, extras.torch_uses_cuda())
+    if misfit is not None:
+        level = Level.FAIL if settings.on_missing_gpu == "exit" else Level.WARN
+        yield Finding("torch", level, misfit.detail, "Which torch to take, and how: docs/engine.md.")
+
+
+def model_files(entry: Entry, settings: Settings, deep: bool, has_gpu: bool) -> Iterable[Finding]:
+    """Every file of the default model: there, of the size and hash that are known of it, of its kind."""
+    try:
+        if synthetic.to_make(entry, settings):
+            yield ok("model files", f"The service makes the files of {entry.name} when they are first needed.")
+            return
+        stated = synthetic.stated(entry)
+    except OSError as damaged:
+        yield fail("model files", f"{damaged.strerror}: {damaged.filename}.", "Until then every job fails.")
+        return
+    fetches = may_fetch(entry, settings.auto_fetch, is_default=True, has_gpu=has_gpu)
+    if entry.missing(settings):
+        if fetches:
+            yield ok("model files", f"The service fetches {entry.name} at its start (IMAGEGEN_AUTO_FETCH).")
+        else:
+            yield fail("model files", missing_sentence(entry, settings), "Until then every job fails: model_missing.")
+    elif absent := entry.absent(settings):
+        yield from _absent(entry, absent, fetches)
+    wrong = unhashed = 0
+    for file in entry.files:
+        path = entry.path_of(file, settings)
+        if not path.is_file():
+            continue
+        damage, hashed = _damage(_stated(file, path, stated.get(file.file)), path, deep)
+        unhashed += not hashed
+        if damage:
+            wrong += 1
+            again = "fetch it again" if entry.made_by is None else f"make it again: imagegen models make {entry.name}"
+            yield fail("model files", f"{path} {damage}.", f"Remove it and {again}.")
+    if not wrong and not entry.missing(settings):
+        large = f"; {unhashed} large files were not hashed (--deep)" if unhashed else ""
+        yield ok("model files", f"All files of {entry.name} are here{large}.")
+
+
+def _absent(entry: Entry, absent: list[ModelFile], fetches: bool) -> Iterable[Finding]:
+    """Optional files that a hub has and that are not here: pictures are drawn without, and nothing else says so."""
+    named = "; ".join(file.file + (f" ({file.note})" if file.note else "") for file in absent)
+    what = f"{entry.name} works without {named}, which is not here: pictures are drawn without it."
+    if fetches:
+        yield ok("model files", f"{what} The service fetches it beside its work.")
+    else:
+        yield warn("model files", what, f"Fetch it: imagegen models fetch {entry.name}")
+
+
+@dataclass(frozen=True)
+class _Stated:
+    """What a file should be, by the catalog, else by what was noted when it was fetched or packed; None: not known."""
+
+    size_bytes: int | None
+    sha256: str | None
+
+
+def _stated(file: ModelFile, path: Path, made: Stated | None) -> _Stated:
+    if made is not None:
+        return _Stated(made.size_bytes, made.sha256)
+    noted = recorded(path.parent).get(path.name, {})
+    size, sha256 = noted.get("size_bytes"), noted.get("sha256")
+    return _Stated(
+        file.size_bytes or (size if isinstance(size, int) else None),
+        file.sha256 or (sha256 if isinstance(sha256, str) else None),
+    )
+
+
+def _damage(file: _Stated, path: Path, deep: bool) -> tuple[str | None, bool]:
+    """What is wrong with a file that is there, and whether its hash was compared as far as one is stated."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as opened:
+            magic = opened.read(len(GGUF_MAGIC))
+            if file.size_bytes is not None and size != file.size_bytes:
+                return f"has {size:,} bytes instead of {file.size_bytes:,}", True
+            if path.suffix == ".gguf" and magic != GGUF_MAGIC:
+                return "is not a GGUF file (a page of an error, or only a part, was saved in its place)", True
+            if path.suffix == ".safetensors" and (fault := header_fault(path)):
+                return fault, True
+            if file.sha256 is None:
+                return None, True
+            if size > HASHED_BYTES and not deep:
+                return None, False
+            opened.seek(0)
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as failure:
+        return f"cannot be read: {failure.strerror}", True
+    if found != file.sha256:
+        return f"is not the file that was meant (SHA-256 {found[:12]}… instead of {file.sha256[:12]}…)", True
+    return None, True

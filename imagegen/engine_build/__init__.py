@@ -1,0 +1,21 @@
+"""The engine's binary: sd-server, built from its pinned source or brought by the user."""
+
+from imagegen.engine_build.builder import Built, build
+from imagegen.engine_build.plan import EngineBuildError, EngineMissing, Manifest, OnProgress, Options, Stage
+from imagegen.engine_build.select import default_backend, ensure, options_for, require_gpu, resolve
+
+__all__ = [
+    "Built",
+    "EngineBuildError",
+    "EngineMissing",
+    "Manifest",
+    "OnProgress",
+    "Options",
+    "Stage",
+    "build",
+    "default_backend",
+    "ensure",
+    "options_for",
+    "require_gpu",
+    "resolve",
+]

@@ -1,0 +1,118 @@
+"""One child process of a build: its output into the log, its end with ours, its failure in words."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from imagegen.engine_build.plan import EngineBuildError
+
+TAIL_LINES = 40
+QUOTED_LINES = 12
+TERM_GRACE_S = 10.0
+
+_NINJA = re.compile(r"^\[(\d+)/(\d+)\] (.*)$")
+_OUT_OF_MEMORY = ("Killed signal terminated program", "fatal error: Killed", "virtual memory exhausted")
+
+
+class NinjaStep(NamedTuple):
+    """A line of Ninja's: `done` of `total` steps, and what the step is."""
+
+    done: int
+    total: int
+    what: str
+
+
+def parse_ninja(line: str) -> NinjaStep | None:
+    """Read Ninja's `[12/193] Building CXX object …` (NINJA_STATUS="[%f/%t] "); None for any other line."""
+    match = _NINJA.match(line)
+    if match is None:
+        return None
+    done, total = int(match[1]), int(match[2])
+    return NinjaStep(done, total, match[3]) if 0 <= done <= total and total > 0 else None
+
+
+class Output:
+    """The last lines a child wrote, and whether any line told of a full disk or of memory running out."""
+
+    def __init__(self) -> None:
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.disk_full = False
+        self.out_of_memory = False
+
+    def add(self, line: str) -> None:
+        self.tail.append(line)
+        self.disk_full |= "No space left on device" in line or "Disk quota exceeded" in line
+        self.out_of_memory |= any(sign in line for sign in _OUT_OF_MEMORY)
+
+    def quote(self) -> str:
+        """The last lines that say something, for the end of an error message."""
+        telling = [line for line in self.tail if line.strip() and parse_ninja(line) is None]
+        return "\n".join(f"  {line}" for line in telling[-QUOTED_LINES:])
+
+
+def environment(scratch: Path) -> dict[str, str]:
+    """The environment of a build's children: English messages, because we read them, and temporary files
+    in the build's own folder, so that they are on the disk we measured and go away with it."""
+    return {**os.environ, "LC_ALL": "C", "NINJA_STATUS": "[%f/%t] ", "TMPDIR": str(scratch)}
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str],
+    log: BinaryIO,
+    on_line: Callable[[str], None] | None = None,
+) -> tuple[int, Output]:
+    """Run a child to its end; its exit status and its output.
+
+    The child leads a process group of its own: Ctrl-C on a terminal reaches us alone, and whatever exception
+    ends us here ends the whole group first. Raises EngineBuildError when it cannot be started.
+    """
+    output = Output()
+    log.write(f"$ {' '.join(str(arg) for arg in argv)}\n".encode())
+    log.flush()
+    try:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=env,
+            process_group=0,
+        )
+    except OSError as error:
+        raise EngineBuildError(f"{argv[0]} cannot be started: {error.strerror}.") from error
+    with child:
+        try:
+            assert child.stdout is not None
+            for raw in child.stdout:
+                log.write(raw)
+                line = raw.decode(errors="replace").rstrip()
+                output.add(line)
+                if on_line is not None:
+                    on_line(line)
+            log.flush()
+            return child.wait(), output
+        except BaseException:
+            _end_group(child)
+            raise
+
+
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    """SIGTERM first: Ninja gives each compiler a group of its own and passes the signal on; SIGKILL would
+    leave them running."""
+    try:
+        os.killpg(child.pid, signal.SIGTERM)
+        child.wait(TERM_GRACE_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    child.wait()

@@ -1,0 +1,208 @@
+"""The programs a build needs: a C++ compiler, CMake, Ninja and, for a GPU, CUDA's nvcc."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cmake
+import ninja
+
+from imagegen.engine_build.plan import EngineBuildError
+
+PROBE_TIMEOUT_S = 60.0
+CUDA_FOLDERS = (Path("/usr/local/cuda"), Path("/opt/cuda"))
+"""Where the CUDA toolkit's installers put it without touching the PATH."""
+
+CUDA_WHEELS = {
+    "nvidia-cuda-nvcc": "bin/nvcc",
+    "nvidia-cuda-crt": "include/crt/host_config.h",
+    "nvidia-nvvm": "nvvm/bin/cicc",
+    "nvidia-cuda-runtime": "include/cuda_runtime.h",
+    "nvidia-cuda-cccl": "include/cccl/thrust/version.h",
+    "nvidia-cublas": "include/cublas_v2.h",
+}
+"""The packages that together are a CUDA 13 toolkit, each with a file of its own (all in nvidia/cu13)."""
+
+WHEEL_COMMAND = "pip install " + " ".join(f'"{name}==13.0.*"' for name in CUDA_WHEELS if name != "nvidia-cublas")
+GET_NVCC = (
+    "Install NVIDIA's CUDA toolkit (12.8 or newer, with cuBLAS), or its packages from the package index into "
+    f'this Python environment: `{WHEEL_COMMAND} "nvidia-cublas==13.*"`.'
+)
+
+
+@dataclass(frozen=True)
+class Cuda:
+    """A CUDA toolkit: its compiler, root folder and release, whether it has cuBLAS and is made of wheels."""
+
+    nvcc: Path
+    root: Path
+    release: tuple[int, int]
+    cublas: bool
+    wheels: bool = False
+
+
+def packaged(name: str) -> Path:
+    """The `cmake` or `ninja` of this Python environment (never the system's: its version is not pinned).
+
+    Raises EngineBuildError when the package is there without its program.
+    """
+    folder = {"cmake": cmake.CMAKE_BIN_DIR, "ninja": ninja.BIN_DIR}[name]
+    program = Path(folder) / name
+    if not os.access(program, os.X_OK):
+        raise EngineBuildError(
+            f"The {name} package of this Python environment has no program {program}: reinstall it with "
+            f"`pip install --force-reinstall {name}`."
+        )
+    return program
+
+
+def check_compilers() -> None:
+    """Look for a C and a C++ compiler as CMake will (CC and CXX first). Raises EngineBuildError."""
+    for language, variable, usual in (
+        ("C", "CC", ("cc", "gcc", "clang")),
+        ("C++", "CXX", ("c++", "g++", "clang++")),
+    ):
+        chosen = shlex.split(os.environ.get(variable, ""))[:1]
+        if chosen and shutil.which(chosen[0]) is None:
+            raise EngineBuildError(f"{variable}={chosen[0]} is not a program: correct it or unset it.")
+        if not chosen and not any(shutil.which(name) for name in usual):
+            raise EngineBuildError(
+                f"No {language} compiler was found (looked for {', '.join(usual)}), and the engine is built "
+                "from its source. Install one (Debian, Ubuntu: `apt install g++`; Fedora: "
+                "`dnf install gcc-c++`), or set IMAGEGEN_SD_SERVER to an sd-server binary you have."
+            )
+
+
+def find_cuda() -> Cuda:
+    """The first CUDA toolkit with a compiler and cuBLAS: CUDACXX, CUDA_PATH, CUDA_HOME, the PATH, the usual
+    folders, then the wheels of this Python environment.
+
+    Raises EngineBuildError saying what was found and what is missing.
+    """
+    without_cublas = None
+    for cuda in _toolkits():
+        if cuda.cublas:
+            return cuda
+        without_cublas = without_cublas or cuda.nvcc
+    if without_cublas is not None:
+        raise EngineBuildError(
+            f"{without_cublas} is there, but its toolkit lacks cuBLAS (cublas_v2.h), which the engine needs. {GET_NVCC}"
+        )
+    raise EngineBuildError(f"CUDA's compiler, nvcc, was not found. {GET_NVCC}")
+
+
+def inspect(nvcc: Path) -> Cuda:
+    """What an nvcc is part of, in its own words. Raises EngineBuildError when it does not answer."""
+    release = re.search(r"release (\d+)\.(\d+)", _ask(nvcc, "--version"))
+    plan = _ask(nvcc, "--dryrun", "-x", "cu", os.devnull)
+    top = re.search(r"^#\$ TOP=(.*)$", plan, re.MULTILINE)  # the PATH may have a wrapper that lies elsewhere
+    if release is None or top is None:
+        raise EngineBuildError(f"{nvcc} does not answer as CUDA's nvcc does: set CUDACXX to one that works.")
+    includes = [Path(folder) for folder in re.findall(r'"-I([^"]+)"', plan)] + [Path("/usr/include")]
+    cublas = any((folder / "cublas_v2.h").is_file() for folder in includes)
+    return Cuda(nvcc, Path(top[1].strip()).resolve(), (int(release[1]), int(release[2])), cublas)
+
+
+def check_archs(cuda: Cuda, archs: tuple[str, ...]) -> None:
+    """Raises EngineBuildError when this nvcc cannot compile for one of the architectures."""
+    known = set(re.findall(r"sm_(\d+)", _ask(cuda.nvcc, "--list-gpu-code")))
+    refused = [arch for arch in archs if re.findall(r"^\d+", arch)[0] not in known]
+    if refused:
+        release = ".".join(map(str, cuda.release))
+        raise EngineBuildError(
+            f"nvcc {release} ({cuda.nvcc}) cannot compile for {', '.join(refused)}: it knows "
+            f"{', '.join(sorted(known, key=int))}. Choose others with --arch, or use another CUDA toolkit "
+            "(CUDACXX names its nvcc)."
+        )
+
+
+def linked_wheels(cuda: Cuda, engine_dir: Path) -> Cuda:
+    """A toolkit folder of links into the wheels, in the form that CMake and the linker look for: with a
+    `lib64` and library names without a version, neither of which the wheels have.
+
+    It stays in the cache, because the binary's run path points to it.
+    """
+    if not cuda.wheels:
+        return cuda
+    root = engine_dir / f"cuda-{'.'.join(map(str, cuda.release))}-wheels"
+    for folder in ("bin", "lib"):  # real folders: nvcc finds everything else relative to its own
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for entry in (cuda.root / folder).iterdir():
+            _link(root / folder / entry.name, entry)
+    for folder in ("include", "nvvm"):
+        _link(root / folder, cuda.root / folder)
+    _link(root / "lib64", Path("lib"))
+    for library in (cuda.root / "lib").glob("lib*.so.*"):
+        _link(root / "lib" / f"{library.name.split('.so.')[0]}.so", Path(library.name))
+    return replace(cuda, nvcc=root / "bin" / "nvcc", root=root)
+
+
+def _link(link: Path, target: Path) -> None:
+    if link.is_symlink() and link.readlink() == target:
+        return
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+
+
+def _toolkits() -> Iterator[Cuda]:
+    """The CUDA toolkits of this machine, in the order that `find_cuda` promises; CUDACXX alone, if it is set."""
+    named = os.environ.get("CUDACXX", "").strip()
+    if named:
+        program = shutil.which(named)
+        if program is None:
+            raise EngineBuildError(f"CUDACXX={named} is not a program: set it to nvcc, or unset it.")
+        yield inspect(Path(program))
+        return
+    folders = [Path(os.environ[name]) for name in ("CUDA_PATH", "CUDA_HOME") if os.environ.get(name)]
+    in_path = shutil.which("nvcc")
+    programs = [folder / "bin" / "nvcc" for folder in folders]
+    programs += [Path(in_path)] if in_path else []
+    programs += [folder / "bin" / "nvcc" for folder in CUDA_FOLDERS]
+    for nvcc in programs:
+        if nvcc.is_file() and os.access(nvcc, os.X_OK):
+            yield inspect(nvcc)
+    yield from _wheels()
+
+
+def _wheels() -> list[Cuda]:
+    """The toolkit that NVIDIA's CUDA 13 packages make in site-packages, if they are there.
+
+    Raises EngineBuildError when only some of them are installed.
+    """
+    spec = importlib.util.find_spec("nvidia")
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    for root in (Path(place) / "cu13" for place in places):
+        if not (root / "bin" / "nvcc").is_file():
+            continue
+        missing = [name for name, part in CUDA_WHEELS.items() if not (root / part).is_file()]
+        if missing:
+            raise EngineBuildError(
+                f"The CUDA packages of this Python environment ({root}) are not complete, for want of "
+                f"{', '.join(missing)}. {GET_NVCC}"
+            )
+        return [replace(inspect(root / "bin" / "nvcc"), wheels=True)]
+    return []
+
+
+def _ask(nvcc: Path, *arguments: str) -> str:
+    """What nvcc prints, on either stream. Raises EngineBuildError when it does not run."""
+    try:
+        answer = subprocess.run(
+            [nvcc, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=PROBE_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EngineBuildError(f"{nvcc} does not run ({error}): set CUDACXX to an nvcc that works.") from error
+    return answer.stdout.decode(errors="replace")

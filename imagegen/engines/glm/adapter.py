@@ -1,0 +1,149 @@
+"""GlmImageAdapter: drives our own server around diffusers' GlmImagePipeline (imagegen.engines.glm.server)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import sys
+from pathlib import Path
+from time import monotonic
+from typing import ClassVar
+
+import httpx
+
+from imagegen.engines.base import INTERRUPTED, DrawRequest, EngineError, LoadProgress
+from imagegen.engines.glm import server
+from imagegen.engines.glm.server import components, failures, lines
+from imagegen.engines.glm.server.__main__ import PORT_TAKEN
+from imagegen.engines.glm.server.lines import Loaded
+from imagegen.engines.http_process import HttpSubprocessAdapter
+from imagegen.engines.tracking import Bar, Mark, Tokens
+
+PROGRAM = Path(server.__file__).with_name("__main__.py")
+INTERRUPT_TIMEOUT_S = 5.0
+
+
+class GlmImageAdapter(HttpSubprocessAdapter):
+    """One process of imagegen.engines.glm.server and the pipeline it has loaded.
+
+    folder: a diffusers repository. threads: CPU threads of torch. python: what runs it, with the extra installed.
+    """
+
+    ready_path: ClassVar[str] = "/ready"
+    connections: ClassVar[int] = 2  # a picture's answer holds one until it is drawn; the other interrupts it
+    mend: ClassVar[str] = "install the service again"
+
+    def __init__(
+        self,
+        folder: Path,
+        threads: int,
+        workdir: Path,
+        load_stall_s: float = 300.0,
+        python: Path = Path(sys.executable),
+    ) -> None:
+        super().__init__(python, workdir, load_stall_s)
+        self.folder, self.threads = folder, threads
+        self._load_at: tuple[float, int] | None = None  # when the load's first bytes were told, and how many
+        self._interrupting: asyncio.Task[None] | None = None
+
+    def _arguments(self, port: int) -> list[str]:
+        self._load_at = None
+        # -P: no module of the folder it runs in takes the place of one that is meant.
+        return ["-P", str(PROGRAM), "serve", str(self.folder), str(port), str(self.threads)]
+
+    def _check_files(self) -> None:
+        if gone := components.missing(self.folder):
+            raise EngineError("model_missing", f"The model's folder has no {', '.join(gone)}: fetch the model again.")
+
+    # Reading its lines
+
+    def _heard(self, line: str) -> bool:
+        event = lines.parse(line)
+        if event is Mark.LISTENING:
+            self._listening()
+        elif isinstance(event, Loaded):
+            self._loading(self._load_progress(event, monotonic()))
+        elif self._on_load is None:
+            self._drawn(event)
+        return not isinstance(event, Loaded | Bar | Tokens | Mark)
+
+    def _load_progress(self, event: Loaded, now: float) -> LoadProgress:
+        if self._load_at is None:
+            self._load_at = now, event.done
+        since, before = self._load_at
+        rate = (event.done - before) / (now - since) if now > since and event.done > before else None
+        return LoadProgress(event.done / event.total, rate, event.done, event.total)
+
+    def _blame(self, complaints: str) -> str | None:
+        return "out_of_vram" if failures.OUT_OF_MEMORY.search(complaints) else None
+
+    def _complains(self, line: str) -> bool:
+        return line.startswith("[ERROR]")
+
+    def _readable(self, line: str) -> str:
+        return line.removeprefix("[ERROR] ")
+
+    def _could_not_bind(self, exit_status: int | None) -> bool:
+        return exit_status == PORT_TAKEN
+
+    # Drawing
+
+    async def _picture(self, request: DrawRequest, number: int, client: httpx.AsyncClient) -> bytes:
+        body = await asyncio.to_thread(order, request)
+        answer = await client.post(f"/draw/{number}", content=body, headers={"Content-Type": "application/json"})
+        match answer.status_code:
+            case httpx.codes.OK:
+                return answer.content
+            case httpx.codes.CONFLICT:
+                raise EngineError(INTERRUPTED, "The picture was broken off.")
+            case httpx.codes.INSUFFICIENT_STORAGE:
+                raise self._too_large()
+            case httpx.codes.INTERNAL_SERVER_ERROR:
+                detail = f"The engine could not draw it: {self._cleaned(_detail(answer))}."
+                raise EngineError("draw_failed", f"{detail}{self._said()}", draws_on=True)
+            case _:
+                raise EngineError("draw_failed", f"The engine refused the picture: {_detail(answer)}", draws_on=True)
+
+    def interrupt(self) -> bool:
+        """Ask the engine to break the running picture off before its next step or token: see Adapter."""
+        if self._client is None or self.pid is None or self._drawing is None or self._drawing.done():
+            return False
+        interrupt = self._interrupt(self._client, self._number)
+        self._interrupting = asyncio.create_task(interrupt, name="engine-interrupt")
+        return True
+
+    async def _interrupt(self, client: httpx.AsyncClient, number: int) -> None:
+        """Ask until it has heard: on a busy machine it may be slow to listen."""
+        while True:
+            try:
+                await client.post(f"/interrupt/{number}", timeout=INTERRUPT_TIMEOUT_S)
+                return
+            except httpx.TimeoutException:
+                if self._drawing is None or self._drawing.done():
+                    return
+            except (httpx.TransportError, RuntimeError):  # it is dying, or was ended: so is the picture
+                return
+
+
+def order(request: DrawRequest) -> bytes:
+    """The JSON of `POST /draw` (glm_engine.order). The pipeline takes no negative prompt, sampler or mask."""
+    return json.dumps(
+        {
+            "prompt": request.prompt,
+            "width": request.width,
+            "height": request.height,
+            "steps": request.steps,
+            "guidance_scale": float(request.cfg_scale),
+            "seed": request.seed,
+            "references": [base64.b64encode(picture).decode() for picture in request.references],
+        },
+        allow_nan=False,
+    ).encode()
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {answer.status_code}"

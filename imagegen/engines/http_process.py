@@ -1,0 +1,437 @@
+"""HttpSubprocessAdapter: the half of an adapter that any engine behind a loopback port shares."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import ssl
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+from typing import Any, ClassVar, TypeVar
+
+import httpx
+
+from imagegen.engines.base import DrawProgress, DrawRequest, DrawTimes, EngineError, LoadProgress
+from imagegen.engines.ports import LOOPBACK, listening_inodes, reserve_port, session_pids, socket_inodes
+from imagegen.engines.process import EngineProcess
+from imagegen.engines.tracking import DrawTracker, Event
+from imagegen.schemas import Phase, Warn
+
+T = TypeVar("T")
+
+KEPT_LINES = 200  # for last_words
+PORT_ATTEMPTS = 3
+LOADING_CHECK_S = 0.25  # between looks at the port while the engine still loads
+LISTENING_CHECK_S = 0.005  # the same once it has said that it is about to listen
+PROBE_TIMEOUT_S = 2.0
+KEEPALIVE_S = (
+    2.0  # below the 5 s of sd-server (CPPHTTPLIB_KEEPALIVE_TIMEOUT_SECOND) and uvicorn: they never close first
+)
+DEATH_NOTICE_S = 2.0  # a dying engine's connection breaks before its exit is known
+STRANGER_NOTICE_S = 0.25
+LAST_WORDS_LINES = 5
+LAST_WORDS_CHARS = 600
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_QUOTED_PATH = re.compile(r"'/[^']*/([^'/]*)'")
+_BARE_PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/'\":,;()]+/)+([^\s/'\":,;()]*)")
+
+
+class _PortTaken(Exception):
+    """Somebody else listens on the engine's port."""
+
+
+class HttpSubprocessAdapter(ABC):
+    """Starts an engine on a fresh loopback port, follows its load and its pictures, notices its death, ends it.
+
+    A subclass gives the command line, reads the lines the engine prints, and asks for a picture in the engine's own
+    protocol. `load_stall_s`: a load that prints nothing new for this long is given up. The event loop's thread has
+    to live as long as the service: see Child.
+    """
+
+    ready_path: ClassVar[str]  # answers 200 when the engine can draw
+    connections: ClassVar[int]  # how many the engine may be asked on at once
+    mend: ClassVar[str]  # what to do when the program itself is not there, as the end of a sentence
+
+    def __init__(self, binary: Path, workdir: Path, load_stall_s: float) -> None:
+        self.binary, self.workdir, self.load_stall_s = binary, workdir, load_stall_s
+        self._child: EngineProcess | None = None
+        self._client: httpx.AsyncClient | None = None
+        self._on_load: Callable[[LoadProgress], None] | None = None
+        self._about_to_listen = asyncio.Event()
+        self._moved_at = 0.0
+        self._load_fraction = 0.0
+        self._heard_since = 0.0
+        self._folders: set[str] = set()  # of the files it is told of; their names may have spaces
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._complaints: deque[str] = deque(maxlen=KEPT_LINES)
+        self._ending: asyncio.Task[None] | None = None
+        self._draw: DrawTracker | None = None
+        self._on_draw: Callable[[DrawProgress], None] | None = None
+        self._drawing: asyncio.Task[bytes] | None = None
+        self._number = 0  # of the picture that was asked for last
+        self._last_draw: DrawTimes | None = None
+
+    # What a subclass gives
+
+    @abstractmethod
+    def _arguments(self, port: int) -> list[str]:
+        """The engine's command line after the program, to listen on `port` of 127.0.0.1."""
+
+    @abstractmethod
+    def _check_files(self) -> None:
+        """Raise EngineError(model_missing) if a file the engine is told to read is not there."""
+
+    @abstractmethod
+    def _heard(self, line: str) -> bool:
+        """The engine printed a line: tell `_loading`, `_listening` and `_drawn` what it means.
+
+        False: not worth keeping.
+        """
+
+    @abstractmethod
+    def _blame(self, complaints: str) -> str | None:
+        """The job code that the engine's complaints stand for, or None."""
+
+    @abstractmethod
+    def _complains(self, line: str) -> bool:
+        """Whether a line from stdout is a warning or an error."""
+
+    @abstractmethod
+    def _readable(self, line: str) -> str:
+        """A line without what only a developer of the engine reads."""
+
+    @abstractmethod
+    def _could_not_bind(self, exit_status: int | None) -> bool:
+        """Whether an engine that ended like this, before it was ready, did so because its port was taken."""
+
+    @abstractmethod
+    async def _picture(self, request: DrawRequest, number: int, client: httpx.AsyncClient) -> bytes:
+        """Have the engine draw `request` and return what it made. Raises EngineError, httpx.TransportError.
+
+        number: the picture's own, higher than that of every picture before.
+        """
+
+    def interrupt(self) -> bool:
+        """Ask the engine to break the running picture off: see Adapter. False: this one cannot."""
+        return False
+
+    def _drawn_with(self) -> tuple[Warn, ...]:
+        """What the engine said of the picture it has just made that the picture's owner should know."""
+        return ()
+
+    def _died_of(self, exit_status: int | None) -> str | None:
+        """Why an engine that ended while it drew would do so again at the same picture: a sentence, or None."""
+        del exit_status
+        return None
+
+    # Life
+
+    async def start(self, on_progress: Callable[[LoadProgress], None]) -> None:
+        """Start the engine and return when it can draw: see Adapter. Cancelling it ends the process."""
+        if self.pid is not None:
+            raise RuntimeError("the engine is already running: stop() comes first")
+        await self.stop()  # closes what an engine that died by itself left behind
+        self._check_files()
+        if not self.binary.is_file():
+            raise EngineError("load_failed", f"The engine, {self.binary.name}, is not there: {self.mend}.")
+        for _ in range(PORT_ATTEMPTS):
+            try:
+                self.workdir.mkdir(parents=True, exist_ok=True)
+                return await self._start_once(on_progress)
+            except _PortTaken:
+                continue
+            except OSError as refused:  # a full disk, a folder that may not be written, no more processes
+                why = os.strerror(refused.errno) if refused.errno else str(refused)
+                raise EngineError("load_failed", f"The engine cannot be started: {why}.") from refused
+        raise EngineError(
+            "load_failed",
+            f"Another program took the engine's port {PORT_ATTEMPTS} times in a row; "
+            "the engine was ended each time. Find out what listens on 127.0.0.1 here.",
+        )
+
+    async def _start_once(self, on_progress: Callable[[LoadProgress], None]) -> None:
+        self._about_to_listen.clear()
+        self._complaints.clear()
+        self._lines.clear()
+        self._on_load, self._load_fraction, self._moved_at = on_progress, 0.0, monotonic()
+        with self._reserve_port() as reserved:
+            port = reserved.getsockname()[1]
+            argv = [str(self.binary), *self._arguments(port)]
+            self._folders = {f"{Path(word).parent}/" for word in argv if word.startswith("/")}
+            try:
+                self._child = EngineProcess(argv, self.workdir, self._line)
+                self._client = self._new_client(port)
+                await self._until_ready(self._child, self._client, port)
+            except BaseException:
+                await self.stop()
+                raise
+            finally:
+                self._on_load = None
+        on_progress(LoadProgress(1.0))
+
+    def _reserve_port(self) -> Any:
+        return reserve_port()
+
+    def _new_client(self, port: int) -> httpx.AsyncClient:
+        """Keep-alive connections, as many as the engine can bear."""
+        return httpx.AsyncClient(
+            base_url=f"http://{LOOPBACK}:{port}",
+            trust_env=False,  # a proxy from the environment has no business on loopback
+            timeout=None,  # noqa: S113 - a silent engine is the worker's to judge
+            limits=httpx.Limits(
+                max_connections=self.connections,
+                max_keepalive_connections=self.connections,
+                keepalive_expiry=KEEPALIVE_S,
+            ),
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # unused; the default would load every CA: 36 ms
+        )
+
+    async def _until_ready(self, child: EngineProcess, client: httpx.AsyncClient, port: int) -> None:
+        while not await self._ready(child, client, port):
+            silent_s = monotonic() - self._moved_at
+            if silent_s > self.load_stall_s:
+                raise EngineError(
+                    "load_failed",
+                    f"Loading stood still at {self._load_fraction:.0%} for {silent_s:.0f} s and was ended. "
+                    f"Is the disk with the model slow or stuck?{self._said()}",
+                )
+            if self._about_to_listen.is_set():
+                await _first_of(child.ended, timeout_s=LISTENING_CHECK_S)
+            else:
+                await _first_of(child.ended, self._about_to_listen, timeout_s=LOADING_CHECK_S)
+
+    async def _ready(self, child: EngineProcess, client: httpx.AsyncClient, port: int) -> bool:
+        """Whether the engine, and nobody else, answers on the port. Raises EngineError or _PortTaken."""
+        if child.ended.is_set():
+            if self._could_not_bind(child.returncode):
+                raise _PortTaken
+            raise self._load_error(child)
+        # SO_REUSEPORT lets a second server of the same user share the port and take half of the requests.
+        listening = listening_inodes(port)
+        if not listening:
+            return False
+        if not listening <= socket_inodes(child.pid):
+            await _first_of(child.ended, timeout_s=STRANGER_NOTICE_S)  # or it was ours, and has just died
+            if not child.ended.is_set():
+                raise self._not_ours(child, listening)
+            return False
+        try:
+            answer = await client.get(self.ready_path, timeout=PROBE_TIMEOUT_S)
+        except httpx.TransportError:  # not yet, or it is dying: the next look tells
+            return False
+        return answer.status_code == httpx.codes.OK
+
+    def _not_ours(self, child: EngineProcess, listening: set[str]) -> Exception:
+        """Somebody else listens; a script that does not become the engine cannot be tied to the service's life."""
+        family = set[str]().union(*(socket_inodes(pid) for pid in session_pids(child.pid)))
+        if not listening <= family:
+            return _PortTaken()
+        return EngineError(
+            "load_failed",
+            f"{self.binary.name} is a script that runs the engine as its child: write exec before the engine's name, "
+            "so that it ends when the service ends.",
+        )
+
+    def _load_error(self, child: EngineProcess) -> EngineError:
+        code = self._blame("\n".join(self._complaints)) or "load_failed"
+        if code == "load_failed" and child.returncode == -signal.SIGKILL:  # never its own doing: worth a re-run
+            code = "engine_died"
+        meaning = {
+            "engine_died": "The engine was killed while it loaded the model, perhaps for want of memory",
+            "out_of_vram": "The model does not fit into the memory that is free",
+            "model_missing": "A file of the model is not there",
+        }.get(code, "The engine could not load the model")
+        return EngineError(code, f"{meaning}: it {child.describe_end()}.{self._said()}")
+
+    async def stop(self) -> None:
+        """End the process with SIGKILL and wait until it is gone. Idempotent; cancelled, it still ends it."""
+        if self._ending is None or self._ending.done():
+            self._ending = asyncio.create_task(self._end(), name="engine-end")
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
+        child, client = self._child, self._client
+        if child is not None:
+            child.kill()
+            await child.ended.wait()
+        self._child = self._client = None
+        if client is not None:
+            await client.aclose()
+
+    async def wait_died(self) -> None:
+        """Return when the engine process is gone, whoever ended it; at once if there is none."""
+        if self._child is not None:
+            await self._child.ended.wait()
+
+    @property
+    def pid(self) -> int | None:
+        """The engine's process id while it lives."""
+        return None if self._child is None or self._child.ended.is_set() else self._child.pid
+
+    # Drawing
+
+    async def generate(self, request: DrawRequest, on_progress: Callable[[DrawProgress], None]) -> bytes:
+        """Draw one picture; a PNG of exactly the size asked for: see Adapter.
+
+        It never gives up by itself: silence is judged by the caller, from `last_line_at`. Cancelled, it lets go of
+        the picture and interrupts it where the engine can be interrupted; the next `generate` waits for its end.
+        """
+        self._heard_since = monotonic()
+        self._number += 1
+        number = self._number
+        if self._drawing is not None and not self._drawing.done():
+            await asyncio.wait([self._drawing])
+        if self.pid is None:
+            raise EngineError("engine_died", "The engine is not running.")
+        self._heard_since = monotonic()
+        self._complaints.clear()
+        self._draw, self._on_draw = DrawTracker(self._heard_since), on_progress
+        self._tell(DrawProgress(Phase.ENCODING))
+        self._drawing = asyncio.create_task(self._unless_ended(self._draw_once(request, number)), name="engine-draw")
+        self._drawing.add_done_callback(_retrieve)
+        try:
+            return await asyncio.shield(self._drawing)
+        except asyncio.CancelledError:
+            self.interrupt()
+            raise
+        finally:
+            self._on_draw = None
+
+    async def _draw_once(self, request: DrawRequest, number: int) -> bytes:
+        assert self._client is not None and self._draw is not None
+        draw = self._draw
+        png = _of_size(await self._picture(request, number, self._client), request.width, request.height)
+        self._last_draw = replace(draw.times(monotonic()), warnings=self._drawn_with())
+        return png
+
+    def _drawn(self, event: Event) -> None:
+        """The engine said where the running picture is."""
+        if self._draw is not None and (progress := self._draw.feed(event, monotonic())):
+            self._tell(progress)
+
+    def _tell(self, progress: DrawProgress) -> None:
+        if self._on_draw is not None:
+            self._on_draw(progress)
+
+    def _draw_error(self, message: str) -> EngineError:
+        """Why a picture was not drawn by an engine that lives."""
+        if self._blame("\n".join([*self._complaints, message])) == "out_of_vram":
+            return self._too_large()
+        return EngineError("draw_failed", f"The engine could not draw it: {message}.{self._said()}")
+
+    def _too_large(self) -> EngineError:
+        what = "The picture needs more memory than is free: ask for a smaller one."
+        return EngineError("out_of_vram", f"{what}{self._said()}")
+
+    @property
+    def last_draw(self) -> DrawTimes | None:
+        """What the last finished picture cost: see Adapter."""
+        return self._last_draw
+
+    # What it says
+
+    @property
+    def last_line_at(self) -> float:
+        """When the engine last printed something, or was last asked to draw (time.monotonic)."""
+        return max(self._heard_since, 0.0 if self._child is None else self._child.last_line_at)
+
+    def last_words(self) -> str:
+        """The engine's last complaints, or its last lines; no prompt is among them (see sdcpp_log), and of a
+        path only the file's name is left."""
+        lines = list(self._complaints) or list(self._lines)
+        if len(lines) > LAST_WORDS_LINES:  # the first complaint is the cause, the last ones its consequences
+            lines = [lines[0], "…", *lines[1 - LAST_WORDS_LINES :]]
+        return self._cleaned(" · ".join(self._readable(line) for line in lines))[:LAST_WORDS_CHARS]
+
+    def _cleaned(self, words: str) -> str:
+        """`words` with no more of a path than the file's name."""
+        for folder in self._folders:
+            words = words.replace(folder, "")
+        return _BARE_PATH.sub(r"\1", _QUOTED_PATH.sub(r"'\1'", words))
+
+    def _said(self) -> str:
+        words = self.last_words()
+        return f" Its last words: {words}" if words else ""
+
+    def _line(self, line: str, from_stderr: bool) -> None:
+        if from_stderr or self._complains(line):
+            self._complaints.append(line)
+        if self._heard(line):
+            self._lines.append(line)
+
+    def _listening(self) -> None:
+        self._moved_at = monotonic()
+        self._about_to_listen.set()
+
+    def _loading(self, progress: LoadProgress | None) -> None:
+        """The load moved; None where the engine only said a word."""
+        self._moved_at = monotonic()
+        if progress is not None and self._on_load is not None:
+            self._load_fraction = progress.fraction
+            self._on_load(progress)
+
+    async def _unless_ended(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await `work`.
+
+        Raises EngineError: engine_died or out_of_vram if the engine ends first, draw_failed if it lives and
+        breaks the connection.
+        """
+        child = self._child
+        assert child is not None
+        task = asyncio.ensure_future(work)
+        try:
+            await _first_of(child.ended, task)
+            if task.done() and isinstance(task.exception(), httpx.TransportError):
+                await _first_of(child.ended, timeout_s=DEATH_NOTICE_S)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+        if child.ended.is_set() and (task.cancelled() or task.exception() is not None):
+            code = self._blame("\n".join(self._complaints)) or "engine_died"
+            if code == "engine_died" and (reason := self._died_of(child.returncode)) is not None:
+                raise EngineError("draw_failed", f"{reason} It {child.describe_end()}.{self._said()}")
+            raise EngineError(code, f"The engine {child.describe_end()}.{self._said()}")
+        try:
+            return task.result()
+        except httpx.TransportError as broken:
+            what = type(broken).__name__
+            raise EngineError("draw_failed", f"The engine lives but broke its connection ({what}).") from broken
+
+
+async def _first_of(*happenings: asyncio.Event | asyncio.Task[Any], timeout_s: float | None = None) -> None:
+    """Return when one of these has happened or the time is up; tasks given here go on."""
+    waits = [h if isinstance(h, asyncio.Task) else asyncio.create_task(h.wait()) for h in happenings]
+    try:
+        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait, happening in zip(waits, happenings, strict=True):
+            if wait is not happening:
+                wait.cancel()
+
+
+def _retrieve(task: asyncio.Task[bytes]) -> None:
+    """Look at the outcome of an abandoned picture, so that asyncio does not report it as forgotten."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _of_size(png: bytes, width: int, height: int) -> bytes:
+    """`png`, if it is one of width × height pixels. Raises EngineError(draw_failed)."""
+    if len(png) < 24 or not png.startswith(PNG_SIGNATURE):
+        raise EngineError("draw_failed", "What the engine drew is not a PNG.")
+    drawn = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])  # IHDR: width, height
+    if drawn != (width, height):
+        raise EngineError(
+            "draw_failed",
+            f"The engine drew {drawn[0]}×{drawn[1]} pixels instead of {width}×{height}: "
+            "the model's entry names the wrong size_multiple.",
+        )
+    return png

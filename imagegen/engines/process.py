@@ -1,0 +1,142 @@
+"""One engine process: it cannot outlive the service, its output is always read, its end is noticed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import monotonic
+from typing import IO
+
+from imagegen.engines import guarded_exec
+from imagegen.engines.sdcpp.log import LineSplitter
+
+logger = logging.getLogger("imagegen.engine")
+
+READ_BYTES = 65_536
+LAST_OUTPUT_S = 2.0  # how long to wait for the end of a dead engine's output
+
+_PASSED_ON = {"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH"}  # HOME: CUDA keeps its kernel cache there
+_PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "GGML_", "SD_VK_", "VK_", "HIP_", "ROCR_", "OMP_")
+
+
+def engine_environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """What of our environment the engine gets: what finds libraries and GPUs, and no IMAGEGEN_* (tokens)."""
+    passed = {k: v for k, v in ours.items() if k in _PASSED_ON or k.startswith(_PASSED_ON_PREFIXES)}
+    # CUDA then counts cards as the driver and nvidia-smi do, so that imagegen.gpu looks at the engine's card.
+    passed.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    # On an abort ggml would fork a debugger to print a backtrace (ggml_print_backtrace in ggml.c).
+    return passed | {"LC_ALL": "C", "GGML_NO_BACKTRACE": "1"}
+
+
+class EngineProcess:
+    """A running engine process; `ended` is set once it is reaped and its output is read.
+
+    Plain subprocess and a thread that waits, not asyncio's: that one does not tell of an end for as long as a
+    grandchild keeps the pipes open (cpython#119710).
+    """
+
+    def __init__(self, argv: list[str], cwd: Path, on_line: Callable[[str, bool], None]) -> None:
+        """Start argv[0] in `cwd`; `on_line(line, from_stderr)` is called for every line it prints.
+
+        The engine dies with the thread that calls this (PR_SET_PDEATHSIG): the event loop's, which has to be one
+        that lives as long as the service. Raises OSError if even the interpreter cannot be started.
+        """
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", guarded_exec.__file__, str(os.getpid()), *argv],
+            cwd=cwd,
+            env=engine_environment(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # a terminal's ^C, ^\ and hang-up are for the service
+        )
+        self._on_line = on_line
+        self.last_line_at = monotonic()
+        self.ended = asyncio.Event()
+        self._exited = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._reap, args=(loop,), name=f"engine-{self.pid}", daemon=True).start()
+        self._watch = asyncio.create_task(self._watch_until_ended(), name=f"engine-{self.pid}")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, or minus the signal that ended it; None while it lives."""
+        return self._process.returncode
+
+    def kill(self) -> None:
+        """Send SIGKILL, which a stopped process obeys too, to it and to what it has started."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def describe_end(self) -> str:
+        """How it ended, as the end of a sentence that begins with "the engine"."""
+        code = self.returncode
+        if code is None:
+            return "is still running"
+        if code >= 0:
+            return f"stopped by itself with exit status {code}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        hints = {
+            "SIGKILL": " (if nobody ended it by hand, the machine ran out of memory)",
+            "SIGILL": " (it was built for another kind of CPU: rebuild it on this machine)",
+        }
+        return f"was ended by {name}{hints.get(name, '')}"
+
+    def _reap(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._process.wait()
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to tell
+            loop.call_soon_threadsafe(self._exited.set)
+
+    async def _watch_until_ended(self) -> None:
+        assert self._process.stdout is not None and self._process.stderr is not None
+        reading = asyncio.gather(
+            self._drain(self._process.stdout, from_stderr=False),
+            self._drain(self._process.stderr, from_stderr=True),
+        )
+        await self._exited.wait()
+        with contextlib.suppress(TimeoutError):  # whoever inherited its pipes may keep them open
+            await asyncio.wait_for(reading, LAST_OUTPUT_S)
+        self.ended.set()
+
+    async def _drain(self, pipe: IO[bytes], from_stderr: bool) -> None:
+        """Read to the end: an engine whose pipe is full stops drawing."""
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        try:
+            await self._read(reader, from_stderr)
+        finally:
+            transport.close()
+
+    async def _read(self, reader: asyncio.StreamReader, from_stderr: bool) -> None:
+        splitter = LineSplitter()
+        while data := await reader.read(READ_BYTES):
+            self.last_line_at = monotonic()
+            for line in splitter.feed(data):
+                self._note(line, from_stderr)
+        for line in splitter.flush():
+            self._note(line, from_stderr)
+
+    def _note(self, line: str, from_stderr: bool) -> None:
+        logger.debug("%s", line)
+        try:
+            self._on_line(line, from_stderr)
+        except Exception:
+            logger.exception("A listener failed on a line of the engine; the engine goes on.")

@@ -1,0 +1,258 @@
+"""SdcppServerAdapter: drives stable-diffusion.cpp's sd-server through its native API.
+
+Only `/sdcpp/v1`: the server's OpenAI and SD-WebUI routes take commands out of the prompt
+(`<sd_cpp_extra_args>`), among them paths of files to open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import signal
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from pathlib import Path
+from time import monotonic
+from typing import Any, ClassVar
+
+import httpx
+
+from imagegen.engines.base import DrawRequest, EngineError, LoadProgress
+from imagegen.engines.http_process import HttpSubprocessAdapter
+from imagegen.engines.safetensors import lora_fault
+from imagegen.engines.sdcpp import log as sdcpp_log
+from imagegen.engines.sdcpp.log import LoadTracker
+from imagegen.engines.sdcpp.loras import LoraWatch, broke_it
+from imagegen.engines.sdcpp.prompt import literal
+from imagegen.engines.tracking import Bar, Mark
+from imagegen.schemas import Warn
+
+SLOW_POLL_S = 0.5  # in case the log's words have changed: they only make things quicker
+FAST_POLL_S = 0.005  # once the log says that the picture is drawn: the PNG is still being made
+FAST_POLL_GROWTH = 1.5
+LARGE_BYTES = 262_144  # decoding more than this is done in a thread
+LAST_LINE_S = 2.0  # from the picture to its last line in the log, which comes by another way
+CHATTY_FLAGS = {"-v", "--verbose"}
+
+
+class SdcppServerAdapter(HttpSubprocessAdapter):
+    """One sd-server process and the model it has loaded.
+
+    model_argv: the catalog entry's flags, files as absolute paths; no listen, thread or verbosity flags.
+    threads: CPU threads, also for loading. workdir: a folder of its own, where the engine runs.
+    lora_dir: the folder of the LoRAs that `DrawRequest.options["lora"]` may name; sd-server looks through it
+    on every request, so None gives it an empty one (its default is the folder it runs in). loras: those in it that
+    will be named, which are looked at before the start.
+    """
+
+    ready_path: ClassVar[str] = "/v1/models"
+    connections: ClassVar[int] = 1  # it has 8 threads, and each open connection holds one
+    mend: ClassVar[str] = "build it again"
+
+    def __init__(
+        self,
+        binary: Path,
+        model_argv: list[str],
+        threads: int,
+        workdir: Path,
+        load_stall_s: float = 300.0,
+        lora_dir: Path | None = None,
+        loras: Sequence[Path] = (),
+    ) -> None:
+        if chatty := CHATTY_FLAGS.intersection(model_argv):
+            raise ValueError(f"{chatty.pop()} makes the engine print prompts: take it out of the model's flags")
+        super().__init__(binary, workdir, load_stall_s)
+        self.model_argv, self.threads, self.lora_dir = list(model_argv), threads, lora_dir
+        self._loras = tuple(loras)
+        self._load, self._files_bytes = LoadTracker(), 0
+        self._worth_a_look, self._all_said = asyncio.Event(), asyncio.Event()
+        self._lora_watch = LoraWatch(loras)
+        self._asked_loras: tuple[Path, ...] = ()
+
+    def _arguments(self, port: int) -> list[str]:
+        loras = self.lora_dir or self.workdir / "no-loras"
+        loras.mkdir(parents=True, exist_ok=True)
+        self._load, self._lora_watch = LoadTracker(), LoraWatch(self._loras)
+        return [
+            *self.model_argv,
+            "--listen-ip", "127.0.0.1",
+            "--listen-port", str(port),
+            "-t", str(self.threads),
+            "--lora-model-dir", str(loras),
+        ]  # fmt: skip
+
+    def _check_files(self) -> None:
+        files = [Path(word) for word in self.model_argv if word.startswith("/")]
+        if gone := ", ".join(file.name for file in files if not file.is_file()):
+            raise EngineError("model_missing", f"The model's folder has no {gone}: fetch the model again.")
+        for lora in self._loras:
+            if fault := lora_fault(lora):
+                raise EngineError("load_failed", f"The LoRA {lora.name} {fault}. Fetch or copy it again.")
+        self._files_bytes = sum(file.stat().st_size for file in files)
+
+    # Reading the log
+
+    def _heard(self, line: str) -> bool:
+        event = sdcpp_log.parse(line)
+        if event is Mark.LISTENING:
+            self._listening()
+        elif self._on_load is not None:
+            if bar := self._load.feed(event, monotonic()):
+                done, total = self._load.bytes_done, self._files_bytes
+                done = None if done is None else min(done, total)
+                self._loading(LoadProgress(self._load.fraction, bar.bytes_per_s, done, total))
+            elif not isinstance(event, Bar):  # a bar that repeats itself is a load that stands still
+                self._loading(None)
+        else:
+            self._drawn(event)
+            self._lora_watch.hear(line)
+            if event is Mark.DRAW_DONE:
+                self._all_said.set()
+            if event in {Mark.DRAW_DONE, Mark.TROUBLE}:
+                self._worth_a_look.set()
+        return not isinstance(event, Bar)
+
+    def _blame(self, complaints: str) -> str | None:
+        return sdcpp_log.blame(complaints)
+
+    def _complains(self, line: str) -> bool:
+        return sdcpp_log.is_complaint(line)
+
+    def _readable(self, line: str) -> str:
+        return sdcpp_log.untagged(line)
+
+    def _could_not_bind(self, exit_status: int | None) -> bool:
+        return exit_status == 0 and self._about_to_listen.is_set()
+
+    # Drawing
+
+    async def _picture(self, request: DrawRequest, _number: int, client: httpx.AsyncClient) -> bytes:
+        self._worth_a_look.clear()
+        self._all_said.clear()
+        self._lora_watch.begin()
+        self._asked_loras = self._named(request)
+        body = await _in_thread_if_large(sum(map(len, request.references)), request_body, request)
+        try:
+            accepted = await client.post(
+                "/sdcpp/v1/img_gen", content=body, headers={"Content-Type": "application/json"}
+            )
+            if accepted.status_code != httpx.codes.ACCEPTED:
+                raise EngineError("draw_failed", f"The engine refused the picture: {_refusal(accepted)}")
+            job = await self._finished(client, f"/sdcpp/v1/jobs/{accepted.json()['id']}")
+            if self._asked_loras:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._all_said.wait(), LAST_LINE_S)
+            return await _in_thread_if_large(len(job), picture, job)
+        except (LookupError, TypeError, ValueError) as odd:
+            raise EngineError(
+                "draw_failed",
+                f"The engine answers in a way this service does not know ({type(odd).__name__}): "
+                "sd-server has to be the version that this service builds.",
+            ) from odd
+
+    def _named(self, request: DrawRequest) -> tuple[Path, ...]:
+        """The files of the LoRAs that `request` names."""
+        named = request.options.get("lora")
+        if self.lora_dir is None or not isinstance(named, list):
+            return ()
+        return tuple(self.lora_dir / str(one["path"]) for one in named)
+
+    def _drawn_with(self) -> tuple[Warn, ...]:
+        return self._lora_watch.verdict(self._asked_loras)
+
+    def _died_of(self, exit_status: int | None) -> str | None:
+        if exit_status != -signal.SIGABRT:
+            return None
+        return broke_it(self._asked_loras, self._lora_watch.proven, "\n".join(self._complaints))
+
+    async def _finished(self, client: httpx.AsyncClient, url: str) -> bytes:
+        """The finished job's JSON. The log says when to look; with the slow poll that only saves time."""
+        pause_s = SLOW_POLL_S
+        while True:
+            if self._worth_a_look.is_set():
+                await asyncio.sleep(pause_s)
+            else:
+                try:
+                    await asyncio.wait_for(self._worth_a_look.wait(), SLOW_POLL_S)
+                    pause_s = FAST_POLL_S
+                except TimeoutError:
+                    pass
+            answer = await client.get(url)
+            if answer.status_code != httpx.codes.OK:
+                raise EngineError("draw_failed", f"The engine lost the picture: {_refusal(answer)}")
+            if len(answer.content) > LARGE_BYTES:  # only a picture is that large
+                return answer.content
+            job = answer.json()
+            if job["status"] == "completed":
+                return answer.content
+            if job["status"] in {"failed", "cancelled"}:
+                raise self._draw_error(str((job.get("error") or {}).get("message", job["status"])))
+            if job["status"] not in {"queued", "generating"}:
+                raise ValueError(f"unknown status {job['status']}")
+            pause_s = min(pause_s * FAST_POLL_GROWTH, SLOW_POLL_S)
+
+
+async def _in_thread_if_large(size_bytes: int, work: Callable[..., bytes], *arguments: Any) -> bytes:
+    if size_bytes > LARGE_BYTES:
+        return await asyncio.to_thread(work, *arguments)
+    return work(*arguments)
+
+
+def _refusal(answer: httpx.Response) -> str:
+    try:
+        body = answer.json()
+        return f"{body.get('error')} {body.get('message', '')}".strip()
+    except (ValueError, AttributeError):
+        return f"HTTP {answer.status_code}"
+
+
+def request_body(request: DrawRequest) -> bytes:
+    """The JSON of `POST /sdcpp/v1/img_gen`.
+
+    sd-server ignores unknown and wrong-typed fields without a word, so every field has the name and the type
+    that `SDGenerationParams::from_json_str` reads, and none that changes the picture is left to its defaults.
+    """
+    body = deepcopy(request.options)
+    sampling: dict[str, Any] = {
+        "sample_steps": request.steps,
+        "sample_method": request.sampler,
+        "guidance": {"txt_cfg": float(request.cfg_scale)},
+    }
+    if request.scheduler is not None:
+        sampling["scheduler"] = request.scheduler
+    ours: dict[str, Any] = {
+        "prompt": literal(request.prompt),
+        "negative_prompt": literal(request.negative),
+        "width": request.width,
+        "height": request.height,
+        "seed": request.seed,
+        "batch_count": 1,
+        "sample_params": sampling,
+        "ref_images": [base64.b64encode(picture).decode() for picture in request.references],
+        "embed_image_metadata": False,  # the service writes its own
+        "output_format": "png",
+    }
+    if request.mask is not None:
+        # Outside the mask the first reference's latents stay; strength 1 runs every step asked for.
+        ours |= {"init_image": ours["ref_images"][0], "strength": 1.0}
+        ours |= {"mask_image": base64.b64encode(request.mask).decode()}
+    return json.dumps(_merged({"lora": []} | body, ours), allow_nan=False).encode()
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Both, `over` winning, objects merged field by field."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def picture(job: bytes) -> bytes:
+    """The picture in a finished job's JSON. Raises EngineError(draw_failed) if there is none."""
+    answer = json.loads(job)
+    if answer["status"] != "completed":
+        raise EngineError("draw_failed", f"The engine ended the picture as {answer['status']}.")
+    return base64.b64decode(answer["result"]["images"][0]["b64_json"], validate=True)

@@ -1,0 +1,119 @@
+"""Does a model fit this machine? What the engine at hand lacks for it, and what the memory cannot hold."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagegen.engines.sdcpp import flags as sdcpp_flags
+from imagegen.models.entry import Entry
+from imagegen.models.packages import lacking
+from imagegen.schemas import Warn
+from imagegen.settings import Settings
+
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a model has to fit: the engine's flags (empty: unknown), and bytes of memory; no card: None.
+
+    torch_uses_cuda: whether the second engine's torch is built for a card.
+    """
+
+    flags: Collection[str]
+    card_name: str | None
+    card_bytes: int | None
+    ram_bytes: int
+    torch_uses_cuda: bool = True
+
+
+def warnings(entry: Entry, settings: Settings, machine: Machine) -> tuple[Warn, ...]:
+    """What is known to go wrong with `entry` on `machine`, in the words of a job's warnings."""
+    found = [
+        lacking_flags(entry, machine.flags),
+        unused_card(entry, machine.card_name, machine.torch_uses_cuda),
+        memory(entry, settings, machine),
+    ]
+    return tuple(one for one in found if one is not None)
+
+
+def lacking_flags(entry: Entry, flags: Collection[str]) -> Warn | None:
+    """`flag_missing`: the entry names flags that the engine has no word for; the service leaves them out."""
+    lacking = sdcpp_flags.adapt(entry.engine_flags, flags).lacking if entry.adapter == "sdcpp" else ()
+    if not lacking:
+        return None
+    sources = {flag.flag: flag.source for flag in entry.flags}
+    why = "; ".join(f"{flag} ({sources[flag]})" for flag in lacking)
+    return Warn(
+        code="flag_missing",
+        detail=f"This engine does not know what {entry.name} needs and is started without it: {why}. Pictures may be "
+        "poor or broken. Use the engine that `imagegen engine build` makes (unset IMAGEGEN_SD_SERVER).",
+    )
+
+
+def unused_card(entry: Entry, card_name: str | None, torch_uses_cuda: bool) -> Warn | None:
+    """`gpu_unused`: there is a card, and the torch that draws `entry` is not built for it."""
+    if entry.adapter != "glm" or card_name is None or torch_uses_cuda or lacking(entry.adapter):
+        return None
+    return Warn(
+        code="gpu_unused",
+        detail=f"{entry.name} is drawn on the CPU, very much slower than the GPU here ({card_name}) would: the torch "
+        "that is installed where the service is was built for the CPU. Install one for CUDA, as PyTorch's own page "
+        "says, then start the service again.",
+    )
+
+
+def memory(entry: Entry, settings: Settings, machine: Machine) -> Warn | None:
+    """`does_not_fit`: the model needs more memory than there is.
+
+    What it needs is the catalog's `[memory]`; where that is not known, the size of its files, which the engine
+    holds at the least (one part at a time where it can: see `part_bytes`). With a card that counts
+    against the card, else against the RAM.
+    """
+    on_card = machine.card_bytes is not None
+    total = machine.ram_bytes if machine.card_bytes is None else machine.card_bytes
+    stated = None
+    if entry.memory is not None:
+        stated = entry.memory.vram_bytes if on_card else entry.memory.ram_bytes
+    if stated is not None:
+        need = stated
+    elif on_card and (part := part_bytes(entry, settings)) is not None:
+        need = part
+    else:
+        need = max(files_bytes(entry, settings), int(entry.download_bytes.value) if entry.download_bytes else 0)
+    if need <= total:
+        return None
+    place = f"the card ({machine.card_name})" if on_card else "this machine"
+    known = f"needs {need / GB:.1f} GB" if stated is not None else f"has {need / GB:.1f} GB of files"
+    return Warn(
+        code="does_not_fit",
+        detail=f"{entry.name} {known}, and {place} has {total / GB:.1f} GB of memory: it may not load, or be very "
+        f"slow. Use a smaller quantisation or model: `imagegen models show {entry.name}`.",
+    )
+
+
+def files_bytes(entry: Entry, settings: Settings) -> int:
+    """Bytes of the model's files that are here, LoRAs too."""
+    return sum(_sizes(entry, settings))
+
+
+def part_bytes(entry: Entry, settings: Settings) -> int | None:
+    """Bytes of the largest part of a model of which a card holds one part at a time; None where it holds all of it.
+
+    sd-server does so with --offload-to-cpu, a file at a time; the second engine where the whole does not fit, a folder
+    of the repository at a time.
+    """
+    if entry.adapter == "glm":
+        parts: dict[Path, int] = {}
+        for path in entry.paths(settings):
+            parts[path.parent] = parts.get(path.parent, 0) + path.stat().st_size
+        return max(parts.values(), default=0)
+    if "--offload-to-cpu" in entry.engine_flags:
+        return max(_sizes(entry, settings), default=0)
+    return None
+
+
+def _sizes(entry: Entry, settings: Settings) -> list[int]:
+    return [path.stat().st_size for path in entry.paths(settings)]

@@ -1,0 +1,221 @@
+"""How the service shares a GPU with other programs: it waits for room, gives way, and sees that it gave back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import mmap
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from imagegen.engines.base import EngineError
+from imagegen.hardware import compatibility
+from imagegen.hardware.gpu import Gpu, Holder
+from imagegen.models.entry import Entry
+from imagegen.models.packages import torch_uses_cuda
+from imagegen.schemas import timestamp
+from imagegen.settings import Settings
+
+log = logging.getLogger("imagegen.gpu")
+
+GB = 1e9
+MARGIN_BYTES = 1024**3
+"""What a model needs beside its files where the catalog states no figure: CUDA's own half a gigabyte, and the
+buffers of a small picture. A large picture's buffers may need more: then the engine says so when it draws."""
+IN_USE_SHARE = 0.05
+"""Of a card of which less than this is taken, nobody holds enough for waiting to help."""
+LOW_SHARE = 0.1
+"""With less than this of the card free, another program that asks for more memory may not get it."""
+GROWTH_BYTES = 256 * 1024**2
+"""What somebody else has to have taken since we became idle: a CUDA program holds as much before it has any data."""
+LOOK_EVERY_S = 2.0
+GIVEN_BACK_S, GIVEN_BACK_EVERY_S = 2.0, 0.05
+"""After the engine's end its memory is free within this time: `nvidia-smi` shows it a moment later."""
+SLACK_BYTES = 64 * 1024**2
+"""Differences below this are the driver's own bookkeeping."""
+
+Look = Callable[[int | None], Gpu | None]
+
+
+def needed_bytes(entry: Entry, settings: Settings) -> int:
+    """What loading `entry` takes of the card: the catalog's figure, else the files' sizes and MARGIN_BYTES.
+
+    Where the engine can do with one part of the model at a time on the card, the largest counts.
+    """
+    if entry.memory is not None and entry.memory.vram_bytes is not None:
+        return entry.memory.vram_bytes
+    part = compatibility.part_bytes(entry, settings)
+    files = compatibility.files_bytes(entry, settings) if part is None else part
+    return MARGIN_BYTES + files if files else 0
+
+
+def shortage(card: Gpu, need_bytes: int) -> str | None:
+    """Why a model that needs `need_bytes` has to wait for this card, in words; None: it need not.
+
+    Waiting helps only if somebody holds what is lacking: a model that is too large for the whole card, or lacks
+    room on a card that nobody uses, is for the engine to refuse.
+    """
+    taken = card.total_bytes - card.free_bytes
+    if card.free_bytes >= need_bytes or need_bytes > card.total_bytes or taken < IN_USE_SHARE * card.total_bytes:
+        return None
+    holders = "; ".join(_words(holder) for holder in card.others[:3]) or "a program that the driver does not name"
+    return (
+        f"Other programs hold the memory of the GPU ({card.name}): the model needs {need_bytes / GB:.1f} GB, and "
+        f"{card.free_bytes / GB:.1f} of {card.total_bytes / GB:.1f} GB are free. In use by {holders}."
+    )
+
+
+def _busy(short: str) -> EngineError:
+    return EngineError("gpu_busy", f"{short} End such a program, or try again later.")
+
+
+def _words(holder: Holder) -> str:
+    name = holder.name or "a program"
+    held = "" if holder.held_bytes is None else f": {holder.held_bytes / GB:.1f} GB"
+    since = "" if holder.since is None else f", running since {timestamp(holder.since)}"
+    return f"{name} (process {holder.pid}){held}{since}"
+
+
+class GpuContention:
+    """Whether somebody else wants the card's memory while the engine is idle.
+
+    An idle engine's memory does not grow, so what is newly taken is somebody else's: that holds in a container
+    too, where the driver names no programs. What the engine holds is left out where the driver tells it. Who asks
+    for memory, gets none and leaves is not seen.
+    """
+
+    def __init__(self) -> None:
+        self.least_taken_bytes: int | None = None  # by others, since we became idle
+        self.wanted = False
+        self._ours_told = False
+
+    def forget(self) -> None:
+        """The engine has worked, or is gone: what it holds has changed."""
+        self.least_taken_bytes, self.wanted = None, False
+
+    def look(self, card: Gpu) -> bool:
+        """Judge by the card as it is now."""
+        if (told := card.ours_bytes is not None) is not self._ours_told:
+            self.forget()  # what was counted before had the engine's share in it, or had not
+            self._ours_told = told
+        taken = card.total_bytes - card.free_bytes - (card.ours_bytes or 0)
+        self.least_taken_bytes = taken if self.least_taken_bytes is None else min(taken, self.least_taken_bytes)
+        low = card.free_bytes < LOW_SHARE * card.total_bytes
+        self.wanted = low and (self.wanted or taken - self.least_taken_bytes >= GROWTH_BYTES)
+        return self.wanted
+
+
+class GpuSharing:
+    """The service's behaviour on the card; everything is a no-op without one, or with an engine that uses none.
+
+    look: `gpu.read`. binary: the engine that the next load will start, None if there is none.
+    """
+
+    def __init__(self, look: Look, settings: Settings, binary: Callable[[], Path | None]) -> None:
+        self._look, self._settings, self._binary = look, settings, binary
+        self.present = False  # there is a card, and the engine uses it
+        self.contention = GpuContention()
+        self._before: Gpu | None = None
+        self._uses_cuda: tuple[object, bool] | None = None
+
+    async def check_swap_fits(self, entry: Entry, engine_pid: int | None) -> None:
+        """Whether `entry` has room in the place of what the idle engine `engine_pid` holds. Changes nothing.
+
+        Raises EngineError `gpu_busy`. If the driver does not say what the engine holds, nobody knows before it ends.
+        """
+        if not await asyncio.to_thread(self._has_card, entry):
+            return
+        need_bytes = await asyncio.to_thread(needed_bytes, entry, self._settings)
+        card = await self._card(engine_pid)
+        if card is None or (engine_pid is not None and card.ours_bytes is None):
+            return
+        card = replace(card, free_bytes=card.free_bytes + (card.ours_bytes or 0))
+        if (short := shortage(card, need_bytes)) is not None:
+            raise _busy(short)
+
+    async def wait_for_memory(self, entry: Entry, told: Callable[[str], None], *, wait: bool) -> None:
+        """Return when there is room for `entry`; `told` hears for whom is waited.
+
+        Raises EngineError `gpu_busy` after IMAGEGEN_GPU_WAIT_S, at once if not `wait`.
+        """
+        self.contention.forget()
+        self._before = None
+        self.present = await asyncio.to_thread(self._has_card, entry)
+        if not self.present:
+            return
+        need_bytes = await asyncio.to_thread(needed_bytes, entry, self._settings)
+        limit_s = self._settings.gpu_wait_s if wait else 0.0
+        began = time.monotonic()
+        while (card := await self._card()) is not None and (short := shortage(card, need_bytes)) is not None:
+            if time.monotonic() - began >= limit_s:
+                after = f" It did not change within {limit_s:g} s (IMAGEGEN_GPU_WAIT_S)." if wait else ""
+                raise _busy(short + after)
+            told(short)
+            left_s = began + limit_s - time.monotonic()
+            await asyncio.sleep(max(0.01, min(LOOK_EVERY_S, left_s)))
+        self._before = card
+
+    async def wanted(self, engine_pid: int | None) -> bool:
+        """Whether somebody else wants the memory that the idle engine holds."""
+        card = await self._card(engine_pid) if self.present else None
+        return card is not None and self.contention.look(card)
+
+    def reset_baseline(self) -> None:
+        """A job has ended: its pictures may have changed what the engine holds."""
+        self.contention.forget()
+
+    async def check_memory_released(self) -> None:
+        """After the engine's end: wait until its memory is free, at most GIVEN_BACK_S; else the log says so."""
+        before, self._before = self._before, None
+        self.contention.forget()
+        if before is None:
+            return
+        deadline = time.monotonic() + GIVEN_BACK_S
+        while (card := await self._card()) is not None and (kept := _not_given_back(before, card)) > 0:
+            if time.monotonic() > deadline:
+                log.warning(
+                    "the engine has ended, and %.1f GB more of the GPU's memory are taken than before it was loaded "
+                    "(%.1f GB free then, %.1f GB now, other programs counted out)",
+                    kept / GB, before.free_bytes / GB, card.free_bytes / GB,
+                )  # fmt: skip
+                return
+            await asyncio.sleep(GIVEN_BACK_EVERY_S)
+
+    async def _card(self, engine_pid: int | None = None) -> Gpu | None:
+        return await asyncio.to_thread(self._look, engine_pid)
+
+    def _has_card(self, entry: Entry) -> bool:
+        if entry.adapter == "glm":
+            return torch_uses_cuda() and self._look(None) is not None
+        binary = self._binary()
+        if binary is None or self._look(None) is None:
+            return False
+        try:
+            stat = binary.stat()
+        except OSError:
+            return False
+        mark = (binary, stat.st_mtime_ns, stat.st_size)
+        if self._uses_cuda is None or self._uses_cuda[0] != mark:
+            self._uses_cuda = mark, uses_cuda(binary)
+        return self._uses_cuda[1]
+
+
+def _not_given_back(before: Gpu, now: Gpu) -> int:
+    """Bytes that are taken now and were not before the load, without what other programs took since."""
+    others_before = sum(holder.held_bytes or 0 for holder in before.others)
+    others_now = sum(holder.held_bytes or 0 for holder in now.others)
+    kept = before.free_bytes - now.free_bytes - max(0, others_now - others_before)
+    return kept if kept > SLACK_BYTES else 0
+
+
+def uses_cuda(binary: Path) -> bool:
+    """Whether the program names a CUDA library to the loader; one that does not runs on the CPU or by Vulkan."""
+    try:
+        if binary.stat().st_size == 0:
+            return False
+        with binary.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return any(content.find(name) >= 0 for name in (b"libcuda.so", b"libcudart.so", b"libggml-cuda"))
+    except OSError:
+        return False

@@ -1,0 +1,64 @@
+"""The Starlette app that BentoML mounts at `/`."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Match, Mount, Route
+from starlette.types import Receive, Scope, Send
+
+from imagegen.app import App
+from imagegen.http import openapi
+from imagegen.http.internal_errors import InternalErrors
+from imagegen.http.openai import routes as openai
+from imagegen.http.problems import HANDLERS, problem
+from imagegen.http.routes import events, images, jobs, metrics, page, session, status, tasks
+from imagegen.http.routes.session import Sessions
+from imagegen.http.snapshots import Snapshots
+from imagegen.security.rate_limit import RateLimit
+from imagegen.telemetry.metrics import Metrics
+
+WARMS_PER_S = 0.5
+"""Warm-ups that each caller may ask for, in the long run; five at once. A page asks every 30 s while somebody types."""
+
+
+def make_app(sessions: Sessions, counted: Metrics) -> Starlette:
+    """All routes; `attach` gives it the backend once that runs."""
+    families = (jobs, events, images, status, session, openai, tasks, openapi, metrics, page)
+    routes = [*(route for family in families for route in family.ROUTES), Rest("/", app=nothing)]
+    asgi = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(InternalErrors)])
+    asgi.state.app, asgi.state.sessions, asgi.state.metrics = None, sessions, counted
+    asgi.state.warm_rate = RateLimit(WARMS_PER_S)
+    return asgi
+
+
+class Rest(Mount):
+    """All paths that no route of ours has, but for the one of BentoML's that comes after this app."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return (Match.NONE, {}) if scope["path"] == "/docs.json" else super().matches(scope)
+
+
+async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """Whatever no route takes: without this BentoML would answer, and not as problem+json.
+
+    It is a match for every request, so Starlette's own 405 is never reached; and that would name only the methods
+    of the first route of a path.
+    """
+    if scope["type"] != "http":
+        return
+    path = scope["path"][:200]
+    routes = [one for one in scope["app"].routes if isinstance(one, Route)]
+    allowed = {method for one in routes if one.matches(scope)[0] is Match.PARTIAL for method in one.methods or ()}
+    if allowed:
+        methods = ", ".join(sorted(allowed))
+        detail = f"{scope['method'][:20]} is not possible at {path}; these methods are: {methods}."
+        answer = problem(405, "method_not_allowed", detail)
+        answer.headers["allow"] = methods
+    else:
+        answer = problem(404, "not_found", f"There is nothing at {path}. The routes are in docs/http.md.")
+    await answer(scope, receive, send)
+
+
+def attach(asgi: Starlette, app: App) -> None:
+    asgi.state.app, asgi.state.snapshots = app, Snapshots(app)

@@ -1,0 +1,196 @@
+"""The lock on the door, as ASGI middleware in front of everything, BentoML's own routes included."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, unquote_plus
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from imagegen.http.problems import problem
+from imagegen.http.routes.session import COOKIE, Session, Sessions
+from imagegen.schemas import Refused
+from imagegen.security.hosts import Hosts
+from imagegen.security.rate_limit import RateLimit
+from imagegen.security.tokens import Tokens
+
+SAFE = {"GET", "HEAD", "OPTIONS"}
+PRESENCE = "/api/events"
+"""The one address whose GET has an effect: with `?presence=1` it keeps the model loaded."""
+OPEN = {"/", "/favicon.ico", "/readyz", "/livez", "/healthz"}
+STATIC = "/static/"
+PICTURE = re.compile(r"/images/[0-9a-f]{32}\.(png|jpg|webp)")
+"""A picture's id is 128 random bits: whoever has the address was given it."""
+SECRETS_OF_A_QUERY = {"token", "access_token", "api_key", "apikey", "auth", "authorization", "bearer"}
+
+INSTANCE = "imagegen-instance"
+"""Names the process that answers. A request that carries it is for that process alone: the MCP front looks once at each
+process whether it asks for tokens, and a process that has taken the other's place must not get the request."""
+
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+}
+
+
+class AuthMiddleware:
+    """Refuses foreign hosts and origins, and with tokens whoever has none; notes the token's name in the scope."""
+
+    def __init__(self, app: ASGIApp, tokens: Tokens | None, sessions: Sessions, hosts: Hosts, rate: RateLimit) -> None:
+        self._app = app
+        self._tokens, self._sessions, self._hosts, self._rate = tokens, sessions, hosts, rate
+        self._instance = secrets.token_hex(16)
+        self._headers = {**HEADERS, INSTANCE: self._instance}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # nothing here speaks it
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._judge(scope)
+        except Refused as refused:
+            answer = problem(refused.status, refused.code, refused.detail, **refused.extra)
+            await answer(scope, receive, _with_headers(send, self._headers))
+            return
+        await self._app(scope, receive, _with_headers(send, self._headers))
+
+    def _judge(self, scope: Scope) -> None:
+        """Raises Refused unless the request may pass."""
+        headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
+        if "\n" in path:  # Starlette's mounts do not match it, so BentoML would answer, and not as problem+json
+            raise Refused(404, "not_found", "There is nothing at this address: it has a line end in it.")
+        if len(headers.getlist("host")) > 1 or not self._hosts.allows(headers.get("host"), scope):
+            detail = (
+                "The service was called by a name that is not its own, as a hostile web page would do it. If the "
+                "name is right, add it to IMAGEGEN_ALLOWED_HOSTS (names separated by commas)."
+            )
+            raise Refused(403, "foreign_host", detail)
+        query = scope.get("query_string") or b""
+        if method not in SAFE or (path == PRESENCE and _asks_presence(query)):
+            self._check_origin(headers)
+        self._check_instance(headers)
+        _check_address(path, query)
+        if self._tokens is None or is_open(method, path):
+            return
+        name, session = self._let_in(headers)
+        if name is None:
+            detail = (
+                "This service needs a token: send it as the header `Authorization: Bearer …`. Whoever runs the "
+                "service makes one with `imagegen token new NAME`."
+            )
+            raise Refused(401, "unauthorized", detail)
+        if wait_s := self._rate.take(name):
+            detail = f"The token {name} makes too many requests (IMAGEGEN_RATE_LIMIT_PER_S). Go on in {wait_s} s."
+            raise Refused(429, "rate_limited", detail, retry_after_s=wait_s)
+        scope["imagegen.owner"], scope["imagegen.session"] = name, session
+
+    def _check_origin(self, headers: Headers) -> None:
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        foreign_site = site is not None and site not in {"same-origin", "none"}
+        if foreign_site or (origin is not None and not self._hosts.same_origin(origin, headers.get("host"))):
+            detail = "A page of another site made this request, and only the service's own page may change things."
+            raise Refused(403, "foreign_origin", detail)
+
+    def _check_instance(self, headers: Headers) -> None:
+        if headers.get(INSTANCE, self._instance) != self._instance:
+            detail = (
+                "The service was started again since the caller looked at it, and this request was for the process "
+                "before. Nothing was done. Check the service again, then repeat the request."
+            )
+            raise Refused(412, "instance_changed", detail)
+
+    def _let_in(self, headers: Headers) -> tuple[str | None, Session | None]:
+        """The token's name: of the Authorization header if there is one, else of the session's cookie, which is the
+        second part then."""
+        assert self._tokens is not None
+        authorization = headers.get("authorization")
+        if authorization is not None:
+            scheme, _, token = authorization.partition(" ")
+            return (self._tokens.name_of(token.strip()) if scheme.lower() == "bearer" else None), None
+        for header in headers.getlist("cookie"):
+            if cookie := cookie_parser(header).get(COOKIE):
+                session = self._sessions.read(cookie)
+                return (session.name, session) if session else (None, None)
+        return None, None
+
+
+def is_open(method: str, path: str) -> bool:
+    """What needs no token: the page, its files, the probes, a picture whose address one has, leaving."""
+    if method == "OPTIONS" or (method == "DELETE" and path == "/api/session"):
+        return True
+    return method in SAFE and (path in OPEN or path.startswith(STATIC) or PICTURE.fullmatch(path) is not None)
+
+
+def _asks_presence(query: bytes) -> bool:
+    given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    return any(name == "presence" and value != "0" for name, value in given)
+
+
+def _check_address(path: str, query: bytes) -> None:
+    """Raises Refused for a parameter that is named like a secret. `;` separates parameters too: in paths (RFC 3986,
+    3.3), and in queries for older programs."""
+    parameters = [*path.split(";")[1:], *map(unquote_plus, re.split("[&;]", query.decode("latin-1")))]
+    names = {one.partition("=")[0].strip().lower().replace("-", "_") for one in parameters}
+    if found := names & SECRETS_OF_A_QUERY:
+        detail = (
+            f"{min(found)} does not belong into an address, which logs and histories keep. Send the token as the "
+            "header `Authorization: Bearer …`, and make a new one if this one was real."
+        )
+        raise Refused(400, "invalid_request", detail)
+
+
+def _with_headers(send: Send, more: Mapping[str, str]) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in more.items():
+                headers.setdefault(name, value)
+        await send(message)
+
+    return sending
+
+
+class LoopbackOnly:
+    """Without tokens, answers only requests that arrived on a loopback address of this machine.
+
+    Judged by each request's own socket, so that it holds however the service was started (BentoML's own
+    default binds every address).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"} or is_loopback(scope):
+            await self._app(scope, receive, send)
+            return
+        detail = (
+            "This service has no token, so it answers this machine only. Set IMAGEGEN_TOKENS to open it to others "
+            "(or IMAGEGEN_ALLOW_ANONYMOUS=1 to open it to everybody)."
+        )
+        await problem(403, "lock_required", detail)(scope, receive, send)
+
+
+def is_loopback(scope: Scope) -> bool:
+    """Whether the request came in on a loopback address (or a Unix socket, which has none)."""
+    server = scope.get("server")
+    if server is None or server[1] is None:
+        return server is not None
+    try:
+        address = ipaddress.ip_address(server[0].split("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)

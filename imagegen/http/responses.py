@@ -1,0 +1,295 @@
+"""The shapes of the answers, for the OpenAPI document: `views` makes them, the tests compare the two.
+
+Times are RFC 3339 in UTC, durations seconds, sizes bytes and pixels, as the names say.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from imagegen.models.entry import Capabilities, Defaults, Licence, Memory
+from imagegen.models.speed import Fast
+from imagegen.prompts.templates import Template
+from imagegen.schemas import EngineState, Failure, Kind, Params, Phase, Policy, Status, Warn
+
+When = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Answer(BaseModel):
+    """Nothing comes that is not written here."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Problem(BaseModel):
+    """Any refusal (RFC 9457): `code` is for programs, `detail` a sentence that says what to do."""
+
+    type: str
+    status: int
+    code: str
+    title: str
+    detail: str
+
+
+class OpenAIErrorBody(BaseModel):
+    """What is inside OpenAI's error."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(_Answer):
+    """A refusal under /v1, as OpenAI's clients read it."""
+
+    error: OpenAIErrorBody
+
+
+class Image(_Answer):
+    """A stored picture."""
+
+    id: Id
+    url: str
+    width: int
+    height: int
+    bytes: int
+    sha256: Sha256
+    seed: int | None
+    format: Literal["png"]
+    job_id: Id | None
+    created_at: When
+    expires_at: When | None
+
+
+class Images(_Answer):
+    """A page of the gallery; `next` is the `before` of the following one."""
+
+    items: list[Image]
+    next: int | None
+
+
+class JobProgress(_Answer):
+    """How far a running job is; `fraction` and `left_s` are of the phase, `image` says which of its pictures."""
+
+    phase: Phase
+    step: int | None
+    steps: int | None
+    fraction: float | None
+    bytes_done: int | None
+    bytes_total: int | None
+    left_s: float | None
+    image: int
+    detail: str | None
+
+
+class Job(_Answer):
+    """One request for pictures, from submission to result."""
+
+    job_id: Id
+    kind: Kind
+    status: Status
+    position: int | None
+    progress: JobProgress | None
+    eta_s: float | None
+    model: str
+    params: Params
+    prompt: str
+    url: str | None = None
+    images: list[Image]
+    references: list[Id]
+    warnings: list[Warn]
+    error: Failure | None = None
+    policy: Policy
+    created_at: When
+    started_at: When | None
+    finished_at: When | None
+    expires_at: When | None
+    attempts: int
+    revision: int
+
+
+class Jobs(_Answer):
+    """A page of jobs, the newest first; `next` is the `before` of the following one."""
+
+    items: list[Job]
+    next: int | None
+
+
+class Load(_Answer):
+    """How far the engine's load is; `waits_for`: who holds the GPU's memory, as long as that is waited for."""
+
+    fraction: float
+    eta_s: float | None
+    bytes_done: int | None
+    bytes_total: int | None
+    waits_for: str | None
+
+
+class Fetch(_Answer):
+    """A download of the service's own: of which model, how far, and what is to be said of it (a trouble, its speed)."""
+
+    model: str
+    file: str | None
+    bytes_done: int
+    bytes_total: int | None
+    left_s: float | None
+    detail: str
+
+
+class Engine(_Answer):
+    """Where the engine is in its life, and what is fetched for it, now or for later."""
+
+    state: EngineState
+    since: When
+    model: str | None
+    pid: int | None
+    load: Load | None
+    fetch: Fetch | None
+    error: Failure | None
+
+
+class Idle(_Answer):
+    """When an idle engine is unloaded, and why then."""
+
+    mode: str
+    unload_at: When | None
+    reason: str | None
+    cold_start_s: float | None
+    beta_s: float | None
+
+
+class Queue(_Answer):
+    """Who waits."""
+
+    queued: int
+    running: int
+    max: int
+    eta_s: float | None
+
+
+class Gpu(_Answer):
+    """The card, as NVML sees it."""
+
+    name: str
+    total_bytes: int
+    free_bytes: int
+    ours_bytes: int | None
+
+
+class DefaultModel(_Answer):
+    """What a request without a model gets; `noise`: it draws nothing; `limits`: what else its pictures cannot be."""
+
+    default: str
+    noise: bool
+    limits: str | None
+
+
+class ServiceStatus(_Answer):
+    """The whole state; reading it wakes nothing."""
+
+    engine: Engine
+    idle: Idle
+    queue: Queue
+    gpu: Gpu | None
+    model: DefaultModel
+    warnings: list[Warn]
+    version: str
+
+
+class Model(_Answer):
+    """A model of the catalog, every number with its source."""
+
+    name: str
+    title: str
+    description: str
+    adapter: str
+    noise: bool
+    limits: str | None
+    licence: Licence
+    capabilities: Capabilities
+    defaults: Defaults
+    size_multiple: int
+    size_min_px: int
+    memory: Memory | None
+    fast: Fast | None
+    default: bool
+    installed: bool
+    missing: list[str]
+    negative_inert: bool
+
+
+class Models(_Answer):
+    """The catalog, and the most that a request may ask for."""
+
+    items: list[Model]
+    caps: dict[str, int | float]
+
+
+class PolicyView(_Answer):
+    """What every picture is kept from, in the exact words the engine gets."""
+
+    source: str
+    model: str
+    cfg_scale: float
+    policy: Policy
+    effect: str
+    baseline_negative: str
+    directive: str
+    joined: dict[str, str]
+
+
+class Templates(_Answer):
+    """Prompt presets, and what is wrong with an operator's own."""
+
+    items: list[Template]
+    problems: list[str]
+
+
+class Session(_Answer):
+    """Whose cookie it is, and until when; null on a service that needs none."""
+
+    name: str | None
+    expires_at: When | None
+
+
+class OpenAIImage(_Answer):
+    """One picture as OpenAI's clients read it, with its id and seed here."""
+
+    id: Id
+    seed: int | None
+    b64_json: str | None = None
+    url: str | None = None
+
+
+class OpenAIImages(_Answer):
+    """OpenAI's answer, with the job's id and warnings."""
+
+    created: int
+    data: list[OpenAIImage]
+    background: Literal["opaque"]
+    output_format: Literal["png", "jpeg", "webp"]
+    size: str
+    model: str
+    job_id: Id
+    warnings: list[Warn] = []
+
+
+class OpenAIModel(_Answer):
+    """A model as OpenAI's clients read it."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class OpenAIModels(_Answer):
+    """The models that can draw now."""
+
+    object: Literal["list"]
+    data: list[OpenAIModel]

@@ -1,0 +1,78 @@
+"""Routes of pictures: upload, fetch (converted and reduced on request), gallery."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from imagegen.http.body import query_int, read_bytes
+from imagegen.http.context import app_of, base_url
+from imagegen.http.multipart import read_form
+from imagegen.http.problems import unknown_fields
+from imagegen.http.serialize import image_json
+from imagegen.images import convert
+from imagegen.schemas import Refused
+
+NAME = re.compile(r"(?P<id>[0-9a-f]{32})\.(?P<format>png|jpg|webp)")
+FORMATS: dict[str, convert.Format] = {"png": "png", "jpg": "jpeg", "webp": "webp"}
+TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
+
+
+async def upload(request: Request) -> Response:
+    """A picture as the body (Content-Type: image/…) or as the form field `image`."""
+    app = app_of(request)
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        form = await read_form(request)
+        if unknown := [name for name in form if name != "image"]:
+            raise unknown_fields(unknown)
+        files = form.getlist("image")
+        if len(files) != 1 or not isinstance(files[0], UploadFile):
+            raise Refused(422, "invalid_request", "Send one picture, as the form's file field named image.")
+        data = await files[0].read()
+        await form.close()
+    elif kind.startswith("image/") or kind == "application/octet-stream":
+        data = await read_bytes(request)
+    else:
+        raise Refused(415, "unsupported_media_type", "Send the picture itself (Content-Type: image/png), or a form.")
+    image = await app.admission.upload(data)
+    return JSONResponse(image_json(image, base_url(request)), 201)
+
+
+async def fetch(request: Request) -> Response:
+    """`/images/ID.png`, or `.jpg`, `.webp`, and `?w=512` for at most that many pixels across."""
+    app = app_of(request)
+    matched = NAME.fullmatch(request.path_params["name"])
+    if matched is None:
+        raise Refused(404, "image_not_found", "There is no picture here: /images/ID.png, .jpg or .webp.")
+    width = query_int(request, "w", 0, 16, 4096) or None
+    image = await app.images.get(matched["id"])
+    etag = f'"{image.sha256[:32]}-{matched["format"]}-{width or 0}"'
+    headers = {"etag": etag, "cache-control": "private, max-age=3600, immutable"}
+    if request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers=headers)
+    data = await app.images.read(image.id)
+    if width is not None or matched["format"] != "png":
+        data = await asyncio.to_thread(convert.convert, data, FORMATS[matched["format"]], width)
+    return Response(data, headers=headers, media_type=TYPES[matched["format"]])
+
+
+async def gallery(request: Request) -> Response:
+    app = app_of(request)
+    limit = query_int(request, "limit", 50, 1, 200)
+    before = query_int(request, "before", 0, 0, 10**18) or None
+    images = await app.images.list(limit, None if before is None else before / 1000)
+    following = int(images[-1].created_at * 1000) if len(images) == limit else None
+    return JSONResponse({"items": [image_json(image, base_url(request)) for image in images], "next": following})
+
+
+ROUTES = [
+    Route("/api/images", upload, methods=["POST"]),
+    Route("/api/images", gallery, methods=["GET"]),
+    Route("/images/{name}", fetch, methods=["GET"]),
+]

@@ -1,0 +1,73 @@
+"""Routes of jobs: submit, look, wait, list, cancel."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from imagegen.http.body import query_int, read_json
+from imagegen.http.context import app_of, base_url, owner_of
+from imagegen.http.multipart import read_edit
+from imagegen.http.serialize import job_json
+from imagegen.schemas import GenerateRequest, Job
+
+MAX_WAIT_S = 50
+
+
+async def generate(request: Request) -> Response:
+    return await _accept(request, await read_json(request, GenerateRequest))
+
+
+async def edit(request: Request) -> Response:
+    return await _accept(request, await read_edit(request))
+
+
+async def _accept(request: Request, wanted: GenerateRequest) -> Response:
+    app = app_of(request)
+    key = request.headers.get("idempotency-key")
+    job = await app.admission.admit(wanted, owner=owner_of(request), idempotency_key=key)
+    answer = _job(request, job, 202)
+    answer.headers["location"] = f"/api/jobs/{job.id}"
+    return answer
+
+
+async def read(request: Request) -> Response:
+    """The job; with `?wait=S` at its next change of status, or after S seconds."""
+    app = app_of(request)
+    wait = query_int(request, "wait", 0, 0, MAX_WAIT_S)
+    job_id = request.path_params["job_id"]
+    job = await (app.jobs.wait(job_id, wait, app.stopping) if wait else app.jobs.get(job_id))
+    return _job(request, job)
+
+
+async def recent(request: Request) -> Response:
+    app = app_of(request)
+    limit = query_int(request, "limit", 20, 1, 200)
+    before = query_int(request, "before", 0, 0, 10**18) or None
+    jobs = await app.jobs.list(limit, before)
+    following = jobs[-1].seq if len(jobs) == limit else None
+    items = [job_json(app, job, base_url(request)) for job in jobs]
+    return JSONResponse({"items": items, "next": following})
+
+
+async def cancel(request: Request) -> Response:
+    return _job(request, await app_of(request).jobs.cancel(request.path_params["job_id"]))
+
+
+async def drop_lease(request: Request) -> Response:
+    return _job(request, await app_of(request).jobs.drop_lease(request.path_params["job_id"]))
+
+
+def _job(request: Request, job: Job, status: int = 200) -> JSONResponse:
+    return JSONResponse(job_json(app_of(request), job, base_url(request)), status)
+
+
+ROUTES = [
+    Route("/api/generate", generate, methods=["POST"]),
+    Route("/api/edit", edit, methods=["POST"]),
+    Route("/api/jobs", recent, methods=["GET"]),
+    Route("/api/jobs/{job_id}", read, methods=["GET"]),
+    Route("/api/jobs/{job_id}", cancel, methods=["DELETE"]),
+    Route("/api/jobs/{job_id}/lease", drop_lease, methods=["DELETE"]),
+]

@@ -1,0 +1,127 @@
+"""Sessions of browsers: a token is swapped for a cookie that scripts cannot read, so that pictures and event
+streams, which cannot carry a header, are let in.
+
+A cookie is `name.expires.mac`: nothing is kept of it, and it holds over restarts. The MAC covers the token's
+digest, so that a session ends with its token, and is made with a key of the state folder, so that the tokens'
+file alone lets nobody in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from imagegen.http.context import owner_of, session_of
+from imagegen.schemas import timestamp
+from imagegen.security.tokens import Tokens
+from imagegen.storage import permissions
+
+COOKIE = "imagegen_session"
+LIFE_S = 30 * 86400
+"""The life of a session, counted from the request that showed the token. Nothing prolongs it."""
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Session:
+    """A valid cookie's content: the token's name and the end of the session (POSIX seconds)."""
+
+    name: str
+    expires: int
+
+
+class Sessions:
+    """Makes cookies and knows them again. `tokens` None: nobody needs one."""
+
+    def __init__(self, tokens: Tokens | None, key_file: Path, clock: Callable[[], float] = time.time) -> None:
+        self._tokens, self._key_file, self._clock = tokens, key_file, clock
+        self._key: bytes | None = None
+
+    def begin(self, name: str) -> Session:
+        """A new session for the owner of the token `name`, who has just shown the token."""
+        return Session(name, int(self._clock()) + LIFE_S)
+
+    def cookie(self, session: Session) -> str:
+        return f"{session.name}.{session.expires}.{self._mac(session.name, session.expires)}"
+
+    def left_s(self, session: Session) -> int:
+        return max(0, session.expires - int(self._clock()))
+
+    def read(self, cookie: str) -> Session | None:
+        """The cookie's session; None if the cookie is not ours or too old, or its token was removed."""
+        parts = cookie.rsplit(".", 2)
+        if len(parts) != 3 or not (parts[1].isascii() and parts[1].isdigit() and len(parts[1]) <= 12):
+            return None
+        name, expires, mac = parts[0], int(parts[1]), parts[2]
+        if not hmac.compare_digest(self._mac(name, expires).encode(), mac.encode()):
+            return None
+        known = self._tokens is not None and self._tokens.digest_of(name) is not None
+        return Session(name, expires) if known and expires > self._clock() else None
+
+    def _mac(self, name: str, expires: int) -> str:
+        if self._key is None:
+            self._key = _key(self._key_file)
+        digest = (self._tokens.digest_of(name) if self._tokens else None) or b""
+        return hmac.new(self._key, digest + f"{name}.{expires}".encode(), hashlib.sha256).hexdigest()
+
+
+def _key(file: Path) -> bytes:
+    """The state folder's key for sessions; made at its first use, whole or not at all."""
+    with contextlib.suppress(FileNotFoundError):
+        kept = file.read_bytes()
+        if len(kept) == KEY_BYTES:
+            return kept
+    fresh = secrets.token_bytes(KEY_BYTES)
+    whole = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    with os.fdopen(permissions.open_private(whole, os.O_WRONLY | os.O_EXCL), "wb") as out:
+        out.write(fresh)
+    whole.replace(file)
+    return fresh
+
+
+async def begin(request: Request) -> Response:
+    """Swap the token that let this request in for a cookie; without tokens there is nothing to swap.
+
+    A request that a cookie let in gets the same session again, with the same end: a stolen cookie could otherwise
+    renew itself for ever.
+    """
+    name = owner_of(request)
+    if name is None:
+        return JSONResponse({"name": None, "expires_at": None})
+    sessions: Sessions = request.app.state.sessions
+    session = session_of(request) or sessions.begin(name)
+    answer = JSONResponse({"name": name, "expires_at": timestamp(session.expires)})
+    answer.set_cookie(
+        COOKIE,
+        sessions.cookie(session),
+        max_age=sessions.left_s(session),
+        path="/",
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+    return answer
+
+
+async def end(_request: Request) -> Response:
+    """Make the browser forget its cookie."""
+    answer = Response(status_code=204)
+    answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    return answer
+
+
+ROUTES = [
+    Route("/api/session", begin, methods=["POST"]),
+    Route("/api/session", end, methods=["DELETE"]),
+]

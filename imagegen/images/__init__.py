@@ -1,0 +1,3 @@
+"""Stored pictures, and operations on pictures.
+
+Belongs here: files, formats, pixels, references. Not here: jobs, HTTP, prompts."""

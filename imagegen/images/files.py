@@ -1,0 +1,176 @@
+"""The folder of pictures: PNG files named by id, whole or not there at all.
+
+A file appears under its name only when every byte of it is on the disk, so that a crash or a full disk leaves
+a temporary file, which `orphans` removes, and never half a picture. Knows no SQL: which pictures exist is for
+the database to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from imagegen.storage import permissions
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_PNG = re.compile(r"([0-9a-f]{32})\.png")
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.[0-9a-f]{8}\.tmp")  # what `write` makes, and nobody else
+
+
+class StorageError(Exception):
+    """A picture could not be stored or read; the message is a sentence without any path of the host's."""
+
+    code = "storage_error"
+
+
+class StorageFull(StorageError):
+    """There is no room for a picture."""
+
+    code = "storage_full"
+
+
+class CorruptImage(StorageError):
+    """A stored file is no longer the picture that was stored."""
+
+
+_FULL = {
+    errno.ENOSPC: "The disk with the picture folder is full: free some space, or shorten IMAGEGEN_IMAGE_TTL.",
+    errno.EDQUOT: "The disk quota of the picture folder is used up: free some space, or raise the quota.",
+    errno.EFBIG: "The picture is larger than this process may write (ulimit -f): raise the limit.",
+}
+_READ_ONLY = "The picture folder is on a read-only file system: mount it writable, or move IMAGEGEN_HOME."
+_NOT_OURS = "The service may not use the picture folder: give its user the rights to IMAGEGEN_HOME."
+_OTHER = {
+    errno.EROFS: _READ_ONLY,
+    errno.EACCES: _NOT_OURS,
+    errno.EPERM: _NOT_OURS,
+    errno.EIO: "The disk with the picture folder reports an input/output error: look at the system's log.",
+    errno.ENOENT: "The picture folder is gone: somebody removed it. Restart the service to have it anew.",
+}
+
+
+def new_id() -> str:
+    """A picture's id: 32 lowercase hexadecimal digits, 128 random bits."""
+    return secrets.token_hex(16)
+
+
+class ImageFiles:
+    """PNG files in one flat folder. Every method may be called from several threads, and does disk I/O.
+
+    A method that takes an id raises ValueError for anything but 32 lowercase hexadecimal digits, so that no
+    request can name a file outside the folder. All of them raise StorageFull or StorageError where the disk
+    refuses; the OSError is its cause.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder, readable by this user alone, if it is not there."""
+        self._folder = folder
+        with _told():
+            permissions.make_folder(folder)
+
+    def path(self, image_id: str) -> Path:
+        """Where a picture is, or would be."""
+        if not _ID.fullmatch(image_id):
+            raise ValueError("an image id is 32 lowercase hexadecimal digits")
+        return self._folder / f"{image_id}.png"
+
+    def write(self, image_id: str, png: bytes) -> None:
+        """Store a picture so that it survives a power cut; one of the same id is replaced in one step."""
+        target = self.path(image_id)
+        temporary = self._folder / f".{image_id}.{secrets.token_hex(4)}.tmp"
+        with _told():
+            try:
+                with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                    file.write(png)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(target)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+                raise
+            self._sync_folder()
+
+    def read(self, image_id: str) -> bytes:
+        """The stored bytes. Raises FileNotFoundError where there is no such picture."""
+        path = self.path(image_id)
+        with _told(absent_is_told=False):
+            return path.read_bytes()
+
+    def verify(self, image_id: str, sha256: str) -> bytes:
+        """The stored bytes, if their sha256 (hex) is still this one. Raises CorruptImage, or as `read` does."""
+        png = self.read(image_id)
+        if hashlib.sha256(png).hexdigest() != sha256:
+            raise CorruptImage("The stored picture was damaged on the disk and cannot be served: draw it again.")
+        return png
+
+    def delete(self, image_id: str) -> bool:
+        """Remove a picture; False if there was none."""
+        path = self.path(image_id)
+        try:
+            with _told(absent_is_told=False):
+                path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def orphans(self, known: Collection[str], min_age_s: float = 0.0, now: Callable[[], float] = time.time) -> int:
+        """Remove pictures whose id is not in `known`, and temporary files; how many were removed.
+
+        min_age_s: younger files stay. 0 is right at the start, when nobody writes; later it would take pictures
+        whose row is still to come. Files that cannot be ours are left alone.
+        """
+        removed = 0
+        for entry in self._entries():
+            picture = _PNG.fullmatch(entry.name)
+            ours = picture[1] not in known if picture else _TEMPORARY.fullmatch(entry.name)
+            if not ours:
+                continue
+            with _told(), contextlib.suppress(FileNotFoundError):  # somebody else removed it first
+                if now() - entry.stat(follow_symlinks=False).st_mtime >= min_age_s:
+                    Path(entry.path).unlink()
+                    removed += 1
+        return removed
+
+    def bytes_stored(self) -> int:
+        """Bytes of all pictures in the folder, temporary files not counted."""
+        total = 0
+        for entry in self._entries():
+            if _PNG.fullmatch(entry.name):
+                with _told(), contextlib.suppress(FileNotFoundError):  # removed since it was listed
+                    total += entry.stat(follow_symlinks=False).st_size
+        return total
+
+    def _entries(self) -> Iterator[os.DirEntry[str]]:
+        with _told(), os.scandir(self._folder) as entries:
+            yield from entries
+
+    def _sync_folder(self) -> None:
+        """Make the rename itself durable."""
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextlib.contextmanager
+def _told(*, absent_is_told: bool = True) -> Iterator[None]:
+    """Turn what the operating system says into a sentence for the person who runs the service."""
+    try:
+        yield
+    except OSError as refused:
+        number = refused.errno or 0
+        if number == errno.ENOENT and not absent_is_told:
+            raise
+        if number in _FULL:
+            raise StorageFull(_FULL[number]) from refused
+        why = os.strerror(number)
+        raise StorageError(_OTHER.get(number, f"The picture folder cannot be used: {why}.")) from refused

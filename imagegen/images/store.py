@@ -1,0 +1,184 @@
+"""ImageStore: pictures with a time to live. The file is written first, the row makes it a picture.
+
+A file without a row is what a crash left, and is swept; a row never points to a file that was not synced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Row, bindparam, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imagegen.images.files import CorruptImage, ImageFiles, StorageError, new_id
+from imagegen.images.references import Reference
+from imagegen.schemas import Refused, StoredImage, expired
+from imagegen.storage.database import Database
+from imagegen.storage.database import images as table
+
+log = logging.getLogger("imagegen.images")
+
+LOGGED_DIGITS = 8
+"""Digits of a picture's id that the log may show: enough to find the file, too few to fetch the picture."""
+
+
+OF_JOB = select(table).where(table.c.job_id == bindparam("job_id")).order_by(table.c.idx)
+
+
+class ImageStore:
+    """Rows and files of pictures."""
+
+    def __init__(
+        self, database: Database, files: ImageFiles, *, ttl_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._database, self._files, self._ttl_s, self._clock = database, files, ttl_s, clock
+
+    async def write(self, png: bytes, *, width: int, height: int, sha256: str, seed: int, index: int) -> StoredImage:
+        """Put a job's picture on the disk. It becomes visible when the job completes with it."""
+        image_id = new_id()
+        await asyncio.to_thread(self._files.write, image_id, png)
+        return StoredImage(
+            id=image_id, job_id=None, index=index, width=width, height=height, bytes=len(png), sha256=sha256,
+            seed=seed, created_at=self._clock(), expires_at=None,
+        )  # fmt: skip
+
+    async def discard(self, images: Sequence[StoredImage]) -> None:
+        """Take back written pictures that did not become visible; what the disk keeps is swept at the next start."""
+        for image in images:
+            try:
+                await asyncio.to_thread(self._files.delete, image.id)
+            except StorageError as kept:
+                log.warning("picture %s… is not wanted and cannot be deleted: %s", image.id[:LOGGED_DIGITS], kept)
+
+    async def prepare(self, picture: Reference) -> StoredImage:
+        """Put a reference on the disk, as a PNG the engine can read. It becomes visible when it is inserted."""
+        image_id, now = new_id(), self._clock()
+        await asyncio.to_thread(self._files.write, image_id, picture.png)
+        return StoredImage(
+            id=image_id, job_id=None, index=0, width=picture.width, height=picture.height,
+            bytes=len(picture.png), sha256=picture.sha256, seed=None, created_at=now, expires_at=now + self._ttl_s,
+        )  # fmt: skip
+
+    async def upload(self, picture: Reference) -> StoredImage:
+        """Keep a reference picture until its time is over."""
+        image = await self.prepare(picture)
+        try:
+            async with self._database.writing() as connection:
+                await self.insert(connection, [image], expires_at=image.created_at + self._ttl_s)
+        except BaseException:
+            await self.discard([image])
+            raise
+        return image
+
+    async def insert(
+        self,
+        connection: AsyncConnection,
+        images: Sequence[StoredImage],
+        *,
+        expires_at: float,
+        job_id: str | None = None,
+    ) -> None:
+        """Make written pictures visible, inside the caller's transaction."""
+        for image in images:
+            row = image.model_dump(exclude={"index"}) | {
+                "idx": image.index,
+                "job_id": job_id,
+                "expires_at": expires_at,
+            }
+            await connection.execute(insert(table).values(row))
+
+    async def get(self, image_id: str) -> StoredImage:
+        """The picture's row. Raises Refused 404 `image_not_found` or 410 `expired`."""
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(table).where(table.c.id == image_id))).one_or_none()
+        if row is None:
+            raise Refused(404, "image_not_found", "There is no picture with this id. It may be mistyped.")
+        if row.expired_at is not None:
+            raise expired("picture", row.expired_at)
+        return _image(row)
+
+    async def read(self, image_id: str) -> bytes:
+        """The PNG file. Raises Refused 404, 410, and 500 `image_damaged` for a file that is not what was written."""
+        image = await self.get(image_id)
+        return await asyncio.to_thread(self._checked, image)
+
+    def _checked(self, image: StoredImage) -> bytes:
+        try:
+            return self._files.verify(image.id, image.sha256)
+        except (CorruptImage, FileNotFoundError):
+            if image.expires_at is not None and image.expires_at <= self._clock():
+                raise expired("picture", image.expires_at) from None  # deleted, and not yet noted
+            log.error("picture %s… is missing from the disk or damaged", image.id[:LOGGED_DIGITS])
+            raise Refused(
+                500,
+                "image_damaged",
+                "The file of this picture is missing or damaged on the server's disk. "
+                "Draw it again with the same seed.",
+            ) from None
+
+    async def of_job(self, connection: AsyncConnection, job_id: str) -> list[StoredImage]:
+        rows = await connection.execute(select(table).where(table.c.job_id == job_id).order_by(table.c.idx))
+        return [_image(row) for row in rows]
+
+    async def drawn_by(self, job_id: str) -> list[StoredImage]:
+        """The pictures of a job that has completed, in order."""
+        return [_image(row) for row in await self._database.fetch(OF_JOB, job_id=job_id)]
+
+    async def list(self, limit: int, before: float | None = None) -> list[StoredImage]:
+        """Pictures that jobs drew, the newest first."""
+        query = (
+            select(table)
+            .where(table.c.expired_at.is_(None), table.c.job_id.is_not(None))
+            .order_by(table.c.created_at.desc(), table.c.id)
+            .limit(limit)
+        )
+        if before is not None:
+            query = query.where(table.c.created_at < before)
+        async with self._database.reading() as connection:
+            return [_image(row) for row in await connection.execute(query)]
+
+    async def bytes_stored(self) -> int:
+        query = select(func.coalesce(func.sum(table.c.bytes), 0)).where(table.c.expired_at.is_(None))
+        async with self._database.reading() as connection:
+            return int((await connection.execute(query)).scalar_one())
+
+    async def sweep(self, now: float, *, keep: set[str], forget_before: float) -> None:
+        """Delete what is past its time, except what a waiting job starts from.
+
+        The files go first: on a full disk it is they who make room for the rows.
+        """
+        due = select(table.c.id).where(table.c.expires_at <= now, table.c.expired_at.is_(None))
+        async with self._database.reading() as connection:
+            ids = [row.id for row in await connection.execute(due) if row.id not in keep]
+        for image_id in ids:
+            await asyncio.to_thread(self._files.delete, image_id)
+        async with self._database.writing() as connection:
+            for image_id in ids:
+                await connection.execute(
+                    update(table).where(table.c.id == image_id).values(expired_at=table.c.expires_at)
+                )
+            await connection.execute(delete(table).where(table.c.expired_at <= forget_before))
+        if ids:
+            log.info("swept %d pictures", len(ids))
+
+    async def sweep_orphans(self) -> None:
+        """At the start: remove files that never became pictures."""
+        async with self._database.reading() as connection:
+            known = {row.id for row in await connection.execute(select(table.c.id).where(table.c.expired_at.is_(None)))}
+        orphans = await asyncio.to_thread(self._files.orphans, known, 0.0)
+        if orphans:
+            log.info(
+                "removed %d files that no picture owns",
+                orphans,
+            )
+
+
+def _image(row: Row[Any]) -> StoredImage:
+    fields = dict(row._mapping)
+    fields["index"] = fields.pop("idx")
+    fields.pop("expired_at")
+    return StoredImage.model_validate(fields)

@@ -1,0 +1,142 @@
+"""How fast this machine is: what was measured, and what may be expected of the next job.
+
+The arithmetic is pure (`Pace`); the `measurements` table is read once at the start and written as jobs end.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from imagegen.schemas import Params, Phase, Progress, Speed
+
+What = Literal["load", "encode", "tokens", "step", "decode", "gap"]
+"""tokens: the encoding of a model that writes its picture's tokens first, more of them for a larger one. gap: between
+two lines of the engine."""
+KEPT = 20
+"""Measurements kept for each model, phase and size: enough for a median, few enough to follow a change."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Seconds that `what` took for `model` at `pixels` (0 where the size does not matter)."""
+
+    model: str
+    what: What
+    pixels: int
+    seconds: float
+
+
+def timed_as(model: str, speed: Speed) -> str:
+    """The name under which steps of `model` are measured: those of `fast` take less, and are told apart."""
+    return model if speed == "quality" else f"{model} ({speed})"
+
+
+class Durations:
+    """Expected seconds, from the medians of the recent measurements. Unknown is None, never a guess."""
+
+    def __init__(self, measured: Iterable[Measurement] = ()) -> None:
+        self._kept: defaultdict[tuple[str, What], dict[int, deque[float]]] = defaultdict(dict)
+        self._jobs: dict[tuple[str, Speed, int, int, int, int], float | None] = {}
+        self.revision = 0  # grows with everything learned
+        for one in measured:
+            self.add(one)
+
+    def add(self, one: Measurement) -> None:
+        self._jobs.clear()
+        self.revision += 1
+        sizes = self._kept[one.model, one.what]
+        sizes.setdefault(one.pixels, deque(maxlen=KEPT)).append(one.seconds)
+
+    def expect(self, model: str, what: What, pixels: int = 0) -> float | None:
+        """Median seconds; at a size never drawn, the nearest size's, scaled by the pixels.
+
+        Tokens have a part that every size has, so theirs lie on the line through the two nearest sizes.
+        """
+        sizes = self._kept.get((model, what))
+        if not sizes:
+            return None
+        nearest = min(sizes, key=lambda known: abs(known - pixels))
+        seconds = median(sizes[nearest])
+        if what == "tokens" and len(sizes) > 1:
+            other = min(sizes.keys() - {nearest}, key=lambda known: abs(known - pixels))
+            slope = (median(sizes[other]) - seconds) / (other - nearest)
+            seconds = max(0.0, seconds + max(0.0, slope) * (pixels - nearest))
+        if what in {"step", "decode"} and nearest and nearest != pixels:
+            seconds *= pixels / nearest
+        return seconds
+
+    def slowest(self, model: str, what: What, pixels: int) -> float | None:
+        """The longest seen at this size; at one never drawn, the nearest's, scaled up by the pixels."""
+        sizes = self._kept.get((model, what))
+        if not sizes:
+            return None
+        nearest = min(sizes, key=lambda known: abs(known - pixels))
+        return max(sizes[nearest]) * max(1.0, pixels / nearest if nearest else 1.0)
+
+    def picture(self, model: str, params: Params) -> float | None:
+        """Seconds for one picture on a loaded engine: encode + steps + decode."""
+        pixels = params.width * params.height
+        step = self._step(model, params)
+        if step is None:
+            return None
+        decode = self.expect(model, "decode", pixels) or 0.0
+        return self._encode(model, pixels) + params.steps * step + decode
+
+    def _encode(self, model: str, pixels: int) -> float:
+        tokens = self.expect(model, "tokens", pixels)
+        return tokens if tokens is not None else self.expect(model, "encode", pixels) or 0.0
+
+    def _step(self, model: str, params: Params) -> float | None:
+        """Seconds a step; before the first fast picture those of the others, which are more."""
+        pixels = params.width * params.height
+        timed = self.expect(timed_as(model, params.speed), "step", pixels)
+        return self.expect(model, "step", pixels) if timed is None else timed
+
+    def job(self, model: str, params: Params) -> float | None:
+        """Seconds for a whole job on a loaded engine; remembered until more is learned."""
+        key = (model, params.speed, params.width, params.height, params.steps, params.n)
+        if key not in self._jobs:
+            one = self.picture(model, params)
+            self._jobs[key] = None if one is None else one * params.n
+        return self._jobs[key]
+
+    def remaining(self, model: str, params: Params, progress: Progress | None, phase_elapsed_s: float) -> float | None:
+        """Seconds until a running job ends, from where its progress says it is.
+
+        `phase_elapsed_s`: seconds since the progress was noted; below zero (a clock was set back) it counts as none.
+        """
+        phase_elapsed_s = max(0.0, phase_elapsed_s)
+        whole = self.picture(model, params)
+        if whole is None:
+            return None
+        if progress is None or progress.phase in {Phase.FETCHING, Phase.WAITING_GPU}:
+            return None if progress else whole * params.n
+        pixels = params.width * params.height
+        decode = self.expect(model, "decode", pixels) or 0.0
+        step = self._step(model, params) or 0.0
+        later = whole * max(0, params.n - progress.image)
+        match progress.phase:
+            case Phase.LOADING:
+                load = self.expect(model, "load")
+                if load is None:
+                    return None
+                left = load * (1 - (progress.fraction or 0.0))
+                return max(0.0, left - phase_elapsed_s) + whole * params.n
+            case Phase.ENCODING:
+                left = whole - min(1.0, progress.fraction or 0.0) * self._encode(model, pixels)
+            case Phase.SAMPLING:
+                left = (params.steps - (progress.step or 0)) * step + decode
+            case Phase.DECODING:
+                left = decode
+            case _:
+                left = 0.0
+        return max(0.0, left - phase_elapsed_s) + later
+
+
+def cancel_by_kill(remaining_s: float | None, reload_s: float | None) -> bool:
+    """D-05: end the engine if the rest would take longer than a reload, else drain; unknown means drain."""
+    return remaining_s is not None and reload_s is not None and remaining_s > reload_s

@@ -1,0 +1,472 @@
+"""JobManager: what a job is and what became of it. The `jobs` table is written here and nowhere else.
+
+A dispatcher for several hosts would replace `next_queued` and `start` alone: everything else only reads rows
+and rings the bell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Row, bindparam, delete, insert, select, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imagegen.images.files import new_id
+from imagegen.images.store import ImageStore
+from imagegen.jobs.active import ActiveJob, ActiveJobs
+from imagegen.jobs.leases import Leases
+from imagegen.jobs.notifications import Notifier
+from imagegen.schemas import (
+    Failure,
+    Job,
+    Kind,
+    Params,
+    Policy,
+    Progress,
+    Refused,
+    Status,
+    StoredImage,
+    Warn,
+    expired,
+)
+from imagegen.storage.database import Database, storage_failure
+from imagegen.storage.database import jobs as table
+from imagegen.telemetry.recorder import Recorder
+
+log = logging.getLogger("imagegen.jobs")
+
+MAX_STARTS = 3
+"""A job that was running when something died is run again, at most twice (DESIGN: at most 2 re-runs)."""
+BY_ID = select(table).where(table.c.id == bindparam("id"))
+TOMBSTONE_S = 7 * 86400.0
+"""How long an expired id is remembered, so that 410 can say when it expired."""
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A request that passed every check, with every parameter resolved."""
+
+    kind: Kind
+    model: str
+    prompt: str
+    params: Params
+    policy: Policy
+    references: tuple[str, ...] = ()
+    mask: str | None = None
+    warnings: tuple[Warn, ...] = ()
+    lease_s: float | None = None
+    uploads: tuple[StoredImage, ...] = ()  # references that came with the request: they are kept if the job is
+    owner: str | None = None
+    idempotency_key: str | None = None
+    body_sha256: str | None = None
+
+
+class JobManager:
+    """The durable FIFO. Readers, `submit`, `start`, `report` and `complete` may raise sqlalchemy's DBAPIError if the
+    disk fails them; a job ends and goes back into the queue without the disk too, and is written when there is room.
+
+    Times of one job never run backwards, though the clock may be set back: they are clamped to the last one.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        images: ImageStore,
+        *,
+        max_queue: int,
+        max_queue_per_token: int | None = None,
+        ttl_s: float,
+        recorder: Recorder | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._images, self._recorder = database, images, recorder or Recorder()
+        self._max_queue, self._ttl_s, self._clock = max_queue, ttl_s, clock
+        self._max_queue_per_token = max_queue_per_token or max_queue
+        self._active = ActiveJobs()  # the queue, as this process wrote it
+        self._leases = Leases(self._lease_ran_out)
+        self._unsaved: dict[str, dict[str, Any]] = {}  # ends that the disk refused; written at the next sweep
+        self.changes = Notifier()
+        self.on_cancel: Callable[[str], None] = lambda _id: None  # the worker's ear
+        self.on_submit: Callable[[], None] = lambda: None
+        self.closed = False  # set when the service stops: no new jobs
+
+    # ---- the queue, as readers see it ---------------------------------------------------------
+
+    def active(self) -> Sequence[ActiveJob]:
+        """Every job that has not ended, in order; the same tuple until something changes."""
+        return self._active.in_order()
+
+    def position(self, job: Job) -> int | None:
+        """Jobs ahead, the running one included; 0 while running; None at the end."""
+        if job.status.ended:
+            return None
+        if job.status is Status.RUNNING:
+            return 0
+        return bisect_left(self._active.in_order(), job.seq, key=lambda one: one.seq)
+
+    async def get(self, job_id: str, *, renew: bool = True) -> Job:
+        """The job. Raises Refused 404 `job_not_found` or 410 `expired`. Reading renews its lease."""
+        rows = await self._database.fetch(BY_ID, id=job_id)
+        if not rows:
+            raise Refused(404, "job_not_found", "There is no job with this id. It may be mistyped.")
+        if rows[0].expired_at is not None:
+            raise expired("job", rows[0].expired_at)
+        complete = rows[0].status == Status.COMPLETE.value
+        job = self._job(rows[0], await self._images.drawn_by(job_id) if complete else [])
+        if renew and job_id in self._leases and job.lease_s:
+            self._leases.start(job_id, job.lease_s)
+        return job
+
+    async def list(self, limit: int, before: int | None = None) -> list[Job]:
+        """The newest jobs first, at most `limit`, older than the sequence number `before`."""
+        query = select(table).where(table.c.expired_at.is_(None)).order_by(table.c.seq.desc()).limit(limit)
+        if before is not None:
+            query = query.where(table.c.seq < before)
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(query)).all()
+            return [await self._read(connection, row) for row in rows]
+
+    async def wait(self, job_id: str, seconds: float, stopping: asyncio.Event) -> Job:
+        """The job at its next change of status, or after `seconds`, or when the service stops."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        with self.changes.subscribe(job_id) as changed:
+            job = first = await self.get(job_id)
+            while job.status is first.status and not job.status.ended and not stopping.is_set():
+                left = deadline - asyncio.get_running_loop().time()
+                if left <= 0:
+                    break
+                try:
+                    await asyncio.wait_for(changed.wait(), left)
+                except TimeoutError:
+                    break
+                changed.clear()
+                job = await self.get(job_id)
+        return job
+
+    # ---- transports ---------------------------------------------------------------------------
+
+    async def find_idempotent(self, owner: str | None, key: str, body_sha256: str) -> Job | None:
+        """The job this key already made. Raises Refused 409 if it was made with another body."""
+        query = select(table).where(table.c.idempotency_key == key, table.c.owner.is_(owner))
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).first()
+            if row is None:
+                return None
+            if row.body_sha256 != body_sha256:
+                raise Refused(
+                    409,
+                    "idempotency_conflict",
+                    "This Idempotency-Key was used with another request. Use a new key for a new request.",
+                )
+            if row.expired_at is not None:
+                raise expired("job", row.expired_at)
+            return await self._read(connection, row)
+
+    async def submit(self, new: NewJob) -> Job:
+        """Accept a job: it is on the disk when this returns, its uploads with it. Raises Refused 429 `queue_full`, 503.
+
+        Another submit with its Idempotency-Key may have been quicker: then that one's job is returned, and the
+        uploads have not become visible.
+        """
+        if self.closed:
+            raise Refused(503, "shutting_down", "The service is stopping. Try again when it is back.")
+        job_id, now = new_id(), self._clock()
+        async with self._database.writing() as connection:
+            self._check_room(new.owner)
+            if new.idempotency_key:
+                twin = select(table).where(table.c.idempotency_key == new.idempotency_key, table.c.owner.is_(new.owner))
+                row = (await connection.execute(twin)).first()
+                if row is not None and row.body_sha256 == new.body_sha256:
+                    return await self._read(connection, row)
+            values = {
+                "id": job_id,
+                "kind": new.kind.value,
+                "status": Status.QUEUED.value,
+                "model": new.model,
+                "prompt": new.prompt,
+                "params": new.params.model_dump(),
+                "refs": list(new.references),
+                "mask": new.mask,
+                "warnings": [w.model_dump() for w in new.warnings],
+                "policy": new.policy.model_dump(),
+                "owner": new.owner,
+                "idempotency_key": new.idempotency_key,
+                "body_sha256": new.body_sha256,
+                "lease_s": new.lease_s,
+                "created_at": now,
+            }
+            await self._images.insert(connection, new.uploads, expires_at=now + self._ttl_s)
+            done = await connection.execute(insert(table).values(values))
+            inserted = done.inserted_primary_key
+            seq = int(inserted[0]) if inserted else 0
+            row = (await connection.execute(select(table).where(table.c.seq == seq))).one()
+            job = await self._read(connection, row)
+        self._active[job_id] = ActiveJob(seq, job_id, new.model, new.params, now, new.owner)
+        if new.lease_s:
+            self._leases.start(job_id, new.lease_s)
+        log.info("job %s queued", job_id)
+        self.changes.notify(job_id)
+        self.on_submit()
+        return job
+
+    async def cancel(self, job_id: str) -> Job:
+        """End a job that has not ended; an ended one is returned as it is."""
+        if await self._end(job_id, Status.CANCELLED):
+            self.on_cancel(job_id)
+        return await self.get(job_id, renew=False)
+
+    async def drop_lease(self, job_id: str) -> Job:
+        """The waiter promises to come back: the job no longer ends when nobody reads it."""
+        self._leases.drop(job_id)
+        async with self._database.writing() as connection:
+            await connection.execute(update(table).where(table.c.id == job_id).values(lease_s=None))
+        return await self.get(job_id, renew=False)
+
+    # ---- the worker ---------------------------------------------------------------------------
+
+    def queued(self) -> Iterator[ActiveJob]:
+        """The jobs that wait, the oldest first."""
+        return (one for one in self._active.values() if not one.running)
+
+    def next_queued(self) -> ActiveJob | None:
+        """The oldest job that waits."""
+        return next(self.queued(), None)
+
+    async def start(self, job_id: str, progress: Progress) -> Job | None:
+        """Take a queued job; None if it ended meanwhile."""
+        one = self._active.get(job_id)
+        if one is None:
+            return None
+        now = max(self._clock(), one.since)
+        async with self._database.writing() as connection:
+            if job_id not in self._active:
+                return None
+            done = await connection.execute(
+                update(table)
+                .where(table.c.id == job_id, table.c.status == Status.QUEUED.value)
+                .values(
+                    status=Status.RUNNING.value,
+                    attempts=table.c.attempts + 1,
+                    started_at=now,
+                    progress=progress.model_dump(mode="json"),
+                    revision=table.c.revision + 1,
+                )
+            )
+            if done.rowcount != 1:
+                self._active.drop(job_id)
+                return None
+            row = (await connection.execute(select(table).where(table.c.id == job_id))).one()
+            job = await self._read(connection, row)
+        self._active[job_id] = replace(one, since=now, running=True, progress=progress)
+        log.info("job %s running attempt=%d waited_s=%.3f", job_id, job.attempts, now - job.created_at)
+        self.changes.notify(job_id)
+        return job
+
+    async def report(self, job_id: str, progress: Progress) -> None:
+        """Note how far the running job is. The worker calls this at most twice a second (D-04)."""
+        async with self._database.writing() as connection:
+            await connection.execute(
+                update(table)
+                .where(table.c.id == job_id, table.c.status == Status.RUNNING.value)
+                .values(progress=progress.model_dump(mode="json"), revision=table.c.revision + 1)
+            )
+        if one := self._active.get(job_id):
+            self._active[job_id] = replace(one, progress=progress)
+        self.changes.notify(job_id)
+
+    async def complete(self, job: Job, images: Sequence[StoredImage], warnings: Sequence[Warn] = ()) -> bool:
+        """End a running job with its pictures, in one transaction; False if it had ended otherwise."""
+        return await self._end(job.id, Status.COMPLETE, images=images, warnings=(*job.warnings, *warnings))
+
+    async def fail(self, job_id: str, failure: Failure) -> bool:
+        """End a job with a reason; False if it had ended otherwise."""
+        return await self._end(job_id, Status.FAILED, failure=failure)
+
+    async def requeue(self, job_id: str, *, counted: bool) -> None:
+        """Put the running job back at its place; `counted`: the start was used up (something died under it).
+
+        Where the disk refuses, the job fails, or is left to the next start if the service stops.
+        """
+        try:
+            async with self._database.writing() as connection:
+                done = await connection.execute(
+                    update(table)
+                    .where(table.c.id == job_id, table.c.status == Status.RUNNING.value)
+                    .values(
+                        status=Status.QUEUED.value,
+                        attempts=table.c.attempts - (0 if counted else 1),
+                        progress=None,
+                        started_at=None,
+                        revision=table.c.revision + 1,
+                    )
+                )
+        except DBAPIError as refused:
+            failure = storage_failure(refused)
+            log.error("job %s cannot be put back into the queue: %s", job_id, failure)
+            if not self.closed:
+                await self.fail(job_id, Failure(code=failure.code, detail=f"{failure} Then submit the job again."))
+            return
+        if done.rowcount == 1 and (one := self._active.get(job_id)):
+            self._active[job_id] = replace(one, running=False, progress=None)
+            log.info("job %s queued again counted=%s", job_id, counted)
+            self.changes.notify(job_id)
+
+    # ---- keeping house ------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """After a start: what ran when the last process died runs again; the queue keeps its order."""
+        async with self._database.writing() as connection:
+            await connection.execute(
+                update(table)
+                .where(table.c.status == Status.RUNNING.value, table.c.attempts < MAX_STARTS)
+                .values(status=Status.QUEUED.value, progress=None, started_at=None, revision=table.c.revision + 1)
+            )
+            rows = (
+                await connection.execute(
+                    select(table)
+                    .where(table.c.status.in_([Status.QUEUED.value, Status.RUNNING.value]))
+                    .order_by(table.c.seq)
+                )
+            ).all()
+        for row in rows:
+            params = Params(**row.params)
+            self._active[row.id] = ActiveJob(row.seq, row.id, row.model, params, row.created_at, row.owner)
+            if row.lease_s:  # whoever waits needs time to come back
+                self._leases.start(row.id, row.lease_s)
+        for row in rows:
+            if row.status == Status.RUNNING.value:
+                reason = f"The service died {row.attempts} times while this job ran, so it is not run again."
+                await self.fail(row.id, Failure(code="gave_up", detail=reason))
+        if rows:
+            log.info("recovered %d jobs", len(self._active))
+
+    async def sweep(self) -> None:
+        """Expire what is due: jobs become tombstones, their pictures go, tombstones go after 7 days.
+
+        Pictures go first: on a full disk it is they who make room for the rest.
+        """
+        now = self._clock()
+        await self._images.sweep(now, keep=await self._needed(), forget_before=now - TOMBSTONE_S)
+        await self.save_ends()
+        async with self._database.writing() as connection:
+            await connection.execute(
+                update(table)
+                .where(table.c.expires_at <= now, table.c.expired_at.is_(None))
+                .values(
+                    expired_at=table.c.expires_at, prompt="", params={}, refs=[], warnings=[], policy={},
+                    progress=None, error=None, idempotency_key=None, revision=table.c.revision + 1,
+                )
+            )  # fmt: skip
+            await connection.execute(delete(table).where(table.c.expired_at <= now - TOMBSTONE_S))
+
+    async def save_ends(self) -> None:
+        """Write the ends that the disk refused when they came. Raises DBAPIError if it still does."""
+        for job_id, values in list(self._unsaved.items()):
+            async with self._database.writing() as connection:
+                written = values | {"revision": table.c.revision + 1}
+                await connection.execute(update(table).where(table.c.id == job_id).values(written))
+            self._unsaved.pop(job_id)
+            log.info("job %s: its end is written now", job_id)
+
+    async def _needed(self) -> set[str]:
+        """Pictures that jobs still to run start from."""
+        waiting = table.c.status.in_([Status.QUEUED.value, Status.RUNNING.value])
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(select(table.c.refs, table.c.mask).where(waiting))).all()
+        return {image for row in rows for image in [*row.refs, row.mask] if image}
+
+    def close(self) -> None:
+        """Refuse new jobs from now on and wake every waiter."""
+        self.closed = True
+        self._leases.clear()
+        self.changes.notify_all()
+
+    # ---- within -------------------------------------------------------------------------------
+
+    def _check_room(self, owner: str | None) -> None:
+        """Raises Refused 429 `queue_full` if the queue, or this token's share of it, is full."""
+        waiting = [one.owner for one in self._active.values() if not one.running]
+        if len(waiting) >= self._max_queue:
+            detail = f"{self._max_queue} jobs are waiting already. Try again when some have ended."
+            raise Refused(429, "queue_full", detail)
+        if owner is not None and waiting.count(owner) >= self._max_queue_per_token:
+            detail = (
+                f"{self._max_queue_per_token} jobs of the token {owner} are waiting already "
+                "(IMAGEGEN_MAX_QUEUE_PER_TOKEN). Try again when some have ended."
+            )
+            raise Refused(429, "queue_full", detail)
+
+    async def _end(
+        self,
+        job_id: str,
+        status: Status,
+        *,
+        failure: Failure | None = None,
+        images: Sequence[StoredImage] = (),
+        warnings: Sequence[Warn] | None = None,
+    ) -> bool:
+        """The one way a job ends. Fenced: only a job that has not ended can.
+
+        Raises DBAPIError if it cannot be completed; every other end is noted here until the disk takes it.
+        """
+        one = self._active.get(job_id)
+        if one is None:
+            return False
+        now = max(self._clock(), one.since)
+        values: dict[str, Any] = {"status": status.value, "finished_at": now, "expires_at": now + self._ttl_s}
+        values["progress"] = None
+        if failure:
+            values["error"] = failure.model_dump()
+        if warnings is not None:
+            values["warnings"] = [w.model_dump() for w in warnings]
+        open_states = [Status.RUNNING.value]
+        if status is not Status.COMPLETE:
+            open_states.append(Status.QUEUED.value)
+        try:
+            async with self._database.writing() as connection:
+                if job_id not in self._active:  # somebody else ended it, and the disk may not know yet
+                    return False
+                done = await connection.execute(
+                    update(table)
+                    .where(table.c.id == job_id, table.c.status.in_(open_states))
+                    .values(values | {"revision": table.c.revision + 1})
+                )
+                if done.rowcount != 1:
+                    return False
+                await self._images.insert(connection, images, expires_at=now + self._ttl_s, job_id=job_id)
+        except DBAPIError as refused:
+            if status is Status.COMPLETE:
+                raise
+            if job_id not in self._active:
+                return False
+            log.error("job %s: its end cannot be written yet: %s", job_id, storage_failure(refused))
+            self._unsaved[job_id] = values
+        self._active.drop(job_id)
+        self._leases.drop(job_id)
+        log.info("job %s %s%s", job_id, status.value, f" code={failure.code}" if failure else "")
+        self._recorder.job_ended(status)
+        self.changes.notify(job_id)
+        return True
+
+    async def _read(self, connection: AsyncConnection, row: Row[Any]) -> Job:
+        complete = row.status == Status.COMPLETE.value
+        return self._job(row, await self._images.of_job(connection, row.id) if complete else [])
+
+    def _job(self, row: Row[Any], images: Sequence[StoredImage]) -> Job:
+        fields = dict(row._mapping)
+        if unsaved := self._unsaved.get(row.id):
+            fields |= unsaved | {"revision": row.revision + 1}
+        fields["references"] = fields.pop("refs")
+        return Job.model_validate(fields | {"images": images})
+
+    async def _lease_ran_out(self, job_id: str, seconds: float) -> None:
+        reason = f"Nobody asked for this job for {seconds:g} s, so it was given up. Ask for it again."
+        if await self.fail(job_id, Failure(code="lease_expired", detail=reason)):
+            self.on_cancel(job_id)

@@ -1,0 +1,153 @@
+"""One file of a model, from the hub to its place: resumed, checked, and there only when it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any, BinaryIO
+
+from imagegen.models.download.hub import Hub, HubError
+from imagegen.models.download.retry import FetchError, FetchStopped, RetryPolicy
+
+log = logging.getLogger("imagegen.models")
+
+READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file to fetch: `path` of `repo` at `commit` becomes `target`. size_bytes and the checksums are what the
+    catalog says, else the hub; sha256 None: `git_sha1`, which git makes of a small file. optional: the model works
+    without it."""
+
+    repo: str
+    commit: str
+    path: str
+    target: Path
+    size_bytes: int
+    sha256: str | None
+    git_sha1: str | None
+    optional: bool = False
+
+    @property
+    def checksum(self) -> str:
+        return self.sha256 or self.git_sha1 or self.commit
+
+    @property
+    def part(self) -> Path:
+        """Where it grows. The name holds the checksum, so that only bytes of the same file are ever continued."""
+        return self.target.with_name(f".{self.target.name}.{self.checksum[:16]}.part")
+
+    def hasher(self) -> Any:
+        if self.sha256 is not None:
+            return hashlib.sha256()
+        return hashlib.sha1(f"blob {self.size_bytes}\0".encode(), usedforsecurity=False)
+
+    def is_whole(self, digest: str) -> bool:
+        """Whether `digest` is the file's; a hub that states no checksum is believed the size."""
+        return digest == (self.sha256 or self.git_sha1 or digest)
+
+
+OnBytes = Callable[[int, bool], None]
+"""Hears how many bytes more are there (fewer: below zero), and whether they came over the network just now."""
+
+
+def download(item: Item, hub: Hub, on_bytes: OnBytes, retry_policy: RetryPolicy, stop: Event) -> None:
+    """Fetch `item` and rename it into its place; what an earlier try left is told to `on_bytes` first.
+
+    Raises HubError, FetchError for wrong bytes, FetchStopped, OSError.
+    """
+    item.part.parent.mkdir(parents=True, exist_ok=True)
+    resumed = item.part.exists()
+    digest = _grow(item, hub, on_bytes, retry_policy, stop)
+    if not item.is_whole(digest) and resumed:
+        log.warning("%s: what was there before is damaged; it is fetched anew", item.target.name)
+        _drop(item, on_bytes)
+        digest = _grow(item, hub, on_bytes, retry_policy, stop)
+    if not item.is_whole(digest):
+        _drop(item, on_bytes)
+        raise FetchError(
+            f"{item.path} of {item.repo} came with wrong bytes (checksum {digest[:12]}…, not {item.checksum[:12]}…) "
+            "and was thrown away. Try again; if it happens again, the hub or the way to it is broken."
+        )
+    item.part.replace(item.target)
+    for stale in item.target.parent.glob(f".{item.target.name}.*.part"):  # of other versions of the file
+        stale.unlink(missing_ok=True)
+    _sync(item.target.parent)
+
+
+def _grow(item: Item, hub: Hub, on_bytes: OnBytes, retry_policy: RetryPolicy, stop: Event) -> str:
+    """Bring the part to the file's size, over as many connections as it takes; the checksum of what is there."""
+    with item.part.open("a+b") as part:
+        if part.tell() > item.size_bytes:
+            part.truncate(0)
+        hasher = item.hasher()
+        have = _read_again(part, hasher, on_bytes, stop)
+        while have < item.size_bytes:
+            before = have
+            try:
+                with hub.read(item.repo, item.commit, item.path, have) as body:
+                    if body.offset != have:  # the server takes no ranges: from the start
+                        on_bytes(-have, False)
+                        part.truncate(0)
+                        hasher, have = item.hasher(), 0
+                    for chunk in body.chunks:
+                        _unless_stopped(stop)
+                        if have + len(chunk) > item.size_bytes:
+                            raise FetchError(
+                                f"{item.path} of {item.repo} is longer than the hub says. Try again later."
+                            )
+                        part.write(chunk)
+                        hasher.update(chunk)
+                        have += len(chunk)
+                        on_bytes(len(chunk), True)
+                broken = HubError(
+                    f"The hub ended {item.path} of {item.repo} early, again and again.",
+                    1.0,
+                    "the connection ended early",
+                )
+            except HubError as error:
+                broken = error
+            if have == item.size_bytes:
+                break
+            log.info("%s: broken off at byte %d of %d", item.target.name, have, item.size_bytes)
+            retry_policy.wait(broken, moved=have > before)
+        part.flush()
+        os.fsync(part.fileno())
+    return str(hasher.hexdigest())
+
+
+def _read_again(part: BinaryIO, hasher: Any, on_bytes: OnBytes, stop: Event) -> int:
+    """Count and hash what an earlier try left."""
+    part.seek(0)
+    have = 0
+    while chunk := part.read(READ_BYTES):
+        _unless_stopped(stop)
+        hasher.update(chunk)
+        have += len(chunk)
+        on_bytes(len(chunk), False)
+    return have
+
+
+def _drop(item: Item, on_bytes: OnBytes) -> None:
+    on_bytes(-item.part.stat().st_size, False)
+    item.part.unlink()
+
+
+def _unless_stopped(stop: Event) -> None:
+    if stop.is_set():
+        raise FetchStopped
+
+
+def _sync(folder: Path) -> None:
+    """The rename, too, outlives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,46 @@
+"""Files that are there: whether they have the size that is known of them, from the catalog, their fetch or the hub."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from functools import partial
+
+from imagegen.models.download.fetch import recorded
+from imagegen.models.download.hub import Hub, Listing
+from imagegen.models.download.retry import RetryPolicy
+from imagegen.models.entry import Entry, ModelFile
+from imagegen.settings import Settings
+
+
+def odd_sizes(entry: Entry, settings: Settings, hub: Hub, retry_policy: RetryPolicy) -> list[str]:
+    """A sentence for each file that is there with another size than is known of it.
+
+    The hub is asked only of files that neither the catalog nor their own fetch knows the size of. Raises HubError.
+    """
+    odd: list[str] = []
+    listings: dict[str, Listing] = {}
+    for file in entry.files:
+        path = entry.path_of(file, settings)
+        if file.role == "repository" or file.repo is None or not path.is_file():
+            continue
+        here, noted = path.stat().st_size, recorded(path.parent).get(path.name, {}).get("size_bytes")
+        known, source = (file.size_bytes, "the catalog") if file.size_bytes else (noted, "the note of its fetch")
+        if known is None:
+            if file.repo not in listings:
+                listings[file.repo] = retry_policy.ask(partial(hub.listing, file.repo))
+            known, source = _on_hub(file, listings[file.repo], path.name), "the hub"
+        if isinstance(known, int) and here != known:
+            odd.append(
+                f"{path} has {here:,} bytes, and {known:,} by {source}: it is damaged, or another file. Move it away, "
+                f"then fetch again: imagegen models fetch {entry.name}"
+            )
+    return odd
+
+
+def _on_hub(file: ModelFile, listing: Listing, name: str) -> int | None:
+    """The size of `file` in its repository; of a pattern's matches, of the one that is called `name`."""
+    wanted = file.path or file.file
+    hits = [one for one in listing.files if one.path == wanted or fnmatchcase(one.path, wanted)]
+    if file.is_pattern:
+        hits = [one for one in hits if one.path.rsplit("/", 1)[-1] == name]
+    return hits[0].size_bytes if len(hits) == 1 else None

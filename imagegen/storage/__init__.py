@@ -1,0 +1,3 @@
+"""The SQLite file: tables, migrations, the state folder's lock.
+
+Belongs here: opening and checking the database. Not here: queries about jobs or pictures."""

@@ -1,0 +1,318 @@
+"""The SQLite database of the state folder: tables, schema version, and how it is opened.
+
+WAL with `synchronous=FULL`: what was answered is on the disk. One service owns the folder (see `lock_state_folder`), so
+writers never meet; readers never wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    Row,
+    Select,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+    text,
+)
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from imagegen.images.files import StorageError, StorageFull
+from imagegen.storage import database_files, permissions
+from imagegen.storage.database_files import MAIN_GONE, PART_GONE, DatabaseFiles
+from imagegen.storage.descriptors import are_short
+
+log = logging.getLogger("imagegen.database")
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),  # the order of arrival, never reused
+    Column("id", String(32), nullable=False, unique=True),
+    Column("revision", Integer, nullable=False, default=1),
+    Column("kind", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("params", JSON, nullable=False),
+    Column("refs", JSON, nullable=False),
+    Column("mask", String(32)),
+    Column("warnings", JSON, nullable=False),
+    Column("policy", JSON, nullable=False),
+    Column("progress", JSON),
+    Column("error", JSON),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("owner", String(128)),  # the token's name
+    Column("idempotency_key", String(128)),
+    Column("body_sha256", String(64)),
+    Column("lease_s", Float),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("expires_at", Float),
+    Column("expired_at", Float),  # set: a tombstone, the rest of the row is emptied
+    sqlite_autoincrement=True,
+)
+Index("jobs_active", jobs.c.status, jobs.c.seq)
+Index("jobs_expiry", jobs.c.expires_at)
+Index("jobs_idempotency", jobs.c.idempotency_key)
+
+images = Table(
+    "images",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("job_id", String(32)),  # None: an upload
+    Column("idx", Integer, nullable=False, default=0),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("seed", Integer),
+    Column("format", String(8), nullable=False, default="png"),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("expired_at", Float),
+)
+Index("images_job", images.c.job_id)
+Index("images_expiry", images.c.expires_at)
+Index("images_created", images.c.created_at)
+
+measurements = Table(
+    "measurements",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False),
+    Column("what", String(16), nullable=False),  # load · encode · tokens · step · decode · gap: see pace.What
+    Column("pixels", Integer, nullable=False, default=0),
+    Column("seconds", Float, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+notes = Table(  # small things kept over restarts: what the idle policy learned, the schema's history
+    "notes",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", JSON, nullable=False),
+)
+
+
+class StateError(Exception):
+    """The state folder cannot be used; the message says why and what to do."""
+
+
+READ_THREADS = 2
+SHORTAGE_PAUSES_S = (0.1, 0.3, 1.0, 2.0)
+"""Tries to open the database again when no file descriptor was free."""
+CLAIM_WAIT_S = 3.0
+"""A service that was killed may need a moment to be gone."""
+
+
+def lock_state_folder(home: Path) -> IO[bytes]:
+    """Make the state folder, let only this user use it, and hold its lock while the returned file is open.
+
+    Raises StateError if it cannot be made or written, or another service has it.
+    """
+    try:
+        permissions.make_folder(home)
+        still_open = permissions.restrict(home)
+        lock = os.fdopen(permissions.open_private(home / "lock", os.O_WRONLY | os.O_APPEND), "ab")
+    except OSError as failure:
+        raise StateError(
+            f"The state folder {home} cannot be used: {os.strerror(failure.errno or errno.EIO)}. "
+            "Make it writable for this user, or name another one with IMAGEGEN_HOME."
+        ) from None
+    deadline = time.monotonic() + CLAIM_WAIT_S
+    while not _locked(lock):
+        if time.monotonic() < deadline:
+            time.sleep(0.05)
+            continue
+        lock.close()
+        raise StateError(
+            f"Another service is using the state folder {home}. Stop it first, or give this one "
+            "a folder of its own with IMAGEGEN_HOME."
+        )
+    if still_open:
+        log.warning(
+            "others can use %d files or folders of the state folder, and this user cannot change that: "
+            "make them its own and set the folder to mode 0700",
+            len(still_open),
+        )
+    return lock
+
+
+class Database:
+    """The open file: `reading()` gives a connection, `writing()` a transaction; one writer at a time."""
+
+    def __init__(self, engine: AsyncEngine, path: Path) -> None:
+        self._engine, self._files = engine, DatabaseFiles(path)
+        self._reader = create_engine(f"sqlite:///{path}", connect_args={"timeout": 10.0}, hide_parameters=True)
+        event.listen(self._reader, "connect", _configure)
+        self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="reads")
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        self._check_file_unchanged()
+        async with AsyncExitStack() as stack:
+            yield await self._connected(stack)
+
+    async def fetch(self, statement: Select[Any], **values: Any) -> Sequence[Row[Any]]:
+        """All rows of one read, for those that are made hundreds of times a second: it costs one change of threads,
+        where aiosqlite needs one each for cursor, execute, fetch, close and rollback."""
+        self._check_file_unchanged()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._fetch, statement, values)
+
+    def _fetch(self, statement: Select[Any], values: dict[str, Any]) -> Sequence[Row[Any]]:
+        for pause_s in (*SHORTAGE_PAUSES_S, None):
+            try:
+                with self._reader.connect() as connection:
+                    return connection.execute(statement, values).all()
+            except OperationalError as refused:
+                if pause_s is None or not are_short(refused):
+                    raise
+                time.sleep(pause_s)
+        raise AssertionError("unreachable")
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """Committed when the block ends, rolled back when it raises or is cancelled."""
+        async with self._lock:
+            self._check_file_unchanged()
+            async with AsyncExitStack() as stack:
+                connection = await self._connected(stack)
+                await stack.enter_async_context(connection.begin())
+                yield connection
+            self._files.written()
+            if self._files.fault() == MAIN_GONE:  # while it was written; a lost log has been copied
+                raise _gone(MAIN_GONE)
+
+    async def _connected(self, stack: AsyncExitStack) -> AsyncConnection:
+        """A connection, closed with `stack`; where no file descriptor is free for a new one, wait a moment for it."""
+        for pause_s in (*SHORTAGE_PAUSES_S, None):
+            try:
+                return await stack.enter_async_context(self._engine.connect())
+            except OperationalError as refused:
+                if pause_s is None or not are_short(refused):
+                    raise
+                await asyncio.sleep(pause_s)
+        raise AssertionError("unreachable")
+
+    def _check_file_unchanged(self) -> None:
+        """Raises OperationalError if a file was removed or replaced: SQLite would go on to use the open one, which
+        nobody ever sees again, and make an empty one for its next connection."""
+        if (fault := self._files.fault()) is not None:
+            raise _gone(fault)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+        self._threads.shutdown()
+        self._reader.dispose()
+        self._files.close()
+
+
+def _gone(fault: str) -> OperationalError:
+    return OperationalError(None, None, sqlite3.OperationalError(fault))
+
+
+def storage_failure(failure: Exception) -> StorageError:
+    """What the disk said, as a sentence without any path of the host's; StorageFull where there is no room.
+
+    failure: sqlalchemy's DBAPIError, or a StorageError, which is given back.
+    """
+    if isinstance(failure, StorageError):
+        return failure
+    reason = str(getattr(failure, "orig", None) or failure)
+    if "full" in reason:
+        return StorageFull("The disk with the state folder is full: free some space, then try again.")
+    if reason == MAIN_GONE:
+        return StorageError("The service's database was removed or replaced: restart the service to have it anew.")
+    if reason == PART_GONE:
+        return StorageError("The -wal or -shm file of the database was removed or replaced: restart the service.")
+    if "readonly" in reason or "unable to open" in reason:
+        return StorageError(f"The state folder cannot be written ({reason}): make it writable for the service's user.")
+    if "malformed" in reason or "not a database" in reason:
+        return StorageError(f"The service's database is damaged ({reason}): restart the service, and it says more.")
+    return StorageError(f"The service's database cannot be used ({reason}): look at the system's log.")
+
+
+def _locked(lock: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+async def open_database(path: Path) -> Database:
+    """Open (or make) the database. Raises StateError if it is corrupt, or written by a newer version."""
+    with contextlib.suppress(OSError):  # SQLite fails at the same file, and says why
+        database_files.make_private(path)
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", connect_args={"timeout": 10.0}, hide_parameters=True)
+    event.listen(engine.sync_engine, "connect", _configure)
+    try:
+        async with engine.begin() as connection:
+            found = (await connection.execute(text("PRAGMA quick_check(1)"))).scalar_one()
+            if found != "ok":
+                raise sqlite3.DatabaseError(str(found))
+            version = int((await connection.execute(text("PRAGMA user_version"))).scalar_one())
+            if version > SCHEMA_VERSION:
+                raise StateError(
+                    f"The state folder was last used by a newer imagegen (schema {version}; this one knows "
+                    f"{SCHEMA_VERSION}). Install that version again, or name another folder with IMAGEGEN_HOME."
+                )
+            # Version 0 is an empty file. Later versions add their steps here, oldest first.
+            await connection.run_sync(metadata.create_all)
+            await connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
+        return Database(engine, path)
+    except (DatabaseError, sqlite3.DatabaseError) as failure:
+        await engine.dispose()
+        raise StateError(_unusable(path, failure)) from None
+    except StateError:
+        await engine.dispose()
+        raise
+
+
+def _unusable(path: Path, failure: Exception) -> str:
+    reason = str(getattr(failure, "orig", None) or failure)
+    if "readonly" in reason or "unable to open" in reason:
+        return f"The database {path} cannot be written ({reason}). Make it and its folder writable for this user."
+    if "full" in reason or "disk I/O" in reason:
+        return f"The database {path} cannot be opened ({reason}). Free some disk space and start again."
+    return (
+        f"The database {path} is damaged ({reason}). Nothing was changed. Put a backup in its place, or move it "
+        "away to start with an empty queue (pictures without a row are then removed)."
+    )
+
+
+def _configure(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA busy_timeout=10000")
+    cursor.close()

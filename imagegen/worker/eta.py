@@ -1,0 +1,111 @@
+"""When a job will be done: the queue ahead of it, the load before it, and its own drawing."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+
+from imagegen.jobs.durations import Durations
+from imagegen.jobs.manager import ActiveJob, JobManager
+from imagegen.models.download.fetch import Fetching
+from imagegen.schemas import EngineState, Job, Phase
+from imagegen.worker.lifecycle import EngineView
+from imagegen.worker.loop import Worker
+
+
+class EtaEstimator:
+    """Seconds to a result, computed when somebody asks. None as soon as one part is unknown.
+
+    fetching: how far the download is that a model cannot be loaded without, if one runs.
+    """
+
+    def __init__(
+        self,
+        jobs: JobManager,
+        durations: Durations,
+        worker: Worker,
+        fetching: Callable[[str], Fetching | None] = lambda _model: None,
+    ) -> None:
+        self._jobs, self._durations, self._worker, self._fetching = jobs, durations, worker, fetching
+        self._line: tuple[Sequence[ActiveJob], int, str | None, list[float]] | None = None
+
+    def eta_s(self, job: Job) -> float | None:
+        """Seconds until `job` is complete; None if it has ended or a part was never measured."""
+        return None if job.status.ended else self._until(job.seq)
+
+    def queue_s(self) -> float | None:
+        """Seconds until everything accepted so far is drawn; 0 when nothing waits."""
+        active = self._jobs.active()
+        return self._until(active[-1].seq) if active else 0.0
+
+    def _until(self, seq: int) -> float | None:
+        """Seconds until the job `seq`, and every one before it, is drawn."""
+        active = self._jobs.active()
+        count = bisect_right(active, seq, key=lambda one: one.seq)
+        whole = self._whole_s(active)
+        first = self._before_first_s(active[0].model) if count else None
+        if first is None or len(whole) < count:
+            return None
+        total = first + whole[count - 1]
+        if running := next((one for one in active[:count] if one.running), None):
+            left = self._drawing_s(running)
+            if left is None:
+                return None
+            total += left - (self._durations.job(running.model, running.params) or 0.0)
+        return total
+
+    def _whole_s(self, active: Sequence[ActiveJob]) -> list[float]:
+        """Seconds until each of the jobs is drawn, as if none had begun; ends before the first unknown one.
+
+        Kept until the queue or the pace changes: hundreds of readers of a long queue ask at each of its changes.
+        """
+        lifecycle = self._worker.view().model
+        if self._line is not None:
+            known, revision, model, sums = self._line
+            if known is active and revision == self._durations.revision and model == lifecycle:
+                return sums
+        sums, total, loaded = [], 0.0, lifecycle
+        for one in active:
+            seconds = self._durations.job(one.model, one.params)
+            load = 0.0 if loaded in {None, one.model} else self._durations.expect(one.model, "load")
+            if seconds is None or load is None:
+                break
+            loaded = one.model
+            total += seconds + load
+            sums.append(total)
+        self._line = active, self._durations.revision, lifecycle, sums
+        return sums
+
+    def _drawing_s(self, one: ActiveJob) -> float | None:
+        """Seconds that a job still takes on a loaded engine; its load is counted before the first job."""
+        progress = one.progress
+        if not one.running or progress is None or progress.phase in {Phase.FETCHING, Phase.LOADING}:
+            return self._durations.job(one.model, one.params)
+        return self._durations.remaining(one.model, one.params, progress, time.time() - progress.at)
+
+    def load_s(self, engine: EngineView, model: str) -> float | None:
+        """Seconds until the running load ends: by the engine's own words, else by what loads of it have taken."""
+        if engine.load is not None and (engine.load.waits_for is not None or engine.load.left_s is not None):
+            return engine.load.left_s
+        load = self._durations.expect(engine.model or model, "load")
+        if load is None or engine.load_started is None:
+            return None
+        return max(0.0, load - max(0.0, time.time() - engine.load_started))
+
+    def _before_first_s(self, model: str) -> float | None:
+        """Seconds until the engine can begin: what is left of a download, a load or a cancelled picture."""
+        engine = self._worker.view()
+        waits = engine.state not in {EngineState.READY, EngineState.DRAWING, EngineState.DRAINING}
+        if waits and engine.load_started is None and (fetching := self._fetching(model)) is not None:
+            load = self._durations.expect(model, "load")
+            return None if fetching.left_s is None or load is None else fetching.left_s + load
+        match engine.state:
+            case EngineState.READY | EngineState.DRAWING:
+                return 0.0
+            case EngineState.DRAINING:
+                return self._worker.draining_s()
+            case EngineState.LOADING:
+                return self.load_s(engine, model)
+            case _:
+                return self._durations.expect(model, "load")

@@ -1,0 +1,101 @@
+"""Pixels in and pixels out: what the engine is asked for, and what becomes of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from imagegen import __version__
+from imagegen.engines.base import DrawRequest
+from imagegen.images import blank as sanity
+from imagegen.images import convert
+from imagegen.images.png import finish_png
+from imagegen.images.store import ImageStore
+from imagegen.models.entry import Entry
+from imagegen.prompts.guardrails import Guardrails, compose
+from imagegen.schemas import SEED_MAX, Job, Speed, StoredImage
+
+
+class ImageProcessor:
+    """Prepares each picture of a job and stores it. Pillow and the disk run in threads."""
+
+    def __init__(
+        self,
+        images: ImageStore,
+        guardrails: Guardrails,
+        find_model: Callable[[str], Entry],
+        options: Callable[[Entry, Speed], dict[str, object]],
+        png_metadata: Literal["full", "no-prompt", "off"],
+    ) -> None:
+        self._images, self._guardrails, self._find_model = images, guardrails, find_model
+        self._options, self._png_metadata = options, png_metadata
+
+    async def preprocess(self, job: Job, seed: int) -> DrawRequest:
+        """A picture of the job, as the engine gets it. Raises Refused if a reference is gone or damaged."""
+        entry, p = self._find_model(job.model), job.params
+        composed = compose(self._guardrails, job.prompt, p.negative, p.cfg_scale, entry.capabilities.negative)
+        references = []
+        for image_id in job.references:
+            png = await self._images.read(image_id)
+            references.append(await asyncio.to_thread(convert.fit, png, p.width, p.height, p.fit or "contain"))
+        mask = None
+        if job.mask is not None:  # fitted as its picture is: the bars of `contain` are white, and may change
+            png = await self._images.read(job.mask)
+            mask = await asyncio.to_thread(convert.fit, png, p.width, p.height, p.fit or "contain")
+        return DrawRequest(
+            prompt=composed.prompt,
+            negative=composed.negative,
+            width=p.width,
+            height=p.height,
+            steps=p.steps,
+            cfg_scale=p.cfg_scale,
+            sampler=p.sampler,
+            scheduler=p.scheduler,
+            seed=seed,
+            references=tuple(references),
+            mask=mask,
+            options=self._options(entry, p.speed),
+        )
+
+    async def check_blank(self, job: Job, png: bytes) -> sanity.Finding | None:
+        """What is wrong with the engine's picture if it is one single colour."""
+        try:
+            return await asyncio.to_thread(sanity.check_blank, png, job.model, job.params.cfg_scale)
+        except (OSError, SyntaxError, ValueError):  # as Pillow tells of a damaged file: `save` refuses it
+            return None
+
+    async def postprocess(self, job: Job, index: int, seed: int, png: bytes) -> StoredImage:
+        """Check and label the engine's picture, drawn with `seed`, and put it on the disk. Raises BrokenPng."""
+        p = job.params
+        metadata = None
+        if self._png_metadata != "off":
+            metadata = {
+                "Software": f"imagegen {__version__}",
+                "model": job.model,
+                "seed": str(seed),
+                "steps": str(p.steps),
+                "cfg_scale": f"{p.cfg_scale:g}",
+                "sampler": p.sampler,
+            }
+            if p.speed != "quality":
+                metadata["speed"] = p.speed
+            if self._png_metadata == "full":
+                metadata["prompt"] = job.prompt
+        finished = await asyncio.to_thread(finish_png, png, metadata)
+        return await self._images.write(
+            finished.data,
+            width=finished.width,
+            height=finished.height,
+            sha256=finished.sha256,
+            seed=seed,
+            index=index,
+        )
+
+    async def discard(self, images: Sequence[StoredImage]) -> None:
+        await self._images.discard(images)
+
+
+def seed_of(job: Job, index: int, attempt: int = 0) -> int:
+    """The seed of picture `index`: the job's, counted up; of another attempt one that no other picture has."""
+    return (job.params.seed + index + attempt * job.params.n) % (SEED_MAX + 1)

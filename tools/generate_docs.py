@@ -1,0 +1,152 @@
+"""Writes what in docs/ is made from the code, tables and schemas: `python tools/generate_docs.py [--check]`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin
+
+from model_tables import tables, things_of_sketch
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from imagegen.http import responses
+from imagegen.models.catalog import Catalog
+from imagegen.schemas import EditRequest, GenerateRequest
+from imagegen.settings import PREFIX, Settings
+
+FOLDER = Path(__file__).parents[1] / "docs"
+BEGIN = "<!-- made by `python tools/generate_docs.py` from the code: change that -->"
+END = "<!-- end of what is made -->"
+
+SECTIONS = {
+    "home": "Where things live",
+    "host": "The door",
+    "model": "The engine and its model",
+    "max_dimension": "Caps on what a caller can ask for",
+    "image_ttl": "What is kept",
+    "policy_file": "What may be asked for",
+    "tokens": "Who may ask",
+    "log_level": "The log",
+}
+"""The first setting of each section, and the section's title."""
+
+OF_THE_USER = {"home": "`~/.local/share/imagegen`", "cache": "`~/.cache/imagegen`"}
+"""Defaults that depend on the user, as they are on Linux; XDG_DATA_HOME and XDG_CACHE_HOME move them."""
+
+
+def settings_tables() -> str:
+    """Every setting of the service, markdown: variable, default, what is allowed, what it does."""
+    lines: list[str] = []
+    for name, field in Settings.model_fields.items():
+        if name in SECTIONS:
+            lines += ["", f"## {SECTIONS[name]}", "", "| variable | default | allowed | |", "| --- | --- | --- | --- |"]
+        cells = (f"`{PREFIX}{name.upper()}`", _default(name, field), _allowed(field), field.description or "")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines).strip()
+
+
+def _default(name: str, field: FieldInfo) -> str:
+    if name in OF_THE_USER:
+        return OF_THE_USER[name]
+    if field.default is None or field.default == "":
+        return "unset"
+    value = int(field.default) if isinstance(field.default, float) and field.default.is_integer() else field.default
+    return "0" if value is False else f"`{value}`"
+
+
+def _allowed(field: FieldInfo) -> str:
+    types = _types(field.annotation)
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(field.annotation))
+    if bool in types:
+        return "0 or 1"
+    if Path in types:
+        return "a path"
+    limits = [_limit(constraint) for constraint in field.metadata]
+    kind = "a whole number" if int in types else "a number" if float in types else "a text"
+    return " ".join([kind, *filter(None, limits)])
+
+
+def _types(annotation: Any) -> set[Any]:
+    inner = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return {one for one in inner if one is not NoneType}
+
+
+def _limit(constraint: object) -> str:
+    for name, word in (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below")):
+        if hasattr(constraint, name):
+            return f"{word} {getattr(constraint, name)}"
+    return ""
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "models.md": lambda: tables(Catalog.packaged()),
+    "settings.md": settings_tables,
+    "sketch.md": things_of_sketch,
+}
+
+
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "generate_request": GenerateRequest,
+    "edit_request": EditRequest,
+    "job": responses.Job,
+    "jobs": responses.Jobs,
+    "image": responses.Image,
+    "images": responses.Images,
+    "status": responses.ServiceStatus,
+    "models": responses.Models,
+    "policy": responses.PolicyView,
+    "templates": responses.Templates,
+    "session": responses.Session,
+    "problem": responses.Problem,
+    "openai_images": responses.OpenAIImages,
+    "openai_model": responses.OpenAIModel,
+    "openai_models": responses.OpenAIModels,
+    "openai_error": responses.OpenAIError,
+}
+"""JSON Schemas in docs/schemas/, by file name: the contract that tests/contract holds the service to."""
+
+
+def page_with(text: str, generated: str) -> str:
+    """`text` with what is between the markers replaced. Raises ValueError if it does not have them."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page must have the lines {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n\n{generated}\n\n{END}{after}"
+
+
+def stale(folder: Path = FOLDER) -> Iterable[tuple[Path, str]]:
+    """Each page and schema that is not what the code says now, with what it should be."""
+    for name, made in PAGES.items():
+        page = folder / name
+        text = page.read_text(encoding="utf-8")
+        fresh = page_with(text, made())
+        if fresh != text:
+            yield page, fresh
+    for name, model in SCHEMAS.items():
+        file = folder / "schemas" / f"{name}.json"
+        fresh = json.dumps(model.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+        if not file.exists() or file.read_text(encoding="utf-8") != fresh:
+            yield file, fresh
+
+
+def main() -> int:
+    """Write the pages, or with --check name those that are stale. Exit code 0: all are up to date."""
+    check = "--check" in sys.argv[1:]
+    found = list(stale())
+    for page, fresh in found:
+        if check:
+            print(f"{page} is stale: run python tools/generate_docs.py", file=sys.stderr)
+        else:
+            page.parent.mkdir(exist_ok=True)
+            page.write_text(fresh, encoding="utf-8")
+    return 1 if check and found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
