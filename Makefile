@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: serve glm mcp mcpb test test-vision lint lock docs pictures bench bench-overhead bench-check train-sketch image-test clean help
+.PHONY: serve glm mcp mcpb check test test-long lint lock docs pictures bench bench-overhead bench-check train-sketch image-test clean help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,13 +30,18 @@ mcp: $(STAMP) ## the MCP front on stdio
 mcpb: $(STAMP) ## the Claude Desktop bundle
 	$(BIN)/python mcp_front/bundle/build.py
 
-test: $(STAMP) ## everything that can run without a GPU, on the real engine
+check: lint ## lint, and the tests of parts and of the contract: some minutes
+	$(BIN)/imagegen engine build --backend cpu
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "(unit or contract) and not long" $(PYTEST_ARGS)
+
+test: $(STAMP) ## everything that a change must pass, on the real engine, without a GPU
 	$(BIN)/imagegen engine build --backend cpu
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
-test-vision: $(STAMP) ## an edit through the vision tower: minutes of a core, so `make test` leaves it out
+test-long: $(STAMP) ## before a release: every kill, an hour of chaos, the vision tower, the container (Podman, as root)
 	$(BIN)/imagegen engine build --backend cpu
-	$(BIN)/python -m pytest -m vision $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -x -v tests/image/proof.py
 
 lint: $(STAMP) ## ruff, types, generated docs
 	$(BIN)/ruff check .

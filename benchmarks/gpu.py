@@ -39,7 +39,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(Path(__file__).parent)]
+sys.path[:0] = [str(ROOT / "tests/support"), str(Path(__file__).parent)]
 
 import gpu_page  # noqa: E402
 from gpu_call import Call, OutOfTime, State  # noqa: E402

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import psutil
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
 
 from bare import Bare
 from served import Service

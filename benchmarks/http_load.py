@@ -27,7 +27,7 @@ import httpx
 from sqlalchemy import insert
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests/support"))
 
 from served import Service  # noqa: E402
 

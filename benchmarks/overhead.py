@@ -27,7 +27,7 @@ import psutil
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests/support"))
 
 from bare import Bare  # noqa: E402
 from served import Service, until  # noqa: E402

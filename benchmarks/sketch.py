@@ -25,7 +25,7 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "training")]
+sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "training")]
 
 import contact  # noqa: E402
 from served import Service  # noqa: E402

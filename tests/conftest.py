@@ -34,6 +34,15 @@ def pytest_configure() -> None:
             del os.environ[name]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by its folder, and by the second engine if it needs that."""
+    here = Path(__file__).parent
+    for item in items:
+        item.add_marker(item.path.relative_to(here).parts[0])
+        if "glm_models_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker("glm")
+
+
 @pytest.fixture(scope="session")
 def require() -> Require:
     """`require(reason, ok)`: skip with the reason if a thing is missing on this machine.

@@ -6,8 +6,8 @@ import dataclasses
 import json
 import re
 
+from fronts import TOOLS
 from served import ROOT
-from test_front_texts import TOOLS
 
 from mcp_front.settings import Settings, load
 

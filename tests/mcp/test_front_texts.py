@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from fastmcp import Client
+from fronts import DRAWING, SHOWING, TOOLS
 
 from mcp_front import texts
 from mcp_front.app import build
@@ -19,9 +20,6 @@ RESTRICTED = [
     "dimensional drawings",
     "medical or scientific imagery",
 ]
-DRAWING = ["generate_image", "edit_image", "submit_async_job"]
-SHOWING = ["generate_image", "edit_image", "get_job_result"]
-TOOLS = {*DRAWING, *SHOWING, "get_job_status", "cancel_job", "list_templates", "read_image_chunk"}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,130 @@
+"""The OpenAPI document: every route is in it, and the real service answers as it says (schemathesis tries it)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import sampled_from
+from PIL import Image
+from schemathesis import checks
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from served import Service, new_home, until
+from starlette.routing import BaseRoute
+
+from imagegen.http.asgi import make_app
+from imagegen.http.openapi import described, document
+from imagegen.http.operations import OPERATIONS
+from imagegen.http.routes.session import Sessions
+from imagegen.settings import Settings
+from imagegen.telemetry.metrics import Metrics
+
+CONFORMS = [
+    checks.not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+EXAMPLES = 6
+CAPS: dict[str, object] = {"max_dimension": 64, "max_steps": 1, "max_n": 1, "max_queue": 50}
+ENDLESS = "GET /api/events"  # tests/api/test_events.py reads it
+
+
+def routes() -> list[BaseRoute]:
+    return make_app(Sessions(None, Path("unused")), Metrics()).routes
+
+
+DOCUMENT = document(routes(), Settings(**CAPS))
+OPERATIONS_OF_IT = {one.ok().label: one.ok() for one in schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, sd_server: Path) -> Iterator[Service]:
+    """A service of its own, whose largest job is a small one: whatever is asked for is drawn at once."""
+    home = new_home(tmp_path_factory.mktemp("small") / "home", models_dir)
+    service = Service(home, sd_server, CAPS | {"idle_timeout": "never"})
+    service.start()
+    yield service
+    service.end()
+
+
+@pytest.fixture(scope="module")
+def picture_job(small: Service) -> dict[str, Any]:
+    """A job that is there, and with it a picture."""
+    return small.draw(steps=1)
+
+
+def answerable(case: schemathesis.Case, job: dict[str, Any]) -> None:
+    """Make a request one that can be answered: about things that are there, of a size that is drawn."""
+    picture = job["images"][0]["id"]
+    for name, value in (("job_id", job["job_id"]), ("name", "tiny" if "models" in case.path else f"{picture}.png")):
+        if name in case.path_parameters:
+            case.path_parameters[name] = value
+    if "model" in case.query:
+        case.query["model"] = "tiny"
+    body = case.body
+    if isinstance(body, dict) and "prompt" in body:
+        body |= {"prompt": "a red circle", "model": "tiny"}
+        for name in ("width", "height", "size", "negative", "output_compression", "mask", "stream"):
+            body.pop(name, None)
+        for name in {"images", "image"} & body.keys():
+            body[name] = [picture]
+    elif case.operation.label == "POST /api/images":
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(buffer, "PNG")
+        case.body = {"image": buffer.getvalue()} if isinstance(body, dict) else buffer.getvalue()
+
+
+@pytest.mark.parametrize("label", sorted(OPERATIONS_OF_IT.keys() - {ENDLESS}))
+def test_whatever_is_asked_the_answer_is_as_described(label: str, small: Service, picture_job: dict[str, Any]) -> None:
+    seen: set[int] = set()
+    until(lambda: not any(small.status()["queue"][name] for name in ("queued", "running")), "the queue is empty")
+
+    @settings(
+        max_examples=EXAMPLES, derandomize=True, deadline=None, database=None, suppress_health_check=[*HealthCheck]
+    )
+    @given(case=OPERATIONS_OF_IT[label].as_strategy(), can_be=sampled_from([True, False]))
+    def ask(case: schemathesis.Case, can_be: bool) -> None:
+        if can_be:
+            answerable(case, picture_job)
+        if "wait" in case.query:
+            case.query["wait"] = 0
+        answer = case.call_and_validate(base_url=small.url, checks=CONFORMS, timeout=60)
+        seen.add(answer.status_code)
+
+    ask()
+    assert min(seen) < 300, f"only refusals: {seen}"
+
+
+def test_the_service_serves_the_document(small: Service) -> None:
+    assert small.http.get("/api/openapi.json").json() == DOCUMENT
+
+
+def test_every_route_is_described() -> None:
+    found = described(routes())
+    assert {route.path for route in found} >= {"/api/generate", "/images/{name}", "/v1/images/edits"}
+    missing = [f"{route.methods} {route.path}" for route in found if route.endpoint not in OPERATIONS]
+    assert not missing, "describe it in imagegen/http/operations.py"
+    unused = set(OPERATIONS) - {route.endpoint for route in found}
+    assert not unused, "it is described, and no route leads to it"
+    for route in found:
+        for method in route.methods - {"HEAD"}:
+            assert method.lower() in DOCUMENT["paths"][route.path], f"{method} {route.path}"
+
+
+def test_the_document_has_this_services_caps() -> None:
+    other = document(routes(), Settings(max_dimension=512, max_n=2, max_prompt_chars=99))
+    fields = other["components"]["schemas"]["GenerateRequest"]["properties"]
+    assert (fields["prompt"]["maxLength"], fields["n"]["maximum"]) == (99, 2)
+    assert fields["width"]["anyOf"][0]["maximum"] == 512

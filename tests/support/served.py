@@ -1,0 +1,241 @@
+"""A running service, as a test holds it: its processes, its address, and a client."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 300.0  # the second engine imports torch, which takes a busy machine most of a minute
+
+
+class Service:
+    """`bentoml serve service:ImageGen` on a loopback port, one engine thread, its state in `home`."""
+
+    _command: tuple[str, ...] = ("bentoml", "serve", "service:ImageGen")
+
+    def __init__(self, home: Path, sd_server: Path | None, settings: dict[str, object]) -> None:
+        self.home, self.port = home, free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        own = {"sd_server": sd_server} if sd_server else {}
+        self._settings = {"home": home, "threads": 1, "model": "tiny"} | own | settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self.log = home.parent / f"{home.name}-{self.port}.log"
+        self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+
+    def environment(self, **more: object) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("IMAGEGEN_", "BENTOML_"))}
+        own = self._settings | {"port": self.port} | more
+        return kept | {"BENTOML_DO_NOT_TRACK": "1"} | {f"IMAGEGEN_{k.upper()}": str(v) for k, v in own.items()}
+
+    def launch(self, *arguments: str) -> None:
+        """Start the processes without waiting."""
+        command = [sys.executable, "-m", *self._command, *arguments]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def start(self, timeout: float = DEADLINE_S) -> None:
+        """Start, and wait until it accepts jobs."""
+        self.launch()
+        try:
+            self.until_ready(timeout)
+        except AssertionError:
+            # circus, BentoML's supervisor, looks for free ports for itself and binds them later: they can be gone.
+            if "Address already in use" not in self.tail():
+                raise
+            self.launch()
+            self.until_ready(timeout)
+
+    def until_ready(self, timeout: float = DEADLINE_S) -> None:
+        def ready() -> bool:
+            assert self._process is not None
+            if self._process.poll() is not None:
+                raise AssertionError(f"the service ended with {self._process.returncode}:\n{self.tail()}")
+            with contextlib.suppress(httpx.TransportError):
+                return self.http.get("/readyz").status_code == 200
+            return False
+
+        until(ready, "the service is ready", timeout)
+
+    # ---- its processes ------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def engine_held(self) -> Iterator[None]:
+        """The engine, once it draws, stands still: no test may depend on how long this machine takes for a picture."""
+        engine = psutil.Process(self.until_state("drawing")["engine"]["pid"])
+        engine.suspend()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                engine.resume()
+
+    @property
+    def supervisor(self) -> psutil.Process:
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
+
+    @property
+    def engine_pid(self) -> int | None:
+        return self.status()["engine"]["pid"]
+
+    @property
+    def worker(self) -> psutil.Process:
+        """The BentoML worker process."""
+        return next(p for p in self.supervisor.children() if "_bentoml_impl.worker" in " ".join(p.cmdline()))
+
+    def processes(self) -> list[psutil.Process]:
+        """All of them, the engine included."""
+        if self._process is None or self._process.poll() is not None:
+            return []
+        return [self.supervisor, *self.supervisor.children(recursive=True)]
+
+    def kill(self) -> None:
+        """kill -9 of everything."""
+        everything = self.processes()
+        for process in everything:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._reap(everything)
+
+    def terminate(self) -> None:
+        """SIGTERM to the supervisor alone, as `docker stop` and systemd do."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout: float = DEADLINE_S) -> int:
+        assert self._process is not None
+        return self._process.wait(timeout)
+
+    def end(self) -> None:
+        """However it is: gone after this."""
+        everything = self.processes()
+        if everything:
+            self.terminate()
+            psutil.wait_procs(everything, timeout=10)
+        self.kill()
+        self._reap(everything)
+        self.http.close()
+
+    def restart(self, **settings: object) -> None:
+        """Again on the same state folder and port, with some settings changed."""
+        self._settings |= settings
+        self.start()
+
+    def _reap(self, processes: list[psutil.Process]) -> None:
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=10)
+        if self._process is not None:
+            self._process.wait(10)
+
+    def tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    # ---- its answers --------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        return self.http.get("/api/status").json()
+
+    def submit(self, prompt: str = "a red circle", **fields: Any) -> dict[str, Any]:
+        """A small job: 64x64, 2 steps, unless told otherwise."""
+        request = {"prompt": prompt, "width": 64, "height": 64, "steps": 2, "seed": 1} | fields
+        answer = self.http.post("/api/generate", json=request)
+        assert answer.status_code == 202, answer.text
+        return answer.json()
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        answer = self.http.get(f"/api/jobs/{job_id}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def ended(self, job_id: str, timeout: float = DEADLINE_S) -> dict[str, Any]:
+        """The job, once it has ended."""
+        until(lambda: self.job(job_id)["status"] in {"complete", "failed", "cancelled"}, "the job ends", timeout)
+        return self.job(job_id)
+
+    def draw(self, prompt: str = "a red circle", **fields: Any) -> dict[str, Any]:
+        """Submit, wait, and expect a picture."""
+        job = self.ended(self.submit(prompt, **fields)["job_id"])
+        assert job["status"] == "complete", job
+        return job
+
+    def png(self, job: dict[str, Any], index: int = 0) -> bytes:
+        return self.http.get(f"/images/{job['images'][index]['id']}.png").content
+
+    def until_state(self, *states: str, timeout: float = DEADLINE_S) -> dict[str, Any]:
+        """The status, once the engine is in one of `states`."""
+        until(lambda: self.status()["engine"]["state"] in states, f"the engine is {states}", timeout)
+        return self.status()
+
+
+class ImagegenServe(Service):
+    """The service as `imagegen serve` starts it."""
+
+    _command = ("imagegen.cli", "serve")
+
+
+MakeService = Callable[..., Service]
+"""`serve(**settings)`: a started service of the test's own."""
+Require = Callable[[str, bool], None]
+"""`require(reason, ok)`: skip, or fail where nothing may be missing."""
+
+
+def new_home(folder: Path, models_dir: Path) -> Path:
+    (folder / "models").mkdir(parents=True)
+    for model in models_dir.iterdir():
+        if model.is_dir():
+            (folder / "models" / model.name).symlink_to(model, target_is_directory=True)
+    return folder
+
+
+def until(happened: Callable[[], bool], what: str, timeout: float = DEADLINE_S, every: float = 0.05) -> None:
+    """Wait for an event with a deadline."""
+    deadline = time.monotonic() + timeout
+    while not happened():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout:g} s in vain: {what}")
+        time.sleep(every)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def gone(pid: int) -> bool:
+    """Whether no such process lives (a zombie does not)."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def spoken(port: int, ciphers: str) -> str | None:
+    """The version of TLS that the server takes up with a client that has only these suites of TLS 1.2, if it does."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as plain:
+        try:
+            with client.wrap_socket(plain) as secure:
+                return secure.version()
+        except ssl.SSLError:
+            return None

@@ -1,0 +1,106 @@
+"""A state folder opened in process, as the service opens it, with a clock that a test sets and a disk that refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from imagegen.images.files import ImageFiles
+from imagegen.images.references import Reference, decode_reference
+from imagegen.images.store import ImageStore
+from imagegen.jobs.manager import JobManager, NewJob
+from imagegen.schemas import Job, Kind, Params, Phase, Policy, Progress
+from imagegen.storage.database import open_database
+
+TTL_S = 3600.0
+DRAWING = Progress(phase=Phase.SAMPLING, step=1, steps=4)
+
+
+class Clock:
+    """POSIX seconds that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class State:
+    """A state folder with its manager and store open."""
+
+    def __init__(self, folder: Path, jobs: JobManager, images: ImageStore, clock: Clock) -> None:
+        self.folder, self.jobs, self.images, self.clock = folder, jobs, images, clock
+        self.path = folder / "jobs.sqlite3"
+
+    def files(self) -> list[str]:
+        return sorted(path.stem for path in (self.folder / "images").iterdir())
+
+    async def submit(self, **fields: Any) -> Job:
+        params = Params(width=64, height=64, steps=4, cfg_scale=1.0, sampler="euler", seed=1)
+        given = {"kind": Kind.GENERATE, "model": "tiny", "prompt": "a red circle", "params": params}
+        return await self.jobs.submit(NewJob(**given | {"policy": Policy(negative="inert")} | fields))
+
+    async def draw(self, job: Job) -> bool:
+        """Start and complete a job with one picture."""
+        started = await self.jobs.start(job.id, DRAWING)
+        assert started is not None
+        written = await self.images.write(picture().png, width=8, height=8, sha256=picture().sha256, seed=1, index=0)
+        if await self.jobs.complete(started, [written]):
+            return True
+        await self.images.discard([written])
+        return False
+
+    @contextlib.contextmanager
+    def refusing(self, *statements: str) -> Iterator[None]:
+        """The database refuses to write, as on a full disk (tests/process/test_disk_faults.py has a real one)."""
+        names = statements or ("INSERT", "UPDATE", "DELETE")
+        triggers = [(f"full_{table}_{name}", name, table) for name in names for table in ("jobs", "images")]
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            for trigger, name, table in triggers:
+                sentence = f"CREATE TRIGGER {trigger} BEFORE {name} ON {table} BEGIN "
+                other.execute(f"{sentence} SELECT RAISE(ABORT, 'database or disk is full'); END")
+            try:
+                yield
+            finally:
+                for trigger, _name, _table in triggers:
+                    other.execute(f"DROP TRIGGER {trigger}")
+
+
+def picture() -> Reference:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(file, "PNG")
+    return decode_reference(file.getvalue(), 10_000)
+
+
+@contextlib.asynccontextmanager
+async def opened(folder: Path, clock: Clock | None = None, **caps: Any) -> AsyncIterator[State]:
+    """As the service opens it, recovery included."""
+    clock = clock or Clock()
+    database = await open_database(folder / "jobs.sqlite3")
+    images = ImageStore(database, ImageFiles(folder / "images"), ttl_s=TTL_S, clock=clock)
+    jobs = JobManager(database, images, **{"max_queue": 100, "ttl_s": TTL_S, "clock": clock} | caps)
+    await jobs.recover()
+    await images.sweep_orphans()
+    try:
+        yield State(folder, jobs, images, clock)
+    finally:
+        jobs.close()
+        await database.close()
+
+
+def scenario(test: Callable[[Path], Coroutine[Any, Any, None]]) -> Callable[[Path], None]:
+    """A coroutine as a test."""
+
+    def run(tmp_path: Path) -> None:
+        asyncio.run(test(tmp_path))
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
