@@ -43,10 +43,11 @@ test-long: $(STAMP) ## before a release: every kill, an hour of chaos, the visio
 	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -x -v tests/image/proof.py
 
-lint: $(STAMP) ## ruff, types, generated docs
+lint: $(STAMP) ## ruff, types, the packages' layers, generated docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/generate_docs.py --check
 
 lock: $(STAMP) ## compile the hash-pinned requirements

@@ -25,7 +25,7 @@ from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
 from imagegen.hardware import compatibility, gpu
 from imagegen.hardware.gpu_sharing import GpuSharing
 from imagegen.idle.tracker import IdleTracker
-from imagegen.images.files import ImageFiles, StorageError
+from imagegen.images.files import ImageFiles
 from imagegen.images.store import ImageStore
 from imagegen.jobs.durations import KEPT, Durations, Measurement
 from imagegen.jobs.manager import JobManager
@@ -40,6 +40,7 @@ from imagegen.prompts.guardrails import Guardrails
 from imagegen.schemas import Kind, Warn
 from imagegen.settings import Settings
 from imagegen.storage.database import StateError, lock_state_folder, measurements, notes, open_database, storage_failure
+from imagegen.storage.errors import StorageError
 from imagegen.telemetry.recorder import Recorder
 from imagegen.worker.eta import EtaEstimator
 from imagegen.worker.lifecycle import EngineProvider

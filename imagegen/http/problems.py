@@ -12,9 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from imagegen.images.files import StorageError, StorageFull
 from imagegen.schemas import Refused
 from imagegen.storage.database import storage_failure
+from imagegen.storage.errors import StorageError, StorageFull
 
 log = logging.getLogger("imagegen.http")
 

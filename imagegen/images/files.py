@@ -18,26 +18,11 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from imagegen.storage import permissions
+from imagegen.storage.errors import CorruptImage, StorageError, StorageFull
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _PNG = re.compile(r"([0-9a-f]{32})\.png")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.[0-9a-f]{8}\.tmp")  # what `write` makes, and nobody else
-
-
-class StorageError(Exception):
-    """A picture could not be stored or read; the message is a sentence without any path of the host's."""
-
-    code = "storage_error"
-
-
-class StorageFull(StorageError):
-    """There is no room for a picture."""
-
-    code = "storage_full"
-
-
-class CorruptImage(StorageError):
-    """A stored file is no longer the picture that was stored."""
 
 
 _FULL = {

@@ -14,11 +14,12 @@ from typing import Any
 from sqlalchemy import Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imagegen.images.files import CorruptImage, ImageFiles, StorageError, new_id
+from imagegen.images.files import ImageFiles, new_id
 from imagegen.images.references import Reference
 from imagegen.schemas import Refused, StoredImage, expired
 from imagegen.storage.database import Database
 from imagegen.storage.database import images as table
+from imagegen.storage.errors import CorruptImage, StorageError
 
 log = logging.getLogger("imagegen.images")
 

@@ -39,10 +39,10 @@ from sqlalchemy import (
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from imagegen.images.files import StorageError, StorageFull
 from imagegen.storage import database_files, permissions
 from imagegen.storage.database_files import MAIN_GONE, PART_GONE, DatabaseFiles
 from imagegen.storage.descriptors import are_short
+from imagegen.storage.errors import StorageError, StorageFull
 
 log = logging.getLogger("imagegen.database")
 

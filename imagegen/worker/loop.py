@@ -20,7 +20,6 @@ from imagegen.engines.base import EngineError, LoadProgress
 from imagegen.hardware.gpu_sharing import LOOK_EVERY_S
 from imagegen.idle.policy import Decision
 from imagegen.idle.tracker import IdleTracker
-from imagegen.images.files import StorageError
 from imagegen.images.png import BrokenPng
 from imagegen.jobs.durations import Durations, Measurement, timed_as
 from imagegen.jobs.manager import MAX_STARTS, ActiveJob, JobManager
@@ -29,6 +28,7 @@ from imagegen.models.entry import Entry
 from imagegen.schemas import EngineState, Failure, Job, Phase, Progress, Refused, StoredImage, Warn
 from imagegen.storage.database import storage_failure
 from imagegen.storage.descriptors import are_short
+from imagegen.storage.errors import StorageError
 from imagegen.telemetry.recorder import Recorder
 from imagegen.worker.commands import Command, CommandQueue
 from imagegen.worker.lifecycle import Cancelled, EngineProvider, EngineView, LoadFailed, ModelLifecycle, Stopped

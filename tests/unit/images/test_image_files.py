@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagegen.images.files import CorruptImage, ImageFiles, StorageError, StorageFull, new_id
+from imagegen.images.files import ImageFiles, new_id
+from imagegen.storage.errors import CorruptImage, StorageError, StorageFull
 
 A, B, C = "a" * 32, "b" * 32, "c" * 32
 
@@ -172,7 +173,8 @@ def test_bytes_stored_counts_pictures_alone(files, folder):
 CHILD = """
 import os, resource, sys
 from pathlib import Path
-from imagegen.images.files import ImageFiles, StorageFull
+from imagegen.images.files import ImageFiles
+from imagegen.storage.errors import StorageFull
 files = ImageFiles(Path(sys.argv[1]))
 """
 

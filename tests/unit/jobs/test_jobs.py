@@ -12,10 +12,10 @@ from served import until
 from sqlalchemy.exc import DBAPIError
 from state_folder import DRAWING, TTL_S, State, opened, picture, scenario
 
-from imagegen.images.files import StorageFull
 from imagegen.jobs.manager import MAX_STARTS, TOMBSTONE_S
 from imagegen.schemas import Failure, Kind, Refused, Status
 from imagegen.storage.database import StateError, open_database, storage_failure
+from imagegen.storage.errors import StorageFull
 
 FAILURE = Failure(code="engine_died", detail="The engine died.")
 

@@ -16,10 +16,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from imagegen.engines.base import EngineError
-from imagegen.images.files import StorageError
 from imagegen.settings import Settings, SettingsError
 from imagegen.storage import database
 from imagegen.storage.descriptors import DEFAULT_CONNECTIONS, RESERVED, are_short, connections_allowed
+from imagegen.storage.errors import StorageError
 
 
 def caused(error: Exception, cause: BaseException) -> Exception:
