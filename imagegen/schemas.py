@@ -179,6 +179,15 @@ class StoredImage(BaseModel):
     expires_at: float | None  # None while a job still needs it
 
 
+class EngineTexts(BaseModel):
+    """The texts that the engine gets: the caller's, with those of the policy that was in force at the submit."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt: str
+    negative: str
+
+
 class Job(BaseModel):
     """One request for pictures, from submission to result: the row, read."""
 
@@ -196,6 +205,7 @@ class Job(BaseModel):
     mask: str | None = None
     warnings: list[Warn] = []
     policy: Policy
+    engine_texts: EngineTexts | None = None  # None: accepted by a version that did not store them
     progress: Progress | None = None
     error: Failure | None = None
     attempts: int = 0

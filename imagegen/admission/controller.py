@@ -21,6 +21,7 @@ from imagegen.prompts.guardrails import Guardrails, check_prompt, compose
 from imagegen.schemas import (
     SEED_MAX,
     EditRequest,
+    EngineTexts,
     GenerateRequest,
     Job,
     Kind,
@@ -99,6 +100,7 @@ class AdmissionController:
                     prompt=request.prompt,
                     params=params,
                     policy=composed.policy,
+                    engine_texts=EngineTexts(prompt=composed.prompt, negative=composed.negative),
                     references=tuple(references),
                     mask=mask,
                     warnings=(*wanted.warnings, *composed.warnings, *self._misfits(entry)),

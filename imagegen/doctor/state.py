@@ -16,7 +16,7 @@ import psutil
 
 from imagegen.doctor.finding import Finding, fail, ok, warn
 from imagegen.settings import Settings
-from imagegen.storage.database import SCHEMA_VERSION
+from imagegen.storage.migrations import SCHEMA_VERSION
 from imagegen.storage.permissions import others_may
 
 CLOCK_SLACK_S = 60.0

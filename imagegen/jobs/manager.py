@@ -24,6 +24,7 @@ from imagegen.jobs.active import ActiveJob, ActiveJobs
 from imagegen.jobs.leases import Leases
 from imagegen.jobs.notifications import Notifier
 from imagegen.schemas import (
+    EngineTexts,
     Failure,
     Job,
     Kind,
@@ -58,6 +59,7 @@ class NewJob:
     prompt: str
     params: Params
     policy: Policy
+    engine_texts: EngineTexts
     references: tuple[str, ...] = ()
     mask: str | None = None
     warnings: tuple[Warn, ...] = ()
@@ -196,6 +198,7 @@ class JobManager:
                 "mask": new.mask,
                 "warnings": [w.model_dump() for w in new.warnings],
                 "policy": new.policy.model_dump(),
+                "engine_texts": new.engine_texts.model_dump(),
                 "owner": new.owner,
                 "idempotency_key": new.idempotency_key,
                 "body_sha256": new.body_sha256,
@@ -361,7 +364,7 @@ class JobManager:
                 .where(table.c.expires_at <= now, table.c.expired_at.is_(None))
                 .values(
                     expired_at=table.c.expires_at, prompt="", params={}, refs=[], warnings=[], policy={},
-                    progress=None, error=None, idempotency_key=None, revision=table.c.revision + 1,
+                    engine_texts=None, progress=None, error=None, idempotency_key=None, revision=table.c.revision + 1,
                 )
             )  # fmt: skip
             await connection.execute(delete(table).where(table.c.expired_at <= now - TOMBSTONE_S))

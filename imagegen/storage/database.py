@@ -23,6 +23,7 @@ from typing import IO, Any
 from sqlalchemy import (
     JSON,
     Column,
+    Connection,
     Float,
     Index,
     Integer,
@@ -43,10 +44,10 @@ from imagegen.storage import database_files, permissions
 from imagegen.storage.database_files import MAIN_GONE, PART_GONE, DatabaseFiles
 from imagegen.storage.descriptors import are_short
 from imagegen.storage.errors import StorageError, StorageFull
+from imagegen.storage.migrations import SCHEMA_VERSION, migrate
 
 log = logging.getLogger("imagegen.database")
 
-SCHEMA_VERSION = 1
 
 metadata = MetaData()
 
@@ -65,6 +66,7 @@ jobs = Table(
     Column("mask", String(32)),
     Column("warnings", JSON, nullable=False),
     Column("policy", JSON, nullable=False),
+    Column("engine_texts", JSON),  # schemas.EngineTexts; NULL in rows of schema 1
     Column("progress", JSON),
     Column("error", JSON),
     Column("attempts", Integer, nullable=False, default=0),
@@ -286,9 +288,7 @@ async def open_database(path: Path) -> Database:
                     f"The state folder was last used by a newer imagegen (schema {version}; this one knows "
                     f"{SCHEMA_VERSION}). Install that version again, or name another folder with IMAGEGEN_HOME."
                 )
-            # Version 0 is an empty file. Later versions add their steps here, oldest first.
-            await connection.run_sync(metadata.create_all)
-            await connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
+            await connection.run_sync(_bring_up_to_date, version)
         return Database(engine, path)
     except (DatabaseError, sqlite3.DatabaseError) as failure:
         await engine.dispose()
@@ -296,6 +296,17 @@ async def open_database(path: Path) -> Database:
     except StateError:
         await engine.dispose()
         raise
+
+
+def _bring_up_to_date(connection: Connection, version: int) -> None:
+    """Make the schema of this version, out of nothing or out of an older one, in one transaction."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 begins none by itself before a change of the schema
+    if version:
+        migrate(connection, version)
+    metadata.create_all(connection)
+    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    if 0 < version < SCHEMA_VERSION:
+        log.info("the database was brought from schema %d to %d", version, SCHEMA_VERSION)
 
 
 def _unusable(path: Path, failure: Exception) -> str:

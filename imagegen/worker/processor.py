@@ -14,7 +14,7 @@ from imagegen.images.png import finish_png
 from imagegen.images.store import ImageStore
 from imagegen.models.entry import Entry
 from imagegen.prompts.guardrails import Guardrails, compose
-from imagegen.schemas import SEED_MAX, Job, Speed, StoredImage
+from imagegen.schemas import SEED_MAX, EngineTexts, Job, Speed, StoredImage
 
 
 class ImageProcessor:
@@ -34,7 +34,10 @@ class ImageProcessor:
     async def preprocess(self, job: Job, seed: int) -> DrawRequest:
         """A picture of the job, as the engine gets it. Raises Refused if a reference is gone or damaged."""
         entry, p = self._find_model(job.model), job.params
-        composed = compose(self._guardrails, job.prompt, p.negative, p.cfg_scale, entry.capabilities.negative)
+        texts = job.engine_texts
+        if texts is None:
+            composed = compose(self._guardrails, job.prompt, p.negative, p.cfg_scale, entry.capabilities.negative)
+            texts = EngineTexts(prompt=composed.prompt, negative=composed.negative)
         references = []
         for image_id in job.references:
             png = await self._images.read(image_id)
@@ -44,8 +47,8 @@ class ImageProcessor:
             png = await self._images.read(job.mask)
             mask = await asyncio.to_thread(convert.fit, png, p.width, p.height, p.fit or "contain")
         return DrawRequest(
-            prompt=composed.prompt,
-            negative=composed.negative,
+            prompt=texts.prompt,
+            negative=texts.negative,
             width=p.width,
             height=p.height,
             steps=p.steps,

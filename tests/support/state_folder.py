@@ -16,7 +16,7 @@ from imagegen.images.files import ImageFiles
 from imagegen.images.references import Reference, decode_reference
 from imagegen.images.store import ImageStore
 from imagegen.jobs.manager import JobManager, NewJob
-from imagegen.schemas import Job, Kind, Params, Phase, Policy, Progress
+from imagegen.schemas import EngineTexts, Job, Kind, Params, Phase, Policy, Progress
 from imagegen.storage.database import open_database
 
 TTL_S = 3600.0
@@ -46,7 +46,8 @@ class State:
     async def submit(self, **fields: Any) -> Job:
         params = Params(width=64, height=64, steps=4, cfg_scale=1.0, sampler="euler", seed=1)
         given = {"kind": Kind.GENERATE, "model": "tiny", "prompt": "a red circle", "params": params}
-        return await self.jobs.submit(NewJob(**given | {"policy": Policy(negative="inert")} | fields))
+        told = {"policy": Policy(negative="inert"), "engine_texts": EngineTexts(prompt="a red circle", negative="")}
+        return await self.jobs.submit(NewJob(**given | told | fields))
 
     async def draw(self, job: Job) -> bool:
         """Start and complete a job with one picture."""

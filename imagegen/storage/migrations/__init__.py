@@ -1,0 +1,26 @@
+"""The steps that bring a database of an older version to the schema of this one, oldest first.
+
+A step is a function `(connection) -> None` that changes tables which exist. `create_all` makes new tables after the
+steps. A released step never changes, and it uses no table definition of storage/database.py, because those change.
+The schema's version is SQLite's user_version; 1 is the schema of the first release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from imagegen.storage.migrations import step_2
+
+STEPS: tuple[Callable[[Connection], None], ...] = (step_2.upgrade,)
+SCHEMA_VERSION = 1 + len(STEPS)
+
+
+def migrate(connection: Connection, version: int) -> None:
+    """Do the steps that a database of schema `version` (1 or later) lacks, in the caller's transaction."""
+    for step in STEPS[version - 1 :]:
+        step(connection)
+
+
+__all__ = ["SCHEMA_VERSION", "STEPS", "migrate"]
