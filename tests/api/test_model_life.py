@@ -34,7 +34,7 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, drawer: Engine, drawer_mo
     home = tmp_path_factory.mktemp("life") / "home"
     for name in (drawer.model, "twin"):
         shutil.copytree(drawer_models / drawer.model, home / "models" / name)
-    entry = (ROOT / "imagegen" / "models" / f"{drawer.model}.toml").read_text()
+    entry = (ROOT / "imagegen" / "models" / "entries" / f"{drawer.model}.toml").read_text()
     lines = [line for line in entry.splitlines() if not line.startswith("made_by")]
     twin = "\n".join(lines).replace(f'name = "{drawer.model}"', 'name = "twin"', 1)
     (home / "models" / "twin.toml").write_text(twin)

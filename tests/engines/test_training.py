@@ -23,7 +23,7 @@ from imagegen.models.catalog import Catalog
 from imagegen.models.synthetic import make as synthetic
 from imagegen.prompts.guardrails import BASELINE_NEGATIVE, TEXT_FAITHFULNESS_DIRECTIVE
 
-PACKED = ROOT / "imagegen" / "models" / "sketch.npz"
+PACKED = ROOT / "imagegen" / "models" / "entries" / "sketch.npz"
 FIXED = ("--threads", 1, "--device", "cpu")
 PROMPTS = ("a red circle", "four pink hearts", "a clipart icon of a coffee cup")
 

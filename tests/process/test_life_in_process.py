@@ -287,10 +287,10 @@ def test_who_announces_a_request_for_a_loaded_model_keeps_it_a_beta_longer_and_n
             await ended(service, await submit(service))
             await until(lambda: service.worker.view().state is EngineState.READY, "it is idle")
             worker, kept = service.worker, []
-            alone = worker._idle.decide(0.0)
+            alone = worker._idle_tracker.decide(0.0)
             for _ in range(2):
                 await worker.warm("tiny").done
-                kept.append(worker._idle.decide(0.0))
+                kept.append(worker._idle_tracker.decide(0.0))
             assert alone.unload_at is not None and kept[0].unload_at is not None and kept[1].unload_at is not None
             assert alone.unload_at < kept[0].unload_at <= kept[1].unload_at <= alone.unload_at + service.idle.beta_s
             assert kept[0].reason.endswith("somebody is here")
@@ -318,13 +318,13 @@ def test_who_takes_memory_while_we_idle_makes_us_unload_sooner(app: MakeBackend,
 def test_what_a_larger_picture_takes_is_no_rival(app: MakeBackend, card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container, where the driver names nobody."""
     card.free_bytes, card.holders = 24 * GB, []
-    save = ImageProcessor.save
+    save = ImageProcessor.postprocess
 
     async def grown(*picture: Any) -> StoredImage:
         card.free_bytes -= 11 * GB  # while it is drawn
         return await save(*picture)
 
-    monkeypatch.setattr(ImageProcessor, "save", grown)
+    monkeypatch.setattr(ImageProcessor, "postprocess", grown)
 
     async def scenario() -> None:
         async with app(card, idle_knob=1000) as service:

@@ -64,7 +64,8 @@ def test_all_that_the_service_keeps_is_private_under_any_umask(tmp_path: Path, m
     with umask(mask):
         new("anna", settings.tokens_file)
         assert tls.files_of(settings) is not None
-        Sessions(Tokens({"anna": b"x"}), home / "session.key").issue("anna")
+        sessions = Sessions(Tokens({"anna": b"x"}), home / "session.key")
+        sessions.cookie(sessions.begin("anna"))
         lock_state_folder(home).close()
         use(tmp_path)
     assert mode(home.parent) == 0o700, "a folder above that was missing"

@@ -210,17 +210,17 @@ def test_a_full_card_that_nobody_fills_further_has_no_rival() -> None:
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["the driver names us", "a container"])
-def test_an_engine_that_has_grown_by_drawing_is_no_rival_of_itself(gpu_sharing, tmp_path: Path, told: bool) -> None:
+def test_an_engine_that_has_grown_by_drawing_is_no_rival_of_itself(sharing, tmp_path: Path, told: bool) -> None:
     card = Card()
-    polite = gpu_sharing(card, 300.0)
+    polite = sharing(card, 300.0)
 
     async def draw_twice() -> None:
-        await polite.room_for(entry_of(tmp_path), pytest.fail, wait=True)
+        await polite.wait_for_memory(entry_of(tmp_path), pytest.fail, wait=True)
         for held_gb in (22.0, 22.5, 23.5):
             card.free_bytes = int((24 - held_gb) * GB)
             card.holders = [(4242, int(held_gb * GB) if told else None)]
             if not told:
-                polite.worked()
+                polite.reset_baseline()
             assert not await polite.wanted(4242)
         card.free_bytes -= int(0.4 * GB)  # and somebody else comes
         assert await polite.wanted(4242)
@@ -258,7 +258,7 @@ def entry_of(home: Path):
     return Catalog.load(Settings(home=home)).get("tiny")
 
 
-def test_room_is_waited_for_and_it_is_told_for_whom(gpu_sharing, tmp_path: Path) -> None:
+def test_room_is_waited_for_and_it_is_told_for_whom(sharing, tmp_path: Path) -> None:
     card = Card(free_bytes=2 * GB, holders=[(os.getpid(), 22 * GB)])
     heard: list[str] = []
 
@@ -267,16 +267,16 @@ def test_room_is_waited_for_and_it_is_told_for_whom(gpu_sharing, tmp_path: Path)
         if len(heard) == 3:
             card.free_bytes = 24 * GB
 
-    asyncio.run(gpu_sharing(card, 300.0).room_for(entry_of(tmp_path), told, wait=True))
+    asyncio.run(sharing(card, 300.0).wait_for_memory(entry_of(tmp_path), told, wait=True))
     assert len(heard) == 3
     assert f"process {os.getpid()}): 22.0 GB" in heard[0]
 
 
 @pytest.mark.parametrize("wait", [True, False])
-def test_who_waits_in_vain_is_told_so(gpu_sharing, tmp_path: Path, wait: bool) -> None:
+def test_who_waits_in_vain_is_told_so(sharing, tmp_path: Path, wait: bool) -> None:
     heard: list[str] = []
     with pytest.raises(EngineError, match=r"2\.0 of 24\.0 GB are free") as busy:
-        asyncio.run(gpu_sharing(Card(free_bytes=2 * GB), 0.05).room_for(entry_of(tmp_path), heard.append, wait=wait))
+        asyncio.run(sharing(Card(free_bytes=2 * GB), 0.05).wait_for_memory(entry_of(tmp_path), heard.append, wait=wait))
     assert busy.value.code == "gpu_busy"
     assert ("IMAGEGEN_GPU_WAIT_S" in busy.value.detail) is wait
     assert bool(heard) is wait, "a warm-up does not wait"
@@ -286,7 +286,7 @@ def test_an_engine_without_cuda_needs_no_room_on_the_card(tmp_path: Path, sd_ser
     full = Nvml(StandIn(Card(free_bytes=0)), {}).look
     for binary in (None, tmp_path / "missing", *([] if uses_cuda(sd_server) else [sd_server])):
         polite = GpuSharing(full, Settings(home=tmp_path), lambda binary=binary: binary)
-        asyncio.run(polite.room_for(entry_of(tmp_path), pytest.fail, wait=True))
+        asyncio.run(polite.wait_for_memory(entry_of(tmp_path), pytest.fail, wait=True))
         assert not polite.present
         assert asyncio.run(polite.wanted(None)) is False
 
@@ -295,7 +295,7 @@ def test_an_engine_without_cuda_needs_no_room_on_the_card(tmp_path: Path, sd_ser
     ("free_after_gb", "others_after_gb", "warned"), [(23.99, 0, False), (20, 4, False), (20, 0, True), (18, 4, True)]
 )
 def test_memory_that_does_not_come_back_is_logged_with_figures(
-    gpu_sharing,
+    sharing,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     free_after_gb: float,
@@ -303,13 +303,13 @@ def test_memory_that_does_not_come_back_is_logged_with_figures(
     warned: bool,
 ) -> None:
     card = Card()
-    polite = gpu_sharing(card, 300.0)
+    polite = sharing(card, 300.0)
 
     async def load_and_unload() -> None:
-        await polite.room_for(entry_of(tmp_path), pytest.fail, wait=True)
+        await polite.wait_for_memory(entry_of(tmp_path), pytest.fail, wait=True)
         card.free_bytes = int(free_after_gb * GB)
         card.holders = [(1, others_after_gb * GB)]
-        await polite.given_back()
+        await polite.check_memory_released()
 
     with caplog.at_level(logging.WARNING, "imagegen.gpu"):
         asyncio.run(load_and_unload())
