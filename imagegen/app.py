@@ -1,4 +1,4 @@
-"""Backend: the parts of the service, put together, started in order and stopped in order."""
+"""App: the parts of the service, put together, started in order and stopped in order."""
 
 from __future__ import annotations
 

@@ -13,7 +13,9 @@ from model_tables import tables, things_of_sketch
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from imagegen.http import responses
+from imagegen.http import asgi, openapi, responses
+from imagegen.http.operations import OPERATIONS
+from imagegen.http.routes import metrics, page, tasks
 from imagegen.models.catalog import Catalog
 from imagegen.schemas import EditRequest, GenerateRequest
 from imagegen.settings import PREFIX, Settings
@@ -83,7 +85,44 @@ def _limit(constraint: object) -> str:
     return ""
 
 
+ENDPOINTS_BESIDE_OPENAPI = {
+    tasks.blocking: ("BentoML: a picture in one call", "200"),
+    tasks.submit: ("BentoML: submit a task", "200"),
+    tasks.status: ("BentoML: the state of a task", "200"),
+    tasks.get: ("BentoML: the result of a task", "200"),
+    tasks.retry: ("BentoML: the same task again", "200"),
+    tasks.cancel: ("BentoML: cancel a task", "200"),
+    openapi.openapi: ("This API as OpenAPI 3.1", "200"),
+    metrics.metrics: ("Counters for Prometheus", "200"),
+    page.page: ("The page", "200"),
+}
+"""Purpose and success code of the routes that /api/openapi.json does not describe, by handler."""
+PAGE_FILES = (page.icon, page.static)
+"""Handlers of the page's own files: no client calls them by name, so the table leaves them out."""
+PROBES = (
+    "| GET | `/readyz` | BentoML: the service accepts jobs | 200 |",
+    "| GET | `/livez`, `/healthz` | BentoML: the process answers | 200 |",
+)
+
+
+def endpoint_table() -> str:
+    """Every endpoint, markdown: method, path, purpose, success code. Raises KeyError for a route without purpose."""
+    lines = ["| method | path | purpose | success |", "| --- | --- | --- | --- |"]
+    for route in asgi.ROUTES:
+        if route.endpoint in PAGE_FILES:
+            continue
+        operation = OPERATIONS.get(route.endpoint)
+        if operation is None:
+            purpose, success = ENDPOINTS_BESIDE_OPENAPI[route.endpoint]
+        else:
+            purpose, success = operation.summary, ", ".join(str(status) for status in operation.answers)
+        for method in sorted((route.methods or set()) - {"HEAD"}):
+            lines.append(f"| {method} | `{route.path}` | {purpose} | {success} |")
+    return "\n".join([*lines, *PROBES])
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "http.md": endpoint_table,
     "models.md": lambda: tables(Catalog.packaged()),
     "settings.md": settings_tables,
     "sketch.md": things_of_sketch,
@@ -139,12 +178,12 @@ def main() -> int:
     """Write the pages, or with --check name those that are stale. Exit code 0: all are up to date."""
     check = "--check" in sys.argv[1:]
     found = list(stale())
-    for page, fresh in found:
+    for file, fresh in found:
         if check:
-            print(f"{page} is stale: run python tools/generate_docs.py", file=sys.stderr)
+            print(f"{file} is stale: run python tools/generate_docs.py", file=sys.stderr)
         else:
-            page.parent.mkdir(exist_ok=True)
-            page.write_text(fresh, encoding="utf-8")
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(fresh, encoding="utf-8")
     return 1 if check and found else 0
 
 

@@ -1,4 +1,4 @@
-"""Intake: every way in passes here. A request becomes a job with every value resolved, or is refused untouched."""
+"""AdmissionController: turns a request into a job with every value resolved, or refuses it and changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`imagegen …`: run the service, and use one from a terminal."""
+"""`imagegen …`: run the service, and use one from a terminal.
+
+Belongs here: arguments, output, exit codes. Not here: what a command does beyond that; other packages do it."""
 
 from __future__ import annotations
 

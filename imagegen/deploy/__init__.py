@@ -1,1 +1,3 @@
-"""The service as a container: its image is built, rolled out in the old one's place, and looked after."""
+"""The service as a container: build the image, start it in the old one's place, check it.
+
+Belongs here: container tools, the host's configuration, roll-out and roll-back. Not here: the service itself."""

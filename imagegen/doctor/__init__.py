@@ -1,4 +1,6 @@
-"""The doctor: looks at everything the service needs, changes nothing, and says what is wrong and what to do."""
+"""Looks at everything the service needs, changes nothing, and says what is wrong and what to do.
+
+Belongs here: checks and their findings. Not here: repairs, checks that the service itself makes while it runs."""
 
 from __future__ import annotations
 

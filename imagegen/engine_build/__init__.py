@@ -1,4 +1,6 @@
-"""The engine's binary: sd-server, built from its pinned source or brought by the user."""
+"""The engine's binary: sd-server, built from its pinned source or brought by the user.
+
+Belongs here: source, toolchain, build, choice of the binary. Not here: running it (engines)."""
 
 from imagegen.engine_build.builder import Built, build
 from imagegen.engine_build.plan import EngineBuildError, EngineMissing, Manifest, OnProgress, Options, Stage

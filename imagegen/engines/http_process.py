@@ -343,8 +343,8 @@ class HttpSubprocessAdapter(ABC):
         return max(self._heard_since, 0.0 if self._child is None else self._child.last_line_at)
 
     def last_words(self) -> str:
-        """The engine's last complaints, or its last lines; no prompt is among them (see sdcpp_log), and of a
-        path only the file's name is left."""
+        """The engine's last complaints, or its last lines, without prompts (engines/sdcpp/log.py leaves them out); of
+        a path only the file's name is left."""
         lines = list(self._complaints) or list(self._lines)
         if len(lines) > LAST_WORDS_LINES:  # the first complaint is the cause, the last ones its consequences
             lines = [lines[0], "…", *lines[1 - LAST_WORDS_LINES :]]

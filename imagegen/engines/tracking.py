@@ -1,6 +1,7 @@
 """What an engine said it does, and the phases of one picture that follow from it: the same for every engine.
 
-Pure: no I/O and no clock. Each engine's own reader makes these events of its lines (sdcpp_log, glm_engine.lines).
+Pure: no I/O and no clock. Each engine's own reader makes these events of its lines (engines/sdcpp/log.py,
+engines/glm/server/lines.py).
 """
 
 from __future__ import annotations

@@ -1,1 +1,3 @@
-"""The HTTP transport: one file a family of routes."""
+"""The HTTP transport.
+
+Belongs here: routes, bodies, streams, answers, refusals. Not here: decisions about jobs, pictures or models."""

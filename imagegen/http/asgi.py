@@ -21,12 +21,16 @@ from imagegen.telemetry.metrics import Metrics
 WARMS_PER_S = 0.5
 """Warm-ups that each caller may ask for, in the long run; five at once. A page asks every 30 s while somebody types."""
 
+FAMILIES = (jobs, events, images, status, session, openai, tasks, openapi, metrics, page)
+ROUTES: list[Route] = [route for family in FAMILIES for route in family.ROUTES]
+"""Every route of the service, in the order in which docs/http.md lists them."""
+
 
 def make_app(sessions: Sessions, counted: Metrics) -> Starlette:
-    """All routes; `attach` gives it the backend once that runs."""
-    families = (jobs, events, images, status, session, openai, tasks, openapi, metrics, page)
-    routes = [*(route for family in families for route in family.ROUTES), Rest("/", app=nothing)]
-    asgi = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(InternalErrors)])
+    """All routes; `attach` gives it the running service."""
+    asgi = Starlette(
+        routes=[*ROUTES, Rest("/", app=nothing)], exception_handlers=HANDLERS, middleware=[Middleware(InternalErrors)]
+    )
     asgi.state.app, asgi.state.sessions, asgi.state.metrics = None, sessions, counted
     asgi.state.warm_rate = RateLimit(WARMS_PER_S)
     return asgi

@@ -128,7 +128,7 @@ def _pattern(path: str, name: str) -> dict[str, str]:
 
 
 def _cap(schemas: dict[str, Any], settings: Settings) -> None:
-    """Write what this service allows into the requests: the models know fields, the settings and Intake know caps."""
+    """Write what this service allows into the requests: the models know fields, settings and admission know caps."""
     s = settings
     bounds: dict[str, dict[str, Any]] = {
         "prompt": {"minLength": 1, "maxLength": s.max_prompt_chars},

@@ -118,7 +118,9 @@ OPERATIONS: dict[Handler, Operation] = {
     images.fetch: Operation("A picture, converted and reduced", {200: PICTURES, 304: ()}, query={"w": whole(16, 4096)}),
     status.status: Operation("The state of the service", {200: (responses.ServiceStatus,)}),
     status.models: Operation("The catalog", {200: (responses.Models,)}),
-    status.policy: Operation("What every picture is kept from", {200: (responses.PolicyView,)}, query={"model": TEXT}),
+    status.policy: Operation(
+        "What the operator excludes from every picture", {200: (responses.PolicyView,)}, query={"model": TEXT}
+    ),
     status.prompt_templates: Operation("Prompt presets", {200: (responses.Templates,)}),
     status.warm: Operation(
         "Load a model before it is asked for, the default one if none is named",

@@ -37,7 +37,7 @@ class EventStream(StreamingResponse):
     """Sends what `frames` yields as fast as the reader takes it, and nothing is kept for it in between.
 
     Starlette's own and not sse-starlette's: that one replaces uvicorn's signal handling to learn of the stop,
-    which is ours already (`Backend.stopping`).
+    which is ours already (`App.stopping`).
     """
 
     media_type = "text/event-stream"

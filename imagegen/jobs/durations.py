@@ -1,6 +1,6 @@
 """How fast this machine is: what was measured, and what may be expected of the next job.
 
-The arithmetic is pure (`Pace`); the `measurements` table is read once at the start and written as jobs end.
+The estimates are pure arithmetic. The `measurements` table is read once at the start and written as jobs end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Resident: the one model that is loaded, and the engine process that holds it. The worker alone calls it."""
+"""ModelLifecycle: the one model that is loaded, and the engine process that holds it. The worker alone calls it."""
 
 from __future__ import annotations
 

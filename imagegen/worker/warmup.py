@@ -26,7 +26,7 @@ BROKEN_OFF = "The warm-up was broken off: a job for another model came, or someb
 
 class WarmUp:
     """All as the worker has them. due: the job that may be served now, or None, and what else is known of the queue.
-    load: loads what `Resident.have` has looked at, and learns from it. not_loaded: tells the jobs of a model so."""
+    load: loads what `ModelLifecycle.have` has found, and learns from it. not_loaded: tells the jobs of a model so."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Attendant: stays with a picture while the engine draws it, and breaks it off when it must not go on."""
+"""Watchdog: watches a picture while the engine draws it, and stops it when it must not go on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intake in process: what the engine's pace refuses, what is rounded, what is left behind; and arbitrary JSON."""
+"""Admission in process: what the engine's pace refuses, what is rounded, what is left behind; and arbitrary JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Painter: loads a GlmImagePipeline and draws with it, one picture at a time. Imports torch: this process only.
+"""Pipeline: loads a GlmImagePipeline and draws with it, one picture at a time. Imports torch: this process only.
 
 Written from diffusers 0.42.1 (pipelines/glm_image/pipeline_glm_image.py) and transformers 5.24.0 (models/glm_image).
 A picture is drawn in three parts: the vision-language encoder writes the picture's tokens one by one, the transformer
