@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from imagegen.app import App
 from imagegen.http import openapi
+from imagegen.http.body import OneValueEach
 from imagegen.http.internal_errors import InternalErrors
 from imagegen.http.openai import routes as openai
 from imagegen.http.problems import HANDLERS, problem
@@ -26,7 +27,8 @@ def make_app(sessions: Sessions, counted: Metrics) -> Starlette:
     """All routes; `attach` gives it the backend once that runs."""
     families = (jobs, events, images, status, session, openai, tasks, openapi, metrics, page)
     routes = [*(route for family in families for route in family.ROUTES), Rest("/", app=nothing)]
-    asgi = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(InternalErrors)])
+    middleware = [Middleware(InternalErrors), Middleware(OneValueEach)]
+    asgi = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=middleware)
     asgi.state.app, asgi.state.sessions, asgi.state.metrics = None, sessions, counted
     asgi.state.warm_rate = RateLimit(WARMS_PER_S)
     return asgi
@@ -56,7 +58,8 @@ async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
         answer = problem(405, "method_not_allowed", detail)
         answer.headers["allow"] = methods
     else:
-        answer = problem(404, "not_found", f"There is nothing at {path}. The routes are in docs/http.md.")
+        slashes = " Write one slash where it has two." if "//" in path else ""
+        answer = problem(404, "not_found", f"There is nothing at {path}.{slashes} The routes are in docs/http.md.")
     await answer(scope, receive, send)
 
 
