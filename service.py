@@ -19,18 +19,19 @@ from imagegen import engine_build, settings
 from imagegen.app import App
 from imagegen.http.asgi import attach, make_app
 from imagegen.http.auth import AuthMiddleware, LoopbackOnly
-from imagegen.http.body import BodyLimit
+from imagegen.http.body import BodyEncoding, BodyLimit
 from imagegen.http.internal_errors import InternalErrors
 from imagegen.http.listener import Connections
 from imagegen.http.openai.errors import OpenAIErrors
 from imagegen.http.protocol import install
+from imagegen.http.public import PublicAddresses
 from imagegen.http.routes.session import Sessions
 from imagegen.http.routes.tasks import TaskWire
 from imagegen.http.spool import BodySpool, Spool
 from imagegen.models.catalog import CatalogError
 from imagegen.prompts.guardrails import PolicyError
 from imagegen.schemas import EditRequest, GenerateRequest
-from imagegen.security import tls, tokens
+from imagegen.security import proxies, tls, tokens
 from imagegen.security.hosts import Hosts
 from imagegen.security.rate_limit import RateLimit
 from imagegen.storage import descriptors, permissions
@@ -44,7 +45,9 @@ try:
     TOKENS = tokens.for_service(SETTINGS)
     TLS = tls.files_of(SETTINGS)
     MOST_CONNECTIONS = descriptors.connections_allowed(SETTINGS, descriptors.raise_limit())
-    HOSTS = Hosts(SETTINGS.allowed_hosts.split(","))
+    PUBLIC = proxies.public_url(SETTINGS.public_url)
+    PROXIES = proxies.Proxies(SETTINGS.trusted_proxies.split(","))
+    HOSTS = Hosts(SETTINGS.allowed_hosts.split(","), PUBLIC.host if PUBLIC else None)
 except (settings.SettingsError, engine_build.EngineMissing) as wrong:
     sys.exit(f"imagegen cannot start:\n{wrong}")
 
@@ -182,6 +185,7 @@ WRAPPED: Any = ImageGen  # what @bentoml.service made of the class
 # The first one added is the outermost: nothing may be put in front of the lock but what shapes its refusals.
 WRAPPED.add_asgi_middleware(OpenAIErrors)
 WRAPPED.add_asgi_middleware(InternalErrors)  # of the middleware below; the app has its own
+WRAPPED.add_asgi_middleware(PublicAddresses, public=PUBLIC, proxies=PROXIES)
 WRAPPED.add_asgi_middleware(
     AuthMiddleware,
     tokens=TOKENS,
@@ -191,6 +195,7 @@ WRAPPED.add_asgi_middleware(
 )
 if TOKENS is None and not SETTINGS.allow_anonymous:
     WRAPPED.add_asgi_middleware(LoopbackOnly)
+WRAPPED.add_asgi_middleware(BodyEncoding)
 WRAPPED.add_asgi_middleware(BodyLimit, max_bytes=SETTINGS.max_body_bytes)
 WRAPPED.add_asgi_middleware(
     BodySpool, spool=Spool(SETTINGS.bodies_dir, SETTINGS.max_bodies_bytes, SETTINGS.body_timeout_s)

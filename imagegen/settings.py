@@ -171,6 +171,20 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[
         str, Field(description="More names the service may be called by, separated by commas (see docs/security.md).")
     ] = ""
+    public_url: Annotated[
+        str | None,
+        Field(
+            description="Scheme, host and path of the service behind a reverse proxy; every address in an answer "
+            "begins with it. Unset: the address of the request."
+        ),
+    ] = None
+    trusted_proxies: Annotated[
+        str,
+        Field(
+            description="Addresses and networks of reverse proxies, separated by commas, whose X-Forwarded-Proto, "
+            "-Host and -Prefix count; from any other peer they are ignored."
+        ),
+    ] = ""
     allow_anonymous: Annotated[bool, Field(description="Serve other machines without a token.")] = False
     tls: Annotated[str, Field(description="off, auto (self-signed), or CERT,KEY (two files).")] = "off"
 

@@ -137,7 +137,7 @@ class AdmissionController:
                     f"{name} is {_short(side)}; {entry.name} takes {entry.size_min_px} to {caps.max_dimension} px.",
                 )
         _within("steps", request.steps, 1, caps.max_steps)
-        _within("seed", request.seed, 0, SEED_MAX)
+        _within("seed", request.seed, 0, SEED_MAX, "Leave seed out for a random one.")
         _within("n", request.n, 1, caps.max_n)
         _within("cfg_scale", request.cfg_scale, 0, 30)
         _within("lease_s", request.lease_s, 5, 3600)
@@ -339,9 +339,9 @@ def check_key(key: str) -> None:
         raise Refused(422, "invalid_request", "Idempotency-Key must be 1 to 128 printable ASCII characters.")
 
 
-def _within(name: str, value: float | None, low: float, high: float) -> None:
+def _within(name: str, value: float | None, low: float, high: float, advice: str = "") -> None:
     if value is not None and not low <= value <= high:
-        detail = f"{name} is {_short(value)}; {low} to {high} is allowed."
+        detail = f"{name} is {_short(value)}; {low} to {high} is allowed. {advice}".rstrip()
         raise Refused(422, "invalid_request", detail, param=name)
 
 

@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from imagegen.app import App
 from imagegen.http import openapi
+from imagegen.http.body import OneValueEach
 from imagegen.http.internal_errors import InternalErrors
 from imagegen.http.openai import routes as openai
 from imagegen.http.problems import HANDLERS, problem
@@ -28,9 +29,9 @@ ROUTES: list[Route] = [route for family in FAMILIES for route in family.ROUTES]
 
 def make_app(sessions: Sessions, counted: Metrics) -> Starlette:
     """All routes; `attach` gives it the running service."""
-    asgi = Starlette(
-        routes=[*ROUTES, Rest("/", app=nothing)], exception_handlers=HANDLERS, middleware=[Middleware(InternalErrors)]
-    )
+    middleware = [Middleware(InternalErrors), Middleware(OneValueEach)]
+    routes = [*ROUTES, Rest("/", app=nothing)]
+    asgi = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=middleware)
     asgi.state.app, asgi.state.sessions, asgi.state.metrics = None, sessions, counted
     asgi.state.warm_rate = RateLimit(WARMS_PER_S)
     return asgi
@@ -60,7 +61,8 @@ async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
         answer = problem(405, "method_not_allowed", detail)
         answer.headers["allow"] = methods
     else:
-        answer = problem(404, "not_found", f"There is nothing at {path}. The routes are in docs/http.md.")
+        slashes = " Write one slash where it has two." if "//" in path else ""
+        answer = problem(404, "not_found", f"There is nothing at {path}.{slashes} The routes are in docs/http.md.")
     await answer(scope, receive, send)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl, unquote_plus
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,6 +13,7 @@ from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imagegen.http.problems import problem
+from imagegen.http.public import public_of
 from imagegen.http.routes.session import COOKIE, Session, Sessions
 from imagegen.schemas import Refused
 from imagegen.security.hosts import Hosts
@@ -71,7 +72,9 @@ class AuthMiddleware:
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
         if "\n" in path:  # Starlette's mounts do not match it, so BentoML would answer, and not as problem+json
             raise Refused(404, "not_found", "There is nothing at this address: it has a line end in it.")
-        if len(headers.getlist("host")) > 1 or not self._hosts.allows(headers.get("host"), scope):
+        public = public_of(scope)
+        called = [headers.get("host"), *([public.host] if public else [])]
+        if len(headers.getlist("host")) > 1 or not all(self._hosts.allows(host, scope) for host in called):
             detail = (
                 "The service was called by a name that is not its own, as a hostile web page would do it. If the "
                 "name is right, add it to IMAGEGEN_ALLOWED_HOSTS (names separated by commas)."
@@ -79,7 +82,7 @@ class AuthMiddleware:
             raise Refused(403, "foreign_host", detail)
         query = scope.get("query_string") or b""
         if method not in SAFE or (path == PRESENCE and _asks_presence(query)):
-            self._check_origin(headers)
+            self._check_origin(headers, called)
         self._check_instance(headers)
         _check_address(path, query)
         if self._tokens is None or is_open(method, path):
@@ -96,10 +99,10 @@ class AuthMiddleware:
             raise Refused(429, "rate_limited", detail, retry_after_s=wait_s)
         scope["imagegen.owner"], scope["imagegen.session"] = name, session
 
-    def _check_origin(self, headers: Headers) -> None:
+    def _check_origin(self, headers: Headers, called: Sequence[str | None]) -> None:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         foreign_site = site is not None and site not in {"same-origin", "none"}
-        if foreign_site or (origin is not None and not self._hosts.same_origin(origin, headers.get("host"))):
+        if foreign_site or (origin is not None and not self._hosts.same_origin(origin, *called)):
             detail = "A page of another site made this request, and only the service's own page may change things."
             raise Refused(403, "foreign_origin", detail)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from imagegen.http.problems import invalid, problem, unknown_fields
+from imagegen.http.problems import given_twice, invalid, problem, unknown_fields
 from imagegen.schemas import Refused
 
 M = TypeVar("M", bound=BaseModel)
@@ -17,6 +22,60 @@ M = TypeVar("M", bound=BaseModel)
 MOST_VALUES = 100_000
 """Commas and opening brackets of a JSON body. Sixteen pictures and two prompts of 12,000 commas stay below 25,000;
 each value may cost hundreds of bytes and some microseconds, 25 MiB of small ones a gigabyte and a minute."""
+
+
+BOM = b"\xef\xbb\xbf"
+"""UTF-8's byte-order mark, which Windows programs put in front of a file. RFC 8259, 8.1, allows a reader to skip it."""
+OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")
+"""UTF-16's and UTF-32's: JSON that is exchanged is UTF-8."""
+
+
+class BodyEncoding:
+    """Refuses a body with a Content-Encoding (gzip, br …): no route decodes it, so each would read other bytes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _has_body(scope) and (encoding := encoding_of(Headers(scope=scope))):
+            detail = f"The body has Content-Encoding {encoding[:64]!r}; send it without an encoding."
+            answer = problem(415, "unsupported_media_type", detail)
+            answer.headers["accept-encoding"] = "identity"  # RFC 9110, 15.5.16
+            await answer(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    return "transfer-encoding" in headers or headers.get("content-length", "0").strip("0") != ""
+
+
+def encoding_of(headers: Headers) -> str | None:
+    """The Content-Encoding of a body, if it has one other than `identity`."""
+    given = [one.strip() for value in headers.getlist("content-encoding") for one in value.split(",")]
+    return ", ".join(one for one in given if one.lower() not in {"", "identity"}) or None
+
+
+class OneValueEach:
+    """Refuses a query string that names a parameter twice: which value counts would be a guess."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            query = (scope.get("query_string") or b"").decode("latin-1")
+            if twice := repeated(name for name, _ in parse_qsl(query, keep_blank_values=True)):
+                refused = given_twice(twice, "query string")
+                await problem(refused.status, refused.code, refused.detail)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that occur more than once."""
+    return [name for name, times in Counter(names).items() if times > 1]
 
 
 class BodyLimit:
@@ -80,15 +139,21 @@ async def read_bytes(request: Request) -> bytes:
 
 
 def parse(body: bytes, model: type[M]) -> M:
-    """JSON bytes as `model`; NaN, infinities, bad UTF-8 and deep nesting are not JSON here. Of two fields of one
-    name the last one counts, as everywhere.
+    """JSON bytes as `model`; NaN, infinities, bad UTF-8 and deep nesting are not JSON here. A UTF-8 byte-order mark is
+    skipped. Raises Refused 400 `bad_json`, 422 `invalid_request`, also for two fields of one name in any object.
     """
+    body = body.removeprefix(BOM)
+    if body.startswith(OTHER_BOMS):
+        raise Refused(400, "bad_json", "The body begins with the byte-order mark of UTF-16. Send JSON as UTF-8.")
     if sum(body.count(mark) for mark in b",[{") > MOST_VALUES:
         raise Refused(422, "invalid_request", "The body has far more values than any request of this service.")
     try:
         value: Any = from_json(body, allow_inf_nan=False)
+        twice = _repeated_fields(body)
     except (ValueError, RecursionError) as error:
         raise Refused(400, "bad_json", f"The body is not JSON: {str(error)[:200]}.") from None
+    if twice:
+        raise given_twice(twice, "body")
     if not isinstance(value, dict):
         raise Refused(422, "invalid_request", 'The body must be a JSON object, such as {"prompt": "a red circle"}.')
     if model.model_config.get("extra") == "forbid":  # pydantic would make an error of each
@@ -99,6 +164,23 @@ def parse(body: bytes, model: type[M]) -> M:
         return model.model_validate(value)
     except ValidationError as error:
         raise invalid(error) from None
+
+
+def _repeated_fields(body: bytes) -> list[str]:
+    """Names that one object of a valid JSON text has twice. pydantic's parser keeps the last one without a word, and
+    has no hook; numbers are not converted here, since Python limits their digits.
+    """
+    found: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        found.extend(repeated(name for name, _ in pairs))
+
+    json.loads(body, strict=False, object_pairs_hook=note, parse_int=_unread, parse_float=_unread)
+    return found
+
+
+def _unread(_number: str) -> None:
+    return None
 
 
 def query_int(request: Request, name: str, default: int, low: int, high: int) -> int:

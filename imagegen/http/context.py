@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from starlette.requests import Request
 
 from imagegen.app import App
+from imagegen.http.public import public_of
 
 if TYPE_CHECKING:
     from imagegen.http.routes.session import Session
@@ -17,8 +18,29 @@ def app_of(request: Request) -> App:
 
 
 def base_url(request: Request) -> str:
-    """The address the caller used, without a trailing slash: so that links work where the caller is."""
-    return str(request.base_url).rstrip("/")
+    """The address the caller used, without a trailing slash: so that links work where the caller is.
+
+    Behind a reverse proxy it is the public one (`imagegen.http.public`).
+    """
+    address = public_of(request.scope)
+    return address.url if address else str(request.base_url).rstrip("/")
+
+
+def own_urls(request: Request) -> tuple[str, ...]:
+    """Addresses under which this request may name pictures of the service: the public one, and the one it called."""
+    return tuple(dict.fromkeys([base_url(request), str(request.base_url).rstrip("/")]))
+
+
+def prefix(request: Request) -> str:
+    """The path under which the caller reaches the service: empty, or `/…`."""
+    address = public_of(request.scope)
+    return address.prefix if address else ""
+
+
+def is_https(request: Request) -> bool:
+    """Whether the caller's own connection is encrypted."""
+    address = public_of(request.scope)
+    return (address.scheme if address else request.url.scheme) == "https"
 
 
 def owner_of(request: Request) -> str | None:

@@ -12,13 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from imagegen.http.body import read_json
-from imagegen.http.problems import invalid
+from imagegen.http.body import encoding_of, read_json, repeated
+from imagegen.http.problems import given_twice, invalid
 from imagegen.schemas import EditRequest, Refused
 
 WHOLE = {"width", "height", "steps", "seed", "n"}
 FRACTIONS = {"cfg_scale", "lease_s"}
 PICTURES = {"image", "image[]", "images", "images[]"}
+PLAIN_TRANSFER = {"", "7bit", "8bit", "binary"}
 MOST_FILES, MOST_FIELDS = 20, 40
 MultiPartParser.spool_max_size = 2**40
 """Starlette would write larger files to a second temporary file, in /tmp. `spool` bounds what is in memory."""
@@ -27,12 +28,30 @@ _FRACTION = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?([eE][-+]?[0-9]{1,3})?")
 
 
 async def read_form(request: Request) -> FormData:
-    """The form, with few parts only. Raises Refused 422 for a broken one."""
+    """The form, with few parts only; a name other than a picture's occurs once.
+
+    Raises Refused 422 for a broken form and a repeated name, 415 for a file with an encoding of its own.
+    """
     try:
-        return await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS)
+        form = await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS)
     except (HTTPException, MultiPartException) as error:  # the first is how Starlette passes on the second
         detail = error.detail if isinstance(error, HTTPException) else error.message
         raise Refused(422, "invalid_request", f"The form cannot be read: {detail}") from None
+    names = [name for name, _ in form.multi_items()]
+    if twice := [name for name in repeated(names) if name not in PICTURES]:
+        raise given_twice(twice, "form")
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile) and (encoding := _part_encoding(value)):
+            detail = f"The form's part {name[:64]!r} is encoded ({encoding[:64]}); send the file as it is."
+            raise Refused(415, "unsupported_media_type", detail)
+    return form
+
+
+def _part_encoding(file: UploadFile) -> str | None:
+    """An encoding that Starlette does not undo. RFC 7578, 4.7, gives up Content-Transfer-Encoding; old clients send
+    it."""
+    transfer = file.headers.get("content-transfer-encoding", "").strip()
+    return encoding_of(file.headers) or (transfer if transfer.lower() not in PLAIN_TRANSFER else None)
 
 
 async def read_edit(request: Request) -> EditRequest:

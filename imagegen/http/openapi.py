@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from imagegen import __version__
-from imagegen.http.context import app_of
+from imagegen.http.context import app_of, base_url
 from imagegen.http.operations import EVENTS, OPERATIONS, Body, Operation
 from imagegen.http.responses import OpenAIError, Problem
 from imagegen.models.entry import SAMPLERS
@@ -36,7 +36,7 @@ async def openapi(request: Request) -> Response:
     state = request.app.state
     if getattr(state, "openapi", None) is None:
         state.openapi = document(request.app.routes, app_of(request).settings)
-    return JSONResponse(state.openapi)
+    return JSONResponse(state.openapi | {"servers": [{"url": base_url(request)}]})
 
 
 def document(routes: Iterable[BaseRoute], settings: Settings) -> dict[str, Any]:

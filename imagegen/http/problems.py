@@ -150,6 +150,12 @@ def invalid(error: ValidationError) -> Refused:
     return Refused(422, "invalid_request", " ".join(sentences))
 
 
+def given_twice(names: Sequence[str], where: str) -> Refused:
+    """Two values under one name: neither is chosen, since the other could be the one that was meant."""
+    shown = ", ".join(repr(name if len(name) <= 64 else name[:60] + "…") for name in names[:TOLD])
+    return Refused(422, "invalid_request", f"The {where} gives {shown} more than once. Send one value for each name.")
+
+
 def unknown_fields(names: Sequence[str]) -> Refused:
     """A misspelt field is refused by its name: to leave it out silently would draw something else."""
     shown = ", ".join(repr(name if len(name) <= 64 else name[:60] + "…") for name in names[:TOLD])

@@ -182,6 +182,10 @@ class Server(uvicorn.Server):
     connections: Connections
     head_s: float
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        config.proxy_headers = False  # uvicorn would believe X-Forwarded-For and -Proto of every loopback peer
+        super().__init__(config)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.config.http_protocol_class = functools.partial(  # type: ignore[assignment]
             Protocol, connections=self.connections, head_s=self.head_s

@@ -33,8 +33,11 @@ def own_names() -> tuple[str, ...]:
 class Hosts:
     """The names that requests may carry: this machine's own and those of IMAGEGEN_ALLOWED_HOSTS."""
 
-    def __init__(self, allowed: Iterable[str]) -> None:
-        """Raises SettingsError for an entry of `allowed` that no Host header could match."""
+    def __init__(self, allowed: Iterable[str], public: str | None = None) -> None:
+        """public: the host of IMAGEGEN_PUBLIC_URL.
+
+        Raises SettingsError for an entry of `allowed` that no Host header could match.
+        """
         given = [name.strip() for name in allowed if name.strip()]
         if wrong := next((name for name in given if not _allowed(name)), None):
             raise SettingsError(
@@ -42,7 +45,7 @@ class Hosts:
                 "and path, separated by commas: pictures.example, 192.0.2.7, 2001:db8::1."
             )
         self._extra = {_allowed(name) for name in given}
-        self._names = self._extra | set(own_names())
+        self._names = self._extra | set(own_names()) | ({_allowed(public)} if public else set())
 
     def allows(self, host: str | None, scope: Scope) -> bool:
         """Whether a Host header is one of this service's; a request without one comes from no browser."""
@@ -54,18 +57,18 @@ class Hosts:
         address = _address(name)
         if address is None:
             return False
-        if address.is_loopback or str(address) in self._extra:
+        if address.is_loopback or str(address) in self._names:
             return True
         server = scope.get("server")
         return server is not None and address == _address(str(server[0]))
 
-    def same_origin(self, origin: str, host: str | None) -> bool:
-        """Whether an Origin header names the host that was called, or one of IMAGEGEN_ALLOWED_HOSTS."""
+    def same_origin(self, origin: str, *hosts: str | None) -> bool:
+        """Whether an Origin header names one of the hosts that were called, or one of IMAGEGEN_ALLOWED_HOSTS."""
         scheme, _, called = origin.partition("://")
         if scheme not in {"http", "https"}:
             return False  # `null` (sandboxed frames, files) and extensions
         name = _hostname(called)
-        return name != "" and (called.lower() == (host or "").lower() or name in self._extra)
+        return name != "" and (called.lower() in {(host or "").lower() for host in hosts} or name in self._extra)
 
 
 def _allowed(given: str) -> str:

@@ -145,7 +145,7 @@ NUMBERS = [
     (f'"width": {DIGITS}', "size_out_of_range", "99999999999999999999…; tiny"),
     (f'"seed": -{DIGITS}', "invalid_request", "-9999999999999999999…; 0 to"),
     ('"width": 1e3', "invalid_request", "width must be a whole number."),
-    ('"width": 64, "width": 99999', "size_out_of_range", "width is 99999"),  # the last of two counts
+    ('"width": 64, "width": 99999', "invalid_request", "gives 'width' more than once"),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
@@ -10,6 +11,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PROBLEM = "application/problem+json"
+UNDER_V1 = re.compile(r"/+v1(?:/|$)")
+"""OpenAI's addresses, also behind a base URL that ends in a slash: `//v1/models` is refused in OpenAI's shape."""
 CODES = {"unknown_model": "model_not_found", "rate_limited": "rate_limit_exceeded"}
 PARAMS = {
     "prompt_too_long": "prompt",
@@ -44,7 +47,7 @@ class OpenAIErrors:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+        if scope["type"] != "http" or UNDER_V1.match(scope["path"]) is None:
             await self._app(scope, receive, send)
             return
         start: Message | None = None

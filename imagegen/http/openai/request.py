@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
@@ -11,7 +11,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from imagegen.http.body import read_json
-from imagegen.http.context import base_url
+from imagegen.http.context import own_urls
 from imagegen.http.multipart import picture, read_form
 from imagegen.schemas import EditRequest, GenerateRequest, Refused, Speed
 
@@ -112,11 +112,13 @@ async def read_edit(request: Request) -> ImagesEditRequest:
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return _read(ImagesEditRequest, await _form(request))
     fields = (await read_json(request, _Anything)).model_dump()
+    if "images" in fields and "image" in fields:
+        raise _wrong("image", "invalid_value", "The body has both image and images. Put all pictures into images.")
     pictures = fields.pop("images", fields.pop("image", []))
-    base = base_url(request)
-    fields["images"] = [_reference(one, base) for one in (pictures if isinstance(pictures, list) else [pictures])]
+    bases = own_urls(request)
+    fields["images"] = [_reference(one, bases) for one in (pictures if isinstance(pictures, list) else [pictures])]
     if fields.get("mask") is not None:
-        fields["mask"] = _reference(fields["mask"], base)
+        fields["mask"] = _reference(fields["mask"], bases)
     return _read(ImagesEditRequest, fields)
 
 
@@ -134,14 +136,15 @@ async def _form(request: Request) -> dict[str, Any]:
     return fields
 
 
-def _reference(value: Any, base: str) -> Any:
+def _reference(value: Any, bases: Sequence[str]) -> Any:
     """A picture in JSON: `{"image_url": …}` as OpenAI has it, or an id or a data URL as the rest of this service."""
     url = value.get("image_url") if isinstance(value, Mapping) else value
     if not isinstance(url, str):
         detail = 'A picture in JSON is {"image_url": "data:image/png;base64,…"}; there are no file_ids here.'
         raise _wrong("image", "invalid_value", detail)
     if url.startswith(("http://", "https://")):
-        own = OWN_PICTURE.fullmatch(url.removeprefix(base)) if url.startswith(f"{base}/") else None
+        paths = [url.removeprefix(base) for base in bases if url.startswith(f"{base}/")]
+        own = next((found for path in paths if (found := OWN_PICTURE.fullmatch(path))), None)
         if own is None:
             raise _wrong("image", "invalid_value", "Pictures of other sites are not fetched; send the file itself.")
         return own[1]

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from imagegen.http import etags
 from imagegen.http.body import query_int, read_bytes
 from imagegen.http.context import app_of, base_url
 from imagegen.http.multipart import read_form
@@ -54,7 +55,7 @@ async def fetch(request: Request) -> Response:
     image = await app.images.get(matched["id"])
     etag = f'"{image.sha256[:32]}-{matched["format"]}-{width or 0}"'
     headers = {"etag": etag, "cache-control": "private, max-age=3600, immutable"}
-    if request.headers.get("if-none-match") == etag:
+    if etags.is_known(request, etag):
         return Response(status_code=304, headers=headers)
     data = await app.images.read(image.id)
     if width is not None or matched["format"] != "png":

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from imagegen.http.body import query_int, read_json
-from imagegen.http.context import app_of, base_url, owner_of
+from imagegen.http.context import app_of, base_url, owner_of, prefix
 from imagegen.http.multipart import read_edit
 from imagegen.http.serialize import job_json
 from imagegen.schemas import GenerateRequest, Job
@@ -28,7 +28,7 @@ async def _accept(request: Request, wanted: GenerateRequest) -> Response:
     key = request.headers.get("idempotency-key")
     job = await app.admission.admit(wanted, owner=owner_of(request), idempotency_key=key)
     answer = _job(request, job, 202)
-    answer.headers["location"] = f"/api/jobs/{job.id}"
+    answer.headers["location"] = f"{prefix(request)}/api/jobs/{job.id}"
     return answer
 
 

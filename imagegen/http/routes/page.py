@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from imagegen.http import etags
 from imagegen.schemas import Refused
 
 TYPES = {
@@ -50,7 +51,7 @@ class PageFile:
         zipped = "gzip" in request.headers.get("accept-encoding", "")
         tag = self._zipped_tag if zipped else self._plain_tag
         headers = self._headers | {"etag": tag} | ({"content-encoding": "gzip"} if zipped else {})
-        if tag in (known.strip().removeprefix("W/") for known in request.headers.get("if-none-match", "").split(",")):
+        if etags.is_known(request, tag):
             return Response(status_code=304, headers=headers)
         return Response(self._zipped if zipped else self._plain, headers=headers)
 

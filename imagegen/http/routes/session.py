@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from imagegen.http.context import owner_of, session_of
+from imagegen.http.context import is_https, owner_of, prefix, session_of
 from imagegen.schemas import timestamp
 from imagegen.security.tokens import Tokens
 from imagegen.storage import permissions
@@ -106,18 +106,18 @@ async def begin(request: Request) -> Response:
         COOKIE,
         sessions.cookie(session),
         max_age=sessions.left_s(session),
-        path="/",
+        path=prefix(request) or "/",
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        secure=is_https(request),
     )
     return answer
 
 
-async def end(_request: Request) -> Response:
+async def end(request: Request) -> Response:
     """Make the browser forget its cookie."""
     answer = Response(status_code=204)
-    answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    answer.delete_cookie(COOKIE, path=prefix(request) or "/", httponly=True, samesite="strict")
     return answer
 
 
