@@ -198,7 +198,7 @@ def test_a_reader_that_reads_nothing_does_not_hold_a_picture(server: Server) -> 
         if kind == END:
             outcomes.append(struct.unpack("<IB", payload))
     assert outcomes == [(number, DRAWN) for number in range(1, 6)]
-    assert previews == 1  # the first one waits in the queue, so the others are dropped
+    assert previews <= 1  # each picture has one; those that find the socket full are dropped
 
 
 def test_the_engine_ends_when_the_service_closes_its_end(server: Server) -> None:
