@@ -18,10 +18,11 @@ from typing import BinaryIO
 import psutil
 
 from imagegen.engine_build import command as process
-from imagegen.engine_build import source, toolchain
+from imagegen.engine_build import probe, source, toolchain
 from imagegen.engine_build.cards import find_cards
 from imagegen.engine_build.plan import (
     BINARY,
+    CHANNEL_DIR,
     MANIFEST,
     PINNED,
     Backend,
@@ -124,6 +125,7 @@ class _Work:
             self._configure(tree, log)
             self._compile(log)
             binary = self._check(log)
+            channel = self._check_channel(binary, log)
             seconds = time.monotonic() - started
         out = self.scratch / "out"
         out.mkdir()
@@ -139,6 +141,7 @@ class _Work:
             size_bytes=(out / BINARY).stat().st_size,
             seconds=round(seconds, 1),
             cuda=self.cuda.release if self.cuda is not None else None,
+            channel=channel,
         )
         (out / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
         if folder.exists():  # `_existing` found it damaged
@@ -158,6 +161,7 @@ class _Work:
             self.scratch / "build",
         ]
         command += [f"-DCMAKE_MAKE_PROGRAM={toolchain.packaged('ninja')}", *self.options.flags]
+        command.append(f"-DCMAKE_PROJECT_INCLUDE={CHANNEL_DIR / 'add.cmake'}")
         if self.cuda is not None:
             cuda = toolchain.linked_wheels(self.cuda, self.engine_dir)
             command += [f"-DCMAKE_CUDA_COMPILER={cuda.nvcc}", f"-DCUDAToolkit_ROOT={cuda.root}"]
@@ -210,6 +214,16 @@ class _Work:
                 f"Full log: {log.name}"
             )
         return binary
+
+    def _check_channel(self, binary: Path, log: BinaryIO) -> int:
+        """The channel's version as the new binary reports it."""
+        version = probe.channel_version(binary)
+        if version is None:
+            raise EngineBuildError(
+                "sd-server was built without the service's channel, so pictures could not be stopped. "
+                f"Full log: {log.name}"
+            )
+        return version
 
     def _failure(self, what: str, status: int, output: process.Output, log: BinaryIO) -> Exception:
         if output.disk_full:

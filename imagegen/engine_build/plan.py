@@ -15,6 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 BINARY = "sd-server"
 MANIFEST = "engine.json"
+CHANNEL_DIR = Path(__file__).parent / "channel"
+"""The C++ file that is linked into sd-server, and the CMake file that links it (docs/engine.md, The channel)."""
+
+CHANNEL_FILES = ("add.cmake", "channel.cpp")
 Backend = Literal["cpu", "cuda"]
 
 
@@ -142,6 +146,7 @@ class Manifest(BaseModel):
     size_bytes: int
     seconds: float  # from configuring to the checked binary
     cuda: tuple[int, int] | None = None  # the release it was compiled with; builds of before did not note it
+    channel: int | None = None  # the protocol version that the binary reports; None: built before there was a channel
 
     def runs_on_cpu(self, here: frozenset[str]) -> bool:
         return here.issuperset(self.cpu_features)
@@ -170,11 +175,17 @@ def read_manifest(folder: Path) -> Manifest | None:
     return manifest if whole else None
 
 
-def name_of(sdist: Sdist, options: Options, cpu_features: frozenset[str]) -> str:
-    """The folder of a build: `<version>-<backend>-<label>-<hash of source, flags and CPU features>`."""
-    parts = [sdist.sha256, *options.flags, *sorted(options.needs(cpu_features))]
+def name_of(sdist: Sdist, options: Options, cpu_features: frozenset[str], channel: Path = CHANNEL_DIR) -> str:
+    """The folder of a build: `<version>-<backend>-<label>-<hash of source, channel, flags and CPU features>`."""
+    parts = [sdist.sha256, channel_hash(channel), *options.flags, *sorted(options.needs(cpu_features))]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
     return f"{sdist.version}-{options.backend}-{options.label}-{digest}"
+
+
+def channel_hash(folder: Path = CHANNEL_DIR) -> str:
+    """SHA-256 over the SHA-256 of each of the channel's files."""
+    hashes = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in CHANNEL_FILES]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import threading
 from pathlib import Path
@@ -67,3 +68,24 @@ def _ask(binary: Path) -> str:
             f"{binary} --help prints no usage text (exit status {done.returncode}; its last words: {last[0][:200]})."
         )
     return text
+
+
+def channel_version(binary: Path) -> int | None:
+    """The version of the channel (docs/engine.md) that is linked into a binary; None without one.
+
+    `--help` keeps a binary without the channel, which ignores the variable, from starting.
+    """
+    try:
+        done = subprocess.run(
+            [binary, "--help"],
+            env={**os.environ, "IMAGEGEN_CHANNEL_PROBE": "1", "GGML_NO_BACKTRACE": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=PROBE_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    told = re.fullmatch(rb"imagegen-channel (\d+)\n", done.stdout)
+    return int(told[1]) if told else None

@@ -20,6 +20,7 @@ from imagegen.engine_build.plan import (
     Options,
     Stage,
     cpu_features,
+    name_of,
     oldest_driver,
     parse_archs,
     read_manifest,
@@ -172,7 +173,7 @@ def ensure(settings: Settings, on_progress: OnProgress, jobs: int | None = None)
         on_progress(Stage.READY, 0, 0, f"Using the engine built before, {chosen}. {unbuildable}")
         return chosen
     for folder, manifest in fitting:
-        if manifest.backend == backend:
+        if manifest.backend == backend and _is_current(folder, manifest):
             on_progress(Stage.READY, 0, 0, f"Already built: {folder / BINARY}")
             return folder / BINARY
     return builder.build(settings.engine_dir, options_for(backend), on_progress, jobs=jobs).binary
@@ -194,13 +195,22 @@ def _own_binary(path: Path) -> Path:
 
 
 def _builds(engine_dir: Path) -> list[tuple[Path, Manifest]]:
-    """The whole builds of the pinned version, best first: CUDA before CPU, native before portable."""
+    """The whole builds of the pinned version, best first: CUDA before CPU, this release's before an older one's,
+    native before portable."""
     found = []
     for folder in engine_dir.glob(f"{PINNED.version}-*"):
         manifest = read_manifest(folder)
         if manifest is not None:
             found.append((folder, manifest))
-    return sorted(found, key=lambda build: (build[1].backend != "cuda", build[1].portable, build[0].name))
+    return sorted(
+        found, key=lambda build: (build[1].backend != "cuda", not _is_current(*build), build[1].portable, build[0].name)
+    )
+
+
+def _is_current(folder: Path, manifest: Manifest) -> bool:
+    """Whether this release would give such a build the same name: the same source, channel and flags."""
+    options = Options(manifest.backend, manifest.archs, manifest.portable)
+    return folder.name == name_of(PINNED, options, frozenset(manifest.cpu_features))
 
 
 def _misfit(manifest: Manifest, cards: Cards) -> Reason | None:

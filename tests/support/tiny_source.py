@@ -23,12 +23,51 @@ SERVER_C = """
 #include <stdio.h>
 int main(void) { puts("  --listen-port <int>  server listen port"); return 0; }
 """
+ENGINE_H = """
+#pragma once
+#include <stdint.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+typedef struct sd_ctx_t sd_ctx_t;
+typedef struct { uint32_t width, height, channel; uint8_t* data; } sd_image_t;
+typedef struct { struct { int sample_steps; } sample_params; int batch_count; } sd_img_gen_params_t;
+typedef enum { PREVIEW_NONE, PREVIEW_PROJ, PREVIEW_TAE, PREVIEW_VAE, PREVIEW_COUNT } preview_t;
+typedef enum { SD_LOG_DEBUG, SD_LOG_INFO, SD_LOG_WARN, SD_LOG_ERROR } sd_log_level_t;
+typedef void (*sd_log_cb_t)(sd_log_level_t, const char*, void*);
+typedef void (*sd_progress_cb_t)(int, int, float, void*);
+typedef void (*sd_preview_cb_t)(int, int, sd_image_t*, bool, void*);
+void sd_set_log_callback(sd_log_cb_t, void*);
+void sd_set_progress_callback(sd_progress_cb_t, void*);
+void sd_set_preview_callback(sd_preview_cb_t, preview_t, int, bool, bool, void*);
+sd_image_t* generate_image(sd_ctx_t*, const sd_img_gen_params_t*);
+typedef struct ggml_backend* ggml_backend_t;
+struct ggml_cgraph;
+enum ggml_status { GGML_STATUS_ABORTED = 1, GGML_STATUS_SUCCESS = 0 };
+enum ggml_status ggml_backend_graph_compute(ggml_backend_t, struct ggml_cgraph*);
+#ifdef __cplusplus
+}
+#endif
+"""
+ENGINE_CPP = """
+#include "stable-diffusion.h"
+void sd_set_log_callback(sd_log_cb_t, void*) {}
+void sd_set_progress_callback(sd_progress_cb_t, void*) {}
+void sd_set_preview_callback(sd_preview_cb_t, preview_t, int, bool, bool, void*) {}
+sd_image_t* generate_image(sd_ctx_t*, const sd_img_gen_params_t*) { return nullptr; }
+ggml_status ggml_backend_graph_compute(ggml_backend_t, ggml_cgraph*) { return GGML_STATUS_SUCCESS; }
+void pretty_bytes_progress(int, int, uint64_t, float) {}
+"""
+"""What the channel uses of the engine's C APIs, so that the real channel is compiled and linked."""
+
 CMAKE = """
 cmake_minimum_required(VERSION 3.12)
-project(tiny C)
+project(tiny C CXX)
+add_library(ggml INTERFACE)
+include_directories(${CMAKE_CURRENT_SOURCE_DIR})
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 add_custom_command(OUTPUT gate.c COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/gate.sh VERBATIM)
-add_executable(sd-server main.c gate.c)
+add_executable(sd-server main.c gate.c engine.cpp)
 """
 GATE_SH = """
 if [ -n "$TINY_GATE" ]; then cat "$TINY_GATE"; fi
@@ -59,7 +98,8 @@ except KeyboardInterrupt:
 
 def make_sdist(folder: Path, **changed: str) -> Sdist:
     """Write the archive of the small source into `folder`; `changed` replaces files by name (dots as `_`)."""
-    files = {"main_c": SERVER_C, "CMakeLists_txt": CMAKE, "gate_sh": GATE_SH} | changed
+    files = {"main_c": SERVER_C, "CMakeLists_txt": CMAKE, "gate_sh": GATE_SH, "engine_cpp": ENGINE_CPP}
+    files |= {"stable-diffusion_h": ENGINE_H, "ggml-backend_h": '#include "stable-diffusion.h"\n'} | changed
     members = {f"vendor/tiny/{name.replace('_', '.')}": text for name, text in files.items()}
     members["PKG-INFO"] = "Metadata-Version: 2.1\nName: tiny-engine\nVersion: 1.0\n"
     members["pyproject.toml"] = (

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tiny_source import SERVER_C, make, make_sdist, refusal, scratch_folders
+from tiny_source import CMAKE, SERVER_C, make, make_sdist, refusal, scratch_folders
 
 from imagegen.engine_build import Options, Stage, builder, command
 from imagegen.engine_build.plan import Sdist
@@ -33,12 +33,13 @@ def test_fetches_builds_and_reuses(cache: Path, index: Path) -> None:
         Stage.READY,
     ]
     steps = [(done, total) for stage, done, total, _ in progress if stage is Stage.COMPILING and total]
-    assert steps[-1][0] == steps[-1][1] == 4  # the gate, two objects, the link
+    assert steps[-1][0] == steps[-1][1] == 6  # the gate, four objects, the link
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
 
     manifest = json.loads((built.binary.parent / "engine.json").read_text())
     assert manifest["sha256"] == hashlib.sha256(built.binary.read_bytes()).hexdigest()
     assert manifest["flags"] == list(Options().flags)
+    assert manifest["channel"] == 1
     assert not scratch_folders(cache)
 
     again, progress = make(cache, sdist)
@@ -139,6 +140,12 @@ def test_a_source_that_does_not_compile(cache: Path) -> None:
 @pytest.mark.parametrize("main_c", ["int main(void) { return 3; }", "int main(void) { __builtin_trap(); }"])
 def test_a_binary_that_does_not_run_is_not_installed(cache: Path, main_c: str) -> None:
     assert "built but does not run" in refusal(cache, make_sdist(cache / "sdist", main_c=main_c))
+    assert not list(cache.glob("1.0-*"))
+
+
+def test_a_binary_without_the_channel_is_not_installed(cache: Path) -> None:
+    without = CMAKE.replace("project(", 'set(CMAKE_PROJECT_INCLUDE "")\nproject(')
+    assert "without the service's channel" in refusal(cache, make_sdist(cache / "sdist", CMakeLists_txt=without))
     assert not list(cache.glob("1.0-*"))
 
 

@@ -348,3 +348,27 @@ def test_the_page_about_it_has_the_same_numbers_and_options() -> None:
         assert f"`{max(option.opts, key=len)}" in page
     for package in toolchain.CUDA_WHEELS:
         assert f'"{package}==' in page
+
+
+def test_a_build_with_an_older_channel_is_replaced(
+    settings: Settings, see: Callable[[Cards], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    see(Cards())
+    current = finished(settings, Options())
+    old = current.parent.rename(current.parent.with_name("0.4.7-cpu-native-00000000")) / "sd-server"
+    assert engines.resolve(settings) == old  # it draws, without the channel of now
+    built: list[Options] = []
+
+    def build(engine_dir: Path, options: Options, *_: object, **__: object) -> engines.Built:
+        built.append(options)
+        folder = finished(settings, options).parent
+        manifest = plan.read_manifest(folder)
+        assert manifest is not None
+        return engines.Built(folder / "sd-server", manifest, fresh=True)
+
+    monkeypatch.setattr(builder, "build", build)
+    assert engines.ensure(settings, lambda *_: None) == current
+    assert built == [Options()]
+    assert engines.resolve(settings) == current
+    assert engines.ensure(settings, lambda *_: None) == current
+    assert built == [Options()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,12 @@ def test_cpu_features(tmp_path: Path) -> None:
     arm.write_text("processor\t: 0\nFeatures\t: fp asimd sve\n")
     assert plan.cpu_features(arm) == {"fp", "asimd", "sve"}
     assert plan.cpu_features(tmp_path / "none") == frozenset()
+
+
+@pytest.mark.parametrize("changed", plan.CHANNEL_FILES)
+def test_a_change_of_the_channel_is_another_build(tmp_path: Path, changed: str) -> None:
+    copy = shutil.copytree(plan.CHANNEL_DIR, tmp_path / "channel")
+    before = plan.name_of(plan.PINNED, plan.Options(), frozenset(), copy)
+    assert before == plan.name_of(plan.PINNED, plan.Options(), frozenset())
+    (copy / changed).write_bytes((copy / changed).read_bytes() + b"\n")
+    assert plan.name_of(plan.PINNED, plan.Options(), frozenset(), copy) != before
