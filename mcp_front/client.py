@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -263,12 +264,15 @@ class Service:
         except OSError as down:
             raise self._unreachable(down) from None
         here = is_loopback(urlsplit(self._settings.url).hostname or "")
-        return httpx.AsyncClient(
-            base_url=self._settings.url,
-            verify=context or True,
-            timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
-            trust_env=not here,  # a proxy from the environment cannot reach this machine's loopback
-        )
+        try:
+            return httpx.AsyncClient(
+                base_url=self._settings.url,
+                verify=context or True,
+                timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
+                trust_env=not here,  # a proxy from the environment cannot reach this machine's loopback
+            )
+        except (ImportError, ValueError, httpx.InvalidURL) as wrong:
+            raise ServiceError("unreachable", _proxy_refused(wrong)) from None
 
     async def _locked(self) -> str | None:
         """The process of the service that is known to ask for tokens; asks it if none is known."""
@@ -359,6 +363,17 @@ async def connected(
     finally:
         with anyio.CancelScope(shield=True):
             await service.aclose()
+
+
+def _proxy_refused(wrong: Exception) -> str:
+    """httpx makes no client: the URL was checked at the start, so a proxy variable is at fault."""
+    pairs = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    named = [name for upper in pairs for name in (upper, upper.lower()) if os.environ.get(name)]
+    why = "SOCKS proxies are not supported" if isinstance(wrong, ImportError) else str(wrong)
+    return (
+        f"{' or '.join(named) or 'IMAGEGEN_URL'} cannot be used: {why}. "
+        "Set an http:// proxy, or name the service's host in NO_PROXY."
+    )
 
 
 async def _read_within(response: httpx.Response, limit: int) -> _Answer:

@@ -11,6 +11,7 @@ import httpx
 
 from imagegen import settings
 from imagegen.cli.trust import context_for
+from imagegen.security import outgoing_proxies
 
 
 class ServiceError(Exception):
@@ -27,9 +28,18 @@ class Service:
     def __init__(self, url: str, token: str | None = None, verify: ssl.SSLContext | bool = True) -> None:
         self.url = url.rstrip("/")
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(
-            base_url=self.url, headers=headers, verify=verify, timeout=httpx.Timeout(70, connect=5)
-        )
+        here = outgoing_proxies.is_loopback(self.url)
+        try:
+            self._http = httpx.Client(
+                base_url=self.url,
+                headers=headers,
+                verify=verify,
+                timeout=httpx.Timeout(70, connect=5),
+                trust_env=not here,  # a proxy cannot reach this machine's loopback
+            )
+        except (ImportError, ValueError, httpx.InvalidURL) as wrong:
+            sentence = None if here else outgoing_proxies.unusable(wrong)
+            raise ServiceError(sentence or f"{self.url} is not an address of a service: {wrong}.") from None
 
     def call(self, method: str, path: str, **how: Any) -> httpx.Response:
         """The answer. Raises ServiceError with the service's own sentence."""

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from imagegen.security import outgoing_proxies
+
 REVISION = "main"
 SILENCE_S = 10.0
 """A connection that says nothing this long is broken: huggingface_hub's own default."""
@@ -137,8 +139,15 @@ class Hub:
                 retry_s=1.0,
                 now=f"the model hub cannot be reached, or its connection broke ({reason})",
             ) from None
+        except (ImportError, ValueError) as wrong:  # httpx2 refuses a proxy when it makes the client
+            sentence = outgoing_proxies.unusable(wrong) if "proxy" in str(wrong).lower() else None
+            if sentence is None:
+                raise
+            raise HubError(sentence) from None
         except httpx2.InvalidURL as wrong:
-            raise HubError(f"{self.endpoint} is not an address ({wrong}): check HF_ENDPOINT.") from None
+            raise HubError(
+                f"{self.endpoint} is not an address ({wrong}): check HF_ENDPOINT and the proxy variables."
+            ) from None
 
     def _refusal(self, repo: str, answer: Any) -> HubError:
         status, error = answer.status_code, answer.headers.get("x-error-code", "")
