@@ -4,6 +4,7 @@ import { render } from "../vendor/lit-html/lit-html.js";
 import { addFiles, announce, draw, loadPolicy, onJobEnd, resend } from "./actions.js";
 import { activeJobs, onUpdate, state, update } from "./store.js";
 import { startStream } from "./stream.js";
+import { focusRow, focusedRow } from "./views/live.js";
 import { shell } from "./views/shell.js";
 import { doing } from "./words.js";
 
@@ -11,7 +12,9 @@ const root = document.getElementById("page");
 let problem = null;
 
 onUpdate(() => {
+  const row = focusedRow();
   render(shell(), root);
+  if (row >= 0 && document.activeElement === document.body) focusRow(row);
   if (state.problem !== problem) {
     problem = state.problem;
     document.querySelector(".compose [role=alert]")?.scrollIntoView({ block: "nearest" });

@@ -16,7 +16,7 @@ export function result() {
   if (!image) return empty();
   return html`
     <section class="card result" aria-labelledby="result-title">
-      <h2 id="result-title" class="sr">Result</h2>
+      <h2 id="result-title" class="sr" tabindex="-1">Result</h2>
       <div class="stage ${job.kind === "edit" ? "pair" : ""}">${sources(job)} ${large(job, image, index)}</div>
       ${job.images.length > 1 ? strip(job, index) : nothing} ${actions(job, image)} ${facts(job, image)}
     </section>
@@ -124,7 +124,7 @@ export function facts(job, image) {
 function failed(job) {
   return html`
     <section class="card result" aria-labelledby="result-title">
-      <h2 id="result-title" class="sr">Result</h2>
+      <h2 id="result-title" class="sr" tabindex="-1">Result</h2>
       <div class="stage">
         <div class="blank bad">
           ${icon("alert")}
@@ -151,7 +151,7 @@ function empty() {
   const busy = activeJobs().length > 0;
   return html`
     <section class="card result" aria-labelledby="result-title">
-      <h2 id="result-title" class="sr">Result</h2>
+      <h2 id="result-title" class="sr" tabindex="-1">Result</h2>
       <div class="stage">
         <div class="blank ${busy ? "busy" : ""}">
           ${icon("picture")}
