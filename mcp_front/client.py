@@ -63,10 +63,18 @@ class _Read(BaseModel):
 
 
 class Said(_Read):
-    """A warning or an error of a job."""
+    """A warning or an error of a job. Its first line is for everybody, the lines after it are details."""
 
     code: str
     detail: str
+
+    @property
+    def first_line(self) -> str:
+        return self.detail.partition("\n")[0]
+
+    @property
+    def details(self) -> str:
+        return self.detail.partition("\n")[2]
 
 
 class Progress(_Read):

@@ -5,7 +5,7 @@ import { JOBS_A_PAGE, connect } from "./stream.js";
 import { againRequest, draftOf, invalidField, openGaps, randomSeed, toRequest } from "./draft.js";
 import { addPending, afterUpdate, canLoad, chosenModel, keep, rememberMine, removePending } from "./store.js";
 import { setCleared, show, state, takeJobs, update, updateDraft, updatePrefs } from "./store.js";
-import { clock } from "./words.js";
+import { BLANK, clock, warningLines } from "./words.js";
 
 const NOTE_MS = 6000;
 const WARM_EVERY_MS = 30_000;
@@ -170,7 +170,9 @@ export function onJobEnd(job) {
   }
   if (job.status === "complete") {
     show({ job: job.job_id, index: 0 });
-    announce(job.images.length > 1 ? `${job.images.length} pictures are done.` : "The picture is done.");
+    const blank = job.warnings.find((one) => one.code === BLANK);
+    const done = job.images.length > 1 ? `${job.images.length} pictures are done.` : "The picture is done.";
+    announce(blank ? warningLines(blank).first : done);
   } else if (job.status === "failed") {
     show({ job: job.job_id, index: 0 });
     announce("The picture could not be drawn.");

@@ -95,6 +95,15 @@ export function unloading(idle, nowMs) {
   return idle.reason.replace(/^unloads (in [^:]*|now)/, head);
 }
 
+/** A warning's first line, and the details after it. */
+export function warningLines({ detail }) {
+  const [first, ...details] = detail.split("\n");
+  return { first, details: details.join(" ") };
+}
+
+/** The code of the warning that a picture is one single colour. */
+export const BLANK = "blank_picture";
+
 /** Settings of a job as name and value pairs, for people. */
 export function settings(job, image) {
   const p = job.params;

@@ -4,7 +4,7 @@ import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { copyPicture, copySettings, copyUrl, drawAgain, editThis, retry, sameSettings } from "../actions.js";
 import { pictureUrl } from "../api.js";
 import { activeJobs, show, state, update } from "../store.js";
-import { clock, settings } from "../words.js";
+import { BLANK, clock, settings, warningLines } from "../words.js";
 import { icon } from "./icons.js";
 
 export function result() {
@@ -110,6 +110,7 @@ const fileName = (job) =>
 /** Prompt, settings and expiry of a picture; the viewer shows the same. */
 export function facts(job, image) {
   return html`
+    ${job.warnings.filter((one) => one.code === BLANK).map(warning)}
     <p class="said">${job.prompt}</p>
     <dl class="facts">
       ${settings(job, image).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}
@@ -117,7 +118,23 @@ export function facts(job, image) {
         ? html`<div><dt>Kept until</dt><dd>${clock(Date.parse(image.expires_at))}</dd></div>`
         : nothing}
     </dl>
-    ${job.warnings.map((one) => html`<p class="hint warning">${icon("info")}<span>${one.detail}</span></p>`)}
+    ${job.warnings.filter((one) => one.code !== BLANK).map(warning)}
+  `;
+}
+
+/** A warning's first line; what follows it is folded. A blank picture's comes first. */
+function warning(one) {
+  const { first, details } = warningLines(one);
+  return html`
+    <div class="hint warning ${one.code === BLANK ? "warn" : ""}">
+      ${icon(one.code === BLANK ? "alert" : "info")}
+      <div>
+        ${first}
+        ${details
+          ? html`<details class="fold inner"><summary>Details</summary><p>${details}</p></details>`
+          : nothing}
+      </div>
+    </div>
   `;
 }
 
