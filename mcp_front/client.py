@@ -85,6 +85,8 @@ class Progress(_Read):
     steps: int | None = None
     fraction: float | None = None
     image: int = 1
+    left_s: float | None = None
+    detail: str | None = None
 
 
 class Picture(_Read):

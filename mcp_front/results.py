@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from mcp_front import texts
 from mcp_front.client import Job, Picture, Service, ServiceError
-from mcp_front.progress import describe
+from mcp_front.progress import describe, poll_s
 from mcp_front.saving import NotSaved, file_name, save
 from mcp_front.settings import Settings
 
@@ -133,7 +133,9 @@ class Results:
         if job.status in {"failed", "cancelled"}:
             raise ToolError(_why_no_picture(job))
         complete = job.status == "complete"
-        next_step = texts.next_step_complete(job.job_id) if complete else texts.next_step_waiting(job.job_id)
+        next_step = (
+            texts.next_step_complete(job.job_id) if complete else texts.next_step_waiting(job.job_id, poll_s(job))
+        )
         text = "\n".join([f"Job {job.job_id}: {describe(job)}.", *_notes(job), next_step])
         return self.said(text, _facts(job, next_step, []), structured=structured)
 

@@ -6,7 +6,7 @@ import { activeJobs, onUpdate, state, update } from "./store.js";
 import { startStream } from "./stream.js";
 import { focusRow, focusedRow } from "./views/live.js";
 import { shell } from "./views/shell.js";
-import { doing } from "./words.js";
+import { doing, fetchWord } from "./words.js";
 
 const root = document.getElementById("page");
 let problem = null;
@@ -34,6 +34,8 @@ function openWhile(id, wanted) {
 /** So that the tab says how far it is. */
 function title() {
   const [first] = activeJobs();
+  const fetch = state.link === "up" ? state.status?.engine.fetch : null;
+  if (fetch && (!first || first.progress?.phase === "fetching")) return `${fetchWord(fetch)} · imagegen`;
   if (!first) return "imagegen";
   return `${doing(first, state.queue.indexOf(first.job_id))} · imagegen`;
 }

@@ -80,10 +80,16 @@ export function engine(status) {
   };
   const fetch = status.engine.fetch;
   if (state === "loading" && fetch && !status.engine.load) {
-    return { word: "fetching", sentence: "The model's files are being fetched." };
+    return { word: fetchWord(fetch), sentence: "The model's files are being fetched." };
   }
   const [word, sentence] = sentences[state] ?? [state, ""];
   return { word, sentence };
+}
+
+/** A download in a few words: "fetching 12 %, 35 min left". */
+export function fetchWord({ bytes_done: done, bytes_total: total, left_s: left }) {
+  const percent = total ? ` ${Math.floor((100 * done) / total)} %` : "";
+  return `fetching${percent}${left === null ? "" : `, ${duration(left)} left`}`;
 }
 
 /** "unloads in 85 s: …" with the seconds that are left now; the reason itself is the service's. */

@@ -180,7 +180,12 @@ function problem() {
 /** What a picture costs before it begins: only said while the model is cold. */
 function expectation() {
   const status = state.status;
-  if (state.link !== "up" || status?.engine.state !== "cold") return nothing;
+  if (state.link !== "up" || !status) return nothing;
+  const { fetch } = status.engine;
+  if (fetch && !status.engine.load && ["cold", "loading"].includes(status.engine.state)) {
+    return html`<p class="hint">The first picture waits for the model's files: ${fetch.detail}.</p>`;
+  }
+  if (status.engine.state !== "cold") return nothing;
   const cold = status.idle.cold_start_s;
   return html`<p class="hint">
     The model is not loaded.
