@@ -64,10 +64,18 @@ class _Read(BaseModel):
 
 
 class Said(_Read):
-    """A warning or an error of a job."""
+    """A warning or an error of a job. Its first line is for everybody, the lines after it are details."""
 
     code: str
     detail: str
+
+    @property
+    def first_line(self) -> str:
+        return self.detail.partition("\n")[0]
+
+    @property
+    def details(self) -> str:
+        return self.detail.partition("\n")[2]
 
 
 class Progress(_Read):
@@ -78,6 +86,8 @@ class Progress(_Read):
     steps: int | None = None
     fraction: float | None = None
     image: int = 1
+    left_s: float | None = None
+    detail: str | None = None
 
 
 class Picture(_Read):

@@ -36,13 +36,30 @@ def describe(job: Job) -> str:
         words = _PHASES.get(now.phase, (now.phase, 0.0, 0.0))[0]
         if now.fraction is not None:
             words += f" {now.fraction * 100:.0f} %"
+        if now.phase == "fetching" and now.detail:
+            return f"{words} ({now.detail})"  # file, bytes, rate and time left, in the service's words
     pictures = int(job.params.get("n") or 1)
     which = f"picture {now.image} of {pictures}: " if pictures > 1 else ""
     return f"{which}{words}{_left(job)}"
 
 
 def _left(job: Job) -> str:
-    return f", about {job.eta_s:.0f} s left" if job.eta_s and job.eta_s >= 1 else ""
+    return f", about {duration(job.eta_s)} left" if job.eta_s and job.eta_s >= 1 else ""
+
+
+def duration(seconds: float) -> str:
+    """Seconds below two minutes, minutes below two hours, then hours: `35 min`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def poll_s(job: Job) -> int:
+    """How long to leave between two questions about the job, in seconds: a tenth of what is left, 5 to 300."""
+    left = job.eta_s
+    if left is None and job.progress is not None:
+        left = job.progress.left_s
+    return 5 if left is None else min(300, max(5, round(left / 10)))
 
 
 def percent(job: Job) -> float:

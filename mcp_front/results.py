@@ -18,12 +18,15 @@ from pydantic import BaseModel
 
 from mcp_front import texts
 from mcp_front.client import Job, Picture, Service, ServiceError
-from mcp_front.progress import describe
+from mcp_front.progress import describe, poll_s
 from mcp_front.saving import NotSaved, file_name, save
 from mcp_front.settings import Settings
 
 MAX_RESULT_CHARS = 900_000
 """Claude Desktop refuses results of 1,048,576 characters and more."""
+
+BLANK = "blank_picture"
+"""Code of the service's warning that a picture is one single colour."""
 
 PREVIEW_SIDES_PX = (512, 384, 256, 128)
 MAX_PREVIEW_BYTES = 100_000
@@ -110,7 +113,7 @@ class Results:
             raise ToolError(_why_no_picture(job))
         delivered = [await self._deliver(job, picture) for picture in job.images]
         next_step = texts.next_step_done(saved=all(d.saved for d in delivered))
-        text = "\n".join([_headline(job), *self._lines(job, delivered), *_notes(job), next_step])
+        text = "\n".join([*_blank(job), _headline(job), *self._lines(job, delivered), *_notes(job), next_step])
         content: list[ContentBlock] = [TextContent(text=text[:MAX_TEXT_CHARS])]
         room = MAX_RESULT_CHARS - 2 * MAX_TEXT_CHARS
         for one in delivered:
@@ -130,7 +133,9 @@ class Results:
         if job.status in {"failed", "cancelled"}:
             raise ToolError(_why_no_picture(job))
         complete = job.status == "complete"
-        next_step = texts.next_step_complete(job.job_id) if complete else texts.next_step_waiting(job.job_id)
+        next_step = (
+            texts.next_step_complete(job.job_id) if complete else texts.next_step_waiting(job.job_id, poll_s(job))
+        )
         text = "\n".join([f"Job {job.job_id}: {describe(job)}.", *_notes(job), next_step])
         return self.said(text, _facts(job, next_step, []), structured=structured)
 
@@ -216,8 +221,15 @@ def _until(expires_at: str | None) -> str:
     return f" (until {moment:%Y-%m-%d %H:%M} UTC)"
 
 
+def _blank(job: Job) -> list[str]:
+    """Ahead of everything else: a picture of one single colour is no success."""
+    return [warning.first_line + " Tell the user so." for warning in job.warnings if warning.code == BLANK][:1]
+
+
 def _notes(job: Job) -> list[str]:
-    return [f"Note: {warning.detail}" for warning in job.warnings]
+    """Each warning on one line; of a blank picture only the details, since its first line leads the answer."""
+    notes = [warning.details if warning.code == BLANK else warning.detail for warning in job.warnings]
+    return [f"Note: {' '.join(note.split())}" for note in notes if note]
 
 
 def _why_no_picture(job: Job) -> str:
@@ -233,7 +245,7 @@ def _facts(job: Job, next_step: str, images: list[ImageFacts]) -> dict[str, Any]
     return Facts(
         job_id=job.job_id,
         status=job.status,
-        says=describe(job),
+        says=next((warning.first_line for warning in job.warnings if warning.code == BLANK), describe(job)),
         model=job.model,
         prompt=job.prompt[:1000],
         position=job.position,

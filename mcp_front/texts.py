@@ -20,7 +20,7 @@ one of these, answer with exactly this sentence and do not call the tool:
 
 POLLING = (
     "HOW TO POLL: get_job_status waits up to 45 s by itself for news; leave 5 s between two calls, never "
-    "less. When it says complete, call get_job_result once."
+    "less, and longer where its answer says so. When it says complete, call get_job_result once."
 )
 
 PREVIEW_HIDDEN = (
@@ -129,10 +129,10 @@ def next_step_done(saved: bool) -> str:
     return f"Always tell the user {where}: the preview is hidden by default in some clients."
 
 
-def next_step_waiting(job_id: str) -> str:
-    """What an agent does with a job that goes on."""
+def next_step_waiting(job_id: str, every_s: int = 5) -> str:
+    """What an agent does with a job that goes on; every_s: seconds between two calls."""
     return (
-        f'Call get_job_status(job_id="{job_id}") every 5 s, not faster; it waits up to 45 s by itself. When '
+        f'Call get_job_status(job_id="{job_id}") every {every_s} s, not faster; it waits up to 45 s by itself. When '
         f'it says complete, call get_job_result(job_id="{job_id}"). Do not ask for the same picture again.'
     )
 

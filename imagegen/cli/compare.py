@@ -150,7 +150,7 @@ def _draw(service: Service, model: str, prompt: str, request: dict[str, Any]) ->
     """
     try:
         job = follow(service, service.json("POST", "/api/generate", json={"prompt": prompt, "model": model} | request))
-        notes = tuple(warning["detail"] for warning in job["warnings"])
+        notes = tuple(warning["detail"].replace("\n", " ") for warning in job["warnings"])
         if job["status"] != "complete":
             error = job.get("error") or {"detail": "the job was cancelled"}
             return Drawn(None, None, error["detail"], notes)

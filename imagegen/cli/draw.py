@@ -106,7 +106,10 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
     except KeyboardInterrupt:
         raise click.Abort from None
     for warning in job["warnings"]:
-        click.echo(f"note: {warning['detail']}", err=True)
+        first, _, details = warning["detail"].partition("\n")
+        click.echo(f"note: {first}", err=True)
+        if details:
+            click.echo(f"  {details}", err=True)
     if job["status"] != "complete":
         error = job.get("error") or {"detail": "The job was cancelled.", "code": "cancelled"}
         raise ServiceError(f"{error['detail']} ({error['code']})")

@@ -21,12 +21,17 @@ RANGE_MAX = 2
 CFG_USUAL_MAX = 4.0
 """The highest cfg_scale that any model card of the catalog gives (Qwen-Image)."""
 
+BLANK = "The picture does not show what was asked for."
+
 _KNOWN_BLACK = ("qwen", "z-image")  # stable-diffusion.cpp issues 1158 and 1253
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A picture of one colour. `detail` says what it means and what to try; `colour` is 8-bit RGB."""
+    """A picture of one colour. `colour` is 8-bit RGB.
+
+    detail: the first line says what that means; the lines after it are details: the likely cause and what to try.
+    """
 
     kind: Kind
     colour: tuple[int, int, int]
@@ -48,7 +53,7 @@ def check_blank(png: bytes, model: str, cfg_scale: float) -> Finding | None:
     kind, name = _kind(channels)
     colour = red, green, blue
     look = f"{name} (#{red:02x}{green:02x}{blue:02x})" if kind == "uniform" else name
-    return Finding(kind, colour, f"The picture is {look}. {_cause(kind, model, cfg_scale)}")
+    return Finding(kind, colour, f"{BLANK} It is {look}.\n{_cause(kind, model, cfg_scale)}")
 
 
 def _kind(channels: tuple[tuple[int, int], ...]) -> tuple[Kind, str]:

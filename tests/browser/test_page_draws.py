@@ -17,7 +17,7 @@ DONE = "[data-picture]"
 
 def write(page: Any, prompt: str, **draft: Any) -> None:
     """A draft as if it had been typed: the form's own fields stay the test's subject where they matter."""
-    page.evaluate("draft => localStorage.setItem('imagegen.draft', JSON.stringify(draft))", SMALL | draft)
+    page.evaluate("draft => sessionStorage.setItem('imagegen.draft', JSON.stringify(draft))", SMALL | draft)
     page.reload()
     page.fill("#prompt", prompt)
 
@@ -69,7 +69,7 @@ def test_a_style_suggests_its_size_only_to_a_model_that_draws_it(serve, home: Pa
     page = open_page(serve(model="small").url).page
     kept = "JSON.parse(localStorage.getItem('imagegen.draft'))"
     for name, size in (("small", None), ("large", "1024x640")):
-        page.evaluate("model => localStorage.setItem('imagegen.draft', JSON.stringify({model}))", name)
+        page.evaluate("model => sessionStorage.setItem('imagegen.draft', JSON.stringify({model}))", name)
         page.reload()
         page.wait_for_selector("[aria-label=Style] >> text=Whiteboard", state="attached")
         page.select_option("[aria-label=Style]", "whiteboard_diagram")
@@ -91,7 +91,7 @@ def test_the_sizes_to_choose_from_are_within_the_models_range(serve, home: Path,
         ("narrow", ["192x192", "192x128", "128x192"]),
         ("open", ["192x192", "192x128", "128x192", "192x112", "112x192"]),
     ):
-        page.evaluate("model => localStorage.setItem('imagegen.draft', JSON.stringify({model}))", name)
+        page.evaluate("model => sessionStorage.setItem('imagegen.draft', JSON.stringify({model}))", name)
         page.reload()
         page.wait_for_selector("[name=size]", state="attached")
         assert page.locator("[name=size]").evaluate_all(offered) == sizes, name

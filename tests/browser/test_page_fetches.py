@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hub import Fault, LoopbackHub, far_away
+from served import until
 
 
 def test_a_download_is_shown_with_its_bytes(
@@ -24,6 +25,9 @@ def test_a_download_is_shown_with_its_bytes(
         service.submit("a slow start", model="far")
         page = open_page(service.url).page
         page.get_by_text("Fetching the model: dit.gguf: ").wait_for()
+        page.locator(".chip >> text=/fetching \\d+ %/").wait_for()
+        page.locator(".compose .hint >> text=/waits for the model's files: dit.gguf: .* of /").wait_for()
+        until(lambda: page.title().startswith("fetching "), "the tab's title tells the download")
         page.locator("[popovertarget=model-panel]").click()
         panel = page.locator("#model-panel")
         panel.get_by_text("Fetching far: dit.gguf: ").wait_for()

@@ -123,7 +123,7 @@ def test_a_service_killed_mid_picture_is_waited_for_and_its_picture_shown(serve,
     watched.expected = ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET"]
     page = watched.page
     draft = '{"size": "96x96", "steps": "20"}'
-    page.evaluate("draft => localStorage.setItem('imagegen.draft', draft)", draft)
+    page.evaluate("draft => sessionStorage.setItem('imagegen.draft', draft)", draft)
     page.reload()
     page.fill("#prompt", "a lighthouse that outlives its service")
     page.keyboard.press("Control+Enter")
@@ -133,13 +133,20 @@ def test_a_service_killed_mid_picture_is_waited_for_and_its_picture_shown(serve,
     page.fill("#prompt", "and one that is asked for meanwhile")
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("text=Not sent yet")
+    page.fill("#prompt", "and a second one")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("text=2 requests are sent as soon as it does")
     service.restart()
     page.wait_for_selector("text=The connection is lost", state="detached")
     page.wait_for_selector("[data-picture]")
-    until(lambda: page.locator("[data-tile]").count() == 2, "both pictures are there")
+    until(lambda: page.locator("[data-tile]").count() == 3, "every picture is there")
     page.wait_for_selector(".compose [role=alert]", state="detached")
     prompts = [job["prompt"] for job in service.http.get("/api/jobs").json()["items"]]
-    assert prompts == ["and one that is asked for meanwhile", "a lighthouse that outlives its service"]
+    assert prompts == [
+        "and a second one",
+        "and one that is asked for meanwhile",
+        "a lighthouse that outlives its service",
+    ]
 
 
 def test_a_token_is_asked_for_once_and_is_in_no_address_and_no_storage(serve, open_page) -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_front.client import Job, Progress
-from mcp_front.progress import advance, describe, percent
+from mcp_front.progress import advance, describe, percent, poll_s
+from mcp_front.texts import next_step_waiting
 
 
 def job(status="running", **fields):
@@ -28,11 +29,37 @@ def job(status="running", **fields):
         ({"progress": {"phase": "waiting_gpu"}}, "waiting for GPU memory that another program holds"),
         ({"progress": {"phase": "decoding", "image": 2}, "params": {"n": 3}}, "picture 2 of 3: finishing the picture"),
         ({"progress": {"phase": "something new"}}, "something new"),
+        ({"status": "queued", "position": 0, "eta_s": 2100}, "waiting in the queue, about 35 min left"),
+        (
+            {
+                "progress": {
+                    "phase": "fetching",
+                    "fraction": 0.1,
+                    "detail": "a: 2 of 20 GB, 9 MB/s, about 33 min left",
+                }
+            },
+            "downloading the model's files 10 % (a: 2 of 20 GB, 9 MB/s, about 33 min left)",
+        ),
         ({"status": "complete"}, "complete"),
     ],
 )
 def test_words(fields, words):
     assert describe(job(**fields)) == words
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ({}, 5),
+        ({"eta_s": 12}, 5),
+        ({"eta_s": 400}, 40),
+        ({"eta_s": 90_000}, 300),
+        ({"progress": {"phase": "fetching", "left_s": 2100}}, 210),
+    ],
+)
+def test_the_advice_how_often_to_ask_follows_the_time_left(fields, seconds):
+    assert poll_s(job(**fields)) == seconds
+    assert f"every {seconds} s, not faster" in next_step_waiting("a", poll_s(job(**fields)))
 
 
 progresses = st.builds(

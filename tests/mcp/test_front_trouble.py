@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import recording_engine
 from fastmcp import Client
 from fastmcp.client.transports import StdioTransport
 from fronts import (
@@ -191,3 +192,17 @@ def test_a_full_disk_costs_neither_preview_nor_url(service, require, tmp_path):
             assert f"no space left for it in {folder}" in text
 
     run(story())
+
+
+def test_a_blank_picture_is_said_in_the_first_line(serve, tmp_path, sd_server):
+    service = serve(sd_server=recording_engine.install(tmp_path, sd_server, flat=[True]).binary)
+
+    async def story():
+        async with within(service.url) as client:
+            return text_of(await call(client, "generate_image", prompt="x", **{**SMALL, "seed": 7}))
+
+    first, second, *rest = run(story()).splitlines()
+    assert first.startswith("The picture does not show what was asked for. It is ")
+    assert first.endswith("Tell the user so.") and "NaN" not in first
+    assert second.startswith("Drew 1 picture")
+    assert [line for line in rest if "(NaN)" in line and line.startswith("Note: ")]

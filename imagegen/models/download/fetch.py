@@ -31,6 +31,13 @@ RECORD = "fetched.json"
 SHOWN = 20
 
 
+def _duration(seconds: float) -> str:
+    """Seconds below two minutes, minutes below two hours, then hours: `35 min`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
 @dataclass(frozen=True)
 class Fetching:
     """How far a fetch was at `at` (monotonic seconds): bytes of all files together.
@@ -69,7 +76,7 @@ class Fetching:
     def words(self) -> str:
         """All of it, the time that is left too."""
         left_s = self.left_s
-        return f"{self}, about {left_s:.0f} s left" if left_s is not None and left_s >= 1 else str(self)
+        return f"{self}, about {_duration(left_s)} left" if left_s is not None and left_s >= 1 else str(self)
 
     def __str__(self) -> str:
         far = f"{self.file}: {size(self.done_bytes)} of {size(self.total_bytes)}" if self.total_bytes else ""

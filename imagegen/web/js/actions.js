@@ -2,10 +2,10 @@
 
 import { Problem, get, pictureUrl, request, signIn } from "./api.js";
 import { JOBS_A_PAGE, connect } from "./stream.js";
-import { againRequest, draftOf, randomSeed, toRequest } from "./draft.js";
-import { afterUpdate, canLoad, chosenModel, keep, rememberMine, show, state } from "./store.js";
-import { takeJobs, update, updateDraft } from "./store.js";
-import { clock } from "./words.js";
+import { againRequest, draftOf, invalidField, openGaps, randomSeed, toRequest } from "./draft.js";
+import { addPending, afterUpdate, canLoad, chosenModel, keep, rememberMine, removePending } from "./store.js";
+import { setCleared, show, state, takeJobs, update, updateDraft, updatePrefs } from "./store.js";
+import { BLANK, clock, warningLines } from "./words.js";
 
 const NOTE_MS = 6000;
 const WARM_EVERY_MS = 30_000;
@@ -45,7 +45,37 @@ async function quietly(work) {
 
 export function draw() {
   if (state.sending || state.uploading.length || !state.draft.prompt.trim()) return;
+  const wrong = invalidField(document.querySelector("form.compose"));
+  if (wrong) return pointAt(wrong);
+  const [gap] = openGaps(state.draft.prompt, state.templates);
+  if (gap) return pointAtGap(gap);
+  drawAsIs();
+}
+
+/** Draw without a look at the gaps: braces can be meant. */
+export function drawAsIs() {
+  setCleared(null);
   submit(toRequest(state.draft));
+}
+
+/** Open the section that hides a field, put the focus on the field, and say what is wrong with its value. */
+function pointAt({ field, title, detail }) {
+  updatePrefs({ more: true });
+  update({ note: "", problem: { title, detail } });
+  afterUpdate(() => field.focus());
+}
+
+/** Select a gap of a style that nobody has filled, instead of drawing its name. */
+function pointAtGap(gap) {
+  const detail = `Replace {${gap.name}} in the prompt: ${gap.description}`;
+  update({ note: "", problem: { title: "The style has an open gap", detail, gap: true } });
+  afterUpdate(() => selectGap(gap));
+}
+
+export function selectGap(gap) {
+  const field = document.getElementById("prompt");
+  field.focus();
+  if (gap) field.setSelectionRange(gap.start, gap.end);
 }
 
 /** The same picture with another seed, at once. */
@@ -59,51 +89,71 @@ export function retry(job) {
 }
 
 async function submit({ path, body }) {
-  const pending = { key: randomKey(), path, body };
-  keep("pending", pending);
-  update({ pending });
-  await send();
+  addPending({ key: randomKey(), at: Date.now(), path, body });
+  await sendAll();
 }
 
-/** Send what has not been answered; its key makes sure that it becomes one job, however often it is sent. */
-async function send() {
-  const { key, path, body } = state.pending;
+/** Send every request that has no answer, the oldest first, until the service does not answer. */
+async function sendAll() {
+  if (state.sending) return; // the loop below reaches the new one
   update({ sending: true, problem: null });
+  const refused = [];
+  try {
+    while (state.pending.length && (await send(state.pending[0], refused)));
+  } finally {
+    update({ sending: false });
+  }
+  if (refused.length && !state.problem) update({ note: "", problem: refusal(refused) });
+}
+
+/** Send one request; its key makes one job of it, however often it is sent. False if it has to wait. */
+async function send({ key, path, body }, refused) {
   try {
     const job = await request("POST", path, { json: body, headers: { "idempotency-key": key } });
-    settled();
+    removePending(key);
     rememberMine(job.job_id);
     takeJobs([job]);
     announce(job.position > 0 ? `Queued, ${job.position} ahead.` : "Queued.");
     reveal("live");
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
-    if (problem.status === 401) update({ link: "locked", token: { detail: null, busy: false } });
-    else if (problem.status === 0 || problem.code === "shutting_down") {
-      const detail = "The service does not answer. This will be sent as soon as it does.";
-      update({ problem: { title: "Not sent yet", detail, waiting: true } });
-      connect();
-    } else {
-      settled();
-      update({ note: "", problem: { title: problem.title, detail: problem.detail } });
+    if (problem.status === 401) {
+      update({ link: "locked", token: { detail: null, busy: false } });
+      return false;
     }
-  } finally {
-    update({ sending: false });
+    if (problem.status === 0 || problem.code === "shutting_down") {
+      waiting(refused);
+      connect();
+      return false;
+    }
+    removePending(key);
+    refused.push({ prompt: body.prompt, title: problem.title, detail: problem.detail });
   }
+  return true;
 }
 
-function settled() {
-  keep("pending", null);
-  update({ pending: null });
+function waiting(refused) {
+  const many = state.pending.length;
+  const what = many === 1 ? "This request is" : `${many} requests are`;
+  const also = refused.length ? ` ${refusal(refused).detail}` : "";
+  const detail = `The service does not answer. ${what} sent as soon as it does.${also}`;
+  update({ problem: { title: "Not sent yet", detail, waiting: many } });
+}
+
+/** One refusal in the service's words; of several, each with its prompt. */
+function refusal(refused) {
+  if (refused.length === 1) return { title: refused[0].title, detail: refused[0].detail };
+  const each = refused.map(({ prompt, detail }) => `“${prompt.slice(0, 40)}”: ${detail}`);
+  return { title: `${refused.length} requests were refused`, detail: each.join(" ") };
 }
 
 /** After a break or a reload: send what was asked for before it. */
 export function resend() {
-  if (state.pending && !state.sending) send();
+  if (state.pending.length) sendAll();
 }
 
 export function dropPending() {
-  settled();
+  for (const { key } of state.pending) removePending(key);
   update({ problem: null });
 }
 
@@ -120,7 +170,9 @@ export function onJobEnd(job) {
   }
   if (job.status === "complete") {
     show({ job: job.job_id, index: 0 });
-    announce(job.images.length > 1 ? `${job.images.length} pictures are done.` : "The picture is done.");
+    const blank = job.warnings.find((one) => one.code === BLANK);
+    const done = job.images.length > 1 ? `${job.images.length} pictures are done.` : "The picture is done.";
+    announce(blank ? warningLines(blank).first : done);
   } else if (job.status === "failed") {
     show({ job: job.job_id, index: 0 });
     announce("The picture could not be drawn.");

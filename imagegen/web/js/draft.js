@@ -35,6 +35,13 @@ export function parseSize(size) {
   return { width, height };
 }
 
+/** `size` with the model's own side for one that is empty. */
+export function wholeSize(size, model) {
+  if (!size) return size;
+  const { width, height } = parseSize(size);
+  return `${width || model.defaults.width.value}x${height || model.defaults.height.value}`;
+}
+
 /** A style's text with its defaults filled in; gaps without one stay as {name}. */
 export function fillStyle(template) {
   return template.placeholders.reduce(
@@ -55,7 +62,11 @@ export function openGaps(text, templates) {
 export function toRequest(draft) {
   const body = { prompt: draft.prompt, n: draft.n };
   if (draft.negative.trim()) body.negative = draft.negative;
-  if (draft.size) Object.assign(body, parseSize(draft.size));
+  if (draft.size) {
+    const { width, height } = parseSize(draft.size);
+    if (width) body.width = width; // 0: the field is empty
+    if (height) body.height = height;
+  }
   for (const name of ["steps", "cfg_scale"]) if (draft[name] !== "") body[name] = Number(draft[name]);
   if (draft.locked && draft.seed !== "") body.seed = Number(draft.seed);
   for (const name of ["sampler", "model", "speed"]) if (draft[name]) body[name] = draft[name];
@@ -105,4 +116,19 @@ export function outsideRange(text, range) {
     return `Outside ${min} to ${max}, the range known to work.`;
   }
   return null;
+}
+
+/** The first field of `form` whose value the browser calls invalid, as {field, title, detail}; null if all are good. */
+export function invalidField(form) {
+  const field = [...form.elements].find((one) => one.willValidate && !one.validity.valid);
+  if (!field) return null;
+  const name = field.labels[0]?.textContent.trim() ?? field.name;
+  return { field, title: `Check ${name}`, detail: whyInvalid(name, field) };
+}
+
+function whyInvalid(name, { validity, value, min, max, step }) {
+  if (validity.badInput) return `${name} is not a number.`;
+  if (validity.rangeUnderflow) return `${name} is ${value}. The least is ${min}.`;
+  if (validity.rangeOverflow) return `${name} is ${value}. The most is ${max}.`;
+  return `${name} is ${value}. It has to be a multiple of ${step}.`;
 }

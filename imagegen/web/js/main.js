@@ -4,14 +4,17 @@ import { render } from "../vendor/lit-html/lit-html.js";
 import { addFiles, announce, draw, loadPolicy, onJobEnd, resend } from "./actions.js";
 import { activeJobs, onUpdate, state, update } from "./store.js";
 import { startStream } from "./stream.js";
+import { focusRow, focusedRow } from "./views/live.js";
 import { shell } from "./views/shell.js";
-import { doing } from "./words.js";
+import { doing, fetchWord } from "./words.js";
 
 const root = document.getElementById("page");
 let problem = null;
 
 onUpdate(() => {
+  const row = focusedRow();
   render(shell(), root);
+  if (row >= 0 && document.activeElement === document.body) focusRow(row);
   if (state.problem !== problem) {
     problem = state.problem;
     document.querySelector(".compose [role=alert]")?.scrollIntoView({ block: "nearest" });
@@ -31,6 +34,8 @@ function openWhile(id, wanted) {
 /** So that the tab says how far it is. */
 function title() {
   const [first] = activeJobs();
+  const fetch = state.link === "up" ? state.status?.engine.fetch : null;
+  if (fetch && (!first || first.progress?.phase === "fetching")) return `${fetchWord(fetch)} · imagegen`;
   if (!first) return "imagegen";
   return `${doing(first, state.queue.indexOf(first.job_id))} · imagegen`;
 }

@@ -3,6 +3,7 @@
 import { ENDED } from "./words.js";
 
 const KEPT = "imagegen.";
+const PENDING = "pending.";
 const MINE_MAX = 200;
 
 const EMPTY_DRAFT = {
@@ -36,13 +37,14 @@ export const state = {
   jobs: new Map(),
   queue: [], // ids of what is not done, in order
   next: null, // where older jobs begin
-  draft: { ...EMPTY_DRAFT, ...recall("draft", {}) },
+  draft: { ...EMPTY_DRAFT, ...(recall("draft", null, sessionStorage) ?? recall("draft", {})) },
+  cleared: recall("cleared", null, sessionStorage), // the draft that Clear removed
   replaced: null, // the prompt that a style took the place of
   uploading: [], // {key, url} of pictures on their way
   mine: recall("mine", []),
   shown: recall("shown", null), // {job, index}
   viewer: null, // {job, index} in full screen
-  pending: recall("pending", null), // {key, path, body}: sent, and not yet answered
+  pending: recallPending(), // {key, at, path, body} of every request without an answer, the oldest first
   sending: false,
   problem: null, // why the last thing asked for did not happen
   token: null, // {detail, busy} while a token is asked for
@@ -89,13 +91,62 @@ function schedule() {
 
 export function updateDraft(changes) {
   state.draft = { ...state.draft, ...changes };
-  keep("draft", state.draft);
+  keepDraft("draft", state.draft);
   update();
 }
 
+/** Empty the form. What was in it is kept until the next picture is asked for. */
 export function clearDraft() {
-  updateDraft({ ...EMPTY_DRAFT, model: state.draft.model });
+  const empty = { ...EMPTY_DRAFT, model: state.draft.model };
+  if (JSON.stringify(empty) === JSON.stringify(state.draft)) return;
+  setCleared(state.draft);
+  updateDraft(empty);
 }
+
+/** Undo Clear. What was typed since then can be brought back the same way. */
+export function undoClear() {
+  const { cleared } = state;
+  setCleared(null);
+  if (state.draft.prompt.trim()) setCleared(state.draft);
+  updateDraft(cleared);
+}
+
+export function setCleared(draft) {
+  keep("cleared", draft, sessionStorage);
+  update({ cleared: draft });
+}
+
+/** The draft of this tab; a new tab starts from the latest draft of any tab. */
+function keepDraft(name, draft) {
+  keep(name, draft, sessionStorage);
+  keep(name, draft);
+}
+
+/** Add a request that has no answer yet. Each has its own entry, so that tabs do not overwrite each other's. */
+export function addPending(pending) {
+  keep(PENDING + pending.key, pending);
+  update({ pending: [...state.pending, pending] });
+}
+
+export function removePending(key) {
+  keep(PENDING + key, null);
+  update({ pending: state.pending.filter((one) => one.key !== key) });
+}
+
+function recallPending() {
+  try {
+    const names = Object.keys(localStorage).filter((name) => name.startsWith(KEPT + PENDING));
+    return names.map((name) => JSON.parse(localStorage.getItem(name))).sort((a, b) => a.at - b.at);
+  } catch {
+    return [];
+  }
+}
+
+/** Another tab sent or dropped a request that this tab has read too: forget it. */
+addEventListener("storage", ({ key, newValue }) => {
+  if (!key?.startsWith(KEPT + PENDING) || newValue !== null) return;
+  update({ pending: state.pending.filter((one) => KEPT + PENDING + one.key !== key) });
+});
 
 export function updatePrefs(changes) {
   state.prefs = { ...state.prefs, ...changes };
@@ -170,18 +221,18 @@ export function canLoad(engine, model) {
   return ["cold", "failed"].includes(engine.state) || (engine.state === "ready" && engine.model !== model.name);
 }
 
-export function keep(name, value) {
+export function keep(name, value, storage = localStorage) {
   try {
-    if (value === null) localStorage.removeItem(KEPT + name);
-    else localStorage.setItem(KEPT + name, JSON.stringify(value));
+    if (value === null) storage.removeItem(KEPT + name);
+    else storage.setItem(KEPT + name, JSON.stringify(value));
   } catch {
     // No storage (private mode, full): the page works, a reload starts empty.
   }
 }
 
-function recall(name, fallback) {
+function recall(name, fallback, storage = localStorage) {
   try {
-    return JSON.parse(localStorage.getItem(KEPT + name)) ?? fallback;
+    return JSON.parse(storage.getItem(KEPT + name)) ?? fallback;
   } catch {
     return fallback;
   }

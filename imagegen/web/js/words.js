@@ -80,10 +80,16 @@ export function engine(status) {
   };
   const fetch = status.engine.fetch;
   if (state === "loading" && fetch && !status.engine.load) {
-    return { word: "fetching", sentence: "The model's files are being fetched." };
+    return { word: fetchWord(fetch), sentence: "The model's files are being fetched." };
   }
   const [word, sentence] = sentences[state] ?? [state, ""];
   return { word, sentence };
+}
+
+/** A download in a few words: "fetching 12 %, 35 min left". */
+export function fetchWord({ bytes_done: done, bytes_total: total, left_s: left }) {
+  const percent = total ? ` ${Math.floor((100 * done) / total)} %` : "";
+  return `fetching${percent}${left === null ? "" : `, ${duration(left)} left`}`;
 }
 
 /** "unloads in 85 s: …" with the seconds that are left now; the reason itself is the service's. */
@@ -94,6 +100,15 @@ export function unloading(idle, nowMs) {
   const head = left > 0.5 ? `unloads in ${duration(left)}` : "unloads now";
   return idle.reason.replace(/^unloads (in [^:]*|now)/, head);
 }
+
+/** A warning's first line, and the details after it. */
+export function warningLines({ detail }) {
+  const [first, ...details] = detail.split("\n");
+  return { first, details: details.join(" ") };
+}
+
+/** The code of the warning that a picture is one single colour. */
+export const BLANK = "blank_picture";
 
 /** Settings of a job as name and value pairs, for people. */
 export function settings(job, image) {

@@ -2,9 +2,9 @@
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { live } from "../../vendor/lit-html/directives/live.js";
-import { draw, dropPending, typed } from "../actions.js";
+import { draw, drawAsIs, dropPending, selectGap, typed } from "../actions.js";
 import { fillStyle, openGaps } from "../draft.js";
-import { afterUpdate, chosenModel, clearDraft, state, update, updateDraft } from "../store.js";
+import { afterUpdate, chosenModel, clearDraft, state, undoClear, update, updateDraft } from "../store.js";
 import { duration } from "../words.js";
 import { icon } from "./icons.js";
 import { more } from "./more.js";
@@ -16,7 +16,7 @@ export function compose() {
   const { draft } = state;
   const editing = draft.references.length > 0 || state.uploading.length > 0;
   return html`
-    <form class="card compose" aria-labelledby="compose-title" @submit=${submitted}>
+    <form class="card compose" aria-labelledby="compose-title" novalidate @submit=${submitted}>
       <h2 id="compose-title" class="sr">Prompt and settings</h2>
       <div class="row between">
         <label class="label" for="prompt">${editing ? "What to change" : "Prompt"}</label>
@@ -53,6 +53,9 @@ export function compose() {
           <span>${state.sending ? "Sending…" : editing ? "Edit" : "Draw"}</span><kbd aria-hidden="true">Ctrl ↵</kbd>
         </button>
         <button class="quiet" type="button" @click=${clearDraft}>Clear</button>
+        ${state.cleared
+          ? html`<button class="link" type="button" @click=${undone}>Undo Clear</button>`
+          : nothing}
       </div>
       ${expectation()}
     </form>
@@ -64,6 +67,11 @@ const ready = () => Boolean(state.draft.prompt.trim()) && !state.sending && !sta
 function submitted(event) {
   event.preventDefault();
   draw();
+}
+
+function undone() {
+  undoClear();
+  selectGap(null);
 }
 
 function promptTyped(event) {
@@ -96,12 +104,6 @@ function chooseStyle(event) {
   updateDraft({ prompt: fillStyle(template), ...(hinted ? { size: `${width}x${height}` } : {}) });
   update({ replaced: before, problem: null });
   afterUpdate(() => selectGap(openGaps(state.draft.prompt, state.templates)[0]));
-}
-
-function selectGap(gap) {
-  const field = document.getElementById("prompt");
-  field.focus();
-  if (gap) field.setSelectionRange(gap.start, gap.end);
 }
 
 /** The style's gaps that are still open, each with what belongs there; a click selects it. */
@@ -157,8 +159,11 @@ function problem() {
         <strong>${shown.title}</strong>
         <p>${shown.detail}</p>
         ${shown.waiting
-          ? html`<button type="button" class="link" @click=${dropPending}>Do not send it</button>`
+          ? html`<button type="button" class="link" @click=${dropPending}>
+              ${shown.waiting === 1 ? "Do not send it" : "Do not send them"}
+            </button>`
           : nothing}
+        ${shown.gap ? html`<button type="button" class="link" @click=${drawAsIs}>Draw it as it is</button>` : nothing}
       </div>
       <button
         type="button"
@@ -175,7 +180,12 @@ function problem() {
 /** What a picture costs before it begins: only said while the model is cold. */
 function expectation() {
   const status = state.status;
-  if (state.link !== "up" || status?.engine.state !== "cold") return nothing;
+  if (state.link !== "up" || !status) return nothing;
+  const { fetch } = status.engine;
+  if (fetch && !status.engine.load && ["cold", "loading"].includes(status.engine.state)) {
+    return html`<p class="hint">The first picture waits for the model's files: ${fetch.detail}.</p>`;
+  }
+  if (status.engine.state !== "cold") return nothing;
   const cold = status.idle.cold_start_s;
   return html`<p class="hint">
     The model is not loaded.

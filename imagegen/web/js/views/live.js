@@ -9,13 +9,17 @@ import { doing, duration, fraction } from "../words.js";
 import { icon } from "./icons.js";
 
 const SHOWN = 4;
+const SETTLE_MS = 700; // longer than a double click
+let shownIds = [];
+let movedAt = -Infinity;
 
 export function liveJobs() {
   const jobs = activeJobs();
+  noteMoves(jobs.slice(0, SHOWN).map((job) => job.job_id));
   return html`
     <section id="live" class="card live" aria-labelledby="live-title" ?hidden=${!jobs.length}>
       <h2 id="live-title" class="label">${jobs.length === 1 ? "In progress" : `In progress, ${jobs.length} jobs`}</h2>
-      <ul>
+      <ul @keydown=${heldDown}>
         ${repeat(jobs.slice(0, SHOWN), (job) => job.job_id, row)}
       </ul>
       ${jobs.length > SHOWN ? html`<p class="hint">and ${jobs.length - SHOWN} more behind these</p>` : nothing}
@@ -39,13 +43,40 @@ function row(job) {
         class="icon-button"
         title="Cancel"
         aria-label="Cancel: ${job.prompt.slice(0, 80)}"
-        @click=${() => cancel(job)}
+        @click=${() => cancelClicked(job)}
       >
         ${icon("close")}
       </button>
     </li>
   `;
 }
+
+/** A row that leaves the list moves the next row's cross to where the pointer or the focus was. */
+function noteMoves(ids) {
+  if (shownIds.some((id) => !ids.includes(id))) movedAt = performance.now();
+  shownIds = ids;
+}
+
+function cancelClicked(job) {
+  if (performance.now() - movedAt > SETTLE_MS) cancel(job);
+}
+
+/** A key that is held down cancels one job, not all. */
+function heldDown(event) {
+  if (event.repeat && ["Enter", " "].includes(event.key)) event.preventDefault();
+}
+
+/** The place of the row that has the focus; -1 if none has it. */
+export const focusedRow = () => rows().findIndex((one) => one.contains(document.activeElement));
+
+/** The row at `place` has left with the focus: the row that took its place gets it, or the result. */
+export function focusRow(place) {
+  const left = rows();
+  const near = left[Math.min(place, left.length - 1)];
+  (near?.querySelector("button") ?? document.getElementById("result-title")).focus();
+}
+
+const rows = () => [...document.querySelectorAll("#live [data-job]")];
 
 function bar(job) {
   const full = fraction(job);

@@ -4,13 +4,15 @@ import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { signOut, unload, warm } from "../actions.js";
 import { serviceNow } from "../api.js";
 import { canLoad, chosenModel, state, updatePrefs } from "../store.js";
-import { bytes, duration, engine, unloading } from "../words.js";
+import { bytes, duration, engine, fetchWord, unloading } from "../words.js";
 
 export function modelChip() {
   const { status, link } = state;
   const name = status ? (status.engine.model ?? status.model.default) : "";
   const tone = link === "up" && status ? status.engine.state : "offline";
-  const word = link === "up" && status ? engine(status).word : link === "connecting" ? "connecting" : "no connection";
+  const fetch = status?.engine.state === "cold" && status.engine.fetch;
+  const known = () => (fetch ? fetchWord(fetch) : engine(status).word);
+  const word = link === "up" && status ? known() : link === "connecting" ? "connecting" : "no connection";
   return html`
     <button type="button" class="chip" popovertarget="model-panel" aria-haspopup="dialog">
       <span class="dot ${tone}"></span><span class="name">${name}</span><span class="faint">${word}</span>

@@ -22,7 +22,7 @@ export function more() {
     <details class="fold" .open=${live(state.prefs.more)} @toggle=${toggled}>
       <summary>More <span class="faint">${summary(model)}</span></summary>
       <div class="grid">
-        ${models(model)} ${number("steps", "Steps", model, 1)} ${number("cfg_scale", "Guidance (cfg)", model, 0.1)}
+        ${models(model)} ${number("steps", "Steps", model, 1)} ${number("cfg_scale", "Guidance (cfg)", model, "any")}
         ${speed(model)} ${seed()} ${count()} ${side("width", model)} ${side("height", model)}
         ${state.draft.references.length ? fit() : nothing}
       </div>
@@ -77,7 +77,7 @@ function number(name, label, model, step) {
         type="number"
         inputmode="decimal"
         step=${step}
-        min="0"
+        min=${name === "steps" ? 1 : 0}
         placeholder=${range.value}
         aria-describedby="${name}-hint"
         .value=${live(state.draft[name])}
@@ -172,7 +172,9 @@ function count() {
 function side(name, model) {
   const own = state.draft.size;
   const usual = parseSize(defaultSize(model))[name];
-  const most = state.caps?.max_dimension ?? usual;
+  const range = model.defaults[name];
+  const least = Math.max(model.size_min_px, range.min ?? 0);
+  const most = Math.min(state.caps?.max_dimension ?? usual, range.max ?? Infinity);
   return html`
     <div class="field">
       <label class="label" for=${name}>${NAMES[name]}</label>
@@ -180,22 +182,23 @@ function side(name, model) {
         id=${name}
         type="number"
         inputmode="numeric"
-        min=${model.size_min_px}
+        min=${least}
         max=${most}
         step=${model.size_multiple}
         placeholder=${state.draft.references.length ? "as the source" : usual}
         aria-describedby="${name}-hint"
         .value=${live(own ? String(parseSize(own)[name] || "") : "")}
-        @change=${(event) => setSide(name, event.target.value, model)}
+        @input=${(event) => setSide(name, event.target.value, model)}
       />
-      <p id="${name}-hint" class="hint">${model.size_min_px} to ${most} px, in steps of ${model.size_multiple}</p>
+      <p id="${name}-hint" class="hint">${least} to ${most} px, in steps of ${model.size_multiple}</p>
     </div>
   `;
 }
 
+/** An empty field is a side of 0: the model decides. */
 function setSide(name, text, model) {
-  const size = { ...parseSize(state.draft.size ?? defaultSize(model)), [name]: Number(text) };
-  updateDraft({ size: text === "" ? null : `${size.width}x${size.height}` });
+  const { width, height } = { ...parseSize(state.draft.size ?? defaultSize(model)), [name]: Number(text) };
+  updateDraft({ size: width || height ? `${width}x${height}` : null });
 }
 
 function fit() {

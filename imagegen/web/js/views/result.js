@@ -4,7 +4,7 @@ import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { copyPicture, copySettings, copyUrl, drawAgain, editThis, retry, sameSettings } from "../actions.js";
 import { pictureUrl } from "../api.js";
 import { activeJobs, show, state, update } from "../store.js";
-import { clock, settings } from "../words.js";
+import { BLANK, clock, settings, warningLines } from "../words.js";
 import { icon } from "./icons.js";
 
 export function result() {
@@ -16,7 +16,7 @@ export function result() {
   if (!image) return empty();
   return html`
     <section class="card result" aria-labelledby="result-title">
-      <h2 id="result-title" class="sr">Result</h2>
+      <h2 id="result-title" class="sr" tabindex="-1">Result</h2>
       <div class="stage ${job.kind === "edit" ? "pair" : ""}">${sources(job)} ${large(job, image, index)}</div>
       ${job.images.length > 1 ? strip(job, index) : nothing} ${actions(job, image)} ${facts(job, image)}
     </section>
@@ -110,6 +110,7 @@ const fileName = (job) =>
 /** Prompt, settings and expiry of a picture; the viewer shows the same. */
 export function facts(job, image) {
   return html`
+    ${job.warnings.filter((one) => one.code === BLANK).map(warning)}
     <p class="said">${job.prompt}</p>
     <dl class="facts">
       ${settings(job, image).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}
@@ -117,14 +118,30 @@ export function facts(job, image) {
         ? html`<div><dt>Kept until</dt><dd>${clock(Date.parse(image.expires_at))}</dd></div>`
         : nothing}
     </dl>
-    ${job.warnings.map((one) => html`<p class="hint warning">${icon("info")}<span>${one.detail}</span></p>`)}
+    ${job.warnings.filter((one) => one.code !== BLANK).map(warning)}
+  `;
+}
+
+/** A warning's first line; what follows it is folded. A blank picture's comes first. */
+function warning(one) {
+  const { first, details } = warningLines(one);
+  return html`
+    <div class="hint warning ${one.code === BLANK ? "warn" : ""}">
+      ${icon(one.code === BLANK ? "alert" : "info")}
+      <div>
+        ${first}
+        ${details
+          ? html`<details class="fold inner"><summary>Details</summary><p>${details}</p></details>`
+          : nothing}
+      </div>
+    </div>
   `;
 }
 
 function failed(job) {
   return html`
     <section class="card result" aria-labelledby="result-title">
-      <h2 id="result-title" class="sr">Result</h2>
+      <h2 id="result-title" class="sr" tabindex="-1">Result</h2>
       <div class="stage">
         <div class="blank bad">
           ${icon("alert")}
@@ -151,7 +168,7 @@ function empty() {
   const busy = activeJobs().length > 0;
   return html`
     <section class="card result" aria-labelledby="result-title">
-      <h2 id="result-title" class="sr">Result</h2>
+      <h2 id="result-title" class="sr" tabindex="-1">Result</h2>
       <div class="stage">
         <div class="blank ${busy ? "busy" : ""}">
           ${icon("picture")}

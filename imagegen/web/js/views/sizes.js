@@ -2,7 +2,7 @@
 
 import { html, svg, nothing } from "../../vendor/lit-html/lit-html.js";
 import { live } from "../../vendor/lit-html/directives/live.js";
-import { defaultSize, sizePresets } from "../draft.js";
+import { defaultSize, sizePresets, wholeSize } from "../draft.js";
 import { chosenModel, state, updateDraft } from "../store.js";
 
 export function sizes() {
@@ -10,7 +10,7 @@ export function sizes() {
   if (!model || !state.caps) return nothing;
   const editing = state.draft.references.length > 0;
   const own = defaultSize(model);
-  const chosen = state.draft.size ?? (editing ? "" : own);
+  const chosen = wholeSize(state.draft.size, model) ?? (editing ? "" : own);
   const presets = sizePresets(model, state.caps);
   const known = presets.some((preset) => preset.size === chosen);
   const options = [
