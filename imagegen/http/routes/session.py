@@ -1,16 +1,16 @@
 """Sessions of browsers: a token is swapped for a cookie that scripts cannot read, so that pictures and event
 streams, which cannot carry a header, are let in.
 
-A cookie is `name.expires.mac`: nothing is kept of it, and it holds over restarts. The MAC covers the token's
-digest, so that a session ends with its token, and is made with a key of the state folder, so that the tokens'
-file alone lets nobody in.
+A cookie is `name.expires` signed by itsdangerous: the service stores no session, and a cookie is valid over restarts.
+The signing key is the state folder's key followed by the token's digest: a session ends with its token, and the tokens'
+file alone is not enough to sign. `expires` is inside the signed value, because a new cookie of the same session must
+end when the first one does; itsdangerous' own timestamp is the time of signing, which would start the life again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import hmac
 import os
 import secrets
 import time
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from itsdangerous import BadSignature, Signer
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -31,6 +32,8 @@ COOKIE = "imagegen_session"
 LIFE_S = 30 * 86400
 """The life of a session, counted from the request that showed the token. Nothing prolongs it."""
 KEY_BYTES = 32
+SALT = b"imagegen.session"
+"""Keeps these signatures apart from any other use of the key."""
 
 
 @dataclass(frozen=True)
@@ -53,27 +56,28 @@ class Sessions:
         return Session(name, int(self._clock()) + LIFE_S)
 
     def cookie(self, session: Session) -> str:
-        return f"{session.name}.{session.expires}.{self._mac(session.name, session.expires)}"
+        return self._signer(session.name).sign(f"{session.name}.{session.expires}").decode()
 
     def left_s(self, session: Session) -> int:
         return max(0, session.expires - int(self._clock()))
 
     def read(self, cookie: str) -> Session | None:
-        """The cookie's session; None if the cookie is not ours or too old, or its token was removed."""
-        parts = cookie.rsplit(".", 2)
-        if len(parts) != 3 or not (parts[1].isascii() and parts[1].isdigit() and len(parts[1]) <= 12):
+        """The cookie's session; None if the signature is not ours, the session has ended, or its token was removed."""
+        name = "".join(cookie.rsplit(".", 2)[:-2])  # not trusted yet: it only chooses the key
+        if self._tokens is None or self._tokens.digest_of(name) is None:
             return None
-        name, expires, mac = parts[0], int(parts[1]), parts[2]
-        if not hmac.compare_digest(self._mac(name, expires).encode(), mac.encode()):
+        try:
+            signed = self._signer(name).unsign(cookie).decode()
+        except BadSignature:
             return None
-        known = self._tokens is not None and self._tokens.digest_of(name) is not None
-        return Session(name, expires) if known and expires > self._clock() else None
+        expires = int(signed.rpartition(".")[2])
+        return Session(name, expires) if expires > self._clock() else None
 
-    def _mac(self, name: str, expires: int) -> str:
+    def _signer(self, name: str) -> Signer:
         if self._key is None:
             self._key = _key(self._key_file)
         digest = (self._tokens.digest_of(name) if self._tokens else None) or b""
-        return hmac.new(self._key, digest + f"{name}.{expires}".encode(), hashlib.sha256).hexdigest()
+        return Signer(self._key + digest, salt=SALT, key_derivation="hmac", digest_method=hashlib.sha256)
 
 
 def _key(file: Path) -> bytes:
