@@ -168,9 +168,10 @@ class Service:
         """Let the job run to its end without anybody asking for it."""
         await self._send("DELETE", f"/api/jobs/{_segment(job_id)}/lease")
 
-    async def upload(self, png: bytes) -> str:
-        """Store a reference picture; returns its image id."""
-        answer = await self._json("POST", "/api/images", content=png, headers={"Content-Type": "image/png"})
+    async def upload(self, picture: bytes) -> str:
+        """Store a reference picture, a file of any format that the service reads; returns its image id."""
+        headers = {"Content-Type": "application/octet-stream"}
+        answer = await self._json("POST", "/api/images", content=picture, headers=headers)
         return str(_field(answer, "id"))
 
     async def picture(self, image_id: str) -> bytes:

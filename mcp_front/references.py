@@ -1,46 +1,43 @@
-"""Local pictures as references: only decoded pixels ever leave this machine.
+"""Local pictures as references: a file that is a picture is sent as it is, and no other file.
 
 An agent can be talked into naming any file. So a file is opened without following it anywhere that
-blocks, read up to a limit, decoded completely, and sent as a new PNG of its pixels: text that is
-called `.png`, metadata, and bytes hidden behind a picture stay here.
+blocks, read up to a limit, and sent only if it begins as a picture does: text that is called `.png` stays here.
+The service decodes it, as it decodes every picture, and keeps nothing but its pixels.
 """
 
 from __future__ import annotations
 
 import errno
-import io
 import os
 import re
 import stat
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 import anyio
 import anyio.to_thread
-from PIL import Image, ImageOps
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-"""Raster formats whose decoders run no program (EPS would start Ghostscript)."""
+from mcp_front.paths import BadReference, local_path
+
+_STARTS = (
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff",  # JPEG
+    b"GIF87a",
+    b"GIF89a",
+    b"II*\0",  # TIFF
+    b"MM\0*",
+    b"\xff\x0a",  # JPEG XL
+    b"\0\0\0\x0cJXL \r\n\x87\n",
+    b"\xff\x4f\xff\x51",  # JPEG 2000
+    b"\0\0\0\x0cjP  \r\n\x87\n",
+)
+_HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1 avif avis".split())
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
-MAX_DECODED_PX = 40_000_000
-"""The service's own default limit (IMAGEGEN_MAX_DECODED_PX)."""
-MAX_DECODED_SIDE_PX = 16_383
-"""The service's own limit for a side, which is that of WebP."""
-
-MAX_SIDE_PX = 2048
-"""Larger references are reduced before sending: twice the longest side that the service draws by default,
-and at most 16 MiB as RGBA, which stays under its limit for a request body."""
 
 READ_TIMEOUT_S = 30.0
 
 _IMAGE_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
 _IMAGE_URI = re.compile(r"(?:image://|.*/images/)([A-Za-z0-9_-]{8,128})(?:/full)?\.(?:png|jpg|webp)")
-
-
-class BadReference(Exception):
-    """A reference that cannot be used; the message is a sentence for a person."""
 
 
 def image_id(reference: str, service_url: str) -> str | None:
@@ -52,34 +49,24 @@ def image_id(reference: str, service_url: str) -> str | None:
     return None
 
 
-async def load_png(reference: str) -> bytes:
-    """The pixels of a local picture file, as a PNG. Raises BadReference; gives up after 30 s."""
-    path = _local_path(reference)
+async def load(reference: str) -> bytes:
+    """A local picture file as it is. Raises BadReference; gives up after 30 s."""
     try:
         with anyio.fail_after(READ_TIMEOUT_S):
-            return await anyio.to_thread.run_sync(_read_and_encode, path, abandon_on_cancel=True)
+            return await anyio.to_thread.run_sync(_read_picture, reference, abandon_on_cancel=True)
     except TimeoutError:
-        raise BadReference(f"{path} could not be read within {READ_TIMEOUT_S:g} s. Copy it to a local disk.") from None
+        late = f"{reference[:200]!r} could not be read within {READ_TIMEOUT_S:g} s. Copy it to a local disk."
+        raise BadReference(late) from None
 
 
-def _local_path(reference: str) -> Path:
-    if reference.startswith("data:"):
-        raise BadReference("A data URL cannot be passed here. Save the picture to a file and pass its path.")
-    scheme = urlsplit(reference).scheme.lower()
-    if scheme == "file":
-        return Path(url2pathname(unquote(urlsplit(reference).path)))
-    if len(scheme) > 1:  # one letter is a Windows drive
+def _read_picture(reference: str) -> bytes:
+    path = local_path(reference)
+    content = _read_bounded(path)
+    if not is_picture(content):
         raise BadReference(
-            f"{reference[:200]!r} is not a picture of this service, and other addresses are not fetched. "
-            "Download the picture and pass the path of the file."
+            f"{path} is not a picture file, so nothing of it was sent. Pass a PNG, JPEG, WebP, GIF or BMP file."
         )
-    if "\0" in reference:
-        raise BadReference("A path cannot contain a NUL character.")
-    return Path(reference).expanduser().absolute()
-
-
-def _read_and_encode(path: Path) -> bytes:
-    return _pixels_as_png(_read_bounded(path), path)
+    return content
 
 
 def _read_bounded(path: Path) -> bytes:
@@ -121,33 +108,12 @@ def _why_unreadable(path: Path, failed: OSError) -> str:
     return f"{path} cannot be read: {os.strerror(failed.errno) if failed.errno else failed}."
 
 
-def _pixels_as_png(content: bytes, path: Path) -> bytes:
-    """Decode completely, apply the camera's rotation, and encode anew without anything but pixels."""
-    try:
-        opened = Image.open(io.BytesIO(content), formats=FORMATS)
-        if opened.width * opened.height > MAX_DECODED_PX:
-            raise Image.DecompressionBombError
-        if max(opened.size) > MAX_DECODED_SIDE_PX:
-            raise BadReference(
-                f"{path} has a side of {max(opened.size)} pixels; at most {MAX_DECODED_SIDE_PX} are taken. "
-                "Pass a smaller copy."
-            )
-        picture = ImageOps.exif_transpose(opened)
-        has_alpha = picture.mode in {"RGBA", "LA", "PA"} or "transparency" in picture.info
-        picture = picture.convert("RGBA" if has_alpha else "RGB")
-    except BadReference:
-        raise
-    except Image.DecompressionBombError:
-        raise BadReference(
-            f"{path} has more than the {MAX_DECODED_PX // 10**6} million pixels that are taken. Pass a smaller copy."
-        ) from None
-    except Exception:  # Pillow's decoders raise whatever a broken file makes them raise
-        raise BadReference(
-            f"{path} is not a picture that can be read, so nothing of it was sent. "
-            f"Pass a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file."
-        ) from None
-    picture.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
-    picture.info.clear()
-    encoded = io.BytesIO()
-    picture.save(encoded, "PNG", compress_level=3)
-    return encoded.getvalue()
+def is_picture(content: bytes) -> bool:
+    """Whether a file begins as raster pictures do. The service decodes it, or says what else is needed."""
+    if content.startswith(_STARTS) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP"):
+        return True
+    if content[:2] == b"BM":  # two letters are little: the size of the header that follows is one of seven
+        return content[14:18] in {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
+    if content[:4] in {b"\0\0\1\0", b"\0\0\2\0"}:  # an icon or a cursor, and how many pictures it has
+        return content[4:6] != b"\0\0" and content[9:10] == b"\0"
+    return (content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS) or content.endswith(b"TRUEVISION-XFILE.\0")

@@ -13,9 +13,10 @@ from fastmcp.tools import ToolResult
 from mcp_types import TextContent
 from pydantic import BaseModel, Field
 
+from mcp_front import references
 from mcp_front.client import Job, Service
+from mcp_front.paths import BadReference
 from mcp_front.prompts import Template, fetch
-from mcp_front.references import BadReference, image_id, load_png
 from mcp_front.results import UI_EXTENSION_ID, Results
 from mcp_front.settings import Settings
 from mcp_front.waiting import LEASE_S, CancelNotices, cancelling, reports_progress, until_ended, until_news
@@ -183,7 +184,7 @@ class Tools:
 
     async def _reference(self, reference: str) -> str:
         """An image id of the service: the one named, or that of an uploaded local file."""
-        if found := image_id(reference, self._settings.download_base):
+        if found := references.image_id(reference, self._settings.download_base):
             return found
         if not self._local:
             raise ToolError(
@@ -192,7 +193,7 @@ class Tools:
                 f"{self._settings.download_base}/api/images."
             )
         try:
-            return await self._service.upload(await load_png(reference))
+            return await self._service.upload(await references.load(reference))
         except BadReference as unusable:
             raise ToolError(str(unusable)) from None
 

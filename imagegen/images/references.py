@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from PIL import ExifTags, Image, ImageChops, ImageCms, ImageFile
 
+from imagegen.images.metadata import readable
 from imagegen.images.pixels import MAX_SIDE_PX, on_white, resized, rgb, rgb_png, split_alpha
 from imagegen.schemas import Refused, Warn
 
@@ -26,6 +27,11 @@ _SEND = "Send a PNG, JPEG, WebP, GIF or BMP file."
 # Decoding takes up to 22 bytes of memory a pixel, 0.9 GB for 40 Mpx: above this size, one at a time.
 _LARGE_PX = 8_000_000
 _large = threading.Lock()
+
+_PROFILE_DROPPED = (
+    "colour_profile_dropped",
+    "The picture's colour profile could not be used; its colours may look slightly different.",
+)
 
 # What EXIF's orientation (CIPA DC-008, tag 274) says must be done to see the picture upright.
 _UPRIGHT = {
@@ -137,7 +143,9 @@ def _decoded(data: bytes, max_px: int) -> Iterator[_Decoded]:
 
     Lack of memory, here or in the block, is Refused(422, bad_image).
     """
-    image = _header(data, max_px)
+    with _enough_memory():
+        file = readable(data)
+    image = _header(file.data, max_px)
     with _enough_memory(), _large if _px(image) > _LARGE_PX else contextlib.nullcontext():
         try:
             animated = image.format != "MPO" and getattr(image, "is_animated", False)
@@ -150,6 +158,8 @@ def _decoded(data: bytes, max_px: int) -> Iterator[_Decoded]:
         if alpha is not None and alpha.getextrema() == (255, 255):
             alpha = None
         picture = _Decoded(colour, alpha, image.info.get("icc_profile"), _orientation(image), [])
+        if file.profile_dropped:
+            picture.warn(*_PROFILE_DROPPED)
         if animated:
             picture.warn("first_frame_only", "The picture is animated; only its first frame is used.")
         del image  # the decoder's own copy of the pixels is not needed any more
@@ -241,8 +251,7 @@ def _in_srgb(picture: _Decoded) -> Image.Image:
             return colour  # which saves the time of converting most pictures there are into themselves
         converted = ImageCms.profileToProfile(colour, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
-        detail = "The picture's colour profile could not be used; its colours may look slightly different."
-        picture.warn("colour_profile_dropped", detail)
+        picture.warn(*_PROFILE_DROPPED)
         return rgb(colour)
     assert converted is not None  # None is the answer of the in-place variant
     return converted

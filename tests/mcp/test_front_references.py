@@ -1,22 +1,23 @@
-"""Local references: only decoded pixels leave the machine, and no path can make the front wait."""
+"""Local references: only picture files leave the machine, and no path can make the front wait."""
 
 import asyncio
-import io
 import os
 import threading
+import unicodedata
 
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from mcp_front import references
-from mcp_front.references import BadReference, image_id, load_png
+from mcp_front.paths import BadReference
+from mcp_front.references import image_id
 
 SERVICE = "http://127.0.0.1:8765"
 ID = "0123456789abcdef0123456789abcdef"
 
 
 def load(path) -> bytes:
-    return asyncio.run(load_png(str(path)))
+    return asyncio.run(references.load(str(path)))
 
 
 def refusal(path) -> str:
@@ -30,56 +31,10 @@ def picture(path, size=(40, 30), mode="RGB", **how):
     return path
 
 
-@pytest.mark.parametrize("kind", references.FORMATS)
-def test_every_format_arrives_as_a_png_of_the_same_pixels(tmp_path, kind):
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "ICO", "JPEG2000", "AVIF"])
+def test_a_picture_file_is_sent_as_it_is(tmp_path, kind):
     path = picture(tmp_path / "picture.bin", format=kind)
-    sent = Image.open(io.BytesIO(load(path)))
-    assert sent.format == "PNG" and sent.size == (40, 30)
-    with Image.open(path) as original:
-        assert sent.tobytes() == original.convert(sent.mode).tobytes()
-
-
-def test_alpha_is_kept(tmp_path):
-    path = picture(tmp_path / "a.png", mode="RGBA")
-    assert Image.open(io.BytesIO(load(path))).mode == "RGBA"
-
-
-def test_nothing_but_pixels_is_sent(tmp_path):
-    path = tmp_path / "secretive.png"
-    notes = PngImagePlugin.PngInfo()
-    notes.add_text("Comment", "hidden-in-metadata")
-    picture(path, pnginfo=notes)
-    path.write_bytes(path.read_bytes() + b"hidden-behind-the-picture")
-    sent = load(path)
-    assert b"hidden" not in sent
-
-
-def test_the_camera_s_rotation_is_applied_and_its_notes_are_dropped(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held upright
-    exif[0x010E] = "hidden-description"
-    path = tmp_path / "photo.jpg"
-    picture(path, size=(40, 20), exif=exif)
-    sent = load(path)
-    assert Image.open(io.BytesIO(sent)).size == (20, 40)
-    assert b"hidden" not in sent
-
-
-def test_a_large_picture_is_reduced(tmp_path):
-    path = picture(tmp_path / "wide.png", size=(4200, 100))
-    assert Image.open(io.BytesIO(load(path))).size == (2048, 49)
-
-
-def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
-    path = tmp_path / "bomb.png"
-    Image.new("1", (20_000, 20_000)).save(path)
-    assert "40 million" in refusal(path)
-
-
-def test_a_picture_with_a_side_that_the_service_refuses_is_refused(tmp_path):
-    path = picture(tmp_path / "line.png", size=(16_384, 1))
-    assert "has a side of 16384 pixels; at most 16383 are taken." in refusal(path)
-    assert load(picture(tmp_path / "shorter.png", size=(16_383, 1)))
+    assert load(path) == path.read_bytes()
 
 
 def test_a_text_file_is_not_a_picture_whatever_it_is_called(tmp_path):
@@ -96,9 +51,13 @@ def test_postscript_never_starts_a_program(tmp_path):
     assert "is not a picture" in refusal(path)
 
 
-def test_half_a_picture_is_refused(tmp_path):
-    path = picture(tmp_path / "half.png", size=(200, 200))
-    path.write_bytes(path.read_bytes()[:5000])
+@pytest.mark.parametrize(
+    "content",
+    [b"BM is how this text begins, and it goes on", b"RIFF....WAVE", b"\0\0\0\x18ftypmp42", b"%PDF-1.7", b"\0\0\1\0"],
+)
+def test_what_begins_nearly_as_a_picture_is_not_sent(tmp_path, content):
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
     assert "is not a picture" in refusal(path)
 
 
@@ -147,6 +106,11 @@ def test_what_is_missing_or_forbidden_is_said(tmp_path):
     assert "There is no file" in refusal(tmp_path / "none.png")
     assert "There is no file" in refusal(picture(tmp_path / "a.png") / "below")
     assert "NUL" in refusal("a\0b.png")
+    assert "NUL" in refusal("file:///a%00b.png")
+    assert "characters" in refusal("a\ud800b.png")
+    assert "unknown user" in refusal("~nobody-has-this-name/a.png")
+    assert "another machine" in refusal("file://elsewhere/a.png")
+    assert "not an address" in refusal("file://[a.png")
 
 
 @pytest.mark.parametrize("address", ["https://example.org/cat.png", "http://127.0.0.1:9/images/x.png", "smb://h/x"])
@@ -162,6 +126,70 @@ def test_a_data_url_is_refused_in_words():
 def test_a_file_url_is_a_path(tmp_path):
     path = picture(tmp_path / "with space.png")
     assert load(path.as_uri()) == load(path)
+
+
+def test_a_file_url_is_decoded_once(tmp_path):
+    other = picture(tmp_path / "a b.png", size=(4, 4))
+    wanted = picture(tmp_path / "a%20b.png", size=(5, 5))
+    assert load(wanted.as_uri()) == wanted.read_bytes() != other.read_bytes()
+    assert "%2520" in wanted.as_uri()
+    assert load(other.as_uri()) == other.read_bytes()
+
+
+SCREENSHOT = "Screenshot 2026-01-02 at 3.45.12\u202fPM.png"
+SPELLINGS = [
+    (SCREENSHOT, "{folder}/Screenshot 2026-01-02 at 3.45.12 PM.png"),
+    ("a b.png", "{folder}/a\u00a0b.png"),
+    (unicodedata.normalize("NFD", "é.png"), "{folder}/é.png"),
+    ("é.png", "{folder}/" + unicodedata.normalize("NFD", "é.png")),
+    ("a b.png", "'{folder}/a b.png'"),
+    ("a b.png", '"{folder}/a b.png" '),
+    ("a b.png", "\u201c{folder}/a b.png\u201d"),
+    ("a b.png", "'file://{folder}/a%20b.png'"),
+    ("a b.png", "{folder}/a\\ b.png"),
+    ("it's (1).png", "{folder}/it\\'s\\ \\(1\\).png"),
+    ("it\u2019s.png", "{folder}/it's.png"),
+    (SCREENSHOT, "'{folder}/Screenshot 2026-01-02 at 3.45.12 PM.png'"),
+]
+
+
+@pytest.mark.parametrize(("name", "asked"), SPELLINGS)
+def test_a_name_that_is_spelled_another_way_is_found(tmp_path, name, asked):
+    wanted = picture(tmp_path / name, size=(5, 5))
+    picture(tmp_path / "other.png", size=(6, 6))
+    assert load(asked.format(folder=tmp_path)) == wanted.read_bytes()
+
+
+def test_a_folder_that_is_spelled_another_way_is_found(tmp_path):
+    (tmp_path / "my\u202ffolder").mkdir()
+    wanted = picture(tmp_path / "my\u202ffolder" / "a b.png")
+    assert load(tmp_path / "my folder" / "a\u00a0b.png") == wanted.read_bytes()
+
+
+def test_a_name_that_exists_is_taken_as_it_is(tmp_path):
+    names = ["a b.png", "a\u202fb.png", "a\\ b.png", "'a b.png'"]
+    for side, name in enumerate(names, start=3):
+        picture(tmp_path / name, size=(side, side), format="PNG")
+    for name in names:
+        assert load(tmp_path / name) == (tmp_path / name).read_bytes()
+
+
+def test_several_names_that_match_are_named(tmp_path):
+    picture(tmp_path / "a\u202fb.png")
+    picture(tmp_path / "a\u2009b.png")
+    said = refusal(tmp_path / "a b.png")
+    assert r"'a\u2009b.png', 'a\u202fb.png'" in said and "2 names" in said
+
+
+def test_a_name_that_differs_in_a_letter_is_not_taken(tmp_path):
+    picture(tmp_path / "ab.png")
+    picture(tmp_path / "A b.png")
+    assert "There is no file" in refusal(tmp_path / "a b.png")
+
+
+def test_what_is_found_by_another_spelling_must_be_a_file_too(tmp_path):
+    os.mkfifo(tmp_path / "a\u202fb.png")
+    assert "not an ordinary file" in refusal(tmp_path / "a b.png")
 
 
 @pytest.mark.parametrize(
