@@ -162,6 +162,6 @@ async def status_json(app: App) -> dict[str, Any]:
             "ours_bytes": card.ours_bytes,
         },
         "model": app.default_entry.model_dump(include={"noise", "limits"}) | {"default": app.default_entry.name},
-        "warnings": [w.model_dump() for w in await asyncio.to_thread(app.troubles)],
+        "warnings": [w.model_dump() for w in await asyncio.to_thread(app.model_files.troubles)],
         "version": __version__,
     }
