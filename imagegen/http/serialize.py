@@ -8,7 +8,7 @@ from typing import Any
 from imagegen import __version__
 from imagegen.app import App
 from imagegen.hardware import gpu
-from imagegen.models.download.fetch import Fetching
+from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking
 from imagegen.schemas import Job, StoredImage, timestamp

@@ -15,7 +15,7 @@ from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
 from imagegen.hardware import compatibility
 from imagegen.hardware.gpu_sharing import GpuSharing
 from imagegen.models.catalog import Catalog
-from imagegen.models.download.fetch import Fetching
+from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking
 from imagegen.settings import Settings

@@ -14,7 +14,7 @@ import psutil
 
 from imagegen.engines.base import Adapter, EngineError, LoadProgress
 from imagegen.hardware.gpu_sharing import GpuSharing
-from imagegen.models.download.fetch import Fetching
+from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.schemas import EngineState, Failure, Refused
 from imagegen.telemetry.recorder import Recorder

@@ -9,7 +9,7 @@ from imagegen.engines.base import EngineError
 from imagegen.hardware import compatibility, gpu
 from imagegen.models.catalog import CatalogError, missing_sentence
 from imagegen.models.download.background import Fetcher, may_fetch
-from imagegen.models.download.fetch import Fetching
+from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking_sentence
 from imagegen.models.synthetic import make as synthetic
