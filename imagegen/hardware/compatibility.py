@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
+from imagegen import engine_build
+from imagegen.engine_build import probe
 from imagegen.engines.sdcpp import flags as sdcpp_flags
+from imagegen.hardware.gpu import Gpu
 from imagegen.models.entry import Entry
-from imagegen.models.packages import lacking
+from imagegen.models.packages import lacking, torch_uses_cuda
 from imagegen.schemas import Warn
 from imagegen.settings import Settings
+
+log = logging.getLogger("imagegen")
 
 GB = 1e9
 
@@ -27,6 +35,22 @@ class Machine:
     card_bytes: int | None
     ram_bytes: int
     torch_uses_cuda: bool = True
+
+
+def look_at_machine(settings: Settings, card: Gpu | None) -> Machine:
+    """What a model has to fit now. Blocks: it runs the engine's --help where that is not known yet."""
+    try:
+        flags = sdcpp_flags.known_flags(probe.usage(engine_build.resolve(settings)))
+    except engine_build.EngineBuildError as missing:  # told by the load that needs it, and by the doctor
+        log.debug("the engine's flags are not known: %s", missing)
+        flags = frozenset()
+    return Machine(
+        flags,
+        card.name if card else None,
+        card.total_bytes if card else None,
+        psutil.virtual_memory().total,
+        torch_uses_cuda(),
+    )
 
 
 def warnings(entry: Entry, settings: Settings, machine: Machine) -> tuple[Warn, ...]:
