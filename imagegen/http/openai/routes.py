@@ -48,9 +48,9 @@ async def edits(request: Request) -> Response:
 
 async def _answer(request: Request, asked: ImagesRequest, event: str) -> Response:
     if asked.stream:
-        job = await accept(request, _taken(asked))  # a refusal is an answer, not an event
+        job = await accept(request, _taken(asked), reduce_size=True)  # a refusal is an answer, not an event
         return EventStream(_events(request, asked, job, event))
-    job = await wait_completed(request, _taken(asked))
+    job = await wait_completed(request, _taken(asked), reduce_size=True)
     first = job.images[0]
     body: dict[str, Any] = {
         "created": int(job.finished_at or 0),
