@@ -29,6 +29,7 @@ from imagegen.images.files import ImageFiles
 from imagegen.images.store import ImageStore
 from imagegen.jobs.durations import KEPT, Durations, Measurement
 from imagegen.jobs.manager import JobManager
+from imagegen.models.aliases import Aliases
 from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
 from imagegen.models.download.background import Fetcher, may_fetch
 from imagegen.models.download.fetch import Fetching
@@ -87,6 +88,7 @@ class App:
         self.guardrails = guardrails
         self.gpu_seen = await asyncio.to_thread(gpu.read)
         self.default_entry = self.catalog.default(s, has_gpu=self.gpu_seen is not None)
+        self.aliases = Aliases(s.model_aliases, self.catalog.names(), self.default_entry.name)
         self.machine = await asyncio.to_thread(self._look)
         self.database = await open_database(s.database)
         self.durations = Durations(await self._measurements())

@@ -68,8 +68,12 @@ class AdmissionController:
         *,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        warnings: Sequence[Warn] = (),
     ) -> Job:
-        """The job that `request` became, or became before under the same key. Raises Refused."""
+        """The job that `request` became, or became before under the same key. Raises Refused.
+
+        warnings: what the transport has to say of the request; they come first in the job.
+        """
         body_sha256 = None
         if idempotency_key is not None:
             check_key(idempotency_key)
@@ -103,7 +107,7 @@ class AdmissionController:
                     engine_texts=EngineTexts(prompt=composed.prompt, negative=composed.negative),
                     references=tuple(references),
                     mask=mask,
-                    warnings=(*wanted.warnings, *composed.warnings, *self._misfits(entry)),
+                    warnings=(*warnings, *wanted.warnings, *composed.warnings, *self._misfits(entry)),
                     lease_s=None if request.lease_s is None else float(request.lease_s),
                     uploads=tuple(uploads),
                     owner=owner,
