@@ -70,11 +70,13 @@ class AdmissionController:
         owner: str | None = None,
         idempotency_key: str | None = None,
         reduce_size: bool = False,
+        warnings: Sequence[Warn] = (),
     ) -> Job:
         """The job that `request` became, or became before under the same key. Raises Refused.
 
         reduce_size: a size that the model does not draw becomes the nearest one that it draws, with the warning
         `size_reduced`, instead of a refusal: for APIs whose clients have a size of their own and know no range.
+        warnings: what the transport has to say of the request; they come first in the job.
         """
         body_sha256 = None
         if idempotency_key is not None:
@@ -112,7 +114,7 @@ class AdmissionController:
                     engine_texts=EngineTexts(prompt=composed.prompt, negative=composed.negative),
                     references=tuple(references),
                     mask=mask,
-                    warnings=(*wanted.warnings, *composed.warnings, *self._misfits(entry)),
+                    warnings=(*warnings, *wanted.warnings, *composed.warnings, *self._misfits(entry)),
                     lease_s=None if request.lease_s is None else float(request.lease_s),
                     uploads=tuple(uploads),
                     owner=owner,

@@ -36,7 +36,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, sd_server
     home = new_home(tmp_path_factory.mktemp("locked") / "home", models_dir)
     listed = f"anna:{ANNA},bert:{BERT},greedy:{GREEDY}"
     limits = {"rate_limit_per_s": 4, "max_queue_per_token": 2, "max_job_s": 10**9}
-    settings = {"tokens": listed, "allowed_hosts": "pictures.example"} | limits
+    settings = {"tokens": listed, "allowed_hosts": "pictures.example", "strict_openai": 1} | limits
     service = Service(home, sd_server, settings)
     service.start()
     yield service
@@ -88,6 +88,24 @@ def test_openai_clients_are_refused_in_their_own_shape(locked: Service) -> None:
     answer = locked.http.get("/v1/models")
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] == "unauthorized"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"style": "vivid"}, "unsupported_value"),
+        ({"colour": "red"}, "unknown_parameter"),
+        ({"negative_prompt": "hats"}, "unknown_parameter"),
+        ({"ref_images": ["a"]}, "unknown_parameter"),
+        ({"width": 64}, "unknown_parameter"),
+        ({"seed": -1}, "invalid_request"),
+        ({"output_compression": 50}, "unsupported_value"),
+    ],
+)
+def test_a_strict_service_refuses_what_has_no_effect(locked: Service, body: dict, code: str) -> None:
+    url = "/v1/images/generations"
+    answer = locked.http.post(url, json={"prompt": "a red circle"} | body, headers=bearer(ANNA))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
 
 
 def test_a_right_token_lets_in_and_a_wrong_one_does_not(locked: Service) -> None:

@@ -122,17 +122,13 @@ REFUSALS = [
     ({"size": "big"}, "invalid_value", "size"),
     ({"n": 99}, "invalid_request", "n"),
     ({"prompt": "x" * 4001}, "prompt_too_long", "prompt"),
-    ({"quality": "hd"}, "unsupported_value", "quality"),
-    ({"style": "vivid"}, "unsupported_value", "style"),
     ({"background": "transparent"}, "unsupported_value", "background"),
-    ({"moderation": "low"}, "unsupported_value", "moderation"),
     ({"output_format": "gif"}, "invalid_value", "output_format"),
-    ({"output_compression": 50}, "unsupported_value", "output_compression"),
     ({"output_compression": 101, "output_format": "jpeg"}, "invalid_value", "output_compression"),
     ({"stream": True, "partial_images": 2}, "unsupported_value", "partial_images"),
     ({"stream": True, "response_format": "url"}, "unsupported_value", "response_format"),
     ({"stream": True, "size": "0x64"}, "invalid_value", "size"),
-    ({"extra_body": {"colour": "red"}}, "unknown_parameter", "colour"),
+    ({"extra_body": {"negative": "a", "negative_prompt": "b"}}, "invalid_value", "negative_prompt"),
     ({"extra_body": {"steps": 1000}}, "invalid_request", "steps"),
     ({"extra_body": {"cfg_scale": "much"}}, "invalid_value", "cfg_scale"),
 ]
@@ -153,19 +149,54 @@ def test_what_changes_no_picture_is_taken(client: OpenAI) -> None:
         background="opaque", output_compression=100, n=None, response_format=None, **SMALL,
     )  # fmt: skip
     assert opened(answer.data[0].b64_json).size == (64, 64)
+    assert hints_of(answer) == []
+
+
+def hints_of(answer: openai.types.ImagesResponse) -> list[str]:
+    warnings = (answer.model_extra or {}).get("warnings", [])
+    return [one["detail"] for one in warnings if one["code"] == "hint_without_effect"]
+
+
+def test_hints_of_other_services_become_warnings(client: OpenAI, service: Service) -> None:
+    answer = client.images.generate(
+        prompt="a red circle", model="dall-e-3", quality="low", style="vivid", moderation="low",
+        extra_body={"num_inference_steps": 2, "width": 64, "height": 64, "seed": -1, "colour": "red"},
+    )  # fmt: skip
+    assert opened(answer.data[0].b64_json).size == (64, 64)
+    assert [detail.split()[0] for detail in hints_of(answer)] == [
+        "style='vivid'",
+        "moderation='low'",
+        "Unknown",
+        "quality='low'",
+    ]
+    job = service.job(answer.model_extra["job_id"])
+    assert (job["model"], job["params"]["steps"], job["params"]["seed_given"]) == ("tiny", 2, False)
+    assert job["warnings"] == answer.model_extra["warnings"]
+
+
+def test_pictures_in_a_generation_ask_for_an_edit(client: OpenAI, service: Service) -> None:
+    red = base64.urlsafe_b64encode(png("red")[1]).decode().rstrip("=")
+    answer = client.images.generate(
+        prompt="make it blue", extra_body={"ref_images": [red], "input_fidelity": "high"}, size="64x64"
+    )
+    job = service.job(answer.model_extra["job_id"])
+    assert (job["kind"], len(job["references"])) == ("edit", 1)
 
 
 def test_models_are_listed_found_and_missed(client: OpenAI) -> None:
     names = [model.id for model in client.models.list()]
     assert "tiny" in names
     assert client.models.retrieve("tiny").object == "model"
+    assert client.models.retrieve("gpt-image-2").model_extra == {"alias_of": "tiny"}
+    assert names.index("tiny") < names.index("gpt-image-2")
     for miss in (
-        lambda: client.models.retrieve("gpt-image-2"),
-        lambda: client.images.generate(prompt="a red circle", model="gpt-image-2"),
+        lambda: client.models.retrieve("gpt-image-99"),
+        lambda: client.images.generate(prompt="a red circle", model="gpt-image-99"),
     ):
         with pytest.raises(openai.NotFoundError) as missed:
             miss()
         assert missed.value.code == "model_not_found"
+        assert "tiny" in missed.value.body["message"]
     assert opened(client.images.generate(prompt="a", model="tiny", **SMALL).data[0].b64_json)
 
 
