@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar
 
 import httpx
 
-from imagegen.engines.base import DrawProgress, DrawRequest, DrawTimes, EngineError, LoadProgress
+from imagegen.engines.base import DrawProgress, DrawRequest, DrawTimes, EngineError, LoadProgress, Preview
 from imagegen.engines.ports import LOOPBACK, listening_inodes, reserve_port, session_pids, socket_inodes
 from imagegen.engines.process import EngineProcess
 from imagegen.engines.tracking import DrawTracker, Event
@@ -74,6 +74,7 @@ class HttpSubprocessAdapter(ABC):
         self._ending: asyncio.Task[None] | None = None
         self._draw: DrawTracker | None = None
         self._on_draw: Callable[[DrawProgress], None] | None = None
+        self._on_preview: Callable[[Preview], None] | None = None
         self._drawing: asyncio.Task[bytes] | None = None
         self._number = 0  # of the picture that was asked for last
         self._last_draw: DrawTimes | None = None
@@ -277,7 +278,12 @@ class HttpSubprocessAdapter(ABC):
 
     # Drawing
 
-    async def generate(self, request: DrawRequest, on_progress: Callable[[DrawProgress], None]) -> bytes:
+    async def generate(
+        self,
+        request: DrawRequest,
+        on_progress: Callable[[DrawProgress], None],
+        on_preview: Callable[[Preview], None] | None = None,
+    ) -> bytes:
         """Draw one picture; a PNG of exactly the size asked for: see Adapter.
 
         It never gives up by itself: silence is judged by the caller, from `last_line_at`. Cancelled, it lets go of
@@ -293,6 +299,7 @@ class HttpSubprocessAdapter(ABC):
         self._heard_since = monotonic()
         self._complaints.clear()
         self._draw, self._on_draw = DrawTracker(self._heard_since), on_progress
+        self._on_preview = on_preview
         self._tell(DrawProgress(Phase.ENCODING))
         self._drawing = asyncio.create_task(self._unless_ended(self._draw_once(request, number)), name="engine-draw")
         self._drawing.add_done_callback(_retrieve)
@@ -302,7 +309,7 @@ class HttpSubprocessAdapter(ABC):
             self.interrupt()
             raise
         finally:
-            self._on_draw = None
+            self._on_draw = self._on_preview = None
 
     async def _draw_once(self, request: DrawRequest, number: int) -> bytes:
         assert self._client is not None and self._draw is not None
