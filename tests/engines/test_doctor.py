@@ -29,7 +29,7 @@ from imagegen.models.entry import Memory
 from imagegen.security import tls
 from imagegen.security.tokens import new as new_token
 from imagegen.settings import Settings
-from imagegen.storage.database import metadata
+from imagegen.storage.tables import metadata
 
 ROOT = Path(__file__).parents[2]
 
