@@ -26,13 +26,16 @@ FAILURE_STATUS = {"storage_full": 507, "gpu_busy": 503}
 _letting_go: set[asyncio.Task[Job]] = set()
 
 
-async def accept(request: Request, wanted: GenerateRequest, warnings: Sequence[Warn] = ()) -> Job:
-    """Submit for a client that waits. `warnings`: of what the transport read. Raises Refused."""
+async def accept(
+    request: Request, wanted: GenerateRequest, warnings: Sequence[Warn] = (), *, reduce_size: bool = False
+) -> Job:
+    """Submit for a client that waits. `warnings`, `reduce_size`: as in `AdmissionController.admit`. Raises Refused."""
     key = request.headers.get("idempotency-key")
     if key is None and wanted.lease_s is None:
         wanted = wanted.model_copy(update={"lease_s": LEASE_S})
-    admission = app_of(request).admission
-    job = await admission.admit(wanted, owner=owner_of(request), idempotency_key=key, warnings=warnings)
+    job = await app_of(request).admission.admit(
+        wanted, owner=owner_of(request), idempotency_key=key, warnings=warnings, reduce_size=reduce_size
+    )
     release_body(request.scope)
     return job
 
@@ -50,14 +53,16 @@ async def until_ended(app: App, job_id: str) -> Job:
             await rung(changed, (job.lease_s or LEASE_S) / 3)
 
 
-async def wait_completed(request: Request, wanted: GenerateRequest, warnings: Sequence[Warn] = ()) -> Job:
-    """The job of a blocking request, complete.
+async def wait_completed(
+    request: Request, wanted: GenerateRequest, warnings: Sequence[Warn] = (), *, reduce_size: bool = False
+) -> Job:
+    """The job of a blocking request, complete. `warnings`, `reduce_size`: as in `AdmissionController.admit`.
 
     Raises Refused if it was not taken, failed, was cancelled by somebody else or took too long, and
     ClientDisconnect when the client has gone.
     """
     app = app_of(request)
-    job = await accept(request, wanted, warnings)
+    job = await accept(request, wanted, warnings, reduce_size=reduce_size)
     del wanted  # its pictures are stored
     end = asyncio.create_task(until_ended(app, job.id))
     gone = asyncio.create_task(disconnected(request))

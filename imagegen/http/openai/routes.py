@@ -48,11 +48,12 @@ async def edits(request: Request) -> Response:
 
 
 async def _answer(request: Request, asked: ImagesRequest, event: str) -> Response:
-    wanted = _taken(app_of(request), asked)
+    app = app_of(request)
+    wanted, reduce = _taken(app, asked), not app.settings.strict_openai
     if asked.stream:
-        job = await accept(request, wanted, asked.warnings)  # a refusal is an answer, not an event
+        job = await accept(request, wanted, asked.warnings, reduce_size=reduce)  # a refusal is an answer, not an event
         return EventStream(_events(request, asked, job, event))
-    job = await wait_completed(request, wanted, asked.warnings)
+    job = await wait_completed(request, wanted, asked.warnings, reduce_size=reduce)
     first = job.images[0]
     body: dict[str, Any] = {
         "created": int(job.finished_at or 0),
