@@ -195,6 +195,16 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[
         str, Field(description="More names the service may be called by, separated by commas (see docs/security.md).")
     ] = ""
+    cors_origins: Annotated[
+        str,
+        Field(
+            description="Origins of pages and Electron programs that may call the service from a browser, separated "
+            "by commas, such as app://obsidian.md; with a bearer token only."
+        ),
+    ] = ""
+    a1111: Annotated[
+        bool, Field(description="Offer AUTOMATIC1111's API under /sdapi/v1, where HTTP Basic is taken too.")
+    ] = True
     public_url: Annotated[
         str | None,
         Field(

@@ -1,6 +1,6 @@
 """Every word an agent reads: instructions, tool descriptions, and what to do next.
 
-Agents act on these texts, so tests/mcp/test_texts.py says what each must contain.
+Agents act on these texts, so tests/mcp/test_front_texts.py says what each must contain.
 """
 
 from __future__ import annotations

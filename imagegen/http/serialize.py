@@ -40,7 +40,7 @@ def image_json(image: StoredImage, base: str) -> dict[str, Any]:
 
 
 def job_json(app: App, job: Job, base: str) -> dict[str, Any]:
-    """The job as DESIGN writes it; position and ETA are computed now."""
+    """The job as docs/http.md describes it; position and ETA are computed now."""
     images = [image_json(image, base) for image in job.images]
     progress = None
     if job.progress is not None and not job.status.ended:
