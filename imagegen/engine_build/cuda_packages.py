@@ -42,6 +42,7 @@ DISK_BYTES = 2_000_000_000
 TYPICAL_BYTES_PER_S = 12_000_000
 """A line of 100 Mbit/s: only for the sentence before the first byte. The bar then shows the real rate."""
 
+_PIN = re.compile(r"^([\w-]+==[\w.]+)((?:[ \t]*\\\n[ \t]+--hash=sha256:[0-9a-f]{64})+)", re.MULTILINE)
 POLL_S = 0.5
 PIP = (sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check")
 
@@ -59,16 +60,16 @@ class Pin:
         return self.name.replace("-", "_").replace("==", "-") + "-"
 
 
-def pins(lock: Path = LOCK) -> list[Pin]:
-    """The packages of a lock file."""
-    found = re.findall(r"^([\w-]+==[\w.]+)((?:[ \t]*\\\n[ \t]+--hash=sha256:[0-9a-f]{64})+)", lock.read_text(), re.MULTILINE)
+def pins() -> list[Pin]:
+    """The packages of the lock."""
+    found = _PIN.findall(LOCK.read_text())
     return [Pin(name, name + hashes) for name, hashes in found]
 
 
-def folder(engine_dir: Path, lock: Path = LOCK) -> Path:
-    """Where the packages of this lock are, once they are installed."""
+def folder(engine_dir: Path) -> Path:
+    """Where the packages of the lock are, once they are installed."""
     release = ".".join(map(str, RELEASE))
-    return engine_dir / f"cuda-{release}-packages-{hashlib.sha256(lock.read_bytes()).hexdigest()[:8]}"
+    return engine_dir / f"cuda-{release}-packages-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:8]}"
 
 
 def check_driver(cards: Cards) -> None:
@@ -76,24 +77,24 @@ def check_driver(cards: Cards) -> None:
     if cards.driver_cuda is not None and cards.driver_cuda[0] < RELEASE[0]:
         has = ".".join(map(str, cards.driver_cuda))
         raise EngineBuildError(
-            f"The NVIDIA driver here ({cards.driver}) runs CUDA up to {has}, and the compiler of the package index is of "
-            f"CUDA {RELEASE[0]}, which needs the driver {oldest_driver(RELEASE)} or newer. Update the driver, or install "
-            f"a toolkit of CUDA {cards.driver_cuda[0]} (12.8 or newer, with cuBLAS)."
+            f"The NVIDIA driver here ({cards.driver}) runs CUDA up to {has}, and the compiler of the package index is "
+            f"of CUDA {RELEASE[0]}, which needs the driver {oldest_driver(RELEASE)} or newer. Update the driver, or "
+            f"install a toolkit of CUDA {cards.driver_cuda[0]} (12.8 or newer, with cuBLAS)."
         )
 
 
-def install(engine_dir: Path, scratch: Path, log: BinaryIO, on_progress: OnProgress, lock: Path = LOCK) -> Path:
+def install(engine_dir: Path, scratch: Path, log: BinaryIO, on_progress: OnProgress) -> Path:
     """The folder with the packages (`nvidia/cu13` is the toolkit), fetched first if need be.
 
-    Held under the cache's lock. Each package that has come stays in the cache, so that the next call goes on with the one
-    that was interrupted. Raises EngineBuildError with pip's words, OSError for a full disk.
+    Held under the cache's lock. Each package that has come stays in the cache, so that the next call goes on with
+    the one that was interrupted. Raises EngineBuildError with pip's words, OSError for a full disk.
     """
-    target = folder(engine_dir, lock)
+    target = folder(engine_dir)
     if target.is_dir():
         return target
     wheels = engine_dir / "cuda-wheels"
     wheels.mkdir(parents=True, exist_ok=True)
-    wanted = pins(lock)
+    wanted = pins()
     total = sum(DOWNLOAD_BYTES.get(pin.name, 0) for pin in wanted)
     missing = [pin for pin in wanted if not any(wheels.glob(pin.stem + "*.whl"))]
     left = sum(DOWNLOAD_BYTES.get(pin.name, 0) for pin in missing)
@@ -103,8 +104,9 @@ def install(engine_dir: Path, scratch: Path, log: BinaryIO, on_progress: OnProgr
         minutes = max(1, round(left / TYPICAL_BYTES_PER_S / 60))
         on_progress(
             Stage.TOOLKIT, 0, 0,
-            f"No CUDA toolkit was found: fetching NVIDIA's compiler and cuBLAS from the package index ({left / 1e6:.0f} MB; "
-            f"about {minutes} min at 100 Mbit/s) into {engine_dir}. Your Python environment stays as it is.",
+            f"No CUDA toolkit was found: fetching NVIDIA's compiler and cuBLAS from the package index "
+            f"({left / 1e6:.0f} MB; about {minutes} min at 100 Mbit/s) into {engine_dir}. Your Python environment "
+            "stays as it is.",
         )  # fmt: skip
         with _bytes_shown(wheels, scratch, total, on_progress):
             for pin in missing:
@@ -112,13 +114,15 @@ def install(engine_dir: Path, scratch: Path, log: BinaryIO, on_progress: OnProgr
     on_progress(Stage.TOOLKIT, 0, 0, "Unpacking CUDA's compiler")
     staging = scratch / "cuda"
     argv: list[str | Path] = [*PIP, "install", "--quiet", "--no-index", "--no-deps", "--no-compile", "--require-hashes"]
-    argv += ["--find-links", wheels, "--target", staging, "-r", lock]
+    argv += ["--find-links", wheels, "--target", staging, "-r", LOCK]
     status, output = process.run(argv, env=process.environment(scratch), log=log)
     if status != 0:
         if output.disk_full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         shutil.rmtree(wheels)  # one of them is damaged: the next call fetches them again
-        raise EngineBuildError(f"CUDA's packages could not be unpacked:\n{output.quote()}\nRun again. Full log: {log.name}")
+        raise EngineBuildError(
+            f"CUDA's packages could not be unpacked:\n{output.quote()}\nRun again. Full log: {log.name}"
+        )
     staging.rename(target)
     shutil.rmtree(wheels)
     return target
@@ -136,9 +140,9 @@ def _fetch(pin: Pin, wheels: Path, scratch: Path, log: BinaryIO) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         words = [line.strip() for line in output.tail if line.strip()][-1:] or [f"exit status {status}"]
         raise EngineBuildError(
-            f"{pin.name} could not be fetched from the package index: {words[0]}. Check the network and pip's settings "
-            "(`pip config list`), or install NVIDIA's CUDA toolkit (12.8 or newer, with cuBLAS) yourself. Run again: what "
-            "has arrived is kept."
+            f"{pin.name} could not be fetched from the package index: {words[0]}. Check the network and pip's "
+            "settings (`pip config list`), or install NVIDIA's CUDA toolkit (12.8 or newer, with cuBLAS) yourself. "
+            "Run again: what has arrived is kept."
         )
     for wheel in arrived.iterdir():
         shutil.move(wheel, wheels / wheel.name)
@@ -166,10 +170,9 @@ def _bytes_shown(wheels: Path, scratch: Path, total: int, on_progress: OnProgres
 def _bytes_in(place: Path) -> int:
     """Bytes of the files below a folder; files may go while it is read."""
     total = 0
-    for parent, _, names in os.walk(place):
-        for name in names:
-            try:
-                total += os.stat(os.path.join(parent, name)).st_size
-            except OSError:
-                continue
+    for file in place.rglob("*"):
+        try:
+            total += file.stat().st_size if file.is_file() else 0
+        except OSError:
+            continue
     return total

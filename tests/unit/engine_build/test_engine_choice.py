@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from fake_cuda import BROKEN, H200, NO_CARDS, fake_toolkit
+from fake_cuda import BROKEN, H200, NO_CARDS, OLD_DRIVER, fake_toolkit
 
 from imagegen import engine_build as engines
 from imagegen.cli.engine import engine as command
@@ -247,21 +247,22 @@ def test_default_backend(
 ) -> None:
     see(NO_CARDS)
     assert engines.default_backend() == "cpu"
-    for cards, why in ((H200, "NVIDIA H200"), (BROKEN, "Driver/library version mismatch")):
+    for cards, why in ((OLD_DRIVER, "NVIDIA A10"), (BROKEN, "Driver/library version mismatch")):
         see(cards)
         with pytest.raises(EngineBuildError) as caught:
             engines.default_backend()
         assert why in str(caught.value)
         assert "imagegen engine build --backend cpu" in str(caught.value)
     see(H200)
+    assert engines.default_backend() == "cuda"  # nvcc comes from the package index
     monkeypatch.setenv("CUDA_HOME", str(fake_toolkit(tmp_path / "cuda").parents[1]))
     assert engines.default_backend() == "cuda"
 
 
-def test_a_gpu_without_nvcc_keeps_the_cpu_engine_somebody_chose(
+def test_a_gpu_that_cannot_be_built_for_keeps_the_cpu_engine_somebody_chose(
     no_cuda: Path, settings: Settings, see: Callable[[Cards], None]
 ) -> None:
-    see(H200)
+    see(OLD_DRIVER)
     with pytest.raises(EngineBuildError, match="cannot be built for it"):
         engines.ensure(settings, lambda *_: None)
     chosen = finished(settings, Options())
