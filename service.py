@@ -20,6 +20,7 @@ from imagegen.app import App
 from imagegen.http.asgi import attach, make_app
 from imagegen.http.auth import AuthMiddleware, LoopbackOnly
 from imagegen.http.body import BodyEncoding, BodyLimit
+from imagegen.http.cors import Cors
 from imagegen.http.internal_errors import InternalErrors
 from imagegen.http.listener import Connections
 from imagegen.http.openai.errors import OpenAIErrors
@@ -33,6 +34,7 @@ from imagegen.prompts.guardrails import PolicyError
 from imagegen.schemas import EditRequest, GenerateRequest
 from imagegen.security import proxies, tls, tokens
 from imagegen.security.hosts import Hosts
+from imagegen.security.origins import Origins
 from imagegen.security.rate_limit import RateLimit
 from imagegen.storage import descriptors, permissions
 from imagegen.storage.database import StateError
@@ -48,6 +50,7 @@ try:
     PUBLIC = proxies.public_url(SETTINGS.public_url)
     PROXIES = proxies.Proxies(SETTINGS.trusted_proxies.split(","))
     HOSTS = Hosts(SETTINGS.allowed_hosts.split(","), PUBLIC.host if PUBLIC else None)
+    ORIGINS = Origins(SETTINGS.cors_origins)
 except (settings.SettingsError, engine_build.EngineMissing) as wrong:
     sys.exit(f"imagegen cannot start:\n{wrong}")
 
@@ -183,6 +186,7 @@ exit_with_failure_after(START_FAILED)
 install(Connections(MOST_CONNECTIONS, SETTINGS.max_connections_per_address), head_s=SETTINGS.header_timeout_s)
 WRAPPED: Any = ImageGen  # what @bentoml.service made of the class
 # The first one added is the outermost: nothing may be put in front of the lock but what shapes its refusals.
+WRAPPED.add_asgi_middleware(Cors, origins=ORIGINS)
 WRAPPED.add_asgi_middleware(OpenAIErrors)
 WRAPPED.add_asgi_middleware(InternalErrors)  # of the middleware below; the app has its own
 WRAPPED.add_asgi_middleware(PublicAddresses, public=PUBLIC, proxies=PROXIES)
@@ -192,6 +196,8 @@ WRAPPED.add_asgi_middleware(
     sessions=SESSIONS,
     hosts=HOSTS,
     rate=RateLimit(SETTINGS.rate_limit_per_s),
+    origins=ORIGINS,
+    basic=SETTINGS.a1111,
 )
 if TOKENS is None and not SETTINGS.allow_anonymous:
     WRAPPED.add_asgi_middleware(LoopbackOnly)

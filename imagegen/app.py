@@ -21,6 +21,7 @@ from imagegen.images.store import ImageStore
 from imagegen.jobs.durations import Durations, Measurement
 from imagegen.jobs.manager import JobManager
 from imagegen.jobs.measurements import Measurements
+from imagegen.models.aliases import Aliases
 from imagegen.models.catalog import Catalog
 from imagegen.models.download.background import Fetcher
 from imagegen.prompts.guardrails import Guardrails
@@ -87,6 +88,7 @@ class App:
         self.guardrails = Guardrails.load(s.policy_file)
         self.gpu_seen = await asyncio.to_thread(gpu.read)
         self.default_entry = self.catalog.default(s, has_gpu=self.gpu_seen is not None)
+        self.aliases = Aliases(s.model_aliases, self.catalog.names(), self.default_entry.name)
 
     async def _open_state(self) -> None:
         """What the state folder holds: the database, pictures, jobs, and what was learned of this machine."""

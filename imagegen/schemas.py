@@ -220,7 +220,7 @@ class Job(BaseModel):
 class Refused(Exception):
     """A request that will not become a job (or a read that cannot be answered).
 
-    code: stable, from DESIGN's list; status: HTTP status; detail: a sentence that says what to do.
+    code: stable, one of docs/http.md's; status: HTTP status; detail: a sentence that says what to do.
     """
 
     def __init__(self, status: int, code: str, detail: str, **extra: Any) -> None:

@@ -22,6 +22,16 @@ FRONT_ONLY = {
 """Variables of the MCP front and of the tests: known here so that an unknown one can be told from a typo."""
 
 
+OPENAI_IMAGE_MODELS = (
+    *("dall-e-2", "dall-e-3", "gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "chatgpt-image-latest"),
+    *("gpt-image-2", "gpt-image-2-2026-04-21"),
+    *("gpt-image-2.5-sunburst", "gpt-image-2.5-sunburst-2026-09-08"),
+    *("gpt-image-2.5-flare", "gpt-image-2.5-flare-2026-09-08"),
+    *("gpt-image-2.6-sunburst", "gpt-image-2.6-flare"),
+)
+"""OpenAI's image models, retired and current: clients send one of them hard-wired (openai 3.54, `ImageModel`)."""
+
+
 class SettingsError(Exception):
     """A setting has a value the service cannot run with; the message is for the person who set it."""
 
@@ -78,6 +88,20 @@ class Settings(BaseSettings):
     models: Annotated[
         str | None, Field(description="The models that may be asked for, separated by commas; unset: all.")
     ] = None
+    model_aliases: Annotated[
+        str,
+        Field(
+            description="Names that OpenAI's and AUTOMATIC1111's clients may send for a model, separated by commas: "
+            "NAME for the default model, or NAME=MODEL. Empty: none."
+        ),
+    ] = ", ".join(OPENAI_IMAGE_MODELS)
+    strict_openai: Annotated[
+        bool,
+        Field(
+            description="Under /v1, refuse fields and values without an effect, synonyms and unknown fields instead of "
+            "taking them with a warning."
+        ),
+    ] = False
     auto_fetch: Annotated[
         Literal["auto", "on", "off"],
         Field(
@@ -171,6 +195,16 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[
         str, Field(description="More names the service may be called by, separated by commas (see docs/security.md).")
     ] = ""
+    cors_origins: Annotated[
+        str,
+        Field(
+            description="Origins of pages and Electron programs that may call the service from a browser, separated "
+            "by commas, such as app://obsidian.md; with a bearer token only."
+        ),
+    ] = ""
+    a1111: Annotated[
+        bool, Field(description="Offer AUTOMATIC1111's API under /sdapi/v1, where HTTP Basic is taken too.")
+    ] = True
     public_url: Annotated[
         str | None,
         Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
@@ -14,15 +14,18 @@ from fastmcp.apps import AppConfig
 from fastmcp.exceptions import ResourceError
 from fastmcp.server.dependencies import get_http_headers
 from mcp_types import ToolAnnotations
-from pydantic import BaseModel
 
 from mcp_front import __version__, texts
-from mcp_front.client import Service, ServiceError
-from mcp_front.middleware import ArgumentSentences, Limits, SchemasForViews, Warming
+from mcp_front.answers import ServiceError
+from mcp_front.arguments import Drawing
+from mcp_front.client import Service
+from mcp_front.connection import Connection
+from mcp_front.middleware import Limits, SchemasForViews, Warming
 from mcp_front.prompts import MAX_COMPLETIONS, TemplatePrompts
 from mcp_front.results import Facts
-from mcp_front.server import Chunk, TemplateList, Tools
+from mcp_front.server import ChunkFacts, TemplateList, Tools
 from mcp_front.settings import Settings
+from mcp_front.tool import Handler, TypedTool
 from mcp_front.waiting import CancelNotices
 
 VIEW_URI = "ui://imagegen/picture.html"
@@ -33,7 +36,7 @@ def build(settings: Settings, *, local: bool) -> FastMCP:
     notices = CancelNotices()
     bearer = (lambda: settings.token) if local else _callers_bearer
     shut = not local and not settings.loopback_only and not settings.allow_anonymous
-    service = Service(settings, bearer, must_be_locked=shut)
+    service = Service(Connection(settings, bearer, must_be_locked=shut))
     templates = TemplatePrompts(service)
 
     @asynccontextmanager
@@ -53,7 +56,6 @@ def build(settings: Settings, *, local: bool) -> FastMCP:
         providers=[templates],
         middleware=[
             notices,
-            ArgumentSentences(),
             SchemasForViews(),
             Limits(service),
             *([Warming(service)] if settings.warm else []),
@@ -72,32 +74,19 @@ def _add_tools(mcp: FastMCP, tools: Tools) -> None:
     saves = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
     ends = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
 
-    def add(
-        method: Callable[..., Any],
-        title: str,
-        description: str,
-        annotations: ToolAnnotations,
-        facts: type[BaseModel] = Facts,
-        app: AppConfig | None = None,
-    ) -> None:
-        mcp.tool(
-            method,
-            title=title,
-            description=description,
-            annotations=annotations,
-            output_schema=facts.model_json_schema(),
-            app=app,
-        )
+    def add(method: Handler[Any], title: str, description: str, annotations: ToolAnnotations, **more: Any) -> None:
+        more = {"facts": Facts, **more}
+        mcp.add_tool(TypedTool.of(method, title=title, description=description, annotations=annotations, **more))
 
     add(tools.generate_image, "Draw a picture", texts.GENERATE_IMAGE, draws, app=picture_view)
-    add(tools.edit_image, "Edit a picture", texts.EDIT_IMAGE, draws, app=picture_view)
-    add(tools.submit_async_job, "Draw in the background", texts.SUBMIT_ASYNC_JOB, draws)
+    add(tools.edit_image, "Edit a picture", texts.EDIT_IMAGE, draws, app=picture_view, known=Drawing)
+    add(tools.submit_async_job, "Draw in the background", texts.SUBMIT_ASYNC_JOB, draws, known=Drawing)
     add(tools.get_job_status, "How far is a job", texts.GET_JOB_STATUS, reads)
     add(tools.get_job_result, "Fetch a picture", texts.GET_JOB_RESULT, saves, app=picture_view)
     add(tools.cancel_job, "Cancel a job", texts.CANCEL_JOB, ends)
-    add(tools.list_templates, "Prompt templates", texts.LIST_TEMPLATES, reads, TemplateList)
+    add(tools.list_templates, "Prompt templates", texts.LIST_TEMPLATES, reads, facts=TemplateList)
     app_only = AppConfig(resource_uri=VIEW_URI, visibility=["app"])
-    add(tools.read_image_chunk, "Read a picture's bytes", texts.READ_IMAGE_CHUNK, reads, Chunk, app_only)
+    add(tools.read_image_chunk, "Read a picture's bytes", texts.READ_IMAGE_CHUNK, reads, facts=ChunkFacts, app=app_only)
 
 
 def _add_resources(mcp: FastMCP, service: Service) -> None:
@@ -127,7 +116,7 @@ def _add_completion(mcp: FastMCP, service: Service, templates: TemplatePrompts) 
         if argument.name != "image_id":
             return []
         recent = await service.recent_images(limit=MAX_COMPLETIONS)
-        return [found for found in recent if found.startswith(argument.value)]
+        return [found.id for found in recent if found.id.startswith(argument.value)]
 
 
 def _callers_bearer() -> str | None:

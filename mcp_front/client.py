@@ -1,366 +1,86 @@
-"""The image service over HTTP: one client, and every failure a sentence."""
+"""The image service's routes, as methods."""
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 import re
-import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import anyio
-import anyio.to_thread
-import httpx
-from fastmcp.exceptions import ToolError
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mcp_front.settings import Settings, is_loopback
-from mcp_front.trust import Distrusted, ssl_context
-
-log = logging.getLogger(__name__)
-
-CONNECT_S = 5.0
-READ_S = 60.0
-"""Longer than the service's longest long-poll of 50 s."""
-
-INSTANCE = "Imagegen-Instance"
-"""Header by which the service names the process that answers, and refuses requests meant for another one."""
-INSTANCE_CHANGES = 3
-"""How often one request is sent again because the service was started again meanwhile."""
-
-MAX_JSON_BYTES = 8 * 1024 * 1024
-MAX_PICTURE_BYTES = 256 * 1024 * 1024
-
-
-class ServiceError(ToolError):
-    """The service refused, failed or could not be reached; the message is a sentence for a person.
-
-    code: the service's own code, or `unreachable`, `distrusted`, `not_the_service`.
-    """
-
-    def __init__(self, code: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """A response whose body was read, and was not too large to be read."""
-
-    status: int
-    content_type: str
-    body: bytes
-    instance: str | None = None
-
-
-class _Read(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Said(_Read):
-    """A warning or an error of a job. Its first line is for everybody, the lines after it are details."""
-
-    code: str
-    detail: str
-
-    @property
-    def first_line(self) -> str:
-        return self.detail.partition("\n")[0]
-
-    @property
-    def details(self) -> str:
-        return self.detail.partition("\n")[2]
-
-
-class Progress(_Read):
-    """How far a running job is; `fraction` (0..1) is of the phase."""
-
-    phase: str
-    step: int | None = None
-    steps: int | None = None
-    fraction: float | None = None
-    image: int = 1
-    left_s: float | None = None
-    detail: str | None = None
-
-
-class Picture(_Read):
-    """A finished picture. Sizes in pixels and bytes."""
-
-    id: str
-    width: int
-    height: int
-    bytes: int
-    sha256: str
-    seed: int | None = None
-
-
-class Job(_Read):
-    """A job as the service tells it. Times are RFC 3339 texts."""
-
-    job_id: str
-    status: Literal["queued", "running", "complete", "failed", "cancelled"]
-    kind: str = "generate"
-    model: str = ""
-    prompt: str = ""
-    position: int | None = None
-    progress: Progress | None = None
-    eta_s: float | None = None
-    params: dict[str, Any] = {}
-    images: list[Picture] = []
-    warnings: list[Said] = []
-    error: Said | None = None
-    created_at: str | None = None
-    started_at: str | None = None
-    finished_at: str | None = None
-    expires_at: str | None = None
-
-    @property
-    def ended(self) -> bool:
-        return self.status in {"complete", "failed", "cancelled"}
+from mcp_front.answers import Job, Picture, ServiceError, Status, items, parsed
+from mcp_front.connection import Connection
+from mcp_front.settings import Settings
+from mcp_front.templates import Template
 
 
 class Service:
-    """Speaks HTTP with the image service. `bearer` names the token of the call in hand, or None.
+    """Asks the image service. Every method raises ServiceError."""
 
-    must_be_locked: send nothing to a service that asks for no token. Each process of the service is asked once
-    (`Imagegen-Instance`), and every request is for the process that was asked: another one refuses it with 412. A
-    service that does not name its processes is asked before every request.
-
-    Every method raises ServiceError.
-    """
-
-    def __init__(self, settings: Settings, bearer: Callable[[], str | None], *, must_be_locked: bool = False) -> None:
-        self._settings = settings
-        self._bearer = bearer
-        self._must_be_locked = must_be_locked
-        self._http: httpx.AsyncClient | None = None
-        self._opening = anyio.Lock()
-        self._checking = anyio.Lock()
-        self._locked_instance: str | None = None
+    def __init__(self, http: Connection) -> None:
+        self._http = http
 
     async def aclose(self) -> None:
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        await self._http.aclose()
 
     async def submit(self, body: Mapping[str, Any]) -> Job:
         """Ask for a picture; an edit if `body` has `images`. A lost answer does not draw it twice."""
         route = "/api/edit" if "images" in body else "/api/generate"
         headers = {"Idempotency-Key": uuid4().hex}
-        return _job(await self._json("POST", route, json=dict(body), headers=headers))
+        return parsed(Job, await self._http.json("POST", route, json=dict(body), headers=headers), "job")
 
     async def job(self, job_id: str, *, wait_s: float = 0) -> Job:
         """Read a job, after a change of its status or `wait_s` (whole seconds, at most 50)."""
         params = {"wait": str(int(wait_s))} if wait_s >= 1 else None
-        return _job(await self._json("GET", f"/api/jobs/{_segment(job_id)}", params=params))
+        return parsed(Job, await self._http.json("GET", f"/api/jobs/{_segment(job_id)}", params=params), "job")
 
     async def cancel(self, job_id: str) -> Job:
-        return _job(await self._json("DELETE", f"/api/jobs/{_segment(job_id)}"))
+        return parsed(Job, await self._http.json("DELETE", f"/api/jobs/{_segment(job_id)}"), "job")
 
     async def drop_lease(self, job_id: str) -> None:
-        """Let the job run to its end without anybody asking for it."""
-        await self._send("DELETE", f"/api/jobs/{_segment(job_id)}/lease")
+        """Let the job run to its end although nobody reads it."""
+        await self._http.send("DELETE", f"/api/jobs/{_segment(job_id)}/lease")
 
     async def upload(self, picture: bytes) -> str:
         """Store a reference picture, a file of any format that the service reads; returns its image id."""
         headers = {"Content-Type": "application/octet-stream"}
-        answer = await self._json("POST", "/api/images", content=picture, headers=headers)
-        return str(_field(answer, "id"))
+        answer = await self._http.json("POST", "/api/images", content=picture, headers=headers)
+        return parsed(Picture, answer, "picture").id
 
     async def picture(self, image_id: str) -> bytes:
         """The full-resolution PNG."""
-        return await self._picture(f"/images/{_segment(image_id)}.png", "image/png")
+        return await self._http.file(f"/images/{_segment(image_id)}.png", "image/png")
 
     async def preview(self, image_id: str, width_px: int) -> bytes:
         """A JPEG of the picture, made by the service, at most `width_px` wide."""
-        return await self._picture(f"/images/{_segment(image_id)}.jpg", "image/jpeg", {"w": str(width_px)})
+        return await self._http.file(f"/images/{_segment(image_id)}.jpg", "image/jpeg", {"w": str(width_px)})
 
-    async def recent_images(self, limit: int) -> list[str]:
-        answer = await self._json("GET", "/api/images", params={"limit": str(limit)})
-        return [str(_field(item, "id")) for item in _field(answer, "items")]
+    async def recent_images(self, limit: int) -> list[Picture]:
+        """The newest pictures."""
+        return items(Picture, await self._http.json("GET", "/api/images", params={"limit": str(limit)}), "picture")
 
-    async def templates(self) -> Any:
-        return await self._json("GET", "/api/templates")
+    async def templates(self) -> list[Template]:
+        """The prompt templates, with sizes that the service's model can draw."""
+        return items(Template, await self._http.json("GET", "/api/templates"), "template")
 
     async def model_limits(self) -> tuple[str, str] | None:
         """The default model, and a sentence on what its pictures cannot be; None where there is none to say."""
-        model = _field(await self._json("GET", "/api/status"), "model")
-        limits = model.get("limits") if isinstance(model, dict) else None
-        return (str(_field(model, "default")), str(limits)) if limits else None
+        model = parsed(Status, await self._http.json("GET", "/api/status"), "state").model
+        return (model.default, model.limits) if model.limits else None
 
     async def warm(self) -> None:
-        await self._send("POST", "/api/warm")
+        await self._http.send("POST", "/api/warm")
 
     async def ready(self) -> bool:
         """Whether the service accepts jobs; never raises."""
         try:
-            await self._send("GET", "/readyz")
+            await self._http.send("GET", "/readyz")
         except ServiceError:
             return False
         return True
-
-    async def _picture(self, route: str, kind: str, params: Mapping[str, str] | None = None) -> bytes:
-        answer = await self._send("GET", route, params=params, limit=MAX_PICTURE_BYTES)
-        if answer.content_type != kind:
-            raise self._not_the_service(answer)
-        return answer.body
-
-    async def _json(self, method: str, route: str, **request: Any) -> Any:
-        answer = await self._send(method, route, **request)
-        try:
-            return json.loads(answer.body)
-        except ValueError:
-            raise self._not_the_service(answer) from None
-
-    async def _send(
-        self,
-        method: str,
-        route: str,
-        *,
-        limit: int = MAX_JSON_BYTES,
-        headers: Mapping[str, str] | None = None,
-        **request: Any,
-    ) -> _Answer:
-        sent = dict(headers or {})
-        if token := self._bearer():
-            sent["Authorization"] = f"Bearer {token}"
-        for _ in range(1 + INSTANCE_CHANGES):
-            instance = await self._locked() if self._must_be_locked else None
-            named = {INSTANCE: instance} if instance else {}
-            answer = await self._exchange(method, route, limit, headers=sent | named, **request)
-            if not named or answer.instance == instance:
-                break
-            await self._forget(instance)  # another process answers at this address now
-        if 200 <= answer.status < 300:
-            return answer
-        raise self._refusal(answer)
-
-    async def _exchange(self, method: str, route: str, limit: int, **request: Any) -> _Answer:
-        """Send one request, and read its answer whatever the status."""
-        http = await self._open()
-        # A pooled connection may have died with a restart of the service: such a request is sent once more.
-        # All requests here can be repeated; a submission carries an Idempotency-Key.
-        for last in (False, True):
-            try:
-                async with http.stream(method, route, **request) as response:
-                    return await _read_within(response, limit)
-            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as lost:
-                if last:
-                    raise self._unreachable(lost) from None
-            except httpx.TimeoutException as slow:
-                raise self._unreachable(slow) from None
-            except httpx.TransportError as down:
-                await self._reset_if_distrusted(down)
-                raise self._unreachable(down) from None
-        raise AssertionError("the last attempt returns or raises")
-
-    async def _open(self) -> httpx.AsyncClient:
-        async with self._opening:
-            if self._http is None:
-                self._http = await self._connect()
-            return self._http
-
-    async def _connect(self) -> httpx.AsyncClient:
-        try:
-            context = await anyio.to_thread.run_sync(ssl_context, self._settings)
-        except Distrusted as wrong:
-            raise ServiceError("distrusted", str(wrong)) from None
-        except OSError as down:
-            raise self._unreachable(down) from None
-        here = is_loopback(urlsplit(self._settings.url).hostname or "")
-        try:
-            return httpx.AsyncClient(
-                base_url=self._settings.url,
-                verify=context or True,
-                timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
-                trust_env=not here,  # a proxy from the environment cannot reach this machine's loopback
-            )
-        except (ImportError, ValueError, httpx.InvalidURL) as wrong:
-            raise ServiceError("unreachable", _proxy_refused(wrong)) from None
-
-    async def _locked(self) -> str | None:
-        """The process of the service that is known to ask for tokens; asks it if none is known."""
-        async with self._checking:
-            if self._locked_instance is None:
-                self._locked_instance = await self._refuse_open_service()
-            return self._locked_instance
-
-    async def _forget(self, instance: str | None) -> None:
-        async with self._checking:
-            if self._locked_instance == instance:  # else another call has asked the new process already
-                self._locked_instance = None
-
-    async def _refuse_open_service(self) -> str | None:
-        """Ask without a token whether the service lets anybody in; returns the name of the process that refused.
-
-        A front that other machines reach must not hand them a service that asks nobody for a token. Only 401 and 403
-        show that it asks: a service that starts, stops or fails may be an open one.
-        """
-        answer = await self._exchange("GET", "/api/status", MAX_JSON_BYTES)
-        if 200 <= answer.status < 300:
-            raise ServiceError(
-                "open_service",
-                "The image service asks for no token, and this MCP front can be reached from other machines, "
-                "so it serves nobody. Set IMAGEGEN_TOKENS for the service, or IMAGEGEN_MCP_HOST=127.0.0.1 for "
-                "the front. IMAGEGEN_ALLOW_ANONYMOUS=1 on the front serves other machines without a token.",
-            )
-        if answer.status not in {401, 403}:
-            raise self._refusal(answer)
-        return answer.instance
-
-    async def _reset_if_distrusted(self, down: httpx.TransportError) -> None:
-        """After a TLS failure the next call pins anew: a corrected service needs no restart of the front."""
-        if _certificate_problem(down):
-            await self.aclose()
-
-    def _unreachable(self, down: Exception) -> ServiceError:
-        url = self._settings.url
-        if problem := _certificate_problem(down):
-            return ServiceError(
-                "distrusted",
-                f"The certificate of {url} is not trusted ({problem}), so nothing was sent. Set "
-                "IMAGEGEN_TLS_SHA256 to the fingerprint that `imagegen tls show` prints on the service's "
-                "machine, or IMAGEGEN_TLS_CA to the file of the CA that signed it.",
-            )
-        if isinstance(down, httpx.ReadTimeout):
-            return ServiceError(
-                "unreachable",
-                f"The image service at {url} accepted the request and then was silent for {READ_S:g} s.",
-            )
-        return ServiceError(
-            "unreachable",
-            f"The image service at {url} cannot be reached ({type(down).__name__}). Start it with `imagegen "
-            "serve` (or `make serve`) on its machine, or set IMAGEGEN_URL to where it runs; then call again.",
-        )
-
-    def _not_the_service(self, answer: _Answer) -> ServiceError:
-        return ServiceError(
-            "not_the_service",
-            f"What answers at {self._settings.url} is not the image service: HTTP {answer.status} "
-            f"with {answer.content_type}. "
-            "Something else runs there, or a proxy is in between. Check IMAGEGEN_URL.",
-        )
-
-    def _refusal(self, answer: _Answer) -> ServiceError:
-        """RFC 9457 problem+json, as the service answers; anything else did not come from it."""
-        try:
-            problem = json.loads(answer.body)
-            code, detail = str(problem["code"]), str(problem["detail"])
-        except (ValueError, KeyError, TypeError):
-            return self._not_the_service(answer)
-        if code == "unauthorized":
-            detail = f"{detail} The MCP front sends the token in IMAGEGEN_TOKEN (over --http: the caller's own)."
-        if code == "expired" and problem.get("expired_at"):
-            moment = str(problem["expired_at"])
-            detail = detail if moment in detail else f"{detail} It expired at {moment}."
-        return ServiceError(code, detail)
 
 
 @asynccontextmanager
@@ -368,68 +88,12 @@ async def connected(
     settings: Settings, bearer: Callable[[], str | None], *, must_be_locked: bool = False
 ) -> AsyncIterator[Service]:
     """A Service whose connections are closed at the end."""
-    service = Service(settings, bearer, must_be_locked=must_be_locked)
+    service = Service(Connection(settings, bearer, must_be_locked=must_be_locked))
     try:
         yield service
     finally:
         with anyio.CancelScope(shield=True):
             await service.aclose()
-
-
-def _proxy_refused(wrong: Exception) -> str:
-    """httpx makes no client: the URL was checked at the start, so a proxy variable is at fault."""
-    pairs = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-    named = [name for upper in pairs for name in (upper, upper.lower()) if os.environ.get(name)]
-    why = "SOCKS proxies are not supported" if isinstance(wrong, ImportError) else str(wrong)
-    return (
-        f"{' or '.join(named) or 'IMAGEGEN_URL'} cannot be used: {why}. "
-        "Set an http:// proxy, or name the service's host in NO_PROXY."
-    )
-
-
-async def _read_within(response: httpx.Response, limit: int) -> _Answer:
-    """Read the body, but never more than about `limit` bytes of it into memory."""
-    body = bytearray()
-    async for piece in response.aiter_bytes():
-        body += piece
-        if len(body) > limit:
-            raise ServiceError("not_the_service", f"The answer to {response.url.path} is larger than {limit} bytes.")
-    kind = response.headers.get("content-type", "no content type").split(";")[0]
-    return _Answer(response.status_code, kind, bytes(body), response.headers.get(INSTANCE))
-
-
-def _certificate_problem(down: BaseException | None) -> str | None:
-    """What is wrong with the certificate, if that is why a connection failed."""
-    while down is not None:
-        if isinstance(down, ssl.SSLCertVerificationError):
-            return down.verify_message
-        if isinstance(down, ssl.SSLError):
-            return down.reason or str(down)
-        down = down.__cause__ or down.__context__
-    return None
-
-
-def _job(answer: Any) -> Job:
-    try:
-        return Job.model_validate(answer)
-    except ValidationError as invalid:
-        log.warning("not a job: %s", invalid)
-        raise ServiceError(
-            "not_the_service",
-            "The image service answered with something that is not a job. "
-            "Service and MCP front are probably of different versions: update both.",
-        ) from None
-
-
-def _field(answer: Any, name: str) -> Any:
-    try:
-        return answer[name]
-    except (KeyError, TypeError):
-        raise ServiceError(
-            "not_the_service",
-            f"The image service's answer has no {name!r}. "
-            "Service and MCP front are probably of different versions: update both.",
-        ) from None
 
 
 def _segment(identifier: str) -> str:

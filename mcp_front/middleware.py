@@ -1,5 +1,4 @@
-"""What happens around every call: schemas only where they are kept, wrong arguments in words, what the service's
-model cannot do, warming."""
+"""What happens around every call: schemas only where they are kept, what the service's model cannot do, warming."""
 
 from __future__ import annotations
 
@@ -9,38 +8,18 @@ from typing import Any
 
 import anyio
 import mcp_types
-from fastmcp.exceptions import ToolError, ValidationError
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
-from fastmcp.tools import Tool, ToolResult
-from pydantic import ValidationError as PydanticValidationError
+from fastmcp.tools import Tool
 
 from mcp_front import texts
-from mcp_front.client import Service, ServiceError
+from mcp_front.answers import ServiceError
+from mcp_front.client import Service
 from mcp_front.server import has_view
 
 log = logging.getLogger(__name__)
 
 LIMITS_WAIT_S = 2.0
 """A client waits for the front's first answer, and the service may be down."""
-
-
-class ArgumentSentences(Middleware):
-    """Says which argument is wrong and why, in a sentence an agent can act on."""
-
-    async def on_call_tool(
-        self,
-        context: MiddlewareContext[mcp_types.CallToolRequestParams],
-        call_next: CallNext[mcp_types.CallToolRequestParams, ToolResult],
-    ) -> ToolResult:
-        try:
-            return await call_next(context)
-        except ValidationError as invalid:
-            if not isinstance(invalid.__cause__, PydanticValidationError):
-                raise
-            wrong = [
-                f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}." for one in invalid.__cause__.errors()
-            ]
-            raise ToolError(f"Nothing was done. {' '.join(wrong)} Correct this and call again.") from None
 
 
 class SchemasForViews(Middleware):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcp_front.client import Job
+from mcp_front.answers import Job
 
 _PHASES = {
     "fetching": ("downloading the model's files", 0.0, 0.0),

@@ -17,7 +17,8 @@ from mcp_types import Annotations, ContentBlock, ImageContent, ResourceLink, Tex
 from pydantic import BaseModel
 
 from mcp_front import texts
-from mcp_front.client import Job, Picture, Service, ServiceError
+from mcp_front.answers import Job, Picture, ServiceError
+from mcp_front.client import Service
 from mcp_front.progress import describe, poll_s
 from mcp_front.saving import NotSaved, file_name, save
 from mcp_front.settings import Settings

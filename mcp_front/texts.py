@@ -1,6 +1,6 @@
 """Every word an agent reads: instructions, tool descriptions, and what to do next.
 
-Agents act on these texts, so tests/mcp/test_texts.py says what each must contain.
+Agents act on these texts, so tests/mcp/test_front_texts.py says what each must contain.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ schematics, photoreal product renders, dimensional drawings, medical or scientif
 one of these, answer with exactly this sentence and do not call the tool:
 "{REFUSAL}\""""
 
+RESTRICTED = f"""RESTRICTED: for every use that generate_image excludes, do not call this tool; answer with exactly \
+this sentence: "{REFUSAL}\""""
+"""One line for each other drawing tool: not every client shows its model more than the tool in hand."""
+
 POLLING = (
-    "HOW TO POLL: get_job_status waits up to 45 s by itself for news; leave 5 s between two calls, never "
-    "less, and longer where its answer says so. When it says complete, call get_job_result once."
+    "HOW TO POLL: get_job_status waits up to 45 s itself; leave 5 s between two calls, or longer where it says so. "
+    "When it says complete, call get_job_result once."
 )
 
 PREVIEW_HIDDEN = (
     "The preview is hidden by default in some clients: always tell the user where the file is "
-    "(the saved path, or the download command if no file was saved)."
+    "(saved path, or download command)."
 )
 
 INSTRUCTIONS = f"""Draws and edits pictures on the user's own image service. {BEST_SUITED}
@@ -41,86 +45,52 @@ def with_limits(model: str, limits: str) -> str:
     return f"{INSTRUCTIONS}\nThe service's model is {model}. {limits} Tell the user so before you draw anything else."
 
 
-_PARAMETERS = (
-    "Only the prompt is needed: leave the other parameters out unless the user asks for something "
-    "particular; the model's own defaults are used. For text in the picture, put the exact words in quotes "
-    "into the prompt."
-)
-
 _LONG_WORK = (
-    "LONG WORK: the first picture after a pause loads the model, which can take minutes. If the picture is "
-    "not ready in time, this tool hands back a job id and the picture goes on being drawn; it is not lost, "
-    "and must not be asked for again."
+    "LONG WORK: loading the model can take minutes. If the picture is not ready in time you get a job id and drawing "
+    "goes on: do not ask for the picture again."
 )
 
-GENERATE_IMAGE = f"""Draw a picture from words, wait for it and save it in full resolution.
+GENERATE_IMAGE = f"""Draw a picture from words, wait for it, save it in full resolution.
 
 {BEST_SUITED}
 
 {RESTRICTED_USE}
 
-{_PARAMETERS}
-
-RESULT: a preview, the path of the saved file (or a download command), a URL and when it expires, and the \
-image id that edit_image takes. {PREVIEW_HIDDEN}
-
+Give only the prompt unless the user asks for more: the model's own defaults are best. Put text for the picture \
+into the prompt, in quotes.
+RESULT: preview, saved path (or download command), URL and when it expires, image id. {PREVIEW_HIDDEN}
 {_LONG_WORK}
 {POLLING}"""
 
-EDIT_IMAGE = f"""Change a picture, or combine up to four pictures, as words say; wait for it and save it.
+EDIT_IMAGE = f"""Change a picture, or combine pictures, as words say; wait for it and save it.
 
-`images` takes image ids from earlier results, and paths of local picture files (PNG, JPEG, WebP, GIF, BMP, \
-TIFF) where this server runs on the user's machine. Never pass base64 or a data URL. Of a local file only \
-the pixels are sent, nothing else that is in the file.
+{RESTRICTED}
 
-{BEST_SUITED}
-
-{RESTRICTED_USE}
-
-{_PARAMETERS} Say what shall change and what shall stay.
-
-RESULT: a preview, the path of the saved file (or a download command), a URL and when it expires, and the \
-new image id. {PREVIEW_HIDDEN}
-
+`images`: image ids of earlier results, or paths of local files where this server runs on the user's machine; never \
+base64 or a data URL. Other parameters as in generate_image.
+RESULT: as of generate_image, with the new image id; the URL expires. {PREVIEW_HIDDEN}
 {_LONG_WORK}
 {POLLING}"""
 
-SUBMIT_ASYNC_JOB = f"""Ask for a picture and return its job id at once. With `images` it edits those.
+SUBMIT_ASYNC_JOB = f"""Ask for a picture and return its job id at once; with `images` it edits those. Parameters as in \
+generate_image and edit_image. For several pictures, or to go on with other work.
 
-Use it for several pictures in a row, or to go on with other work meanwhile. The job runs to its end even \
-if nobody asks for it.
-
-{BEST_SUITED}
-
-{RESTRICTED_USE}
-
-{_PARAMETERS}
+{RESTRICTED}
 
 {POLLING}"""
 
-GET_JOB_STATUS = f"""Say how far a job is: place in the queue, loading, step, time left.
-Waits up to 45 s for news.
+GET_JOB_STATUS = """Say how far a job is: place in the queue, loading, step, time left. Waits up to 45 s for news; \
+leave 5 s between two calls, or longer where it says so. A complete job's picture is fetched with get_job_result."""
 
-{POLLING}
-A complete job's picture is fetched with get_job_result."""
+GET_JOB_RESULT = f"""Fetch the picture of a complete job and save it in full resolution, as often as you like until \
+it expires. RESULT: as of generate_image. {PREVIEW_HIDDEN}"""
 
-GET_JOB_RESULT = f"""Fetch the picture of a complete job and save it in full resolution.
+CANCEL_JOB = "Stop a job that the user no longer wants. One that has ended is left as it is."
 
-It can be called any number of times until the job expires; after that the answer says when it did.
+LIST_TEMPLATES = """List prompt templates. Fill the placeholders with what the user wants, then pass the prompt and \
+its size to generate_image. Templates are never applied by themselves."""
 
-RESULT: a preview, the path of the saved file (or a download command), a URL and when it expires, and the \
-image id. {PREVIEW_HIDDEN}"""
-
-CANCEL_JOB = """Stop a job that is no longer wanted, whether it waits or is being drawn.
-
-Cancelling a job that has ended changes nothing. Only cancel jobs that the user no longer wants."""
-
-LIST_TEMPLATES = """List the prompt templates: ready-made prompts with placeholders to fill in.
-
-Fill the placeholders with what the user wants, show the prompt if it is long, and pass it to \
-generate_image. Templates are never applied by themselves."""
-
-READ_IMAGE_CHUNK = """Read a part of a picture's full-resolution PNG, base64-encoded. For the picture view only."""
+READ_IMAGE_CHUNK = "Read a part of a picture's PNG as base64. For the picture view only."
 
 
 def next_step_done(saved: bool) -> str:

@@ -12,7 +12,8 @@ from fastmcp import Context
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from mcp_front.client import Job, Service, ServiceError
+from mcp_front.answers import Job, ServiceError
+from mcp_front.client import Service
 from mcp_front.progress import advance, describe
 
 log = logging.getLogger(__name__)

@@ -57,8 +57,10 @@ def _default(name: str, field: FieldInfo) -> str:
         return OF_THE_USER[name]
     if field.default is None or field.default == "":
         return "unset"
-    value = int(field.default) if isinstance(field.default, float) and field.default.is_integer() else field.default
-    return "0" if value is False else f"`{value}`"
+    value = field.default
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+        value = int(value)
+    return f"`{value}`"
 
 
 def _allowed(field: FieldInfo) -> str:

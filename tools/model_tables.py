@@ -62,7 +62,7 @@ def _size(entry: Entry) -> str:
 
 
 def _sizes(entry: Entry) -> str:
-    return f"multiples of {entry.size_multiple}, from {entry.size_min_px} px"
+    return f"multiples of {entry.size_multiple}, {entry.size_range}"
 
 
 def _numbers(entry: Entry) -> Iterable[tuple[str, ...]]:

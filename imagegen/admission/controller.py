@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from imagegen.admission.sizes import Sides, shaped
+from imagegen.admission.sizes import Sizes, reduced, shaped
 from imagegen.images.references import Reference, decode_mask, decode_reference, parse_data_url
 from imagegen.images.store import ImageStore
 from imagegen.jobs.durations import Durations
@@ -70,8 +70,15 @@ class AdmissionController:
         *,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        reduce_size: bool = False,
+        warnings: Sequence[Warn] = (),
     ) -> Job:
-        """The job that `request` became, or became before under the same key. Raises Refused."""
+        """The job that `request` became, or became before under the same key. Raises Refused.
+
+        reduce_size: a size that the model does not draw becomes the nearest one that it draws, with the warning
+        `size_reduced`, instead of a refusal: for APIs whose clients have a size of their own and know no range.
+        warnings: what the transport has to say of the request; they come first in the job.
+        """
         body_sha256 = None
         if idempotency_key is not None:
             check_key(idempotency_key)
@@ -80,10 +87,13 @@ class AdmissionController:
             if known is not None:
                 return known
         entry = self._catalog.get(request.model or self._default_model)
+        wanted = _Wanted()
+        if reduce_size:
+            request = self._reduced(request, entry, wanted.warnings)
         self._check(request, entry)
         if (lacking := self._unobtainable(entry)) is not None:
             raise Refused(422, "model_missing", lacking)
-        wanted = await self._load_references(request)
+        await self._load_references(request, wanted)
         params = self._resolve(request, entry, wanted.references, wanted.warnings)
         if wanted.fit:
             params = params.model_copy(update={"fit": wanted.fit})
@@ -105,7 +115,7 @@ class AdmissionController:
                     engine_texts=EngineTexts(prompt=composed.prompt, negative=composed.negative),
                     references=tuple(references),
                     mask=mask,
-                    warnings=(*wanted.warnings, *composed.warnings, *self._misfits(entry)),
+                    warnings=(*warnings, *wanted.warnings, *composed.warnings, *self._misfits(entry)),
                     lease_s=None if request.lease_s is None else float(request.lease_s),
                     uploads=tuple(uploads),
                     owner=owner,
@@ -130,14 +140,11 @@ class AdmissionController:
         check_prompt(request.prompt, caps.max_prompt_chars)
         if request.negative and request.negative.strip():
             check_prompt(request.negative, caps.max_prompt_chars, "negative prompt")
-        for name in ("width", "height"):
-            side = getattr(request, name)
-            if side is not None and not entry.size_min_px <= side <= caps.max_dimension:
-                raise Refused(
-                    422,
-                    "size_out_of_range",
-                    f"{name} is {_short(side)}; {entry.name} takes {entry.size_min_px} to {caps.max_dimension} px.",
-                )
+        sizes = Sizes.of(entry, caps.max_dimension)
+        for name, side, sides in (("width", request.width, sizes.width), ("height", request.height, sizes.height)):
+            if side is not None and side not in sides:
+                detail = f"{name} is {_short(side)}; {entry.name} takes {sides}."
+                raise Refused(422, "size_out_of_range", detail, param=name)
         _within("steps", request.steps, 1, caps.max_steps)
         _within("seed", request.seed, 0, SEED_MAX, "Leave seed out for a random one.")
         _within("n", request.n, 1, caps.max_n)
@@ -217,38 +224,43 @@ class AdmissionController:
         references: Sequence[StoredImage | Reference],
         warnings: list[Warn],
     ) -> tuple[int, int]:
-        sides = Sides(entry.size_min_px, self._settings.max_dimension, entry.size_multiple)
+        sizes = Sizes.of(entry, self._settings.max_dimension)
         usual = int(entry.defaults.width.value), int(entry.defaults.height.value)
         asked = request.width or usual[0], request.height or usual[1]
         first = _gives_shape(request, references)
         if first is None:
-            size = sides.up(asked[0]), sides.up(asked[1])
+            size = sizes.up(*asked)
         else:
             area_px = usual[0] * usual[1]
-            size = shaped(first.width, first.height, request.width, request.height, sides, area_px)
+            size = shaped(first.width, first.height, request.width, request.height, sizes, area_px)
             asked = request.width or size[0], request.height or size[1]
-            if not sides.keep_shape(first.width, first.height, *size):
-                warnings.append(_shape_not_kept(entry, first, size, sides))
+            if not sizes.keep_shape(first.width, first.height, *size):
+                warnings.append(_shape_not_kept(entry, first, size, sizes))
         if size != asked:
             rounded = f"{asked[0]}x{asked[1]} became {size[0]}x{size[1]}"
-            detail = f"{entry.name} draws sides that are multiples of {sides.multiple} px: {rounded}."
+            detail = f"{entry.name} draws sides that are multiples of {entry.size_multiple} px: {rounded}."
             warnings.append(Warn(code="size_rounded", detail=detail))
-        if request.width is not None or first is not None:
-            _chosen("width", size[0], entry.defaults.width, entry, warnings)
-        if request.height is not None or first is not None:
-            _chosen("height", size[1], entry.defaults.height, entry, warnings)
         return size
 
-    async def _load_references(self, request: GenerateRequest) -> _Wanted:
-        """The pictures that an edit starts from, every one looked at before any is stored."""
-        wanted = _Wanted()
+    def _reduced(self, request: GenerateRequest, entry: Entry, warnings: list[Warn]) -> GenerateRequest:
+        """The request with a size that the model draws, and a warning where that is another one than was asked for."""
+        sizes, asked = Sizes.of(entry, self._settings.max_dimension), (request.width, request.height)
+        if any(side is not None and side < 1 for side in asked):
+            return request  # which is then refused
+        size = reduced(*asked, sizes)
+        if size != asked:
+            now = f"{_sides_in_words(*asked)} became {_sides_in_words(*size)}"
+            warnings.append(Warn(code="size_reduced", detail=f"{entry.name} draws {sizes}: {now}."))
+        return request.model_copy(update={"width": size[0], "height": size[1]})
+
+    async def _load_references(self, request: GenerateRequest, wanted: _Wanted) -> None:
+        """The pictures that an edit starts from, every one decoded before any is stored."""
         if isinstance(request, EditRequest):
             wanted.kind, wanted.fit = Kind.EDIT, request.fit
             wanted.references = [await self._reference(text, "images", wanted.warnings) for text in request.images]
             if request.mask is not None:
                 wanted.mask = await self._reference(request.mask, "mask", wanted.warnings)
                 _check_shape(wanted.mask, wanted.references[0])
-        return wanted
 
     async def _reference(self, text: str, field: str, warnings: list[Warn]) -> StoredImage | Reference:
         """A stored picture by its id, or the picture of a data URL, decoded and not yet stored."""
@@ -303,12 +315,16 @@ def _gives_shape(
     return None if one_side and request.fit != "contain" else references[0]
 
 
-def _shape_not_kept(entry: Entry, first: StoredImage | Reference, size: tuple[int, int], sides: Sides) -> Warn:
+def _shape_not_kept(entry: Entry, first: StoredImage | Reference, size: tuple[int, int], sizes: Sizes) -> Warn:
     return Warn(
         code="shape_not_kept",
-        detail=f"The picture is {first.width}x{first.height}, and {entry.name} draws sides of {sides.smallest} to "
-        f"{sides.largest} px: {size[0]}x{size[1]} is drawn, which is another shape. Cut the picture, or name a size.",
+        detail=f"The picture is {first.width}x{first.height}, and {entry.name} draws {sizes}: "
+        f"{size[0]}x{size[1]} is drawn, which is another shape. Crop the picture, or choose how it is fitted (fit).",
     )
+
+
+def _sides_in_words(width: int | None, height: int | None) -> str:
+    return "x".join("auto" if side is None else _short(side) for side in (width, height))
 
 
 def _check_shape(mask: StoredImage | Reference, picture: StoredImage | Reference) -> None:

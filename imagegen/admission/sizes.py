@@ -1,4 +1,5 @@
-"""How large a picture becomes: what a model can draw, and the size of an edit that keeps its picture's shape. Pure.
+"""How large a picture becomes: what a model draws, the size of an edit that keeps its picture's shape, and the nearest
+size for a client whose default the model does not draw. Pure.
 
 All numbers are pixels.
 """
@@ -7,6 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+from imagegen.models.entry import Entry
 
 ROUNDING = 1e-6
 
@@ -42,30 +45,103 @@ class Sides:
         """The side next to `side` that can be drawn."""
         return min(self.largest, max(self.smallest, round(side / self.multiple) * self.multiple))
 
+    def into(self, side: int | None) -> int | None:
+        """`side` itself where it is within the range or open, else the nearest."""
+        return side if side is None or side in self else self.nearest(side)
+
+    def __contains__(self, side: int) -> bool:
+        """Whether `side` is within the range; `up` makes a multiple of it."""
+        return min(self.least, self.largest) <= side <= self.most
+
+    def __str__(self) -> str:
+        return f"{self.smallest} px" if self.smallest == self.largest else f"{self.smallest} to {self.largest} px"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes that a model draws."""
+
+    width: Sides
+    height: Sides
+
+    @classmethod
+    def of(cls, entry: Entry, max_dimension: int) -> Sizes:
+        """The entry's ranges, its least side and the operator's cap, which wins where they contradict each other."""
+        (least_w, most_w), (least_h, most_h) = entry.side_range("width"), entry.side_range("height")
+        return cls(
+            Sides(least_w, min(max_dimension, most_w or max_dimension), entry.size_multiple),
+            Sides(least_h, min(max_dimension, most_h or max_dimension), entry.size_multiple),
+        )
+
+    def up(self, width: int, height: int) -> tuple[int, int]:
+        """What is drawn where a caller asks for a size within the range."""
+        return self.width.up(width), self.height.up(height)
+
+    def nearest(self, width: float, height: float) -> tuple[int, int]:
+        """The size next to width x height, each side for itself."""
+        return self.width.nearest(width), self.height.nearest(height)
+
     def keep_shape(self, ref_w: int, ref_h: int, width: int, height: int) -> bool:
         """Whether width x height is the shape of ref_w x ref_h, but for the rounding of each side to a multiple."""
-        off = self.multiple + ROUNDING  # a side that is asked for is rounded up, another one to the nearest
-        least = max((width - off) / ref_w, (height - off) / ref_h)
-        return least <= min((width + off) / ref_w, (height + off) / ref_h)
+        # a side that is asked for is rounded up, another one to the nearest
+        off_w, off_h = self.width.multiple + ROUNDING, self.height.multiple + ROUNDING
+        least = max((width - off_w) / ref_w, (height - off_h) / ref_h)
+        return least <= min((width + off_w) / ref_w, (height + off_h) / ref_h)
+
+    def __str__(self) -> str:
+        if str(self.width) == str(self.height):
+            return f"sides of {self.width}"
+        return f"a width of {self.width} and a height of {self.height}"
 
 
-def contain_size(ref_w: int, ref_h: int, sides: Sides, area_px: int) -> tuple[int, int]:
+def reduced(width: int | None, height: int | None, sizes: Sizes) -> tuple[int | None, int | None]:
+    """The size to draw for a client that cannot know the model's range, such as one with a default of 1024x1024.
+
+    width, height: at least 1; a side that is None stays open, and the other one becomes the nearest.
+    A size within the range is returned unchanged. Of the others: the nearest size of exactly the same shape, if the
+    range has one; else the nearest size, of the same shape but for the rounding of each side where that is possible.
+    """
+    if width is None or height is None:
+        return sizes.width.into(width), sizes.height.into(height)
+    if width in sizes.width and height in sizes.height:
+        return width, height
+    across, down = _unit(width, height, sizes)
+    least = max(-(-sizes.width.smallest // across), -(-sizes.height.smallest // down))
+    most = min(sizes.width.largest // across, sizes.height.largest // down)
+    if least <= most:
+        times = min(most, max(least, width // across))
+        return across * times, down * times
+    return contain_size(width, height, sizes, width * height)
+
+
+def _unit(width: int, height: int, sizes: Sizes) -> tuple[int, int]:
+    """The least size of exactly this shape whose sides are multiples of what the model draws."""
+    shape = math.gcd(width, height)
+    across, down = width // shape, height // shape
+    times = math.lcm(
+        sizes.width.multiple // math.gcd(sizes.width.multiple, across),
+        sizes.height.multiple // math.gcd(sizes.height.multiple, down),
+    )
+    return across * times, down * times
+
+
+def contain_size(ref_w: int, ref_h: int, sizes: Sizes, area_px: int) -> tuple[int, int]:
     """Width and height of an edit whose caller named neither: the reference's shape at the model's usual area.
 
     A long reference is drawn larger where its short side would be under the least, as far as its long side goes; past
     that its shape is not kept. Between the ends each side is within half a multiple of the exact shape.
     """
-    scale = max(math.sqrt(area_px / (ref_w * ref_h)), sides.smallest / min(ref_w, ref_h))
-    scale = min(scale, sides.most / ref_w, sides.most / ref_h)
-    return sides.nearest(ref_w * scale), sides.nearest(ref_h * scale)
+    scale = max(math.sqrt(area_px / (ref_w * ref_h)), sizes.width.smallest / ref_w, sizes.height.smallest / ref_h)
+    scale = min(scale, sizes.width.most / ref_w, sizes.height.most / ref_h)
+    return sizes.nearest(ref_w * scale, ref_h * scale)
 
 
 def shaped(
-    ref_w: int, ref_h: int, width: int | None, height: int | None, sides: Sides, area_px: int
+    ref_w: int, ref_h: int, width: int | None, height: int | None, sizes: Sizes, area_px: int
 ) -> tuple[int, int]:
     """The same where the caller may have named one side: the other one follows from the reference's shape."""
     if width is not None:
-        return sides.up(width), sides.nearest(width * ref_h / ref_w)
+        return sizes.width.up(width), sizes.height.nearest(width * ref_h / ref_w)
     if height is not None:
-        return sides.nearest(height * ref_w / ref_h), sides.up(height)
-    return contain_size(ref_w, ref_h, sides, area_px)
+        return sizes.width.nearest(height * ref_w / ref_h), sizes.height.up(height)
+    return contain_size(ref_w, ref_h, sizes, area_px)

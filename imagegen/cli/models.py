@@ -152,7 +152,7 @@ def _page(entry: Entry, settings: Settings) -> list[str]:
     shape = (
         "" if entry.edit_max_aspect is None else f"; edits no further from square than 1 to {entry.edit_max_aspect:g}"
     )
-    lines.append(f"Sizes:    multiples of {entry.size_multiple} px, at least {entry.size_min_px} px{shape}")
+    lines.append(f"Sizes:    multiples of {entry.size_multiple} px, {entry.size_range}{shape}")
     lines.append(f"Negative: {_negative(entry)}")
     lines += ["", "Defaults:"]
     for name, sourced in entry.defaults:

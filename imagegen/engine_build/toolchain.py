@@ -40,13 +40,17 @@ GET_NVCC = (
 
 @dataclass(frozen=True)
 class Cuda:
-    """A CUDA toolkit: its compiler, root folder and release, whether it has cuBLAS and is made of wheels."""
+    """A CUDA toolkit: its compiler, root folder and release, whether it has cuBLAS and is made of wheels.
+
+    cublas_package: the folder of the Python package whose cuBLAS completes a toolkit that has none.
+    """
 
     nvcc: Path
     root: Path
     release: tuple[int, int]
     cublas: bool
     wheels: bool = False
+    cublas_package: Path | None = None
 
 
 def packaged(name: str) -> Path:
@@ -83,7 +87,8 @@ def check_compilers() -> None:
 
 def find_cuda() -> Cuda:
     """The first CUDA toolkit with a compiler and cuBLAS: CUDACXX, CUDA_PATH, CUDA_HOME, the PATH, the usual
-    folders, then the wheels of this Python environment.
+    folders, then the wheels of this Python environment. If none has cuBLAS, the first one with the cuBLAS of
+    this Python environment (PyTorch brings it).
 
     Raises EngineBuildError saying what was found and what is missing.
     """
@@ -91,10 +96,13 @@ def find_cuda() -> Cuda:
     for cuda in _toolkits():
         if cuda.cublas:
             return cuda
-        without_cublas = without_cublas or cuda.nvcc
+        without_cublas = without_cublas or cuda
     if without_cublas is not None:
+        if (package := _cublas_package(without_cublas.release[0])) is not None:
+            return replace(without_cublas, cublas=True, cublas_package=package)
         raise EngineBuildError(
-            f"{without_cublas} is there, but its toolkit lacks cuBLAS (cublas_v2.h), which the engine needs. {GET_NVCC}"
+            f"{without_cublas.nvcc} is there, but its toolkit lacks cuBLAS (cublas_v2.h), which the engine needs. "
+            f"{GET_NVCC}"
         )
     raise EngineBuildError(f"CUDA's compiler, nvcc, was not found. {GET_NVCC}")
 
@@ -124,30 +132,38 @@ def check_archs(cuda: Cuda, archs: tuple[str, ...]) -> None:
         )
 
 
-def linked_wheels(cuda: Cuda, engine_dir: Path) -> Cuda:
-    """A toolkit folder of links into the wheels, in the form that CMake and the linker look for: with a
-    `lib64` and library names without a version, neither of which the wheels have.
+def linked(cuda: Cuda, engine_dir: Path) -> Cuda:
+    """A toolkit folder of links into the Python packages, in the form that CMake and the linker look for.
 
-    It stays in the cache, because the binary's run path points to it.
+    The packages have no `lib64` and no library names without a version. An installed toolkit that is whole is
+    returned as it is. The folder stays in the cache, because the binary's run path points to it.
     """
-    if not cuda.wheels:
+    if not cuda.wheels and cuda.cublas_package is None:
         return cuda
-    root = engine_dir / f"cuda-{'.'.join(map(str, cuda.release))}-wheels"
-    for folder in ("bin", "lib"):  # real folders: nvcc finds everything else relative to its own
-        (root / folder).mkdir(parents=True, exist_ok=True)
-        for entry in (cuda.root / folder).iterdir():
+    root = engine_dir / f"cuda-{'.'.join(map(str, cuda.release))}-{'wheels' if cuda.wheels else 'cublas'}"
+    libraries = cuda.root / ("lib" if cuda.wheels else "lib64")
+    # Real folders: nvcc finds everything else relative to its own, and the headers of both lie side by side.
+    for folder, source in (("bin", cuda.root / "bin"), ("include", cuda.root / "include"), ("lib", libraries)):
+        for entry in source.iterdir():
             _link(root / folder / entry.name, entry)
-    for folder in ("include", "nvvm"):
-        _link(root / folder, cuda.root / folder)
+    if cuda.cublas_package is not None:
+        for header in (cuda.cublas_package / "include").glob("cublas*.h"):
+            _link(root / "include" / header.name, header)
+        for library in (cuda.cublas_package / "lib").glob("libcublas*.so.*"):
+            _link(root / "lib" / library.name, library)
+    _link(root / "nvvm", cuda.root / "nvvm")
     _link(root / "lib64", Path("lib"))
-    for library in (cuda.root / "lib").glob("lib*.so.*"):
-        _link(root / "lib" / f"{library.name.split('.so.')[0]}.so", Path(library.name))
+    for library in (root / "lib").glob("lib*.so.*"):
+        name = f"{library.name.split('.so.')[0]}.so"
+        if not (libraries / name).exists():
+            _link(root / "lib" / name, Path(library.name))
     return replace(cuda, nvcc=root / "bin" / "nvcc", root=root)
 
 
 def _link(link: Path, target: Path) -> None:
     if link.is_symlink() and link.readlink() == target:
         return
+    link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(target)
 
@@ -177,9 +193,7 @@ def _wheels() -> list[Cuda]:
 
     Raises EngineBuildError when only some of them are installed.
     """
-    spec = importlib.util.find_spec("nvidia")
-    places = list(spec.submodule_search_locations or ()) if spec is not None else []
-    for root in (Path(place) / "cu13" for place in places):
+    for root in (place / "cu13" for place in _nvidia_folders()):
         if not (root / "bin" / "nvcc").is_file():
             continue
         missing = [name for name, part in CUDA_WHEELS.items() if not (root / part).is_file()]
@@ -190,6 +204,21 @@ def _wheels() -> list[Cuda]:
             )
         return [replace(inspect(root / "bin" / "nvcc"), wheels=True)]
     return []
+
+
+def _cublas_package(cuda_major: int) -> Path | None:
+    """The folder of NVIDIA's cuBLAS package for this release of CUDA (13: cu13, 12: cublas), if it is there."""
+    for place in _nvidia_folders():
+        for root in (place / f"cu{cuda_major}", place / "cublas"):
+            if (root / "include/cublas_v2.h").is_file() and (root / f"lib/libcublas.so.{cuda_major}").is_file():
+                return root
+    return None
+
+
+def _nvidia_folders() -> list[Path]:
+    """Where this Python environment has NVIDIA's packages."""
+    spec = importlib.util.find_spec("nvidia")
+    return [Path(place) for place in (spec.submodule_search_locations or ())] if spec is not None else []
 
 
 def _ask(nvcc: Path, *arguments: str) -> str:

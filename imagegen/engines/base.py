@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from imagegen.schemas import Phase, Warn
@@ -46,11 +47,43 @@ class LoadProgress:
 
 @dataclass(frozen=True)
 class DrawProgress:
-    """Where one picture is; `step` of `steps` while sampling."""
+    """Where one picture is: `step` of `steps` while sampling, `tile` of `tiles` while decoding in tiles.
+
+    step_s: seconds per step of this picture so far; None before its first step.
+    """
 
     phase: Phase
     step: int | None = None
     steps: int | None = None
+    step_s: float | None = None
+    tile: int | None = None
+    tiles: int | None = None
+
+
+class PreviewMode(StrEnum):
+    """How the engine makes a preview of the latents."""
+
+    PROJECTION = "projection"  # a matrix, one pixel a latent: costs no measurable time; not for every model's latents
+    TAE = "tae"  # the model's tiny autoencoder
+    VAE = "vae"  # the model's own autoencoder: a whole decoding for each preview
+
+
+@dataclass(frozen=True)
+class PreviewPlan:
+    """The previews of one picture: how they are made, and after every how many steps (1 or more)."""
+
+    mode: PreviewMode
+    every: int = 1
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The picture as it looks after `step` steps: RGB, 3 bytes a pixel, rows from the top; at most 512 px a side."""
+
+    step: int
+    width: int
+    height: int
+    rgb: bytes
 
 
 @dataclass(frozen=True)
@@ -58,6 +91,7 @@ class DrawRequest:
     """One picture, in the engine's terms: what is here is what the engine gets.
 
     width, height in pixels, multiples of what the model takes; references are RGB PNG files, already fitted.
+    preview: None for no previews; an engine that cannot make them ignores it.
     """
 
     prompt: str
@@ -72,6 +106,7 @@ class DrawRequest:
     references: tuple[bytes, ...] = ()
     mask: bytes | None = None
     options: dict[str, object] = field(default_factory=dict)  # engine-native fields of the catalog entry
+    preview: PreviewPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -103,8 +138,16 @@ class Adapter(Protocol):
         engine_died if somebody killed it, which says nothing about the model.
         """
 
-    async def generate(self, request: DrawRequest, on_progress: Callable[[DrawProgress], None]) -> bytes:
+    async def generate(
+        self,
+        request: DrawRequest,
+        on_progress: Callable[[DrawProgress], None],
+        on_preview: Callable[[Preview], None] | None = None,
+    ) -> bytes:
         """Draw one picture; a PNG file of the size asked for.
+
+        on_preview: called with each preview that `request.preview` asks for, in the order of the steps; the engine
+        leaves previews out where they are read too slowly, and makes none of latents that it cannot project.
 
         Raises EngineError(engine_died · out_of_vram · draw_failed: it refused or could not draw, and lives ·
         interrupted). It never gives up on a silent engine: the caller judges `last_line_at`. Cancelled, it lets go

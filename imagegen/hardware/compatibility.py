@@ -12,6 +12,7 @@ import psutil
 from imagegen import engine_build
 from imagegen.engine_build import probe
 from imagegen.engines.sdcpp import flags as sdcpp_flags
+from imagegen.engines.sdcpp.channel import VERSION as CHANNEL_VERSION
 from imagegen.hardware.gpu import Gpu
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking, torch_uses_cuda
@@ -27,7 +28,8 @@ GB = 1e9
 class Machine:
     """What a model has to fit: the engine's flags (empty: unknown), and bytes of memory; no card: None.
 
-    torch_uses_cuda: whether the second engine's torch is built for a card.
+    torch_uses_cuda: whether the second engine's torch is built for a card. has_channel: whether sd-server has the
+    channel of this release (docs/engine.md).
     """
 
     flags: Collection[str]
@@ -35,21 +37,25 @@ class Machine:
     card_bytes: int | None
     ram_bytes: int
     torch_uses_cuda: bool = True
+    has_channel: bool = True
 
 
 def look_at_machine(settings: Settings, card: Gpu | None) -> Machine:
     """What a model has to fit now. Blocks: it runs the engine's --help where that is not known yet."""
     try:
-        flags = sdcpp_flags.known_flags(probe.usage(engine_build.resolve(settings)))
+        binary = engine_build.resolve(settings)
+        flags = sdcpp_flags.known_flags(probe.usage(binary))
+        has_channel = probe.channel_version(binary) == CHANNEL_VERSION
     except engine_build.EngineBuildError as missing:  # told by the load that needs it, and by the doctor
         log.debug("the engine's flags are not known: %s", missing)
-        flags = frozenset()
+        flags, has_channel = frozenset(), True
     return Machine(
         flags,
         card.name if card else None,
         card.total_bytes if card else None,
         psutil.virtual_memory().total,
         torch_uses_cuda(),
+        has_channel,
     )
 
 
@@ -74,6 +80,18 @@ def lacking_flags(entry: Entry, flags: Collection[str]) -> Warn | None:
         code="flag_missing",
         detail=f"This engine does not know what {entry.name} needs and is started without it: {why}. Pictures may be "
         "poor or broken. Use the engine that `imagegen engine build` makes (unset IMAGEGEN_SD_SERVER).",
+    )
+
+
+def lacking_channel(entry: Entry, has_channel: bool) -> Warn | None:
+    """`channel_missing`: the engine listens on a TCP port and cannot be interrupted. For the status, not for jobs."""
+    if entry.adapter != "sdcpp" or has_channel:
+        return None
+    return Warn(
+        code="channel_missing",
+        detail="This engine has no channel to the service. It listens on a port of 127.0.0.1 where every local program "
+        "can use it, makes no previews, and a running picture cannot be stopped. Use the engine that `imagegen engine "
+        "build` makes (unset IMAGEGEN_SD_SERVER).",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.responses import Response
 from starlette.routing import Match, Mount, Route
 from starlette.types import Receive, Scope, Send
 
@@ -44,9 +45,14 @@ class Rest(Mount):
         return (Match.NONE, {}) if scope["path"] == "/docs.json" else super().matches(scope)
 
 
+DIALECTS = ("/v1/", "/sdapi/")
+"""Addresses of other services' APIs: their clients ask by OPTIONS whether a route is there (SillyTavern does)."""
+
+
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
     """Whatever no route takes: without this BentoML would answer, and not as problem+json.
 
+    OPTIONS of a route of DIALECTS is answered 204.
     It is a match for every request, so Starlette's own 405 is never reached; and that would name only the methods
     of the first route of a path.
     """
@@ -57,6 +63,9 @@ async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
     allowed = {method for one in routes if one.matches(scope)[0] is Match.PARTIAL for method in one.methods or ()}
     if allowed:
         methods = ", ".join(sorted(allowed))
+        if scope["method"] == "OPTIONS" and path.startswith(DIALECTS):
+            await Response(status_code=204, headers={"allow": f"{methods}, OPTIONS"})(scope, receive, send)
+            return
         detail = f"{scope['method'][:20]} is not possible at {path}; these methods are: {methods}."
         answer = problem(405, "method_not_allowed", detail)
         answer.headers["allow"] = methods

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote_plus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from imagegen.http.cors import origin_of
 from imagegen.http.problems import problem
 from imagegen.http.public import public_of
 from imagegen.http.routes.session import COOKIE, Session, Sessions
 from imagegen.schemas import Refused
 from imagegen.security.hosts import Hosts
+from imagegen.security.origins import Origins
 from imagegen.security.rate_limit import RateLimit
 from imagegen.security.tokens import Tokens
 
@@ -43,11 +47,35 @@ HEADERS = {
 }
 
 
+BASIC = "/sdapi/"
+"""The only addresses at which HTTP Basic is taken: clients of AUTOMATIC1111's API send nothing else. A browser sends
+Basic by itself once it knows it, so it opens no check that a bearer token opens."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose token let a request in (None: nobody's), and how it came."""
+
+    name: str | None = None
+    session: Session | None = None
+    by_bearer: bool = False
+
+
 class AuthMiddleware:
     """Refuses foreign hosts and origins, and with tokens whoever has none; notes the token's name in the scope."""
 
-    def __init__(self, app: ASGIApp, tokens: Tokens | None, sessions: Sessions, hosts: Hosts, rate: RateLimit) -> None:
-        self._app = app
+    def __init__(
+        self,
+        app: ASGIApp,
+        tokens: Tokens | None,
+        sessions: Sessions,
+        hosts: Hosts,
+        rate: RateLimit,
+        origins: Origins | None = None,
+        basic: bool = True,
+    ) -> None:
+        """origins: whose pages may call with a bearer token. basic: whether HTTP Basic is taken, where it can be."""
+        self._app, self._basic, self._origins = app, basic, origins or Origins("")
         self._tokens, self._sessions, self._hosts, self._rate = tokens, sessions, hosts, rate
         self._instance = secrets.token_hex(16)
         self._headers = {**HEADERS, INSTANCE: self._instance}
@@ -72,14 +100,8 @@ class AuthMiddleware:
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
         if "\n" in path:  # Starlette's mounts do not match it, so BentoML would answer, and not as problem+json
             raise Refused(404, "not_found", "There is nothing at this address: it has a line end in it.")
-        public = public_of(scope)
-        called = [headers.get("host"), *([public.host] if public else [])]
-        if len(headers.getlist("host")) > 1 or not all(self._hosts.allows(host, scope) for host in called):
-            detail = (
-                "The service was called by a name that is not its own, as a hostile web page would do it. If the "
-                "name is right, add it to IMAGEGEN_ALLOWED_HOSTS (names separated by commas)."
-            )
-            raise Refused(403, "foreign_host", detail)
+        caller = self._caller(headers, path)
+        called = self._check_hosts(scope, headers, caller)
         query = scope.get("query_string") or b""
         if method not in SAFE or (path == PRESENCE and _asks_presence(query)):
             self._check_origin(headers, called)
@@ -87,23 +109,46 @@ class AuthMiddleware:
         _check_address(path, query)
         if self._tokens is None or is_open(method, path):
             return
-        name, session = self._let_in(headers)
-        if name is None:
+        if caller.name is None:
             detail = (
                 "This service needs a token: send it as the header `Authorization: Bearer …`. Whoever runs the "
                 "service makes one with `imagegen token new NAME`."
             )
             raise Refused(401, "unauthorized", detail)
-        if wait_s := self._rate.take(name):
-            detail = f"The token {name} makes too many requests (IMAGEGEN_RATE_LIMIT_PER_S). Go on in {wait_s} s."
+        if wait_s := self._rate.take(caller.name):
+            detail = (
+                f"The token {caller.name} makes too many requests (IMAGEGEN_RATE_LIMIT_PER_S). Go on in {wait_s} s."
+            )
             raise Refused(429, "rate_limited", detail, retry_after_s=wait_s)
-        scope["imagegen.owner"], scope["imagegen.session"] = name, session
+        scope["imagegen.owner"], scope["imagegen.session"] = caller.name, caller.session
+
+    def _check_hosts(self, scope: Scope, headers: Headers, caller: Caller) -> list[str | None]:
+        """The names that were called: the Host header's, and that of the public address. Raises Refused.
+
+        With a bearer token the Host header may name any host: a hostile page does not have the token.
+        """
+        public = public_of(scope)
+        host, forwarded = headers.get("host"), [public.host] if public else []
+        own = self._hosts.allows(host, scope) or (caller.by_bearer and self._hosts.names_a_host(host))
+        if len(headers.getlist("host")) > 1 or not own or not all(self._hosts.allows(one, scope) for one in forwarded):
+            detail = (
+                "The service was called by a name that is not its own, as a hostile web page would do it. If the "
+                "name is right, add it to IMAGEGEN_ALLOWED_HOSTS (names separated by commas), or send a token as the "
+                "header `Authorization: Bearer …`."
+            )
+            raise Refused(403, "foreign_host", detail)
+        return [host, *forwarded]
 
     def _check_origin(self, headers: Headers, called: Sequence[str | None]) -> None:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if self._origins.allows(origin_of(headers)):
+            return
         foreign_site = site is not None and site not in {"same-origin", "none"}
         if foreign_site or (origin is not None and not self._hosts.same_origin(origin, *called)):
-            detail = "A page of another site made this request, and only the service's own page may change things."
+            detail = (
+                "A page of another site made this request, and only the service's own page may change things. If the "
+                "page is yours, add its origin to IMAGEGEN_CORS_ORIGINS."
+            )
             raise Refused(403, "foreign_origin", detail)
 
     def _check_instance(self, headers: Headers) -> None:
@@ -114,19 +159,34 @@ class AuthMiddleware:
             )
             raise Refused(412, "instance_changed", detail)
 
-    def _let_in(self, headers: Headers) -> tuple[str | None, Session | None]:
-        """The token's name: of the Authorization header if there is one, else of the session's cookie, which is the
-        second part then."""
-        assert self._tokens is not None
+    def _caller(self, headers: Headers, path: str) -> Caller:
+        """By the Authorization header if there is one, else by the session's cookie. For a page of another origin only
+        a bearer token counts: browsers send the others by themselves."""
+        if self._tokens is None:
+            return Caller()
+        foreign = self._origins.allows(origin_of(headers))
         authorization = headers.get("authorization")
         if authorization is not None:
-            scheme, _, token = authorization.partition(" ")
-            return (self._tokens.name_of(token.strip()) if scheme.lower() == "bearer" else None), None
-        for header in headers.getlist("cookie"):
+            scheme, _, given = authorization.partition(" ")
+            if scheme.lower() == "bearer":
+                name = self._tokens.name_of(given.strip())
+                return Caller(name, by_bearer=name is not None)
+            if scheme.lower() == "basic" and self._basic and path.startswith(BASIC) and not foreign:
+                return Caller(self._tokens.name_of(_password(given)))
+            return Caller()
+        for header in [] if foreign else headers.getlist("cookie"):
             if cookie := cookie_parser(header).get(COOKIE):
                 session = self._sessions.read(cookie)
-                return (session.name, session) if session else (None, None)
-        return None, None
+                return Caller(session.name, session) if session else Caller()
+        return Caller()
+
+
+def _password(basic: str) -> str:
+    """The password of HTTP Basic credentials (RFC 7617), which is the token here; the user's name does not matter."""
+    try:
+        return base64.b64decode(basic.strip(), validate=True).decode().partition(":")[2]
+    except ValueError:  # neither base64 nor UTF-8
+        return ""
 
 
 def is_open(method: str, path: str) -> bool:

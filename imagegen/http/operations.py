@@ -65,8 +65,8 @@ EDIT_FORM = form(
 )
 OPENAI_FORM = form(
     ["prompt", "image"],
-    **dict.fromkeys(("prompt", "model", "size", "user", "negative", "sampler"), TEXT),
-    **{name: {"type": "integer"} for name in ("n", "steps", "seed", "output_compression")},
+    **dict.fromkeys(("prompt", "model", "size", "quality", "user", "negative", "sampler"), TEXT),
+    **{name: {"type": "integer"} for name in ("n", "width", "height", "steps", "seed", "output_compression")},
     cfg_scale={"type": "number"},
     image=FILES,
     mask=FILE,
@@ -74,7 +74,7 @@ OPENAI_FORM = form(
     output_format={"type": "string", "enum": ["png", "jpeg", "webp"]},
     stream={"type": "boolean"},
     fit={"type": "string", "enum": ["contain", "cover", "stretch"]},
-)
+) | {"additionalProperties": True}
 
 Handler = Callable[..., Any]
 OPERATIONS: dict[Handler, Operation] = {

@@ -280,12 +280,13 @@ class OpenAIImages(_Answer):
 
 
 class OpenAIModel(_Answer):
-    """A model as OpenAI's clients read it."""
+    """A model as OpenAI's clients read it; `alias_of`: the model that the name stands for."""
 
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
+    alias_of: str | None = None
 
 
 class OpenAIModels(_Answer):

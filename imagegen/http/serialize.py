@@ -49,7 +49,7 @@ def image(stored: StoredImage, base: str) -> responses.Image:
 
 
 def job(app: App, row: Job, base: str) -> responses.Job:
-    """A job; position and ETA are computed now."""
+    """The job as docs/http.md describes it; position and ETA are computed now."""
     images = [image(stored, base) for stored in row.images]
     return responses.Job(
         job_id=row.id,

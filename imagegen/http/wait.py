@@ -8,6 +8,7 @@ back with it, so its job stays.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -15,7 +16,7 @@ from imagegen.app import App
 from imagegen.http.context import app_of, owner_of
 from imagegen.http.spool import release_body
 from imagegen.http.sse import rung
-from imagegen.schemas import GenerateRequest, Job, Refused, Status
+from imagegen.schemas import GenerateRequest, Job, Refused, Status, Warn
 
 LEASE_S = 30.0
 PATIENCE_S = 1140.0
@@ -25,12 +26,16 @@ FAILURE_STATUS = {"storage_full": 507, "gpu_busy": 503}
 _letting_go: set[asyncio.Task[Job]] = set()
 
 
-async def accept(request: Request, wanted: GenerateRequest) -> Job:
-    """Submit for a client that waits. Raises Refused."""
+async def accept(
+    request: Request, wanted: GenerateRequest, warnings: Sequence[Warn] = (), *, reduce_size: bool = False
+) -> Job:
+    """Submit for a client that waits. `warnings`, `reduce_size`: as in `AdmissionController.admit`. Raises Refused."""
     key = request.headers.get("idempotency-key")
     if key is None and wanted.lease_s is None:
         wanted = wanted.model_copy(update={"lease_s": LEASE_S})
-    job = await app_of(request).admission.admit(wanted, owner=owner_of(request), idempotency_key=key)
+    job = await app_of(request).admission.admit(
+        wanted, owner=owner_of(request), idempotency_key=key, warnings=warnings, reduce_size=reduce_size
+    )
     release_body(request.scope)
     return job
 
@@ -48,14 +53,16 @@ async def until_ended(app: App, job_id: str) -> Job:
             await rung(changed, (job.lease_s or LEASE_S) / 3)
 
 
-async def wait_completed(request: Request, wanted: GenerateRequest) -> Job:
-    """The job of a blocking request, complete.
+async def wait_completed(
+    request: Request, wanted: GenerateRequest, warnings: Sequence[Warn] = (), *, reduce_size: bool = False
+) -> Job:
+    """The job of a blocking request, complete. `warnings`, `reduce_size`: as in `AdmissionController.admit`.
 
     Raises Refused if it was not taken, failed, was cancelled by somebody else or took too long, and
     ClientDisconnect when the client has gone.
     """
     app = app_of(request)
-    job = await accept(request, wanted)
+    job = await accept(request, wanted, warnings, reduce_size=reduce_size)
     del wanted  # its pictures are stored
     end = asyncio.create_task(until_ended(app, job.id))
     gone = asyncio.create_task(disconnected(request))

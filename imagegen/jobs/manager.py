@@ -28,7 +28,7 @@ from imagegen.telemetry.recorder import Recorder
 log = logging.getLogger("imagegen.jobs")
 
 MAX_STARTS = 3
-"""A job that was running when something died is run again, at most twice (DESIGN: at most 2 re-runs)."""
+"""A job that was running when something died is run again, at most twice (docs/reliability.md)."""
 TOMBSTONE_S = 7 * 86400.0
 """How long an expired id is remembered, so that 410 can say when it expired."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -110,6 +111,19 @@ class Entry(BaseModel):
         """At cfg 1 the engine never looks at the negative prompt, and some models never do."""
         return not self.capabilities.negative or self.defaults.cfg_scale.value == 1
 
+    def side_range(self, name: Literal["width", "height"]) -> tuple[int, int | None]:
+        """The least and the greatest width or height in pixels; None: only the operator's cap limits it."""
+        sourced: Sourced = getattr(self.defaults, name)
+        return max(self.size_min_px, math.ceil(sourced.min or 0)), None if sourced.max is None else math.floor(
+            sourced.max
+        )
+
+    @property
+    def size_range(self) -> str:
+        """The range of both sides in words, such as `64 to 512 px`."""
+        words = [_px(*self.side_range("width")), _px(*self.side_range("height"))]
+        return words[0] if words[0] == words[1] else f"{words[0]} wide, {words[1]} high"
+
     @property
     def samplers(self) -> tuple[str, ...]:
         """What the model's engine can be asked for by name."""
@@ -217,3 +231,9 @@ class Entry(BaseModel):
         loras = self.loras(settings)
         cache = self.fast.native if speed == "fast" and self.fast and self.fast.cache_mode else {}
         return {**self.options, **({"lora": loras} if loras else {}), **cache}
+
+
+def _px(least: int, most: int | None) -> str:
+    if most is None:
+        return f"from {least} px"
+    return f"{least} px" if least == most else f"{least} to {most} px"

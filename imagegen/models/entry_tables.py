@@ -73,7 +73,10 @@ Source = Annotated[StrictStr, Field(min_length=1, description="text: where the v
 
 
 class Sourced(_Table):
-    """A value, the range that its sources span, and the sources; outside the range warns, never refuses."""
+    """A value, the range that its sources span, and the sources.
+
+    The range of width and height binds; a value outside any other range is drawn with a warning.
+    """
 
     value: Annotated[Number | StrictStr, Field(description="a number or a text")]
     min: Annotated[Number | None, Field(description="a number not above value")] = None

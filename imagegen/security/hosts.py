@@ -24,6 +24,11 @@ HOST = re.compile(
 would read a name out of `localhost#evil` and `evil\\@localhost` that browsers and proxies do not see there."""
 
 
+CONTAINER_HOST = ("host.docker.internal", "host.containers.internal")
+"""What Docker and Podman call this machine inside its containers. No page can have such a name: `.internal` is reserved
+for private use (ICANN, 2024), so no public DNS answers for it."""
+
+
 def own_names() -> tuple[str, ...]:
     """Names of this machine: localhost, its host name, and that under mDNS."""
     name = socket.gethostname().lower().rstrip(".")
@@ -45,7 +50,7 @@ class Hosts:
                 "and path, separated by commas: pictures.example, 192.0.2.7, 2001:db8::1."
             )
         self._extra = {_allowed(name) for name in given}
-        self._names = self._extra | set(own_names()) | ({_allowed(public)} if public else set())
+        self._names = self._extra | {*own_names(), *CONTAINER_HOST} | ({_allowed(public)} if public else set())
 
     def allows(self, host: str | None, scope: Scope) -> bool:
         """Whether a Host header is one of this service's; a request without one comes from no browser."""
@@ -61,6 +66,11 @@ class Hosts:
             return True
         server = scope.get("server")
         return server is not None and address == _address(str(server[0]))
+
+    @staticmethod
+    def names_a_host(host: str | None) -> bool:
+        """Whether a Host header is a name or an address at all, whosever it is."""
+        return host is None or _hostname(host) != ""
 
     def same_origin(self, origin: str, *hosts: str | None) -> bool:
         """Whether an Origin header names one of the hosts that were called, or one of IMAGEGEN_ALLOWED_HOSTS."""

@@ -64,6 +64,7 @@ class EngineFactory:
                 load_stall_s=s.load_timeout_s,
                 lora_dir=entry.lora_dir(s),
                 loras=entry.lora_files(s),
+                channel=self._files.machine.has_channel,
             )
         except ValueError as wrong:  # a flag of the operator's own catalog entry
             raise EngineError("load_failed", f"{entry.name} cannot be started: {wrong}") from None

@@ -52,6 +52,8 @@ class ModelFiles:
     def troubles(self) -> tuple[Warn, ...]:
         """What is known to be wrong here: with the default model, and with the GPU. Asks the driver: blocks."""
         found = list(self.misfits(self._default))
+        if without := compatibility.lacking_channel(self._default, self.machine.has_channel):
+            found.append(without)
         if needed := self.unobtainable(self._default):
             found.append(Warn(code="model_missing", detail=needed))
         if doubt := gpu.problem():

@@ -28,6 +28,7 @@ from imagegen.settings import Settings, SettingsError
 from imagegen.telemetry.metrics import Metrics
 
 ANNA, BERT, GREEDY = ("a-token-of-anna-0", "a-token-of-bert-0", "a-token-of-greedy")
+OBSIDIAN = "app://obsidian.md"
 PICTURE = f"/images/{'0' * 32}"
 
 
@@ -36,7 +37,12 @@ def locked(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, sd_server
     home = new_home(tmp_path_factory.mktemp("locked") / "home", models_dir)
     listed = f"anna:{ANNA},bert:{BERT},greedy:{GREEDY}"
     limits = {"rate_limit_per_s": 4, "max_queue_per_token": 2, "max_job_s": 10**9}
-    settings = {"tokens": listed, "allowed_hosts": "pictures.example"} | limits
+    settings = {
+        "tokens": listed,
+        "allowed_hosts": "pictures.example",
+        "strict_openai": 1,
+        "cors_origins": OBSIDIAN,
+    } | limits
     service = Service(home, sd_server, settings)
     service.start()
     yield service
@@ -88,6 +94,24 @@ def test_openai_clients_are_refused_in_their_own_shape(locked: Service) -> None:
     answer = locked.http.get("/v1/models")
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] == "unauthorized"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"style": "vivid"}, "unsupported_value"),
+        ({"colour": "red"}, "unknown_parameter"),
+        ({"negative_prompt": "hats"}, "unknown_parameter"),
+        ({"ref_images": ["a"]}, "unknown_parameter"),
+        ({"width": 64}, "unknown_parameter"),
+        ({"seed": -1}, "invalid_request"),
+        ({"output_compression": 50}, "unsupported_value"),
+    ],
+)
+def test_a_strict_service_refuses_what_has_no_effect(locked: Service, body: dict, code: str) -> None:
+    url = "/v1/images/generations"
+    answer = locked.http.post(url, json={"prompt": "a red circle"} | body, headers=bearer(ANNA))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
 
 
 def test_a_right_token_lets_in_and_a_wrong_one_does_not(locked: Service) -> None:
@@ -349,6 +373,34 @@ def test_own_names_and_allowed_ones_are_answered(locked: Service) -> None:
         assert locked.http.get("/readyz", headers={"host": host}).status_code == 200, host
     proxied = {"host": "127.0.0.1", "origin": "https://pictures.example"} | bearer(ANNA)
     refused(locked.http.delete("/api/jobs/x", headers=proxied), 404, "job_not_found")
+
+
+def test_a_named_origin_may_call_and_read(locked: Service) -> None:
+    """The rules are tested in tests/unit/http/test_callers.py; here, that the service has them."""
+    page = {"origin": OBSIDIAN, "sec-fetch-site": "cross-site"}
+    preflight = page | {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    asked = locked.http.options("/v1/images/generations", headers=preflight)
+    assert (asked.status_code, asked.headers["access-control-allow-headers"]) == (204, "authorization")
+    refused_one = locked.http.post("/v1/images/generations", headers=page)
+    body = {"prompt": "a red circle", "size": "0x0"}
+    let_in = locked.http.post("/v1/images/generations", headers=page | bearer(ANNA), json=body)
+    assert [refused_one.json()["error"]["code"], let_in.json()["error"]["code"]] == ["unauthorized", "invalid_value"]
+    for answer in (asked, refused_one, let_in):
+        assert answer.headers["access-control-allow-origin"] == OBSIDIAN
+
+
+def test_a_client_in_a_container_gets_addresses_that_it_can_reach(locked: Service) -> None:
+    called = {"host": f"imagegen:{locked.port}"}
+    detail = refused(locked.http.get("/api/openapi.json", headers=called), 403, "foreign_host")
+    assert "IMAGEGEN_ALLOWED_HOSTS" in detail
+    described = locked.http.get("/api/openapi.json", headers=called | bearer(ANNA)).json()
+    assert described["servers"] == [{"url": f"http://imagegen:{locked.port}"}]
+
+
+def test_a_client_may_ask_whether_a_route_is_there(service: Service) -> None:
+    answer = service.http.options("/v1/images/generations")
+    assert (answer.status_code, answer.headers["allow"], answer.content) == (204, "POST, OPTIONS", b"")
+    assert service.http.options("/v1/nowhere").status_code == 404
 
 
 def test_every_answer_tells_browsers_to_be_strict(service: Service) -> None:

@@ -62,6 +62,23 @@ def test_sizes_that_must_be_rounded_say_so(client: OpenAI) -> None:
     assert opened(answer.data[0].b64_json).size == (80, 64)
 
 
+@pytest.mark.parametrize(("asked", "drawn"), [("9999x64", "512x64"), ("32x32", "64x64"), ("64x1024", "64x512")])
+def test_a_size_that_the_model_does_not_draw_is_reduced(client: OpenAI, asked: str, drawn: str) -> None:
+    answer = client.images.generate(prompt="a red circle", size=asked, extra_body={"steps": 1})
+    said = f"tiny draws sides of 64 to 512 px: {asked} became {drawn}."
+    assert answer.model_extra["warnings"] == [{"code": "size_reduced", "detail": said}]
+    assert answer.size == drawn
+    assert "x".join(str(side) for side in opened(answer.data[0].b64_json).size) == drawn
+
+
+def test_the_size_of_an_edit_and_of_a_stream_is_reduced_too(client: OpenAI) -> None:
+    edited = client.images.edit(image=png("red"), prompt="blue", size="32x32", extra_body={"steps": 1})
+    assert (edited.size, [one["code"] for one in edited.model_extra["warnings"]]) == ("64x64", ["size_reduced"])
+    with client.images.generate(prompt="a", size="32x32", stream=True, extra_body={"steps": 1}) as stream:
+        (event,) = stream
+    assert (event.size, [one["code"] for one in event.model_extra["warnings"]]) == ("64x64", ["size_reduced"])
+
+
 def test_edits_take_one_file_several_files_and_a_picture_of_ours(client: OpenAI, service: Service) -> None:
     red = png("red")
     one = client.images.edit(image=red, prompt="make it blue", **SMALL)
@@ -103,20 +120,15 @@ def test_a_stream_ends_with_the_pictures(client: OpenAI) -> None:
 
 REFUSALS = [
     ({"size": "big"}, "invalid_value", "size"),
-    ({"size": "4096x4096"}, "size_out_of_range", "size"),
     ({"n": 99}, "invalid_request", "n"),
     ({"prompt": "x" * 4001}, "prompt_too_long", "prompt"),
-    ({"quality": "hd"}, "unsupported_value", "quality"),
-    ({"style": "vivid"}, "unsupported_value", "style"),
     ({"background": "transparent"}, "unsupported_value", "background"),
-    ({"moderation": "low"}, "unsupported_value", "moderation"),
     ({"output_format": "gif"}, "invalid_value", "output_format"),
-    ({"output_compression": 50}, "unsupported_value", "output_compression"),
     ({"output_compression": 101, "output_format": "jpeg"}, "invalid_value", "output_compression"),
     ({"stream": True, "partial_images": 2}, "unsupported_value", "partial_images"),
     ({"stream": True, "response_format": "url"}, "unsupported_value", "response_format"),
-    ({"stream": True, "size": "9999x64"}, "size_out_of_range", "size"),
-    ({"extra_body": {"colour": "red"}}, "unknown_parameter", "colour"),
+    ({"stream": True, "size": "0x64"}, "invalid_value", "size"),
+    ({"extra_body": {"negative": "a", "negative_prompt": "b"}}, "invalid_value", "negative_prompt"),
     ({"extra_body": {"steps": 1000}}, "invalid_request", "steps"),
     ({"extra_body": {"cfg_scale": "much"}}, "invalid_value", "cfg_scale"),
 ]
@@ -137,19 +149,54 @@ def test_what_changes_no_picture_is_taken(client: OpenAI) -> None:
         background="opaque", output_compression=100, n=None, response_format=None, **SMALL,
     )  # fmt: skip
     assert opened(answer.data[0].b64_json).size == (64, 64)
+    assert hints_of(answer) == []
+
+
+def hints_of(answer: openai.types.ImagesResponse) -> list[str]:
+    warnings = (answer.model_extra or {}).get("warnings", [])
+    return [one["detail"] for one in warnings if one["code"] == "hint_without_effect"]
+
+
+def test_hints_of_other_services_become_warnings(client: OpenAI, service: Service) -> None:
+    answer = client.images.generate(
+        prompt="a red circle", model="dall-e-3", quality="low", style="vivid", moderation="low",
+        extra_body={"num_inference_steps": 2, "width": 64, "height": 64, "seed": -1, "colour": "red"},
+    )  # fmt: skip
+    assert opened(answer.data[0].b64_json).size == (64, 64)
+    assert [detail.split()[0] for detail in hints_of(answer)] == [
+        "style='vivid'",
+        "moderation='low'",
+        "Unknown",
+        "quality='low'",
+    ]
+    job = service.job(answer.model_extra["job_id"])
+    assert (job["model"], job["params"]["steps"], job["params"]["seed_given"]) == ("tiny", 2, False)
+    assert job["warnings"] == answer.model_extra["warnings"]
+
+
+def test_pictures_in_a_generation_ask_for_an_edit(client: OpenAI, service: Service) -> None:
+    red = base64.urlsafe_b64encode(png("red")[1]).decode().rstrip("=")
+    answer = client.images.generate(
+        prompt="make it blue", extra_body={"ref_images": [red], "input_fidelity": "high"}, size="64x64"
+    )
+    job = service.job(answer.model_extra["job_id"])
+    assert (job["kind"], len(job["references"])) == ("edit", 1)
 
 
 def test_models_are_listed_found_and_missed(client: OpenAI) -> None:
     names = [model.id for model in client.models.list()]
     assert "tiny" in names
     assert client.models.retrieve("tiny").object == "model"
+    assert client.models.retrieve("gpt-image-2").model_extra == {"alias_of": "tiny"}
+    assert names.index("tiny") < names.index("gpt-image-2")
     for miss in (
-        lambda: client.models.retrieve("gpt-image-2"),
-        lambda: client.images.generate(prompt="a red circle", model="gpt-image-2"),
+        lambda: client.models.retrieve("gpt-image-99"),
+        lambda: client.images.generate(prompt="a red circle", model="gpt-image-99"),
     ):
         with pytest.raises(openai.NotFoundError) as missed:
             miss()
         assert missed.value.code == "model_not_found"
+        assert "tiny" in missed.value.body["message"]
     assert opened(client.images.generate(prompt="a", model="tiny", **SMALL).data[0].b64_json)
 
 

@@ -127,7 +127,7 @@ def test_a_byte_order_mark(service: Service, body: bytes, status: int, words: st
     assert words in answer.detail
 
 
-@pytest.mark.parametrize("path", ["/api/generate", "/v1/images/generations", "/generate"])
+@pytest.mark.parametrize("path", ["/api/generate", "/generate"])
 def test_a_seed_out_of_range_says_to_leave_it_out(service: Service, path: str) -> None:
     answer = ask(service, "POST", path, json={"prompt": "red", "seed": -1})
     assert answer.detail == "seed is -1; 0 to 4294967295 is allowed. Leave seed out for a random one."

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from served import ROOT, Require, Service
 
-from imagegen.http.openai import request
+from imagegen.http.openai import fields, request
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 BLOCK = re.compile(r"^```(bash|python) run\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -76,5 +76,5 @@ def test_bentomls_client(service: Service, tmp_path: Path, which: int) -> None:
 
 def test_the_table_of_openais_parameters_is_complete() -> None:
     named = set(re.findall(r"`(\w+)", "\n".join(line for line in PAGE.splitlines() if line.startswith("| `"))))
-    known = {*request.ImagesEditRequest.model_fields, *request.FIXED, *request.IGNORED}
+    known = {*request.ImagesEditRequest.model_fields, *fields.FIXED, *fields.IGNORED, *fields.SYNONYMS}
     assert known <= named, known - named

@@ -24,7 +24,9 @@ def glm(tmp_path_factory, glm_models_dir: Path) -> Iterator[Service]:
     base = tmp_path_factory.mktemp("glm")
     settings = {"model": "glm-tiny", "idle_timeout": "never", "cache": base / "cache", "log_level": "DEBUG"}
     home = new_home(base / "home", glm_models_dir)
-    (home / "models" / "glm-tiny.toml").write_text('base = "glm-tiny"\nedit_max_aspect = 8\n')  # the engine's own is 4
+    wide = "defaults.width = { value = 128, min = 64, max = 640 }"
+    entry = f'base = "glm-tiny"\nedit_max_aspect = 8\n{wide}\n'  # the engine's own is 4
+    (home / "models" / "glm-tiny.toml").write_text(entry)
     service = ImagegenServe(home, None, settings)
     service.start()
     yield service

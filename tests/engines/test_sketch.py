@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openai
 import pytest
 from PIL import Image
 from rules import arrows_join
@@ -172,25 +173,27 @@ def test_an_edit_changes_the_colour_and_keeps_the_shape(draw: Draw, thing: str) 
     ids=["unknown", "a mark", "brackets", "unicode", "long"],
 )
 def test_odd_prompts_become_something(draw: Draw, prompt: str) -> None:
-    picture, job = draw(prompt, steps=1, width=64, height=64)
-    assert picture.shape == (64, 64, 3)
+    picture, job = draw(prompt, steps=1)
+    assert picture.shape == (128, 128, 3)
     codes = [warning["code"] for warning in job["warnings"]]
     assert ("unknown_subject" in codes) == ("circle" not in prompt)
 
 
-@pytest.mark.parametrize("size", [(64, 256), (256, 96)])
-def test_other_sizes_than_the_trained_one_are_drawn_and_told(draw: Draw, size: tuple[int, int]) -> None:
-    picture, job = draw("a red circle", steps=1, width=size[0], height=size[1])
-    assert picture.shape == (size[1], size[0], 3)
-    assert [warning["code"] for warning in job["warnings"]].count("outside_range") == 3, "width, height, steps"
+@pytest.mark.parametrize("size", [(64, 256), (256, 96), (192, 192), (1024, 1024)])
+def test_another_size_than_the_trained_one_is_refused(drawn: Service, size: tuple[int, int]) -> None:
+    asked = {"prompt": "a red circle", "width": size[0], "height": size[1]}
+    answer = drawn.http.post("/api/generate", json=asked)
+    assert (answer.status_code, answer.json()["code"]) == (422, "size_out_of_range")
+    assert answer.json()["detail"] == f"width is {size[0]}; sketch takes 128 px."
 
 
-def test_a_side_outside_its_range_is_told(drawn: Service) -> None:
-    answer = drawn.http.post("/api/generate", json={"prompt": "a red circle", "width": 768, "steps": 1})
-    assert answer.status_code == 202, answer.text
-    drawn.http.delete(f"/api/jobs/{answer.json()['job_id']}")
-    told = [warning["detail"] for warning in answer.json()["warnings"] if warning["code"] == "outside_range"]
-    assert any("width 768" in detail for detail in told)
+def test_the_default_size_of_openais_clients_is_reduced(drawn: Service) -> None:
+    with openai.OpenAI(base_url=f"{drawn.url}/v1", api_key="none", max_retries=0) as client:
+        answer = client.images.generate(prompt="a red circle", size="1024x1024")
+    assert (answer.size, answer.data[0].b64_json is not None) == ("128x128", True)
+    assert answer.model_extra["warnings"] == [
+        {"code": "size_reduced", "detail": "sketch draws sides of 128 px: 1024x1024 became 128x128."}
+    ]
 
 
 def test_the_command_line_draws_it_with_its_own_numbers(drawn: Service, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_front.client import Job, Progress
+from mcp_front.answers import Job, Progress
 from mcp_front.progress import advance, describe, percent, poll_s
 from mcp_front.texts import next_step_waiting
 

@@ -6,7 +6,7 @@ import pytest
 from fronts import SMALL, call, image_id_of, run, text_of, within
 from mcp_types import PromptReference, ResourceTemplateReference
 
-from mcp_front.prompts import Placeholder, Template
+from mcp_front.templates import Placeholder, Template
 
 
 def test_each_template_is_a_prompt_with_its_gaps_as_arguments(service):
@@ -39,7 +39,7 @@ def test_a_prompt_is_the_template_filled_in(service):
 
 
 def test_a_gap_that_nobody_filled_stays_visible():
-    gaps = [Placeholder(name="a"), Placeholder(name="b", default="B")]
+    gaps = (Placeholder(name="a"), Placeholder(name="b", default="B"))
     template = Template(name="t", title="T", prompt="{a} {b} {c}", placeholders=gaps)
     assert template.filled({}) == "{a} B {c}"
     assert template.filled({"a": "{b}", "b": ""}) == "{b} B {c}"

@@ -27,7 +27,8 @@ from fronts import (
 )
 from PIL import Image
 
-from mcp_front.client import Job, connected
+from mcp_front.answers import Job
+from mcp_front.client import connected
 from mcp_front.results import Facts, Results
 from mcp_front.settings import Settings
 

@@ -227,5 +227,7 @@ def test_a_job_that_takes_too_long_is_ended_with_what_to_do(serve_drawer, drawer
 def test_a_job_that_would_take_too_long_is_refused(serve) -> None:
     service = serve(idle_timeout="never", max_job_s=12)
     service.draw()  # so that its pace is known
-    refused = service.http.post("/api/generate", json={"prompt": "x", "width": 1024, "height": 1024, "steps": 100})
+    refused = service.http.post(
+        "/api/generate", json={"prompt": "x", "width": 512, "height": 512, "steps": 100, "n": 4}
+    )
     assert (refused.status_code, refused.json()["code"]) == (422, "job_too_large"), refused.text

@@ -41,7 +41,7 @@ SDCPP = Engine(
 GLM = Engine(
     "glm-tiny",
     long={"width": 512, "height": 512, "steps": 100},
-    endless={"width": 1024, "height": 1024, "steps": 100},
+    endless={"width": 512, "height": 512, "steps": 100, "n": 4},
     decoding=None,
     obeys=True,
     main_file="model_index.json",

@@ -3,7 +3,8 @@
 What is served is what huggingface_hub 2.4.0 asks for and reads: `GET /api/models/REPO/revision/main?blobs=True` (sha,
 siblings with lfs.sha256 or blobId, cardData), and `GET /REPO/resolve/COMMIT/PATH`, which for large files redirects to
 another host name (as to a CDN, which must not see the token) with X-Repo-Commit, X-Linked-Etag
-and X-Linked-Size; ranges.
+and X-Linked-Size; ranges. With a `xet` store it also says where Xet has a file (X-Xet-Hash, X-Xet-Refresh-Route) and
+hands out the store's token.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from xet import LoopbackXet
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SENT_AT_ONCE_BYTES = 16_384
@@ -67,6 +70,7 @@ class LoopbackHub:
         self.faults: list[Fault] = []
         self.listing_faults: list[Fault] = []
         self.token: str | None = None  # if set, asked for
+        self.xet: LoopbackXet | None = None  # if set, it has the large files
         self.seen: list[Seen] = []
         self.held = threading.Event()
         self._go = threading.Event()
@@ -120,7 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
             False,
         )
         hub.seen.append(seen)
-        if path.startswith("/api/models/"):
+        if "/xet-read-token/" in path:
+            self._xet_token()
+        elif path.startswith("/api/models/"):
             self._listing(path.removeprefix("/api/models/").removesuffix("/revision/main"))
         elif path.startswith("/cdn/"):
             _, _, owner, name, file = path.split("/", 4)
@@ -154,6 +160,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = {"id": repo, "sha": COMMIT, "siblings": siblings, "cardData": {"license": hub.licence}}
         self._answer(200, {"Content-Type": "application/json"}, json.dumps(body).encode())
 
+    def _xet_token(self) -> None:
+        if self.owner.xet is not None and self._allowed():
+            self._answer(200, {"Content-Type": "application/json"}, json.dumps(self.owner.xet.access()).encode())
+
     def _resolve(self, path: str, seen: Seen) -> None:
         hub = self.owner
         repo, _, rest = path[1:].partition("/resolve/")
@@ -173,6 +183,9 @@ class _Handler(BaseHTTPRequestHandler):
                 "X-Linked-Etag": f'"{hashlib.sha256(data).hexdigest()}"',
                 "X-Linked-Size": str(len(data)),
             }
+            if hub.xet is not None:
+                headers["X-Xet-Hash"] = hub.xet.store(data)
+                headers["X-Xet-Refresh-Route"] = f"{hub.url}/api/models/{repo}/xet-read-token/{COMMIT}"
             self._answer(302, headers, b"")
 
     def _faulty(self, faults: list[Fault]) -> bool:

@@ -126,8 +126,8 @@ def problem_of(answer: httpx.Response) -> tuple[int, str, str]:
     return answer.status_code, document["code"], document["detail"]
 
 
-def data_url_of(format: str = "PNG") -> str:
-    """A small red picture in JSON."""
+def data_url_of(format: str = "PNG", size: tuple[int, int] = (32, 32)) -> str:
+    """A red picture in JSON."""
     file = io.BytesIO()
-    Image.new("RGB", (32, 32), "red").save(file, format)
+    Image.new("RGB", size, "red").save(file, format)
     return f"data:image/{format.lower()};base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What OpenAI's images API may ask for, read strictly: a value that would mean another picture is never dropped."""
+"""What OpenAI's images API may ask for: requests of its clients as requests of this service."""
 
 from __future__ import annotations
 
@@ -6,40 +6,30 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictStr, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
+from imagegen.http import hints
 from imagegen.http.body import read_json
-from imagegen.http.context import own_urls
+from imagegen.http.context import app_of, own_urls
+from imagegen.http.encoded_pictures import as_data_url
 from imagegen.http.multipart import picture, read_form
-from imagegen.schemas import EditRequest, GenerateRequest, Refused, Speed
+from imagegen.http.openai.fields import EMPTY, PICTURES, settled, wrong
+from imagegen.schemas import EditRequest, GenerateRequest, Refused, Speed, Warn
 
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 OWN_PICTURE = re.compile(r"/images/([0-9a-f]{32})\.(?:png|jpg|webp)")
-
-IGNORED = ("user", "safety_identifier")
-"""Names of the caller's own users, for OpenAI's abuse reports: no picture depends on them."""
-FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "quality": (("auto", "standard"), "There are no levels of quality; choose steps or speed (extra fields)."),
-    "style": ((), "Describe the style in the prompt instead."),
-    "background": (("auto", "opaque"), "Pictures are opaque here."),
-    "moderation": (("auto",), "The operator's policy applies to every picture: see /api/policy."),
-    "partial_images": ((0, "0"), "The engine gives no partial pictures. Leave it out, or send 0."),
-    "input_fidelity": ((), "The model takes references as they are. Leave it out."),
-    "complexity": ((), "There is no planning before a picture here. Leave it out."),
-    "frame_count": ((), "There are no animations here."),
-    "frame_duration_ms": ((), "There are no animations here."),
-    "svg": ((), "There are no vector drawings here."),
-    "markup": ((), "Say in the prompt what to change."),
-}
-"""Parameters without an effect here: the values that ask for what happens anyway, and what to do about others."""
+STRICT_PICTURES = ("image", "image[]")
 
 
 class ImagesRequest(BaseModel):
-    """OpenAI's parameters that have an effect here, and the service's own as extra fields."""
+    """OpenAI's parameters that have an effect here, and the service's own as extra fields.
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    Under IMAGEGEN_STRICT_OPENAI=1 other fields are refused, else they are taken with a warning.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, json_schema_extra={"additionalProperties": True})
 
     prompt: StrictStr
     model: StrictStr | None = None
@@ -49,7 +39,10 @@ class ImagesRequest(BaseModel):
     output_format: Literal["png", "jpeg", "webp"] | None = None
     output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
     stream: bool | None = None
+    quality: StrictStr | None = None  # only `low` comes so far
     # extra fields of this service
+    width: int | None = None
+    height: int | None = None
     negative: StrictStr | None = None
     steps: int | None = None
     seed: int | None = None
@@ -57,12 +50,19 @@ class ImagesRequest(BaseModel):
     sampler: StrictStr | None = None
     speed: Speed | None = None
 
+    _warnings: list[Warn] = PrivateAttr(default_factory=list)
+
+    @property
+    def warnings(self) -> list[Warn]:
+        """What of the request has no effect: the job's first warnings."""
+        return self._warnings
+
     @property
     def format(self) -> Literal["png", "jpeg", "webp"]:
         return self.output_format or "png"
 
     @property
-    def quality(self) -> int:
+    def compression(self) -> int:
         """For Pillow, 1 to 100; OpenAI's default is 100."""
         return max(1, 100 if self.output_compression is None else self.output_compression)
 
@@ -75,12 +75,25 @@ class ImagesRequest(BaseModel):
 
     def _common(self) -> dict[str, Any]:
         names = {"prompt", "model", "negative", "steps", "seed", "cfg_scale", "sampler", "speed"}
-        width, height = _sides(self.size)
+        width, height = self._sides()
         return self.model_dump(include=names) | {"n": 1 if self.n is None else self.n, "width": width, "height": height}
+
+    def _sides(self) -> tuple[int | None, int | None]:
+        """Raises Refused."""
+        if self.size is None or self.size == "auto":
+            return self.width, self.height
+        matched = SIZE.fullmatch(self.size)
+        if matched is None:
+            detail = f"size is {self.size[:40]!r}; it must be auto, or WIDTHxHEIGHT as in 256x256."
+            raise wrong("size", "invalid_value", detail)
+        sides = int(matched[1]), int(matched[2])
+        if (self.width or sides[0], self.height or sides[1]) != sides:
+            raise wrong("size", "invalid_value", "The body has a size, and another width or height. Send one of them.")
+        return sides
 
 
 class ImagesEditRequest(ImagesRequest):
-    """The same for an edit: pictures as ids or data URLs."""
+    """The same for an edit: pictures as ids, data URLs or base64."""
 
     images: Annotated[list[StrictStr], Field(min_length=1, fail_fast=True)]
     mask: StrictStr | None = None
@@ -103,33 +116,58 @@ class _Anything(BaseModel):
 
 
 async def read_generation(request: Request) -> ImagesRequest:
-    """The body of /v1/images/generations. Raises Refused."""
-    return _read(ImagesRequest, (await read_json(request, _Anything)).model_dump())
+    """The body of /v1/images/generations; with pictures in it, it asks for an edit. Raises Refused."""
+    fields, strict = await _json(request), _strict(request)
+    if strict:
+        return _read(ImagesRequest, fields, strict)
+    if any(fields.get(name) not in EMPTY for name in PICTURES):
+        return _read(ImagesEditRequest, _with_pictures(fields, own_urls(request), PICTURES), strict)
+    fields = {name: value for name, value in fields.items() if name not in PICTURES}
+    if fields.pop("mask", None) not in EMPTY:
+        raise wrong("mask", "invalid_value", "A mask is for an edit: send the picture too, or leave the mask out.")
+    return _read(ImagesRequest, fields, strict)
 
 
 async def read_edit(request: Request) -> ImagesEditRequest:
     """The body of /v1/images/edits, JSON or a form. Raises Refused."""
+    strict = _strict(request)
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        return _read(ImagesEditRequest, await _form(request))
-    fields = (await read_json(request, _Anything)).model_dump()
-    if "images" in fields and "image" in fields:
-        raise _wrong("image", "invalid_value", "The body has both image and images. Put all pictures into images.")
-    pictures = fields.pop("images", fields.pop("image", []))
-    bases = own_urls(request)
-    fields["images"] = [_reference(one, bases) for one in (pictures if isinstance(pictures, list) else [pictures])]
-    if fields.get("mask") is not None:
-        fields["mask"] = _reference(fields["mask"], bases)
-    return _read(ImagesEditRequest, fields)
+        return _read(ImagesEditRequest, await _form(request, STRICT_PICTURES if strict else PICTURES), strict)
+    names = ("image", "images") if strict else PICTURES
+    return _read(ImagesEditRequest, _with_pictures(await _json(request), own_urls(request), names), strict)
 
 
-async def _form(request: Request) -> dict[str, Any]:
+def _strict(request: Request) -> bool:
+    return app_of(request).settings.strict_openai
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    return (await read_json(request, _Anything)).model_dump()
+
+
+def _with_pictures(fields: dict[str, Any], bases: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
+    """The fields of a JSON body with all pictures under `images`. Raises Refused."""
+    given = [name for name in names if fields.get(name) not in EMPTY]
+    if len(given) > 1:
+        several = " and ".join(given[:2])
+        raise wrong(given[0], "invalid_value", f"The body has both {several}. Put all pictures into images.")
+    pictures = fields[given[0]] if given else []
+    left = {name: value for name, value in fields.items() if name not in names}
+    left["images"] = [_reference(one, bases) for one in (pictures if isinstance(pictures, list) else [pictures])]
+    if left.get("mask") is not None:
+        left["mask"] = _reference(left["mask"], bases)
+    return left
+
+
+async def _form(request: Request, names: Sequence[str]) -> dict[str, Any]:
     fields: dict[str, Any] = {"images": []}
     form = await read_form(request)
+    bases = own_urls(request)
     for name, value in form.multi_items():
-        if name in {"image", "image[]"}:
-            fields["images"].append(await picture(value))
+        if name in names:
+            fields["images"].append(_reference(await picture(value), bases))
         elif name == "mask":
-            fields["mask"] = await picture(value)
+            fields["mask"] = _reference(await picture(value), bases)
         else:
             fields[name] = (value.filename or "a file") if isinstance(value, UploadFile) else value
     await form.close()  # frees the files: the request lasts as long as its job
@@ -137,49 +175,41 @@ async def _form(request: Request) -> dict[str, Any]:
 
 
 def _reference(value: Any, bases: Sequence[str]) -> Any:
-    """A picture in JSON: `{"image_url": …}` as OpenAI has it, or an id or a data URL as the rest of this service."""
+    """A picture in JSON: `{"image_url": …}` as OpenAI has it, base64, or an id or a data URL as the rest of this
+    service."""
     url = value.get("image_url") if isinstance(value, Mapping) else value
+    if isinstance(url, Mapping):  # as in OpenAI's chat messages
+        url = url.get("url")
     if not isinstance(url, str):
         detail = 'A picture in JSON is {"image_url": "data:image/png;base64,…"}; there are no file_ids here.'
-        raise _wrong("image", "invalid_value", detail)
+        raise wrong("image", "invalid_value", detail)
     if url.startswith(("http://", "https://")):
         paths = [url.removeprefix(base) for base in bases if url.startswith(f"{base}/")]
         own = next((found for path in paths if (found := OWN_PICTURE.fullmatch(path))), None)
         if own is None:
-            raise _wrong("image", "invalid_value", "Pictures of other sites are not fetched; send the file itself.")
+            raise wrong("image", "invalid_value", "Pictures of other sites are not fetched; send the file itself.")
         return own[1]
-    return url
+    return as_data_url(url)
 
 
-def _read(model: type[R], fields: dict[str, Any]) -> R:
-    for name in IGNORED:
-        fields.pop(name, None)
-    for name, (fine, why) in FIXED.items():
-        value = fields.pop(name, None)
-        if value is not None and value not in fine:
-            raise _wrong(name, "unsupported_value", f"{name}={str(value)[:40]!r} is not possible here. {why}")
-    if fields.get("images") == []:
-        raise _wrong("image", "missing_required_parameter", "Missing required parameter: 'image'.")
+def _read(model: type[R], fields: dict[str, Any], strict: bool) -> R:
+    left, warnings = settled(fields, model.model_fields, strict)
+    if left.get("images") == []:
+        raise wrong("image", "missing_required_parameter", "Missing required parameter: 'image'.")
     try:
-        read = model.model_validate(fields)
+        read = model.model_validate(left)
     except ValidationError as error:
         raise _invalid(error) from None
     if read.output_compression not in {None, 100} and (read.format == "png" or read.response_format == "url"):
-        why = "output_compression is for jpeg and webp pictures that come as b64_json."
-        raise _wrong("output_compression", "unsupported_value", why)
+        why = "It is for jpeg and webp pictures that come as b64_json."
+        if strict:
+            raise wrong("output_compression", "unsupported_value", f"output_compression is not possible here. {why}")
+        warnings.append(hints.without_effect("output_compression", read.output_compression, why))
     if read.stream and read.response_format == "url":
         why = "A stream carries the pictures themselves: leave response_format out, or do not stream."
-        raise _wrong("response_format", "unsupported_value", why)
+        raise wrong("response_format", "unsupported_value", why)
+    read.warnings.extend(warnings)
     return read
-
-
-def _sides(size: str | None) -> tuple[int | None, int | None]:
-    if size is None or size == "auto":
-        return None, None
-    matched = SIZE.fullmatch(size)
-    if matched is None:
-        raise _wrong("size", "invalid_value", f"size is {size[:40]!r}; it must be auto, or WIDTHxHEIGHT as in 256x256.")
-    return int(matched[1]), int(matched[2])
 
 
 def _invalid(error: ValidationError) -> Refused:
@@ -188,12 +218,8 @@ def _invalid(error: ValidationError) -> Refused:
     name = str(first["loc"][0])[:64] if first["loc"] else None
     match first["type"]:
         case "extra_forbidden":
-            return _wrong(name, "unknown_parameter", f"Unknown parameter: '{name}'.")
+            return wrong(name, "unknown_parameter", f"Unknown parameter: '{name}'.")
         case "missing":
-            return _wrong(name, "missing_required_parameter", f"Missing required parameter: '{name}'.")
+            return wrong(name, "missing_required_parameter", f"Missing required parameter: '{name}'.")
         case _:
-            return _wrong(name, "invalid_value", f"{name}: {first['msg']}.")
-
-
-def _wrong(param: str | None, code: str, detail: str) -> Refused:
-    return Refused(400, code, detail, param=param)
+            return wrong(name, "invalid_value", f"{name}: {first['msg']}.")

@@ -15,7 +15,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from imagegen.app import App
+<<<<<<< HEAD
 from imagegen.http import serialize
+=======
+from imagegen.http import hints
+>>>>>>> main
 from imagegen.http.context import app_of, base_url
 from imagegen.http.openai.errors import openai_error
 from imagegen.http.openai.request import ImagesRequest, read_edit, read_generation
@@ -47,10 +51,12 @@ async def edits(request: Request) -> Response:
 
 
 async def _answer(request: Request, asked: ImagesRequest, event: str) -> Response:
+    app = app_of(request)
+    wanted, reduce = _taken(app, asked), not app.settings.strict_openai
     if asked.stream:
-        job = await accept(request, _taken(asked))  # a refusal is an answer, not an event
+        job = await accept(request, wanted, asked.warnings, reduce_size=reduce)  # a refusal is an answer, not an event
         return EventStream(_events(request, asked, job, event))
-    job = await wait_completed(request, _taken(asked))
+    job = await wait_completed(request, wanted, asked.warnings, reduce_size=reduce)
     first = job.images[0]
     body: dict[str, Any] = {
         "created": int(job.finished_at or 0),
@@ -64,7 +70,16 @@ async def _answer(request: Request, asked: ImagesRequest, event: str) -> Respons
     return JSONResponse(body | _warnings(job))
 
 
-def _taken(asked: ImagesRequest) -> GenerateRequest:
+def _taken(app: App, asked: ImagesRequest) -> GenerateRequest:
+    """The job that is asked for, of a model of this service. Raises Refused."""
+    if asked.model is not None:
+        asked.model = app.aliases.model(asked.model)
+    if asked.quality == "low" and asked.speed is None:
+        no_fast = app.catalog.get(asked.model or app.default_entry.name).no_fast
+        if no_fast is None:
+            asked.speed = "fast"
+        else:
+            asked.warnings.append(hints.without_effect("quality", asked.quality, f"Low means fast. {no_fast}"))
     wanted = asked.wanted()
     asked.forget_pictures()
     return wanted
@@ -81,7 +96,7 @@ async def _datum(request: Request, asked: ImagesRequest, image: StoredImage) -> 
 
 async def _b64(app: App, asked: ImagesRequest, image: StoredImage) -> str:
     png = await app.images.read(image.id)
-    data = await asyncio.to_thread(convert.convert, png, asked.format, None, asked.quality)
+    data = await asyncio.to_thread(convert.convert, png, asked.format, None, asked.compression)
     return base64.b64encode(data).decode()
 
 
@@ -122,29 +137,32 @@ def _warnings(job: Job) -> dict[str, Any]:
 
 
 async def models(request: Request) -> Response:
-    """The models that can draw now."""
-    app = app_of(request)
-    return JSONResponse({"object": "list", "data": [_model(app, entry) for entry in _usable(app)]})
+    """The models that can draw now, then the aliases of them."""
+    return JSONResponse({"object": "list", "data": list(_offered(app_of(request)).values())})
 
 
 async def model(request: Request) -> Response:
     app, name = app_of(request), request.path_params["name"]
-    for entry in _usable(app):
-        if entry.name == name:
-            return JSONResponse(_model(app, entry))
-    names = ", ".join(entry.name for entry in _usable(app))
-    raise Refused(404, "unknown_model", f"There is no model {name[:64]!r} here. Those that can be used: {names}.")
+    offered = _offered(app)
+    if name not in offered:
+        names = ", ".join(one for one, model in offered.items() if "alias_of" not in model)
+        raise Refused(404, "unknown_model", f"There is no model {name[:64]!r} here. Those that can be used: {names}.")
+    return JSONResponse(offered[name])
+
+
+def _offered(app: App) -> dict[str, dict[str, Any]]:
+    """By name; `created` is since when this service offers it, which is all it knows."""
+    names = [entry.name for entry in _usable(app)]
+    aliases = {alias: name for alias, name in app.aliases.meant.items() if name in names}
+    same = {"object": "model", "created": int(app.started_at), "owned_by": "imagegen"}
+    offered: dict[str, dict[str, Any]] = {name: {"id": name} | same for name in names}
+    return offered | {alias: {"id": alias} | same | {"alias_of": name} for alias, name in aliases.items()}
 
 
 def _usable(app: App) -> Sequence[Entry]:
     entries = [app.catalog.get(name) for name in app.catalog.names()]
     able = [entry for entry in entries if not lacking(entry.adapter)]
     return [entry for entry in able if entry.made_by is not None or not entry.missing(app.settings)]
-
-
-def _model(app: App, entry: Entry) -> dict[str, Any]:
-    """`created`: since when this service offers it, which is all it knows."""
-    return {"id": entry.name, "object": "model", "created": int(app.started_at), "owned_by": "imagegen"}
 
 
 ROUTES = [

@@ -91,13 +91,15 @@ def _grow(item: Item, hub: Hub, on_bytes: OnBytes, retry_policy: RetryPolicy, st
         while have < item.size_bytes:
             before = have
             try:
-                with hub.read(item.repo, item.commit, item.path, have) as body:
+                with hub.read(item.repo, item.commit, item.path, item.size_bytes, have) as body:
                     if body.offset != have:  # the server takes no ranges: from the start
                         on_bytes(-have, False)
                         part.truncate(0)
                         hasher, have = item.hasher(), 0
                     for chunk in body.chunks:
                         _unless_stopped(stop)
+                        if not chunk:
+                            continue
                         if have + len(chunk) > item.size_bytes:
                             raise FetchError(
                                 f"{item.path} of {item.repo} is longer than the hub says. Try again later."

@@ -2,8 +2,8 @@
 
 `huggingface_hub` gives the listing, the token (HF_TOKEN, or a login), the endpoint (HF_ENDPOINT), offline mode
 (HF_HUB_OFFLINE) and the HTTP session. The bytes are read here, because its own downloads cannot be stopped and, since
-https://github.com/huggingface/huggingface_hub/pull/4228, begin anew after a crash. They come over plain HTTP, never
-through Xet's chunk store.
+https://github.com/huggingface/huggingface_hub/pull/4228, begin anew after a crash. They come over plain HTTP; those of
+files that the hub does not serve so come through Xet (`xet.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from imagegen.models.download import xet
 from imagegen.security import outgoing_proxies
 
 REVISION = "main"
@@ -65,7 +66,10 @@ class Listing:
 
 @dataclass(frozen=True)
 class Body:
-    """Bytes of a file from `offset` on: not the one asked for where a server takes no ranges."""
+    """Bytes of a file from `offset` on: not the one asked for where a server takes no ranges.
+
+    An empty chunk says that nothing has come for a moment.
+    """
 
     offset: int
     chunks: Iterator[bytes]
@@ -102,20 +106,40 @@ class Hub:
         return Listing(repo, info.sha, files, licence if isinstance(licence, str) else None)
 
     @contextlib.contextmanager
-    def read(self, repo: str, commit: str, path: str, offset: int) -> Iterator[Body]:
-        """The file's bytes from `offset` on, as they come; a connection that breaks is a HubError with `retry_s`."""
+    def read(self, repo: str, commit: str, path: str, size_bytes: int, offset: int) -> Iterator[Body]:
+        """The file's bytes from `offset` on, as they come; a connection that breaks is a HubError with `retry_s`.
+
+        size_bytes: of the whole file; a large one comes through Xet where the hub has it there.
+        """
         from huggingface_hub import get_session, hf_hub_url
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
         url = hf_hub_url(repo, path, revision=commit, endpoint=self.endpoint)
         headers = build_hf_headers(library_name="imagegen") | {"accept-encoding": "identity"}
-        if offset:
-            headers["range"] = f"bytes={offset}-"
-        with self._told(repo), get_session().stream("GET", url, headers=headers, timeout=SILENCE_S) as answer:
-            hf_raise_for_status(answer)
-            if answer.headers.get("content-encoding", "identity") != "identity":
-                raise HubError(f"{self.endpoint} sends {path} compressed, which cannot be resumed: use another hub.")
-            yield Body(offset if answer.status_code == 206 else 0, answer.iter_raw())
+        with self._told(repo):
+            large = self._in_xet(url, size_bytes, headers) if size_bytes > xet.LARGEST_PLAIN_BYTES else None
+            if large is not None:
+                with xet.stream(large, offset, SILENCE_S) as chunks:
+                    yield Body(offset, chunks)
+                return
+            if offset:
+                headers["range"] = f"bytes={offset}-"
+            with get_session().stream("GET", url, headers=headers, timeout=SILENCE_S) as answer:
+                hf_raise_for_status(answer)
+                if answer.headers.get("content-encoding", "identity") != "identity":
+                    raise HubError(
+                        f"{self.endpoint} sends {path} compressed, which cannot be resumed: use another hub."
+                    )
+                yield Body(offset if answer.status_code == 206 else 0, answer.iter_raw())
+
+    def _in_xet(self, url: str, size_bytes: int, headers: dict[str, str]) -> xet.XetFile | None:
+        """Where Xet has the file; None on a hub without Xet."""
+        from huggingface_hub import get_hf_file_metadata
+
+        stored = get_hf_file_metadata(url, timeout=SILENCE_S, headers=headers, endpoint=self.endpoint).xet_file_data
+        if stored is None:
+            return None
+        return xet.XetFile(stored.file_hash, size_bytes, stored.refresh_route, headers)
 
     @contextlib.contextmanager
     def _told(self, repo: str) -> Iterator[None]:
@@ -131,6 +155,13 @@ class Hub:
             ) from None
         except HfHubHTTPError as refused:
             raise self._refusal(repo, refused.response) from None
+        except xet.XetError as broken:
+            raise HubError(
+                f"The hub's Xet store does not serve a file of {repo} ({broken}). "
+                + ("Check HF_TOKEN and the model's entry." if broken.final else "Try again later."),
+                retry_s=None if broken.final else 1.0,
+                now=f"the hub's Xet store cannot be reached, or its connection broke ({broken})",
+            ) from None
         except httpx2.TransportError as broken:
             reason = str(broken) or type(broken).__name__
             raise HubError(

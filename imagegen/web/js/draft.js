@@ -8,20 +8,26 @@ const SHAPES = [
   ["Tall", 9, 16],
 ];
 
+/** The least and the most pixels of a side, "width" or "height": the model's range within the service's cap. */
+export function sideRange(name, model, caps) {
+  const { min, max } = model.defaults[name];
+  const most = Math.min(caps?.max_dimension ?? Infinity, max ?? Infinity);
+  return { least: Math.min(most, Math.max(model.size_min_px, min ?? 0)), most };
+}
+
 /** Sizes to choose from: the model's usual long side, within the range it is known to work in and the service's cap. */
 export function sizePresets(model, caps) {
   const { width, height } = model.defaults;
-  const cap = caps.max_dimension;
-  const long = Math.min(Math.max(width.value, height.value), cap);
+  const long = Math.min(Math.max(width.value, height.value), caps.max_dimension);
   const multiple = model.size_multiple;
-  const side = (length, range) => {
-    const least = Math.ceil(Math.max(model.size_min_px, range.min ?? 0) / multiple);
-    const most = Math.floor(Math.min(cap, range.max ?? cap) / multiple);
+  const side = (length, name) => {
+    const range = sideRange(name, model, caps);
+    const [least, most] = [Math.ceil(range.least / multiple), Math.floor(range.most / multiple)];
     return Math.min(most, Math.max(least, Math.round(length / multiple))) * multiple;
   };
   const presets = SHAPES.map(([label, across, down]) => {
     const most = Math.max(across, down);
-    const size = `${side((long * across) / most, width)}x${side((long * down) / most, height)}`;
+    const size = `${side((long * across) / most, "width")}x${side((long * down) / most, "height")}`;
     return { label, across, down, size };
   });
   // Coarse multiples and narrow ranges make neighbours fall together: the first of them stays.
@@ -33,6 +39,12 @@ export const defaultSize = (model) => `${model.defaults.width.value}x${model.def
 export function parseSize(size) {
   const [width, height] = size.split("x").map(Number);
   return { width, height };
+}
+
+/** Whether the model draws this size, but for its rounding to multiples. */
+export function drawsSize({ width, height }, model, caps) {
+  const [across, down] = [sideRange("width", model, caps), sideRange("height", model, caps)];
+  return width >= across.least && width <= across.most && height >= down.least && height <= down.most;
 }
 
 /** `size` with the model's own side for one that is empty. */

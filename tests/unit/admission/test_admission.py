@@ -34,7 +34,7 @@ CODES = {
     *("bad_json", "invalid_request", "prompt_too_long", "size_out_of_range", "job_too_large", "unknown_model"),
     *("unknown_image", "bad_image", "not_supported_by_model", "unsupported_media_type"),
 }
-"""Every code of DESIGN's 4xx list that a submission on an idle service without tokens can have."""
+"""Every 4xx code of docs/http.md that a submission on an idle service without tokens can have."""
 
 
 def admission(
@@ -65,8 +65,8 @@ async def test_a_job_that_would_take_too_long_is_refused_at_once(folder: Path) -
 @scenario
 async def test_a_size_is_rounded_up_to_what_the_model_takes_and_that_is_said(folder: Path) -> None:
     async with opened(folder) as state:
-        desk = admission(state, Durations(), max_dimension=1000)
-        for asked, taken in (((70, 64), (80, 64)), ((65, 999), (80, 992)), ((64, 64), (64, 64))):
+        desk = admission(state, Durations(), max_dimension=500)
+        for asked, taken in (((70, 64), (80, 64)), ((65, 499), (80, 496)), ((64, 64), (64, 64))):
             job = await desk.admit(GenerateRequest(prompt="a", width=asked[0], height=asked[1]))
             assert (job.params.width, job.params.height) == taken
             said = [warning.detail for warning in job.warnings if warning.code == "size_rounded"]
@@ -75,6 +75,70 @@ async def test_a_size_is_rounded_up_to_what_the_model_takes_and_that_is_said(fol
             else:
                 sizes = f"{asked[0]}x{asked[1]} became {taken[0]}x{taken[1]}."
                 assert said == [f"tiny draws sides that are multiples of 16 px: {sizes}"]
+
+
+@scenario
+async def test_a_side_outside_the_models_range_is_refused_with_the_range(folder: Path) -> None:
+    table = [
+        ("sketch", {"width": 1024, "height": 1024}, "width", "width is 1024; sketch takes 128 px."),
+        ("sketch", {"height": 64}, "height", "height is 64; sketch takes 128 px."),
+        ("tiny", {"width": 513}, "width", "width is 513; tiny takes 64 to 512 px."),
+        (
+            "tiny",
+            {"width": 64, "height": 10**30},
+            "height",
+            "height is 10000000000000000000…; tiny takes 64 to 512 px.",
+        ),
+        ("flux2-klein-4b", {"width": 255}, "width", "width is 255; flux2-klein-4b takes 256 to 1024 px."),
+    ]
+    async with opened(folder) as state:
+        desk = admission(state, Durations())
+        for model, size, param, detail in table:
+            for request in (
+                GenerateRequest(prompt="a", model=model, **size),
+                EditRequest(prompt="a", model=model, images=[data_url_of()], **size),
+            ):
+                with pytest.raises(Refused) as refused:
+                    await desk.admit(request)
+                said = refused.value
+                assert (said.status, said.code, said.detail) == (422, "size_out_of_range", detail)
+                assert said.extra == {"param": param}
+        other = await desk.admit(GenerateRequest(prompt="a", steps=99, cfg_scale=9.0))
+        assert [warning.code for warning in other.warnings if warning.code == "outside_range"] == ["outside_range"] * 2
+
+
+@scenario
+async def test_where_sizes_are_reduced_the_job_says_so(folder: Path) -> None:
+    table = [
+        ("sketch", (1024, 1024), (128, 128), "sketch draws sides of 128 px: 1024x1024 became 128x128."),
+        ("sketch", (64, None), (128, 128), "sketch draws sides of 128 px: 64xauto became 128xauto."),
+        ("tiny", (1536, 1024), (480, 320), "tiny draws sides of 64 to 512 px: 1536x1024 became 480x320."),
+        ("tiny", (64, 64), (64, 64), None),
+        ("tiny", (None, None), (128, 128), None),
+    ]
+    async with opened(folder) as state:
+        desk = admission(state, Durations())
+        for model, (width, height), taken, said in table:
+            request = GenerateRequest(prompt="a", model=model, width=width, height=height)
+            job = await desk.admit(request, reduce_size=True)
+            assert (job.params.width, job.params.height) == taken
+            told = [warning.detail for warning in job.warnings if warning.code.startswith("size_")]
+            assert told == ([] if said is None else [said])
+        for size in ((0, 0), (-1, 64), (64, -5)):
+            with pytest.raises(Refused) as refused:
+                await desk.admit(GenerateRequest(prompt="a", width=size[0], height=size[1]), reduce_size=True)
+            assert refused.value.code == "size_out_of_range"
+
+
+@scenario
+async def test_an_edit_without_a_size_stays_within_the_range(folder: Path) -> None:
+    async with opened(folder) as state:
+        desk = admission(state, Durations())
+        for model, drawn, codes in (("tiny", (256, 64), []), ("sketch", (128, 128), ["shape_not_kept"])):
+            wide = data_url_of(size=(400, 100))
+            job = await desk.admit(EditRequest(prompt="a", model=model, images=[wide]))
+            assert (job.params.width, job.params.height) == drawn
+            assert [warning.code for warning in job.warnings] == codes
 
 
 @scenario

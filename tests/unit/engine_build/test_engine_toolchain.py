@@ -106,12 +106,51 @@ def test_cuda_from_wheels(no_nvcc: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert found.root == root
     before = sorted(root.rglob("*"))
     for _ in range(2):  # the second time finds its links
-        cuda = toolchain.linked_wheels(found, tmp_path / "engine")
+        cuda = toolchain.linked(found, tmp_path / "engine")
     assert sorted(root.rglob("*")) == before
     assert (cuda.root / "lib64" / "libcublas.so").resolve() == root / "lib" / "libcublas.so.13"
     assert (cuda.root / "lib" / "libcudart.so").resolve() == root / "lib" / "libcudart.so.13"
     assert (cuda.nvcc.parent / ".." / "include" / "cublas_v2.h").is_file()  # where nvcc looks
     assert (cuda.root / "nvvm" / "bin" / "cicc").is_file()
+
+
+@pytest.mark.parametrize(("release", "package"), [(13, "cu13"), (12, "cublas")])
+def test_cublas_of_pytorch_completes_a_toolkit_without_it(
+    no_nvcc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: int, package: str
+) -> None:
+    nvcc = fake_toolkit(tmp_path / "cuda", release=f"{release}.0", cublas=False)
+    for part in ("include/cuda_runtime.h", "nvvm/bin/cicc", "lib64/libcudart.so.9", "lib64/libcudart.so"):
+        (tmp_path / "cuda" / part).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cuda" / part).touch()
+    root = tmp_path / "site/nvidia" / package
+    for part in ("include/cublas_v2.h", f"lib/libcublas.so.{release}", f"lib/libcublasLt.so.{release}"):
+        (root / part).parent.mkdir(parents=True, exist_ok=True)
+        (root / part).touch()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setenv("CUDA_HOME", str(nvcc.parents[1]))
+    found = toolchain.find_cuda()
+    assert (found.nvcc, found.cublas, found.cublas_package) == (nvcc, True, root)
+    cuda = toolchain.linked(found, tmp_path / "engine")
+    lib64 = cuda.root / "lib64"
+    assert (lib64 / "libcublas.so").resolve() == root / f"lib/libcublas.so.{release}"
+    assert (lib64 / "libcublasLt.so").resolve() == root / f"lib/libcublasLt.so.{release}"
+    assert (lib64 / "libcudart.so").resolve() == tmp_path / "cuda/lib64/libcudart.so"
+    assert {header.name for header in (cuda.root / "include").iterdir()} >= {"cublas_v2.h", "cuda_runtime.h"}
+    assert (cuda.root / "nvvm/bin/cicc").is_file()
+    assert (cuda.nvcc.parent / ".." / "include" / "cublas_v2.h").is_file()  # where nvcc looks
+
+
+def test_cublas_of_another_release_completes_nothing(
+    no_nvcc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_HOME", str(fake_toolkit(tmp_path / "cuda", cublas=False).parents[1]))
+    root = tmp_path / "site/nvidia/cublas"
+    for part in ("include/cublas_v2.h", "lib/libcublas.so.12"):
+        (root / part).parent.mkdir(parents=True, exist_ok=True)
+        (root / part).touch()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    with pytest.raises(EngineBuildError, match=r"lacks cuBLAS \(cublas_v2.h\)"):
+        toolchain.find_cuda()
 
 
 def test_cuda_wheels_that_are_not_all_there(no_nvcc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from served import Require
 
 import imagegen
 from imagegen.cli.draw import _describe
-from mcp_front.client import Job
+from mcp_front.answers import Job
 from mcp_front.progress import describe
 
 WORDS_JS = Path(imagegen.__file__).parent / "web" / "js" / "words.js"

@@ -14,7 +14,7 @@ from imagegen.cli.client import Service, ServiceError
 from imagegen.deploy import healthcheck
 from imagegen.models.download.hub import Hub, HubError
 from imagegen.security import outgoing_proxies
-from mcp_front import client as front
+from mcp_front import connection as front
 from mcp_front import settings as front_settings
 
 VARIABLES = [name for upper in outgoing_proxies.VARIABLES for name in (upper, upper.lower())]
@@ -59,7 +59,7 @@ def test_no_client_uses_a_proxy_for_loopback(
     assert healthcheck.trouble(f"http://127.0.0.1:{port}/") is None
 
     async def ask() -> int:
-        http = await front.Service(
+        http = await front.Connection(
             front_settings.load({"IMAGEGEN_URL": f"http://127.0.0.1:{port}"}), lambda: None
         )._connect()
         async with http:
@@ -76,7 +76,9 @@ def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, v
         Service("http://pictures.example")
 
     async def connect() -> None:
-        await front.Service(front_settings.load({"IMAGEGEN_URL": "http://pictures.example"}), lambda: None)._connect()
+        await front.Connection(
+            front_settings.load({"IMAGEGEN_URL": "http://pictures.example"}), lambda: None
+        )._connect()
 
     with pytest.raises(front.ServiceError, match=variable):
         anyio.run(connect)

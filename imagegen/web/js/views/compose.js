@@ -3,7 +3,7 @@
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { live } from "../../vendor/lit-html/directives/live.js";
 import { draw, drawAsIs, dropPending, selectGap, typed } from "../actions.js";
-import { fillStyle, openGaps } from "../draft.js";
+import { drawsSize, fillStyle, openGaps } from "../draft.js";
 import { afterUpdate, chosenModel, clearDraft, state, undoClear, update, updateDraft } from "../store.js";
 import { duration } from "../words.js";
 import { icon } from "./icons.js";
@@ -98,9 +98,8 @@ function chooseStyle(event) {
   const before = state.draft.prompt.trim() ? state.draft.prompt : null;
   const { width, height } = template;
   const model = chosenModel();
-  const most = Math.min(state.caps.max_dimension, model?.defaults.width.max ?? Infinity);
-  const fits = width && Math.max(width, height) <= most && Math.min(width, height) >= (model?.size_min_px ?? 0);
-  const hinted = fits && !model?.noise && !state.draft.references.length;
+  const fits = width && model && !model.noise && drawsSize(template, model, state.caps);
+  const hinted = fits && !state.draft.references.length;
   updateDraft({ prompt: fillStyle(template), ...(hinted ? { size: `${width}x${height}` } : {}) });
   update({ replaced: before, problem: null });
   afterUpdate(() => selectGap(openGaps(state.draft.prompt, state.templates)[0]));

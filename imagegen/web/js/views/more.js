@@ -2,7 +2,7 @@
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { live } from "../../vendor/lit-html/directives/live.js";
-import { defaultSize, outsideRange, parseSize, randomSeed } from "../draft.js";
+import { defaultSize, outsideRange, parseSize, randomSeed, sideRange } from "../draft.js";
 import { chosenModel, defaultModel, state, updateDraft, updatePrefs } from "../store.js";
 import { icon } from "./icons.js";
 
@@ -172,9 +172,7 @@ function count() {
 function side(name, model) {
   const own = state.draft.size;
   const usual = parseSize(defaultSize(model))[name];
-  const range = model.defaults[name];
-  const least = Math.max(model.size_min_px, range.min ?? 0);
-  const most = Math.min(state.caps?.max_dimension ?? usual, range.max ?? Infinity);
+  const { least, most } = sideRange(name, model, state.caps ?? { max_dimension: usual });
   return html`
     <div class="field">
       <label class="label" for=${name}>${NAMES[name]}</label>

@@ -1,0 +1,104 @@
+"""OpenAI's parameters and its clients' dialects, before they are a request of ours. Pure.
+
+Tolerant (the default): a field that changes no picture here becomes a warning, a synonym becomes this service's own
+field. Strict (IMAGEGEN_STRICT_OPENAI=1): both are refused. In either mode a value that asks for another picture than
+can be drawn is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from imagegen.http import hints
+from imagegen.schemas import Refused, Warn
+
+IGNORED = ("user", "safety_identifier")
+"""Names of the caller's own users, for OpenAI's abuse reports: no picture depends on them."""
+
+FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "quality": (("auto", "standard"), "There are no levels of quality; choose steps or speed (extra fields)."),
+    "style": ((), "Describe the style in the prompt instead."),
+    "background": (("auto", "opaque"), "Pictures are opaque here."),
+    "moderation": (("auto",), "The operator's policy applies to every picture: see /api/policy."),
+    "partial_images": ((0, "0"), "The engine gives no partial pictures. Leave it out, or send 0."),
+    "input_fidelity": ((), "The model takes references as they are. Leave it out."),
+    "complexity": ((), "There is no planning before a picture here. Leave it out."),
+    "frame_count": ((1, "1"), "There are no animations here."),
+    "frame_duration_ms": ((), "There are no animations here."),
+    "svg": ((), "There are no vector drawings here."),
+    "markup": ((), "Say in the prompt what to change."),
+}
+"""Parameters without an effect here: the values that ask for what happens anyway, and what to do about others."""
+
+ANOTHER_PICTURE: dict[str, Callable[[Any], bool]] = {
+    "background": lambda value: value == "transparent",
+    "partial_images": lambda _: True,
+    "frame_count": lambda _: True,
+    "svg": bool,
+    "markup": bool,
+}
+"""Of FIXED, which values would mean another picture: they are refused in either mode."""
+
+REFUSED = {
+    "lora": "LoRAs cannot be chosen by a request.",
+    "loras": "LoRAs cannot be chosen by a request.",
+    "controlnet": "There is no ControlNet here.",
+    "control_image": "There is no ControlNet here.",
+}
+"""Fields of other services that would mean another picture, if they have a value."""
+
+SYNONYMS = {"negative_prompt": "negative", "num_inference_steps": "steps", "guidance_scale": "cfg_scale"}
+PICTURES = ("image", "image[]", "images", "images[]", "ref_images", "ref_images[]")
+"""Names under which clients send the pictures of an edit."""
+EXTENSIONS = {"jpg": "jpeg"}
+EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
+
+
+def settled(fields: dict[str, Any], known: Collection[str], strict: bool) -> tuple[dict[str, Any], list[Warn]]:
+    """The fields that a request of ours has, and warnings for the others. `known`: the names that it has.
+
+    Raises Refused 400.
+    """
+    left, warnings = {name: value for name, value in fields.items() if name not in IGNORED}, list[Warn]()
+    for name, (fine, why) in FIXED.items():
+        value = left.pop(name, None)
+        if value is None or value in fine:
+            continue
+        if strict or ANOTHER_PICTURE.get(name, lambda _: False)(value):
+            shown = str(value)[:40]
+            raise wrong(name, "unsupported_value", f"{name}={shown!r} is not possible here. {why}")
+        if name == "quality" and value == "low":
+            left["quality"] = value
+        else:
+            warnings.append(hints.without_effect(name, value, why))
+    if strict:
+        if named := sorted(left.keys() & {"width", "height"}):
+            raise wrong(named[0], "unknown_parameter", f"Unknown parameter: '{named[0]}'.")
+        return left, warnings
+    for name, why in REFUSED.items():
+        if left.pop(name, None) not in EMPTY:
+            raise wrong(name, "unsupported_value", f"{name} is not possible here. {why} Leave it out.")
+    for name, ours in SYNONYMS.items():
+        _take_synonym(left, name, ours)
+    if left.get("seed") in (-1, "-1"):
+        del left["seed"]
+    if isinstance(fmt := left.get("output_format"), str):
+        left["output_format"] = EXTENSIONS.get(fmt, fmt)
+    warnings += hints.unknown(left.keys() - set(known))
+    return {name: value for name, value in left.items() if name in known}, warnings
+
+
+def _take_synonym(fields: dict[str, Any], name: str, ours: str) -> None:
+    """Rename a field. Raises Refused if both names are there with two values."""
+    value = fields.pop(name, None)
+    if value is None:
+        return
+    if fields.get(ours, value) not in (value, None):
+        raise wrong(name, "invalid_value", f"{name} and {ours} mean the same, and have two values. Send one of them.")
+    fields[ours] = value
+
+
+def wrong(param: str | None, code: str, detail: str) -> Refused:
+    """A refusal that names OpenAI's parameter."""
+    return Refused(400, code, detail, param=param)

@@ -1,0 +1,48 @@
+"""Model aliases: names that clients send hard-wired, and the model that each one means here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from imagegen.models.catalog import CatalogError
+
+NAME = re.compile(r"[!-~]{1,64}")
+HOW = "Write names separated by commas, for the default model, or NAME=MODEL: dall-e-3, gpt-image-1=qwen-image."
+
+
+class Aliases:
+    """The names of IMAGEGEN_MODEL_ALIASES. A model of the catalog counts before an alias of the same name."""
+
+    def __init__(self, text: str, models: Iterable[str], default: str) -> None:
+        """text: the setting. Raises CatalogError with a sentence for a name that is none, or an unknown model."""
+        self._models = set(models)
+        self._meant = _parsed(text, default)
+        for alias, model in self._meant.items():
+            if model not in self._models:
+                known = ", ".join(sorted(self._models))
+                raise CatalogError(
+                    f"IMAGEGEN_MODEL_ALIASES: {alias}={model[:64]} names no model that is offered. There are: {known}."
+                )
+
+    def model(self, name: str) -> str:
+        """The model that `name` means; `name` itself if it is no alias."""
+        return name if name in self._models else self._meant.get(name, name)
+
+    @property
+    def meant(self) -> Mapping[str, str]:
+        """Each alias with its model, without those that a model of the same name hides."""
+        return {alias: model for alias, model in self._meant.items() if alias not in self._models}
+
+
+def _parsed(text: str, default: str) -> dict[str, str]:
+    """Raises CatalogError."""
+    meant: dict[str, str] = {}
+    for part in (one.strip() for one in text.split(",") if one.strip()):
+        alias, equals, model = (side.strip() for side in part.partition("="))
+        if NAME.fullmatch(alias) is None or (equals and not model):
+            raise CatalogError(f"IMAGEGEN_MODEL_ALIASES: {part[:80]!r} is not an alias. {HOW}")
+        if alias in meant:
+            raise CatalogError(f"IMAGEGEN_MODEL_ALIASES names {alias} twice. {HOW}")
+        meant[alias] = model or default
+    return meant

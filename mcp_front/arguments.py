@@ -1,0 +1,70 @@
+"""What the tools take: each parameter once, with its bounds and the words that an agent reads."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from mcp_front.tool import Arguments
+
+CHUNK_BYTES = 600_000
+"""800,000 characters as base64: under Claude Desktop's cap for a result."""
+
+Prompt = Annotated[str, Field(min_length=1, max_length=12_000)]
+Side = Annotated[int, Field(ge=64, le=4096)]
+Reference = Annotated[str, Field(min_length=1, max_length=4096)]
+References = Annotated[list[Reference], Field(min_length=1, max_length=16)]
+Id = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class Drawing(Arguments):
+    """What every tool that draws takes. What is left out is left to the model's catalog entry."""
+
+    prompt: Prompt = Field(description="What to draw.")
+    negative: Annotated[str, Field(max_length=12_000)] | None = Field(None, description="What to leave out.")
+    width: Side | None = Field(None, description="Pixels.")
+    height: Side | None = None
+    steps: Annotated[int, Field(ge=1, le=100)] | None = Field(None, description="More is slower.")
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = Field(None, description="Same seed, same picture.")
+    cfg_scale: Annotated[float, Field(ge=0, le=30)] | None = Field(None, description="Guidance.")
+    sampler: Annotated[str, Field(max_length=64)] | None = None
+    model: Annotated[str, Field(max_length=128)] | None = None
+    speed: Literal["quality", "fast"] | None = Field(None, description="fast: sooner, at some cost of quality.")
+    n: Annotated[int, Field(ge=1, le=4)] = Field(1, description="Pictures, with seeds that follow each other.")
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The service's request, without pictures."""
+        return self.model_dump(exclude_none=True, include=set(Drawing.model_fields))
+
+
+class Edit(Drawing):
+    """A request to change pictures."""
+
+    prompt: Prompt = Field(description="What to change, and what to keep.")
+    images: References = Field(description="Image ids, or paths of local picture files.")
+
+
+class Submit(Drawing):
+    """A request for pictures in the background; an edit if it has `images`."""
+
+    images: References | None = None
+
+
+class JobArguments(Arguments):
+    """A job."""
+
+    job_id: Id
+
+
+class Nothing(Arguments):
+    """No arguments."""
+
+
+class Chunk(Arguments):
+    """A part of a picture's file, in bytes."""
+
+    image_id: Id
+    offset: Annotated[int, Field(ge=0)] = 0
+    length: Annotated[int, Field(ge=1, le=CHUNK_BYTES)] = CHUNK_BYTES

@@ -1,0 +1,96 @@
+"""A tool whose arguments are one pydantic model: the schema that an agent reads is made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, get_type_hints
+
+from fastmcp import Context
+from fastmcp.apps import AppConfig
+from fastmcp.apps.config import app_config_to_meta_dict
+from fastmcp.exceptions import ToolError
+from fastmcp.server.dependencies import get_context
+from fastmcp.tools import Tool, ToolResult
+from mcp_types import ToolAnnotations
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.json_schema import SkipJsonSchema
+
+A = TypeVar("A", bound="Arguments")
+
+
+class Arguments(BaseModel):
+    """The arguments of a tool. An argument that is left out is None, or has the default of its field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Handler = Callable[[Context, A], Awaitable[ToolResult]]
+
+
+class TypedTool(Tool):
+    """Validates the arguments, then calls `handler` with the request's context and the model."""
+
+    handler: SkipJsonSchema[Callable[..., Awaitable[ToolResult]]] = Field(exclude=True)
+    model: SkipJsonSchema[type[Arguments]] = Field(exclude=True)
+
+    @classmethod
+    def of(
+        cls,
+        handler: Handler[A],
+        *,
+        title: str,
+        description: str,
+        annotations: ToolAnnotations,
+        facts: type[BaseModel],
+        app: AppConfig | None = None,
+        known: type[Arguments] = Arguments,
+    ) -> TypedTool:
+        """The tool that is named as `handler` and takes what its second parameter is annotated with.
+
+        facts: what the structured content of its results is. known: parameters that another tool describes.
+        """
+        *_, model, _ = get_type_hints(handler).values()
+        return cls(
+            name=handler.__name__,
+            title=title,
+            description=description,
+            annotations=annotations,
+            parameters=schema(model, known),
+            output_schema=facts.model_json_schema(),
+            meta={"ui": app_config_to_meta_dict(app)} if app else None,
+            handler=handler,
+            model=model,
+        )
+
+    async def run(self, arguments: dict[str, Any]) -> ToolResult:
+        """Raises ToolError with a sentence for each wrong argument; nothing was done then."""
+        try:
+            asked = self.model.model_validate(arguments)
+        except ValidationError as invalid:
+            wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}." for one in invalid.errors()]
+            raise ToolError(f"Nothing was done. {' '.join(wrong)} Correct this and call again.") from None
+        return await self.handler(get_context(), asked)
+
+
+def schema(model: type[Arguments], known: type[Arguments] = Arguments) -> dict[str, Any]:
+    """The JSON schema of the arguments, short: it stands in every conversation.
+
+    A parameter that may be left out is written as what it is, without null, its default None and its title; null is
+    accepted all the same. What `known` describes in the same words is not described again.
+    """
+    whole = model.model_json_schema()
+    described = {name: field.description for name, field in known.model_fields.items()}
+    properties = {}
+    for name, rule in whole.get("properties", {}).items():
+        properties[name] = _short(rule)
+        if properties[name].get("description") == described.get(name):
+            properties[name].pop("description", None)
+    needed = {"required": whole["required"]} if "required" in whole else {}
+    return {"type": "object", "properties": properties, **needed, "additionalProperties": False}
+
+
+def _short(rule: dict[str, Any]) -> dict[str, Any]:
+    kinds = [kind for kind in rule.get("anyOf", [{}]) if kind.get("type") != "null"]
+    assert len(kinds) == 1, "a parameter is of one kind, or null"
+    dropped = {"anyOf", "title"} | ({"default"} if rule.get("default") is None else set())
+    return {**kinds[0], **{name: value for name, value in rule.items() if name not in dropped}}

@@ -1,0 +1,168 @@
+"""Xet's store on the loopback, as hf_xet 1.8.0 asks it: a file's reconstruction, and ranges of its blocks.
+
+`GET /v1/reconstructions/HASH` (with a range) names terms, which are runs of chunks of a xorb, and where to get them;
+`GET /xorbs/HASH` (always with a range) is a xorb: chunks, each behind a header of eight bytes. Of the second version of
+the first request hf_xet hears 404, as from a store that does not have it. Spec: huggingface/xet-core, docs of the
+download protocol and of the xorb format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+CHUNK_BYTES, CHUNKS_A_XORB = 4_096, 8
+XORB_BYTES = CHUNK_BYTES * CHUNKS_A_XORB
+HEADER_BYTES = 8
+TOKEN = "xet_of_the_tests"
+
+
+@dataclass
+class XetFault:
+    """What happens to every request for the xorb with this number, counted from the start of its file."""
+
+    xorb: int
+    status: int = 206
+    hold: bool = False  # wait until `release()`
+    flip: bool = False  # the bytes are wrong
+
+
+@dataclass(frozen=True)
+class _Xorb:
+    number: int
+    chunks: list[bytes]
+
+    def stored(self) -> bytes:
+        """Uncompressed chunks, each behind its header: version, size, scheme 0, size of the chunk once unpacked."""
+        sizes = [len(chunk).to_bytes(3, "little") for chunk in self.chunks]
+        return b"".join(b"\0" + size + b"\0" + size + chunk for size, chunk in zip(sizes, self.chunks, strict=True))
+
+
+class LoopbackXet:
+    """`store(bytes)` returns a file's hash; `token` is what the hub has to hand out for it."""
+
+    def __init__(self) -> None:
+        self.token = TOKEN
+        self.faults: list[XetFault] = []
+        self.asked: list[str | None] = []  # ranges of reconstructions
+        self.held = threading.Event()
+        self._go = threading.Event()
+        self._files: dict[str, list[str]] = {}
+        self._xorbs: dict[str, _Xorb] = {}
+        store = self
+
+        class Handler(_Handler):
+            owner = store
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def store(self, data: bytes) -> str:
+        name = hashlib.sha256(b"a file" + data).hexdigest()
+        self._files[name] = []
+        for number, start in enumerate(range(0, len(data), XORB_BYTES)):
+            part = data[start : start + XORB_BYTES]
+            xorb = _Xorb(number, [part[at : at + CHUNK_BYTES] for at in range(0, len(part), CHUNK_BYTES)])
+            key = hashlib.sha256(b"a xorb" + part).hexdigest()
+            self._xorbs[key] = xorb
+            self._files[name].append(key)
+        return name
+
+    def access(self) -> dict[str, Any]:
+        """What the hub's token route answers."""
+        return {"accessToken": self.token, "exp": int(time.time()) + 3600, "casUrl": self.url}
+
+    def release(self) -> None:
+        self._go.set()
+
+    def close(self) -> None:
+        self.release()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def xorbs(self, name: str) -> Iterator[tuple[str, _Xorb]]:
+        return ((key, self._xorbs[key]) for key in self._files[name])
+
+    def wait_to_go(self) -> None:
+        self.held.set()
+        self._go.wait(60)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    owner: LoopbackXet
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        _, kind, *rest = self.path.split("/")
+        if kind == "v1" and rest[0] == "reconstructions" and rest[1] in self.owner._files:
+            self.owner.asked.append(self.headers["range"])
+            if self.headers["authorization"] != f"Bearer {TOKEN}":
+                self._answer(401, b"")
+            else:
+                self._answer(200, json.dumps(self._reconstruction(rest[1])).encode())
+        elif kind == "xorbs":
+            self._xorb(rest[0])
+        else:
+            self._answer(404, b"")
+
+    def _reconstruction(self, name: str) -> dict[str, Any]:
+        """The terms that cover the range: whole chunks, the first of which may begin before it."""
+        start, end = self._range()
+        terms: list[dict[str, Any]] = []
+        fetch: dict[str, Any] = {}
+        at = skipped = 0
+        for key, xorb in self.owner.xorbs(name):
+            wanted = []
+            for index, chunk in enumerate(xorb.chunks):
+                if at + len(chunk) > start and at <= end:
+                    wanted.append(index)
+                    if not terms and len(wanted) == 1:
+                        skipped = start - at
+                at += len(chunk)
+            if wanted:
+                chunks = {"start": wanted[0], "end": wanted[-1] + 1}
+                edges = [sum(HEADER_BYTES + len(c) for c in xorb.chunks[:i]) for i in chunks.values()]
+                unpacked = sum(len(xorb.chunks[index]) for index in wanted)
+                terms.append({"hash": key, "unpacked_length": unpacked, "range": chunks})
+                url_range = {"start": edges[0], "end": edges[1] - 1}
+                fetch[key] = [{"range": chunks, "url": f"{self.owner.url}/xorbs/{key}", "url_range": url_range}]
+        return {"offset_into_first_range": skipped, "terms": terms, "fetch_info": fetch}
+
+    def _xorb(self, key: str) -> None:
+        xorb = self.owner._xorbs[key]
+        fault = next((one for one in self.owner.faults if one.xorb == xorb.number), XetFault(xorb.number))
+        if fault.hold:
+            self.owner.wait_to_go()
+        if fault.status != 206:
+            self._answer(fault.status, b"")
+            return
+        if fault.flip:
+            xorb = _Xorb(xorb.number, [bytes(255 - byte for byte in chunk) for chunk in xorb.chunks])
+        start, end = self._range()
+        self._answer(206, xorb.stored()[start : end + 1])
+
+    def _range(self) -> tuple[int, int]:
+        if self.headers["range"] is None:
+            return 0, 1 << 60
+        start, _, end = self.headers["range"].removeprefix("bytes=").partition("-")
+        return int(start), int(end)
+
+    def _answer(self, status: int, body: bytes) -> None:
+        try:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def log_message(self, *_arguments: Any) -> None:
+        """Silence."""
