@@ -174,7 +174,7 @@ class StoredImage(BaseModel):
     bytes: int
     sha256: str
     seed: int | None
-    format: str = "png"
+    format: Literal["png"] = "png"
     created_at: float
     expires_at: float | None  # None while a job still needs it
 

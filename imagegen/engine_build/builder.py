@@ -6,24 +6,17 @@ import errno
 import fcntl
 import os
 import shutil
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-import psutil
-
-from imagegen.engine_build import command as process
-from imagegen.engine_build import probe, source, toolchain
+from imagegen.engine_build import source, toolchain
 from imagegen.engine_build.cards import find_cards
+from imagegen.engine_build.compilation import Compilation
 from imagegen.engine_build.plan import (
     BINARY,
-    CHANNEL_DIR,
-    MANIFEST,
     PINNED,
     Backend,
     EngineBuildError,
@@ -40,15 +33,6 @@ from imagegen.engine_build.plan import (
 SCRATCH_PREFIX = ".building-"
 DISK_BYTES: dict[Backend, int] = {"cpu": 400_000_000, "cuda": 6_000_000_000}
 """Free space asked for before a build. CPU: 300 MB were measured at the peak; CUDA: an allowance, not measured."""
-
-LARGEST_COMPILE_BYTES = 2_500_000_000
-"""Memory of the one compiler that reads the tokenizers' tables (vocab.cpp: 2.44 GB with GCC 12)."""
-
-JOB_MEMORY_BYTES: dict[Backend, int] = {"cpu": 1_200_000_000, "cuda": 2_000_000_000}
-"""Memory of each further compiler. CPU: 1.14 GB measured for the next largest (stable-diffusion.cpp, GCC 12);
-CUDA: an allowance, not measured."""
-
-CHECK_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +77,7 @@ def build(
             with tempfile.TemporaryDirectory(
                 prefix=SCRATCH_PREFIX, dir=engine_dir, ignore_cleanup_errors=True
             ) as scratch:
-                work = _Work(engine_dir, Path(scratch), options, cuda, jobs, sdist, on_progress)
+                work = Compilation(engine_dir, Path(scratch), options, cuda, jobs, sdist, on_progress)
                 manifest = work.make(folder, features)
     except OSError as error:
         raise EngineBuildError(_disk_sentence(engine_dir, options.backend, error)) from error
@@ -102,6 +86,8 @@ def build(
     return built
 
 
+<<<<<<< HEAD
+=======
 @dataclass(frozen=True)
 class _Work:
     """One build, from the archive to the finished folder. Held under the cache's lock."""
@@ -244,6 +230,7 @@ def default_jobs(backend: Backend) -> int:
     return max(1, min(cores, 1 + spare_bytes // JOB_MEMORY_BYTES[backend]))
 
 
+>>>>>>> main
 def _find_cuda(options: Options) -> toolchain.Cuda:
     cuda = toolchain.find_cuda()
     toolchain.check_archs(cuda, options.archs)

@@ -1,18 +1,18 @@
-"""The shapes of the answers, for the OpenAPI document: `views` makes them, the tests compare the two.
+"""The shapes of the answers: `serialize` fills them, the OpenAPI document and docs/schemas/ are made from them.
 
 Times are RFC 3339 in UTC, durations seconds, sizes bytes and pixels, as the names say.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from imagegen.models.entry_tables import Capabilities, Defaults, Licence, Memory
 from imagegen.models.speed import Fast
 from imagegen.prompts.templates import Template
-from imagegen.schemas import EngineState, Failure, Kind, Params, Phase, Policy, Status, Warn
+from imagegen.schemas import EngineState, Failure, Kind, Params, Phase, Policy, Progress, Status, Warn
 
 When = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
@@ -20,9 +20,13 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class _Answer(BaseModel):
-    """Nothing comes that is not written here."""
+    """Extra fields are forbidden."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+def _absent(value: object) -> bool:
+    return value is None
 
 
 class Problem(BaseModel):
@@ -86,6 +90,10 @@ class JobProgress(_Answer):
     image: int
     detail: str | None
 
+    @classmethod
+    def of(cls, progress: Progress) -> JobProgress:
+        return cls.model_validate(progress, from_attributes=True)
+
 
 class Job(_Answer):
     """One request for pictures, from submission to result."""
@@ -99,11 +107,11 @@ class Job(_Answer):
     model: str
     params: Params
     prompt: str
-    url: str | None = None
+    url: Annotated[str | None, Field(exclude_if=_absent)] = None
     images: list[Image]
     references: list[Id]
     warnings: list[Warn]
-    error: Failure | None = None
+    error: Annotated[Failure | None, Field(exclude_if=_absent)] = None
     policy: Policy
     created_at: When
     started_at: When | None
@@ -111,6 +119,11 @@ class Job(_Answer):
     expires_at: When | None
     attempts: int
     revision: int
+
+    @field_serializer("params")
+    def _given(self, params: Params) -> dict[str, Any]:
+        """Without what does not hold for the job: an edit's `fit`, a scheduler that the model lets nobody choose."""
+        return params.model_dump(exclude_none=True)
 
 
 class Jobs(_Answer):
@@ -228,19 +241,6 @@ class Models(_Answer):
 
     items: list[Model]
     caps: dict[str, int | float]
-
-
-class PolicyView(_Answer):
-    """What every picture is kept from, in the exact words the engine gets."""
-
-    source: str
-    model: str
-    cfg_scale: float
-    policy: Policy
-    effect: str
-    baseline_negative: str
-    directive: str
-    joined: dict[str, str]
 
 
 class Templates(_Answer):

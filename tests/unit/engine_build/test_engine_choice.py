@@ -14,7 +14,16 @@ from fake_cuda import BROKEN, H200, NO_CARDS, fake_toolkit
 
 from imagegen import engine_build as engines
 from imagegen.cli.engine import engine as command
-from imagegen.engine_build import EngineBuildError, EngineMissing, Options, builder, plan, select, toolchain
+from imagegen.engine_build import (
+    EngineBuildError,
+    EngineMissing,
+    Options,
+    builder,
+    compilation,
+    plan,
+    select,
+    toolchain,
+)
 from imagegen.engine_build.cards import Card, Cards
 from imagegen.settings import Settings
 
@@ -342,7 +351,7 @@ def test_the_page_about_it_has_the_same_numbers_and_options() -> None:
     page = (Path(__file__).parents[3] / "docs" / "engine.md").read_text()
     for backend in ("cpu", "cuda"):
         assert f"{builder.DISK_BYTES[backend] / 1e9:.1g} GB" in page
-    assert f"{builder.LARGEST_COMPILE_BYTES / 1e9:.1f} GB of memory" in page
+    assert f"{compilation.LARGEST_COMPILE_BYTES / 1e9:.1f} GB of memory" in page
     assert f"`{plan.PINNED.project}` {plan.PINNED.version}" in page
     for option in command.commands["build"].params:
         assert f"`{max(option.opts, key=len)}" in page
