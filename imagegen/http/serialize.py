@@ -44,7 +44,7 @@ def job_json(app: App, job: Job, base: str) -> dict[str, Any]:
     images = [image_json(image, base) for image in job.images]
     progress = None
     if job.progress is not None and not job.status.ended:
-        progress = job.progress.model_dump(mode="json", exclude={"at"})
+        progress = job.progress.model_dump(mode="json", exclude={"at", "step_s"})
     view: dict[str, Any] = {
         "job_id": job.id,
         "kind": job.kind.value,
