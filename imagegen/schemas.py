@@ -76,6 +76,7 @@ class Progress(BaseModel):
     image: int = 1  # which of the job's `n` pictures, from 1
     detail: str | None = None
     at: float = 0.0  # when it was noted, for the ETA; not shown
+    step_s: float | None = None  # seconds per step of this picture so far, for the ETA; not shown
 
 
 class Warn(BaseModel):

@@ -11,15 +11,14 @@ Fields = dict[str, Any]
 @dataclass(frozen=True)
 class Engine:
     """model: its name. long: a picture of some seconds on one thread, long enough to be hit while it is drawn; endless:
-    the longest there is. decoding: a picture that is decoded long enough to be seen, where there is one. obeys: whether
-    a picture can be broken off between two steps, without the end of the process. main_file: a pattern of the file
-    without which there is no model; weights: of the transformer's. breath_s: about what a start takes."""
+    the longest there is. decoding: a picture that is decoded long enough to be seen, where there is one. main_file: a
+    pattern of the file without which there is no model; weights: of the transformer's. breath_s: about what a start
+    takes."""
 
     model: str
     long: Fields
     endless: Fields
     decoding: Fields | None
-    obeys: bool
     main_file: str
     weights: str
     breath_s: float
@@ -33,7 +32,6 @@ SDCPP = Engine(
     long={"width": 128, "height": 128, "steps": 20},
     endless={"width": 256, "height": 256, "steps": 100},
     decoding={"width": 256, "height": 256, "steps": 1},  # decodes for seconds
-    obeys=False,
     main_file="dit*",
     weights="dit*",
     breath_s=0.4,
@@ -43,7 +41,6 @@ GLM = Engine(
     long={"width": 512, "height": 512, "steps": 100},
     endless={"width": 512, "height": 512, "steps": 100, "n": 4},
     decoding=None,
-    obeys=True,
     main_file="model_index.json",
     weights="transformer/*.safetensors",
     breath_s=5,
