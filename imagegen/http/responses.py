@@ -51,7 +51,7 @@ class OpenAIError(_Answer):
 
 
 class Image(_Answer):
-    """A stored picture."""
+    """A stored picture; `warnings`: what decoding it changed, of an upload."""
 
     id: Id
     url: str
@@ -64,6 +64,7 @@ class Image(_Answer):
     job_id: Id | None
     created_at: When
     expires_at: When | None
+    warnings: list[Warn]
 
 
 class Images(_Answer):

@@ -36,6 +36,7 @@ def image_json(image: StoredImage, base: str) -> dict[str, Any]:
         "job_id": image.job_id,
         "created_at": timestamp(image.created_at),
         "expires_at": _when(image.expires_at),
+        "warnings": [one.model_dump() for one in image.warnings],
     }
 
 
