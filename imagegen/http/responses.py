@@ -55,7 +55,7 @@ class OpenAIError(_Answer):
 
 
 class Image(_Answer):
-    """A stored picture."""
+    """A stored picture; `warnings`: what decoding it changed, of an upload."""
 
     id: Id
     url: str
@@ -68,6 +68,7 @@ class Image(_Answer):
     job_id: Id | None
     created_at: When
     expires_at: When | None
+    warnings: list[Warn]
 
 
 class Images(_Answer):
