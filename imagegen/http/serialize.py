@@ -45,7 +45,7 @@ def image(stored: StoredImage, base: str) -> responses.Image:
         job_id=stored.job_id,
         created_at=timestamp(stored.created_at),
         expires_at=_when(stored.expires_at),
-        warnings=stored.warnings,
+        warnings=list(stored.warnings),
     )
 
 
