@@ -71,7 +71,12 @@ class Guardrails:
 
         White space around a text is dropped. Raises PolicyError for a file that is not such a policy.
         """
-        return cls() if path is None else cls(**_read(path), source=path.name)
+        if path is None:
+            return cls()
+        try:
+            return cls(**_read(path), source=path.name)
+        except PolicyError as wrong:
+            raise PolicyError(f"IMAGEGEN_POLICY_FILE: {wrong}") from None
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -80,8 +85,7 @@ def _read(path: Path) -> dict[str, str]:
             data = file.read(FILE_MAX_BYTES + 1)
     except OSError as failure:
         raise PolicyError(
-            f"{path} cannot be read ({failure.strerror}). IMAGEGEN_POLICY_FILE must name a policy file, "
-            "or be unset for the built-in policy."
+            f"{path} cannot be read ({failure.strerror}). Name a policy file, or unset it for the built-in policy."
         ) from None
     if len(data) > FILE_MAX_BYTES:
         raise PolicyError(f"{path} is longer than {FILE_MAX_BYTES:,} bytes: it is no policy file.")

@@ -190,6 +190,16 @@ class ImagegenServe(Service):
     _command = ("imagegen.cli", "serve")
 
 
+def refused_start(service: Service, *words: str) -> str:
+    """The service does not start, says why in one sentence, and says so by its exit code too. Returns its output."""
+    service.launch()
+    assert service.wait() == 1
+    log = service.log.read_text(errors="replace")
+    assert all(word in log for word in words), log
+    assert "Traceback" not in log
+    return log
+
+
 MakeService = Callable[..., Service]
 """`serve(**settings)`: a started service of the test's own."""
 Require = Callable[[str, bool], None]

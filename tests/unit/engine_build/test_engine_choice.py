@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from fake_cuda import BROKEN, H200, NO_CARDS, fake_toolkit
+from served import free_port
 
 from imagegen import engine_build as engines
 from imagegen.cli.engine import engine as command
@@ -26,6 +27,7 @@ from imagegen.engine_build import (
 )
 from imagegen.engine_build.cards import Card, Cards
 from imagegen.settings import Settings
+from imagegen.startup import configuration
 
 HERE = plan.cpu_features()
 
@@ -190,10 +192,11 @@ def test_serve_requires_the_gpu_of_the_engine_that_draws(
 ) -> None:
     serve = importlib.import_module("imagegen.cli.serve")
     values = {"HOME": tmp_path, "CACHE": tmp_path / "cache", "MODEL": "glm-tiny", "ON_MISSING_GPU": "exit"}
+    values["PORT"] = free_port()
     for name, value in values.items():
         monkeypatch.setenv(f"IMAGEGEN_{name}", str(value))
     see(H200)
-    monkeypatch.setattr(serve, "torch_uses_cuda", lambda: False)
+    monkeypatch.setattr(configuration, "torch_uses_cuda", lambda: False)
     monkeypatch.setattr(serve.os, "execv", lambda *_: pytest.fail("the service was started"))
     refused = CliRunner().invoke(serve.serve)
     assert refused.exit_code == 1

@@ -253,7 +253,7 @@ def test_a_wrong_file_is_told_by_file_and_key(policy_file: Path, content: str | 
 
 
 def test_a_missing_file_is_told_with_the_setting(policy_file: Path) -> None:
-    with pytest.raises(PolicyError, match=r"house\.toml cannot be read .*IMAGEGEN_POLICY_FILE"):
+    with pytest.raises(PolicyError, match=r"IMAGEGEN_POLICY_FILE: .*house\.toml cannot be read"):
         Guardrails.load(policy_file)
 
 
