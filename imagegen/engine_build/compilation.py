@@ -99,7 +99,7 @@ class Compilation:
         command += [f"-DCMAKE_MAKE_PROGRAM={toolchain.packaged('ninja')}", *self.options.flags]
         command.append(f"-DCMAKE_PROJECT_INCLUDE={CHANNEL_DIR / 'add.cmake'}")
         if self.cuda is not None:
-            cuda = toolchain.linked_wheels(self.cuda, self.engine_dir)
+            cuda = toolchain.linked(self.cuda, self.engine_dir)
             command += [f"-DCMAKE_CUDA_COMPILER={cuda.nvcc}", f"-DCUDAToolkit_ROOT={cuda.root}"]
         status, output = process.run(command, env=process.environment(self.scratch), log=log)
         if status != 0:

@@ -15,11 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from imagegen.app import App
-<<<<<<< HEAD
-from imagegen.http import serialize
-=======
-from imagegen.http import hints
->>>>>>> main
+from imagegen.http import hints, serialize
 from imagegen.http.context import app_of, base_url
 from imagegen.http.openai.errors import openai_error
 from imagegen.http.openai.request import ImagesRequest, read_edit, read_generation
