@@ -216,7 +216,11 @@ class ServiceStatus(_Answer):
 
 
 class Model(_Answer):
-    """A model of the catalog, every number with its source."""
+    """A model of the catalog, every number with its source.
+
+    misfits: what is known to go wrong with it on this machine. picture_s: seconds of one picture with every default,
+    from what this machine measured; null before the first.
+    """
 
     name: str
     title: str
@@ -235,6 +239,8 @@ class Model(_Answer):
     installed: bool
     missing: list[str]
     negative_inert: bool
+    misfits: list[Warn]
+    picture_s: float | None
 
 
 class Models(_Answer):

@@ -14,7 +14,7 @@ from imagegen.http import responses
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking
-from imagegen.schemas import Job, StoredImage, timestamp
+from imagegen.schemas import Job, Params, StoredImage, timestamp
 from imagegen.settings import Settings
 from imagegen.worker.lifecycle import EngineView
 
@@ -78,7 +78,7 @@ def job(app: App, row: Job, base: str) -> responses.Job:
 
 
 def model(app: App, entry: Entry) -> responses.Model:
-    """A catalog entry with what is installed of it."""
+    """A catalog entry with what is installed of it, and what this machine knows of it."""
     missing, packages = entry.missing(app.settings), lacking(entry.adapter)
     same = responses.Model.model_fields.keys() & Entry.model_fields.keys()
     return responses.Model(
@@ -90,6 +90,22 @@ def model(app: App, entry: Entry) -> responses.Model:
             *(file.file for file in missing if entry.made_by is None),
         ],
         negative_inert=entry.negative_inert,
+        misfits=app.model_files.misfits(entry),
+        picture_s=_seconds(app.durations.picture(entry.name, _usual(entry))),
+    )
+
+
+def _usual(entry: Entry) -> Params:
+    """What a request that leaves every parameter to the model is drawn with."""
+    d = entry.defaults
+    return Params(
+        width=int(d.width.value),
+        height=int(d.height.value),
+        steps=int(d.steps.value),
+        cfg_scale=float(d.cfg_scale.value),
+        sampler=str(d.sampler.value),
+        scheduler=None if d.scheduler is None else str(d.scheduler.value),
+        seed=0,
     )
 
 

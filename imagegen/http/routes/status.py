@@ -8,12 +8,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from imagegen.admission.sizes import hinted
 from imagegen.http import responses, serialize
 from imagegen.http.context import app_of, owner_of
 from imagegen.http.problems import unknown_fields
+from imagegen.models.entry import Entry
 from imagegen.prompts import templates
 from imagegen.prompts.guardrails import policy_view
+from imagegen.prompts.templates import Template
 from imagegen.schemas import Refused
+from imagegen.settings import Settings
 
 
 async def status(request: Request) -> Response:
@@ -34,9 +38,22 @@ async def policy(request: Request) -> Response:
 
 
 async def prompt_templates(request: Request) -> Response:
-    """Presets for a person to fill, read anew each time: an operator edits them while the service runs."""
-    found, problems = await asyncio.to_thread(templates.load, app_of(request).settings)
-    return serialize.answer(responses.Templates(items=list(found), problems=[str(problem) for problem in problems]))
+    """Presets for a person to fill, with sizes that the default model draws, or `?model=`.
+
+    Read anew each time: an operator edits them while the service runs.
+    """
+    app = app_of(request)
+    entry = app.catalog.get(request.query_params.get("model", app.default_entry.name))
+    found, problems = await asyncio.to_thread(templates.load, app.settings)
+    items = [_hinted(one, entry, app.settings) for one in found]
+    return serialize.answer(responses.Templates(items=items, problems=[str(problem) for problem in problems]))
+
+
+def _hinted(template: Template, entry: Entry, settings: Settings) -> Template:
+    if template.width is None or template.height is None:
+        return template
+    width, height = hinted(template.width, template.height, entry, settings.max_dimension)
+    return template.model_copy(update={"width": width, "height": height})
 
 
 async def warm(request: Request) -> Response:
