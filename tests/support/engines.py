@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 Fields = dict[str, Any]
 
 
@@ -45,3 +47,15 @@ GLM = Engine(
     weights="transformer/*.safetensors",
     breath_s=5,
 )
+
+first_engine = pytest.mark.parametrize("drawer", [SDCPP], indirect=True, ids=str)
+"""Nothing of an engine's own is in it, or the second engine cannot be hit there: once is enough.
+
+Never in one parametrize with a plain argument: pytest then gives the engine, and what is made for it, the scope of a
+function, and starts a service for each test. Nor with the second engine alone: pytest tells parameters apart by their
+place in the list. The same holds for the next one.
+"""
+second_engine_long = pytest.mark.parametrize(
+    "drawer", [SDCPP, pytest.param(GLM, marks=pytest.mark.long)], indirect=True, ids=str
+)
+"""On the second engine only `make test-long` runs it: the code that it checks is the worker's, the same for both."""

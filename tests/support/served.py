@@ -122,11 +122,13 @@ class Service:
         return self._process.wait(timeout)
 
     def end(self) -> None:
-        """However it is: gone after this."""
+        """However it is: gone after this. No picture is waited for, nor the end of the supervisor's interpreter."""
         everything = self.processes()
         if everything:
+            supervisor, *others = everything
             self.terminate()
-            psutil.wait_procs(everything, timeout=10)
+            psutil.wait_procs(others, timeout=2)
+            psutil.wait_procs([supervisor], timeout=0.2)
         self.kill()
         self._reap(everything)
         self.http.close()
