@@ -125,6 +125,15 @@ class Settings(BaseSettings):
             description="A request is refused if its body does not advance by 16 KiB in this time, in seconds.",
         ),
     ] = 30.0
+    keepalive_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=600,
+            description="A blocking call of OpenAI's or AUTOMATIC1111's API that takes longer gets whitespace at this "
+            "interval, in seconds, so that no proxy cuts it.",
+        ),
+    ] = 15.0
 
     # The engine and its model
     model: Annotated[str | None, Field(description="Default model; unset: chosen by what the machine has.")] = None

@@ -273,14 +273,32 @@ class OpenAIImage(_Answer):
     url: str | None = None
 
 
+class OpenAITokens(_Answer):
+    """Tokens of a request; nothing is metered here."""
+
+    text_tokens: Literal[0]
+    image_tokens: Literal[0]
+
+
+class OpenAIUsage(_Answer):
+    """What OpenAI's clients count; all zero."""
+
+    input_tokens: Literal[0]
+    input_tokens_details: OpenAITokens
+    output_tokens: Literal[0]
+    total_tokens: Literal[0]
+
+
 class OpenAIImages(_Answer):
-    """OpenAI's answer, with the job's id and warnings."""
+    """OpenAI's answer, with the job's id and warnings; `quality`: low where the picture was drawn fast."""
 
     created: int
     data: list[OpenAIImage]
     background: Literal["opaque"]
     output_format: Literal["png", "jpeg", "webp"]
+    quality: Literal["low", "high"]
     size: str
+    usage: OpenAIUsage
     model: str
     job_id: Id
     warnings: list[Warn] = []
