@@ -90,7 +90,7 @@ def model(app: App, entry: Entry) -> responses.Model:
             *(file.file for file in missing if entry.made_by is None),
         ],
         negative_inert=entry.negative_inert,
-        misfits=app.model_files.misfits(entry),
+        misfits=list(app.model_files.misfits(entry)),
         picture_s=_seconds(app.durations.picture(entry.name, _usual(entry))),
     )
 
