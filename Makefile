@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: serve glm mcp mcpb check test test-long lint lock docs pictures bench bench-overhead bench-check train-sketch image-test clean help
 .DEFAULT_GOAL := help
@@ -32,11 +33,11 @@ mcpb: $(STAMP) ## the Claude Desktop bundle
 
 check: lint ## lint, and the tests of parts and of the contract: some minutes
 	$(BIN)/imagegen engine build --backend cpu
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "(unit or contract) and not long" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "(unit or contract) and not long" $(PYTEST_ARGS)
 
 test: $(STAMP) ## everything that a change must pass, on the real engine, without a GPU
 	$(BIN)/imagegen engine build --backend cpu
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-long: $(STAMP) ## before a release: every kill, an hour of chaos, the vision tower, the container (Podman, as root)
 	$(BIN)/imagegen engine build --backend cpu

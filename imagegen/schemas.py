@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, StrictFloat, StrictInt, StrictStr
+from pydantic_core import core_schema
 
 SEED_MAX = 2**32 - 1
 
@@ -76,6 +77,7 @@ class Progress(BaseModel):
     image: int = 1  # which of the job's `n` pictures, from 1
     detail: str | None = None
     at: float = 0.0  # when it was noted, for the ETA; not shown
+    step_s: float | None = None  # seconds per step of this picture so far, for the ETA; not shown
 
 
 class Warn(BaseModel):
@@ -153,11 +155,26 @@ class GenerateRequest(BaseModel):
     lease_s: Number | None = None
 
 
+class _TextOrBytes:
+    """pydantic's schema of a text, which also lets bytes pass: JSON has none, so that only a form's files are bytes."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(_source: Any, _handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        def check(value: Any, text: core_schema.ValidatorFunctionWrapHandler) -> Any:
+            return value if isinstance(value, bytes) else text(value)
+
+        return core_schema.no_info_wrap_validator_function(check, core_schema.str_schema(strict=True))
+
+
+Picture = Annotated[str | bytes, _TextOrBytes]
+"""A picture of a request: the id of a stored one, a `data:image/…;base64,` URL, or the bytes of a form's file."""
+
+
 class EditRequest(GenerateRequest):
     """The same, plus the pictures to start from: ids of stored pictures, or `data:image/…;base64,` URLs."""
 
-    images: Annotated[list[StrictStr], Field(min_length=1, fail_fast=True)]
-    mask: StrictStr | None = None
+    images: Annotated[list[Picture], Field(min_length=1, fail_fast=True)]
+    mask: Picture | None = None
     fit: Literal["contain", "cover", "stretch"] = "contain"
 
 
@@ -174,9 +191,10 @@ class StoredImage(BaseModel):
     bytes: int
     sha256: str
     seed: int | None
-    format: str = "png"
+    format: Literal["png"] = "png"
     created_at: float
     expires_at: float | None  # None while a job still needs it
+    warnings: tuple[Warn, ...] = ()  # of an upload: what decoding it changed; a job that names it repeats them
 
 
 class EngineTexts(BaseModel):

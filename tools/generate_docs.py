@@ -17,6 +17,7 @@ from imagegen.http import asgi, openapi, responses
 from imagegen.http.operations import OPERATIONS
 from imagegen.http.routes import metrics, page, tasks
 from imagegen.models.catalog import Catalog
+from imagegen.prompts.guardrails import PolicyView
 from imagegen.schemas import EditRequest, GenerateRequest
 from imagegen.settings import PREFIX, Settings
 
@@ -140,7 +141,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "images": responses.Images,
     "status": responses.ServiceStatus,
     "models": responses.Models,
-    "policy": responses.PolicyView,
+    "policy": PolicyView,
     "templates": responses.Templates,
     "session": responses.Session,
     "problem": responses.Problem,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from typing import Any
 
@@ -14,7 +13,7 @@ from starlette.requests import Request
 
 from imagegen.http.body import encoding_of, read_json, repeated
 from imagegen.http.problems import given_twice, invalid
-from imagegen.schemas import EditRequest, Refused
+from imagegen.schemas import EditRequest, Picture, Refused
 
 WHOLE = {"width", "height", "steps", "seed", "n"}
 FRACTIONS = {"cfg_scale", "lease_s"}
@@ -81,12 +80,9 @@ async def read_edit_form(request: Request) -> EditRequest:
         raise invalid(error) from None
 
 
-async def picture(value: UploadFile | str) -> str:
-    """A form's picture as EditRequest takes it: an id, or the file as a data URL."""
-    if isinstance(value, str):
-        return value
-    data = await value.read()
-    return "data:image/png;base64," + base64.b64encode(data).decode()
+async def picture(value: UploadFile | str) -> Picture:
+    """A form's picture as EditRequest takes it: the file's bytes, or an id or a data URL."""
+    return value if isinstance(value, str) else await value.read()
 
 
 def number(name: str, text: str) -> Any:

@@ -12,6 +12,7 @@ from imagegen.http import responses
 from imagegen.http.openai import routes as openai
 from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest
 from imagegen.http.routes import events, images, jobs, session, status
+from imagegen.prompts.guardrails import PolicyView
 from imagegen.schemas import EditRequest, GenerateRequest
 
 EVENTS = "text/event-stream"
@@ -119,7 +120,7 @@ OPERATIONS: dict[Handler, Operation] = {
     status.status: Operation("The state of the service", {200: (responses.ServiceStatus,)}),
     status.models: Operation("The catalog", {200: (responses.Models,)}),
     status.policy: Operation(
-        "What the operator excludes from every picture", {200: (responses.PolicyView,)}, query={"model": TEXT}
+        "What the operator excludes from every picture", {200: (PolicyView,)}, query={"model": TEXT}
     ),
     status.prompt_templates: Operation("Prompt presets", {200: (responses.Templates,)}),
     status.warm: Operation(

@@ -65,18 +65,30 @@ async def wait_completed(
     job = await accept(request, wanted, warnings, reduce_size=reduce_size)
     del wanted  # its pictures are stored
     end = asyncio.create_task(until_ended(app, job.id))
+    try:
+        if await ended_within(request, end, PATIENCE_S):
+            return completed(end.result())
+        raise too_long()
+    finally:
+        release(request, job.id, end)
+
+
+async def ended_within(request: Request, end: asyncio.Task[Job], seconds: float) -> bool:
+    """Whether `end` is done within so long. Raises ClientDisconnect when the client has gone before."""
     gone = asyncio.create_task(disconnected(request))
     try:
-        await asyncio.wait({end, gone}, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
-        if end.done():
-            return completed(end.result())
-        if gone.done():
+        await asyncio.wait({end, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if gone.done() and not end.done():
             raise ClientDisconnect
-        detail = f"The picture was not drawn within {PATIENCE_S:.0f} s. POST /api/generate holds no connection open."
-        raise Refused(504, "wait_too_long", detail)
+        return end.done()
     finally:
         gone.cancel()
-        release(request, job.id, end)
+
+
+def too_long() -> Refused:
+    """What a blocking call gets when its picture takes longer than a connection is held."""
+    detail = f"The picture was not drawn within {PATIENCE_S:.0f} s. POST /api/generate holds no connection open."
+    return Refused(504, "wait_too_long", detail)
 
 
 def completed(job: Job) -> Job:

@@ -62,6 +62,7 @@ class ImageStore:
         return StoredImage(
             id=image_id, job_id=None, index=0, width=picture.width, height=picture.height,
             bytes=len(picture.png), sha256=picture.sha256, seed=None, created_at=now, expires_at=now + self._ttl_s,
+            warnings=picture.warnings,
         )  # fmt: skip
 
     async def upload(self, picture: Reference) -> StoredImage:
@@ -182,4 +183,5 @@ def _image(row: Row[Any]) -> StoredImage:
     fields = dict(row._mapping)
     fields["index"] = fields.pop("idx")
     fields.pop("expired_at")
+    fields["warnings"] = fields["warnings"] or ()
     return StoredImage.model_validate(fields)

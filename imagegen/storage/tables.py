@@ -52,6 +52,7 @@ images = Table(
     Column("sha256", String(64), nullable=False),
     Column("seed", Integer),
     Column("format", String(8), nullable=False, default="png"),
+    Column("warnings", JSON),  # schemas.Warn of an upload; NULL in rows of schema 2
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float),
     Column("expired_at", Float),

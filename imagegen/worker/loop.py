@@ -315,7 +315,8 @@ class Worker:
         try:
             for index in range(job.params.n):
                 png, seed = await self._picture(job, index, report, began, warnings)
-                report(Progress(phase=Phase.SAVING, image=index + 1, at=time.time()))
+                pace_s = report.latest.step_s if report.latest else None
+                report(Progress(phase=Phase.SAVING, image=index + 1, at=time.time(), step_s=pace_s))
                 images.append(await self._processor.postprocess(job, index, seed, png))
             if job.params.speed == "fast" and not self._skipped:
                 warnings.append(NONE_SKIPPED)

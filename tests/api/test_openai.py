@@ -35,6 +35,7 @@ def test_a_picture_as_base64_and_the_same_one_as_a_url(client: OpenAI, service: 
     picture = opened(answer.data[0].b64_json)
     assert (picture.format, picture.size) == ("PNG", (64, 64))
     assert (answer.output_format, answer.size, answer.background) == ("png", "64x64", "opaque")
+    assert (answer.quality, answer.usage.total_tokens) == ("high", 0)
     assert answer.data[0].url is None
     by_url = client.images.generate(prompt="a red circle", response_format="url", **SMALL).data[0]
     assert by_url.b64_json is None
@@ -198,6 +199,12 @@ def test_models_are_listed_found_and_missed(client: OpenAI) -> None:
         assert missed.value.code == "model_not_found"
         assert "tiny" in missed.value.body["message"]
     assert opened(client.images.generate(prompt="a", model="tiny", **SMALL).data[0].b64_json)
+
+
+def test_variations_are_not_found(client: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as missed:
+        client.images.create_variation(image=png("red"))
+    assert missed.value.code == "not_found"
 
 
 def test_every_error_under_v1_has_openais_shape(service: Service) -> None:

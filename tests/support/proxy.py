@@ -1,11 +1,14 @@
-"""A reverse proxy on loopback: it takes a prefix off the path, passes everything on, and streams the answer."""
+"""A reverse proxy on loopback: it takes a prefix off the path, passes everything on, and streams the answer.
+
+It cuts a connection that is silent for too long, as proxies do.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "host"}
@@ -13,9 +16,20 @@ PIECE = 65_536
 
 
 @contextlib.contextmanager
-def reverse_proxy(to_port: int, prefix: str, headers: Mapping[str, str]) -> Iterator[str]:
+def reverse_proxy(
+    to_port: int,
+    prefix: str,
+    headers: Mapping[str, str],
+    *,
+    silence_s: float = 60,
+    seen: Callable[[bytes], object] = lambda _piece: None,
+) -> Iterator[str]:
     """The proxy's address with the prefix. `headers` replace those of the same name; the Host header is the
-    service's own, as nginx sends it unless it is told otherwise. Another path is answered with 404."""
+    service's own, as nginx sends it unless it is told otherwise. Another path is answered with 404.
+
+    silence_s: an answer that pauses longer is given up: 504 before its head, else the connection is closed.
+    seen: called with each piece of an answer.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def _pass_on(self) -> None:
@@ -26,10 +40,12 @@ def reverse_proxy(to_port: int, prefix: str, headers: Mapping[str, str]) -> Iter
             kept = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
             ours = {name.lower() for name in headers}
             sent = {name: value for name, value in kept.items() if name.lower() not in ours} | dict(headers)
-            upstream = http.client.HTTPConnection("127.0.0.1", to_port, timeout=60)
+            upstream = http.client.HTTPConnection("127.0.0.1", to_port, timeout=silence_s)
             try:
                 upstream.request(self.command, self.path.removeprefix(prefix), body or None, sent)
                 self._give_back(upstream.getresponse())
+            except TimeoutError:
+                self.send_error(504, "the service is silent")
             finally:
                 upstream.close()
 
@@ -39,8 +55,9 @@ def reverse_proxy(to_port: int, prefix: str, headers: Mapping[str, str]) -> Iter
                 if name.lower() not in HOP_BY_HOP:
                     self.send_header(name, value)
             self.end_headers()
-            with contextlib.suppress(OSError):  # the client has left
+            with contextlib.suppress(OSError):  # the client has left, or the service is silent
                 while piece := answer.read1(PIECE):
+                    seen(piece)
                     self.wfile.write(piece)
                     self.wfile.flush()
             self.close_connection = True

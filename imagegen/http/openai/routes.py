@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -15,15 +16,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from imagegen.app import App
-from imagegen.http import hints
+from imagegen.http import hints, serialize
 from imagegen.http.context import app_of, base_url
+from imagegen.http.keep_alive import answered
 from imagegen.http.openai.errors import openai_error
 from imagegen.http.openai.request import ImagesRequest, read_edit, read_generation
 from imagegen.http.problems import problem_json
-from imagegen.http.serialize import image_json
 from imagegen.http.snapshots import one_line
 from imagegen.http.sse import HEARTBEAT, HEARTBEAT_S, EventStream, Frames, frame
-from imagegen.http.wait import accept, completed, release, until_ended, wait_completed
+from imagegen.http.wait import accept, completed, release, until_ended
 from imagegen.images import convert
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking
@@ -36,7 +37,7 @@ NO_USAGE = {
     "output_tokens": 0,
     "total_tokens": 0,
 }
-"""OpenAI's stream events must have a usage; nothing is metered here."""
+"""OpenAI's clients read a usage; nothing is metered here."""
 
 
 async def generations(request: Request) -> Response:
@@ -53,18 +54,30 @@ async def _answer(request: Request, asked: ImagesRequest, event: str) -> Respons
     if asked.stream:
         job = await accept(request, wanted, asked.warnings, reduce_size=reduce)  # a refusal is an answer, not an event
         return EventStream(_events(request, asked, job, event))
-    job = await wait_completed(request, wanted, asked.warnings, reduce_size=reduce)
+    job = await accept(request, wanted, asked.warnings, reduce_size=reduce)
+    del wanted  # its pictures are stored
+    return await answered(request, job, partial(_body, request, asked), openai_error)
+
+
+async def _body(request: Request, asked: ImagesRequest, job: Job) -> dict[str, Any]:
     first = job.images[0]
     body: dict[str, Any] = {
         "created": int(job.finished_at or 0),
         "data": [await _datum(request, asked, image) for image in job.images],
         "background": "opaque",
         "output_format": asked.format,
+        "quality": _quality(job),
         "size": f"{first.width}x{first.height}",
+        "usage": NO_USAGE,
         "model": job.model,
         "job_id": job.id,
     }
-    return JSONResponse(body | _warnings(job))
+    return body | _warnings(job)
+
+
+def _quality(job: Job) -> str:
+    """In OpenAI's words: `low` where steps were left out."""
+    return "low" if job.params.speed == "fast" else "high"
 
 
 def _taken(app: App, asked: ImagesRequest) -> GenerateRequest:
@@ -86,7 +99,7 @@ async def _datum(request: Request, asked: ImagesRequest, image: StoredImage) -> 
     """One picture of the answer; its seed and its id, which an edit takes, as extra fields."""
     extra = {"id": image.id, "seed": image.seed}
     if asked.response_format == "url":
-        own = image_json(image, base_url(request))["url"]
+        own = serialize.image(image, base_url(request)).url
         return {"url": f"{own.removesuffix('.png')}.{EXTENSIONS[asked.format]}"} | extra
     return {"b64_json": await _b64(app_of(request), asked, image)} | extra
 
@@ -113,7 +126,7 @@ async def _events(request: Request, asked: ImagesRequest, job: Job, event: str) 
                 "b64_json": await _b64(app, asked, image),
                 "created_at": int(job.finished_at or 0),
                 "size": f"{image.width}x{image.height}",
-                "quality": "auto",
+                "quality": _quality(job),
                 "background": "opaque",
                 "output_format": asked.format,
                 "usage": NO_USAGE,

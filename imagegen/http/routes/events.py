@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from typing import cast
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from imagegen.app import App
 from imagegen.http.context import app_of, base_url
+from imagegen.http.responses import ServiceStatus
 from imagegen.http.snapshots import Snapshots, one_line
 from imagegen.http.sse import HEARTBEAT, HEARTBEAT_S, RETRY, EventStream, Frames, frame, last_event_id, rung
 from imagegen.jobs.notifications import ANY
@@ -90,7 +91,7 @@ async def of_everything(request: Request) -> Response:
 async def all_snapshots(app: App, shared: Snapshots, base: str, since_ms: int | None, *, present: bool) -> Frames:
     """What changes anywhere: each changed job once, however often it changed since the last sending."""
     queue: list[str] | None = None
-    status: dict[str, Any] | None = None
+    status: ServiceStatus | None = None
     with _presence(app, present), app.jobs.changes.subscribe_all() as heard:
         keys: set[str] = {one.id for one in app.jobs.active()[:FIRST_JOBS]} | {"engine"}
         if since_ms is not None:
