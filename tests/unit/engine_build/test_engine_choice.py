@@ -24,7 +24,6 @@ from imagegen.engine_build import (
     cuda_packages,
     plan,
     select,
-    toolchain,
 )
 from imagegen.engine_build.cards import Card, Cards
 from imagegen.settings import Settings
