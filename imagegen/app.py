@@ -8,11 +8,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import psutil
-from sqlalchemy import delete, insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DBAPIError
 
 from imagegen import engine_build
@@ -27,8 +25,9 @@ from imagegen.hardware.gpu_sharing import GpuSharing
 from imagegen.idle.tracker import IdleTracker
 from imagegen.images.files import ImageFiles
 from imagegen.images.store import ImageStore
-from imagegen.jobs.durations import KEPT, Durations, Measurement
+from imagegen.jobs.durations import Durations, Measurement
 from imagegen.jobs.manager import JobManager
+from imagegen.jobs.measurements import Measurements
 from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
 from imagegen.models.download.background import Fetcher, may_fetch
 from imagegen.models.download.fetch import Fetching
@@ -39,8 +38,9 @@ from imagegen.models.vocabulary import unknown_addition, unknown_subject
 from imagegen.prompts.guardrails import Guardrails
 from imagegen.schemas import Kind, Warn
 from imagegen.settings import Settings
-from imagegen.storage.database import StateError, lock_state_folder, measurements, notes, open_database, storage_failure
+from imagegen.storage.database import StateError, lock_state_folder, open_database, storage_failure
 from imagegen.storage.errors import StorageError
+from imagegen.storage.notes import Notes
 from imagegen.telemetry.recorder import Recorder
 from imagegen.worker.eta import EtaEstimator
 from imagegen.worker.lifecycle import EngineProvider
@@ -89,7 +89,10 @@ class App:
         self.default_entry = self.catalog.default(s, has_gpu=self.gpu_seen is not None)
         self.machine = await asyncio.to_thread(self._look)
         self.database = await open_database(s.database)
-        self.durations = Durations(await self._measurements())
+        self.notes = Notes(self.database)
+        self.durations = Durations()
+        self.measurements = Measurements(self.database, self.durations)
+        await self.measurements.read()
         self.idle = IdleTracker(
             s.idle_timeout,
             min_s=s.idle_min_s,
@@ -98,7 +101,7 @@ class App:
             available_bytes=lambda: psutil.virtual_memory().available,
         )
         entry = self.default_entry
-        self.idle.restore(await self._note("idle"), entry.name, compatibility.files_bytes(entry, s))
+        self.idle.restore(await self.notes.read("idle"), entry.name, compatibility.files_bytes(entry, s))
         self.images = ImageStore(self.database, self._image_files(), ttl_s=s.image_ttl)
         self.jobs = JobManager(
             self.database,
@@ -186,7 +189,7 @@ class App:
             await asyncio.gather(sweep, return_exceptions=True)
             with contextlib.suppress(DBAPIError):  # logged when it came; the next start draws these jobs again
                 await self.jobs.save_ends()
-            await self._keep_note("idle", self.idle.dump())
+            await self.notes.keep("idle", self.idle.dump())
             await self.database.close()
         self._lock.close()
         self._lock = None
@@ -333,53 +336,9 @@ class App:
             marks.append(None)
         return [*marks, lacking(entry.adapter)]
 
-    # ---- what this machine did ----------------------------------------------------------------
-
-    async def _measurements(self) -> list[Measurement]:
-        query = select(measurements).order_by(measurements.c.id)
-        async with self.database.reading() as connection:
-            return [
-                Measurement(row.model, row.what, row.pixels, row.seconds) for row in await connection.execute(query)
-            ]
-
     async def _measured(self, new: Sequence[Measurement]) -> None:
-        """Learn from a job that ended. A disk that is full costs the memory of it, nothing else."""
-        for one in new:
-            self.durations.add(one)
-        try:
-            async with self.database.writing() as connection:
-                for one in new:
-                    done = await connection.execute(
-                        insert(measurements).values(
-                            model=one.model,
-                            what=one.what,
-                            pixels=one.pixels,
-                            seconds=one.seconds,
-                            at=time.time(),
-                        )
-                    )
-                    same = (measurements.c.model == one.model) & (measurements.c.what == one.what)
-                    last = done.inserted_primary_key
-                    if last and int(last[0]) % KEPT == 0:
-                        kept = select(measurements.c.id).where(same).order_by(measurements.c.id.desc()).limit(10 * KEPT)
-                        await connection.execute(delete(measurements).where(same, measurements.c.id.not_in(kept)))
-            await self._keep_note("idle", self.idle.dump())
-        except DBAPIError as full:
-            log.warning("measurements cannot be written (%s)", full.orig)
-
-    async def _note(self, key: str) -> dict[str, Any]:
-        async with self.database.reading() as connection:
-            value = (await connection.execute(select(notes.c.value).where(notes.c.key == key))).scalar()
-        return value if isinstance(value, dict) else {}
-
-    async def _keep_note(self, key: str, value: dict[str, Any]) -> None:
-        statement = upsert(notes).values(key=key, value=value)
-        statement = statement.on_conflict_do_update(index_elements=["key"], set_={"value": value})
-        try:
-            async with self.database.writing() as connection:
-                await connection.execute(statement)
-        except DBAPIError as full:
-            log.warning("%s cannot be kept (%s)", key, full.orig)
+        await self.measurements.learn(new)
+        await self.notes.keep("idle", self.idle.dump())
 
     async def _sweep(self) -> None:
         while True:

@@ -14,7 +14,8 @@ from imagegen.admission.sizes import Sides, shaped
 from imagegen.images.references import Reference, decode_mask, decode_reference, parse_data_url
 from imagegen.images.store import ImageStore
 from imagegen.jobs.durations import Durations
-from imagegen.jobs.manager import JobManager, NewJob
+from imagegen.jobs.manager import JobManager
+from imagegen.jobs.repository import NewJob
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import SAMPLERS, Entry, Sourced
 from imagegen.prompts.guardrails import Guardrails, check_prompt, compose

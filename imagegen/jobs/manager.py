@@ -1,7 +1,7 @@
-"""JobManager: what a job is and what became of it. The `jobs` table is written here and nowhere else.
+"""JobManager: what a job is and what became of it: its order, its lease, its end, and who is notified.
 
-A dispatcher for several hosts would replace `next_queued` and `start` alone: everything else only reads rows
-and rings the bell.
+It alone changes the `jobs` table, through JobRepository. A dispatcher for several hosts would replace `next_queued` and
+`start` alone: everything else only reads rows and notifies.
 """
 
 from __future__ import annotations
@@ -11,63 +11,26 @@ import logging
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from sqlalchemy import Row, bindparam, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imagegen.images.files import new_id
 from imagegen.images.store import ImageStore
 from imagegen.jobs.active import ActiveJob, ActiveJobs
 from imagegen.jobs.leases import Leases
 from imagegen.jobs.notifications import Notifier
-from imagegen.schemas import (
-    EngineTexts,
-    Failure,
-    Job,
-    Kind,
-    Params,
-    Policy,
-    Progress,
-    Refused,
-    Status,
-    StoredImage,
-    Warn,
-    expired,
-)
+from imagegen.jobs.repository import End, JobRepository, NewJob
+from imagegen.schemas import Failure, Job, Progress, Refused, Status, StoredImage, Warn
 from imagegen.storage.database import Database, storage_failure
-from imagegen.storage.database import jobs as table
 from imagegen.telemetry.recorder import Recorder
 
 log = logging.getLogger("imagegen.jobs")
 
 MAX_STARTS = 3
 """A job that was running when something died is run again, at most twice (DESIGN: at most 2 re-runs)."""
-BY_ID = select(table).where(table.c.id == bindparam("id"))
 TOMBSTONE_S = 7 * 86400.0
 """How long an expired id is remembered, so that 410 can say when it expired."""
-
-
-@dataclass(frozen=True)
-class NewJob:
-    """A request that passed every check, with every parameter resolved."""
-
-    kind: Kind
-    model: str
-    prompt: str
-    params: Params
-    policy: Policy
-    engine_texts: EngineTexts
-    references: tuple[str, ...] = ()
-    mask: str | None = None
-    warnings: tuple[Warn, ...] = ()
-    lease_s: float | None = None
-    uploads: tuple[StoredImage, ...] = ()  # references that came with the request: they are kept if the job is
-    owner: str | None = None
-    idempotency_key: str | None = None
-    body_sha256: str | None = None
 
 
 class JobManager:
@@ -88,12 +51,13 @@ class JobManager:
         recorder: Recorder | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._database, self._images, self._recorder = database, images, recorder or Recorder()
+        self._rows = JobRepository(database, images)
+        self._images, self._recorder = images, recorder or Recorder()
         self._max_queue, self._ttl_s, self._clock = max_queue, ttl_s, clock
         self._max_queue_per_token = max_queue_per_token or max_queue
         self._active = ActiveJobs()  # the queue, as this process wrote it
         self._leases = Leases(self._lease_ran_out)
-        self._unsaved: dict[str, dict[str, Any]] = {}  # ends that the disk refused; written at the next sweep
+        self._unsaved: dict[str, End] = {}  # ends that the disk refused; written at the next sweep
         self.changes = Notifier()
         self.on_cancel: Callable[[str], None] = lambda _id: None  # the worker's ear
         self.on_submit: Callable[[], None] = lambda: None
@@ -115,25 +79,14 @@ class JobManager:
 
     async def get(self, job_id: str, *, renew: bool = True) -> Job:
         """The job. Raises Refused 404 `job_not_found` or 410 `expired`. Reading renews its lease."""
-        rows = await self._database.fetch(BY_ID, id=job_id)
-        if not rows:
-            raise Refused(404, "job_not_found", "There is no job with this id. It may be mistyped.")
-        if rows[0].expired_at is not None:
-            raise expired("job", rows[0].expired_at)
-        complete = rows[0].status == Status.COMPLETE.value
-        job = self._job(rows[0], await self._images.drawn_by(job_id) if complete else [])
+        job = self._current(await self._rows.get(job_id))
         if renew and job_id in self._leases and job.lease_s:
             self._leases.start(job_id, job.lease_s)
         return job
 
     async def list(self, limit: int, before: int | None = None) -> list[Job]:
         """The newest jobs first, at most `limit`, older than the sequence number `before`."""
-        query = select(table).where(table.c.expired_at.is_(None)).order_by(table.c.seq.desc()).limit(limit)
-        if before is not None:
-            query = query.where(table.c.seq < before)
-        async with self._database.reading() as connection:
-            rows = (await connection.execute(query)).all()
-            return [await self._read(connection, row) for row in rows]
+        return [self._current(job) for job in await self._rows.list(limit, before)]
 
     async def wait(self, job_id: str, seconds: float, stopping: asyncio.Event) -> Job:
         """The job at its next change of status, or after `seconds`, or when the service stops."""
@@ -156,20 +109,8 @@ class JobManager:
 
     async def find_idempotent(self, owner: str | None, key: str, body_sha256: str) -> Job | None:
         """The job this key already made. Raises Refused 409 if it was made with another body."""
-        query = select(table).where(table.c.idempotency_key == key, table.c.owner.is_(owner))
-        async with self._database.reading() as connection:
-            row = (await connection.execute(query)).first()
-            if row is None:
-                return None
-            if row.body_sha256 != body_sha256:
-                raise Refused(
-                    409,
-                    "idempotency_conflict",
-                    "This Idempotency-Key was used with another request. Use a new key for a new request.",
-                )
-            if row.expired_at is not None:
-                raise expired("job", row.expired_at)
-            return await self._read(connection, row)
+        job = await self._rows.find_idempotent(owner, key, body_sha256)
+        return None if job is None else self._current(job)
 
     async def submit(self, new: NewJob) -> Job:
         """Accept a job: it is on the disk when this returns, its uploads with it. Raises Refused 429 `queue_full`, 503.
@@ -180,38 +121,12 @@ class JobManager:
         if self.closed:
             raise Refused(503, "shutting_down", "The service is stopping. Try again when it is back.")
         job_id, now = new_id(), self._clock()
-        async with self._database.writing() as connection:
+        async with self._rows.writing() as connection:
             self._check_room(new.owner)
-            if new.idempotency_key:
-                twin = select(table).where(table.c.idempotency_key == new.idempotency_key, table.c.owner.is_(new.owner))
-                row = (await connection.execute(twin)).first()
-                if row is not None and row.body_sha256 == new.body_sha256:
-                    return await self._read(connection, row)
-            values = {
-                "id": job_id,
-                "kind": new.kind.value,
-                "status": Status.QUEUED.value,
-                "model": new.model,
-                "prompt": new.prompt,
-                "params": new.params.model_dump(),
-                "refs": list(new.references),
-                "mask": new.mask,
-                "warnings": [w.model_dump() for w in new.warnings],
-                "policy": new.policy.model_dump(),
-                "engine_texts": new.engine_texts.model_dump(),
-                "owner": new.owner,
-                "idempotency_key": new.idempotency_key,
-                "body_sha256": new.body_sha256,
-                "lease_s": new.lease_s,
-                "created_at": now,
-            }
-            await self._images.insert(connection, new.uploads, expires_at=now + self._ttl_s)
-            done = await connection.execute(insert(table).values(values))
-            inserted = done.inserted_primary_key
-            seq = int(inserted[0]) if inserted else 0
-            row = (await connection.execute(select(table).where(table.c.seq == seq))).one()
-            job = await self._read(connection, row)
-        self._active[job_id] = ActiveJob(seq, job_id, new.model, new.params, now, new.owner)
+            if (same := await self._rows.find_same(connection, new)) is not None:
+                return self._current(same)
+            job = await self._rows.insert(connection, job_id, new, now, uploads_expire_at=now + self._ttl_s)
+        self._active[job_id] = ActiveJob(job.seq, job_id, new.model, new.params, now, new.owner)
         if new.lease_s:
             self._leases.start(job_id, new.lease_s)
         log.info("job %s queued", job_id)
@@ -228,8 +143,7 @@ class JobManager:
     async def drop_lease(self, job_id: str) -> Job:
         """The waiter promises to come back: the job no longer ends when nobody reads it."""
         self._leases.drop(job_id)
-        async with self._database.writing() as connection:
-            await connection.execute(update(table).where(table.c.id == job_id).values(lease_s=None))
+        await self._rows.drop_lease(job_id)
         return await self.get(job_id, renew=False)
 
     # ---- the worker ---------------------------------------------------------------------------
@@ -248,25 +162,13 @@ class JobManager:
         if one is None:
             return None
         now = max(self._clock(), one.since)
-        async with self._database.writing() as connection:
+        async with self._rows.writing() as connection:
             if job_id not in self._active:
                 return None
-            done = await connection.execute(
-                update(table)
-                .where(table.c.id == job_id, table.c.status == Status.QUEUED.value)
-                .values(
-                    status=Status.RUNNING.value,
-                    attempts=table.c.attempts + 1,
-                    started_at=now,
-                    progress=progress.model_dump(mode="json"),
-                    revision=table.c.revision + 1,
-                )
-            )
-            if done.rowcount != 1:
+            job = await self._rows.start(connection, job_id, progress, now)
+            if job is None:
                 self._active.drop(job_id)
                 return None
-            row = (await connection.execute(select(table).where(table.c.id == job_id))).one()
-            job = await self._read(connection, row)
         self._active[job_id] = replace(one, since=now, running=True, progress=progress)
         log.info("job %s running attempt=%d waited_s=%.3f", job_id, job.attempts, now - job.created_at)
         self.changes.notify(job_id)
@@ -274,12 +176,7 @@ class JobManager:
 
     async def report(self, job_id: str, progress: Progress) -> None:
         """Note how far the running job is. The worker calls this at most twice a second (D-04)."""
-        async with self._database.writing() as connection:
-            await connection.execute(
-                update(table)
-                .where(table.c.id == job_id, table.c.status == Status.RUNNING.value)
-                .values(progress=progress.model_dump(mode="json"), revision=table.c.revision + 1)
-            )
+        await self._rows.report(job_id, progress)
         if one := self._active.get(job_id):
             self._active[job_id] = replace(one, progress=progress)
         self.changes.notify(job_id)
@@ -298,25 +195,14 @@ class JobManager:
         Where the disk refuses, the job fails, or is left to the next start if the service stops.
         """
         try:
-            async with self._database.writing() as connection:
-                done = await connection.execute(
-                    update(table)
-                    .where(table.c.id == job_id, table.c.status == Status.RUNNING.value)
-                    .values(
-                        status=Status.QUEUED.value,
-                        attempts=table.c.attempts - (0 if counted else 1),
-                        progress=None,
-                        started_at=None,
-                        revision=table.c.revision + 1,
-                    )
-                )
+            requeued = await self._rows.requeue(job_id, counted=counted)
         except DBAPIError as refused:
             failure = storage_failure(refused)
             log.error("job %s cannot be put back into the queue: %s", job_id, failure)
             if not self.closed:
                 await self.fail(job_id, Failure(code=failure.code, detail=f"{failure} Then submit the job again."))
             return
-        if done.rowcount == 1 and (one := self._active.get(job_id)):
+        if requeued and (one := self._active.get(job_id)):
             self._active[job_id] = replace(one, running=False, progress=None)
             log.info("job %s queued again counted=%s", job_id, counted)
             self.changes.notify(job_id)
@@ -325,29 +211,16 @@ class JobManager:
 
     async def recover(self) -> None:
         """After a start: what ran when the last process died runs again; the queue keeps its order."""
-        async with self._database.writing() as connection:
-            await connection.execute(
-                update(table)
-                .where(table.c.status == Status.RUNNING.value, table.c.attempts < MAX_STARTS)
-                .values(status=Status.QUEUED.value, progress=None, started_at=None, revision=table.c.revision + 1)
-            )
-            rows = (
-                await connection.execute(
-                    select(table)
-                    .where(table.c.status.in_([Status.QUEUED.value, Status.RUNNING.value]))
-                    .order_by(table.c.seq)
-                )
-            ).all()
-        for row in rows:
-            params = Params(**row.params)
-            self._active[row.id] = ActiveJob(row.seq, row.id, row.model, params, row.created_at, row.owner)
-            if row.lease_s:  # whoever waits needs time to come back
-                self._leases.start(row.id, row.lease_s)
-        for row in rows:
-            if row.status == Status.RUNNING.value:
-                reason = f"The service died {row.attempts} times while this job ran, so it is not run again."
-                await self.fail(row.id, Failure(code="gave_up", detail=reason))
-        if rows:
+        recovered = await self._rows.recover(MAX_STARTS)
+        for one in recovered:
+            self._active[one.active.id] = one.active
+            if one.lease_s:  # whoever waits needs time to come back
+                self._leases.start(one.active.id, one.lease_s)
+        for one in recovered:
+            if one.active.running:
+                reason = f"The service died {one.attempts} times while this job ran, so it is not run again."
+                await self.fail(one.active.id, Failure(code="gave_up", detail=reason))
+        if recovered:
             log.info("recovered %d jobs", len(self._active))
 
     async def sweep(self) -> None:
@@ -356,34 +229,17 @@ class JobManager:
         Pictures go first: on a full disk it is they who make room for the rest.
         """
         now = self._clock()
-        await self._images.sweep(now, keep=await self._needed(), forget_before=now - TOMBSTONE_S)
+        forget_before = now - TOMBSTONE_S
+        await self._images.sweep(now, keep=await self._rows.needed_images(), forget_before=forget_before)
         await self.save_ends()
-        async with self._database.writing() as connection:
-            await connection.execute(
-                update(table)
-                .where(table.c.expires_at <= now, table.c.expired_at.is_(None))
-                .values(
-                    expired_at=table.c.expires_at, prompt="", params={}, refs=[], warnings=[], policy={},
-                    engine_texts=None, progress=None, error=None, idempotency_key=None, revision=table.c.revision + 1,
-                )
-            )  # fmt: skip
-            await connection.execute(delete(table).where(table.c.expired_at <= now - TOMBSTONE_S))
+        await self._rows.expire(now, forget_before=forget_before)
 
     async def save_ends(self) -> None:
         """Write the ends that the disk refused when they came. Raises DBAPIError if it still does."""
-        for job_id, values in list(self._unsaved.items()):
-            async with self._database.writing() as connection:
-                written = values | {"revision": table.c.revision + 1}
-                await connection.execute(update(table).where(table.c.id == job_id).values(written))
+        for job_id, end in list(self._unsaved.items()):
+            await self._rows.save_end(job_id, end)
             self._unsaved.pop(job_id)
             log.info("job %s: its end is written now", job_id)
-
-    async def _needed(self) -> set[str]:
-        """Pictures that jobs still to run start from."""
-        waiting = table.c.status.in_([Status.QUEUED.value, Status.RUNNING.value])
-        async with self._database.reading() as connection:
-            rows = (await connection.execute(select(table.c.refs, table.c.mask).where(waiting))).all()
-        return {image for row in rows for image in [*row.refs, row.mask] if image}
 
     def close(self) -> None:
         """Refuse new jobs from now on and wake every waiter."""
@@ -423,34 +279,20 @@ class JobManager:
         if one is None:
             return False
         now = max(self._clock(), one.since)
-        values: dict[str, Any] = {"status": status.value, "finished_at": now, "expires_at": now + self._ttl_s}
-        values["progress"] = None
-        if failure:
-            values["error"] = failure.model_dump()
-        if warnings is not None:
-            values["warnings"] = [w.model_dump() for w in warnings]
-        open_states = [Status.RUNNING.value]
-        if status is not Status.COMPLETE:
-            open_states.append(Status.QUEUED.value)
+        end = End(status, now, now + self._ttl_s, failure, None if warnings is None else tuple(warnings))
         try:
-            async with self._database.writing() as connection:
+            async with self._rows.writing() as connection:
                 if job_id not in self._active:  # somebody else ended it, and the disk may not know yet
                     return False
-                done = await connection.execute(
-                    update(table)
-                    .where(table.c.id == job_id, table.c.status.in_(open_states))
-                    .values(values | {"revision": table.c.revision + 1})
-                )
-                if done.rowcount != 1:
+                if not await self._rows.end(connection, job_id, end, images):
                     return False
-                await self._images.insert(connection, images, expires_at=now + self._ttl_s, job_id=job_id)
         except DBAPIError as refused:
             if status is Status.COMPLETE:
                 raise
             if job_id not in self._active:
                 return False
             log.error("job %s: its end cannot be written yet: %s", job_id, storage_failure(refused))
-            self._unsaved[job_id] = values
+            self._unsaved[job_id] = end
         self._active.drop(job_id)
         self._leases.drop(job_id)
         log.info("job %s %s%s", job_id, status.value, f" code={failure.code}" if failure else "")
@@ -458,16 +300,10 @@ class JobManager:
         self.changes.notify(job_id)
         return True
 
-    async def _read(self, connection: AsyncConnection, row: Row[Any]) -> Job:
-        complete = row.status == Status.COMPLETE.value
-        return self._job(row, await self._images.of_job(connection, row.id) if complete else [])
-
-    def _job(self, row: Row[Any], images: Sequence[StoredImage]) -> Job:
-        fields = dict(row._mapping)
-        if unsaved := self._unsaved.get(row.id):
-            fields |= unsaved | {"revision": row.revision + 1}
-        fields["references"] = fields.pop("refs")
-        return Job.model_validate(fields | {"images": images})
+    def _current(self, job: Job) -> Job:
+        """`job` as read, with the end that the disk has refused so far."""
+        end = self._unsaved.get(job.id)
+        return job if end is None else end.applied(job)
 
     async def _lease_ran_out(self, job_id: str, seconds: float) -> None:
         reason = f"Nobody asked for this job for {seconds:g} s, so it was given up. Ask for it again."

@@ -6,8 +6,9 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
+from imagegen.jobs.active import ActiveJob
 from imagegen.jobs.durations import Durations
-from imagegen.jobs.manager import ActiveJob, JobManager
+from imagegen.jobs.manager import JobManager
 from imagegen.models.download.fetch import Fetching
 from imagegen.schemas import EngineState, Job, Phase
 from imagegen.worker.lifecycle import EngineView

@@ -15,7 +15,8 @@ from PIL import Image
 from imagegen.images.files import ImageFiles
 from imagegen.images.references import Reference, decode_reference
 from imagegen.images.store import ImageStore
-from imagegen.jobs.manager import JobManager, NewJob
+from imagegen.jobs.manager import JobManager
+from imagegen.jobs.repository import NewJob
 from imagegen.schemas import EngineTexts, Job, Kind, Params, Phase, Policy, Progress
 from imagegen.storage.database import open_database
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imagegen.jobs.active import ActiveJob
 from imagegen.jobs.durations import KEPT, Durations, Measurement, cancel_by_kill, timed_as
-from imagegen.jobs.manager import ActiveJob
 from imagegen.models.download.fetch import Fetching
 from imagegen.schemas import EngineState, Params, Phase, Progress
 from imagegen.worker.eta import EtaEstimator

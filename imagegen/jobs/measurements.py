@@ -1,0 +1,56 @@
+"""Measurements: what this machine took for its work, learned by Durations and kept in the database over restarts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.exc import DBAPIError
+
+from imagegen.jobs.durations import KEPT, Durations, Measurement
+from imagegen.storage.database import Database
+from imagegen.storage.database import measurements as table
+
+log = logging.getLogger("imagegen")
+
+
+class Measurements:
+    """The `measurements` table. `durations` knows what is in it."""
+
+    def __init__(self, database: Database, durations: Durations) -> None:
+        self._database, self._durations = database, durations
+
+    async def read(self) -> None:
+        """Learn everything that was kept, the oldest first. For the start."""
+        async with self._database.reading() as connection:
+            for row in await connection.execute(select(table).order_by(table.c.id)):
+                self._durations.add(Measurement(row.model, row.what, row.pixels, row.seconds))
+
+    async def learn(self, new: Sequence[Measurement]) -> None:
+        """Learn from a job that ended, and keep that. On a full disk it is forgotten at the next restart."""
+        for one in new:
+            self._durations.add(one)
+        try:
+            await self._keep(new)
+        except DBAPIError as full:
+            log.warning("measurements cannot be written (%s)", full.orig)
+
+    async def _keep(self, new: Sequence[Measurement]) -> None:
+        async with self._database.writing() as connection:
+            for one in new:
+                done = await connection.execute(
+                    insert(table).values(
+                        model=one.model,
+                        what=one.what,
+                        pixels=one.pixels,
+                        seconds=one.seconds,
+                        at=time.time(),
+                    )
+                )
+                same = (table.c.model == one.model) & (table.c.what == one.what)
+                last = done.inserted_primary_key
+                if last and int(last[0]) % KEPT == 0:
+                    kept = select(table.c.id).where(same).order_by(table.c.id.desc()).limit(10 * KEPT)
+                    await connection.execute(delete(table).where(same, table.c.id.not_in(kept)))

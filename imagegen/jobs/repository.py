@@ -1,0 +1,301 @@
+"""JobRepository: the `jobs` table as Job values. Every SQL statement about jobs stands here; the rules do not.
+
+A method that takes a connection runs in the caller's transaction, so that the caller can compare the queue in memory
+with the table before anything changes. Every method may raise sqlalchemy's DBAPIError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imagegen.images.store import ImageStore
+from imagegen.jobs.active import ActiveJob
+from imagegen.schemas import (
+    EngineTexts,
+    Failure,
+    Job,
+    Kind,
+    Params,
+    Policy,
+    Progress,
+    Refused,
+    Status,
+    StoredImage,
+    Warn,
+    expired,
+)
+from imagegen.storage.database import Database
+from imagegen.storage.database import jobs as table
+
+BY_ID = select(table).where(table.c.id == bindparam("id"))
+NOT_ENDED = (Status.QUEUED.value, Status.RUNNING.value)
+REVISION = {"revision": table.c.revision + 1}
+"""Part of every change of a row."""
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A request that passed every check, with every parameter resolved."""
+
+    kind: Kind
+    model: str
+    prompt: str
+    params: Params
+    policy: Policy
+    engine_texts: EngineTexts
+    references: tuple[str, ...] = ()
+    mask: str | None = None
+    warnings: tuple[Warn, ...] = ()
+    lease_s: float | None = None
+    uploads: tuple[StoredImage, ...] = ()  # references that came with the request: they are kept if the job is
+    owner: str | None = None
+    idempotency_key: str | None = None
+    body_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class End:
+    """How and when a job ended. Times are POSIX seconds; `warnings` None: those of the row stay."""
+
+    status: Status
+    finished_at: float
+    expires_at: float
+    failure: Failure | None = None
+    warnings: tuple[Warn, ...] | None = None
+
+    def values(self) -> dict[str, Any]:
+        """The columns that change."""
+        values: dict[str, Any] = {"status": self.status.value, "progress": None}
+        values |= {"finished_at": self.finished_at, "expires_at": self.expires_at}
+        if self.failure:
+            values["error"] = self.failure.model_dump()
+        if self.warnings is not None:
+            values["warnings"] = [warning.model_dump() for warning in self.warnings]
+        return values
+
+    def applied(self, job: Job) -> Job:
+        """`job` as it is read once this end is written."""
+        changed: dict[str, Any] = {"status": self.status, "progress": None, "revision": job.revision + 1}
+        changed |= {"finished_at": self.finished_at, "expires_at": self.expires_at}
+        if self.failure:
+            changed["error"] = self.failure
+        if self.warnings is not None:
+            changed["warnings"] = list(self.warnings)
+        return job.model_copy(update=changed)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A job that had not ended when the last process died. `active.running`: it was started too often."""
+
+    active: ActiveJob
+    lease_s: float | None
+    attempts: int
+
+
+class JobRepository:
+    """Reads and writes job rows. Pictures of a job are read and inserted with it."""
+
+    def __init__(self, database: Database, images: ImageStore) -> None:
+        self._database, self._images = database, images
+
+    def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction; one at a time."""
+        return self._database.writing()
+
+    # ---- reads --------------------------------------------------------------------------------
+
+    async def get(self, job_id: str) -> Job:
+        """The job. Raises Refused 404 `job_not_found` or 410 `expired`."""
+        rows = await self._database.fetch(BY_ID, id=job_id)
+        if not rows:
+            raise Refused(404, "job_not_found", "There is no job with this id. It may be mistyped.")
+        if rows[0].expired_at is not None:
+            raise expired("job", rows[0].expired_at)
+        complete = rows[0].status == Status.COMPLETE.value
+        return _job(rows[0], await self._images.drawn_by(job_id) if complete else [])
+
+    async def list(self, limit: int, before: int | None = None) -> list[Job]:
+        """The newest jobs first, at most `limit`, older than the sequence number `before`."""
+        query = select(table).where(table.c.expired_at.is_(None)).order_by(table.c.seq.desc()).limit(limit)
+        if before is not None:
+            query = query.where(table.c.seq < before)
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(query)).all()
+            return [await self._read(connection, row) for row in rows]
+
+    async def find_idempotent(self, owner: str | None, key: str, body_sha256: str) -> Job | None:
+        """The job this key already made. Raises Refused 409 if it was made with another body."""
+        async with self._database.reading() as connection:
+            row = (await connection.execute(_by_key(owner, key))).first()
+            if row is None:
+                return None
+            if row.body_sha256 != body_sha256:
+                raise Refused(
+                    409,
+                    "idempotency_conflict",
+                    "This Idempotency-Key was used with another request. Use a new key for a new request.",
+                )
+            if row.expired_at is not None:
+                raise expired("job", row.expired_at)
+            return await self._read(connection, row)
+
+    async def needed_images(self) -> set[str]:
+        """Ids of the pictures that jobs still to run start from."""
+        query = select(table.c.refs, table.c.mask).where(table.c.status.in_(NOT_ENDED))
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(query)).all()
+        return {image for row in rows for image in [*row.refs, row.mask] if image}
+
+    # ---- a job's life -------------------------------------------------------------------------
+
+    async def find_same(self, connection: AsyncConnection, new: NewJob) -> Job | None:
+        """The job that a request with the same Idempotency-Key and body has made, if there is one."""
+        if not new.idempotency_key:
+            return None
+        row = (await connection.execute(_by_key(new.owner, new.idempotency_key))).first()
+        if row is None or row.body_sha256 != new.body_sha256:
+            return None
+        return await self._read(connection, row)
+
+    async def insert(
+        self, connection: AsyncConnection, job_id: str, new: NewJob, now: float, *, uploads_expire_at: float
+    ) -> Job:
+        """Insert a queued job and its uploads."""
+        values = {
+            "id": job_id,
+            "kind": new.kind.value,
+            "status": Status.QUEUED.value,
+            "model": new.model,
+            "prompt": new.prompt,
+            "params": new.params.model_dump(),
+            "refs": list(new.references),
+            "mask": new.mask,
+            "warnings": [w.model_dump() for w in new.warnings],
+            "policy": new.policy.model_dump(),
+            "engine_texts": new.engine_texts.model_dump(),
+            "owner": new.owner,
+            "idempotency_key": new.idempotency_key,
+            "body_sha256": new.body_sha256,
+            "lease_s": new.lease_s,
+            "created_at": now,
+        }
+        await self._images.insert(connection, new.uploads, expires_at=uploads_expire_at)
+        await connection.execute(insert(table).values(values))
+        return await self._reread(connection, job_id)
+
+    async def start(self, connection: AsyncConnection, job_id: str, progress: Progress, now: float) -> Job | None:
+        """Mark a queued job as running; None if it is not queued."""
+        done = await connection.execute(
+            update(table)
+            .where(table.c.id == job_id, table.c.status == Status.QUEUED.value)
+            .values(
+                **REVISION,
+                status=Status.RUNNING.value,
+                attempts=table.c.attempts + 1,
+                started_at=now,
+                progress=progress.model_dump(mode="json"),
+            )
+        )
+        return await self._reread(connection, job_id) if done.rowcount == 1 else None
+
+    async def report(self, job_id: str, progress: Progress) -> None:
+        """Write the running job's progress."""
+        async with self._database.writing() as connection:
+            await connection.execute(
+                update(table)
+                .where(table.c.id == job_id, table.c.status == Status.RUNNING.value)
+                .values(**REVISION, progress=progress.model_dump(mode="json"))
+            )
+
+    async def drop_lease(self, job_id: str) -> None:
+        """The job no longer has a lease."""
+        async with self._database.writing() as connection:
+            await connection.execute(update(table).where(table.c.id == job_id).values(lease_s=None))
+
+    async def end(self, connection: AsyncConnection, job_id: str, end: End, images: Sequence[StoredImage] = ()) -> bool:
+        """End a job with its pictures; False if it has ended already, or would complete without having run."""
+        open_states = [Status.RUNNING.value] if end.status is Status.COMPLETE else NOT_ENDED
+        done = await connection.execute(
+            update(table).where(table.c.id == job_id, table.c.status.in_(open_states)).values(REVISION | end.values())
+        )
+        if done.rowcount != 1:
+            return False
+        await self._images.insert(connection, images, expires_at=end.expires_at, job_id=job_id)
+        return True
+
+    async def save_end(self, job_id: str, end: End) -> None:
+        """Write an end that could not be written when it came."""
+        async with self._database.writing() as connection:
+            await connection.execute(update(table).where(table.c.id == job_id).values(REVISION | end.values()))
+
+    async def requeue(self, job_id: str, *, counted: bool) -> bool:
+        """Put the running job back at its place; False if it does not run. Not `counted`: as if never started."""
+        async with self._database.writing() as connection:
+            done = await connection.execute(
+                update(table)
+                .where(table.c.id == job_id, table.c.status == Status.RUNNING.value)
+                .values(
+                    **REVISION,
+                    status=Status.QUEUED.value,
+                    attempts=table.c.attempts - (0 if counted else 1),
+                    progress=None,
+                    started_at=None,
+                )
+            )
+        return done.rowcount == 1
+
+    async def recover(self, max_starts: int) -> Sequence[Recovered]:
+        """Queue again what ran, unless it was started `max_starts` times; all jobs that have not ended, in order."""
+        async with self._database.writing() as connection:
+            await connection.execute(
+                update(table)
+                .where(table.c.status == Status.RUNNING.value, table.c.attempts < max_starts)
+                .values(**REVISION, status=Status.QUEUED.value, progress=None, started_at=None)
+            )
+            query = select(table).where(table.c.status.in_(NOT_ENDED)).order_by(table.c.seq)
+            rows = (await connection.execute(query)).all()
+        return [Recovered(_active(row), row.lease_s, row.attempts) for row in rows]
+
+    async def expire(self, now: float, *, forget_before: float) -> None:
+        """Empty the rows whose time is over; delete those that expired before `forget_before`."""
+        async with self._database.writing() as connection:
+            await connection.execute(
+                update(table)
+                .where(table.c.expires_at <= now, table.c.expired_at.is_(None))
+                .values(
+                    **REVISION, expired_at=table.c.expires_at, prompt="", params={}, refs=[], warnings=[], policy={},
+                    engine_texts=None, progress=None, error=None, idempotency_key=None,
+                )
+            )  # fmt: skip
+            await connection.execute(delete(table).where(table.c.expired_at <= forget_before))
+
+    # ---- rows ---------------------------------------------------------------------------------
+
+    async def _reread(self, connection: AsyncConnection, job_id: str) -> Job:
+        return await self._read(connection, (await connection.execute(BY_ID, {"id": job_id})).one())
+
+    async def _read(self, connection: AsyncConnection, row: Row[Any]) -> Job:
+        complete = row.status == Status.COMPLETE.value
+        return _job(row, await self._images.of_job(connection, row.id) if complete else [])
+
+
+def _by_key(owner: str | None, key: str) -> Select[Any]:
+    return select(table).where(table.c.idempotency_key == key, table.c.owner.is_(owner))
+
+
+def _job(row: Row[Any], images: Sequence[StoredImage]) -> Job:
+    fields = dict(row._mapping)
+    fields["references"] = fields.pop("refs")
+    return Job.model_validate(fields | {"images": images})
+
+
+def _active(row: Row[Any]) -> ActiveJob:
+    running = row.status == Status.RUNNING.value
+    return ActiveJob(row.seq, row.id, row.model, Params(**row.params), row.created_at, row.owner, running)

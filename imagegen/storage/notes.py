@@ -1,0 +1,38 @@
+"""Notes: small JSON objects that are kept over restarts, each under a key."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import DBAPIError
+
+from imagegen.storage.database import Database
+from imagegen.storage.database import notes as table
+
+log = logging.getLogger("imagegen")
+
+
+class Notes:
+    """The `notes` table."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(self, key: str) -> dict[str, Any]:
+        """What was kept under `key`; empty if nothing was."""
+        async with self._database.reading() as connection:
+            value = (await connection.execute(select(table.c.value).where(table.c.key == key))).scalar()
+        return value if isinstance(value, dict) else {}
+
+    async def keep(self, key: str, value: dict[str, Any]) -> None:
+        """Write `value` in place of what was there. A full disk costs the note and is logged, nothing else."""
+        statement = upsert(table).values(key=key, value=value)
+        statement = statement.on_conflict_do_update(index_elements=["key"], set_={"value": value})
+        try:
+            async with self._database.writing() as connection:
+                await connection.execute(statement)
+        except DBAPIError as full:
+            log.warning("%s cannot be kept (%s)", key, full.orig)
