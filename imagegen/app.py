@@ -151,6 +151,7 @@ class App:
             self.unfamiliar,
         )
         self.jobs.on_submit, self.jobs.on_cancel = self.worker.commands.ring, self.worker.commands.cancel
+        self.jobs.on_keep = self.worker.keep
         try:
             await self.jobs.recover()
             await self.images.sweep_orphans()

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic_core import PydanticCustomError
 
 SEED_MAX = 2**32 - 1
 
@@ -133,6 +134,22 @@ class Params(BaseModel):
 
 Number = StrictFloat  # whole numbers are taken too
 
+PREVIEW_EVERY_MAX = 1000
+
+
+def _preview_wish(value: Any) -> Any:
+    """One error for the whole field; pydantic would report one for each member of the union."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= PREVIEW_EVERY_MAX
+    if not whole and value not in ("off", "auto"):
+        raise PydanticCustomError("preview_wish", "neither off, auto nor a whole number")
+    return value
+
+
+PreviewWish = Annotated[
+    Literal["off", "auto"] | Annotated[int, Field(ge=1, le=PREVIEW_EVERY_MAX)], BeforeValidator(_preview_wish)
+]
+"""Previews of a running job: none, as often as costs nothing, or one after every so many steps."""
+
 
 class GenerateRequest(BaseModel):
     """A request for pictures from words. Everything but the prompt has a default in the model's catalog entry."""
@@ -151,6 +168,8 @@ class GenerateRequest(BaseModel):
     speed: Speed | None = None
     n: StrictInt = 1
     lease_s: Number | None = None
+    preview: PreviewWish | None = None
+    draft: StrictBool | None = None
 
 
 class EditRequest(GenerateRequest):
@@ -215,6 +234,8 @@ class Job(BaseModel):
     finished_at: float | None = None
     expires_at: float | None = None
     lease_s: float | None = None
+    preview: PreviewWish = "off"
+    draft: bool = False  # drawn while nothing else waits, in no list, deleted soon
 
 
 class Refused(Exception):

@@ -87,6 +87,15 @@ class JobProgress(_Answer):
     detail: str | None
 
 
+class JobPreview(_Answer):
+    """The newest preview of a running job: its address, of which of the job's pictures, after which of its steps."""
+
+    url: str
+    image: int
+    step: int
+    steps: int
+
+
 class Job(_Answer):
     """One request for pictures, from submission to result."""
 
@@ -95,6 +104,7 @@ class Job(_Answer):
     status: Status
     position: int | None
     progress: JobProgress | None
+    preview: JobPreview | None
     eta_s: float | None
     model: str
     params: Params
@@ -102,6 +112,7 @@ class Job(_Answer):
     url: str | None = None
     images: list[Image]
     references: list[Id]
+    draft: bool
     warnings: list[Warn]
     error: Failure | None = None
     policy: Policy

@@ -8,6 +8,7 @@ from typing import Any
 from imagegen import __version__
 from imagegen.app import App
 from imagegen.hardware import gpu
+from imagegen.jobs.previews import StoredPreview
 from imagegen.models.download.fetch import Fetching
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking
@@ -39,24 +40,38 @@ def image_json(image: StoredImage, base: str) -> dict[str, Any]:
     }
 
 
+def preview_json(preview: StoredPreview, base: str) -> dict[str, Any]:
+    """Where the newest preview of a running job is, and how far the picture is in it."""
+    query = f"image={preview.image}&step={preview.step}"
+    return {
+        "url": f"{base}/api/jobs/{preview.job_id}/preview?{query}",
+        "image": preview.image,
+        "step": preview.step,
+        "steps": preview.steps,
+    }
+
+
 def job_json(app: App, job: Job, base: str) -> dict[str, Any]:
     """The job as DESIGN writes it; position and ETA are computed now."""
     images = [image_json(image, base) for image in job.images]
     progress = None
     if job.progress is not None and not job.status.ended:
         progress = job.progress.model_dump(mode="json", exclude={"at"})
+    preview = app.jobs.previews.get(job.id)
     view: dict[str, Any] = {
         "job_id": job.id,
         "kind": job.kind.value,
         "status": job.status.value,
         "position": app.jobs.position(job),
         "progress": progress,
+        "preview": None if preview is None else preview_json(preview, base),
         "eta_s": _seconds(app.estimator.eta_s(job)),
         "model": job.model,
         "params": job.params.model_dump(exclude_none=True),
         "prompt": job.prompt,
         "images": images,
         "references": job.references,
+        "draft": job.draft,
         "warnings": [w.model_dump() for w in job.warnings],
         "policy": job.policy.model_dump(),
         "created_at": timestamp(job.created_at),

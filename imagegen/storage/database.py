@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     Connection,
     Float,
@@ -74,6 +75,8 @@ jobs = Table(
     Column("idempotency_key", String(128)),
     Column("body_sha256", String(64)),
     Column("lease_s", Float),
+    Column("preview", JSON),  # schemas.PreviewWish; NULL in rows of schema 2
+    Column("draft", Boolean, nullable=False, default=False, server_default="0"),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
