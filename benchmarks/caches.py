@@ -20,6 +20,7 @@ import psutil
 from PIL import Image
 
 from imagegen import engine_build
+from imagegen.engine_build import probe
 from imagegen.engines.base import DrawProgress, DrawRequest
 from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
 from imagegen.models.catalog import Catalog
@@ -71,7 +72,7 @@ async def measure(model: str, side: int, steps: int, settings: Settings, work: P
     plain = np.zeros(1)
     for attention in ("--diffusion-fa", None):
         argv = [word for word in entry.argv(settings) if word != "--diffusion-fa"] + ([attention] if attention else [])
-        adapter = SdcppServerAdapter(binary, argv, 1, work)
+        adapter = SdcppServerAdapter(binary, argv, 1, work, channel=probe.channel_version(binary) is not None)
         await adapter.start(lambda _: None)
         try:
             bench = Bench(adapter, side, steps)

@@ -20,6 +20,7 @@ from imagegen.engines.base import Adapter, EngineError
 from imagegen.engines.glm.adapter import GlmImageAdapter
 from imagegen.engines.sdcpp import flags as sdcpp_flags
 from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
+from imagegen.engines.sdcpp.channel import VERSION as CHANNEL_VERSION
 from imagegen.hardware import compatibility, gpu
 from imagegen.hardware.gpu_sharing import GpuSharing
 from imagegen.idle.tracker import IdleTracker
@@ -215,10 +216,12 @@ class App:
     def _look(self) -> compatibility.Machine:
         """What a model has to fit. Blocks: it runs the engine's --help where that is not known yet."""
         try:
-            flags = sdcpp_flags.known_flags(probe.usage(engine_build.resolve(self.settings)))
+            binary = engine_build.resolve(self.settings)
+            flags = sdcpp_flags.known_flags(probe.usage(binary))
+            has_channel = probe.channel_version(binary) == CHANNEL_VERSION
         except engine_build.EngineBuildError as missing:  # told by the load that needs it, and by the doctor
             log.debug("the engine's flags are not known: %s", missing)
-            flags = frozenset()
+            flags, has_channel = frozenset(), True
         card = self.gpu_seen
         return compatibility.Machine(
             flags,
@@ -226,6 +229,7 @@ class App:
             card.total_bytes if card else None,
             psutil.virtual_memory().total,
             torch_uses_cuda(),
+            has_channel,
         )
 
     def _binary(self) -> Path | None:
@@ -257,6 +261,8 @@ class App:
     def troubles(self) -> tuple[Warn, ...]:
         """What is known to be wrong here: with the default model, and with the GPU. Asks the driver: blocks."""
         found = list(self.misfits(self.default_entry))
+        if without := compatibility.lacking_channel(self.default_entry, self.machine.has_channel):
+            found.append(without)
         if needed := self.unobtainable(self.default_entry):
             found.append(Warn(code="model_missing", detail=needed))
         if doubt := gpu.problem():
@@ -316,6 +322,7 @@ class App:
                 load_stall_s=s.load_timeout_s,
                 lora_dir=entry.lora_dir(s),
                 loras=entry.lora_files(s),
+                channel=self.machine.has_channel,
             )
         except ValueError as wrong:  # a flag of the operator's own catalog entry
             raise EngineError("load_failed", f"{entry.name} cannot be started: {wrong}") from None

@@ -49,6 +49,7 @@ def examine(deep: bool = False) -> Iterator[Finding]:
     if entry is not None:
         yield from drawing.limits(entry)
         yield from drawing.engine_flags(entry, flags)
+        yield from drawing.engine_channel(entry, binary)
         yield from drawing.packages(entry)
         yield from drawing.torch(entry, settings, card)
         yield from drawing.model_files(entry, settings, deep, has_gpu=card is not None)

@@ -12,6 +12,7 @@ from imagegen.doctor.finding import Finding, Level, fail, ok, warn
 from imagegen.engine_build import probe
 from imagegen.engines.safetensors import header_fault
 from imagegen.engines.sdcpp import flags as sdcpp_flags
+from imagegen.engines.sdcpp.channel import VERSION as CHANNEL_VERSION
 from imagegen.hardware import compatibility
 from imagegen.hardware.gpu import Gpu
 from imagegen.models import packages as extras
@@ -65,6 +66,17 @@ def engine_flags(entry: Entry, flags: frozenset[str]) -> Iterable[Finding]:
         yield ok("flags", f"The engine knows every flag of {entry.name}.")
     else:
         yield warn("flags", lacking.detail, "Or take that flag out of the model's entry, if it is yours.")
+
+
+def engine_channel(entry: Entry, binary: Path | None) -> Iterable[Finding]:
+    """Whether the engine has the channel of this release."""
+    if binary is None or entry.adapter != "sdcpp":
+        return
+    has_channel = probe.channel_version(binary) == CHANNEL_VERSION
+    if lacking := compatibility.lacking_channel(entry, has_channel):
+        yield warn("channel", lacking.detail, "`imagegen engine build` builds one in some minutes.")
+    else:
+        yield ok("channel", "The engine has no port; it takes orders only from the service.")
 
 
 def limits(entry: Entry) -> Iterable[Finding]:

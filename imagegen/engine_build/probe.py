@@ -18,6 +18,7 @@ class EngineSilent(EngineBuildError):
 
 
 _kept: dict[Path, tuple[tuple[int, int], str | EngineSilent]] = {}
+_channels: dict[Path, tuple[tuple[int, int], int | None]] = {}
 _lock = threading.Lock()
 
 
@@ -27,11 +28,7 @@ def usage(binary: Path) -> str:
     Raises EngineSilent. The exit status means nothing: the pinned version calls --help an invalid parameter,
     prints its usage all the same, and ends with 0.
     """
-    try:
-        stat = binary.stat()
-    except OSError as gone:
-        raise EngineSilent(f"The engine {binary} cannot be looked at ({gone.strerror}).") from None
-    mark = (stat.st_mtime_ns, stat.st_size)
+    mark = _mark(binary)
     with _lock:
         kept = _kept.get(binary)
         if kept is None or kept[0] != mark:
@@ -45,18 +42,34 @@ def usage(binary: Path) -> str:
     return kept[1]
 
 
-def _ask(binary: Path) -> str:
-    quiet = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEGEN_")}
+def channel_version(binary: Path) -> int | None:
+    """The version of the channel (docs/engine.md) that is linked into a binary; None without one.
+
+    `--help` keeps a binary without the channel, which ignores the variable, from starting.
+    """
     try:
-        done = subprocess.run(
-            [binary, "--help"],
-            env=quiet,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=PROBE_TIMEOUT_S,
-            check=False,
-        )
+        mark = _mark(binary)
+    except EngineSilent:
+        return None
+    with _lock:
+        kept = _channels.get(binary)
+        if kept is None or kept[0] != mark:
+            kept = _channels[binary] = mark, _ask_channel(binary)
+    return kept[1]
+
+
+def _mark(binary: Path) -> tuple[int, int]:
+    """Changes when the file does."""
+    try:
+        stat = binary.stat()
+    except OSError as gone:
+        raise EngineSilent(f"The engine {binary} cannot be looked at ({gone.strerror}).") from None
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _ask(binary: Path) -> str:
+    try:
+        done = _help(binary, {}, subprocess.STDOUT)
     except subprocess.TimeoutExpired:
         raise EngineSilent(f"{binary} --help did not end within {PROBE_TIMEOUT_S:g} s.") from None
     except OSError as failure:
@@ -70,22 +83,24 @@ def _ask(binary: Path) -> str:
     return text
 
 
-def channel_version(binary: Path) -> int | None:
-    """The version of the channel (docs/engine.md) that is linked into a binary; None without one.
-
-    `--help` keeps a binary without the channel, which ignores the variable, from starting.
-    """
+def _ask_channel(binary: Path) -> int | None:
     try:
-        done = subprocess.run(
-            [binary, "--help"],
-            env={**os.environ, "IMAGEGEN_CHANNEL_PROBE": "1", "GGML_NO_BACKTRACE": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=PROBE_TIMEOUT_S,
-            check=False,
-        )
+        done = _help(binary, {"IMAGEGEN_CHANNEL_PROBE": "1", "GGML_NO_BACKTRACE": "1"}, subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    told = re.fullmatch(rb"imagegen-channel (\d+)\n", done.stdout)
-    return int(told[1]) if told else None
+    answer = re.fullmatch(rb"imagegen-channel (\d+)\n", done.stdout)
+    return int(answer[1]) if answer else None
+
+
+def _help(binary: Path, variables: dict[str, str], stderr: int) -> subprocess.CompletedProcess[bytes]:
+    """Run `binary --help` without this service's settings. Raises OSError, TimeoutExpired."""
+    quiet = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEGEN_")}
+    return subprocess.run(
+        [binary, "--help"],
+        env=quiet | variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        timeout=PROBE_TIMEOUT_S,
+        check=False,
+    )

@@ -49,7 +49,7 @@ class LoadProgress:
 class DrawProgress:
     """Where one picture is: `step` of `steps` while sampling, `tile` of `tiles` while decoding in tiles.
 
-    step_s: seconds that this step took; None where the engine does not report it.
+    step_s: seconds per step of this picture so far; None before its first step.
     """
 
     phase: Phase

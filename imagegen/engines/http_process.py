@@ -1,54 +1,62 @@
-"""HttpSubprocessAdapter: the half of an adapter that any engine behind a loopback port shares."""
+"""HttpSubprocessAdapter: the half of an adapter that any engine with an HTTP server shares."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
-import ssl
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Coroutine
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import httpx
 
 from imagegen.engines.base import DrawProgress, DrawRequest, DrawTimes, EngineError, LoadProgress, Preview
-from imagegen.engines.ports import LOOPBACK, listening_inodes, reserve_port, session_pids, socket_inodes
+from imagegen.engines.endpoint import AddressTaken, Endpoint, Listener, UnixEndpoint
 from imagegen.engines.process import EngineProcess
 from imagegen.engines.tracking import DrawTracker, Event
+from imagegen.engines.words import Words
 from imagegen.schemas import Phase, Warn
 
 T = TypeVar("T")
 
-KEPT_LINES = 200  # for last_words
-PORT_ATTEMPTS = 3
-LOADING_CHECK_S = 0.25  # between looks at the port while the engine still loads
+ADDRESS_ATTEMPTS = 3
+LOADING_CHECK_S = 0.25  # between looks at the endpoint while the engine still loads
 LISTENING_CHECK_S = 0.005  # the same once it has said that it is about to listen
 PROBE_TIMEOUT_S = 2.0
-KEEPALIVE_S = (
-    2.0  # below the 5 s of sd-server (CPPHTTPLIB_KEEPALIVE_TIMEOUT_SECOND) and uvicorn: they never close first
-)
 DEATH_NOTICE_S = 2.0  # a dying engine's connection breaks before its exit is known
 STRANGER_NOTICE_S = 0.25
-LAST_WORDS_LINES = 5
-LAST_WORDS_CHARS = 600
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-_QUOTED_PATH = re.compile(r"'/[^']*/([^'/]*)'")
-_BARE_PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/'\":,;()]+/)+([^\s/'\":,;()]*)")
+
+class Link(Protocol):
+    """A connection beside HTTP that the engine inherits as an open file."""
+
+    @property
+    def descriptor(self) -> int:
+        """The engine's end."""
+
+    async def open(self) -> None:
+        """The process was started: use this end."""
+
+    async def close(self) -> None:
+        """The process has ended, or could not be started."""
 
 
-class _PortTaken(Exception):
-    """Somebody else listens on the engine's port."""
+@dataclass(frozen=True)
+class Launch:
+    """What the program is started with: arguments, variables beside engine_environment's, and what it inherits."""
+
+    arguments: list[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    link: Link | None = None
 
 
 class HttpSubprocessAdapter(ABC):
-    """Starts an engine on a fresh loopback port, follows its load and its pictures, notices its death, ends it.
+    """Starts an engine on an endpoint of its own, follows its load and its pictures, notices its death, ends it.
 
     A subclass gives the command line, reads the lines the engine prints, and asks for a picture in the engine's own
     protocol. `load_stall_s`: a load that prints nothing new for this long is given up. The event loop's thread has
@@ -62,15 +70,15 @@ class HttpSubprocessAdapter(ABC):
     def __init__(self, binary: Path, workdir: Path, load_stall_s: float) -> None:
         self.binary, self.workdir, self.load_stall_s = binary, workdir, load_stall_s
         self._child: EngineProcess | None = None
+        self._endpoint: Endpoint | None = None
+        self._link: Link | None = None
         self._client: httpx.AsyncClient | None = None
         self._on_load: Callable[[LoadProgress], None] | None = None
         self._about_to_listen = asyncio.Event()
         self._moved_at = 0.0
         self._load_fraction = 0.0
         self._heard_since = 0.0
-        self._folders: set[str] = set()  # of the files it is told of; their names may have spaces
-        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
-        self._complaints: deque[str] = deque(maxlen=KEPT_LINES)
+        self._words = Words(self._readable)
         self._ending: asyncio.Task[None] | None = None
         self._draw: DrawTracker | None = None
         self._on_draw: Callable[[DrawProgress], None] | None = None
@@ -81,9 +89,13 @@ class HttpSubprocessAdapter(ABC):
 
     # What a subclass gives
 
+    def _new_endpoint(self) -> Endpoint:
+        """Where the next process listens."""
+        return UnixEndpoint(self.workdir)
+
     @abstractmethod
-    def _arguments(self, port: int) -> list[str]:
-        """The engine's command line after the program, to listen on `port` of 127.0.0.1."""
+    def _launch(self, endpoint: Endpoint) -> Launch:
+        """How the program is started, so that it listens on `endpoint`."""
 
     @abstractmethod
     def _check_files(self) -> None:
@@ -110,7 +122,7 @@ class HttpSubprocessAdapter(ABC):
 
     @abstractmethod
     def _could_not_bind(self, exit_status: int | None) -> bool:
-        """Whether an engine that ended like this, before it was ready, did so because its port was taken."""
+        """Whether an engine that ended like this, before it was ready, did so because its address was taken."""
 
     @abstractmethod
     async def _picture(self, request: DrawRequest, number: int, client: httpx.AsyncClient) -> bytes:
@@ -142,98 +154,82 @@ class HttpSubprocessAdapter(ABC):
         self._check_files()
         if not self.binary.is_file():
             raise EngineError("load_failed", f"The engine, {self.binary.name}, is not there: {self.mend}.")
-        for _ in range(PORT_ATTEMPTS):
-            try:
-                self.workdir.mkdir(parents=True, exist_ok=True)
-                return await self._start_once(on_progress)
-            except _PortTaken:
-                continue
-            except OSError as refused:  # a full disk, a folder that may not be written, no more processes
-                why = os.strerror(refused.errno) if refused.errno else str(refused)
-                raise EngineError("load_failed", f"The engine cannot be started: {why}.") from refused
-        raise EngineError(
-            "load_failed",
-            f"Another program took the engine's port {PORT_ATTEMPTS} times in a row; "
-            "the engine was ended each time. Find out what listens on 127.0.0.1 here.",
-        )
+        try:
+            self.workdir.mkdir(parents=True, exist_ok=True)
+            for _ in range(ADDRESS_ATTEMPTS):
+                endpoint = self._new_endpoint()
+                try:
+                    return await self._start_once(endpoint, on_progress)
+                except AddressTaken:
+                    continue
+        except OSError as refused:  # a full disk, a folder that may not be written, no more processes
+            why = os.strerror(refused.errno) if refused.errno else str(refused)
+            raise EngineError("load_failed", f"The engine cannot be started: {why}.") from refused
+        raise EngineError("load_failed", f"{endpoint.taken} This happened {ADDRESS_ATTEMPTS} times in a row.")
 
-    async def _start_once(self, on_progress: Callable[[LoadProgress], None]) -> None:
+    async def _start_once(self, endpoint: Endpoint, on_progress: Callable[[LoadProgress], None]) -> None:
+        self._endpoint = endpoint
         self._about_to_listen.clear()
-        self._complaints.clear()
-        self._lines.clear()
         self._on_load, self._load_fraction, self._moved_at = on_progress, 0.0, monotonic()
-        with self._reserve_port() as reserved:
-            port = reserved.getsockname()[1]
-            argv = [str(self.binary), *self._arguments(port)]
-            self._folders = {f"{Path(word).parent}/" for word in argv if word.startswith("/")}
-            try:
-                self._child = EngineProcess(argv, self.workdir, self._line)
-                self._client = self._new_client(port)
-                await self._until_ready(self._child, self._client, port)
-            except BaseException:
-                await self.stop()
-                raise
-            finally:
-                self._on_load = None
+        try:
+            launch = self._launch(endpoint)
+            argv = [str(self.binary), *launch.arguments]
+            self._words.begin(argv)
+            self._link = launch.link
+            inherited = () if launch.link is None else (launch.link.descriptor,)
+            self._child = EngineProcess(argv, self.workdir, self._line, launch.environment, inherited)
+            if launch.link is not None:
+                await launch.link.open()
+            self._client = endpoint.client(self.connections)
+            await self._until_ready(self._child, self._client, endpoint)
+            endpoint.ready()
+        except BaseException:
+            await self.stop()
+            raise
+        finally:
+            self._on_load = None
         on_progress(LoadProgress(1.0))
 
-    def _reserve_port(self) -> Any:
-        return reserve_port()
-
-    def _new_client(self, port: int) -> httpx.AsyncClient:
-        """Keep-alive connections, as many as the engine can bear."""
-        return httpx.AsyncClient(
-            base_url=f"http://{LOOPBACK}:{port}",
-            trust_env=False,  # a proxy from the environment has no business on loopback
-            timeout=None,  # noqa: S113 - a silent engine is the worker's to judge
-            limits=httpx.Limits(
-                max_connections=self.connections,
-                max_keepalive_connections=self.connections,
-                keepalive_expiry=KEEPALIVE_S,
-            ),
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # unused; the default would load every CA: 36 ms
-        )
-
-    async def _until_ready(self, child: EngineProcess, client: httpx.AsyncClient, port: int) -> None:
-        while not await self._ready(child, client, port):
+    async def _until_ready(self, child: EngineProcess, client: httpx.AsyncClient, endpoint: Endpoint) -> None:
+        while not await self._ready(child, client, endpoint):
             silent_s = monotonic() - self._moved_at
             if silent_s > self.load_stall_s:
                 raise EngineError(
                     "load_failed",
                     f"Loading stood still at {self._load_fraction:.0%} for {silent_s:.0f} s and was ended. "
-                    f"Is the disk with the model slow or stuck?{self._said()}",
+                    f"Is the disk with the model slow or stuck?{self._words.as_suffix()}",
                 )
             if self._about_to_listen.is_set():
                 await _first_of(child.ended, timeout_s=LISTENING_CHECK_S)
             else:
                 await _first_of(child.ended, self._about_to_listen, timeout_s=LOADING_CHECK_S)
 
-    async def _ready(self, child: EngineProcess, client: httpx.AsyncClient, port: int) -> bool:
-        """Whether the engine, and nobody else, answers on the port. Raises EngineError or _PortTaken."""
+    async def _ready(self, child: EngineProcess, client: httpx.AsyncClient, endpoint: Endpoint) -> bool:
+        """Whether the engine, and no other process, answers. Raises EngineError or AddressTaken."""
         if child.ended.is_set():
             if self._could_not_bind(child.returncode):
-                raise _PortTaken
+                raise AddressTaken
             raise self._load_error(child)
-        # SO_REUSEPORT lets a second server of the same user share the port and take half of the requests.
-        listening = listening_inodes(port)
-        if not listening:
-            return False
-        if not listening <= socket_inodes(child.pid):
-            await _first_of(child.ended, timeout_s=STRANGER_NOTICE_S)  # or it was ours, and has just died
-            if not child.ended.is_set():
-                raise self._not_ours(child, listening)
-            return False
+        match endpoint.listener(child.pid):
+            case Listener.NOBODY:
+                return False
+            case Listener.ENGINE:
+                pass
+            case other:
+                await _first_of(child.ended, timeout_s=STRANGER_NOTICE_S)  # or it was ours, and has just died
+                if not child.ended.is_set():
+                    raise self._not_ours(other)
+                return False
         try:
             answer = await client.get(self.ready_path, timeout=PROBE_TIMEOUT_S)
         except httpx.TransportError:  # not yet, or it is dying: the next look tells
             return False
         return answer.status_code == httpx.codes.OK
 
-    def _not_ours(self, child: EngineProcess, listening: set[str]) -> Exception:
-        """Somebody else listens; a script that does not become the engine cannot be tied to the service's life."""
-        family = set[str]().union(*(socket_inodes(pid) for pid in session_pids(child.pid)))
-        if not listening <= family:
-            return _PortTaken()
+    def _not_ours(self, listener: Listener) -> Exception:
+        """A script that does not become the engine cannot be tied to the service's life."""
+        if listener is Listener.STRANGER:
+            return AddressTaken()
         return EngineError(
             "load_failed",
             f"{self.binary.name} is a script that runs the engine as its child: write exec before the engine's name, "
@@ -241,7 +237,7 @@ class HttpSubprocessAdapter(ABC):
         )
 
     def _load_error(self, child: EngineProcess) -> EngineError:
-        code = self._blame("\n".join(self._complaints)) or "load_failed"
+        code = self._blame(self._words.complaints) or "load_failed"
         if code == "load_failed" and child.returncode == -signal.SIGKILL:  # never its own doing: worth a re-run
             code = "engine_died"
         meaning = {
@@ -249,7 +245,7 @@ class HttpSubprocessAdapter(ABC):
             "out_of_vram": "The model does not fit into the memory that is free",
             "model_missing": "A file of the model is not there",
         }.get(code, "The engine could not load the model")
-        return EngineError(code, f"{meaning}: it {child.describe_end()}.{self._said()}")
+        return EngineError(code, f"{meaning}: it {child.describe_end()}.{self._words.as_suffix()}")
 
     async def stop(self) -> None:
         """End the process with SIGKILL and wait until it is gone. Idempotent; cancelled, it still ends it."""
@@ -258,13 +254,17 @@ class HttpSubprocessAdapter(ABC):
         await asyncio.shield(self._ending)
 
     async def _end(self) -> None:
-        child, client = self._child, self._client
+        child, client, endpoint, link = self._child, self._client, self._endpoint, self._link
         if child is not None:
             child.kill()
             await child.ended.wait()
-        self._child = self._client = None
+        self._child = self._client = self._endpoint = self._link = None
+        if link is not None:
+            await link.close()
         if client is not None:
             await client.aclose()
+        if endpoint is not None:
+            endpoint.close()
 
     async def wait_died(self) -> None:
         """Return when the engine process is gone, whoever ended it; at once if there is none."""
@@ -297,7 +297,7 @@ class HttpSubprocessAdapter(ABC):
         if self.pid is None:
             raise EngineError("engine_died", "The engine is not running.")
         self._heard_since = monotonic()
-        self._complaints.clear()
+        self._words.forgive()
         self._draw, self._on_draw = DrawTracker(self._heard_since), on_progress
         self._on_preview = on_preview
         self._tell(DrawProgress(Phase.ENCODING))
@@ -329,13 +329,13 @@ class HttpSubprocessAdapter(ABC):
 
     def _draw_error(self, message: str) -> EngineError:
         """Why a picture was not drawn by an engine that lives."""
-        if self._blame("\n".join([*self._complaints, message])) == "out_of_vram":
+        if self._blame(f"{self._words.complaints}\n{message}") == "out_of_vram":
             return self._too_large()
-        return EngineError("draw_failed", f"The engine could not draw it: {message}.{self._said()}")
+        return EngineError("draw_failed", f"The engine could not draw it: {message}.{self._words.as_suffix()}")
 
     def _too_large(self) -> EngineError:
         what = "The picture needs more memory than is free: ask for a smaller one."
-        return EngineError("out_of_vram", f"{what}{self._said()}")
+        return EngineError("out_of_vram", f"{what}{self._words.as_suffix()}")
 
     @property
     def last_draw(self) -> DrawTimes | None:
@@ -350,28 +350,14 @@ class HttpSubprocessAdapter(ABC):
         return max(self._heard_since, 0.0 if self._child is None else self._child.last_line_at)
 
     def last_words(self) -> str:
-        """The engine's last complaints, or its last lines, without prompts (engines/sdcpp/log.py leaves them out); of
-        a path only the file's name is left."""
-        lines = list(self._complaints) or list(self._lines)
-        if len(lines) > LAST_WORDS_LINES:  # the first complaint is the cause, the last ones its consequences
-            lines = [lines[0], "…", *lines[1 - LAST_WORDS_LINES :]]
-        return self._cleaned(" · ".join(self._readable(line) for line in lines))[:LAST_WORDS_CHARS]
-
-    def _cleaned(self, words: str) -> str:
-        """`words` with no more of a path than the file's name."""
-        for folder in self._folders:
-            words = words.replace(folder, "")
-        return _BARE_PATH.sub(r"\1", _QUOTED_PATH.sub(r"'\1'", words))
-
-    def _said(self) -> str:
-        words = self.last_words()
-        return f" Its last words: {words}" if words else ""
+        """The engine's last complaints, or its last lines: see Adapter."""
+        return self._words.last()
 
     def _line(self, line: str, from_stderr: bool) -> None:
         if from_stderr or self._complains(line):
-            self._complaints.append(line)
+            self._words.complain(line)
         if self._heard(line):
-            self._lines.append(line)
+            self._words.add(line)
 
     def _listening(self) -> None:
         self._moved_at = monotonic()
@@ -402,10 +388,10 @@ class HttpSubprocessAdapter(ABC):
                 task.cancel()
                 await asyncio.wait([task])
         if child.ended.is_set() and (task.cancelled() or task.exception() is not None):
-            code = self._blame("\n".join(self._complaints)) or "engine_died"
+            code = self._blame(self._words.complaints) or "engine_died"
             if code == "engine_died" and (reason := self._died_of(child.returncode)) is not None:
-                raise EngineError("draw_failed", f"{reason} It {child.describe_end()}.{self._said()}")
-            raise EngineError(code, f"The engine {child.describe_end()}.{self._said()}")
+                raise EngineError("draw_failed", f"{reason} It {child.describe_end()}.{self._words.as_suffix()}")
+            raise EngineError(code, f"The engine {child.describe_end()}.{self._words.as_suffix()}")
         try:
             return task.result()
         except httpx.TransportError as broken:

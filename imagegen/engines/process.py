@@ -43,8 +43,17 @@ class EngineProcess:
     grandchild keeps the pipes open (cpython#119710).
     """
 
-    def __init__(self, argv: list[str], cwd: Path, on_line: Callable[[str, bool], None]) -> None:
+    def __init__(
+        self,
+        argv: list[str],
+        cwd: Path,
+        on_line: Callable[[str, bool], None],
+        environment: Mapping[str, str] | None = None,
+        descriptors: tuple[int, ...] = (),
+    ) -> None:
         """Start argv[0] in `cwd`; `on_line(line, from_stderr)` is called for every line it prints.
+
+        environment: variables beside those of engine_environment. descriptors: open files that it inherits.
 
         The engine dies with the thread that calls this (PR_SET_PDEATHSIG): the event loop's, which has to be one
         that lives as long as the service. Raises OSError if even the interpreter cannot be started.
@@ -52,7 +61,8 @@ class EngineProcess:
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", guarded_exec.__file__, str(os.getpid()), *argv],
             cwd=cwd,
-            env=engine_environment(os.environ),
+            env=engine_environment(os.environ) | dict(environment or {}),
+            pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

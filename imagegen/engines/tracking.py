@@ -1,7 +1,7 @@
 """What an engine said it does, and the phases of one picture that follow from it: the same for every engine.
 
 Pure: no I/O and no clock. Each engine's own reader makes these events of its lines (engines/sdcpp/log.py,
-engines/glm/server/lines.py).
+engines/glm/server/lines.py) or of its channel (engines/sdcpp/adapter.py).
 """
 
 from __future__ import annotations
@@ -43,13 +43,21 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """The autoencoder has worked through `done` of `total` tiles of the picture."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Skipped:
     """The sampler's last word about its cache: how many of the steps it left out."""
 
     steps: int
 
 
-Event = Bar | Mark | Tokens | Skipped | None
+Event = Bar | Mark | Tokens | Tile | Skipped | None
 """None: a line that only people read."""
 
 
@@ -62,7 +70,7 @@ class DrawTracker:
 
     def __init__(self, begun_at: float) -> None:
         self.phase = Phase.ENCODING
-        self.step = 0
+        self.step = self._tile = 0
         self.steps: int | None = None
         self.skipped = 0
         self.tokens: int | None = None
@@ -84,9 +92,15 @@ class DrawTracker:
             if self.phase is not Phase.SAMPLING or event.bytes_per_s is not None or event.done <= self.step:
                 return None
             self.step, self.steps = event.done, event.total
-            return DrawProgress(Phase.SAMPLING, self.step, self.steps)
-        if isinstance(event, Skipped):
-            if self.phase is Phase.SAMPLING:
+            step_s = (now - self._at[Phase.SAMPLING]) / self.step
+            return DrawProgress(Phase.SAMPLING, self.step, self.steps, step_s)
+        if isinstance(event, Tile):  # those of reference pictures, encoded before, begin again with each of them
+            if self.phase is not Phase.DECODING or event.done <= self._tile:
+                return None
+            self._tile = event.done
+            return DrawProgress(Phase.DECODING, tile=event.done, tiles=event.total)
+        if isinstance(event, Skipped):  # said at the end of the sampling, and read later where the steps come otherwise
+            if self.phase is not Phase.ENCODING:
                 self.skipped = min(event.steps, self.steps or 0)
             return None
         if event is Mark.SAMPLING_BEGUN and self.phase is Phase.ENCODING:

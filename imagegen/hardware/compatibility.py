@@ -19,7 +19,8 @@ GB = 1e9
 class Machine:
     """What a model has to fit: the engine's flags (empty: unknown), and bytes of memory; no card: None.
 
-    torch_uses_cuda: whether the second engine's torch is built for a card.
+    torch_uses_cuda: whether the second engine's torch is built for a card. has_channel: whether sd-server has the
+    channel of this release (docs/engine.md).
     """
 
     flags: Collection[str]
@@ -27,6 +28,7 @@ class Machine:
     card_bytes: int | None
     ram_bytes: int
     torch_uses_cuda: bool = True
+    has_channel: bool = True
 
 
 def warnings(entry: Entry, settings: Settings, machine: Machine) -> tuple[Warn, ...]:
@@ -50,6 +52,18 @@ def lacking_flags(entry: Entry, flags: Collection[str]) -> Warn | None:
         code="flag_missing",
         detail=f"This engine does not know what {entry.name} needs and is started without it: {why}. Pictures may be "
         "poor or broken. Use the engine that `imagegen engine build` makes (unset IMAGEGEN_SD_SERVER).",
+    )
+
+
+def lacking_channel(entry: Entry, has_channel: bool) -> Warn | None:
+    """`channel_missing`: the engine listens on a TCP port and cannot be interrupted. For the status, not for jobs."""
+    if entry.adapter != "sdcpp" or has_channel:
+        return None
+    return Warn(
+        code="channel_missing",
+        detail="This engine has no channel to the service. It listens on a port of 127.0.0.1 where every local program "
+        "can use it, makes no previews, and a running picture cannot be stopped. Use the engine that `imagegen engine "
+        "build` makes (unset IMAGEGEN_SD_SERVER).",
     )
 
 

@@ -14,10 +14,12 @@ import pytest
 from own_model import OwnModel
 from PIL import Image
 
+from imagegen.engine_build import probe
 from imagegen.engines.base import DrawRequest
 from imagegen.engines.glm.adapter import GlmImageAdapter
 from imagegen.engines.http_process import HttpSubprocessAdapter
 from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
+from imagegen.engines.sdcpp.channel import VERSION
 from imagegen.models.catalog import Catalog
 from imagegen.settings import Settings
 
@@ -33,9 +35,15 @@ def tiny_argv(models_dir: Path) -> list[str]:
     return Catalog.load(settings).get("tiny").argv(settings)
 
 
+@pytest.fixture(scope="session")
+def has_channel(sd_server: Path) -> bool:
+    """Whether the engine has the channel; one of a developer's own may not."""
+    return probe.channel_version(sd_server) == VERSION
+
+
 @pytest.fixture
 def engine_name(request: pytest.FixtureRequest) -> str:
-    """Which engine a test runs on: sdcpp, unless it is parametrised (`both_engines`)."""
+    """Which engine a test runs on: sdcpp, unless it is parametrised (`both_engines`, `without_channel`)."""
     return str(getattr(request, "param", "sdcpp"))
 
 
@@ -53,9 +61,10 @@ def make_adapter(engine_name: str, request: pytest.FixtureRequest, tmp_path: Pat
 
         return make_glm
     binary, argv = request.getfixturevalue("sd_server"), request.getfixturevalue("tiny_argv")
+    channel = request.getfixturevalue("has_channel") and engine_name == "sdcpp"
 
     def make(**changes: object) -> SdcppServerAdapter:
-        values = {"binary": binary, "model_argv": argv, "threads": 1, "workdir": tmp_path / "work"}
+        values = {"binary": binary, "model_argv": argv, "threads": 1, "workdir": tmp_path / "work", "channel": channel}
         return SdcppServerAdapter(**(values | {"load_stall_s": DEADLINE_S} | changes))  # type: ignore[arg-type]
 
     return make
@@ -79,10 +88,17 @@ def loop() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture(scope="module")
 def engine(
-    loop: asyncio.Runner, sd_server: Path, tiny_argv: list[str], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    loop: asyncio.Runner,
+    sd_server: Path,
+    tiny_argv: list[str],
+    has_channel: bool,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[SdcppServerAdapter]:
-    """A started engine that a module's tests share."""
-    adapter = SdcppServerAdapter(sd_server, tiny_argv, 1, tmp_path_factory.mktemp("work"), DEADLINE_S)
+    """A started engine that a module's tests share; with the channel, unless parametrised (`both_ways`)."""
+    work = tmp_path_factory.mktemp("work")
+    channel = has_channel and getattr(request, "param", "channel") == "channel"
+    adapter = SdcppServerAdapter(sd_server, tiny_argv, 1, work, DEADLINE_S, channel=channel)
     loop.run(adapter.start(lambda _: None))
     yield adapter
     loop.run(adapter.stop())

@@ -57,8 +57,6 @@ def test_the_process_is_shielded_and_is_told_no_secret(
         assert environment["GGML_NO_BACKTRACE"] == "1"
         assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
         assert os.getsid(process.pid) == process.pid
-        listening = [c.laddr for c in process.net_connections() if c.status == psutil.CONN_LISTEN]
-        assert [address.ip for address in listening] == ["127.0.0.1"]
         for polite in (signal.SIGTERM, signal.SIGINT):  # as the supervisor sends them
             process.send_signal(polite)
         assert await adapter.generate(ask(), nobody)

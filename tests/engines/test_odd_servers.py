@@ -90,7 +90,7 @@ def stand_in(tmp_path: Path) -> Callable[..., SdcppServerAdapter]:
     program.chmod(0o755)
 
     def make(mode: str, load_stall_s: float = 60.0) -> SdcppServerAdapter:
-        return SdcppServerAdapter(program, [mode], 1, tmp_path / "work", load_stall_s)
+        return SdcppServerAdapter(program, [mode], 1, tmp_path / "work", load_stall_s, channel=False)
 
     return make
 
@@ -166,28 +166,3 @@ def test_a_program_that_ends_content_before_it_listens_has_not_lost_its_port(
 
 def test_much_output_does_not_block_a_server(stand_in: Callable[..., SdcppServerAdapter]) -> None:
     assert start(stand_in("chatty"))
-
-
-def test_last_words_name_files_and_not_their_folders(stand_in: Callable[..., SdcppServerAdapter]) -> None:
-    adapter = stand_in("helps")
-    adapter._folders = {"/home/me/My Models/"}
-    for line in (
-        "[ERROR] model.cpp:817 - failed to open '/srv/some where/dit.gguf'",
-        "[INFO ] model.cpp:216  - load /home/me/My Models/llm.gguf using gguf format",
-        "/opt/cuda/lib64/libcublas.so.12: cannot open shared object file",
-        "see https://example.org/some/page or and/or",
-    ):
-        adapter._line(line, from_stderr=True)
-    assert adapter.last_words() == (
-        "failed to open 'dit.gguf' · load llm.gguf using gguf format · "
-        "libcublas.so.12: cannot open shared object file · see https://example.org/some/page or and/or"
-    )
-
-
-def test_many_complaints_keep_the_first_and_the_last(stand_in: Callable[..., SdcppServerAdapter]) -> None:
-    adapter = stand_in("helps")
-    for number in range(1000):
-        adapter._line(f"[ERROR] x.cpp:1 - complaint {number}", from_stderr=True)
-    words = adapter.last_words().split(" · ")
-    assert words[1:] == ["…", *(f"complaint {number}" for number in range(996, 1000))]
-    assert len(adapter._complaints) <= 200

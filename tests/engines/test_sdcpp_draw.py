@@ -1,4 +1,4 @@
-"""Pictures, drawn by the real engine with a tiny model."""
+"""Pictures, drawn by the real engine with a tiny model; with its channel, and as an engine without one draws."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
 from imagegen.schemas import Phase
 
 Ask = Callable[..., DrawRequest]
+
+both_ways = pytest.mark.parametrize("engine", ["channel", "log"], indirect=True)
+"""For what comes over the channel, or from the log of an engine that has none."""
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -53,6 +56,7 @@ def test_seeds_of_32_bits_are_told_apart(draw: Drawing, ask: Ask) -> None:
     assert draw(ask(seed=2**32 - 1)) != draw(ask(seed=2**32 - 2))
 
 
+@both_ways
 def test_progress_goes_through_the_phases_and_counts_every_step(draw: Drawing, ask: Ask) -> None:
     draw(ask(steps=4))
     assert [(p.phase, p.step, p.steps) for p in draw.progress] == [
@@ -61,19 +65,31 @@ def test_progress_goes_through_the_phases_and_counts_every_step(draw: Drawing, a
         *((Phase.SAMPLING, step, 4) for step in (1, 2, 3, 4)),
         (Phase.DECODING, None, None),
     ]
+    assert all(p.step_s is not None and p.step_s > 0 for p in draw.progress if p.step)
 
 
-def test_tiles_of_the_decoder_are_not_taken_for_steps(
-    draw: Drawing, ask: Ask, caplog: pytest.LogCaptureFixture
-) -> None:
-    tiling = {"enabled": True, "tile_size_x": 4, "tile_size_y": 4}  # in latents of 16 pixels
+TILING = {"vae_tiling_params": {"enabled": True, "tile_size_x": 4, "tile_size_y": 4}}  # in latents of 16 pixels
+
+
+def test_tiles_of_the_decoder_are_counted_apart_from_steps(draw: Drawing, ask: Ask) -> None:
+    draw(ask(width=128, height=128, options=TILING, references=()))
+    assert [(p.step, p.steps) for p in draw.progress if p.step is not None] == [(1, 2), (2, 2)]
+    tiles = [(p.phase, p.tile) for p in draw.progress if p.tile is not None]
+    total = {p.tiles for p in draw.progress if p.tile is not None}
+    assert tiles == [(Phase.DECODING, tile) for tile in range(1, len(tiles) + 1)]
+    assert total == {len(tiles)} and len(tiles) > 2
+
+
+@pytest.mark.parametrize("engine", ["log"], indirect=True)
+def test_tiles_in_the_log_are_not_taken_for_steps(draw: Drawing, ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "imagegen.engine"):
-        draw(ask(width=128, height=128, options={"vae_tiling_params": tiling}))
+        draw(ask(width=128, height=128, options=TILING))
     bars = [event for line in caplog.messages if isinstance(event := sdcpp_log.parse(line), sdcpp_log.Bar)]
     assert bars[-1].total > 2, "the decoder did not work in tiles: this test tests nothing"
     assert [(p.step, p.steps) for p in draw.progress if p.step is not None] == [(1, 2), (2, 2)]
 
 
+@both_ways
 def test_the_times_of_the_phases_are_kept(draw: Drawing, ask: Ask) -> None:
     draw(ask(steps=3))
     times = draw.engine.last_draw
@@ -145,6 +161,7 @@ def test_what_the_engine_refuses_is_an_error_and_the_engine_lives(draw: Drawing,
     assert draw(ask())
 
 
+@pytest.mark.parametrize("engine", ["log"], indirect=True)
 def test_without_a_known_log_the_picture_still_comes(draw: Drawing, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = draw(ask())
     monkeypatch.setattr(sdcpp_log, "parse", lambda line: None)
@@ -154,6 +171,7 @@ def test_without_a_known_log_the_picture_still_comes(draw: Drawing, ask: Ask, mo
     assert times is not None and times.sample_s is None and times.steps is None and times.total_s > 0
 
 
+@both_ways
 def test_the_last_sign_of_life_moves_with_the_log(draw: Drawing, ask: Ask) -> None:
     before = monotonic()
     draw(ask())

@@ -210,7 +210,8 @@ class Engine:
     def __init__(self, runner: asyncio.Runner, binary: Path, entry: Entry, settings: Settings, work: Path) -> None:
         self.entry, self._runner = entry, runner
         self._options = entry.request_options(settings)
-        self._adapter = SdcppServerAdapter(binary, entry.argv(settings), 1, work, DEADLINE_S, entry.lora_dir(settings))
+        argv, loras = entry.argv(settings), entry.lora_dir(settings)
+        self._adapter = SdcppServerAdapter(binary, argv, 1, work, DEADLINE_S, loras, channel=True)
         runner.run(self._adapter.start(lambda _: None))
 
     def draw(

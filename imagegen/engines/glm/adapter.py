@@ -13,11 +13,12 @@ from typing import ClassVar
 import httpx
 
 from imagegen.engines.base import INTERRUPTED, DrawRequest, EngineError, LoadProgress
+from imagegen.engines.endpoint import Endpoint, UnixEndpoint
 from imagegen.engines.glm import server
 from imagegen.engines.glm.server import components, failures, lines
-from imagegen.engines.glm.server.__main__ import PORT_TAKEN
+from imagegen.engines.glm.server.__main__ import SOCKET_TAKEN
 from imagegen.engines.glm.server.lines import Loaded
-from imagegen.engines.http_process import HttpSubprocessAdapter
+from imagegen.engines.http_process import HttpSubprocessAdapter, Launch
 from imagegen.engines.tracking import Bar, Mark, Tokens
 
 PROGRAM = Path(server.__file__).with_name("__main__.py")
@@ -47,10 +48,11 @@ class GlmImageAdapter(HttpSubprocessAdapter):
         self._load_at: tuple[float, int] | None = None  # when the load's first bytes were told, and how many
         self._interrupting: asyncio.Task[None] | None = None
 
-    def _arguments(self, port: int) -> list[str]:
+    def _launch(self, endpoint: Endpoint) -> Launch:
+        assert isinstance(endpoint, UnixEndpoint)
         self._load_at = None
         # -P: no module of the folder it runs in takes the place of one that is meant.
-        return ["-P", str(PROGRAM), "serve", str(self.folder), str(port), str(self.threads)]
+        return Launch(["-P", str(PROGRAM), "serve", str(self.folder), str(endpoint.path), str(self.threads)])
 
     def _check_files(self) -> None:
         if gone := components.missing(self.folder):
@@ -85,7 +87,7 @@ class GlmImageAdapter(HttpSubprocessAdapter):
         return line.removeprefix("[ERROR] ")
 
     def _could_not_bind(self, exit_status: int | None) -> bool:
-        return exit_status == PORT_TAKEN
+        return exit_status == SOCKET_TAKEN
 
     # Drawing
 
@@ -100,8 +102,8 @@ class GlmImageAdapter(HttpSubprocessAdapter):
             case httpx.codes.INSUFFICIENT_STORAGE:
                 raise self._too_large()
             case httpx.codes.INTERNAL_SERVER_ERROR:
-                detail = f"The engine could not draw it: {self._cleaned(_detail(answer))}."
-                raise EngineError("draw_failed", f"{detail}{self._said()}", draws_on=True)
+                detail = f"The engine could not draw it: {self._words.without_folders(_detail(answer))}."
+                raise EngineError("draw_failed", f"{detail}{self._words.as_suffix()}", draws_on=True)
             case _:
                 raise EngineError("draw_failed", f"The engine refused the picture: {_detail(answer)}", draws_on=True)
 

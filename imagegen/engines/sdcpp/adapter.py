@@ -19,21 +19,25 @@ from typing import Any, ClassVar
 
 import httpx
 
-from imagegen.engines.base import DrawRequest, EngineError, LoadProgress
-from imagegen.engines.http_process import HttpSubprocessAdapter
+from imagegen.engines.base import INTERRUPTED, DrawRequest, EngineError, LoadProgress
+from imagegen.engines.endpoint import Endpoint, TcpEndpoint, UnixEndpoint
+from imagegen.engines.http_process import HttpSubprocessAdapter, Launch
 from imagegen.engines.safetensors import lora_fault
+from imagegen.engines.sdcpp import channel as messages
 from imagegen.engines.sdcpp import log as sdcpp_log
+from imagegen.engines.sdcpp.channel import Channel, EnginePhase, Outcome
 from imagegen.engines.sdcpp.log import LoadTracker
 from imagegen.engines.sdcpp.loras import LoraWatch, broke_it
 from imagegen.engines.sdcpp.prompt import literal
-from imagegen.engines.tracking import Bar, Mark
+from imagegen.engines.tracking import Bar, Mark, Skipped, Tile
 from imagegen.schemas import Warn
 
 SLOW_POLL_S = 0.5  # in case the log's words have changed: they only make things quicker
-FAST_POLL_S = 0.005  # once the log says that the picture is drawn: the PNG is still being made
+FAST_POLL_S = 0.005  # once the engine reports that the picture is drawn: the PNG is still being made
 FAST_POLL_GROWTH = 1.5
 LARGE_BYTES = 262_144  # decoding more than this is done in a thread
-LAST_LINE_S = 2.0  # from the picture to its last line in the log, which comes by another way
+LAST_LINE_S = 2.0  # from the picture to its last line in the log and its last frame, which come by other ways
+UNUSED_PORT = 1  # an engine with the channel binds its socket in the port's place, and 1 is no port that it could have
 CHATTY_FLAGS = {"-v", "--verbose"}
 
 
@@ -45,6 +49,8 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
     lora_dir: the folder of the LoRAs that `DrawRequest.options["lora"]` may name; sd-server looks through it
     on every request, so None gives it an empty one (its default is the folder it runs in). loras: those in it that
     will be named, which are looked at before the start.
+    channel: whether the binary has the channel (engine_build.probe.channel_version). Without it the engine listens on a
+    TCP port, its progress is read from its log, there are no previews, and a picture cannot be interrupted.
     """
 
     ready_path: ClassVar[str] = "/v1/models"
@@ -60,6 +66,8 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         load_stall_s: float = 300.0,
         lora_dir: Path | None = None,
         loras: Sequence[Path] = (),
+        *,
+        channel: bool,
     ) -> None:
         if chatty := CHATTY_FLAGS.intersection(model_argv):
             raise ValueError(f"{chatty.pop()} makes the engine print prompts: take it out of the model's flags")
@@ -70,18 +78,34 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         self._worth_a_look, self._all_said = asyncio.Event(), asyncio.Event()
         self._lora_watch = LoraWatch(loras)
         self._asked_loras: tuple[Path, ...] = ()
+        self._has_channel = channel
+        self._channel: Channel | None = None
+        self._over = asyncio.Event()  # the picture's last frame has come
+        self._announced = 0  # the picture that is drawn
+        self._stopped = 0  # this picture, and those before, are to be stopped
+        self._skipped: Skipped | None = None  # what the log says of the running picture's cache
 
-    def _arguments(self, port: int) -> list[str]:
+    def _new_endpoint(self) -> Endpoint:
+        return UnixEndpoint(self.workdir) if self._has_channel else TcpEndpoint()
+
+    def _launch(self, endpoint: Endpoint) -> Launch:
         loras = self.lora_dir or self.workdir / "no-loras"
         loras.mkdir(parents=True, exist_ok=True)
         self._load, self._lora_watch = LoadTracker(), LoraWatch(self._loras)
-        return [
+        port = endpoint.port if isinstance(endpoint, TcpEndpoint) else UNUSED_PORT
+        arguments = [
             *self.model_argv,
             "--listen-ip", "127.0.0.1",
             "--listen-port", str(port),
             "-t", str(self.threads),
             "--lora-model-dir", str(loras),
         ]  # fmt: skip
+        if not isinstance(endpoint, UnixEndpoint):
+            return Launch(arguments)
+        self._channel = Channel(self._on_message, self._channel_broke)
+        descriptor = str(self._channel.descriptor)
+        environment = {"IMAGEGEN_ENGINE_FD": descriptor, "IMAGEGEN_ENGINE_SOCKET": str(endpoint.path)}
+        return Launch(arguments, environment, self._channel)
 
     def _check_files(self) -> None:
         files = [Path(word) for word in self.model_argv if word.startswith("/")]
@@ -100,19 +124,65 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
             self._listening()
         elif self._on_load is not None:
             if bar := self._load.feed(event, monotonic()):
-                done, total = self._load.bytes_done, self._files_bytes
-                done = None if done is None else min(done, total)
-                self._loading(LoadProgress(self._load.fraction, bar.bytes_per_s, done, total))
+                self._loading(self._load_progress(self._load.fraction, bar.bytes_per_s, self._load.bytes_done))
             elif not isinstance(event, Bar):  # a bar that repeats itself is a load that stands still
                 self._loading(None)
         else:
-            self._drawn(event)
+            self._heard_drawing(event)
             self._lora_watch.hear(line)
-            if event is Mark.DRAW_DONE:
-                self._all_said.set()
-            if event in {Mark.DRAW_DONE, Mark.TROUBLE}:
-                self._worth_a_look.set()
         return not isinstance(event, Bar)
+
+    def _heard_drawing(self, event: Bar | Mark | Skipped | None) -> None:
+        if self._channel is None:
+            self._drawn(event)
+        elif isinstance(event, Skipped):
+            self._skipped = event
+        if event is Mark.DRAW_DONE:
+            self._all_said.set()
+        if event is Mark.TROUBLE or (event is Mark.DRAW_DONE and self._channel is None):
+            self._worth_a_look.set()
+
+    def _load_progress(self, fraction: float, bytes_per_s: float | None, bytes_done: int | None) -> LoadProgress:
+        done = None if bytes_done is None else min(bytes_done, self._files_bytes)
+        return LoadProgress(fraction, bytes_per_s, done, self._files_bytes)
+
+    # Reading the channel
+
+    def _on_message(self, message: messages.Message) -> None:
+        match message:
+            case messages.Loaded(tensors, of_tensors, bytes_read, seconds):
+                fraction = tensors / of_tensors if of_tensors else 0.0
+                if self._on_load is not None and fraction > self._load.fraction:
+                    self._load.fraction = fraction
+                    self._loading(self._load_progress(fraction, bytes_read / seconds if seconds else None, bytes_read))
+            case messages.PhaseBegun(picture, phase) if picture == self._announced:
+                if phase is EnginePhase.SAMPLING:
+                    self._drawn(Mark.SAMPLING_BEGUN)
+                elif phase is EnginePhase.DECODING:
+                    self._drawn(Mark.DECODING)
+            case messages.StepDone(picture, step, steps) if picture == self._announced and step > 0:
+                self._drawn(Bar(step, steps, None))
+            case messages.TileDone(picture, tile, tiles) if picture == self._announced:
+                self._drawn(Tile(tile, tiles))
+            case messages.PreviewMade(picture, preview) if picture == self._announced:
+                if self._on_preview is not None:
+                    self._on_preview(preview)
+            case messages.PictureEnded(picture, outcome) if picture == self._announced:
+                if outcome is Outcome.DRAWN:
+                    self._drawn(Mark.DRAW_DONE)
+                self._over.set()
+                self._worth_a_look.set()
+
+    def _channel_broke(self, why: str) -> None:
+        """End an engine that cannot be understood: what it would draw could not be followed or stopped."""
+        self._words.complain(f"[ERROR] The channel of the engine cannot be read: {why}.")
+        if self._child is not None:
+            self._child.kill()
+
+    @property
+    def last_line_at(self) -> float:
+        """When the engine last printed a line or sent a frame, or was last asked to draw (time.monotonic)."""
+        return max(super().last_line_at, self._channel.last_frame_at if self._channel else 0.0)
 
     def _blame(self, complaints: str) -> str | None:
         return sdcpp_log.blame(complaints)
@@ -128,22 +198,24 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
 
     # Drawing
 
-    async def _picture(self, request: DrawRequest, _number: int, client: httpx.AsyncClient) -> bytes:
-        self._worth_a_look.clear()
-        self._all_said.clear()
+    async def _picture(self, request: DrawRequest, number: int, client: httpx.AsyncClient) -> bytes:
+        for event in (self._worth_a_look, self._all_said, self._over):
+            event.clear()
+        self._announced, self._skipped = number, None
         self._lora_watch.begin()
         self._asked_loras = self._named(request)
         body = await _in_thread_if_large(sum(map(len, request.references)), request_body, request)
         try:
+            if self._channel is not None:
+                await self._channel.announce(number, request.preview)
+            self._end_if_stopped(number)
             accepted = await client.post(
                 "/sdcpp/v1/img_gen", content=body, headers={"Content-Type": "application/json"}
             )
             if accepted.status_code != httpx.codes.ACCEPTED:
                 raise EngineError("draw_failed", f"The engine refused the picture: {_refusal(accepted)}")
-            job = await self._finished(client, f"/sdcpp/v1/jobs/{accepted.json()['id']}")
-            if self._asked_loras:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._all_said.wait(), LAST_LINE_S)
+            job = await self._finished(client, f"/sdcpp/v1/jobs/{accepted.json()['id']}", number)
+            await self._last_words_of_picture(request)
             return await _in_thread_if_large(len(job), picture, job)
         except (LookupError, TypeError, ValueError) as odd:
             raise EngineError(
@@ -151,6 +223,28 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
                 f"The engine answers in a way this service does not know ({type(odd).__name__}): "
                 "sd-server has to be the version that this service builds.",
             ) from odd
+
+    async def _last_words_of_picture(self, request: DrawRequest) -> None:
+        """Read what log and channel still have to say of a drawn picture."""
+        with contextlib.suppress(TimeoutError):
+            if self._channel is not None:
+                await asyncio.wait_for(self._over.wait(), LAST_LINE_S)
+            if self._asked_loras or "cache_mode" in request.options:
+                await asyncio.wait_for(self._all_said.wait(), LAST_LINE_S)
+        if self._skipped is not None:
+            self._drawn(self._skipped)
+
+    def interrupt(self) -> bool:
+        """Order the engine to stop the running picture before its next step: see Adapter. Encoding and decoding are
+        not broken off; the picture is discarded after them."""
+        if self._channel is None or self.pid is None or self._drawing is None or self._drawing.done():
+            return False
+        self._stopped = self._number
+        return self._channel.stop(self._number)
+
+    def _end_if_stopped(self, number: int) -> None:
+        if number <= self._stopped:
+            raise EngineError(INTERRUPTED, "The picture was stopped.")
 
     def _named(self, request: DrawRequest) -> tuple[Path, ...]:
         """The files of the LoRAs that `request` names."""
@@ -165,10 +259,10 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
     def _died_of(self, exit_status: int | None) -> str | None:
         if exit_status != -signal.SIGABRT:
             return None
-        return broke_it(self._asked_loras, self._lora_watch.proven, "\n".join(self._complaints))
+        return broke_it(self._asked_loras, self._lora_watch.proven, self._words.complaints)
 
-    async def _finished(self, client: httpx.AsyncClient, url: str) -> bytes:
-        """The finished job's JSON. The log says when to look; with the slow poll that only saves time."""
+    async def _finished(self, client: httpx.AsyncClient, url: str, number: int) -> bytes:
+        """The finished job's JSON. Channel or log say when to look; with the slow poll that only saves time."""
         pause_s = SLOW_POLL_S
         while True:
             if self._worth_a_look.is_set():
@@ -188,6 +282,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
             if job["status"] == "completed":
                 return answer.content
             if job["status"] in {"failed", "cancelled"}:
+                self._end_if_stopped(number)
                 raise self._draw_error(str((job.get("error") or {}).get("message", job["status"])))
             if job["status"] not in {"queued", "generating"}:
                 raise ValueError(f"unknown status {job['status']}")

@@ -1,17 +1,18 @@
-"""The engine's process: `python -P …/glm_engine/__main__.py serve FOLDER PORT THREADS`, or `… make FOLDER`.
+"""The engine's process: `python -P …/glm/server/__main__.py serve FOLDER SOCKET THREADS`, or `… make FOLDER`.
 
 Started by path, because the environment it gets says nothing of where the service's code is.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
 import warnings
 from pathlib import Path
 
-PORT_TAKEN = 98  # the exit status that says so: EADDRINUSE
+SOCKET_TAKEN = 98  # the exit status that says so: EADDRINUSE
 
 
 def say(line: str) -> None:
@@ -19,16 +20,20 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def serve(folder: Path, port: int, threads: int) -> int:
-    """Hold the port, load the model, then listen until the process is ended."""
+def serve(folder: Path, path: str, threads: int) -> int:
+    """Make the Unix socket `path` (mode 0600), load the model, then listen until the process is ended."""
     from imagegen.engines.glm.server import lines
 
-    held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # the service has bound it, so that nobody else gets it
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
     try:
-        held.bind(("127.0.0.1", port))
-    except OSError:
-        return PORT_TAKEN
+        listener.bind(path)
+    except OSError as refused:
+        if refused.errno == errno.EADDRINUSE:
+            return SOCKET_TAKEN
+        raise
+    finally:
+        os.umask(before)
     quieten()
     import uvicorn
 
@@ -46,7 +51,7 @@ def serve(folder: Path, port: int, threads: int) -> int:
         Server(pipeline.draw, told).app, log_config=None, access_log=False, server_header=False, lifespan="on"
     )
     say(lines.LISTENING)
-    uvicorn.Server(config).run(sockets=[held])
+    uvicorn.Server(config).run(sockets=[listener])
     return 0
 
 
@@ -75,8 +80,8 @@ def main(arguments: list[str]) -> int:
 
             make(Path(folder))
             return 0
-        port, threads = map(int, rest)
-        return serve(Path(folder), port, threads)
+        path, threads = rest
+        return serve(Path(folder), path, int(threads))
     except Exception as failure:
         sys.stderr.write(lines.complaint(in_words(failure)) + "\n")
         return 1
