@@ -17,7 +17,8 @@ from imagegen.jobs.durations import Durations
 from imagegen.jobs.manager import JobManager
 from imagegen.jobs.repository import NewJob
 from imagegen.models.catalog import Catalog
-from imagegen.models.entry import SAMPLERS, Entry, Sourced
+from imagegen.models.entry import Entry
+from imagegen.models.entry_tables import SAMPLERS, Sourced
 from imagegen.prompts.guardrails import Guardrails, check_prompt, compose
 from imagegen.schemas import (
     SEED_MAX,

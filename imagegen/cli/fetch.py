@@ -13,11 +13,13 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.text import Text
 
 from imagegen.models.catalog import Catalog, CatalogError
-from imagegen.models.download.fetch import OTHER_DOWNLOAD, FetchError, Fetching, Plan, size
+from imagegen.models.download.fetch import OTHER_DOWNLOAD
 from imagegen.models.download.fetch import fetch as fetch_files
-from imagegen.models.download.fetch import plan as plan_files
 from imagegen.models.download.hub import Hub, HubError
-from imagegen.models.download.retry import RetryPolicy
+from imagegen.models.download.plan import Plan
+from imagegen.models.download.plan import plan as plan_files
+from imagegen.models.download.progress import Fetching, size
+from imagegen.models.download.retry import FetchError, RetryPolicy
 from imagegen.models.download.verify import odd_sizes
 from imagegen.models.entry import Entry
 from imagegen.models.licences import forbids_commercial

@@ -18,8 +18,9 @@ from imagegen.hardware.gpu import Gpu
 from imagegen.models import packages as extras
 from imagegen.models.catalog import missing_sentence
 from imagegen.models.download.background import may_fetch
-from imagegen.models.download.fetch import recorded
-from imagegen.models.entry import Entry, ModelFile
+from imagegen.models.download.record import recorded
+from imagegen.models.entry import Entry
+from imagegen.models.entry_tables import ModelFile
 from imagegen.models.synthetic import make as synthetic
 from imagegen.models.synthetic.packed import Stated
 from imagegen.settings import Settings

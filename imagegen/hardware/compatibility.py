@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
+from imagegen import engine_build
+from imagegen.engine_build import probe
 from imagegen.engines.sdcpp import flags as sdcpp_flags
+from imagegen.engines.sdcpp.channel import VERSION as CHANNEL_VERSION
+from imagegen.hardware.gpu import Gpu
 from imagegen.models.entry import Entry
-from imagegen.models.packages import lacking
+from imagegen.models.packages import lacking, torch_uses_cuda
 from imagegen.schemas import Warn
 from imagegen.settings import Settings
+
+log = logging.getLogger("imagegen")
 
 GB = 1e9
 
@@ -29,6 +38,25 @@ class Machine:
     ram_bytes: int
     torch_uses_cuda: bool = True
     has_channel: bool = True
+
+
+def look_at_machine(settings: Settings, card: Gpu | None) -> Machine:
+    """What a model has to fit now. Blocks: it runs the engine's --help where that is not known yet."""
+    try:
+        binary = engine_build.resolve(settings)
+        flags = sdcpp_flags.known_flags(probe.usage(binary))
+        has_channel = probe.channel_version(binary) == CHANNEL_VERSION
+    except engine_build.EngineBuildError as missing:  # told by the load that needs it, and by the doctor
+        log.debug("the engine's flags are not known: %s", missing)
+        flags, has_channel = frozenset(), True
+    return Machine(
+        flags,
+        card.name if card else None,
+        card.total_bytes if card else None,
+        psutil.virtual_memory().total,
+        torch_uses_cuda(),
+        has_channel,
+    )
 
 
 def warnings(entry: Entry, settings: Settings, machine: Machine) -> tuple[Warn, ...]:

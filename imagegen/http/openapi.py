@@ -16,7 +16,7 @@ from imagegen import __version__
 from imagegen.http.context import app_of, base_url
 from imagegen.http.operations import EVENTS, OPERATIONS, Body, Operation
 from imagegen.http.responses import OpenAIError, Problem
-from imagegen.models.entry import SAMPLERS
+from imagegen.models.entry_tables import SAMPLERS
 from imagegen.schemas import SEED_MAX
 from imagegen.settings import Settings
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from imagegen.models.entry import Capabilities, Defaults, Licence, Memory
+from imagegen.models.entry_tables import Capabilities, Defaults, Licence, Memory
 from imagegen.models.speed import Fast
 from imagegen.prompts.templates import Template
 from imagegen.schemas import EngineState, Failure, Kind, Params, Phase, Policy, Status, Warn

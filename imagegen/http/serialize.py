@@ -9,7 +9,7 @@ from imagegen import __version__
 from imagegen.app import App
 from imagegen.hardware import gpu
 from imagegen.jobs.previews import StoredPreview
-from imagegen.models.download.fetch import Fetching
+from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking
 from imagegen.schemas import Job, StoredImage, timestamp
@@ -177,6 +177,6 @@ async def status_json(app: App) -> dict[str, Any]:
             "ours_bytes": card.ours_bytes,
         },
         "model": app.default_entry.model_dump(include={"noise", "limits"}) | {"default": app.default_entry.name},
-        "warnings": [w.model_dump() for w in await asyncio.to_thread(app.troubles)],
+        "warnings": [w.model_dump() for w in await asyncio.to_thread(app.model_files.troubles)],
         "version": __version__,
     }

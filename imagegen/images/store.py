@@ -17,9 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from imagegen.images.files import ImageFiles, new_id
 from imagegen.images.references import Reference
 from imagegen.schemas import Refused, StoredImage, expired
-from imagegen.storage.database import Database, jobs
-from imagegen.storage.database import images as table
+from imagegen.storage.database import Database
 from imagegen.storage.errors import CorruptImage, StorageError
+from imagegen.storage.tables import images as table
+from imagegen.storage.tables import jobs
 
 log = logging.getLogger("imagegen.images")
 

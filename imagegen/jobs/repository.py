@@ -32,7 +32,7 @@ from imagegen.schemas import (
     expired,
 )
 from imagegen.storage.database import Database
-from imagegen.storage.database import jobs as table
+from imagegen.storage.tables import jobs as table
 
 BY_ID = select(table).where(table.c.id == bindparam("id"))
 NOT_ENDED = (Status.QUEUED.value, Status.RUNNING.value)

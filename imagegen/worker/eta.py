@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from imagegen.jobs.active import ActiveJob
 from imagegen.jobs.durations import Durations
 from imagegen.jobs.manager import JobManager
-from imagegen.models.download.fetch import Fetching
+from imagegen.models.download.progress import Fetching
 from imagegen.schemas import EngineState, Job, Phase
 from imagegen.worker.lifecycle import EngineView
 from imagegen.worker.loop import Worker

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
 from imagegen.engines.base import Adapter, EngineError, LoadProgress
 from imagegen.hardware.gpu_sharing import GpuSharing
-from imagegen.models.download.fetch import Fetching
+from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.schemas import EngineState, Failure, Refused
 from imagegen.telemetry.recorder import Recorder
@@ -56,18 +56,29 @@ class EngineView:
     error: Failure | None
 
 
-@dataclass(frozen=True)
-class EngineProvider:
-    """How a model becomes an engine: given by the backend, so that the worker knows no engine by name."""
+class EngineProvider(Protocol):
+    """How a model becomes an engine. See `EngineFactory`."""
 
-    find_model: Callable[[str], Entry]
-    prepare: Callable[[Entry, Callable[[Fetching], None]], Awaitable[None]]
-    """Have its files, made or fetched (and say how far that is); EngineError if they cannot be had."""
-    make_adapter: Callable[[Entry], Adapter]
-    fingerprint: Callable[[Entry], object]  # changes when the model's files or the engine do
-    files_bytes: Callable[[Entry], int]
-    read_ahead: Callable[[Entry], ReadAhead]  # begins to fetch its files into the page cache
-    gpu_sharing: GpuSharing  # on the GPU
+    @property
+    def gpu_sharing(self) -> GpuSharing: ...
+
+    def find_model(self, name: str) -> Entry:
+        """Raises Refused `unknown_model`."""
+
+    async def prepare(self, entry: Entry, told: Callable[[Fetching], None]) -> None:
+        """Have its files, made or fetched, and say how far that is. Raises EngineError if they cannot be had."""
+
+    def make_adapter(self, entry: Entry) -> Adapter:
+        """Raises EngineError if the engine is not there."""
+
+    def fingerprint(self, entry: Entry) -> object:
+        """Changes when a file of the model, or the engine, does."""
+
+    def files_bytes(self, entry: Entry) -> int:
+        """Size of the model's files."""
+
+    def read_ahead(self, entry: Entry) -> ReadAhead:
+        """Begin to fetch its files into the page cache."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from imagegen.idle.tracker import IdleTracker
 from imagegen.images.png import BrokenPng
 from imagegen.jobs.durations import Durations, Measurement, timed_as
 from imagegen.jobs.manager import MAX_STARTS, ActiveJob, JobManager
-from imagegen.models.download.fetch import Fetching
+from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.schemas import EngineState, Failure, Job, Phase, Progress, Refused, StoredImage, Warn
 from imagegen.storage.database import storage_failure

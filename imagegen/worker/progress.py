@@ -9,7 +9,7 @@ import time
 from sqlalchemy.exc import DBAPIError
 
 from imagegen.jobs.manager import JobManager
-from imagegen.models.download.fetch import Fetching
+from imagegen.models.download.progress import Fetching
 from imagegen.schemas import Phase, Progress
 
 log = logging.getLogger("imagegen.worker")

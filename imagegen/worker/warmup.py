@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from imagegen.engines.base import EngineError, LoadProgress
 from imagegen.idle.tracker import IdleTracker
 from imagegen.jobs.active import ActiveJob
-from imagegen.models.download.fetch import Fetching
+from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.schemas import EngineState, Refused
 from imagegen.worker.commands import Command, CommandQueue, stopping

@@ -25,11 +25,11 @@ from imagegen.engine_build.cards import Card, Cards
 from imagegen.hardware.gpu import Gpu, Holder
 from imagegen.models import packages
 from imagegen.models.catalog import Catalog
-from imagegen.models.entry import Memory
+from imagegen.models.entry_tables import Memory
 from imagegen.security import tls
 from imagegen.security.tokens import new as new_token
 from imagegen.settings import Settings
-from imagegen.storage.database import metadata
+from imagegen.storage.tables import metadata
 
 ROOT = Path(__file__).parents[2]
 

@@ -47,7 +47,7 @@ def test_a_job_is_refused_with_the_sentence_and_other_models_draw(home: Path, sd
                 await app.admission.admit(GenerateRequest(prompt="a red circle"))
             assert (raised.value.status, raised.value.code) == (422, "model_missing")
             assert SENTENCE in raised.value.detail
-            assert [w.code for w in app.troubles() if SENTENCE in w.detail] == ["model_missing"]
+            assert [w.code for w in app.model_files.troubles() if SENTENCE in w.detail] == ["model_missing"]
             entry = app.catalog.get("glm-tiny")
             assert serialize.model_json(app, entry)["installed"] is False
             assert f"Python package {LACKING}" in serialize.model_json(app, entry)["missing"]

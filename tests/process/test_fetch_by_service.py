@@ -21,8 +21,8 @@ from imagegen.engines.base import EngineError
 from imagegen.hardware.gpu import Gpu
 from imagegen.models.catalog import GPU_DEFAULT, Catalog, missing_sentence
 from imagegen.models.download.background import Fetcher, may_fetch
-from imagegen.models.download.fetch import Fetching
 from imagegen.models.download.hub import Hub
+from imagegen.models.download.progress import Fetching
 from imagegen.settings import Settings
 
 

@@ -29,6 +29,8 @@ from imagegen.schemas import EngineState, GenerateRequest, Job, Phase, Refused, 
 from imagegen.settings import Settings
 from imagegen.worker import loop as worker
 from imagegen.worker.commands import Command
+from imagegen.worker.engine_factory import EngineFactory
+from imagegen.worker.model_files import ModelFiles
 from imagegen.worker.prefetch import ReadAhead
 from imagegen.worker.processor import ImageProcessor
 
@@ -250,14 +252,14 @@ def test_a_model_whose_files_are_gone_displaces_nobody(
     app: MakeBackend, monkeypatch: pytest.MonkeyPatch, warming: bool
 ) -> None:
     """They were there when it was asked for, and are not when its turn comes."""
-    prepare = App.prepare_files
+    prepare = ModelFiles.prepare
 
-    async def gone(service: App, entry: Entry, told: Callable[[Any], None]) -> None:
+    async def gone(files: ModelFiles, entry: Entry, told: Callable[[Any], None]) -> None:
         if entry.name == "sketch":
             raise EngineError("model_missing", "The file is gone.")
-        await prepare(service, entry, told)
+        await prepare(files, entry, told)
 
-    monkeypatch.setattr(App, "prepare_files", gone)
+    monkeypatch.setattr(ModelFiles, "prepare", gone)
 
     async def scenario() -> None:
         async with app(idle_timeout="never") as service:
@@ -342,13 +344,13 @@ def test_the_next_model_is_read_ahead_while_the_present_one_draws(
     app: MakeBackend, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
     happened: list[str] = []
-    read_ahead, generate = App._read_ahead, SdcppServerAdapter.generate
+    read_ahead, generate = EngineFactory.read_ahead, SdcppServerAdapter.generate
 
-    def read(service: App, entry: Entry) -> ReadAhead:
+    def read(factory: EngineFactory, entry: Entry) -> ReadAhead:
         happened.append(f"read {entry.name}")
-        return read_ahead(service, entry)
+        return read_ahead(factory, entry)
 
-    monkeypatch.setattr(App, "_read_ahead", read)
+    monkeypatch.setattr(EngineFactory, "read_ahead", read)
 
     async def scenario() -> None:
         async with app() as service:

@@ -53,7 +53,7 @@ async def warm(request: Request) -> Response:
     if await request.body():
         raise Refused(422, "invalid_request", "This request has no body. Name a model in the address: ?model=NAME.")
     entry = app.catalog.get(request.query_params.get("model", app.default_entry.name))
-    if (lacking := app.unobtainable(entry)) is not None:
+    if (lacking := app.model_files.unobtainable(entry)) is not None:
         raise Refused(422, "model_missing", lacking)
     if wait_s := request.app.state.warm_rate.take(owner_of(request) or ""):
         detail = f"The model was asked for often enough. Ask again in {wait_s} s, or ask for a picture: that waits."

@@ -12,8 +12,11 @@ from threading import Event
 from typing import Literal
 
 from imagegen.engines.base import EngineError
-from imagegen.models.download.fetch import WITHOUT, FetchError, Fetching, FetchStopped, Plan, fetch
+from imagegen.models.download.fetch import fetch
 from imagegen.models.download.hub import Hub, is_offline
+from imagegen.models.download.plan import WITHOUT, Plan
+from imagegen.models.download.progress import Fetching
+from imagegen.models.download.retry import FetchError, FetchStopped
 from imagegen.models.entry import Entry
 from imagegen.models.licences import forbids_commercial
 from imagegen.settings import Settings

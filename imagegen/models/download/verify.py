@@ -5,10 +5,11 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from functools import partial
 
-from imagegen.models.download.fetch import recorded
 from imagegen.models.download.hub import Hub, Listing
+from imagegen.models.download.record import recorded
 from imagegen.models.download.retry import RetryPolicy
-from imagegen.models.entry import Entry, ModelFile
+from imagegen.models.entry import Entry
+from imagegen.models.entry_tables import ModelFile
 from imagegen.settings import Settings
 
 

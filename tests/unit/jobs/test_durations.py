@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from imagegen.jobs.active import ActiveJob
 from imagegen.jobs.durations import KEPT, Durations, Measurement, cancel_by_kill, timed_as
-from imagegen.models.download.fetch import Fetching
+from imagegen.models.download.progress import Fetching
 from imagegen.schemas import EngineState, Params, Phase, Progress
 from imagegen.worker.eta import EtaEstimator
 

@@ -19,10 +19,14 @@ from hub import COMMIT, Fault, LoopbackHub
 from served import ROOT, free_port, until
 
 from imagegen.models.catalog import Catalog
-from imagegen.models.download import fetch as fetching
+from imagegen.models.download import plan as planning
 from imagegen.models.download import retry
-from imagegen.models.download.fetch import FetchError, Fetching, FetchStopped, Plan, fetch
+from imagegen.models.download.fetch import fetch
 from imagegen.models.download.hub import Hub
+from imagegen.models.download.plan import Plan
+from imagegen.models.download.progress import Fetching
+from imagegen.models.download.record import recorded
+from imagegen.models.download.retry import FetchError, FetchStopped
 from imagegen.models.licences import forbids_commercial
 from imagegen.settings import Settings
 
@@ -111,7 +115,7 @@ def test_a_file_comes_whole_with_progress_and_a_note_of_its_commit(hub: Loopback
     had(hub, settings, told)
     assert (folder(settings) / "model.gguf").read_bytes() == WEIGHTS
     assert sorted(p.name for p in folder(settings).iterdir()) == ["fetched.json", "model.gguf"]
-    assert fetching.recorded(folder(settings))["model.gguf"]["commit"] == COMMIT
+    assert recorded(folder(settings))["model.gguf"]["commit"] == COMMIT
     assert (told[-1].file, told[-1].done_bytes, told[-1].total_bytes) == ("model.gguf", 300_000, 300_000)
     assert [now.done_bytes for now in told] == sorted(now.done_bytes for now in told)
     asked = len(hub.seen)
@@ -336,7 +340,7 @@ def test_a_disk_that_is_too_small_is_told_before_a_byte_comes(
     hub: LoopbackHub, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(settings.home)
-    monkeypatch.setattr(fetching, "SPARE_BYTES", usage.free)
+    monkeypatch.setattr(planning, "SPARE_BYTES", usage.free)
     assert "Make room" in refused(hub, settings)
     assert hub.reads() == []
 
@@ -357,7 +361,7 @@ def test_a_disk_that_fills_up_meanwhile_is_told_and_what_came_is_kept(
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", home], capture_output=True)
     require("a small disk: only root may mount one", mounted.returncode == 0)
     try:
-        monkeypatch.setattr(fetching, "SPARE_BYTES", 0)
+        monkeypatch.setattr(planning, "SPARE_BYTES", 0)
         (home / "models").mkdir()
         (home / "models" / "made-up.toml").write_text(ENTRY)
         settings = Settings(home=home)

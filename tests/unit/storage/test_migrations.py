@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy import Connection, select
 
 from imagegen.storage import migrations
-from imagegen.storage.database import Database, StateError, jobs, metadata, open_database
+from imagegen.storage.database import Database, StateError, open_database
 from imagegen.storage.migrations import SCHEMA_VERSION
+from imagegen.storage.tables import jobs, metadata
 
 JOB = {
     "id": "a" * 32, "revision": 3, "kind": "generate", "status": "queued", "model": "tiny", "prompt": "a red circle",

@@ -1,0 +1,36 @@
+"""`fetched.json`, beside the files: where each of them came from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from imagegen.models.download.file import Item
+
+RECORD = "fetched.json"
+
+
+def record(item: Item) -> None:
+    """Note beside the file where it came from: `fetched.json`, by file name."""
+    path = item.target.parent / RECORD
+    known = recorded(item.target.parent)
+    known[item.target.name] = {
+        "repo": item.repo,
+        "path": item.path,
+        "commit": item.commit,
+        "size_bytes": item.size_bytes,
+        "sha256": item.sha256,
+        "git_sha1": item.git_sha1,
+    }
+    written = path.with_name(f".{RECORD}.part")
+    written.write_text(json.dumps(known, indent=2) + "\n")
+    written.replace(path)
+
+
+def recorded(folder: Path) -> dict[str, dict[str, object]]:
+    """What `record` noted of the files in `folder`."""
+    try:
+        known = json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}

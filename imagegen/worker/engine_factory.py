@@ -1,0 +1,95 @@
+"""EngineFactory: how a model of the catalog becomes an engine. The worker knows no engine by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from imagegen import engine_build
+from imagegen.engines.base import Adapter, EngineError
+from imagegen.engines.glm.adapter import GlmImageAdapter
+from imagegen.engines.sdcpp import flags as sdcpp_flags
+from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
+from imagegen.hardware import compatibility
+from imagegen.hardware.gpu_sharing import GpuSharing
+from imagegen.models.catalog import Catalog
+from imagegen.models.download.progress import Fetching
+from imagegen.models.entry import Entry
+from imagegen.models.packages import lacking
+from imagegen.settings import Settings
+from imagegen.worker.model_files import ModelFiles
+from imagegen.worker.prefetch import ReadAhead
+
+
+class EngineFactory:
+    """The `EngineProvider` of the service."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, files: ModelFiles, gpu_sharing: GpuSharing) -> None:
+        self._settings, self._catalog, self._files = settings, catalog, files
+        self.gpu_sharing = gpu_sharing
+
+    def find_model(self, name: str) -> Entry:
+        return self._catalog.get(name)
+
+    async def prepare(self, entry: Entry, told: Callable[[Fetching], None]) -> None:
+        await self._files.prepare(entry, told)
+
+    def files_bytes(self, entry: Entry) -> int:
+        return compatibility.files_bytes(entry, self._settings)
+
+    def read_ahead(self, entry: Entry) -> ReadAhead:
+        paths = entry.paths(self._settings) if self._settings.read_ahead else []
+        return ReadAhead(paths, lambda: psutil.virtual_memory().available)
+
+    def make_adapter(self, entry: Entry) -> Adapter:
+        """Raises EngineError if the engine is not there."""
+        s = self._settings
+        threads = s.threads or psutil.cpu_count(logical=False) or 1
+        workdir = s.home / "engine"
+        if entry.adapter == "glm":
+            return GlmImageAdapter(entry.folder(s), threads=threads, workdir=workdir, load_stall_s=s.load_timeout_s)
+        try:
+            binary = engine_build.resolve(s)
+        except engine_build.EngineMissing as missing:
+            raise EngineError("load_failed", str(missing)) from None
+        argv = sdcpp_flags.adapt(entry.argv(s), self._files.machine.flags).argv
+        try:
+            return SdcppServerAdapter(
+                binary,
+                argv,
+                threads=threads,
+                workdir=workdir,
+                load_stall_s=s.load_timeout_s,
+                lora_dir=entry.lora_dir(s),
+                loras=entry.lora_files(s),
+                channel=self._files.machine.has_channel,
+            )
+        except ValueError as wrong:  # a flag of the operator's own catalog entry
+            raise EngineError("load_failed", f"{entry.name} cannot be started: {wrong}") from None
+
+    def fingerprint(self, entry: Entry) -> object:
+        """Changes when a file of the model, or the engine, does: then a failed load is worth another try."""
+        marks: list[object] = []
+        named = [entry.path_of(file, self._settings) for file in entry.files]  # one that is not there is a mark too
+        for path in dict.fromkeys([*named, *entry.paths(self._settings)]):
+            try:
+                stat = path.stat()
+                marks.append((str(path), stat.st_size, stat.st_mtime_ns))
+            except OSError:
+                marks.append((str(path), None))
+        try:
+            binary = engine_build.resolve(self._settings).stat()
+            marks.append((binary.st_size, binary.st_mtime_ns))
+        except (engine_build.EngineMissing, OSError):
+            marks.append(None)
+        return [*marks, lacking(entry.adapter)]
+
+
+def built_engine(settings: Settings) -> Path | None:
+    """The sd-server that the next load would start; None if there is none, which that load reports."""
+    try:
+        return engine_build.resolve(settings)
+    except engine_build.EngineBuildError:
+        return None

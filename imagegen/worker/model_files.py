@@ -1,0 +1,99 @@
+"""ModelFiles: whether a model's files are here or can be had, and what is known to go wrong with it on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from imagegen.engines.base import EngineError
+from imagegen.hardware import compatibility, gpu
+from imagegen.models.catalog import CatalogError, missing_sentence
+from imagegen.models.download.background import Fetcher, may_fetch
+from imagegen.models.download.progress import Fetching
+from imagegen.models.entry import Entry
+from imagegen.models.packages import lacking_sentence
+from imagegen.models.synthetic import make as synthetic
+from imagegen.models.vocabulary import unknown_addition, unknown_subject
+from imagegen.schemas import Kind, Warn
+from imagegen.settings import Settings
+
+
+class ModelFiles:
+    """The models' files on this machine. `machine` is looked at anew before each load."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        default: Entry,
+        card: gpu.Gpu | None,
+        machine: compatibility.Machine,
+        fetcher: Fetcher,
+    ) -> None:
+        """card: as it was at the start; None without one."""
+        self._settings, self._default, self._card, self._fetcher = settings, default, card, fetcher
+        self.machine = machine
+
+    def misfits(self, entry: Entry) -> tuple[Warn, ...]:
+        """What is known to go wrong with `entry` here: for its jobs' warnings and the status."""
+        return compatibility.warnings(entry, self._settings, self.machine)
+
+    def unfamiliar(self, entry: Entry, kind: Kind, prompt: str) -> tuple[Warn, ...]:
+        """What `entry` cannot draw of a prompt, as far as that is known: for its jobs' warnings.
+
+        An edit's subject is in its picture; only what it adds can be unknown.
+        """
+        things = synthetic.things(entry)
+        if things is None:
+            return ()
+        look = unknown_addition if kind is Kind.EDIT else unknown_subject
+        unknown = look(entry.name, things, prompt)
+        return () if unknown is None else (unknown,)
+
+    def troubles(self) -> tuple[Warn, ...]:
+        """What is known to be wrong here: with the default model, and with the GPU. Asks the driver: blocks."""
+        found = list(self.misfits(self._default))
+        if without := compatibility.lacking_channel(self._default, self.machine.has_channel):
+            found.append(without)
+        if needed := self.unobtainable(self._default):
+            found.append(Warn(code="model_missing", detail=needed))
+        if doubt := gpu.problem():
+            found.append(Warn(code="gpu_doubtful", detail=doubt))
+        return tuple(found)
+
+    def may_fetch(self, entry: Entry) -> bool:
+        """Whether the service downloads `entry` by itself."""
+        is_default = entry.name == self._default.name
+        return may_fetch(entry, self._settings.auto_fetch, is_default, self._card is not None)
+
+    def unobtainable(self, entry: Entry) -> str | None:
+        """Why `entry` cannot be loaded unless somebody does something: its files are neither here nor to be had, or its
+        engine's packages are not installed."""
+        if (needed := lacking_sentence(entry)) is not None:
+            return needed
+        if entry.made_by is not None or not entry.missing(self._settings) or self.may_fetch(entry):
+            return None
+        return missing_sentence(entry, self._settings)
+
+    async def prepare(self, entry: Entry, told: Callable[[Fetching], None]) -> None:
+        """Have the model's files: make those that a script of ours makes, fetch what may be fetched.
+
+        Raises EngineError `model_missing`, `fetch_failed`.
+        """
+        # the engine may be another one than at the last load
+        self.machine = await asyncio.to_thread(compatibility.look_at_machine, self._settings, self._card)
+        if (needed := self.unobtainable(entry)) is not None:
+            raise EngineError("model_missing", needed)
+        try:
+            if await asyncio.to_thread(synthetic.to_make, entry, self._settings):
+                await asyncio.to_thread(synthetic.make, entry.name, self._settings)
+        except (OSError, CatalogError) as failure:
+            raise EngineError("model_missing", f"The model {entry.name} could not be made: {failure}.") from None
+        if entry.missing(self._settings):
+            await self._fetcher.have(entry, told)
+        else:
+            self.fetch_lacking(entry)  # what the model works without
+
+    def fetch_lacking(self, entry: Entry) -> None:
+        """Begin to fetch what `entry` lacks, where the service may; nobody waits for it."""
+        if (entry.missing(self._settings) or entry.absent(self._settings)) and self.may_fetch(entry):
+            self._fetcher.begin(entry)
