@@ -122,6 +122,8 @@ class AdmissionController:
                     owner=owner,
                     idempotency_key=idempotency_key,
                     body_sha256=body_sha256,
+                    preview=request.preview or "off",
+                    draft=bool(request.draft),
                 )
             )
         finally:
@@ -157,6 +159,8 @@ class AdmissionController:
         _within("n", request.n, 1, caps.max_n)
         _within("cfg_scale", request.cfg_scale, 0, 30)
         _within("lease_s", request.lease_s, 5, 3600)
+        if request.draft and request.n != 1:
+            raise Refused(422, "invalid_request", f"n is {request.n}; a draft is one picture.", param="n")
         if request.sampler is not None and request.sampler not in entry.samplers:
             if request.sampler in SAMPLERS:
                 detail = f"{entry.name} brings its own sampler and takes no other. Leave sampler out."
