@@ -15,6 +15,7 @@ from imagegen.jobs.previews import StoredPreview
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking
+from imagegen.models.synthetic.make import things
 from imagegen.schemas import Job, Params, StoredImage, timestamp
 from imagegen.settings import Settings
 from imagegen.worker.lifecycle import EngineView
@@ -95,6 +96,7 @@ def job(app: App, row: Job, base: str) -> responses.Job:
 def model(app: App, entry: Entry) -> responses.Model:
     """A catalog entry with what is installed of it, and what this machine knows of it."""
     missing, packages = entry.missing(app.settings), lacking(entry.adapter)
+    known = things(entry)
     same = responses.Model.model_fields.keys() & Entry.model_fields.keys()
     return responses.Model(
         **{name: getattr(entry, name) for name in same},
@@ -107,6 +109,8 @@ def model(app: App, entry: Entry) -> responses.Model:
         negative_inert=entry.negative_inert,
         misfits=list(app.model_files.misfits(entry)),
         picture_s=_seconds(app.durations.picture(entry.name, _usual(entry))),
+        previews=entry.preview_look.mode != "off",
+        knows=None if known is None else [names[0] for names in known],
     )
 
 
