@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: serve glm mcp mcpb check test test-long lint lock docs pictures bench bench-overhead bench-check train-sketch image-test clean help
+.PHONY: serve glm mcp mcpb check test test-long lint lock docs pictures bench bench-overhead bench-check train-sketch image-test gpu-pack clean help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -78,6 +78,9 @@ train-sketch: ## train the built-in model anew: hours on two cores, resumable (t
 
 image-test: $(STAMP) ## the container: built and run with Podman, as root (docs/deploy.md says what it needs)
 	$(BIN)/python -m pytest -x -v tests/image/proof.py
+
+gpu-pack: $(STAMP) ## collect in ./gpu-pack what a lent GPU machine without a network lacks (docs/gpu.md)
+	bash benchmarks/gpu_offline.sh pack gpu-pack
 
 clean: ## what can be made again (not the state folder)
 	rm -rf $(VENV) build dist *.egg-info

@@ -10,8 +10,18 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, StrictFloat, StrictInt, StrictStr
-from pydantic_core import core_schema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
+from pydantic_core import PydanticCustomError, core_schema
 
 SEED_MAX = 2**32 - 1
 
@@ -135,6 +145,22 @@ class Params(BaseModel):
 
 Number = StrictFloat  # whole numbers are taken too
 
+PREVIEW_EVERY_MAX = 1000
+
+
+def _preview_wish(value: Any) -> Any:
+    """One error for the whole field; pydantic would report one for each member of the union."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= PREVIEW_EVERY_MAX
+    if not whole and value not in ("off", "auto"):
+        raise PydanticCustomError("preview_wish", "neither off, auto nor a whole number")
+    return value
+
+
+PreviewWish = Annotated[
+    Literal["off", "auto"] | Annotated[int, Field(ge=1, le=PREVIEW_EVERY_MAX)], BeforeValidator(_preview_wish)
+]
+"""Previews of a running job: none, as often as costs nothing, or one after every so many steps."""
+
 
 class GenerateRequest(BaseModel):
     """A request for pictures from words. Everything but the prompt has a default in the model's catalog entry."""
@@ -153,6 +179,8 @@ class GenerateRequest(BaseModel):
     speed: Speed | None = None
     n: StrictInt = 1
     lease_s: Number | None = None
+    preview: PreviewWish | None = None
+    draft: StrictBool | None = None
 
 
 class _TextOrBytes:
@@ -233,6 +261,8 @@ class Job(BaseModel):
     finished_at: float | None = None
     expires_at: float | None = None
     lease_s: float | None = None
+    preview: PreviewWish = "off"
+    draft: bool = False  # drawn while nothing else waits, in no list, deleted soon
 
 
 class Refused(Exception):

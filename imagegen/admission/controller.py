@@ -116,6 +116,8 @@ class AdmissionController:
             owner=owner,
             idempotency_key=idempotency_key,
             body_sha256=body_sha256,
+            preview=request.preview or "off",
+            draft=bool(request.draft),
         )
         return await self._submit(new, wanted)
 

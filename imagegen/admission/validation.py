@@ -50,6 +50,8 @@ def _check_numbers(request: GenerateRequest, caps: Settings) -> None:
     _within("n", request.n, 1, caps.max_n)
     _within("cfg_scale", request.cfg_scale, 0, 30)
     _within("lease_s", request.lease_s, 5, 3600)
+    if request.draft and request.n != 1:
+        raise Refused(422, "invalid_request", f"n is {request.n}; a draft is one picture.", param="n")
 
 
 def _check_choices(request: GenerateRequest, entry: Entry) -> None:

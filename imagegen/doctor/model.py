@@ -69,9 +69,9 @@ def engine_flags(entry: Entry, flags: frozenset[str]) -> Iterable[Finding]:
         yield warn("flags", lacking.detail, "Or take that flag out of the model's entry, if it is yours.")
 
 
-def engine_channel(entry: Entry, binary: Path | None) -> Iterable[Finding]:
-    """Whether the engine has the channel of this release."""
-    if binary is None or entry.adapter != "sdcpp":
+def engine_channel(entry: Entry, binary: Path | None, flags: frozenset[str]) -> Iterable[Finding]:
+    """Whether the engine has the channel of this release; an engine that does not run has no flags."""
+    if binary is None or not flags or entry.adapter != "sdcpp":
         return
     has_channel = probe.channel_version(binary) == CHANNEL_VERSION
     if lacking := compatibility.lacking_channel(entry, has_channel):

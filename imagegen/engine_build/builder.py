@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagegen.engine_build import source, toolchain
+from imagegen.engine_build import cuda_packages, source, toolchain
 from imagegen.engine_build.cards import find_cards
 from imagegen.engine_build.compilation import Compilation
 from imagegen.engine_build.plan import (
@@ -64,7 +64,7 @@ def build(
         on_progress(Stage.READY, 0, 0, f"Already built: {found.binary}")
         return found
     toolchain.check_compilers()
-    cuda = _find_cuda(options) if options.backend == "cuda" else None
+    cuda = _find_cuda(options, engine_dir) if options.backend == "cuda" else None
     try:
         engine_dir.mkdir(parents=True, exist_ok=True)
         with _only_builder(engine_dir, on_progress):
@@ -77,6 +77,8 @@ def build(
             with tempfile.TemporaryDirectory(
                 prefix=SCRATCH_PREFIX, dir=engine_dir, ignore_cleanup_errors=True
             ) as scratch:
+                if options.backend == "cuda" and cuda is None:
+                    cuda = _fetch_cuda(options, engine_dir, Path(scratch), on_progress)
                 work = Compilation(engine_dir, Path(scratch), options, cuda, jobs, sdist, on_progress)
                 manifest = work.make(folder, features)
     except OSError as error:
@@ -86,10 +88,20 @@ def build(
     return built
 
 
-def _find_cuda(options: Options) -> toolchain.Cuda:
-    cuda = toolchain.find_cuda()
+def _find_cuda(options: Options, engine_dir: Path) -> toolchain.Cuda | None:
+    """The toolkit of this machine; None where the one of the package index has to be fetched.
+
+    Raises EngineBuildError.
+    """
+    cards = find_cards()
+    try:
+        cuda = toolchain.find_cuda(cuda_packages.folder(engine_dir))
+    except toolchain.NoCuda:
+        if not options.portable:
+            cuda_packages.check_driver(cards)
+        return None
     toolchain.check_archs(cuda, options.archs)
-    driver = find_cards().driver_cuda
+    driver = cards.driver_cuda
     release = ".".join(map(str, cuda.release))
     if driver is not None and not options.portable and cuda.release[0] > driver[0]:
         raise EngineBuildError(
@@ -97,6 +109,17 @@ def _find_cuda(options: Options) -> toolchain.Cuda:
             f"to {driver[0]}.{driver[1]}: the engine would not find the GPU. Update the driver, or use a "
             f"CUDA {driver[0]} toolkit (CUDACXX names its nvcc)."
         )
+    return cuda
+
+
+def _fetch_cuda(options: Options, engine_dir: Path, scratch: Path, on_progress: OnProgress) -> toolchain.Cuda:
+    """The toolkit of the package index, installed into the cache. Raises EngineBuildError, OSError."""
+    logs = engine_dir / "logs"
+    logs.mkdir(exist_ok=True)
+    with (logs / "cuda-packages.log").open("wb") as log:
+        folder = cuda_packages.install(engine_dir, scratch, log, on_progress)
+    cuda = toolchain.find_cuda(folder)
+    toolchain.check_archs(cuda, options.archs)
     return cuda
 
 

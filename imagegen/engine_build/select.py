@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagegen.engine_build import builder, toolchain
+from imagegen.engine_build import builder, cuda_packages, toolchain
 from imagegen.engine_build.cards import Cards, find_cards
 from imagegen.engine_build.plan import (
     BINARY,
@@ -108,7 +108,7 @@ def require_gpu(settings: Settings, torch_uses_cuda: bool | None = None) -> None
 
 
 def default_backend(cards: Cards | None = None) -> Backend:
-    """What to build when nobody says: cuda where there is a GPU and nvcc, cpu where there is no GPU.
+    """What to build when nobody says: cuda where there is a GPU, cpu where there is none.
 
     Raises EngineBuildError where there is a GPU that cannot be built for: then a CPU engine is for a person
     to choose.
@@ -122,7 +122,10 @@ def default_backend(cards: Cards | None = None) -> Backend:
     if not cards.found:
         return "cpu"
     try:
-        toolchain.find_cuda()
+        try:
+            toolchain.find_cuda()
+        except toolchain.NoCuda:  # then the build fetches it
+            cuda_packages.check_driver(cards)
     except EngineBuildError as missing:
         raise EngineBuildError(
             f"This machine has an NVIDIA GPU ({cards.found[0].name}), but the engine cannot be built for it. "

@@ -15,8 +15,9 @@ from imagegen.http.body import encoding_of, read_json, repeated
 from imagegen.http.problems import given_twice, invalid
 from imagegen.schemas import EditRequest, Picture, Refused
 
-WHOLE = {"width", "height", "steps", "seed", "n"}
+WHOLE = {"width", "height", "steps", "seed", "n", "preview"}
 FRACTIONS = {"cfg_scale", "lease_s"}
+TRUTHS = {"draft": {"true": True, "false": False}}
 PICTURES = {"image", "image[]", "images", "images[]"}
 PLAIN_TRANSFER = {"", "7bit", "8bit", "binary"}
 MOST_FILES, MOST_FIELDS = 20, 40
@@ -86,9 +87,9 @@ async def picture(value: UploadFile | str) -> Picture:
 
 
 def number(name: str, text: str) -> Any:
-    """Form fields are text: those that are numbers are read as such, or left for the validation to refuse."""
+    """Form fields are text: numbers, true and false are read as such, or left for the validation to refuse."""
     if name in WHOLE and _WHOLE.fullmatch(text):
         return int(text)
     if name in FRACTIONS and _FRACTION.fullmatch(text):
         return float(text)
-    return text
+    return TRUTHS.get(name, {}).get(text, text)

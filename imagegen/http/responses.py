@@ -96,6 +96,15 @@ class JobProgress(_Answer):
         return cls.model_validate(progress, from_attributes=True)
 
 
+class JobPreview(_Answer):
+    """The newest preview of a running job: its address, of which of the job's pictures, after which of its steps."""
+
+    url: str
+    image: int
+    step: int
+    steps: int
+
+
 class Job(_Answer):
     """One request for pictures, from submission to result."""
 
@@ -104,6 +113,7 @@ class Job(_Answer):
     status: Status
     position: int | None
     progress: JobProgress | None
+    preview: JobPreview | None
     eta_s: float | None
     model: str
     params: Params
@@ -111,6 +121,7 @@ class Job(_Answer):
     url: Annotated[str | None, Field(exclude_if=_absent)] = None
     images: list[Image]
     references: list[Id]
+    draft: bool
     warnings: list[Warn]
     error: Annotated[Failure | None, Field(exclude_if=_absent)] = None
     policy: Policy

@@ -11,6 +11,7 @@ from imagegen import __version__
 from imagegen.app import App
 from imagegen.hardware import gpu
 from imagegen.http import responses
+from imagegen.jobs.previews import StoredPreview
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking
@@ -49,15 +50,28 @@ def image(stored: StoredImage, base: str) -> responses.Image:
     )
 
 
+def preview(newest: StoredPreview, base: str) -> responses.JobPreview:
+    """Where the newest preview of a running job is, and how far the picture is in it."""
+    query = f"image={newest.image}&step={newest.step}"
+    return responses.JobPreview(
+        url=f"{base}/api/jobs/{newest.job_id}/preview?{query}",
+        image=newest.image,
+        step=newest.step,
+        steps=newest.steps,
+    )
+
+
 def job(app: App, row: Job, base: str) -> responses.Job:
     """The job as docs/http.md describes it; position and ETA are computed now."""
     images = [image(stored, base) for stored in row.images]
+    newest = app.jobs.previews.get(row.id)
     return responses.Job(
         job_id=row.id,
         kind=row.kind,
         status=row.status,
         position=app.jobs.position(row),
         progress=None if row.progress is None or row.status.ended else responses.JobProgress.of(row.progress),
+        preview=None if newest is None else preview(newest, base),
         eta_s=_seconds(app.estimator.eta_s(row)),
         model=row.model,
         params=row.params,
@@ -65,6 +79,7 @@ def job(app: App, row: Job, base: str) -> responses.Job:
         url=images[0].url if images else None,
         images=images,
         references=row.references,
+        draft=row.draft,
         warnings=row.warnings,
         error=row.error,
         policy=row.policy,

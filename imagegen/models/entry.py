@@ -30,6 +30,8 @@ from imagegen.models.entry_tables import (
     Number,
     Sourced,
 )
+from imagegen.models.previews import DEFAULTS as PREVIEW_DEFAULTS
+from imagegen.models.previews import PreviewLook
 from imagegen.models.speed import Fast
 from imagegen.schemas import Speed
 from imagegen.settings import Settings
@@ -61,6 +63,7 @@ class Entry(BaseModel):
     flags: Annotated[list[Flag], Field(description="[[flags]] tables")] = []
     options: Annotated[dict[str, Any], Field(description="native request fields")] = {}
     fast: Annotated[Fast | None, Field(description="a table: a cache, or why there is none")] = None
+    preview: Annotated[PreviewLook | None, Field(description="a table: how previews are made")] = None
     memory: Memory | None = None
     download_bytes: Annotated[Sourced | None, Field(description="bytes of all files together")] = None
     made_by: Annotated[
@@ -101,6 +104,8 @@ class Entry(BaseModel):
                 raise ValueError(f"defaults.{field} must be {allowed}, not {sourced.value!r}")
         if self.adapter != "sdcpp" and self.fast is not None and self.fast.cache_mode is not None:
             raise ValueError("fast.cache_mode is sd-server's: only entries of the adapter sdcpp can have one")
+        if self.adapter != "sdcpp" and self.preview is not None and self.preview.mode != "off":
+            raise ValueError("preview.mode is sd-server's: with the adapter glm it can only be off")
         if self.capabilities.edit != (self.capabilities.max_references > 0):
             raise ValueError("capabilities.max_references must be at least 1 exactly when capabilities.edit is true")
         return self
@@ -135,6 +140,11 @@ class Entry(BaseModel):
         if self.fast is None:
             return f"The entry of {self.name} names no cache."
         return self.fast.refused
+
+    @property
+    def preview_look(self) -> PreviewLook:
+        """How the model's previews are made: the entry's own table, else the adapter's usual way."""
+        return self.preview or PREVIEW_DEFAULTS[self.adapter]
 
     @property
     def engine_flags(self) -> list[str]:

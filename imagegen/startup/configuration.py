@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from imagegen import engine_build, settings
 from imagegen.hardware import gpu
+from imagegen.models.aliases import Aliases
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.entry import Entry
 from imagegen.models.packages import torch_uses_cuda
@@ -67,7 +68,9 @@ def check(configured: Configuration, host: str, port: int) -> Entry:
     listening.check(host, port)
     lock_state_folder(chosen.home).close()
     Guardrails.load(chosen.policy_file)
-    entry = Catalog.offered(chosen).default(chosen, has_gpu=gpu.read() is not None)
+    catalog = Catalog.offered(chosen)
+    entry = catalog.default(chosen, has_gpu=gpu.read() is not None)
+    Aliases(chosen.model_aliases, catalog.names(), entry.name)
     engine_build.require_gpu(chosen, torch_uses_cuda() if entry.adapter == "glm" else None)
     return entry
 

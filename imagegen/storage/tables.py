@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -29,6 +29,8 @@ jobs = Table(
     Column("idempotency_key", String(128)),
     Column("body_sha256", String(64)),
     Column("lease_s", Float),
+    Column("preview", JSON),  # schemas.PreviewWish; NULL in rows of schema 3
+    Column("draft", Boolean, nullable=False, default=False, server_default="0"),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),

@@ -7,11 +7,12 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from imagegen.engines.base import INTERRUPTED, Adapter, DrawProgress, DrawRequest, EngineError
+from imagegen.engines.base import INTERRUPTED, Adapter, DrawProgress, DrawRequest, EngineError, Preview
 from imagegen.jobs.durations import Durations, cancel_by_kill
 from imagegen.schemas import EngineState, Job, Phase, Progress
 from imagegen.worker.commands import CommandQueue
 from imagegen.worker.lifecycle import Cancelled, ModelLifecycle, Stopped
+from imagegen.worker.previews import PreviewWriter
 from imagegen.worker.progress import ProgressWriter
 
 LEAST_STALL_S, STALL_FACTOR = 120.0, 10.0
@@ -38,6 +39,7 @@ class DrawContext:
     job: Job
     index: int
     report: ProgressWriter
+    previews: PreviewWriter
     began: float
 
 
@@ -83,8 +85,11 @@ class Watchdog:
                 )
             )
 
+        def seen(preview: Preview) -> None:
+            sitting.previews(image, preview)
+
         sitting.report(Progress(phase=Phase.ENCODING, image=image, at=time.time(), step_s=pace_s))
-        task = asyncio.create_task(adapter.generate(request, told))
+        task = asyncio.create_task(adapter.generate(request, told, None if request.preview is None else seen))
         try:
             self._heard(job.model)  # what came before it began to draw
             while not task.done():

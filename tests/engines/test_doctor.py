@@ -398,6 +398,28 @@ def test_a_running_service_is_healthy(service: Service, monkeypatch: pytest.Monk
     assert "is the running service's" in said["port"]
 
 
+@pytest.mark.parametrize("known", [("HOME",), ("PORT",), ("HOME", "PORT")], ids=" and ".join)
+def test_a_running_service_is_examined_with_its_own_settings(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, known: tuple[str, ...]
+) -> None:
+    service.draw()
+    theirs = {name: value for name, value in service.environment().items() if name.startswith("IMAGEGEN_")}
+    monkeypatch.delenv("IMAGEGEN_SD_SERVER", raising=False)
+    monkeypatch.setenv("IMAGEGEN_HOME", str(tmp_path))
+    monkeypatch.setenv("IMAGEGEN_CACHE", str(tmp_path))  # no engine is here
+    for name in known:
+        monkeypatch.setenv(f"IMAGEGEN_{name}", theirs[f"IMAGEGEN_{name}"])
+    before = dict(os.environ)
+    found = [finding for finding in doctor.examine() if finding.check != "gpu"]
+    assert [finding for finding in found if finding.level is not Level.OK] == []
+    said = [finding.what for finding in found if finding.check == "service"]
+    assert said[0].startswith(f"The service answers at {service.url}: engine ready, 0 running, 0 waiting.")
+    assert "IMAGEGEN_SD_SERVER" in said[1] and "IMAGEGEN_CACHE" in said[1]
+    engine = next(finding.what for finding in found if finding.check == "engine")
+    assert theirs["IMAGEGEN_SD_SERVER"] in engine
+    assert dict(os.environ) == before
+
+
 CARD = Card("NVIDIA Test", (9, 0))
 USED = Gpu("NVIDIA Test", 24 * 10**9, 23 * 10**9, None)
 HIDDEN = "CUDA_VISIBLE_DEVICES='' hides every GPU from the engine: unset it, or name a card."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from fake_cuda import BROKEN, H200, NO_CARDS, fake_toolkit
+from fake_cuda import BROKEN, H200, NO_CARDS, OLD_DRIVER, fake_toolkit
 from served import free_port
 
 from imagegen import engine_build as engines
@@ -21,9 +21,9 @@ from imagegen.engine_build import (
     Options,
     builder,
     compilation,
+    cuda_packages,
     plan,
     select,
-    toolchain,
 )
 from imagegen.engine_build.cards import Card, Cards
 from imagegen.settings import Settings
@@ -259,21 +259,22 @@ def test_default_backend(
 ) -> None:
     see(NO_CARDS)
     assert engines.default_backend() == "cpu"
-    for cards, why in ((H200, "NVIDIA H200"), (BROKEN, "Driver/library version mismatch")):
+    for cards, why in ((OLD_DRIVER, "NVIDIA A10"), (BROKEN, "Driver/library version mismatch")):
         see(cards)
         with pytest.raises(EngineBuildError) as caught:
             engines.default_backend()
         assert why in str(caught.value)
         assert "imagegen engine build --backend cpu" in str(caught.value)
     see(H200)
+    assert engines.default_backend() == "cuda"  # nvcc comes from the package index
     monkeypatch.setenv("CUDA_HOME", str(fake_toolkit(tmp_path / "cuda").parents[1]))
     assert engines.default_backend() == "cuda"
 
 
-def test_a_gpu_without_nvcc_keeps_the_cpu_engine_somebody_chose(
+def test_a_gpu_that_cannot_be_built_for_keeps_the_cpu_engine_somebody_chose(
     no_cuda: Path, settings: Settings, see: Callable[[Cards], None]
 ) -> None:
-    see(H200)
+    see(OLD_DRIVER)
     with pytest.raises(EngineBuildError, match="cannot be built for it"):
         engines.ensure(settings, lambda *_: None)
     chosen = finished(settings, Options())
@@ -358,8 +359,7 @@ def test_the_page_about_it_has_the_same_numbers_and_options() -> None:
     assert f"`{plan.PINNED.project}` {plan.PINNED.version}" in page
     for option in command.commands["build"].params:
         assert f"`{max(option.opts, key=len)}" in page
-    for package in toolchain.CUDA_WHEELS:
-        assert f'"{package}==' in page
+    assert f"{sum(cuda_packages.DOWNLOAD_BYTES.values()) / 1e6:.0f} MB to fetch" in page
 
 
 def test_a_build_with_an_older_channel_is_replaced(

@@ -245,6 +245,8 @@ def test_a_folder_in_the_place_of_a_file_is_named(monkeypatch: pytest.MonkeyPatc
         ("IMAGEGEN_PUBLIC_URL", "pictures.example"),
         ("IMAGEGEN_TRUSTED_PROXIES", "nginx"),
         ("IMAGEGEN_MAX_CONNECTIONS", "60000"),
+        ("IMAGEGEN_MODEL_ALIASES", "a=b=c"),
+        ("IMAGEGEN_MODEL_ALIASES", "dall-e-3=no-such-model"),
         ("IMAGEGEN_CORS_ORIGINS", "pictures.example"),
         ("IMAGEGEN_TLS", "on"),
         ("IMAGEGEN_TLS", "~nobody-of-this-name/c.pem,key.pem"),

@@ -79,7 +79,7 @@ def test_a_database_of_the_first_release_is_brought_up_to_date(first: Path) -> N
         "id": "a" * 32, "revision": 3, "prompt": "a red circle", "params": {"width": 64}, "attempts": 1,
         "created_at": 1.5,
     }  # fmt: skip
-    assert job["engine_texts"] is None
+    assert (job["engine_texts"], job["preview"], job["draft"]) == (None, None, False)
 
 
 def test_a_picture_of_the_first_release_has_no_warnings(first: Path, tmp_path: Path) -> None:
