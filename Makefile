@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: serve glm mcp mcpb check test test-long lint lock docs pictures bench bench-overhead bench-check train-sketch image-test clean help
+.PHONY: serve glm mcp mcpb check test test-long lint lock docs pictures bench bench-overhead bench-check train-sketch image-test gpu-pack clean help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -32,11 +33,11 @@ mcpb: $(STAMP) ## the Claude Desktop bundle
 
 check: lint ## lint, and the tests of parts and of the contract: some minutes
 	$(BIN)/imagegen engine build --backend cpu
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "(unit or contract) and not long" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "(unit or contract) and not long" $(PYTEST_ARGS)
 
 test: $(STAMP) ## everything that a change must pass, on the real engine, without a GPU
 	$(BIN)/imagegen engine build --backend cpu
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-long: $(STAMP) ## before a release: every kill, an hour of chaos, the vision tower, the container (Podman, as root)
 	$(BIN)/imagegen engine build --backend cpu
@@ -77,6 +78,9 @@ train-sketch: ## train the built-in model anew: hours on two cores, resumable (t
 
 image-test: $(STAMP) ## the container: built and run with Podman, as root (docs/deploy.md says what it needs)
 	$(BIN)/python -m pytest -x -v tests/image/proof.py
+
+gpu-pack: $(STAMP) ## collect in ./gpu-pack what a lent GPU machine without a network lacks (docs/gpu.md)
+	bash benchmarks/gpu_offline.sh pack gpu-pack
 
 clean: ## what can be made again (not the state folder)
 	rm -rf $(VENV) build dist *.egg-info

@@ -33,7 +33,8 @@ from served import Service  # noqa: E402
 
 from imagegen.models.synthetic import make as synthetic  # noqa: E402
 from imagegen.settings import Settings  # noqa: E402
-from imagegen.storage.database import measurements, open_database  # noqa: E402
+from imagegen.storage.database import open_database  # noqa: E402
+from imagegen.storage.tables import measurements  # noqa: E402
 
 STAND_IN = '#!/bin/sh\ncase "$*" in *--help*) exit 0 ;; esac\nexec sleep 86400\n'
 SUBMITS, READ_S, READERS_AT_ONCE, PROBES, CHANGES, SETTLE_S = 300, 5.0, 4, 200, 20, 2.0

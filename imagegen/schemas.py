@@ -10,7 +10,18 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
+from pydantic_core import PydanticCustomError, core_schema
 
 SEED_MAX = 2**32 - 1
 
@@ -76,6 +87,7 @@ class Progress(BaseModel):
     image: int = 1  # which of the job's `n` pictures, from 1
     detail: str | None = None
     at: float = 0.0  # when it was noted, for the ETA; not shown
+    step_s: float | None = None  # seconds per step of this picture so far, for the ETA; not shown
 
 
 class Warn(BaseModel):
@@ -133,6 +145,22 @@ class Params(BaseModel):
 
 Number = StrictFloat  # whole numbers are taken too
 
+PREVIEW_EVERY_MAX = 1000
+
+
+def _preview_wish(value: Any) -> Any:
+    """One error for the whole field; pydantic would report one for each member of the union."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= PREVIEW_EVERY_MAX
+    if not whole and value not in ("off", "auto"):
+        raise PydanticCustomError("preview_wish", "neither off, auto nor a whole number")
+    return value
+
+
+PreviewWish = Annotated[
+    Literal["off", "auto"] | Annotated[int, Field(ge=1, le=PREVIEW_EVERY_MAX)], BeforeValidator(_preview_wish)
+]
+"""Previews of a running job: none, as often as costs nothing, or one after every so many steps."""
+
 
 class GenerateRequest(BaseModel):
     """A request for pictures from words. Everything but the prompt has a default in the model's catalog entry."""
@@ -151,13 +179,30 @@ class GenerateRequest(BaseModel):
     speed: Speed | None = None
     n: StrictInt = 1
     lease_s: Number | None = None
+    preview: PreviewWish | None = None
+    draft: StrictBool | None = None
+
+
+class _TextOrBytes:
+    """pydantic's schema of a text, which also lets bytes pass: JSON has none, so that only a form's files are bytes."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(_source: Any, _handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        def check(value: Any, text: core_schema.ValidatorFunctionWrapHandler) -> Any:
+            return value if isinstance(value, bytes) else text(value)
+
+        return core_schema.no_info_wrap_validator_function(check, core_schema.str_schema(strict=True))
+
+
+Picture = Annotated[str | bytes, _TextOrBytes]
+"""A picture of a request: the id of a stored one, a `data:image/…;base64,` URL, or the bytes of a form's file."""
 
 
 class EditRequest(GenerateRequest):
     """The same, plus the pictures to start from: ids of stored pictures, or `data:image/…;base64,` URLs."""
 
-    images: Annotated[list[StrictStr], Field(min_length=1, fail_fast=True)]
-    mask: StrictStr | None = None
+    images: Annotated[list[Picture], Field(min_length=1, fail_fast=True)]
+    mask: Picture | None = None
     fit: Literal["contain", "cover", "stretch"] = "contain"
 
 
@@ -174,9 +219,10 @@ class StoredImage(BaseModel):
     bytes: int
     sha256: str
     seed: int | None
-    format: str = "png"
+    format: Literal["png"] = "png"
     created_at: float
     expires_at: float | None  # None while a job still needs it
+    warnings: tuple[Warn, ...] = ()  # of an upload: what decoding it changed; a job that names it repeats them
 
 
 class EngineTexts(BaseModel):
@@ -215,12 +261,14 @@ class Job(BaseModel):
     finished_at: float | None = None
     expires_at: float | None = None
     lease_s: float | None = None
+    preview: PreviewWish = "off"
+    draft: bool = False  # drawn while nothing else waits, in no list, deleted soon
 
 
 class Refused(Exception):
     """A request that will not become a job (or a read that cannot be answered).
 
-    code: stable, from DESIGN's list; status: HTTP status; detail: a sentence that says what to do.
+    code: stable, one of docs/http.md's; status: HTTP status; detail: a sentence that says what to do.
     """
 
     def __init__(self, status: int, code: str, detail: str, **extra: Any) -> None:

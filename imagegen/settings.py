@@ -6,7 +6,9 @@ see `load()`.
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,8 +34,49 @@ OPENAI_IMAGE_MODELS = (
 """OpenAI's image models, retired and current: clients send one of them hard-wired (openai 3.54, `ImageModel`)."""
 
 
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_WITH_PORT = re.compile(r"(?P<address>[0-9.]+|localhost|\[[^\]]*\]):(?P<port>[0-9]+)", re.IGNORECASE)
+
+
 class SettingsError(Exception):
     """A setting has a value the service cannot run with; the message is for the person who set it."""
+
+
+def listen_address(text: str) -> str:
+    """The IP address that `text` means: `localhost` and an IPv6 address in brackets are understood too.
+
+    Raises ValueError that says what to write instead, for an address with a port or a scheme, and for a host name.
+    """
+    given = text.strip()
+    bare = _SCHEME.sub("", given).split("/")[0]
+    with_port = _WITH_PORT.fullmatch(bare)
+    address = _ip_address(with_port["address"] if with_port else bare)
+    if address is not None and with_port is not None:
+        raise ValueError(f"must be an address without a port: {address}, with IMAGEGEN_PORT={with_port['port']}")
+    if address is not None and bare != given:
+        raise ValueError(f"must be an address without a scheme or path: {address}")
+    if address is None:
+        raise ValueError("must be an IP address of this machine, such as 127.0.0.1 or ::1; 0.0.0.0 and :: mean all")
+    return address
+
+
+def _ip_address(text: str) -> str | None:
+    if text.lower() == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(text[1:-1] if text.startswith("[") and text.endswith("]") else text))
+    except ValueError:
+        return None
+
+
+def absolute(path: str | Path) -> Path:
+    """The path without `~`, from this folder on. Raises ValueError for an empty one and for an unknown user's `~`."""
+    if not str(path).strip():
+        raise ValueError("must be a path; unset it for the default")
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("begins with the home folder of an unknown user: write the full path") from None
 
 
 class Settings(BaseSettings):
@@ -50,7 +93,7 @@ class Settings(BaseSettings):
     )
 
     # The door
-    host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
+    host: Annotated[str, Field(description="Address to listen on, without a port; 0.0.0.0 or ::: all.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="Port to listen on.")] = 8765
     max_connections: Annotated[
         int | None,
@@ -235,10 +278,15 @@ class Settings(BaseSettings):
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="DEBUG adds the engine's own lines.")
     ] = "INFO"
 
-    @field_validator("home", "cache", "sd_server", "policy_file", "templates_dir", mode="after")
+    @field_validator("home", "cache", "sd_server", "policy_file", "templates_dir", mode="before")
     @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        return None if value is None else value.expanduser().absolute()
+    def _absolute(cls, value: str | Path | None) -> Path | None:
+        return None if value is None else absolute(value)
+
+    @field_validator("host", mode="after")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return listen_address(value)
 
     @field_validator("idle_timeout", mode="after")
     @classmethod
@@ -259,9 +307,10 @@ class Settings(BaseSettings):
     def _tls(cls, value: str) -> str:
         if value.strip().lower() in {"off", "auto"}:
             return value.strip().lower()
-        if len([part for part in value.split(",") if part.strip()]) != 2:
+        files = [part.strip() for part in value.split(",") if part.strip()]
+        if len(files) != 2:
             raise ValueError("must be off, auto, or CERT,KEY (two PEM files)")
-        return value
+        return ",".join(str(absolute(file)) for file in files)
 
     @model_validator(mode="after")
     def _max_above_min(self) -> Settings:
@@ -319,7 +368,7 @@ class Settings(BaseSettings):
     @property
     def url(self) -> str:
         """Where the service answers, as a client on this machine would type it."""
-        host = "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host  # noqa: S104 - compared, not bound
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared, not bound
         scheme = "http" if self.tls == "off" else "https"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 

@@ -106,6 +106,12 @@ class Status(Read):
     model: DefaultModel
 
 
+class NextPage(Read):
+    """Where a list goes on; None at its end."""
+
+    next: int | None = None
+
+
 class _Items(Read):
     items: list[Any]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -14,19 +15,26 @@ from fastmcp.apps import AppConfig
 from fastmcp.exceptions import ResourceError
 from fastmcp.server.dependencies import get_http_headers
 from mcp_types import ToolAnnotations
+from pydantic import TypeAdapter
 
 from mcp_front import __version__, texts
 from mcp_front.answers import ServiceError
-from mcp_front.arguments import Drawing
+from mcp_front.arguments import Generate
 from mcp_front.client import Service
 from mcp_front.connection import Connection
+from mcp_front.drawing import DrawingTools
+from mcp_front.gallery import FoundImage, found_images
+from mcp_front.lists import ChunkFacts, ImageList, KeptFacts, ListTools, ModelList, TemplateList
 from mcp_front.middleware import Limits, SchemasForViews, Warming
 from mcp_front.prompts import MAX_COMPLETIONS, TemplatePrompts
-from mcp_front.results import Facts
-from mcp_front.server import ChunkFacts, TemplateList, Tools
+from mcp_front.results import Facts, Results
 from mcp_front.settings import Settings
+from mcp_front.sources import Sources
 from mcp_front.tool import Handler, TypedTool
 from mcp_front.waiting import CancelNotices
+
+RECENT = 20
+"""Pictures of image://recent."""
 
 VIEW_URI = "ui://imagegen/picture.html"
 
@@ -51,6 +59,7 @@ def build(settings: Settings, *, local: bool) -> FastMCP:
         "imagegen",
         version=__version__,
         instructions=texts.INSTRUCTIONS,
+        icons=[_icon()],
         lifespan=lifespan,
         mask_error_details=True,
         providers=[templates],
@@ -61,13 +70,15 @@ def build(settings: Settings, *, local: bool) -> FastMCP:
             *([Warming(service)] if settings.warm else []),
         ],
     )
-    _add_tools(mcp, Tools(service, settings, notices, local=local))
+    results = Results(service, settings, saves=local)
+    sources = Sources(service, settings, local=local)
+    _add_tools(mcp, DrawingTools(service, settings, notices, sources, results), ListTools(service))
     _add_resources(mcp, service)
     _add_completion(mcp, service, templates)
     return mcp
 
 
-def _add_tools(mcp: FastMCP, tools: Tools) -> None:
+def _add_tools(mcp: FastMCP, drawing: DrawingTools, lists: ListTools) -> None:
     picture_view = AppConfig(resource_uri=VIEW_URI)
     draws = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
     reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
@@ -78,22 +89,35 @@ def _add_tools(mcp: FastMCP, tools: Tools) -> None:
         more = {"facts": Facts, **more}
         mcp.add_tool(TypedTool.of(method, title=title, description=description, annotations=annotations, **more))
 
-    add(tools.generate_image, "Draw a picture", texts.GENERATE_IMAGE, draws, app=picture_view)
-    add(tools.edit_image, "Edit a picture", texts.EDIT_IMAGE, draws, app=picture_view, known=Drawing)
-    add(tools.submit_async_job, "Draw in the background", texts.SUBMIT_ASYNC_JOB, draws, known=Drawing)
-    add(tools.get_job_status, "How far is a job", texts.GET_JOB_STATUS, reads)
-    add(tools.get_job_result, "Fetch a picture", texts.GET_JOB_RESULT, saves, app=picture_view)
-    add(tools.cancel_job, "Cancel a job", texts.CANCEL_JOB, ends)
-    add(tools.list_templates, "Prompt templates", texts.LIST_TEMPLATES, reads, facts=TemplateList)
+    add(drawing.generate_image, "Draw a picture", texts.GENERATE_IMAGE, draws, app=picture_view)
+    add(drawing.edit_image, "Edit a picture", texts.EDIT_IMAGE, draws, app=picture_view, known=Generate)
+    add(drawing.submit_async_job, "Draw in the background", texts.SUBMIT_ASYNC_JOB, draws, known=Generate)
+    add(drawing.upscale_image, "Enlarge a picture", texts.UPSCALE_IMAGE, draws, app=picture_view)
+    add(drawing.get_job_status, "How far is a job", texts.GET_JOB_STATUS, reads)
+    add(drawing.get_job_result, "Fetch a picture", texts.GET_JOB_RESULT, saves, app=picture_view)
+    add(drawing.cancel_job, "Cancel a job", texts.CANCEL_JOB, ends)
+    add(lists.list_models, "Models", texts.LIST_MODELS, reads, facts=ModelList)
+    add(lists.list_images, "Pictures", texts.LIST_IMAGES, reads, facts=ImageList)
+    add(lists.keep_image, "Keep a picture", texts.KEEP_IMAGE, saves, facts=KeptFacts)
+    add(lists.list_templates, "Prompt templates", texts.LIST_TEMPLATES, reads, facts=TemplateList)
     app_only = AppConfig(resource_uri=VIEW_URI, visibility=["app"])
-    add(tools.read_image_chunk, "Read a picture's bytes", texts.READ_IMAGE_CHUNK, reads, facts=ChunkFacts, app=app_only)
+    add(lists.read_image_chunk, "Read a picture's bytes", texts.READ_IMAGE_CHUNK, reads, facts=ChunkFacts, app=app_only)
 
 
 def _add_resources(mcp: FastMCP, service: Service) -> None:
     @mcp.resource(VIEW_URI, name="picture view", app=AppConfig(prefers_border=False))
     def view() -> str:
         """The picture inline, for hosts that render MCP Apps."""
-        return resources.files("mcp_front").joinpath("view.html").read_text(encoding="utf-8")
+        return _asset("view.html")
+
+    @mcp.resource("image://recent", name="recent pictures", mime_type="application/json")
+    async def recent() -> str:
+        """The newest pictures with their prompts."""
+        try:
+            images, _ = await found_images(service, None, RECENT)
+        except ServiceError as failed:
+            raise ResourceError(str(failed)) from None
+        return TypeAdapter(list[FoundImage]).dump_json(images).decode()
 
     @mcp.resource("image://{image_id}/full.png", mime_type="image/png")
     async def full(image_id: str) -> bytes:
@@ -117,6 +141,15 @@ def _add_completion(mcp: FastMCP, service: Service, templates: TemplatePrompts) 
             return []
         recent = await service.recent_images(limit=MAX_COMPLETIONS)
         return [found.id for found in recent if found.id.startswith(argument.value)]
+
+
+def _asset(name: str) -> str:
+    return resources.files("mcp_front").joinpath(name).read_text(encoding="utf-8")
+
+
+def _icon() -> mcp_types.Icon:
+    data = base64.b64encode(_asset("icon.svg").encode()).decode()
+    return mcp_types.Icon(src=f"data:image/svg+xml;base64,{data}", mime_type="image/svg+xml", sizes=["any"])
 
 
 def _callers_bearer() -> str | None:

@@ -13,9 +13,9 @@ CHUNK_BYTES = 600_000
 
 Prompt = Annotated[str, Field(min_length=1, max_length=12_000)]
 Side = Annotated[int, Field(ge=64, le=4096)]
-Reference = Annotated[str, Field(min_length=1, max_length=4096)]
+Reference = Annotated[str, Field(max_length=4096)]
 References = Annotated[list[Reference], Field(min_length=1, max_length=16)]
-Id = Annotated[str, Field(min_length=1, max_length=128)]
+Id = Annotated[str, Field(max_length=128)]
 
 
 class Drawing(Arguments):
@@ -29,7 +29,7 @@ class Drawing(Arguments):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = Field(None, description="Same seed, same picture.")
     cfg_scale: Annotated[float, Field(ge=0, le=30)] | None = Field(None, description="Guidance.")
     sampler: Annotated[str, Field(max_length=64)] | None = None
-    model: Annotated[str, Field(max_length=128)] | None = None
+    model: Annotated[str, Field(max_length=128)] | None = Field(None, description="See list_models.")
     speed: Literal["quality", "fast"] | None = Field(None, description="fast: sooner, at some cost of quality.")
     n: Annotated[int, Field(ge=1, le=4)] = Field(1, description="Pictures, with seeds that follow each other.")
 
@@ -39,11 +39,26 @@ class Drawing(Arguments):
         return self.model_dump(exclude_none=True, include=set(Drawing.model_fields))
 
 
-class Edit(Drawing):
+class Generate(Drawing):
+    """A request for pictures from words."""
+
+    wait: bool = Field(True, description="false: return a job id at once.")
+
+
+class Edit(Generate):
     """A request to change pictures."""
 
     prompt: Prompt = Field(description="What to change, and what to keep.")
     images: References = Field(description="Image ids, or paths of local picture files.")
+    mask: Reference | None = Field(None, description="The same: white may change, black stays.")
+    fit: Literal["contain", "cover", "stretch"] | None = Field(
+        None, description="How the first picture fills another shape."
+    )
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The service's request, without pictures."""
+        return super().body | ({"fit": self.fit} if self.fit else {})
 
 
 class Submit(Drawing):
@@ -52,19 +67,38 @@ class Submit(Drawing):
     images: References | None = None
 
 
-class JobArguments(Arguments):
+class Upscale(Arguments):
+    """A request for a larger copy of a picture."""
+
+    image: Reference = Field(description="Image id, or path of a local picture file.")
+    factor: Literal[2, 4] = 2
+
+
+class OneJob(Arguments):
     """A job."""
 
     job_id: Id
+
+
+class OneImage(Arguments):
+    """A picture of the service."""
+
+    image_id: Id
+
+
+class Search(Arguments):
+    """Which pictures to list."""
+
+    query: Annotated[str, Field(max_length=200)] | None = Field(None, description="Words of the prompt.")
+    limit: Annotated[int, Field(ge=1, le=50)] = 10
 
 
 class Nothing(Arguments):
     """No arguments."""
 
 
-class Chunk(Arguments):
+class Chunk(OneImage):
     """A part of a picture's file, in bytes."""
 
-    image_id: Id
     offset: Annotated[int, Field(ge=0)] = 0
     length: Annotated[int, Field(ge=1, le=CHUNK_BYTES)] = CHUNK_BYTES

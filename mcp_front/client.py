@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 import anyio
 
-from mcp_front.answers import Job, Picture, ServiceError, Status, items, parsed
+from mcp_front.answers import Job, NextPage, Picture, ServiceError, Status, items, parsed
 from mcp_front.connection import Connection
+from mcp_front.models import Model
 from mcp_front.settings import Settings
 from mcp_front.templates import Template
 
@@ -32,10 +33,29 @@ class Service:
         headers = {"Idempotency-Key": uuid4().hex}
         return parsed(Job, await self._http.json("POST", route, json=dict(body), headers=headers), "job")
 
+    async def upscale(self, body: Mapping[str, Any]) -> Job:
+        """Ask for a larger copy of a picture."""
+        headers = {"Idempotency-Key": uuid4().hex}
+        with _not_there_yet("upscale pictures", "A larger picture can be drawn anew, with width and height."):
+            answer = await self._http.json("POST", "/api/upscale", json=dict(body), headers=headers)
+        return parsed(Job, answer, "job")
+
+    async def keep(self, image_id: str) -> None:
+        """Keep a picture beyond its expiry."""
+        route = f"/api/images/{_segment(image_id)}/keep"
+        with _not_there_yet("keep pictures", "A saved file stays; a URL can be downloaded until it expires."):
+            await self._http.json("POST", route)
+
     async def job(self, job_id: str, *, wait_s: float = 0) -> Job:
         """Read a job, after a change of its status or `wait_s` (whole seconds, at most 50)."""
         params = {"wait": str(int(wait_s))} if wait_s >= 1 else None
         return parsed(Job, await self._http.json("GET", f"/api/jobs/{_segment(job_id)}", params=params), "job")
+
+    async def jobs(self, limit: int, before: int | None = None) -> tuple[list[Job], int | None]:
+        """The newest jobs, and the `before` of the following page; None at the end."""
+        params = {"limit": str(limit)} | ({} if before is None else {"before": str(before)})
+        answer = await self._http.json("GET", "/api/jobs", params=params)
+        return items(Job, answer, "job"), parsed(NextPage, answer, "list of jobs").next
 
     async def cancel(self, job_id: str) -> Job:
         return parsed(Job, await self._http.json("DELETE", f"/api/jobs/{_segment(job_id)}"), "job")
@@ -62,9 +82,14 @@ class Service:
         """The newest pictures."""
         return items(Picture, await self._http.json("GET", "/api/images", params={"limit": str(limit)}), "picture")
 
-    async def templates(self) -> list[Template]:
-        """The prompt templates, with sizes that the service's model can draw."""
-        return items(Template, await self._http.json("GET", "/api/templates"), "template")
+    async def templates(self, model: str | None = None) -> list[Template]:
+        """The prompt templates, with sizes that `model` can draw, or the service's default model."""
+        params = {"model": model} if model else None
+        return items(Template, await self._http.json("GET", "/api/templates", params=params), "template")
+
+    async def models(self) -> list[Model]:
+        """The catalog."""
+        return items(Model, await self._http.json("GET", "/api/models"), "model")
 
     async def model_limits(self) -> tuple[str, str] | None:
         """The default model, and a sentence on what its pictures cannot be; None where there is none to say."""
@@ -94,6 +119,17 @@ async def connected(
     finally:
         with anyio.CancelScope(shield=True):
             await service.aclose()
+
+
+@contextmanager
+def _not_there_yet(what: str, instead: str) -> Iterator[None]:
+    """A route that the service does not have is said to be one; `instead`: what can be done without it."""
+    try:
+        yield
+    except ServiceError as failed:
+        if failed.code != "not_found":
+            raise
+        raise ServiceError("not_there_yet", f"This image service cannot {what} yet. Tell the user. {instead}") from None
 
 
 def _segment(identifier: str) -> str:

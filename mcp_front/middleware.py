@@ -14,7 +14,7 @@ from fastmcp.tools import Tool
 from mcp_front import texts
 from mcp_front.answers import ServiceError
 from mcp_front.client import Service
-from mcp_front.server import has_view
+from mcp_front.results import has_view
 
 log = logging.getLogger(__name__)
 

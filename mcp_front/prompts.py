@@ -11,6 +11,8 @@ from fastmcp.exceptions import PromptError
 from fastmcp.prompts import Prompt
 from fastmcp.prompts.base import PromptArgument
 from fastmcp.server.providers import Provider
+from pydantic import Field, InstanceOf
+from pydantic.json_schema import SkipJsonSchema
 
 from mcp_front.answers import ServiceError
 from mcp_front.client import Service
@@ -23,15 +25,28 @@ MAX_COMPLETIONS = 100
 """As many values as one completion may have."""
 
 
+MODEL = "model"
+"""An argument of every prompt, unless a template has a gap of that name."""
+
+
 class TemplatePrompt(Prompt):
     """One template as a prompt."""
 
     template: Template
+    service: SkipJsonSchema[InstanceOf[Service]] = Field(exclude=True)
 
     async def render(self, arguments: dict[str, Any] | None = None) -> str:
-        """The message that asks for the picture, with the arguments filled in."""
-        size = f" with {self.template.size}" if self.template.size else ""
-        return template_message(self.template.filled(arguments or {}), size)
+        """The message that asks for the picture, with the arguments filled in and a size that the model draws."""
+        values, template = arguments or {}, self.template
+        model = values.get(MODEL) if _takes_model(template) else None
+        try:
+            if model:
+                by_name = {one.name: one for one in await self.service.templates(model)}
+                template = by_name.get(template.name, template)
+        except ServiceError as failed:
+            raise PromptError(str(failed)) from None
+        asked = ", ".join([*([f"model={model}"] if model else []), *([template.size] if template.size else [])])
+        return template_message(template.filled(values), f" with {asked}" if asked else "")
 
 
 class TemplatePrompts(Provider):
@@ -44,37 +59,42 @@ class TemplatePrompts(Provider):
     async def _list_prompts(self) -> Sequence[Prompt]:
         """None while the service cannot be reached: clients ask on connecting, and the tools say why."""
         try:
-            return [_as_prompt(template) for template in await self._service.templates()]
+            return [self._as_prompt(template) for template in await self._service.templates()]
         except ServiceError as failed:
             log.warning("no prompts: %s", failed)
             return []
 
     async def complete(self, prompt: str, argument: mcp_types.CompletionArgument) -> list[str]:
-        """Examples for a gap that begin with what was typed."""
+        """Examples for a gap, or names of models, that begin with what was typed."""
         try:
-            templates = await self._service.templates()
+            found = [one for one in await self._service.templates() if one.name == prompt]
+            if argument.name == MODEL and all(map(_takes_model, found)):
+                offered = [one.name for one in await self._service.models() if one.installed]
+            else:
+                gaps = [gap for template in found for gap in template.placeholders if gap.name == argument.name]
+                offered = [example for gap in gaps for example in gap.examples]
         except ServiceError as failed:
             raise PromptError(str(failed)) from None
         typed = argument.value.lower()
-        return [
-            example
-            for template in templates
-            if template.name == prompt
-            for gap in template.placeholders
-            if gap.name == argument.name
-            for example in gap.examples
-            if example.lower().startswith(typed)
-        ][:MAX_COMPLETIONS]
+        return [value for value in offered if value.lower().startswith(typed)][:MAX_COMPLETIONS]
 
-
-def _as_prompt(template: Template) -> Prompt:
-    return TemplatePrompt(
-        name=template.name,
-        title=template.title,
-        description=template.description,
-        arguments=[
+    def _as_prompt(self, template: Template) -> Prompt:
+        arguments = [
             PromptArgument(name=gap.name, description=gap.description, required=gap.default is None)
             for gap in template.placeholders
-        ],
-        template=template,
-    )
+        ]
+        if _takes_model(template):
+            choice = "Another model than the service's default one."
+            arguments.append(PromptArgument(name=MODEL, description=choice, required=False))
+        return TemplatePrompt(
+            name=template.name,
+            title=template.title,
+            description=template.description,
+            arguments=arguments,
+            template=template,
+            service=self._service,
+        )
+
+
+def _takes_model(template: Template) -> bool:
+    return all(gap.name != MODEL for gap in template.placeholders)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+from fastmcp import Context
 from fastmcp.apps import UI_EXTENSION_ID
 from fastmcp.exceptions import ToolError
 from fastmcp.tools import ToolResult
@@ -34,7 +35,10 @@ MAX_PREVIEW_BYTES = 100_000
 MAX_TEXT_CHARS = 60_000
 """Claude Code replaces text of 90 kB or more by a file."""
 
-__all__ = ["UI_EXTENSION_ID", "Facts", "Results"]
+
+def has_view(ctx: Context) -> bool:
+    """Whether the client shows MCP Apps, and so gets structured content."""
+    return ctx.client_supports_extension(UI_EXTENSION_ID)
 
 
 class ImageFacts(BaseModel):
@@ -193,7 +197,7 @@ class Results:
                 lines.append(f"Saved: {one.saved}")
             else:
                 lines.append(f"Download command: {one.download_command}")
-            lines.append(f"URL{_until(job.expires_at)}: {one.url}")
+            lines.append(f"URL{until(job.expires_at)}: {one.url}")
             lines.append(f"Image id: {one.picture.id} (edit_image takes it)")
         return lines
 
@@ -214,7 +218,8 @@ def _took(job: Job) -> str:
     return f", {took.total_seconds():.1f} s"
 
 
-def _until(expires_at: str | None) -> str:
+def until(expires_at: str | None) -> str:
+    """When a picture expires, in brackets; nothing where it does not, or that cannot be read."""
     try:
         moment = datetime.fromisoformat(expires_at or "").astimezone(UTC)
     except ValueError:

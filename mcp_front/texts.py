@@ -1,6 +1,6 @@
 """Every word an agent reads: instructions, tool descriptions, and what to do next.
 
-Agents act on these texts, so tests/mcp/test_texts.py says what each must contain.
+Agents act on these texts, so tests/mcp/test_front_texts.py says what each must contain.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ this sentence: "{REFUSAL}\""""
 """One line for each other drawing tool: not every client shows its model more than the tool in hand."""
 
 POLLING = (
-    "HOW TO POLL: get_job_status waits up to 45 s itself; leave 5 s between two calls, or longer where it says so. "
-    "When it says complete, call get_job_result once."
+    "HOW TO POLL: get_job_status waits up to 45 s itself; leave 5 s between calls, or longer where it says so; when "
+    "complete, call get_job_result once."
 )
 
 PREVIEW_HIDDEN = (
@@ -66,14 +66,14 @@ EDIT_IMAGE = f"""Change a picture, or combine pictures, as words say; wait for i
 
 {RESTRICTED}
 
-`images`: image ids of earlier results, or paths of local files where this server runs on the user's machine; never \
-base64 or a data URL. Other parameters as in generate_image.
+`images`, `mask`: image ids of earlier results, or paths of local files where this server runs on the user's machine; \
+never base64 or a data URL. Other parameters as in generate_image.
 RESULT: as of generate_image, with the new image id; the URL expires. {PREVIEW_HIDDEN}
 {_LONG_WORK}
 {POLLING}"""
 
-SUBMIT_ASYNC_JOB = f"""Ask for a picture and return its job id at once; with `images` it edits those. Parameters as in \
-generate_image and edit_image. For several pictures, or to go on with other work.
+SUBMIT_ASYNC_JOB = f"""The same as generate_image, or with `images` as edit_image, with wait=false: return a job id at \
+once. For several pictures, or to go on with other work.
 
 {RESTRICTED}
 
@@ -89,6 +89,14 @@ CANCEL_JOB = "Stop a job that the user no longer wants. One that has ended is le
 
 LIST_TEMPLATES = """List prompt templates. Fill the placeholders with what the user wants, then pass the prompt and \
 its size to generate_image. Templates are never applied by themselves."""
+
+LIST_MODELS = "List the models: what each is good at, its sizes and limits, its speed here, and whether it fits."
+
+LIST_IMAGES = "List recent and kept pictures with their ids, the newest first; `query` searches the prompts."
+
+UPSCALE_IMAGE = "Make a larger copy of a picture, wait for it and save it. RESULT: as of generate_image."
+
+KEEP_IMAGE = "Keep a picture that the user likes: it no longer expires on the service."
 
 READ_IMAGE_CHUNK = "Read a part of a picture's PNG as base64. For the picture view only."
 

@@ -76,7 +76,8 @@ def schema(model: type[Arguments], known: type[Arguments] = Arguments) -> dict[s
     """The JSON schema of the arguments, short: it stands in every conversation.
 
     A parameter that may be left out is written as what it is, without null, its default None and its title; null is
-    accepted all the same. What `known` describes in the same words is not described again.
+    accepted all the same. What `known` describes in the same words is not described again. That no other parameters are
+    taken is not written: the refusal names a wrong one.
     """
     whole = model.model_json_schema()
     described = {name: field.description for name, field in known.model_fields.items()}
@@ -86,7 +87,7 @@ def schema(model: type[Arguments], known: type[Arguments] = Arguments) -> dict[s
         if properties[name].get("description") == described.get(name):
             properties[name].pop("description", None)
     needed = {"required": whole["required"]} if "required" in whole else {}
-    return {"type": "object", "properties": properties, **needed, "additionalProperties": False}
+    return {"type": "object", "properties": properties, **needed}
 
 
 def _short(rule: dict[str, Any]) -> dict[str, Any]:

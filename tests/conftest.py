@@ -18,6 +18,9 @@ from imagegen.models import packages
 from imagegen.models.synthetic import make as synthetic
 from imagegen.settings import Settings
 
+LONGEST_FIRST = ("process", "engines", "browser", "mcp", "api", "contract", "docs", "unit", "image")
+"""Folders by what their files take: two workers that take file after file end together if the short ones come last."""
+
 
 def pytest_configure() -> None:
     """A developer's own settings must not reach the tests; the engine's place may. No test asserts a time."""
@@ -35,10 +38,15 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its folder, and by the second engine if it needs that."""
+    """Mark each test by its folder, and by the second engine if it needs that; order them by `LONGEST_FIRST`."""
     here = Path(__file__).parent
+
+    def folder(item: pytest.Item) -> str:
+        return item.path.relative_to(here).parts[0]
+
+    items.sort(key=lambda item: (LONGEST_FIRST.index(folder(item)), item.path))
     for item in items:
-        item.add_marker(item.path.relative_to(here).parts[0])
+        item.add_marker(folder(item))
         if "glm_models_dir" in getattr(item, "fixturenames", ()):
             item.add_marker("glm")
 

@@ -18,6 +18,7 @@ from imagegen.http.operations import OPERATIONS
 from imagegen.http.routes import metrics, page, tasks
 from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.models.catalog import Catalog
+from imagegen.prompts.guardrails import PolicyView
 from imagegen.schemas import EditRequest, GenerateRequest
 from imagegen.settings import PREFIX, Settings
 
@@ -57,8 +58,10 @@ def _default(name: str, field: FieldInfo) -> str:
         return OF_THE_USER[name]
     if field.default is None or field.default == "":
         return "unset"
-    value = int(field.default) if isinstance(field.default, float) and field.default.is_integer() else field.default
-    return "0" if value is False else f"`{value}`"
+    value = field.default
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+        value = int(value)
+    return f"`{value}`"
 
 
 def _allowed(field: FieldInfo) -> str:
@@ -139,7 +142,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "images": responses.Images,
     "status": responses.ServiceStatus,
     "models": responses.Models,
-    "policy": responses.PolicyView,
+    "policy": PolicyView,
     "templates": responses.Templates,
     "session": responses.Session,
     "problem": responses.Problem,

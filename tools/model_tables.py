@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from imagegen.models.catalog import Catalog
-from imagegen.models.entry import Entry, ModelFile, Sourced
+from imagegen.models.entry import Entry
+from imagegen.models.entry_tables import ModelFile, Sourced
 from imagegen.models.synthetic.make import PACKS
 
 

@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("out")
     parser.add_argument("--steps", type=int, default=STEPS, help="how many in all, those of earlier runs included")
     parser.add_argument("--pictures", type=int, default=1500, help="that crops are cut from, at a time")
+    parser.add_argument("--judged", type=int, default=64, help="pictures that the result is measured on")
     parser.add_argument("--resume", help="a checkpoint to go on from; one with fewer latent channels is widened")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -145,9 +146,11 @@ def main() -> None:
     save()
     nets.eval()
     with torch.no_grad():
-        x = torch.from_numpy(pictures(options.seed - 1, 64)).permute(0, 3, 1, 2).float().div(255).to(device)
+        x = torch.from_numpy(pictures(options.seed - 1, options.judged)).permute(0, 3, 1, 2).float().div(255).to(device)
         error = (nets["dec"](nets["enc"](x)).clamp(0, 1) - x).pow(2).mean().item()
-    print(f"done: {step} steps, {-10 * math.log10(error):.1f} dB on 64 pictures that it was not trained on")
+    print(
+        f"done: {step} steps, {-10 * math.log10(error):.1f} dB on {options.judged} pictures that it was not trained on"
+    )
 
 
 if __name__ == "__main__":

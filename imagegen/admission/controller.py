@@ -17,7 +17,8 @@ from imagegen.jobs.durations import Durations
 from imagegen.jobs.manager import JobManager
 from imagegen.jobs.repository import NewJob
 from imagegen.models.catalog import Catalog
-from imagegen.models.entry import SAMPLERS, Entry, Sourced
+from imagegen.models.entry import Entry
+from imagegen.models.entry_tables import SAMPLERS, Sourced
 from imagegen.prompts.guardrails import Guardrails, check_prompt, compose
 from imagegen.schemas import (
     SEED_MAX,
@@ -27,6 +28,7 @@ from imagegen.schemas import (
     Job,
     Kind,
     Params,
+    Picture,
     Refused,
     Speed,
     StoredImage,
@@ -81,7 +83,7 @@ class AdmissionController:
         body_sha256 = None
         if idempotency_key is not None:
             check_key(idempotency_key)
-            body_sha256 = await asyncio.to_thread(_hash, request)
+            body_sha256 = await asyncio.to_thread(_hash, request, self._settings.max_body_bytes)
             known = await self._jobs.find_idempotent(owner, idempotency_key, body_sha256)
             if known is not None:
                 return known
@@ -120,6 +122,8 @@ class AdmissionController:
                     owner=owner,
                     idempotency_key=idempotency_key,
                     body_sha256=body_sha256,
+                    preview=request.preview or "off",
+                    draft=bool(request.draft),
                 )
             )
         finally:
@@ -129,8 +133,14 @@ class AdmissionController:
 
     async def upload(self, data: bytes) -> StoredImage:
         """Keep a reference picture. Raises Refused 422 `bad_image`."""
-        reference = await asyncio.to_thread(decode_reference, data, self._settings.max_decoded_px, KEPT_PX)
-        return await self._images.upload(reference)
+        return await self._images.upload(await asyncio.to_thread(self._decode, data))
+
+    def _decode(self, picture: Picture) -> Reference:
+        data = _file(picture, self._settings.max_body_bytes)
+        return decode_reference(data, self._settings.max_decoded_px, KEPT_PX)
+
+    def _decode_mask(self, picture: Picture) -> Reference:
+        return decode_mask(_file(picture, self._settings.max_body_bytes), self._settings.max_decoded_px)
 
     # ---- checks that touch nothing ------------------------------------------------------------
 
@@ -149,6 +159,8 @@ class AdmissionController:
         _within("n", request.n, 1, caps.max_n)
         _within("cfg_scale", request.cfg_scale, 0, 30)
         _within("lease_s", request.lease_s, 5, 3600)
+        if request.draft and request.n != 1:
+            raise Refused(422, "invalid_request", f"n is {request.n}; a draft is one picture.", param="n")
         if request.sampler is not None and request.sampler not in entry.samplers:
             if request.sampler in SAMPLERS:
                 detail = f"{entry.name} brings its own sampler and takes no other. Leave sampler out."
@@ -261,19 +273,15 @@ class AdmissionController:
                 wanted.mask = await self._reference(request.mask, "mask", wanted.warnings)
                 _check_shape(wanted.mask, wanted.references[0])
 
-    async def _reference(self, text: str, field: str, warnings: list[Warn]) -> StoredImage | Reference:
-        """A stored picture by its id, or the picture of a data URL, decoded and not yet stored."""
-        if text[:5].lower() == "data:":
-            data = await asyncio.to_thread(parse_data_url, text, self._settings.max_body_bytes)
-            most = self._settings.max_decoded_px
-            if field == "mask":
-                decoded = await asyncio.to_thread(decode_mask, data, most)
-            else:
-                decoded = await asyncio.to_thread(decode_reference, data, most, KEPT_PX)
+    async def _reference(self, picture: Picture, field: str, warnings: list[Warn]) -> StoredImage | Reference:
+        """A stored picture by its id, or a file's or a data URL's picture, decoded and not yet stored."""
+        if isinstance(picture, bytes) or _is_data_url(picture):
+            decode = self._decode_mask if field == "mask" else self._decode
+            decoded = await asyncio.to_thread(decode, picture)
             warnings += decoded.warnings
             return decoded
         try:
-            return await self._images.get(text)
+            stored = await self._images.get(picture)
         except Refused as refused:
             if refused.status == 410:
                 raise
@@ -282,6 +290,8 @@ class AdmissionController:
                 "unknown_image",
                 f"{field} takes ids of stored pictures and data:image/…;base64, URLs; one is neither.",
             ) from None
+        warnings += stored.warnings
+        return stored
 
     async def _store_upload(self, one: StoredImage | Reference, uploads: list[StoredImage]) -> str:
         """The id of a reference; one that came with the request is written to the disk and added to `uploads`, so
@@ -344,10 +354,30 @@ def _check_aspect(entry: Entry, width: int, height: int) -> None:
         raise Refused(422, "size_out_of_range", detail)
 
 
-def _hash(request: GenerateRequest) -> str:
-    """The same for every spelling of the same request."""
-    body = request.model_dump(mode="json", exclude_none=True)
+def _is_data_url(text: str) -> bool:
+    return text[:5].lower() == "data:"
+
+
+def _file(picture: Picture, max_bytes: int) -> bytes:
+    """The file that a form or a data URL holds. Raises Refused 422 `bad_image`."""
+    return picture if isinstance(picture, bytes) else parse_data_url(picture, max_bytes)
+
+
+def _hash(request: GenerateRequest, max_bytes: int) -> str:
+    """The same for every spelling of the same request: a picture's file counts, and not how it was sent."""
+    body = request.model_dump(mode="json", exclude_none=True, exclude={"images", "mask"})
+    if isinstance(request, EditRequest):
+        body["images"] = [_name(one, max_bytes) for one in request.images]
+        if request.mask is not None:
+            body["mask"] = _name(request.mask, max_bytes)
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _name(picture: Picture, max_bytes: int) -> str:
+    """A picture's id, or what tells its file from others."""
+    if isinstance(picture, str) and not _is_data_url(picture):
+        return picture
+    return f"sha256:{hashlib.sha256(_file(picture, max_bytes)).hexdigest()}"
 
 
 def check_key(key: str) -> None:

@@ -114,6 +114,19 @@ def reduced(width: int | None, height: int | None, sizes: Sizes) -> tuple[int | 
     return contain_size(width, height, sizes, width * height)
 
 
+def hinted(width: int, height: int, entry: Entry, max_dimension: int) -> tuple[int | None, int | None]:
+    """The size that a template's hint means for `entry`: one that it draws, of the same shape if there is one.
+
+    None for a model of noise, whose usual size is as good and soonest drawn.
+    """
+    if entry.noise:
+        return None, None
+    sizes = Sizes.of(entry, max_dimension)
+    across, down = reduced(width, height, sizes)
+    assert across is not None and down is not None
+    return sizes.up(across, down)
+
+
 def _unit(width: int, height: int, sizes: Sizes) -> tuple[int, int]:
     """The least size of exactly this shape whose sides are multiples of what the model draws."""
     shape = math.gcd(width, height)

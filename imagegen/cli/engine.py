@@ -142,31 +142,34 @@ def _shown() -> Iterator[OnProgress]:
 
 
 class _Lines:
-    """One line a stage, and one each tenth of the compiling."""
+    """One line a stage, and one each tenth of what is counted."""
 
     def __init__(self) -> None:
         self._next_percent = PLAIN_LINE_PERCENT
 
     def __call__(self, stage: Stage, done: int, total: int, message: str) -> None:
         if total == 0:
+            self._next_percent = PLAIN_LINE_PERCENT  # what follows is counted anew
             click.echo(message, err=True)
         elif 100 * done >= self._next_percent * total:
             percent = 100 * done // total
             self._next_percent = percent - percent % PLAIN_LINE_PERCENT + PLAIN_LINE_PERCENT
-            click.echo(f"{stage.capitalize()}: {done} of {total} steps ({percent} %)", err=True)
+            unit = "MB" if stage is Stage.TOOLKIT else "steps"
+            click.echo(f"{stage.capitalize()}: {done} of {total} {unit} ({percent} %)", err=True)
 
 
 class _Bar:
-    """The messages as they come, and below them a bar for the compiling."""
+    """The messages as they come, and below them a bar for each stage that counts."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._task: TaskID | None = None
+        self._tasks: dict[Stage, TaskID] = {}
 
-    def __call__(self, _stage: Stage, done: int, total: int, message: str) -> None:
+    def __call__(self, stage: Stage, done: int, total: int, message: str) -> None:
         if total == 0:
             self._progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
             return
-        if self._task is None:
-            self._task = self._progress.add_task("Compiling", total=total)
-        self._progress.update(self._task, completed=done, total=total)
+        if stage not in self._tasks:
+            what = "Fetching (MB)" if stage is Stage.TOOLKIT else "Compiling"
+            self._tasks[stage] = self._progress.add_task(what, total=total)
+        self._progress.update(self._tasks[stage], completed=done, total=total)

@@ -14,7 +14,8 @@ import click
 from imagegen.cli.fetch import fetch
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.download.record import recorded
-from imagegen.models.entry import Entry, ModelFile, Sourced
+from imagegen.models.entry import Entry
+from imagegen.models.entry_tables import ModelFile, Sourced
 from imagegen.models.packages import lacking, lacking_sentence
 from imagegen.models.synthetic.make import make as make_files
 from imagegen.schemas import Refused

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -12,11 +13,14 @@ from imagegen import engine_build, settings
 from imagegen.cli.engine import set_up_engine
 from imagegen.cli.models import make_with_bar
 from imagegen.hardware import gpu
-from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
+from imagegen.models.catalog import missing_sentence
 from imagegen.models.download.background import may_fetch
-from imagegen.models.packages import lacking_sentence, torch_uses_cuda
+from imagegen.models.entry import Entry
+from imagegen.models.packages import lacking_sentence
 from imagegen.models.synthetic.make import to_make
-from imagegen.security import tokens
+from imagegen.settings import Settings, SettingsError
+from imagegen.startup import configuration
+from imagegen.startup import port as listening
 
 
 @click.command()
@@ -28,24 +32,42 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
     for name, value in (("HOST", host), ("PORT", port), ("MODEL", model)):
         if value is not None:
             os.environ[f"IMAGEGEN_{name}"] = str(value)
-    chosen = settings.load()
-    tokens.for_service(chosen)  # a door that may not be opened is told now, not after the engine was built
-    has_gpu = gpu.read() is not None
     try:
-        entry = Catalog.offered(chosen).default(chosen, has_gpu=has_gpu)
-    except CatalogError as wrong:
+        chosen = settings.load()
+        entry = configuration.check(configuration.read(), chosen.host, chosen.port)
+        _make_bentoml_home(chosen)
+        _set_up(entry, chosen)
+        listening.check(chosen.host, chosen.port)  # again: building the engine takes minutes
+    except configuration.SENTENCES as wrong:
         raise click.ClickException(str(wrong)) from None
+    click.echo(f"serving {entry.name} at {chosen.url}", err=True)
+    _become_service(chosen)
+
+
+def _make_bentoml_home(chosen: Settings) -> None:
+    """BentoML makes a folder of its own before it loads the service, by default ~/bentoml, which not every user may
+    write. Raises SettingsError."""
+    home = Path(os.environ.setdefault("BENTOML_HOME", str(chosen.home / "bentoml")))
     try:
-        engine_build.require_gpu(chosen, torch_uses_cuda() if entry.adapter == "glm" else None)
-    except engine_build.EngineMissing as missing:
-        raise click.ClickException(str(missing)) from None
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        raise SettingsError(f"BENTOML_HOME={home} cannot be used: {failure.strerror}. Set another folder.") from None
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise SettingsError(f"BENTOML_HOME={home} cannot be written by this user. Set another folder.")
+
+
+def _set_up(entry: Entry, chosen: Settings) -> None:
+    """Build the engine and make the files of the default model, `entry`, where they are missing.
+
+    Raises ClickException.
+    """
+    has_gpu = gpu.read() is not None
     if entry.adapter == "sdcpp":
         try:
             engine_build.resolve(chosen)
         except engine_build.EngineMissing:
             set_up_engine(chosen)
-    lacking = lacking_sentence(entry)
-    if lacking is not None:
+    if (lacking := lacking_sentence(entry)) is not None:
         click.echo(f"note: {lacking}", err=True)
     elif to_make(entry, chosen):
         make_with_bar(entry.name, chosen)
@@ -63,7 +85,9 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
     if entry.limits is not None:
         others = "`imagegen models list` names others, and IMAGEGEN_MODEL chooses one."
         click.echo(f"The model is {entry.name}. {entry.limits} {others}", err=True)
-    click.echo(f"serving {entry.name} at {chosen.url}", err=True)
+
+
+def _become_service(chosen: Settings) -> NoReturn:
     grace = int(chosen.shutdown_grace_s) + 15
     root = Path(__file__).parents[2]
     arguments = ["-m", "bentoml", "serve", "service:ImageGen", "--working-dir", str(root)]

@@ -26,7 +26,7 @@ def context_for(url: str, own: Settings | None) -> ssl.SSLContext | bool:
     if pin:
         return pinned(parts.hostname or "", parts.port or 443, pin)
     if own is not None:
-        certificate = own.tls_dir / "cert.pem" if own.tls == "auto" else Path(own.tls.split(",")[0]).expanduser()
+        certificate = own.tls_dir / "cert.pem" if own.tls == "auto" else Path(own.tls.split(",")[0])
         if certificate.exists():
             return trusting(certificate.read_text())
     return True

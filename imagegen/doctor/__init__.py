@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from imagegen.doctor import configuration, machine, state
+from imagegen.doctor import configuration, machine, running, state
 from imagegen.doctor import model as drawing
 from imagegen.doctor.finding import Finding, Level
 from imagegen.engine_build.cards import find_cards
 from imagegen.hardware import gpu
+from imagegen.settings import Settings
 
 __all__ = ["Finding", "Level", "examine"]
 
@@ -18,12 +19,21 @@ __all__ = ["Finding", "Level", "examine"]
 def examine(deep: bool = False) -> Iterator[Finding]:
     """Every finding, in the order of the checks; a later check does without what an earlier one found broken.
 
-    deep: hash the large files of the model too. Reads the environment, and takes wrong variables out of it.
+    A service that runs is asked first, and examined with the settings that it was started with. deep: hash the large
+    files of the model too. Reads the environment, and takes wrong variables out of it.
     """
     settings, found = configuration.settings()
     yield from found
-    pids = state.service_pids(settings)
+    service = running.find(settings)
+    with running.adopted(service.environment if service else None):
+        yield from _examine(service.settings if service else settings, service, deep)
+
+
+def _examine(settings: Settings, service: running.Running | None, deep: bool) -> Iterator[Finding]:
+    pids = service.pids if service else set()
     held = state.is_held(settings)
+    if service is not None:
+        yield from running.answer(service)
     yield from state.folder(settings, pids)
     yield from state.privacy(settings)
     connection, found = state.database(settings)
@@ -49,7 +59,7 @@ def examine(deep: bool = False) -> Iterator[Finding]:
     if entry is not None:
         yield from drawing.limits(entry)
         yield from drawing.engine_flags(entry, flags)
-        yield from drawing.engine_channel(entry, binary)
+        yield from drawing.engine_channel(entry, binary, flags)
         yield from drawing.packages(entry)
         yield from drawing.torch(entry, settings, card)
         yield from drawing.model_files(entry, settings, deep, has_gpu=card is not None)

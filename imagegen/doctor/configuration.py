@@ -68,7 +68,7 @@ def certificate(settings: Settings) -> Iterable[Finding]:
         yield ok("certificate", "HTTPS is off (IMAGEGEN_TLS).")
         return
     own = settings.tls == "auto"
-    files = tls.own_files(settings) if own else tls.Files(*_pair(settings.tls))
+    files = tls.own_files(settings) if own else tls.Files(*map(Path, settings.tls.split(",")))
     if own and not files.certificate.exists():
         yield ok("certificate", f"The service makes its certificate at the next start, in {files.certificate.parent}.")
         return
@@ -94,11 +94,6 @@ def certificate(settings: Settings) -> Iterable[Finding]:
         yield warn("certificate", f"The certificate ends in {left.days} days, on {until.date()}.", renewal)
     else:
         yield ok("certificate", f"The certificate holds until {until.date()} (SHA-256 {tls.fingerprint(shown)}).")
-
-
-def _pair(text: str) -> tuple[Path, Path]:
-    first, second = (Path(part.strip()).expanduser().absolute() for part in text.split(","))
-    return first, second
 
 
 def policy(settings: Settings) -> Iterable[Finding]:

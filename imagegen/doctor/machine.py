@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import shutil
-import socket
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from imagegen.hardware import compatibility, gpu_sharing
 from imagegen.hardware.gpu import Gpu
 from imagegen.models.entry import Entry
 from imagegen.settings import Settings
+from imagegen.startup import port as listening
 
 CUDA13_DRIVER = 580
 """The oldest driver branch that runs CUDA 13 (NVIDIA's table of toolkit and minimum driver versions)."""
@@ -102,43 +102,9 @@ def disk(settings: Settings, entry: Entry | None) -> Iterable[Finding]:
 def port(settings: Settings, service_pids: set[int]) -> Iterable[Finding]:
     """Whether the service's port is free, or the service's own (`service_pids`)."""
     where = f"Port {settings.port}"
-    holders = {
-        connection.pid
-        for connection in psutil.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == settings.port
-    }
-    if not holders:
-        refusal = _cannot_bind(settings)
-        if refusal is None:
-            yield ok("port", f"{where} is free.")
-        else:
-            yield fail("port", f"{settings.host}:{settings.port} cannot be listened on: {refusal}.", _OTHER_PORT)
-    elif holders & service_pids:
+    if listening.holders(settings.port) & service_pids:
         yield ok("port", f"{where} is the running service's.")
+    elif problem := listening.problem_of(settings.host, settings.port):
+        yield fail("port", problem, "Until then the service does not start.")
     else:
-        names = ", ".join(sorted(_name(pid) for pid in holders))
-        yield fail("port", f"{where} is taken by {names}.", _OTHER_PORT)
-
-
-_OTHER_PORT = "End that program, or choose another port or address with IMAGEGEN_PORT and IMAGEGEN_HOST."
-
-
-def _cannot_bind(settings: Settings) -> str | None:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            trial.bind((settings.host, settings.port))
-    except OSError as refused:
-        return refused.strerror or str(refused)
-    return None
-
-
-def _name(pid: int | None) -> str:
-    if pid is None:
-        return "a program of another user"
-    try:
-        process = psutil.Process(pid)
-        return f"{process.name()} (process {pid}: {' '.join(process.cmdline())[:80]})"
-    except psutil.Error:
-        return f"process {pid}"
+        yield ok("port", f"{where} is free.")

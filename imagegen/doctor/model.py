@@ -19,7 +19,8 @@ from imagegen.models import packages as extras
 from imagegen.models.catalog import missing_sentence
 from imagegen.models.download.background import may_fetch
 from imagegen.models.download.record import recorded
-from imagegen.models.entry import Entry, ModelFile
+from imagegen.models.entry import Entry
+from imagegen.models.entry_tables import ModelFile
 from imagegen.models.synthetic import make as synthetic
 from imagegen.models.synthetic.packed import Stated
 from imagegen.settings import Settings
@@ -68,9 +69,9 @@ def engine_flags(entry: Entry, flags: frozenset[str]) -> Iterable[Finding]:
         yield warn("flags", lacking.detail, "Or take that flag out of the model's entry, if it is yours.")
 
 
-def engine_channel(entry: Entry, binary: Path | None) -> Iterable[Finding]:
-    """Whether the engine has the channel of this release."""
-    if binary is None or entry.adapter != "sdcpp":
+def engine_channel(entry: Entry, binary: Path | None, flags: frozenset[str]) -> Iterable[Finding]:
+    """Whether the engine has the channel of this release; an engine that does not run has no flags."""
+    if binary is None or not flags or entry.adapter != "sdcpp":
         return
     has_channel = probe.channel_version(binary) == CHANNEL_VERSION
     if lacking := compatibility.lacking_channel(entry, has_channel):

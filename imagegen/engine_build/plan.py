@@ -34,6 +34,7 @@ class Stage(StrEnum):
     """What a build is doing now, in this order."""
 
     WAITING = "waiting"  # another build holds the cache
+    TOOLKIT = "toolkit"  # CUDA's packages come from the package index; done and total count megabytes
     FETCHING = "fetching"  # the source comes from the package index
     UNPACKING = "unpacking"
     CONFIGURING = "configuring"  # CMake

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagegen.engine_build import builder, toolchain
+from imagegen.engine_build import builder, cuda_packages, toolchain
 from imagegen.engine_build.cards import Cards, find_cards
 from imagegen.engine_build.plan import (
     BINARY,
@@ -107,7 +108,7 @@ def require_gpu(settings: Settings, torch_uses_cuda: bool | None = None) -> None
 
 
 def default_backend(cards: Cards | None = None) -> Backend:
-    """What to build when nobody says: cuda where there is a GPU and nvcc, cpu where there is no GPU.
+    """What to build when nobody says: cuda where there is a GPU, cpu where there is none.
 
     Raises EngineBuildError where there is a GPU that cannot be built for: then a CPU engine is for a person
     to choose.
@@ -121,7 +122,10 @@ def default_backend(cards: Cards | None = None) -> Backend:
     if not cards.found:
         return "cpu"
     try:
-        toolchain.find_cuda()
+        try:
+            toolchain.find_cuda()
+        except toolchain.NoCuda:  # then the build fetches it
+            cuda_packages.check_driver(cards)
     except EngineBuildError as missing:
         raise EngineBuildError(
             f"This machine has an NVIDIA GPU ({cards.found[0].name}), but the engine cannot be built for it. "
@@ -180,14 +184,16 @@ def ensure(settings: Settings, on_progress: OnProgress, jobs: int | None = None)
 
 
 def _own_binary(path: Path) -> Path:
-    if not path.exists():
+    try:
+        is_file = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
         problem = "does not exist"
-    elif not path.is_file():
-        problem = "is not a file"
-    elif not os.access(path, os.X_OK):
-        problem = "is not executable"
+    except OSError as failure:
+        problem = f"cannot be used ({failure.strerror})"
     else:
-        return path
+        if is_file and os.access(path, os.X_OK):
+            return path
+        problem = "is not executable" if is_file else "is not a file"
     raise EngineMissing(
         f"IMAGEGEN_SD_SERVER={path} {problem}: set it to an sd-server binary, or unset it to use the one "
         "that `imagegen engine build` makes."
@@ -197,8 +203,12 @@ def _own_binary(path: Path) -> Path:
 def _builds(engine_dir: Path) -> list[tuple[Path, Manifest]]:
     """The whole builds of the pinned version, best first: CUDA before CPU, this release's before an older one's,
     native before portable."""
+    try:
+        folders = list(engine_dir.glob(f"{PINNED.version}-*"))
+    except OSError:  # a folder that cannot be read has no engine: building one says why
+        folders = []
     found = []
-    for folder in engine_dir.glob(f"{PINNED.version}-*"):
+    for folder in folders:
         manifest = read_manifest(folder)
         if manifest is not None:
             found.append((folder, manifest))

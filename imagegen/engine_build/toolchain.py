@@ -38,6 +38,10 @@ GET_NVCC = (
 )
 
 
+class NoCuda(EngineBuildError):
+    """There is no whole CUDA toolkit; the one of the package index would do."""
+
+
 @dataclass(frozen=True)
 class Cuda:
     """A CUDA toolkit: its compiler, root folder and release, whether it has cuBLAS and is made of wheels.
@@ -85,26 +89,27 @@ def check_compilers() -> None:
             )
 
 
-def find_cuda() -> Cuda:
+def find_cuda(kept: Path | None = None) -> Cuda:
     """The first CUDA toolkit with a compiler and cuBLAS: CUDACXX, CUDA_PATH, CUDA_HOME, the PATH, the usual
-    folders, then the wheels of this Python environment. If none has cuBLAS, the first one with the cuBLAS of
-    this Python environment (PyTorch brings it).
+    folders, the wheels of this Python environment, then those in the folder `kept`. If none has cuBLAS, the first
+    one with the cuBLAS of this Python environment (PyTorch brings it) or of `kept`.
 
-    Raises EngineBuildError saying what was found and what is missing.
+    Raises EngineBuildError saying what was found and what is missing; NoCuda where the packages of the package
+    index would help.
     """
     without_cublas = None
-    for cuda in _toolkits():
+    for cuda in _toolkits(kept):
         if cuda.cublas:
             return cuda
         without_cublas = without_cublas or cuda
     if without_cublas is not None:
-        if (package := _cublas_package(without_cublas.release[0])) is not None:
+        if (package := _cublas_package(without_cublas.release[0], kept)) is not None:
             return replace(without_cublas, cublas=True, cublas_package=package)
-        raise EngineBuildError(
+        raise NoCuda(
             f"{without_cublas.nvcc} is there, but its toolkit lacks cuBLAS (cublas_v2.h), which the engine needs. "
             f"{GET_NVCC}"
         )
-    raise EngineBuildError(f"CUDA's compiler, nvcc, was not found. {GET_NVCC}")
+    raise NoCuda(f"CUDA's compiler, nvcc, was not found. {GET_NVCC}")
 
 
 def inspect(nvcc: Path) -> Cuda:
@@ -168,7 +173,7 @@ def _link(link: Path, target: Path) -> None:
     link.symlink_to(target)
 
 
-def _toolkits() -> Iterator[Cuda]:
+def _toolkits(kept: Path | None) -> Iterator[Cuda]:
     """The CUDA toolkits of this machine, in the order that `find_cuda` promises; CUDACXX alone, if it is set."""
     named = os.environ.get("CUDACXX", "").strip()
     if named:
@@ -185,40 +190,44 @@ def _toolkits() -> Iterator[Cuda]:
     for nvcc in programs:
         if nvcc.is_file() and os.access(nvcc, os.X_OK):
             yield inspect(nvcc)
-    yield from _wheels()
+    yield from _wheels(kept)
 
 
-def _wheels() -> list[Cuda]:
-    """The toolkit that NVIDIA's CUDA 13 packages make in site-packages, if they are there.
+def _wheels(kept: Path | None) -> list[Cuda]:
+    """The toolkit that NVIDIA's CUDA 13 packages make in site-packages or in `kept`, if they are there.
 
-    Raises EngineBuildError when only some of them are installed.
+    Raises NoCuda when only some of them are installed.
     """
-    for root in (place / "cu13" for place in _nvidia_folders()):
+    incomplete = None
+    for root in (place / "cu13" for place in _nvidia_folders(kept)):
         if not (root / "bin" / "nvcc").is_file():
             continue
         missing = [name for name, part in CUDA_WHEELS.items() if not (root / part).is_file()]
-        if missing:
-            raise EngineBuildError(
-                f"The CUDA packages of this Python environment ({root}) are not complete, for want of "
-                f"{', '.join(missing)}. {GET_NVCC}"
-            )
-        return [replace(inspect(root / "bin" / "nvcc"), wheels=True)]
+        if not missing:
+            return [replace(inspect(root / "bin" / "nvcc"), wheels=True)]
+        incomplete = incomplete or (
+            f"The CUDA packages of this Python environment ({root}) are not complete, for want of "
+            f"{', '.join(missing)}. {GET_NVCC}"
+        )
+    if incomplete is not None:
+        raise NoCuda(incomplete)
     return []
 
 
-def _cublas_package(cuda_major: int) -> Path | None:
+def _cublas_package(cuda_major: int, kept: Path | None) -> Path | None:
     """The folder of NVIDIA's cuBLAS package for this release of CUDA (13: cu13, 12: cublas), if it is there."""
-    for place in _nvidia_folders():
+    for place in _nvidia_folders(kept):
         for root in (place / f"cu{cuda_major}", place / "cublas"):
             if (root / "include/cublas_v2.h").is_file() and (root / f"lib/libcublas.so.{cuda_major}").is_file():
                 return root
     return None
 
 
-def _nvidia_folders() -> list[Path]:
-    """Where this Python environment has NVIDIA's packages."""
+def _nvidia_folders(kept: Path | None) -> list[Path]:
+    """Where NVIDIA's packages can be: in this Python environment, then in `kept`."""
     spec = importlib.util.find_spec("nvidia")
-    return [Path(place) for place in (spec.submodule_search_locations or ())] if spec is not None else []
+    places = [Path(place) for place in (spec.submodule_search_locations or ())] if spec is not None else []
+    return places if kept is None else [*places, kept / "nvidia"]
 
 
 def _ask(nvcc: Path, *arguments: str) -> str:

@@ -12,18 +12,23 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+IGNORED = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP),
+    *(signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO),
+)
 CANNOT_RUN = 127  # the exit status shells use for a program that cannot be run
 
 
 def main(arguments: list[str]) -> None:
-    """Tie this process to its parent, ignore what the supervisor sends to its grandchildren, and exec.
+    """Tie this process to its parent, ignore all signals that ask a process to end or to wait, and exec.
 
     A signal ignored before exec stays ignored: circus, BentoML's supervisor, sends SIGTERM to the worker's
     children at once, before the worker has finished its requests. The engine is only ever ended with SIGKILL.
     """
     parent_pid, program = int(arguments[0]), arguments[1]
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and that too would outlive the exec
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold the model, and the last prompt
     libc = ctypes.CDLL(None, use_errno=True)

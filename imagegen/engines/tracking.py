@@ -72,6 +72,7 @@ class DrawTracker:
         self.phase = Phase.ENCODING
         self.step = self._tile = 0
         self.steps: int | None = None
+        self._step_s: float | None = None
         self.skipped = 0
         self.tokens: int | None = None
         self._begun_at = begun_at
@@ -92,13 +93,13 @@ class DrawTracker:
             if self.phase is not Phase.SAMPLING or event.bytes_per_s is not None or event.done <= self.step:
                 return None
             self.step, self.steps = event.done, event.total
-            step_s = (now - self._at[Phase.SAMPLING]) / self.step
-            return DrawProgress(Phase.SAMPLING, self.step, self.steps, step_s)
+            self._step_s = (now - self._at[Phase.SAMPLING]) / self.step
+            return DrawProgress(Phase.SAMPLING, self.step, self.steps, self._step_s)
         if isinstance(event, Tile):  # those of reference pictures, encoded before, begin again with each of them
             if self.phase is not Phase.DECODING or event.done <= self._tile:
                 return None
             self._tile = event.done
-            return DrawProgress(Phase.DECODING, tile=event.done, tiles=event.total)
+            return DrawProgress(Phase.DECODING, step_s=self._step_s, tile=event.done, tiles=event.total)
         if isinstance(event, Skipped):  # said at the end of the sampling, and read later where the steps come otherwise
             if self.phase is not Phase.ENCODING:
                 self.skipped = min(event.steps, self.steps or 0)
@@ -113,7 +114,7 @@ class DrawTracker:
 
     def _enter(self, phase: Phase, now: float) -> DrawProgress:
         self.phase, self._at[phase] = phase, now
-        return DrawProgress(phase)
+        return DrawProgress(phase, step_s=self._step_s)
 
     def times(self, now: float) -> DrawTimes:
         """What was measured, `now` being when the picture had arrived."""

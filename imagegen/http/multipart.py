@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from typing import Any
 
@@ -14,10 +13,11 @@ from starlette.requests import Request
 
 from imagegen.http.body import encoding_of, read_json, repeated
 from imagegen.http.problems import given_twice, invalid
-from imagegen.schemas import EditRequest, Refused
+from imagegen.schemas import EditRequest, Picture, Refused
 
-WHOLE = {"width", "height", "steps", "seed", "n"}
+WHOLE = {"width", "height", "steps", "seed", "n", "preview"}
 FRACTIONS = {"cfg_scale", "lease_s"}
+TRUTHS = {"draft": {"true": True, "false": False}}
 PICTURES = {"image", "image[]", "images", "images[]"}
 PLAIN_TRANSFER = {"", "7bit", "8bit", "binary"}
 MOST_FILES, MOST_FIELDS = 20, 40
@@ -81,18 +81,15 @@ async def read_edit_form(request: Request) -> EditRequest:
         raise invalid(error) from None
 
 
-async def picture(value: UploadFile | str) -> str:
-    """A form's picture as EditRequest takes it: an id, or the file as a data URL."""
-    if isinstance(value, str):
-        return value
-    data = await value.read()
-    return "data:image/png;base64," + base64.b64encode(data).decode()
+async def picture(value: UploadFile | str) -> Picture:
+    """A form's picture as EditRequest takes it: the file's bytes, or an id or a data URL."""
+    return value if isinstance(value, str) else await value.read()
 
 
 def number(name: str, text: str) -> Any:
-    """Form fields are text: those that are numbers are read as such, or left for the validation to refuse."""
+    """Form fields are text: numbers, true and false are read as such, or left for the validation to refuse."""
     if name in WHOLE and _WHOLE.fullmatch(text):
         return int(text)
     if name in FRACTIONS and _FRACTION.fullmatch(text):
         return float(text)
-    return text
+    return TRUTHS.get(name, {}).get(text, text)

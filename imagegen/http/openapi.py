@@ -17,7 +17,7 @@ from imagegen.http.context import app_of, base_url
 from imagegen.http.operations import EVENTS, OPERATIONS, Body, Operation
 from imagegen.http.responses import OpenAIError, Problem
 from imagegen.http.sdapi.responses import SdapiError
-from imagegen.models.entry import SAMPLERS
+from imagegen.models.entry_tables import SAMPLERS
 from imagegen.schemas import SEED_MAX
 from imagegen.settings import Settings
 

@@ -11,12 +11,13 @@ from pydantic import BaseModel
 from imagegen.http import responses
 from imagegen.http.openai import routes as openai
 from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest
-from imagegen.http.routes import events, images, jobs, session, status
+from imagegen.http.routes import events, images, jobs, previews, session, status
 from imagegen.http.sdapi import lists as sdapi_lists
 from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.http.sdapi import routes as sdapi
 from imagegen.http.sdapi.request import ImageToImage, TextToImage
-from imagegen.schemas import EditRequest, GenerateRequest
+from imagegen.prompts.guardrails import PolicyView
+from imagegen.schemas import PREVIEW_EVERY_MAX, EditRequest, GenerateRequest
 
 EVENTS = "text/event-stream"
 PICTURES = ("image/png", "image/jpeg", "image/webp")
@@ -65,6 +66,8 @@ EDIT_FORM = form(
     image=FILES,
     mask=FILE,
     fit={"type": "string", "enum": ["contain", "cover", "stretch"]},
+    preview={"anyOf": [{"type": "string", "enum": ["off", "auto"]}, whole(1, PREVIEW_EVERY_MAX)]},
+    draft={"type": "boolean"},
 )
 OPENAI_FORM = form(
     ["prompt", "image"],
@@ -100,6 +103,12 @@ OPERATIONS: dict[Handler, Operation] = {
     ),
     jobs.cancel: Operation("Cancel a job; one that has ended is returned as it is", {200: (responses.Job,)}),
     jobs.drop_lease: Operation("Let a job live though nobody asks for it", {200: (responses.Job,)}),
+    previews.read: Operation(
+        "A running job's picture as it looks now",
+        {200: ("image/jpeg",), 304: ()},
+        query={"image": whole(1, 10), "step": whole(1, 100)},
+    ),
+    previews.keep: Operation("Keep a draft: it becomes a job like any other", {200: (responses.Job,)}),
     events.of_job: Operation("A job's changes, as they come", {200: (EVENTS,), 204: ()}, headers=LAST_EVENT),
     events.of_everything: Operation(
         "Changes of every job, the queue and the engine, as they come",
@@ -123,7 +132,7 @@ OPERATIONS: dict[Handler, Operation] = {
     status.status: Operation("The state of the service", {200: (responses.ServiceStatus,)}),
     status.models: Operation("The catalog", {200: (responses.Models,)}),
     status.policy: Operation(
-        "What the operator excludes from every picture", {200: (responses.PolicyView,)}, query={"model": TEXT}
+        "What the operator excludes from every picture", {200: (PolicyView,)}, query={"model": TEXT}
     ),
     status.prompt_templates: Operation("Prompt presets", {200: (responses.Templates,)}),
     status.warm: Operation(

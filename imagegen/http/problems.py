@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from imagegen.schemas import Refused
+from imagegen.schemas import PREVIEW_EVERY_MAX, Refused
 from imagegen.storage.database import storage_failure
 from imagegen.storage.errors import StorageError, StorageFull
 
@@ -28,6 +28,7 @@ TITLES = {
     "method_not_allowed": "Method not allowed",
     "job_not_found": "No such job",
     "image_not_found": "No such picture",
+    "preview_not_found": "No preview",
     "image_damaged": "The picture is damaged",
     "instance_changed": "The service was started again",
     "idempotency_conflict": "Key used for another request",
@@ -122,6 +123,8 @@ _WRONG = {
     "string_type": "must be text",
     "list_type": "must be a list",
     "too_short": "must not be empty",
+    "bool_type": "must be true or false",
+    "preview_wish": f'must be "off", "auto" or a whole number from 1 to {PREVIEW_EVERY_MAX}',
 }
 """What is wrong with a field, by pydantic's error type; other types keep pydantic's words."""
 TOLD = 5

@@ -1,18 +1,18 @@
-"""The shapes of the answers, for the OpenAPI document: `views` makes them, the tests compare the two.
+"""The shapes of the answers: `serialize` fills them, the OpenAPI document and docs/schemas/ are made from them.
 
 Times are RFC 3339 in UTC, durations seconds, sizes bytes and pixels, as the names say.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
-from imagegen.models.entry import Capabilities, Defaults, Licence, Memory
+from imagegen.models.entry_tables import Capabilities, Defaults, Licence, Memory
 from imagegen.models.speed import Fast
 from imagegen.prompts.templates import Template
-from imagegen.schemas import EngineState, Failure, Kind, Params, Phase, Policy, Status, Warn
+from imagegen.schemas import EngineState, Failure, Kind, Params, Phase, Policy, Progress, Status, Warn
 
 When = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
@@ -20,9 +20,13 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class _Answer(BaseModel):
-    """Nothing comes that is not written here."""
+    """Extra fields are forbidden."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+def _absent(value: object) -> bool:
+    return value is None
 
 
 class Problem(BaseModel):
@@ -51,7 +55,7 @@ class OpenAIError(_Answer):
 
 
 class Image(_Answer):
-    """A stored picture."""
+    """A stored picture; `warnings`: what decoding it changed, of an upload."""
 
     id: Id
     url: str
@@ -64,6 +68,7 @@ class Image(_Answer):
     job_id: Id | None
     created_at: When
     expires_at: When | None
+    warnings: list[Warn]
 
 
 class Images(_Answer):
@@ -86,6 +91,19 @@ class JobProgress(_Answer):
     image: int
     detail: str | None
 
+    @classmethod
+    def of(cls, progress: Progress) -> JobProgress:
+        return cls.model_validate(progress, from_attributes=True)
+
+
+class JobPreview(_Answer):
+    """The newest preview of a running job: its address, of which of the job's pictures, after which of its steps."""
+
+    url: str
+    image: int
+    step: int
+    steps: int
+
 
 class Job(_Answer):
     """One request for pictures, from submission to result."""
@@ -95,15 +113,17 @@ class Job(_Answer):
     status: Status
     position: int | None
     progress: JobProgress | None
+    preview: JobPreview | None
     eta_s: float | None
     model: str
     params: Params
     prompt: str
-    url: str | None = None
+    url: Annotated[str | None, Field(exclude_if=_absent)] = None
     images: list[Image]
     references: list[Id]
+    draft: bool
     warnings: list[Warn]
-    error: Failure | None = None
+    error: Annotated[Failure | None, Field(exclude_if=_absent)] = None
     policy: Policy
     created_at: When
     started_at: When | None
@@ -111,6 +131,11 @@ class Job(_Answer):
     expires_at: When | None
     attempts: int
     revision: int
+
+    @field_serializer("params")
+    def _given(self, params: Params) -> dict[str, Any]:
+        """Without what does not hold for the job: an edit's `fit`, a scheduler that the model lets nobody choose."""
+        return params.model_dump(exclude_none=True)
 
 
 class Jobs(_Answer):
@@ -202,7 +227,11 @@ class ServiceStatus(_Answer):
 
 
 class Model(_Answer):
-    """A model of the catalog, every number with its source."""
+    """A model of the catalog, every number with its source.
+
+    misfits: what is known to go wrong with it on this machine. picture_s: seconds of one picture with every default,
+    from what this machine measured; null before the first.
+    """
 
     name: str
     title: str
@@ -221,6 +250,8 @@ class Model(_Answer):
     installed: bool
     missing: list[str]
     negative_inert: bool
+    misfits: list[Warn]
+    picture_s: float | None
 
 
 class Models(_Answer):
@@ -228,19 +259,6 @@ class Models(_Answer):
 
     items: list[Model]
     caps: dict[str, int | float]
-
-
-class PolicyView(_Answer):
-    """What every picture is kept from, in the exact words the engine gets."""
-
-    source: str
-    model: str
-    cfg_scale: float
-    policy: Policy
-    effect: str
-    baseline_negative: str
-    directive: str
-    joined: dict[str, str]
 
 
 class Templates(_Answer):

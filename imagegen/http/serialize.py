@@ -1,18 +1,28 @@
-"""What the JSON looks like: jobs, pictures, models and the status, from the parts that know them."""
+"""Answers: the models of `responses`, filled from the parts that know the values."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+
+from pydantic import BaseModel
+from starlette.responses import JSONResponse
 
 from imagegen import __version__
 from imagegen.app import App
 from imagegen.hardware import gpu
+from imagegen.http import responses
+from imagegen.jobs.previews import StoredPreview
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking
-from imagegen.schemas import Job, StoredImage, timestamp
+from imagegen.schemas import Job, Params, StoredImage, timestamp
 from imagegen.settings import Settings
+from imagegen.worker.lifecycle import EngineView
+
+
+def answer(shape: BaseModel, status_code: int = 200) -> JSONResponse:
+    """`shape` as JSON."""
+    return JSONResponse(shape.model_dump(mode="json"), status_code)
 
 
 def _when(at: float | None) -> str | None:
@@ -23,145 +33,175 @@ def _seconds(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
 
 
-def image_json(image: StoredImage, base: str) -> dict[str, Any]:
-    return {
-        "id": image.id,
-        "url": f"{base}/images/{image.id}.{image.format}",
-        "width": image.width,
-        "height": image.height,
-        "bytes": image.bytes,
-        "sha256": image.sha256,
-        "seed": image.seed,
-        "format": image.format,
-        "job_id": image.job_id,
-        "created_at": timestamp(image.created_at),
-        "expires_at": _when(image.expires_at),
-    }
+def image(stored: StoredImage, base: str) -> responses.Image:
+    return responses.Image(
+        id=stored.id,
+        url=f"{base}/images/{stored.id}.{stored.format}",
+        width=stored.width,
+        height=stored.height,
+        bytes=stored.bytes,
+        sha256=stored.sha256,
+        seed=stored.seed,
+        format=stored.format,
+        job_id=stored.job_id,
+        created_at=timestamp(stored.created_at),
+        expires_at=_when(stored.expires_at),
+        warnings=list(stored.warnings),
+    )
 
 
-def job_json(app: App, job: Job, base: str) -> dict[str, Any]:
-    """The job as DESIGN writes it; position and ETA are computed now."""
-    images = [image_json(image, base) for image in job.images]
-    progress = None
-    if job.progress is not None and not job.status.ended:
-        progress = job.progress.model_dump(mode="json", exclude={"at"})
-    view: dict[str, Any] = {
-        "job_id": job.id,
-        "kind": job.kind.value,
-        "status": job.status.value,
-        "position": app.jobs.position(job),
-        "progress": progress,
-        "eta_s": _seconds(app.estimator.eta_s(job)),
-        "model": job.model,
-        "params": job.params.model_dump(exclude_none=True),
-        "prompt": job.prompt,
-        "images": images,
-        "references": job.references,
-        "warnings": [w.model_dump() for w in job.warnings],
-        "policy": job.policy.model_dump(),
-        "created_at": timestamp(job.created_at),
-        "started_at": _when(job.started_at),
-        "finished_at": _when(job.finished_at),
-        "expires_at": _when(job.expires_at),
-        "attempts": job.attempts,
-        "revision": job.revision,
-    }
-    if images:
-        view["url"] = images[0]["url"]
-    if job.error:
-        view["error"] = job.error.model_dump()
-    return view
+def preview(newest: StoredPreview, base: str) -> responses.JobPreview:
+    """Where the newest preview of a running job is, and how far the picture is in it."""
+    query = f"image={newest.image}&step={newest.step}"
+    return responses.JobPreview(
+        url=f"{base}/api/jobs/{newest.job_id}/preview?{query}",
+        image=newest.image,
+        step=newest.step,
+        steps=newest.steps,
+    )
 
 
-def model_json(app: App, entry: Entry) -> dict[str, Any]:
-    """A catalog entry with what is installed of it."""
+def job(app: App, row: Job, base: str) -> responses.Job:
+    """The job as docs/http.md describes it; position and ETA are computed now."""
+    images = [image(stored, base) for stored in row.images]
+    newest = app.jobs.previews.get(row.id)
+    return responses.Job(
+        job_id=row.id,
+        kind=row.kind,
+        status=row.status,
+        position=app.jobs.position(row),
+        progress=None if row.progress is None or row.status.ended else responses.JobProgress.of(row.progress),
+        preview=None if newest is None else preview(newest, base),
+        eta_s=_seconds(app.estimator.eta_s(row)),
+        model=row.model,
+        params=row.params,
+        prompt=row.prompt,
+        url=images[0].url if images else None,
+        images=images,
+        references=row.references,
+        draft=row.draft,
+        warnings=row.warnings,
+        error=row.error,
+        policy=row.policy,
+        created_at=timestamp(row.created_at),
+        started_at=_when(row.started_at),
+        finished_at=_when(row.finished_at),
+        expires_at=_when(row.expires_at),
+        attempts=row.attempts,
+        revision=row.revision,
+    )
+
+
+def model(app: App, entry: Entry) -> responses.Model:
+    """A catalog entry with what is installed of it, and what this machine knows of it."""
     missing, packages = entry.missing(app.settings), lacking(entry.adapter)
-    return entry.model_dump(
-        mode="json",
-        include={
-            "name", "title", "description", "adapter", "noise", "limits", "licence", "capabilities", "defaults",
-            "size_multiple", "size_min_px", "memory", "fast",
-        },
-    ) | {
-        "default": entry.name == app.default_entry.name,
-        "installed": not packages and (not missing or entry.made_by is not None),
-        "missing": [
+    same = responses.Model.model_fields.keys() & Entry.model_fields.keys()
+    return responses.Model(
+        **{name: getattr(entry, name) for name in same},
+        default=entry.name == app.default_entry.name,
+        installed=not packages and (not missing or entry.made_by is not None),
+        missing=[
             *(f"Python package {name}" for name in packages),
             *(file.file for file in missing if entry.made_by is None),
         ],
-        "negative_inert": entry.negative_inert,
-    }  # fmt: skip
+        negative_inert=entry.negative_inert,
+        misfits=list(app.model_files.misfits(entry)),
+        picture_s=_seconds(app.durations.picture(entry.name, _usual(entry))),
+    )
 
 
-def caps_json(settings: Settings) -> dict[str, Any]:
+def _usual(entry: Entry) -> Params:
+    """What a request that leaves every parameter to the model is drawn with."""
+    d = entry.defaults
+    return Params(
+        width=int(d.width.value),
+        height=int(d.height.value),
+        steps=int(d.steps.value),
+        cfg_scale=float(d.cfg_scale.value),
+        sampler=str(d.sampler.value),
+        scheduler=None if d.scheduler is None else str(d.scheduler.value),
+        seed=0,
+    )
+
+
+def models(app: App) -> responses.Models:
+    items = [model(app, app.catalog.get(name)) for name in app.catalog.names()]
+    return responses.Models(items=items, caps=_caps(app.settings))
+
+
+def _caps(settings: Settings) -> dict[str, int | float]:
     """The most a request may ask for; the names are the settings' (docs/settings.md)."""
     names = {"max_dimension", "max_steps", "max_n", "max_prompt_chars", "max_references", "max_body_bytes", "image_ttl"}
     return settings.model_dump(include=names)
 
 
-def fetch_json(view: tuple[str, Fetching] | None) -> dict[str, Any] | None:
-    """The download that runs, if one does."""
-    if view is None:
-        return None
-    model, now = view
-    return {
-        "model": model,
-        "file": now.file or None,
-        "bytes_done": now.done_bytes,
-        "bytes_total": now.total_bytes or None,
-        "left_s": _seconds(now.left_s),
-        "detail": now.words,
-    }
-
-
-async def status_json(app: App) -> dict[str, Any]:
+async def status(app: App) -> responses.ServiceStatus:
     """The whole state; reading it wakes nothing."""
     view = app.worker.view()
+    card = await asyncio.to_thread(gpu.read, view.pid) if app.gpu_seen else None
+    default = app.default_entry
+    return responses.ServiceStatus(
+        engine=responses.Engine(
+            state=view.state,
+            since=timestamp(view.since),
+            model=view.model,
+            pid=view.pid,
+            load=_load(app, view),
+            fetch=_fetch(app.fetcher.view(view.model)),
+            error=view.error,
+        ),
+        idle=_idle(app),
+        queue=_queue(app),
+        gpu=None if card is None else responses.Gpu.model_validate(card, from_attributes=True),
+        model=responses.DefaultModel(default=default.name, noise=default.noise, limits=default.limits),
+        warnings=list(await asyncio.to_thread(app.model_files.troubles)),
+        version=__version__,
+    )
+
+
+def _load(app: App, view: EngineView) -> responses.Load | None:
+    if view.load_started is None:
+        return None
+    return responses.Load(
+        fraction=view.load.fraction if view.load else 0.0,
+        eta_s=_seconds(app.estimator.load_s(view, view.model or "")),
+        bytes_done=view.load.bytes_done if view.load else None,
+        bytes_total=view.load.bytes_total if view.load else None,
+        waits_for=view.load.waits_for if view.load else None,
+    )
+
+
+def _fetch(running: tuple[str, Fetching] | None) -> responses.Fetch | None:
+    if running is None:
+        return None
+    name, now = running
+    return responses.Fetch(
+        model=name,
+        file=now.file or None,
+        bytes_done=now.done_bytes,
+        bytes_total=now.total_bytes or None,
+        left_s=_seconds(now.left_s),
+        detail=now.words,
+    )
+
+
+def _idle(app: App) -> responses.Idle:
     decision = app.worker.decision()
-    load = None
-    if view.load_started is not None:
-        load = {
-            "fraction": view.load.fraction if view.load else 0.0,
-            "eta_s": _seconds(app.estimator.load_s(view, view.model or "")),
-            "bytes_done": view.load.bytes_done if view.load else None,
-            "bytes_total": view.load.bytes_total if view.load else None,
-            "waits_for": view.load.waits_for if view.load else None,
-        }
+    return responses.Idle(
+        mode=app.settings.idle_timeout,
+        unload_at=_when(decision.unload_at) if decision else None,
+        reason=decision.reason if decision else None,
+        cold_start_s=_seconds(app.idle.cold_start_s),
+        beta_s=_seconds(app.idle.beta_s),
+    )
+
+
+def _queue(app: App) -> responses.Queue:
     active = app.jobs.active()
     running = sum(one.running for one in active)
-    card = await asyncio.to_thread(gpu.read, view.pid) if app.gpu_seen else None
-    return {
-        "engine": {
-            "state": view.state.value,
-            "since": timestamp(view.since),
-            "model": view.model,
-            "pid": view.pid,
-            "load": load,
-            "fetch": fetch_json(app.fetcher.view(view.model)),
-            "error": view.error.model_dump() if view.error else None,
-        },
-        "idle": {
-            "mode": app.settings.idle_timeout,
-            "unload_at": _when(decision.unload_at) if decision else None,
-            "reason": decision.reason if decision else None,
-            "cold_start_s": _seconds(app.idle.cold_start_s),
-            "beta_s": _seconds(app.idle.beta_s),
-        },
-        "queue": {
-            "queued": len(active) - running,
-            "running": running,
-            "max": app.settings.max_queue,
-            "eta_s": _seconds(app.estimator.queue_s()),
-        },
-        "gpu": None
-        if card is None
-        else {
-            "name": card.name,
-            "total_bytes": card.total_bytes,
-            "free_bytes": card.free_bytes,
-            "ours_bytes": card.ours_bytes,
-        },
-        "model": app.default_entry.model_dump(include={"noise", "limits"}) | {"default": app.default_entry.name},
-        "warnings": [w.model_dump() for w in await asyncio.to_thread(app.model_files.troubles)],
-        "version": __version__,
-    }
+    return responses.Queue(
+        queued=len(active) - running,
+        running=running,
+        max=app.settings.max_queue,
+        eta_s=_seconds(app.estimator.queue_s()),
+    )

@@ -8,8 +8,11 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from pydantic import BaseModel
+
 from imagegen.app import App
-from imagegen.http.serialize import job_json, status_json
+from imagegen.http import serialize
+from imagegen.http.responses import ServiceStatus
 from imagegen.schemas import Job
 
 FRESH_S = 0.25
@@ -30,9 +33,9 @@ class Snapshots:
         job: Job = await self._read(job_id, lambda: self._app.jobs.get(job_id, renew=False))
         return job
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> ServiceStatus:
         """As `/api/status`."""
-        status: dict[str, Any] = await self._read("status", lambda: status_json(self._app))
+        status: ServiceStatus = await self._read("status", lambda: serialize.status(self._app))
         return status
 
     def text(self, job: Job, base: str) -> str:
@@ -40,7 +43,7 @@ class Snapshots:
         self._forget()
         key = job.id, job.revision, base
         if key not in self._texts:
-            self._texts[key] = one_line(job_json(self._app, job, base))
+            self._texts[key] = one_line(serialize.job(self._app, job, base))
         return self._texts[key]
 
     async def _read(self, key: str, read: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -56,5 +59,7 @@ class Snapshots:
             self._reads, self._texts = {}, {}
 
 
-def one_line(data: Any) -> str:
+def one_line(data: BaseModel | dict[str, Any]) -> str:
+    if isinstance(data, BaseModel):
+        data = data.model_dump(mode="json")
     return json.dumps(data, separators=(",", ":"))

@@ -72,6 +72,8 @@ class Evidence:
     present_until  somebody is here (an open page, a prompt being typed) and will be until then
     warmed_unused  the model was warmed up and nobody has used it: no longer is waited than for a used one, and at
                    most beta/2; WARMED_LEAST_S is waited even if a used one would go sooner
+    kept_until     drafts were drawn since the last other picture: when the model would have gone without them. Once
+                   nobody is here, no longer is waited than until then, or than the account demands
     gpu_wanted     another program wants the GPU's memory: no longer is waited than the account demands
     """
 
@@ -85,12 +87,21 @@ class Evidence:
     ledger: Ledger = Ledger()
     present_until: float | None = None
     warmed_unused: bool = False
+    kept_until: float | None = None
     gpu_wanted: bool = False
 
     @property
     def beta_s(self) -> float:
         """Idle GPU-seconds that the next cold start is worth."""
         return self.knob * (UNKNOWN_COLD_START_S if self.cold_start_s is None else self.cold_start_s)
+
+    @property
+    def after_drafts_s(self) -> float:
+        """Seconds from `ended_at` for which drafts may keep the model; infinite if there were none."""
+        if self.kept_until is None:
+            return float("inf")
+        here_until = self.ended_at if self.present_until is None else self.present_until
+        return max(self.kept_until, here_until) - self.ended_at
 
     def dump(self) -> dict[str, Any]:
         """As JSON, what is kept over a restart: the gaps. A new life begins with a new ledger."""
@@ -123,7 +134,10 @@ class IdlePolicy:
     def _timeout(self, evidence: Evidence) -> tuple[float, str]:
         """The time-out in seconds, and what it comes from, in words."""
         if evidence.mode != "auto":
-            return float(evidence.mode), f"IMAGEGEN_IDLE_TIMEOUT is {evidence.mode}"
+            fixed_s, drafts_s = float(evidence.mode), max(0.0, evidence.after_drafts_s)
+            if drafts_s < fixed_s:
+                return drafts_s, idle_reason.DRAFTS
+            return fixed_s, f"IMAGEGEN_IDLE_TIMEOUT is {evidence.mode}"
         wanted_s, cause = self._unbounded(evidence)
         if wanted_s < evidence.min_s:
             return evidence.min_s, f"IMAGEGEN_IDLE_MIN_S is {evidence.min_s:g}"
@@ -144,6 +158,8 @@ class IdlePolicy:
         if evidence.warmed_unused:
             tau_s = min(max(tau_s, WARMED_LEAST_S), beta_s / 2)
             cause = idle_reason.WARMED_UNUSED
+        if (drafts_s := max(shortest_s, evidence.after_drafts_s)) < tau_s:
+            tau_s, cause = drafts_s, idle_reason.DRAFTS
         if evidence.gpu_wanted and shortest_s < tau_s:
             tau_s, cause = shortest_s, idle_reason.GPU_WANTED
         if evidence.present_until is not None and not evidence.gpu_wanted:

@@ -48,14 +48,22 @@ class IdleTracker:
         """Somebody who may soon ask for the loaded model has said so (a warm-up that finds it there)."""
         self._typing_until = now + TYPING_S
 
-    def arrived(self, now: float, *, cold: bool, warming: bool = False) -> None:
+    def used(self, now: float) -> None:
+        """Somebody keeps a draft: it counts like any other picture from now on."""
+        self._evidence, self._served_at = replace(self._evidence, kept_until=None, warmed_unused=False), now
+
+    def arrived(self, now: float, *, cold: bool, warming: bool = False, draft: bool = False) -> None:
         """A request is about to be served: the gap since the last one has ended.
 
         cold: its model has to be loaded. If nothing was unloaded since, another model is there and has to go, which
         no time-out would have spared anybody. A warm-up (`warming`) costs what a request does and is booked like one,
-        but nothing is learned from it: the next request's gap is learned from the last request.
+        but nothing is learned from it: the next request's gap is learned from the last request. The same holds for a
+        `draft`, which keeps the model only while somebody is here.
         """
-        learned_s = 0.0 if warming or self._served_at is None else max(0.0, now - self._served_at)
+        kept_until = self._kept_until(now, cold) if draft else None
+        self._evidence = replace(self._evidence, kept_until=kept_until)
+        unlearned = warming or draft or self._served_at is None
+        learned_s = 0.0 if unlearned else max(0.0, now - (self._served_at or 0.0))
         if not self._lived:
             self._lived = True
             return  # the first cold start is booked once it is known how long it takes
@@ -66,13 +74,24 @@ class IdleTracker:
         by_policy = self._by_policy and self._unloaded_at is not None
         self._evidence = after_gap(self._evidence, gap_s, cold, held_s, by_policy=by_policy, learned_s=learned_s)
 
-    def served(self, now: float, *, warmed: bool = False, loaded: bool = True) -> None:
+    def _kept_until(self, now: float, cold: bool) -> float:
+        """When the model would have gone without the draft that arrives now, and those before it."""
+        if cold:
+            return now
+        if self._evidence.kept_until is not None:
+            return self._evidence.kept_until
+        unload_at = decide(now, replace(self._evidence, present_until=None)).unload_at
+        return inf if unload_at is None else unload_at
+
+    def served(self, now: float, *, warmed: bool = False, loaded: bool = True, draft: bool = False) -> None:
         """Nothing runs from now on; `warmed`: nobody has used the engine yet; `loaded`: there still is one.
 
         A gap begins, and has its price for good: whether the files still fit in memory is looked at now.
         """
-        self._evidence = replace(self._evidence, ended_at=now, warmed_unused=warmed, cold_start_s=self._expected_s())
-        if not warmed:
+        kept = self._evidence.kept_until is None  # no draft, or one that somebody kept while it was drawn
+        unused = warmed or (draft and self._evidence.warmed_unused)
+        self._evidence = replace(self._evidence, ended_at=now, warmed_unused=unused, cold_start_s=self._expected_s())
+        if not warmed and (kept or not draft):
             self._served_at = now
         self._latest_at = None
         self._unloaded_at, self._by_policy = (None, True) if loaded else (now, False)

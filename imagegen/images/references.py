@@ -28,10 +28,12 @@ _SEND = "Send a PNG, JPEG, WebP, GIF or BMP file."
 _LARGE_PX = 8_000_000
 _large = threading.Lock()
 
-_PROFILE_DROPPED = (
-    "colour_profile_dropped",
-    "The picture's colour profile could not be used; its colours may look slightly different.",
+_PROFILE_DROPPED = Warn(
+    code="colour_profile_dropped",
+    detail="The picture's colour profile could not be used; its colours may look slightly different.",
 )
+_ON_WHITE = Warn(code="transparency_on_white", detail="Transparent parts of the picture were laid on white.")
+_FIRST_FRAME = Warn(code="first_frame_only", detail="The picture is animated; only its first frame is used.")
 
 # What EXIF's orientation (CIPA DC-008, tag 274) says must be done to see the picture upright.
 _UPRIGHT = {
@@ -73,12 +75,12 @@ def decode_reference(data: bytes, max_px: int, keep_px: int | None = None) -> Re
         flat = _in_srgb(picture)
         if picture.alpha is not None:
             flat = on_white(flat, picture.alpha)
-            picture.warn("transparency_on_white", "Transparent parts of the picture were laid on white.")
+            picture.warnings.append(_ON_WHITE)
         if keep_px is not None and flat.width * flat.height > keep_px:
             scale = math.sqrt(keep_px / (flat.width * flat.height))
             size = max(1, math.floor(flat.width * scale)), max(1, math.floor(flat.height * scale))
-            was, now = f"{flat.width}x{flat.height}", f"{size[0]}x{size[1]}"
-            picture.warn("reference_reduced", f"The picture was reduced from {was} to {now} pixels.")
+            detail = f"The picture was reduced from {flat.width}x{flat.height} to {size[0]}x{size[1]} pixels."
+            picture.warnings.append(Warn(code="reference_reduced", detail=detail))
             flat = resized(flat, size)
         return _reference(flat, picture)
 
@@ -133,9 +135,6 @@ class _Decoded:
     turn: int  # EXIF's orientation, not yet applied
     warnings: list[Warn]
 
-    def warn(self, code: str, detail: str) -> None:
-        self.warnings.append(Warn(code=code, detail=detail))
-
 
 @contextlib.contextmanager
 def _decoded(data: bytes, max_px: int) -> Iterator[_Decoded]:
@@ -159,9 +158,9 @@ def _decoded(data: bytes, max_px: int) -> Iterator[_Decoded]:
             alpha = None
         picture = _Decoded(colour, alpha, image.info.get("icc_profile"), _orientation(image), [])
         if file.profile_dropped:
-            picture.warn(*_PROFILE_DROPPED)
+            picture.warnings.append(_PROFILE_DROPPED)
         if animated:
-            picture.warn("first_frame_only", "The picture is animated; only its first frame is used.")
+            picture.warnings.append(_FIRST_FRAME)
         del image  # the decoder's own copy of the pixels is not needed any more
         yield picture
 
@@ -251,7 +250,7 @@ def _in_srgb(picture: _Decoded) -> Image.Image:
             return colour  # which saves the time of converting most pictures there are into themselves
         converted = ImageCms.profileToProfile(colour, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
-        picture.warn(*_PROFILE_DROPPED)
+        picture.warnings.append(_PROFILE_DROPPED)
         return rgb(colour)
     assert converted is not None  # None is the answer of the in-place variant
     return converted

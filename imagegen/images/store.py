@@ -18,8 +18,9 @@ from imagegen.images.files import ImageFiles, new_id
 from imagegen.images.references import Reference
 from imagegen.schemas import Refused, StoredImage, expired
 from imagegen.storage.database import Database
-from imagegen.storage.database import images as table
 from imagegen.storage.errors import CorruptImage, StorageError
+from imagegen.storage.tables import images as table
+from imagegen.storage.tables import jobs
 
 log = logging.getLogger("imagegen.images")
 
@@ -62,6 +63,7 @@ class ImageStore:
         return StoredImage(
             id=image_id, job_id=None, index=0, width=picture.width, height=picture.height,
             bytes=len(picture.png), sha256=picture.sha256, seed=None, created_at=now, expires_at=now + self._ttl_s,
+            warnings=picture.warnings,
         )  # fmt: skip
 
     async def upload(self, picture: Reference) -> StoredImage:
@@ -91,6 +93,10 @@ class ImageStore:
                 "expires_at": expires_at,
             }
             await connection.execute(insert(table).values(row))
+
+    async def prolong(self, connection: AsyncConnection, job_id: str, expires_at: float) -> None:
+        """Keep a job's pictures until `expires_at`, inside the caller's transaction."""
+        await connection.execute(update(table).where(table.c.job_id == job_id).values(expires_at=expires_at))
 
     async def get(self, image_id: str) -> StoredImage:
         """The picture's row. Raises Refused 404 `image_not_found` or 410 `expired`."""
@@ -130,10 +136,11 @@ class ImageStore:
         return [_image(row) for row in await self._database.fetch(OF_JOB, job_id=job_id)]
 
     async def list(self, limit: int, before: float | None = None) -> list[StoredImage]:
-        """Pictures that jobs drew, the newest first."""
+        """Pictures that jobs drew, the newest first; those of drafts are left out."""
+        drafts = select(jobs.c.id).where(jobs.c.draft)
         query = (
             select(table)
-            .where(table.c.expired_at.is_(None), table.c.job_id.is_not(None))
+            .where(table.c.expired_at.is_(None), table.c.job_id.is_not(None), table.c.job_id.not_in(drafts))
             .order_by(table.c.created_at.desc(), table.c.id)
             .limit(limit)
         )
@@ -182,4 +189,5 @@ def _image(row: Row[Any]) -> StoredImage:
     fields = dict(row._mapping)
     fields["index"] = fields.pop("idx")
     fields.pop("expired_at")
+    fields["warnings"] = fields["warnings"] or ()
     return StoredImage.model_validate(fields)

@@ -20,6 +20,7 @@ class ActiveJob:
     owner: str | None = None
     running: bool = False
     progress: Progress | None = None  # the newest reported, while running
+    draft: bool = False
 
 
 class ActiveJobs:

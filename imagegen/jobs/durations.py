@@ -77,10 +77,10 @@ class Durations:
         nearest = min(sizes, key=lambda known: abs(known - pixels))
         return max(sizes[nearest]) * max(1.0, pixels / nearest if nearest else 1.0)
 
-    def picture(self, model: str, params: Params) -> float | None:
-        """Seconds for one picture on a loaded engine: encode + steps + decode."""
+    def picture(self, model: str, params: Params, step_s: float | None = None) -> float | None:
+        """Seconds for one picture on a loaded engine: encode + steps + decode. step_s: instead of what was measured."""
         pixels = params.width * params.height
-        step = self._step(model, params)
+        step = self._step(model, params) if step_s is None else step_s
         if step is None:
             return None
         decode = self.expect(model, "decode", pixels) or 0.0
@@ -105,19 +105,20 @@ class Durations:
         return self._jobs[key]
 
     def remaining(self, model: str, params: Params, progress: Progress | None, phase_elapsed_s: float) -> float | None:
-        """Seconds until a running job ends, from where its progress says it is.
+        """Seconds until a running job ends, from where its progress says it is, at the pace of the running picture.
 
         `phase_elapsed_s`: seconds since the progress was noted; below zero (a clock was set back) it counts as none.
         """
         phase_elapsed_s = max(0.0, phase_elapsed_s)
-        whole = self.picture(model, params)
+        step_s = progress.step_s if progress else None
+        whole = self.picture(model, params, step_s)
         if whole is None:
             return None
         if progress is None or progress.phase in {Phase.FETCHING, Phase.WAITING_GPU}:
             return None if progress else whole * params.n
         pixels = params.width * params.height
         decode = self.expect(model, "decode", pixels) or 0.0
-        step = self._step(model, params) or 0.0
+        step = (self._step(model, params) or 0.0) if step_s is None else step_s
         later = whole * max(0, params.n - progress.image)
         match progress.phase:
             case Phase.LOADING:
@@ -131,7 +132,7 @@ class Durations:
             case Phase.SAMPLING:
                 left = (params.steps - (progress.step or 0)) * step + decode
             case Phase.DECODING:
-                left = decode
+                left = decode * (1 - (progress.fraction or 0.0))
             case _:
                 left = 0.0
         return max(0.0, left - phase_elapsed_s) + later

@@ -20,6 +20,7 @@ from imagegen.images.store import ImageStore
 from imagegen.jobs.active import ActiveJob, ActiveJobs
 from imagegen.jobs.leases import Leases
 from imagegen.jobs.notifications import Notifier
+from imagegen.jobs.previews import Previews, StoredPreview
 from imagegen.jobs.repository import End, JobRepository, NewJob
 from imagegen.schemas import Failure, Job, Progress, Refused, Status, StoredImage, Warn
 from imagegen.storage.database import Database, storage_failure
@@ -28,9 +29,11 @@ from imagegen.telemetry.recorder import Recorder
 log = logging.getLogger("imagegen.jobs")
 
 MAX_STARTS = 3
-"""A job that was running when something died is run again, at most twice (DESIGN: at most 2 re-runs)."""
+"""A job that was running when something died is run again, at most twice (docs/reliability.md)."""
 TOMBSTONE_S = 7 * 86400.0
 """How long an expired id is remembered, so that 410 can say when it expired."""
+DRAFT_TTL_S = 120.0
+"""How long a draft that has ended is kept, unless the pictures' own time to live is shorter."""
 
 
 class JobManager:
@@ -59,8 +62,10 @@ class JobManager:
         self._leases = Leases(self._lease_ran_out)
         self._unsaved: dict[str, End] = {}  # ends that the disk refused; written at the next sweep
         self.changes = Notifier()
+        self.previews = Previews(self.changes.notify)
         self.on_cancel: Callable[[str], None] = lambda _id: None  # the worker's ear
         self.on_submit: Callable[[], None] = lambda: None
+        self.on_keep: Callable[[], None] = lambda: None
         self.closed = False  # set when the service stops: no new jobs
 
     # ---- the queue, as readers see it ---------------------------------------------------------
@@ -85,7 +90,7 @@ class JobManager:
         return job
 
     async def list(self, limit: int, before: int | None = None) -> list[Job]:
-        """The newest jobs first, at most `limit`, older than the sequence number `before`."""
+        """The newest jobs first, without drafts, at most `limit`, older than the sequence number `before`."""
         return [self._current(job) for job in await self._rows.list(limit, before)]
 
     async def wait(self, job_id: str, seconds: float, stopping: asyncio.Event) -> Job:
@@ -116,7 +121,8 @@ class JobManager:
         """Accept a job: it is on the disk when this returns, its uploads with it. Raises Refused 429 `queue_full`, 503.
 
         Another submit with its Idempotency-Key may have been quicker: then that one's job is returned, and the
-        uploads have not become visible.
+        uploads have not become visible. A draft is taken only while no other job waits or runs (409 `busy`), and
+        cancelled by the next job: so it never delays one.
         """
         if self.closed:
             raise Refused(503, "shutting_down", "The service is stopping. Try again when it is back.")
@@ -125,19 +131,24 @@ class JobManager:
             self._check_room(new.owner)
             if (same := await self._rows.find_same(connection, new)) is not None:
                 return self._current(same)
+            if new.draft and len(self._active):
+                detail = "Another job waits or runs. A draft is drawn only while there is none; send it again later."
+                raise Refused(409, "busy", detail)
             job = await self._rows.insert(connection, job_id, new, now, uploads_expire_at=now + self._ttl_s)
-        self._active[job_id] = ActiveJob(job.seq, job_id, new.model, new.params, now, new.owner)
+        drafts = [one.id for one in self._active.values() if one.draft]
+        self._active[job_id] = ActiveJob(job.seq, job_id, new.model, new.params, now, new.owner, draft=new.draft)
         if new.lease_s:
             self._leases.start(job_id, new.lease_s)
         log.info("job %s queued", job_id)
         self.changes.notify(job_id)
         self.on_submit()
+        for draft in drafts:
+            await self._cancel(draft)
         return job
 
     async def cancel(self, job_id: str) -> Job:
         """End a job that has not ended; an ended one is returned as it is."""
-        if await self._end(job_id, Status.CANCELLED):
-            self.on_cancel(job_id)
+        await self._cancel(job_id)
         return await self.get(job_id, renew=False)
 
     async def drop_lease(self, job_id: str) -> Job:
@@ -145,6 +156,17 @@ class JobManager:
         self._leases.drop(job_id)
         await self._rows.drop_lease(job_id)
         return await self.get(job_id, renew=False)
+
+    async def keep(self, job_id: str) -> Job:
+        """Make a draft a job like any other; one that was cancelled or has failed, or no draft, stays as it is."""
+        now = self._clock()
+        if await self._rows.keep(job_id, now, now + self._ttl_s):
+            if one := self._active.get(job_id):
+                self._active[job_id] = replace(one, draft=False)
+            log.info("job %s kept", job_id)
+            self.changes.notify(job_id)
+            self.on_keep()
+        return await self.get(job_id)
 
     # ---- the worker ---------------------------------------------------------------------------
 
@@ -181,6 +203,12 @@ class JobManager:
             self._active[job_id] = replace(one, progress=progress)
         self.changes.notify(job_id)
 
+    def show(self, preview: StoredPreview) -> None:
+        """Offer a preview of the running job; one that comes after the job's end is dropped."""
+        one = self._active.get(preview.job_id)
+        if one is not None and one.running:
+            self.previews.put(preview)
+
     async def complete(self, job: Job, images: Sequence[StoredImage], warnings: Sequence[Warn] = ()) -> bool:
         """End a running job with its pictures, in one transaction; False if it had ended otherwise."""
         return await self._end(job.id, Status.COMPLETE, images=images, warnings=(*job.warnings, *warnings))
@@ -204,6 +232,7 @@ class JobManager:
             return
         if requeued and (one := self._active.get(job_id)):
             self._active[job_id] = replace(one, running=False, progress=None)
+            self.previews.drop(job_id)
             log.info("job %s queued again counted=%s", job_id, counted)
             self.changes.notify(job_id)
 
@@ -217,7 +246,9 @@ class JobManager:
             if one.lease_s:  # whoever waits needs time to come back
                 self._leases.start(one.active.id, one.lease_s)
         for one in recovered:
-            if one.active.running:
+            if one.active.draft:
+                await self._cancel(one.active.id)
+            elif one.active.running:
                 reason = f"The service died {one.attempts} times while this job ran, so it is not run again."
                 await self.fail(one.active.id, Failure(code="gave_up", detail=reason))
         if recovered:
@@ -279,11 +310,13 @@ class JobManager:
         if one is None:
             return False
         now = max(self._clock(), one.since)
-        end = End(status, now, now + self._ttl_s, failure, None if warnings is None else tuple(warnings))
+        end = End(status, now, now + self._kept_s(one), failure, None if warnings is None else tuple(warnings))
         try:
             async with self._rows.writing() as connection:
-                if job_id not in self._active:  # somebody else ended it, and the disk may not know yet
+                still = self._active.get(job_id)
+                if still is None:  # somebody else ended it, and the disk may not know yet
                     return False
+                end = replace(end, expires_at=now + self._kept_s(still))  # a draft may have been kept meanwhile
                 if not await self._rows.end(connection, job_id, end, images):
                     return False
         except DBAPIError as refused:
@@ -295,10 +328,20 @@ class JobManager:
             self._unsaved[job_id] = end
         self._active.drop(job_id)
         self._leases.drop(job_id)
+        self.previews.drop(job_id)
         log.info("job %s %s%s", job_id, status.value, f" code={failure.code}" if failure else "")
-        self._recorder.job_ended(status)
+        if not one.draft:
+            self._recorder.job_ended(status)
         self.changes.notify(job_id)
         return True
+
+    async def _cancel(self, job_id: str) -> None:
+        if await self._end(job_id, Status.CANCELLED):
+            self.on_cancel(job_id)
+
+    def _kept_s(self, one: ActiveJob) -> float:
+        """How long the job is kept once it has ended."""
+        return min(DRAFT_TTL_S, self._ttl_s) if one.draft else self._ttl_s
 
     def _current(self, job: Job) -> Job:
         """`job` as read, with the end that the disk has refused so far."""

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from imagegen.jobs.durations import KEPT, Durations, Measurement
 from imagegen.storage.database import Database
-from imagegen.storage.database import measurements as table
+from imagegen.storage.tables import measurements as table
 
 log = logging.getLogger("imagegen")
 

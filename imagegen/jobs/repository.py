@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
+from sqlalchemy import Row, Select, bindparam, case, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imagegen.images.store import ImageStore
@@ -23,6 +23,7 @@ from imagegen.schemas import (
     Kind,
     Params,
     Policy,
+    PreviewWish,
     Progress,
     Refused,
     Status,
@@ -31,7 +32,7 @@ from imagegen.schemas import (
     expired,
 )
 from imagegen.storage.database import Database
-from imagegen.storage.database import jobs as table
+from imagegen.storage.tables import jobs as table
 
 BY_ID = select(table).where(table.c.id == bindparam("id"))
 NOT_ENDED = (Status.QUEUED.value, Status.RUNNING.value)
@@ -57,6 +58,8 @@ class NewJob:
     owner: str | None = None
     idempotency_key: str | None = None
     body_sha256: str | None = None
+    preview: PreviewWish = "off"
+    draft: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,9 @@ class JobRepository:
         return _job(rows[0], await self._images.drawn_by(job_id) if complete else [])
 
     async def list(self, limit: int, before: int | None = None) -> list[Job]:
-        """The newest jobs first, at most `limit`, older than the sequence number `before`."""
-        query = select(table).where(table.c.expired_at.is_(None)).order_by(table.c.seq.desc()).limit(limit)
+        """The newest jobs first, without drafts, at most `limit`, older than the sequence number `before`."""
+        kept = select(table).where(table.c.expired_at.is_(None), ~table.c.draft)
+        query = kept.order_by(table.c.seq.desc()).limit(limit)
         if before is not None:
             query = query.where(table.c.seq < before)
         async with self._database.reading() as connection:
@@ -184,6 +188,8 @@ class JobRepository:
             "idempotency_key": new.idempotency_key,
             "body_sha256": new.body_sha256,
             "lease_s": new.lease_s,
+            "preview": new.preview,
+            "draft": new.draft,
             "created_at": now,
         }
         await self._images.insert(connection, new.uploads, expires_at=uploads_expire_at)
@@ -218,6 +224,24 @@ class JobRepository:
         """The job no longer has a lease."""
         async with self._database.writing() as connection:
             await connection.execute(update(table).where(table.c.id == job_id).values(lease_s=None))
+
+    async def keep(self, job_id: str, now: float, expires_at: float) -> bool:
+        """Make a draft a job like any other; if it is complete, it and its pictures stay until `expires_at`.
+
+        False if it is no draft, was cancelled, failed, or has expired.
+        """
+        complete = table.c.status == Status.COMPLETE.value
+        usable = table.c.status.in_([*NOT_ENDED, Status.COMPLETE.value])
+        in_time = table.c.expires_at.is_(None) | (table.c.expires_at > now)  # a sweep may be deleting the others
+        async with self._database.writing() as connection:
+            done = await connection.execute(
+                update(table)
+                .where(table.c.id == job_id, table.c.draft, usable, in_time)
+                .values(**REVISION, draft=False, expires_at=case((complete, expires_at), else_=None))
+            )
+            if done.rowcount == 1:
+                await self._images.prolong(connection, job_id, expires_at)
+        return done.rowcount == 1
 
     async def end(self, connection: AsyncConnection, job_id: str, end: End, images: Sequence[StoredImage] = ()) -> bool:
         """End a job with its pictures; False if it has ended already, or would complete without having run."""
@@ -293,9 +317,11 @@ def _by_key(owner: str | None, key: str) -> Select[Any]:
 def _job(row: Row[Any], images: Sequence[StoredImage]) -> Job:
     fields = dict(row._mapping)
     fields["references"] = fields.pop("refs")
+    fields["preview"] = fields["preview"] or "off"
     return Job.model_validate(fields | {"images": images})
 
 
 def _active(row: Row[Any]) -> ActiveJob:
     running = row.status == Status.RUNNING.value
-    return ActiveJob(row.seq, row.id, row.model, Params(**row.params), row.created_at, row.owner, running)
+    params = Params(**row.params)
+    return ActiveJob(row.seq, row.id, row.model, params, row.created_at, row.owner, running, draft=row.draft)

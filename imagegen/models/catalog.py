@@ -16,7 +16,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from imagegen.models.download.hub import is_offline
-from imagegen.models.entry import Capabilities, Defaults, Entry, Flag, Licence, Memory, ModelFile, Sourced
+from imagegen.models.entry import Entry
+from imagegen.models.entry_tables import Capabilities, Defaults, Flag, Licence, Memory, ModelFile, Sourced
 from imagegen.schemas import Refused
 from imagegen.settings import Settings
 

@@ -12,6 +12,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict
+
 from imagegen.schemas import Policy, Refused, Warn
 
 BASELINE_NEGATIVE = (
@@ -69,7 +71,12 @@ class Guardrails:
 
         White space around a text is dropped. Raises PolicyError for a file that is not such a policy.
         """
-        return cls() if path is None else cls(**_read(path), source=path.name)
+        if path is None:
+            return cls()
+        try:
+            return cls(**_read(path), source=path.name)
+        except PolicyError as wrong:
+            raise PolicyError(f"IMAGEGEN_POLICY_FILE: {wrong}") from None
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -78,8 +85,7 @@ def _read(path: Path) -> dict[str, str]:
             data = file.read(FILE_MAX_BYTES + 1)
     except OSError as failure:
         raise PolicyError(
-            f"{path} cannot be read ({failure.strerror}). IMAGEGEN_POLICY_FILE must name a policy file, "
-            "or be unset for the built-in policy."
+            f"{path} cannot be read ({failure.strerror}). Name a policy file, or unset it for the built-in policy."
         ) from None
     if len(data) > FILE_MAX_BYTES:
         raise PolicyError(f"{path} is longer than {FILE_MAX_BYTES:,} bytes: it is no policy file.")
@@ -163,7 +169,22 @@ def _why_inert(cfg_scale: float, takes_negative: bool = True) -> str:
     return "at cfg_scale 1 the engine does not read a negative prompt"
 
 
-def policy_view(guardrails: Guardrails, model: str, cfg_scale: float, takes_negative: bool = True) -> dict[str, object]:
+class PolicyView(BaseModel):
+    """What every picture is kept from, in the exact words the engine gets."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str
+    model: str
+    cfg_scale: float
+    policy: Policy
+    effect: str
+    baseline_negative: str
+    directive: str
+    joined: dict[str, str]
+
+
+def policy_view(guardrails: Guardrails, model: str, cfg_scale: float, takes_negative: bool = True) -> PolicyView:
     """The answer of `GET /api/policy`: the exact texts, how they are joined to a caller's, and whether they take
     effect on `model` at `cfg_scale` (its default). `policy` has the shape it has in a job."""
     applied = negative_applies(cfg_scale, takes_negative)
@@ -176,21 +197,21 @@ def policy_view(guardrails: Guardrails, model: str, cfg_scale: float, takes_nega
         )
         if takes_negative:
             effect += " In a job with a cfg_scale above 1 both take effect."
-    return {
-        "source": guardrails.source,
-        "model": model,
-        "cfg_scale": cfg_scale,
-        "policy": Policy(negative="applied" if applied else "inert").model_dump(),
-        "effect": effect,
-        "baseline_negative": guardrails.baseline_negative,
-        "directive": guardrails.directive,
-        "joined": {
+    return PolicyView(
+        source=guardrails.source,
+        model=model,
+        cfg_scale=cfg_scale,
+        policy=Policy(negative="applied" if applied else "inert"),
+        effect=effect,
+        baseline_negative=guardrails.baseline_negative,
+        directive=guardrails.directive,
+        joined={
             "prompt": "{prompt}" + PROMPT_JOIN + "{directive}",
             "negative": "{baseline_negative}" + NEGATIVE_JOIN + "{negative}",
             "negative_if_none_is_given": "{baseline_negative}",
             "negative_below_cfg_1": "",
         },
-    }
+    )
 
 
 def check_prompt(text: str, max_chars: int, what: str = "prompt") -> None:

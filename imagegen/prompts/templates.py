@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files as package_files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -176,14 +176,6 @@ def _sentence(invalid: ValidationError) -> str:
         return f"{field}: is not a field. There are: {', '.join(fields)}."
     message = error["msg"].removeprefix("Value error, ").rstrip(".")
     return f"{field}: {message}." if field else f"{message}."
-
-
-def view(templates: Iterable[Template], problems: Iterable[TemplateError]) -> dict[str, Any]:
-    """The answer of `GET /api/templates`."""
-    return {
-        "items": [template.model_dump(mode="json") for template in templates],
-        "problems": [str(problem) for problem in problems],
-    }
 
 
 def _read_package() -> tuple[Template, ...]:

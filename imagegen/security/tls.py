@@ -63,8 +63,8 @@ def files_of(settings: Settings) -> Files | None:
         return None
     if settings.tls == "auto":
         return _own(settings)
-    certificate, key = (Path(part.strip()).expanduser().absolute() for part in settings.tls.split(","))
-    files = Files(certificate, key)
+    certificate, key = settings.tls.split(",")
+    files = Files(Path(certificate), Path(key))
     check(files)
     return files
 

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from imagegen.settings import Settings, SettingsError
+from imagegen.settings import Settings, SettingsError, absolute
 from imagegen.storage import permissions
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -56,7 +56,7 @@ def for_service(settings: Settings) -> Tokens | None:
     Raises SettingsError if they cannot be read, or if there are none and the service would be open to others.
     """
     tokens = load(settings)
-    if tokens is None and not settings.allow_anonymous and not _is_loopback(settings.host):
+    if tokens is None and not settings.allow_anonymous and not ipaddress.ip_address(settings.host).is_loopback:
         raise SettingsError(
             f"IMAGEGEN_HOST={settings.host} opens the service to other machines, and it has no token: anybody there "
             "could use this GPU and see every picture. Make a token with `imagegen token new NAME`, or keep to "
@@ -69,10 +69,13 @@ def load(settings: Settings) -> Tokens | None:
     """IMAGEGEN_TOKENS, else the state folder's file, else None. Raises SettingsError with a sentence."""
     told = (settings.tokens or "").strip()
     if told.startswith("@"):
-        return _read(Path(told[1:]).expanduser())
+        try:
+            return _read(absolute(told[1:]))
+        except ValueError as wrong:
+            raise SettingsError(f"IMAGEGEN_TOKENS={told!r}: @FILE {wrong}.") from None
     if told:
         return _parse_list(told)
-    return _read(settings.tokens_file) if settings.tokens_file.exists() else None
+    return _read(settings.tokens_file) if os.path.lexists(settings.tokens_file) else None
 
 
 def new(name: str, file: Path) -> str:
@@ -153,10 +156,3 @@ def _check_name(name: str, where: str) -> None:
         raise SettingsError(
             f"{where}: a token's name is 1 to 64 letters, digits and . _ @ - and begins with a letter or digit."
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,4 +1,4 @@
-"""The SQLite database of the state folder: tables, schema version, and how it is opened.
+"""The SQLite database of the state folder: how it is opened, read and written.
 
 WAL with `synchronous=FULL`: what was answered is on the disk. One service owns the folder (see `lock_state_folder`), so
 writers never meet; readers never wait.
@@ -20,23 +20,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import (
-    JSON,
-    Column,
-    Connection,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    Row,
-    Select,
-    String,
-    Table,
-    Text,
-    create_engine,
-    event,
-    text,
-)
+from sqlalchemy import Connection, Row, Select, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -45,83 +29,9 @@ from imagegen.storage.database_files import MAIN_GONE, PART_GONE, DatabaseFiles
 from imagegen.storage.descriptors import are_short
 from imagegen.storage.errors import StorageError, StorageFull
 from imagegen.storage.migrations import SCHEMA_VERSION, migrate
+from imagegen.storage.tables import metadata
 
 log = logging.getLogger("imagegen.database")
-
-
-metadata = MetaData()
-
-jobs = Table(
-    "jobs",
-    metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),  # the order of arrival, never reused
-    Column("id", String(32), nullable=False, unique=True),
-    Column("revision", Integer, nullable=False, default=1),
-    Column("kind", String(16), nullable=False),
-    Column("status", String(16), nullable=False),
-    Column("model", String(128), nullable=False),
-    Column("prompt", Text, nullable=False),
-    Column("params", JSON, nullable=False),
-    Column("refs", JSON, nullable=False),
-    Column("mask", String(32)),
-    Column("warnings", JSON, nullable=False),
-    Column("policy", JSON, nullable=False),
-    Column("engine_texts", JSON),  # schemas.EngineTexts; NULL in rows of schema 1
-    Column("progress", JSON),
-    Column("error", JSON),
-    Column("attempts", Integer, nullable=False, default=0),
-    Column("owner", String(128)),  # the token's name
-    Column("idempotency_key", String(128)),
-    Column("body_sha256", String(64)),
-    Column("lease_s", Float),
-    Column("created_at", Float, nullable=False),
-    Column("started_at", Float),
-    Column("finished_at", Float),
-    Column("expires_at", Float),
-    Column("expired_at", Float),  # set: a tombstone, the rest of the row is emptied
-    sqlite_autoincrement=True,
-)
-Index("jobs_active", jobs.c.status, jobs.c.seq)
-Index("jobs_expiry", jobs.c.expires_at)
-Index("jobs_idempotency", jobs.c.idempotency_key)
-
-images = Table(
-    "images",
-    metadata,
-    Column("id", String(32), primary_key=True),
-    Column("job_id", String(32)),  # None: an upload
-    Column("idx", Integer, nullable=False, default=0),
-    Column("width", Integer, nullable=False),
-    Column("height", Integer, nullable=False),
-    Column("bytes", Integer, nullable=False),
-    Column("sha256", String(64), nullable=False),
-    Column("seed", Integer),
-    Column("format", String(8), nullable=False, default="png"),
-    Column("created_at", Float, nullable=False),
-    Column("expires_at", Float),
-    Column("expired_at", Float),
-)
-Index("images_job", images.c.job_id)
-Index("images_expiry", images.c.expires_at)
-Index("images_created", images.c.created_at)
-
-measurements = Table(
-    "measurements",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("model", String(128), nullable=False),
-    Column("what", String(16), nullable=False),  # load · encode · tokens · step · decode · gap: see pace.What
-    Column("pixels", Integer, nullable=False, default=0),
-    Column("seconds", Float, nullable=False),
-    Column("at", Float, nullable=False),
-)
-
-notes = Table(  # small things kept over restarts: what the idle policy learned, the schema's history
-    "notes",
-    metadata,
-    Column("key", String(64), primary_key=True),
-    Column("value", JSON, nullable=False),
-)
 
 
 class StateError(Exception):

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DBAPIError
 
 from imagegen.storage.database import Database
-from imagegen.storage.database import notes as table
+from imagegen.storage.tables import notes as table
 
 log = logging.getLogger("imagegen")
 

@@ -69,6 +69,8 @@ class EtaEstimator:
         sums, total, loaded = [], 0.0, lifecycle
         for one in active:
             seconds = self._durations.job(one.model, one.params)
+            if seconds is None and one.running:
+                seconds = 0.0  # the first of its kind: `_until` adds what its own progress says
             load = 0.0 if loaded in {None, one.model} else self._durations.expect(one.model, "load")
             if seconds is None or load is None:
                 break

@@ -33,6 +33,7 @@ from imagegen.telemetry.recorder import Recorder
 from imagegen.worker.commands import Command, CommandQueue
 from imagegen.worker.lifecycle import Cancelled, EngineProvider, EngineView, LoadFailed, ModelLifecycle, Stopped
 from imagegen.worker.prefetch import Prefetcher
+from imagegen.worker.previews import PreviewWriter
 from imagegen.worker.processor import ImageProcessor, seed_of
 from imagegen.worker.progress import ProgressWriter, fetching
 from imagegen.worker.warmup import WarmUp
@@ -111,6 +112,12 @@ class Worker:
             self._idle_tracker.typing(self._clock())
             self._jobs.changes.notify("engine")  # readers are told when it is unloaded now
         return self.commands.order(Command("warm", model))
+
+    def keep(self) -> None:
+        """A draft is kept: it counts as use, so when to unload is decided anew."""
+        self._idle_tracker.used(self._clock())
+        self.commands.ring()
+        self._jobs.changes.notify("engine")
 
     async def unload(self) -> None:
         """End an idle engine or a warm-up; it is gone then. Raises Refused 409 `busy`, 503 `shutting_down`."""
@@ -237,7 +244,7 @@ class Worker:
             return
         if job is None:
             return
-        self._idle_tracker.arrived(self._clock(), cold=not loaded)
+        self._idle_tracker.arrived(self._clock(), cold=not loaded, draft=job.draft)
         async with ProgressWriter(self._jobs, job.id) as report:
             try:
                 await self._run_unless_short(job, entry, report)
@@ -263,7 +270,7 @@ class Worker:
         if self._lifecycle.adapter is not None:
             self._parts.gpu_sharing.reset_baseline()
             self._lifecycle.set_state(EngineState.READY)
-        self._idle_tracker.served(self._clock(), loaded=self._lifecycle.adapter is not None)
+        self._idle_tracker.served(self._clock(), loaded=self._lifecycle.adapter is not None, draft=job.draft)
         new, self._new = self._new, []
         await self._measured(new)
 
@@ -313,10 +320,12 @@ class Worker:
         warnings: list[Warn] = []
         self._skipped, self._engine_said = 0, []
         try:
-            for index in range(job.params.n):
-                png, seed = await self._picture(job, index, report, began, warnings)
-                report(Progress(phase=Phase.SAVING, image=index + 1, at=time.time()))
-                images.append(await self._processor.postprocess(job, index, seed, png))
+            async with PreviewWriter(self._jobs, job, entry.preview_look.colours) as previews:
+                for index in range(job.params.n):
+                    png, seed = await self._picture(DrawContext(job, index, report, previews, began), warnings)
+                    pace_s = report.latest.step_s if report.latest else None
+                    report(Progress(phase=Phase.SAVING, image=index + 1, at=time.time(), step_s=pace_s))
+                    images.append(await self._processor.postprocess(job, index, seed, png))
             if job.params.speed == "fast" and not self._skipped:
                 warnings.append(NONE_SKIPPED)
             if await self._jobs.complete(job, images, warnings + self._engine_said):
@@ -328,28 +337,27 @@ class Worker:
             if images:
                 await self._processor.discard(images)
 
-    async def _picture(
-        self, job: Job, index: int, report: ProgressWriter, began: float, warnings: list[Warn]
-    ) -> tuple[bytes, int]:
-        """Picture `index` and its seed; one of a single colour is drawn once more if the seed was ours."""
-        seed = seed_of(job, index)
-        png = await self._draw(job, index, seed, report, began)
+    async def _picture(self, sitting: DrawContext, warnings: list[Warn]) -> tuple[bytes, int]:
+        """A picture and its seed; one of a single colour is drawn once more if the seed was ours."""
+        job = sitting.job
+        seed = seed_of(job, sitting.index)
+        png = await self._draw(sitting, seed)
         finding = await self._processor.check_blank(job, png)
         if finding is not None and not job.params.seed_given:
-            first, seed = seed, seed_of(job, index, attempt=1)
+            first, seed = seed, seed_of(job, sitting.index, attempt=1)
             detail = f"With seed {first} the picture was one single colour, so it was drawn again with seed {seed}."
             warnings.append(Warn(code="drawn_again", detail=detail))
-            png = await self._draw(job, index, seed, report, began)
+            png = await self._draw(sitting, seed)
             finding = await self._processor.check_blank(job, png)
         if finding is not None:
             warnings.append(Warn(code=finding.code, detail=finding.detail))
         return png, seed
 
-    async def _draw(self, job: Job, index: int, seed: int, report: ProgressWriter, began: float) -> bytes:
+    async def _draw(self, sitting: DrawContext, seed: int) -> bytes:
         """One picture, attended; what it cost is learned."""
-        request = await self._processor.preprocess(job, seed)
-        png = await self._watchdog.draw(request, DrawContext(job, index, report, began))
-        self._note_draw(job)
+        request = await self._processor.preprocess(sitting.job, seed)
+        png = await self._watchdog.draw(request, sitting)
+        self._note_draw(sitting.job)
         return png
 
     def _on_inbox(self, model: str) -> None:

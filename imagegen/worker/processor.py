@@ -59,6 +59,7 @@ class ImageProcessor:
             references=tuple(references),
             mask=mask,
             options=self._options(entry, p.speed),
+            preview=entry.preview_look.plan(job.preview),
         )
 
     async def check_blank(self, job: Job, png: bytes) -> sanity.Finding | None:

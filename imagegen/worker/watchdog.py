@@ -7,15 +7,18 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from imagegen.engines.base import INTERRUPTED, Adapter, DrawProgress, DrawRequest, EngineError
+from imagegen.engines.base import INTERRUPTED, Adapter, DrawProgress, DrawRequest, EngineError, Preview
 from imagegen.jobs.durations import Durations, cancel_by_kill
 from imagegen.schemas import EngineState, Job, Phase, Progress
 from imagegen.worker.commands import CommandQueue
 from imagegen.worker.lifecycle import Cancelled, ModelLifecycle, Stopped
+from imagegen.worker.previews import PreviewWriter
 from imagegen.worker.progress import ProgressWriter
 
 LEAST_STALL_S, STALL_FACTOR = 120.0, 10.0
 """A drawing engine may be silent for max(LEAST_STALL_S, STALL_FACTOR x the longest gap seen at this size)."""
+LEAST_OBEY_S, OBEY_STEPS = 10.0, 3.0
+"""An interrupted engine has max(LEAST_OBEY_S, OBEY_STEPS x a step) to let go of its picture; then D-05 decides."""
 LOOK_AGAIN_S = 2.0
 """How often a cancelled picture that runs out is looked at."""
 
@@ -36,6 +39,7 @@ class DrawContext:
     job: Job
     index: int
     report: ProgressWriter
+    previews: PreviewWriter
     began: float
 
 
@@ -63,14 +67,29 @@ class Watchdog:
     async def draw(self, request: DrawRequest, sitting: DrawContext) -> bytes:
         """The picture, a PNG. Raises Cancelled, Stopped (the service's grace is over) or EngineError."""
         adapter, job, image = self._adapter(), sitting.job, sitting.index + 1
+        before = sitting.report.latest
+        pace_s = before.step_s if before else None  # of the job's picture before
 
         def told(p: DrawProgress) -> None:
-            fraction = p.step / p.steps if p.step is not None and p.steps else None
-            at = time.time()
-            sitting.report(Progress(phase=p.phase, step=p.step, steps=p.steps, fraction=fraction, image=image, at=at))
+            done, total = (p.tile, p.tiles) if p.tile is not None else (p.step, p.steps)
+            fraction = done / total if done is not None and total else None
+            sitting.report(
+                Progress(
+                    phase=p.phase,
+                    step=p.step,
+                    steps=p.steps,
+                    fraction=fraction,
+                    image=image,
+                    at=time.time(),
+                    step_s=p.step_s if p.step_s is not None else pace_s,
+                )
+            )
 
-        sitting.report(Progress(phase=Phase.ENCODING, image=image, at=time.time()))
-        task = asyncio.create_task(adapter.generate(request, told))
+        def seen(preview: Preview) -> None:
+            sitting.previews(image, preview)
+
+        sitting.report(Progress(phase=Phase.ENCODING, image=image, at=time.time(), step_s=pace_s))
+        task = asyncio.create_task(adapter.generate(request, told, None if request.preview is None else seen))
         try:
             self._heard(job.model)  # what came before it began to draw
             while not task.done():
@@ -119,30 +138,48 @@ class Watchdog:
             raise EngineError("engine_hung", f"The engine said nothing for {silent_s:.0f} s and was ended.")
 
     async def _cancel(self, sitting: DrawContext, task: asyncio.Task[bytes]) -> None:
-        """Interrupt the engine where it can be interrupted; else D-05: end it if that is sooner than to drain."""
+        """Interrupt the engine; if it cannot be interrupted or does not obey in time, end or drain it (D-05)."""
         job, adapter = sitting.job, self._adapter()
+        step_s = self._durations.expect(job.model, "step", job.params.width * job.params.height)
+        obeys_until: float | None = None
         if adapter.interrupt():
-            remaining_s = self._durations.expect(job.model, "step", job.params.width * job.params.height)
-        else:
-            remaining_s = self._remaining_s(sitting)
-            if cancel_by_kill(remaining_s, self._durations.expect(job.model, "load")):
-                await self._unload("a running job was cancelled")
-                return
-        self._drained_at = None if remaining_s is None else time.monotonic() + remaining_s
+            obeys_until = time.monotonic() + max(LEAST_OBEY_S, OBEY_STEPS * (step_s or 0.0))
+            self._expect_drained_in(step_s)
+        elif await self._end_if_sooner(sitting):
+            return
         self._lifecycle.set_state(EngineState.DRAINING)
         try:
             while not task.done():
-                await self._commands.wait(LOOK_AGAIN_S, [task])
+                patience_s = LOOK_AGAIN_S if obeys_until is None else obeys_until - time.monotonic()
+                await self._commands.wait(max(0.01, min(LOOK_AGAIN_S, patience_s)), [task])
                 self._heard(job.model)
-                silent_s = time.monotonic() - adapter.last_line_at
-                if self._commands.stop_at is not None or silent_s >= self._stall_s(job):
+                if task.done():
+                    break
+                now = time.monotonic()
+                if self._commands.stop_at is not None or now - adapter.last_line_at >= self._stall_s(job):
                     await self._unload("a cancelled picture did not end")
                     return
+                if obeys_until is not None and now >= obeys_until:
+                    obeys_until = None
+                    if await self._end_if_sooner(sitting):
+                        return
             failure = task.exception()
             if failure is not None and not (isinstance(failure, EngineError) and failure.code == INTERRUPTED):
                 await self._unload("it died of a cancelled picture")
         finally:
             self._drained_at = None
+
+    async def _end_if_sooner(self, sitting: DrawContext) -> bool:
+        """D-05: end the engine if a reload takes less than the rest of the picture; else expect it to run out."""
+        remaining_s = self._remaining_s(sitting)
+        if cancel_by_kill(remaining_s, self._durations.expect(sitting.job.model, "load")):
+            await self._unload("a running job was cancelled")
+            return True
+        self._expect_drained_in(remaining_s)
+        return False
+
+    def _expect_drained_in(self, seconds: float | None) -> None:
+        self._drained_at = None if seconds is None else time.monotonic() + seconds
 
     def _remaining_s(self, sitting: DrawContext) -> float | None:
         """Seconds that the running picture would still take; None: not known."""

@@ -46,7 +46,7 @@ def assemble(stage: Path) -> None:
     project = tomllib.loads((FRONT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     package = stage / "src" / "mcp_front"
     package.mkdir(parents=True)
-    for module in [*FRONT.glob("*.py"), FRONT / "view.html"]:
+    for module in [*FRONT.glob("*.py"), FRONT / "view.html", FRONT / "icon.svg"]:
         shutil.copy(module, package)
     (stage / "src" / "main.py").write_text(MAIN, encoding="utf-8")
     (stage / "pyproject.toml").write_text(project_file(project), encoding="utf-8")

@@ -219,3 +219,21 @@ def test_the_command_line_sends_a_mask(service: Service, tmp_path: Path) -> None
         return np.asarray(Image.open(edited).convert("RGB")).astype(float)
 
     assert np.abs(drawn(1, black) - drawn(2, black)).mean() < np.abs(drawn(1, white) - drawn(2, white)).mean() / 4
+
+
+def test_the_warnings_of_a_picture_come_by_each_way_of_v1(service: Service) -> None:
+    clear = Image.new("RGBA", (48, 32), (255, 0, 0, 99))
+    url = data_url(clear, save_all=True, append_images=[clear.rotate(90)], icc_profile=b"not a profile")
+    data = base64.b64decode(url.partition(",")[2])
+    stored = service.http.post("/api/images", content=data, headers={"content-type": "image/png"}).json()
+    expected = {"colour_profile_dropped", "first_frame_only", "transparency_on_white"}
+    assert {one["code"] for one in stored["warnings"]} == expected
+    fields: dict[str, Any] = {"prompt": "make it blue", "size": "64x64", "steps": 1}
+    ways = [
+        {"data": fields, "files": {"image": ("a.png", data)}},
+        *({"json": fields | {"images": [{"image_url": one}]}} for one in (url, stored["id"], stored["url"])),
+    ]
+    for way in ways:
+        answer = service.http.post("/v1/images/edits", **way)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["warnings"] == stored["warnings"]

@@ -1,4 +1,7 @@
-"""The model's life under faults, on both engines: who dies when, who asks at the wrong moment, what is replaced."""
+"""The model's life under faults: who dies when, who asks at the wrong moment, what is replaced.
+
+On both engines where a load or the end of the process is hit; the rest, on the second one, in `make test-long`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from typing import Any
 
 import httpx
 import pytest
-from engines import SDCPP, Engine
+from engines import SDCPP, Engine, first_engine, second_engine_long
 from event_stream import listening
 from held_engine import HeldEngine, SlowEngine
 from served import ROOT, Service, gone, until
@@ -24,8 +27,6 @@ from served import ROOT, Service, gone, until
 from imagegen.models.synthetic import klein
 
 Held = HeldEngine | SlowEngine
-first_engine = pytest.mark.parametrize("drawer", [SDCPP], indirect=True, ids=str)
-"""Nothing of an engine's own is in it: once is enough."""
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,7 @@ def test_requests_that_race_to_load_share_one_engine(life: Service, held: Held) 
     assert held.starts == before + 1
 
 
+@second_engine_long
 def test_while_it_loads_it_is_not_unloaded_and_says_so(life: Service, held: Held) -> None:
     held.hold()
     job = life.submit()
@@ -134,6 +136,7 @@ def test_an_engine_that_dies_while_loading_is_started_again_for_its_job(life: Se
     assert (ended["status"], ended["attempts"], len(ended["images"])) == ("complete", 2, 1)
 
 
+@second_engine_long
 def test_a_warm_up_that_dies_leaves_nothing_and_the_next_job_loads(life: Service, held: Held) -> None:
     held.hold()
     assert life.http.post("/api/warm").status_code == 202
@@ -175,6 +178,7 @@ def test_a_long_load_is_no_dead_one_and_one_that_stands_still_is(serve, tmp_path
 # ---- warming up ---------------------------------------------------------------------------------
 
 
+@second_engine_long
 def test_warming_up_twice_loads_once_and_often_is_refused_with_when(life: Service, held: Held) -> None:
     before = held.starts
     answers = [life.http.post("/api/warm")]
@@ -202,6 +206,7 @@ def until_warmed(service: Service, model: str | None = None, status: int = 202) 
     return answers[-1]
 
 
+@second_engine_long
 def test_a_warm_up_changes_over_to_another_model_but_not_before_a_job(
     life: Service, drawer: Engine, held: Held
 ) -> None:
@@ -223,6 +228,7 @@ def test_a_warm_up_changes_over_to_another_model_but_not_before_a_job(
     life.until_state("ready")
 
 
+@second_engine_long
 def test_a_warm_up_ends_when_a_job_for_another_model_comes(life: Service, drawer: Engine, held: Held) -> None:
     held.hold()
     began = until_warmed(life, "twin").json()
@@ -299,6 +305,7 @@ def test_a_request_at_the_very_moment_of_unloading_is_served_once(life: Service,
         assert (job["status"], job["attempts"], len(job["images"])) == ("complete", 1, 1)
 
 
+@second_engine_long
 def test_an_engine_that_dies_at_the_moment_of_unloading_is_just_gone(life: Service) -> None:
     for _ in range(2):
         life.draw()
@@ -311,6 +318,7 @@ def test_an_engine_that_dies_at_the_moment_of_unloading_is_just_gone(life: Servi
     assert life.draw()["attempts"] == 1
 
 
+@second_engine_long
 def test_with_a_time_out_of_nothing_every_picture_has_its_engine(serve_drawer) -> None:
     service = serve_drawer(idle_timeout="0")
     for seed in range(3):  # the next comes while the last one's engine is being ended
@@ -338,6 +346,7 @@ def test_files_that_were_replaced_count_from_the_next_load_on(life: Service) -> 
         weights.write_bytes(whole)
 
 
+@second_engine_long
 def test_files_that_are_gone_are_named_and_taken_up_again_when_they_are_back(life: Service, drawer: Engine) -> None:
     (weights,) = (life.home / "models" / "twin").glob(drawer.main_file)
     aside = weights.with_suffix(".aside")
@@ -417,6 +426,7 @@ def seconds(rfc3339: str) -> float:
     return datetime.fromisoformat(rfc3339).timestamp()
 
 
+@second_engine_long
 def test_states_can_be_watched_from_cold_to_cold(life: Service) -> None:
     with listening(life, "/api/events") as stream:
         states = [next(event.data["engine"]["state"] for event in stream if event.name == "status")]

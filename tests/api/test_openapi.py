@@ -40,6 +40,7 @@ CONFORMS = [
 EXAMPLES = 6
 CAPS: dict[str, object] = {"max_dimension": 64, "max_steps": 1, "max_n": 1, "max_queue": 50}
 ENDLESS = "GET /api/events"  # tests/api/test_events.py reads it
+FLEETING = "GET /api/jobs/{job_id}/preview"  # there while a job runs: tests/api/test_previews.py
 
 
 def routes() -> list[BaseRoute]:
@@ -109,7 +110,7 @@ def test_whatever_is_asked_the_answer_is_as_described(label: str, small: Service
         seen.add(answer.status_code)
 
     ask()
-    assert min(seen) < 300, f"only refusals: {seen}"
+    assert label == FLEETING or min(seen) < 300, f"only refusals: {seen}"
 
 
 def test_the_service_serves_the_document(small: Service) -> None:

@@ -78,6 +78,18 @@ def test_an_open_gap_is_pointed_at_and_not_sent(service: Service, open_page) -> 
     until(lambda: len(set(jobs(service)) - before) == 1, "braces that are meant are sent")
 
 
+@pytest.mark.parametrize(("model", "size"), [("sketch", ["128", "128"]), ("", ["", ""])])
+def test_a_style_takes_a_size_that_the_chosen_model_draws(
+    service: Service, open_page, model: str, size: list[str]
+) -> None:
+    page = open_page(service.url).page
+    started(page, model=model)
+    page.click("summary:has-text('More')")
+    page.select_option("[aria-label=Style]", "whiteboard_diagram")
+    until(lambda: "{title}" in page.input_value("#prompt"), "the style is in the form")
+    until(lambda: [page.input_value(f"#{side}") for side in ("width", "height")] == size, "so is its size")
+
+
 def test_clear_is_undone(service: Service, open_page) -> None:
     page = open_page(service.url).page
     started(page, prompt="a long thought", negative="text", steps="3")

@@ -61,6 +61,7 @@ SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("GET", "/api/jobs/{job_id}/events", {}, 200, None),
     ("DELETE", "/api/jobs/{job_id}", {}, 200, "job"),
     ("DELETE", "/api/jobs/{job_id}/lease", {}, 200, "job"),
+    ("DELETE", "/api/jobs/{job_id}/draft", {}, 200, "job"),
     ("POST", "/api/images", {"content": png(), "headers": {"content-type": "image/png"}}, 201, "image"),
     ("GET", "/api/images", {}, 200, "images"),
     ("GET", "/images/{name}", {}, 200, None),
@@ -109,6 +110,7 @@ REFUSALS: list[tuple[str, str, dict[str, Any], int, str]] = [
 ]
 
 ELSEWHERE = {
+    "GET /api/jobs/{job_id}/preview",  # test_previews
     *("GET /api/events", "POST /api/unload", "GET /metrics"),  # test_events, test_first_picture, test_metrics
     *("GET /", "GET /favicon.ico", "GET /static/{path:path}"),  # the page: its own tests
     *(f"{method} /{kind}/{what}" for kind in ("generate", "edit") for method, what in (

@@ -38,6 +38,17 @@ def test_every_setting_is_on_the_page_once() -> None:
     assert f"{PREFIX}TEST_REQUIRE" in page
 
 
+def test_a_default_of_the_page_sets_what_it_says() -> None:
+    page = (docs.FOLDER / "settings.md").read_text()
+    told = dict(re.findall(rf"^\| `{PREFIX}(\w+)` \| `([^`]+)` \|", page, re.MULTILINE))
+    fields = {name: field for name, field in Settings.model_fields.items() if type(field.default) in {bool, int, float}}
+    switches = {name for name in fields if fields[name].default is True}
+    assert "read_ahead" in switches
+    assert {told[name.upper()] for name in switches} == {"1"}
+    for name, field in fields.items():
+        assert float(told[name.upper()]) == field.default, name
+
+
 def test_the_trained_models_size_is_what_the_package_states() -> None:
     stated = sum(file.size_bytes for file in synthetic.stated(Catalog.packaged().get("sketch")).values())
     for page, sentence in (("models.md", r"^\| `sketch` \| (\d+) MB \|"), ("sketch.md", r"three GGUF files, (\d+) MB")):
@@ -84,3 +95,32 @@ def test_every_test_that_a_page_names_is_there() -> None:
         gone = [name for name in re.findall(r"::(test_\w+)", text) if f"def {name}(" not in code]
         gone += [name for name in re.findall(r"\btest_\w+\.py", text) if not list((ROOT / "tests").rglob(name))]
         assert gone == [], page.name
+
+
+OURS = "benchmarks", "deploy", "docs", "imagegen", "mcp_front", "tests", "tools", "training"
+REFERENCE = re.compile(r"(?<!sd\.cpp )(?<![\w:/.~$}{-])((?:[\w-]+/)+[\w.-]+\.(?:py|md|toml|js|sh|yaml|Dockerfile))\b")
+"""A path in a text: not in an address, nor one of stable-diffusion.cpp, which the catalog's sources name."""
+
+
+def test_every_file_that_a_text_names_is_there() -> None:
+    """In the code, its comments and the pages: paths from the repository's folder, or the end of one."""
+    files = [path.relative_to(ROOT) for folder in OURS for path in (ROOT / folder).rglob("*") if path.is_file()]
+    files = [path for path in files if not {"node_modules", "__pycache__"} & set(path.parts)]
+    ends = {"/".join(path.parts[start:]) for path in files for start in range(len(path.parts))}
+    texts = [*files, *(path.relative_to(ROOT) for path in ROOT.glob("*.*") if path.is_file())]
+    named = {
+        (str(path), reference)
+        for path in texts
+        if path.suffix in {".py", ".md", ".toml", ".js", ".sh", ".yaml"}
+        for reference in REFERENCE.findall((ROOT / path).read_text())
+    }
+    assert ("CONTRIBUTING.md", "docs/decisions.md") in named, "the search finds what is there"
+    gone = {(path, reference) for path, reference in named if reference not in ends}
+    assert {one for one in gone if one[1].split("/")[0] in OURS} == set()
+
+
+def test_no_text_cites_a_document_that_is_not_shipped() -> None:
+    for folder in OURS:
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in {".py", ".md", ".toml"} and path != Path(__file__) and "node_modules" not in path.parts:
+                assert not re.search(r"\bDESIGN\b", path.read_text()), path

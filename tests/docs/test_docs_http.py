@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from served import Require, Service
 from starlette.routing import Route
 
+import imagegen
 from imagegen.http.asgi import make_app
 from imagegen.http.problems import TITLES
 from imagegen.http.routes.session import Sessions
@@ -120,3 +122,42 @@ def test_every_code_that_a_request_alone_brings_about_has_an_example() -> None:
         *("request_timeout", "too_many_connections", "uploads_busy"),  # test_protocol.py and test_connections.py
     }
     assert listed - otherwise == shown
+
+
+def warning_codes() -> set[str]:
+    """Every code of a `Warn` that the service makes: literals, names of literals, and defaults of a field `code`."""
+    codes: set[str] = set()
+    for path in Path(imagegen.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        named = {
+            target.id: node.value.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(tree):
+            match node:
+                case ast.AnnAssign(target=ast.Name(id="code"), value=ast.Constant(value=str(code))):
+                    codes.add(code)
+                case ast.Call(func=ast.Name(id="Warn"), keywords=[ast.keyword(arg="code", value=code), *_]):
+                    match code:
+                        case ast.Constant(value=str(text)):
+                            codes.add(text)
+                        case ast.Name(id=name) if name in named:
+                            codes.add(named[name])
+                        case ast.Attribute(value=ast.Name(id="finding"), attr="code"):
+                            pass  # the default of Finding.code
+                        case _:
+                            pytest.fail(
+                                f"{path}:{node.lineno}: write the code of a Warn as a text or a constant's name"
+                            )
+                case ast.Call(func=ast.Name(id="Warn")):
+                    pytest.fail(f"{path}:{node.lineno}: name the code first")
+    return codes
+
+
+def test_every_warning_is_in_the_table_and_no_other() -> None:
+    table = PAGE[PAGE.index("## Warnings") :]
+    listed = re.findall(r"^\| `([a-z_]+)` \|", table, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(warning_codes())

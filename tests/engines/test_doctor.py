@@ -25,11 +25,11 @@ from imagegen.engine_build.cards import Card, Cards
 from imagegen.hardware.gpu import Gpu, Holder
 from imagegen.models import packages
 from imagegen.models.catalog import Catalog
-from imagegen.models.entry import Memory
+from imagegen.models.entry_tables import Memory
 from imagegen.security import tls
 from imagegen.security.tokens import new as new_token
 from imagegen.settings import Settings
-from imagegen.storage.database import metadata
+from imagegen.storage.tables import metadata
 
 ROOT = Path(__file__).parents[2]
 
@@ -396,6 +396,28 @@ def test_a_running_service_is_healthy(service: Service, monkeypatch: pytest.Monk
     said = {finding.check: finding.what for finding in found}
     assert "is held by a running service" in said["state folder"]
     assert "is the running service's" in said["port"]
+
+
+@pytest.mark.parametrize("known", [("HOME",), ("PORT",), ("HOME", "PORT")], ids=" and ".join)
+def test_a_running_service_is_examined_with_its_own_settings(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, known: tuple[str, ...]
+) -> None:
+    service.draw()
+    theirs = {name: value for name, value in service.environment().items() if name.startswith("IMAGEGEN_")}
+    monkeypatch.delenv("IMAGEGEN_SD_SERVER", raising=False)
+    monkeypatch.setenv("IMAGEGEN_HOME", str(tmp_path))
+    monkeypatch.setenv("IMAGEGEN_CACHE", str(tmp_path))  # no engine is here
+    for name in known:
+        monkeypatch.setenv(f"IMAGEGEN_{name}", theirs[f"IMAGEGEN_{name}"])
+    before = dict(os.environ)
+    found = [finding for finding in doctor.examine() if finding.check != "gpu"]
+    assert [finding for finding in found if finding.level is not Level.OK] == []
+    said = [finding.what for finding in found if finding.check == "service"]
+    assert said[0].startswith(f"The service answers at {service.url}: engine ready, 0 running, 0 waiting.")
+    assert "IMAGEGEN_SD_SERVER" in said[1] and "IMAGEGEN_CACHE" in said[1]
+    engine = next(finding.what for finding in found if finding.check == "engine")
+    assert theirs["IMAGEGEN_SD_SERVER"] in engine
+    assert dict(os.environ) == before
 
 
 CARD = Card("NVIDIA Test", (9, 0))

@@ -16,6 +16,7 @@ import pytest
 from imagegen.engines import guarded_exec
 from imagegen.engines.ports import listening_inodes, reserve_port, socket_inodes
 from imagegen.engines.process import EngineProcess, engine_environment
+from imagegen.startup import signals
 
 Gone = Callable[[int], bool]
 
@@ -31,7 +32,9 @@ def test_the_program_ignores_what_the_supervisor_sends_and_leaves_no_core() -> N
     program = f"{STATUS}; import resource; print(resource.getrlimit(resource.RLIMIT_CORE))"
     done = guarded(os.getpid(), sys.executable, "-c", program)
     ignored = next(int(line.split()[1], 16) for line in done.stdout.splitlines() if line.startswith("SigIgn:"))
-    assert [name for name in (signal.SIGTERM, signal.SIGINT) if not ignored >> (name - 1) & 1] == []
+    sent = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, *signals.IGNORED}
+    assert sent == set(guarded_exec.IGNORED)
+    assert [name for name in sent if not ignored >> (name - 1) & 1] == []
     assert done.stdout.splitlines()[-1] == "(0, 0)"
 
 

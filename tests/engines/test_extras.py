@@ -49,8 +49,8 @@ def test_a_job_is_refused_with_the_sentence_and_other_models_draw(home: Path, sd
             assert SENTENCE in raised.value.detail
             assert [w.code for w in app.model_files.troubles() if SENTENCE in w.detail] == ["model_missing"]
             entry = app.catalog.get("glm-tiny")
-            assert serialize.model_json(app, entry)["installed"] is False
-            assert f"Python package {LACKING}" in serialize.model_json(app, entry)["missing"]
+            assert serialize.model(app, entry).installed is False
+            assert f"Python package {LACKING}" in serialize.model(app, entry).missing
             assert not {one.name for one in openai._usable(app)} & {"glm-tiny", "glm-image"}
             small = GenerateRequest(prompt="a red circle", model="tiny", width=64, height=64, steps=1)
             job = await app.admission.admit(small)

@@ -91,7 +91,7 @@ def test_training_goes_on_and_what_it_left_can_be_packed(
     autoencoder, transformer = run_folder / "more-autoencoder.pt", run_folder / "more-transformer.pt"
 
     def autoencoder_from(checkpoint: Path, out: Path, steps: int) -> str:
-        how = ("--resume", checkpoint, "--steps", steps, "--pictures", 30, *FIXED)
+        how = ("--resume", checkpoint, "--steps", steps, "--pictures", 30, "--judged", 8, *FIXED)
         return trained(run_folder, "train_autoencoder.py", out, *how, source=source)
 
     # The learning rate still rises in so few steps: it does not depend on how many were asked for.
@@ -101,7 +101,7 @@ def test_training_goes_on_and_what_it_left_can_be_packed(
     autoencoder_from(checkpoints[0], run_folder / "at-once.pt", 2)
     assert same_weights(autoencoder, run_folder / "at-once.pt", "enc", "dec")
 
-    parts = ("--part", "draw:64:250:8:1", "--part", "edit:64:250:8:1", "--constant", *FIXED)
+    parts = ("--part", "draw:32:250:8:1", "--part", "edit:32:250:8:1", "--constant", *FIXED)
 
     def transformer_from(checkpoint: Path, out: Path, pictures: int) -> str:
         how = (*parts, "--pictures", pictures, "--resume", checkpoint)
@@ -111,7 +111,7 @@ def test_training_goes_on_and_what_it_left_can_be_packed(
     assert "24 pictures seen" in told and "made anew" not in told
     told = transformer_from(transformer, transformer, 48)
     assert "24 of 48 pictures seen" in told and "done: 6 steps, 48 pictures seen" in told
-    assert "draw 64:" not in told, "the latents are kept"
+    assert "draw 32:" not in told, "the latents are kept"
     transformer_from(checkpoints[1], run_folder / "at-once.pt", 48)
     assert same_weights(transformer, run_folder / "at-once.pt", "net", "live")
 

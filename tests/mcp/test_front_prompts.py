@@ -6,6 +6,10 @@ import pytest
 from fronts import SMALL, call, image_id_of, run, text_of, within
 from mcp_types import PromptReference, ResourceTemplateReference
 
+from mcp_front.client import Service
+from mcp_front.connection import Connection
+from mcp_front.prompts import TemplatePrompts
+from mcp_front.settings import Settings
 from mcp_front.templates import Placeholder, Template
 
 
@@ -20,7 +24,7 @@ def test_each_template_is_a_prompt_with_its_gaps_as_arguments(service):
     assert set(prompts) == {template["name"] for template in templates} and "whiteboard_diagram" in prompts
     for template in templates:
         offered = {argument.name: argument.required for argument in prompts[template["name"]].arguments}
-        assert offered == {gap["name"]: gap["default"] is None for gap in template["placeholders"]}
+        assert offered == {gap["name"]: gap["default"] is None for gap in template["placeholders"]} | {"model": False}
         assert prompts[template["name"]].title == template["title"]
 
 
@@ -29,13 +33,24 @@ def test_a_prompt_is_the_template_filled_in(service):
         async with within(service.url) as client:
             filled = {"title": "Life of a {accent}", "labels": '"A" and "B"'}
             message = (await client.get_prompt("whiteboard_diagram", filled)).messages[0]
+            sketch = (await client.get_prompt("whiteboard_diagram", {**filled, "model": "sketch"})).messages[0]
+            with pytest.raises(Exception, match="no model 'nothing'"):
+                await client.get_prompt("whiteboard_diagram", {**filled, "model": "nothing"})
             listed = text_of(await call(client, "list_templates"))
         said = message.content.text
-        assert message.role == "user" and "generate_image with width=1024, height=640" in said
+        assert message.role == "user" and "the tool generate_image, then tell me" in said, "a model of noise"
+        assert "generate_image with model=sketch, width=128, height=128, then" in sketch.content.text
         assert '"Life of a {accent}"' in said and "with blue accents" in said and "{labels}" not in said
         assert "whiteboard" in listed and "{labels}: " in listed and "Default: blue" in listed
 
     run(story())
+
+
+def test_a_template_with_a_gap_called_model_keeps_it():
+    template = Template(name="t", title="T", prompt="{model}", placeholders=(Placeholder(name="model"),))
+    service = Service(Connection(Settings(), lambda: None))
+    (argument,) = TemplatePrompts(service)._as_prompt(template).arguments or []
+    assert argument.name == "model" and argument.required
 
 
 def test_a_gap_that_nobody_filled_stays_visible():
@@ -53,6 +68,8 @@ def test_completion_offers_examples_and_recent_pictures(service):
             assert {"blue", "red"} <= set(offered.values)
             assert (await client.complete(ask, {"name": "accent", "value": "GR"})).values == ["green"]
             assert (await client.complete(ask, {"name": "nothing", "value": ""})).values == []
+            assert (await client.complete(ask, {"name": "model", "value": "TI"})).values == ["tiny"]
+            assert "sketch" in (await client.complete(ask, {"name": "model", "value": ""})).values
             drawn = image_id_of(await call(client, "generate_image", prompt="x", **SMALL))
             resource = ResourceTemplateReference(type="ref/resource", uri="image://{image_id}/full.png")
             found = await client.complete(resource, {"name": "image_id", "value": drawn[:6]})

@@ -36,6 +36,10 @@ TOOLS = [
     ("get_job_result", {"job_id": UNKNOWN}),
     ("cancel_job", {"job_id": UNKNOWN}),
     ("list_templates", {}),
+    ("list_models", {}),
+    ("list_images", {}),
+    ("upscale_image", {"image": UNKNOWN}),
+    ("keep_image", {"image_id": UNKNOWN}),
     ("read_image_chunk", {"image_id": UNKNOWN}),
 ]
 

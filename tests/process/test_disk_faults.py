@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from refusals import data_url_of, problem_of
-from served import MakeService, Require, Service, new_home, until
+from served import MakeService, Require, Service, new_home, refused_start, until
 from state_folder import opened, scenario
 
 from imagegen.storage.database import StateError, open_database
@@ -102,15 +102,6 @@ def test_a_disk_that_fills_up_costs_the_jobs_of_that_time_and_nothing_else(
     files = {path.stem for path in (disk_home / "images").iterdir()}
     assert files == {job["images"][0]["id"] for job in (before, after)}, "half a picture was left behind"
     assert "Traceback" not in service.log.read_text(errors="replace")
-
-
-def refused_start(service: Service, *words: str) -> None:
-    """The service does not start, says why in one sentence, and says so by its exit code too."""
-    service.launch()
-    assert service.wait() == 1
-    log = service.log.read_text(errors="replace")
-    assert all(word in log for word in words), log
-    assert "Traceback" not in log
 
 
 def test_a_full_and_a_read_only_disk_are_told_at_the_start(

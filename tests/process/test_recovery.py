@@ -1,4 +1,7 @@
-"""kill -9 of anything at any moment: every accepted job ends once, in order, with the right picture."""
+"""kill -9 of anything at any moment: every accepted job ends once, in order, with the right picture.
+
+On the second engine `make test` kills what is its own, and with the supervisor all at once; `make test-long` the rest.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from engines import SDCPP, Engine
+from engines import Engine, first_engine, second_engine_long
 from served import Service, gone, new_home, until
 
 
@@ -68,16 +71,12 @@ def kill_engine(service: Service) -> None:
     until(killed, "there is an engine to kill")
 
 
-KILLS = [kill_everything, kill_supervisor, kill_worker, kill_engine]
+STALL_S = 10
+"""Many times what a step or a decoding takes on a busy machine, and waited for in full by those that stop an engine."""
 
 
-every_kill = pytest.mark.parametrize("kill", KILLS, ids=lambda kill: kill.__name__)
-first_engine = pytest.mark.parametrize("drawer", [SDCPP], indirect=True, ids=str)
-"""For `decoding`: the second engine's is over before anybody sees it.
-
-Never in one parametrize with a plain argument: pytest then gives the engine, and `lasting` with it, the scope of a
-function, and starts a service for each test.
-"""
+def kills(*them: Callable[[Service], None]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("kill", them, ids=lambda kill: kill.__name__)
 
 
 started: set[str] = set()
@@ -86,26 +85,48 @@ started: set[str] = set()
 
 @pytest.fixture(scope="module")
 def lasting(tmp_path_factory, drawer: Engine, drawer_models: Path, sd_server: Path) -> Iterator[Service]:
-    """One service for each engine that is killed again and again, on one state folder. Started once an engine."""
+    """One service for each engine that is killed and stopped again and again, on one state folder. Started once."""
     assert drawer.model not in started, "the fixture has lost its scope"
     started.add(drawer.model)
     home = new_home(tmp_path_factory.mktemp("lasting") / "home", drawer_models)
-    service = Service(home, sd_server, {"idle_timeout": "never", "model": drawer.model})
+    service = Service(home, sd_server, {"idle_timeout": "never", "model": drawer.model, "stall_s": STALL_S})
     service.start()
     yield service
     service.end()
 
 
-@every_kill
-@pytest.mark.parametrize(
+@pytest.fixture(scope="module")
+def bounded(tmp_path_factory, drawer: Engine, drawer_models: Path, sd_server: Path) -> Iterator[Service]:
+    """One service for each engine whose jobs may take twelve seconds."""
+    home = new_home(tmp_path_factory.mktemp("bounded") / "home", drawer_models)
+    service = Service(home, sd_server, {"idle_timeout": "never", "model": drawer.model, "max_job_s": 12})
+    service.start()
+    yield service
+    service.end()
+
+
+moments = pytest.mark.parametrize(
     "moment", ["sampling", *(pytest.param(moment, marks=pytest.mark.long) for moment in ("loading", "idle"))]
 )
+
+
+@kills(kill_supervisor, kill_engine)
+@moments
 def test_a_kill_loses_nothing(lasting: Service, drawer: Engine, kill: Callable[[Service], None], moment: str) -> None:
     kill_at(moment, lasting, drawer, kill)
 
 
+@kills(kill_everything, kill_worker)
+@moments
+@second_engine_long
+def test_a_kill_of_the_worker_or_of_everything_loses_nothing(
+    lasting: Service, drawer: Engine, kill: Callable[[Service], None], moment: str
+) -> None:
+    kill_at(moment, lasting, drawer, kill)
+
+
 @pytest.mark.long
-@every_kill
+@kills(kill_everything, kill_supervisor, kill_worker, kill_engine)
 @first_engine
 def test_a_kill_while_it_decodes_loses_nothing(
     lasting: Service, drawer: Engine, kill: Callable[[Service], None]
@@ -125,8 +146,9 @@ def kill_at(moment: str, service: Service, drawer: Engine, kill: Callable[[Servi
     assert len(service.png(first)) > 1000
 
 
-def test_a_rerun_draws_the_same_picture(serve_drawer, drawer: Engine) -> None:
-    service = serve_drawer(idle_timeout="never")
+@second_engine_long
+def test_a_rerun_draws_the_same_picture(lasting: Service, drawer: Engine) -> None:
+    service = lasting
     undisturbed = service.draw(**drawer.long, seed=3)["images"][0]["sha256"]
     job = service.submit(**drawer.long, seed=3)
     until(lambda: phase_of(service, job["job_id"]) == "sampling", "the job is drawn")
@@ -134,8 +156,9 @@ def test_a_rerun_draws_the_same_picture(serve_drawer, drawer: Engine) -> None:
     assert service.ended(job["job_id"])["images"][0]["sha256"] == undisturbed
 
 
-def test_a_job_that_kills_its_engine_is_given_up_after_three_tries(serve_drawer, drawer: Engine) -> None:
-    service = serve_drawer(idle_timeout="never")
+@second_engine_long
+def test_a_job_that_kills_its_engine_is_given_up_after_three_tries(lasting: Service, drawer: Engine) -> None:
+    service = lasting
     job = service.submit(**drawer.long)
     behind = service.submit()
     for attempt in (1, 2, 3):
@@ -153,22 +176,26 @@ def test_a_job_that_kills_its_engine_is_given_up_after_three_tries(serve_drawer,
     assert service.ended(behind["job_id"])["status"] == "complete"
 
 
-def test_an_engine_that_dies_idle_is_noticed_and_replaced(serve_drawer) -> None:
-    service = serve_drawer(idle_timeout="never")
-    service.draw()
-    kill_engine(service)
-    service.until_state("cold")
-    service.draw()
+@second_engine_long
+def test_an_engine_that_dies_idle_is_noticed_and_replaced(lasting: Service) -> None:
+    lasting.draw()
+    kill_engine(lasting)
+    lasting.until_state("cold")
+    lasting.draw()
 
 
-@pytest.mark.parametrize("moment", ["sampling", "idle"])
-def test_a_stopped_engine_is_ended_and_the_job_drawn_again(serve_drawer, drawer: Engine, moment: str) -> None:
-    stop_at(moment, serve_drawer(idle_timeout="never", stall_s=15), drawer)
+def test_a_stopped_engine_is_ended_and_the_job_drawn_again(lasting: Service, drawer: Engine) -> None:
+    stop_at("sampling", lasting, drawer)
+
+
+@second_engine_long
+def test_an_engine_stopped_while_idle_is_ended_and_the_job_drawn_again(lasting: Service, drawer: Engine) -> None:
+    stop_at("idle", lasting, drawer)
 
 
 @first_engine
-def test_an_engine_stopped_while_it_decodes_is_ended_and_the_job_drawn_again(serve_drawer, drawer: Engine) -> None:
-    stop_at("decoding", serve_drawer(idle_timeout="never", stall_s=15), drawer)
+def test_an_engine_stopped_in_decoding_is_ended_and_the_job_drawn_again(lasting: Service, drawer: Engine) -> None:
+    stop_at("decoding", lasting, drawer)
 
 
 def stop_at(moment: str, service: Service, drawer: Engine) -> None:
@@ -196,13 +223,12 @@ def test_an_engine_stopped_while_it_loads_is_given_up_with_a_sentence(serve_draw
     assert gone(stopped)
 
 
-def test_a_second_service_on_the_same_state_folder_is_refused_with_a_sentence(serve, sd_server) -> None:
-    first = serve()
-    second = Service(first.home, sd_server, {})
+def test_a_second_service_on_the_same_state_folder_is_refused_with_a_sentence(service: Service, sd_server) -> None:
+    second = Service(service.home, sd_server, {})
     second.launch()
     second.wait()
     assert "Another service is using the state folder" in second.tail()
-    assert first.draw()["status"] == "complete"
+    assert service.draw()["status"] == "complete"
 
 
 def test_orphan_files_are_removed_at_the_start(serve) -> None:
@@ -215,19 +241,19 @@ def test_orphan_files_are_removed_at_the_start(serve) -> None:
     assert [path.name for path in (service.home / "images").glob("*")] == [f"{kept}.png"]
 
 
-def test_a_job_that_takes_too_long_is_ended_with_what_to_do(serve_drawer, drawer: Engine) -> None:
-    service = serve_drawer(idle_timeout="never", max_job_s=12)
+@second_engine_long
+def test_a_job_that_takes_too_long_is_ended_with_what_to_do(bounded: Service, drawer: Engine) -> None:
     four = drawer.endless | {"n": 4}
-    job = service.ended(service.submit(**four)["job_id"])
+    job = bounded.ended(bounded.submit(**four)["job_id"])
     assert job["error"]["code"] == "gave_up"
     assert "IMAGEGEN_MAX_JOB_S" in job["error"]["detail"]
-    assert service.draw()["status"] == "complete"
+    assert bounded.draw()["status"] == "complete"
 
 
-def test_a_job_that_would_take_too_long_is_refused(serve) -> None:
-    service = serve(idle_timeout="never", max_job_s=12)
-    service.draw()  # so that its pace is known
-    refused = service.http.post(
+@first_engine
+def test_a_job_that_would_take_too_long_is_refused(bounded: Service) -> None:
+    bounded.draw()  # so that its pace is known
+    refused = bounded.http.post(
         "/api/generate", json={"prompt": "x", "width": 512, "height": 512, "steps": 100, "n": 4}
     )
     assert (refused.status_code, refused.json()["code"]) == (422, "job_too_large"), refused.text

@@ -7,6 +7,7 @@ from pathlib import Path
 from imagegen.engine_build.cards import Card, Cards
 
 H200 = Cards((Card("NVIDIA H200", (9, 0)),), driver_cuda=(13, 0))
+OLD_DRIVER = Cards((Card("NVIDIA A10", (8, 6)),), driver="550.54", driver_cuda=(12, 4))
 NO_CARDS = Cards()
 BROKEN = Cards(problem="Driver/library version mismatch")
 

@@ -40,8 +40,9 @@ ENDLESS = {"width": 256, "height": 256, "steps": 100, "n": 4}
 
 DRAWING = ["generate_image", "edit_image", "submit_async_job"]
 SHOWING = ["generate_image", "edit_image", "get_job_result"]
-TOOLS = {*DRAWING, *SHOWING, "get_job_status", "cancel_job", "list_templates", "read_image_chunk"}
-"""The front's tools: those that draw, those that show a picture, all."""
+READING = ["get_job_status", "list_templates", "list_models", "list_images", "read_image_chunk"]
+TOOLS = {*DRAWING, *SHOWING, *READING, "cancel_job", "upscale_image", "keep_image"}
+"""The front's tools: those that draw, those that show a picture, those that change nothing, all."""
 
 
 def environment(url: str, **settings: object) -> dict[str, str]:

@@ -19,6 +19,14 @@ exec "{real}" "$@"
 """
 
 
+def without_channel(folder: Path, real: Path) -> Path:
+    """A program that is the real engine to everyone who does not ask for its channel: a user's own binary."""
+    program = folder / "plain-sd-server"
+    program.write_text(f'#!/bin/sh\nunset IMAGEGEN_CHANNEL_PROBE\nexec "{real}" "$@"\n')
+    program.chmod(0o755)
+    return program
+
+
 class HeldEngine:
     """`path` is the engine to give to the service; loads are held while `hold` is in force.
 

@@ -1,7 +1,7 @@
 """An engine that tells: a program in sd-server's place that passes everything on to the real one and writes it down.
 
-`install` writes the program; the service starts it as IMAGEGEN_SD_SERVER. It listens on the engine's port itself,
-so that what it records is what the service really sent.
+`install` writes the program; the service starts it as IMAGEGEN_SD_SERVER. It listens on the engine's socket itself, so
+that what it records is what the service really sent; the channel is the real engine's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 from PIL import Image
 
 _PROGRAM = """#!{python}
-import ctypes, http.client, http.server, json, os, signal, socket, subprocess, sys, threading, time
+import ctypes, http.client, http.server, json, os, signal, socket, socketserver, subprocess, sys, tempfile
+import threading, time
 
 REAL, RECORD, FLAT, RENAMED = {real!r}, {record!r}, {flat!r}, {renamed!r}
 arguments = sys.argv[1:]
@@ -33,23 +34,33 @@ def write_down(what, value):
 
 
 write_down("argv", arguments)
-port = int(arguments[arguments.index("--listen-port") + 1])
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    behind = free.getsockname()[1]
+path, channel = os.environ["IMAGEGEN_ENGINE_SOCKET"], int(os.environ["IMAGEGEN_ENGINE_FD"])
+behind = tempfile.mkdtemp() + "/s"
 new_words = [word for new in RENAMED.values() for word in new.split()]
 passed_on = [word for word in arguments if word not in new_words and not word.startswith("qwen_image_")]
-passed_on[passed_on.index("--listen-port") + 1] = str(behind)
 
 
 def die_with_us():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
 
 
-engine = subprocess.Popen([REAL, *passed_on], preexec_fn=die_with_us)
+class Connection(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(behind)
+
+
+engine = subprocess.Popen(
+    [REAL, *passed_on],
+    preexec_fn=die_with_us,
+    pass_fds=[channel],
+    env=os.environ | {{"IMAGEGEN_ENGINE_SOCKET": behind}},
+)
+os.close(channel)
 while engine.poll() is None:
     try:
-        socket.create_connection(("127.0.0.1", behind), 1).close()
+        Connection("localhost", timeout=1).connect()
         break
     except OSError:
         time.sleep(0.02)
@@ -63,7 +74,7 @@ class PassOn(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         if self.command == "POST":
             write_down("request", json.loads(body))
-        connection = http.client.HTTPConnection("127.0.0.1", behind, timeout=60)
+        connection = Connection("localhost", timeout=60)
         connection.request(self.command, self.path, body, {{"content-type": "application/json", "connection": "close"}})
         answer = connection.getresponse()
         data = answer.read()
@@ -86,7 +97,18 @@ class PassOn(http.server.BaseHTTPRequestHandler):
         pass
 
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", port), PassOn)
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self):
+        socketserver.TCPServer.server_bind(self)
+
+    def get_request(self):
+        connection, _ = self.socket.accept()
+        return connection, ("engine", 0)
+
+
+server = Server(path, PassOn)
 threading.Thread(target=lambda: os._exit(engine.wait() & 127), daemon=True).start()
 server.serve_forever()
 """

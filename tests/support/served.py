@@ -122,11 +122,13 @@ class Service:
         return self._process.wait(timeout)
 
     def end(self) -> None:
-        """However it is: gone after this."""
+        """However it is: gone after this. No picture is waited for, nor the end of the supervisor's interpreter."""
         everything = self.processes()
         if everything:
+            supervisor, *others = everything
             self.terminate()
-            psutil.wait_procs(everything, timeout=10)
+            psutil.wait_procs(others, timeout=2)
+            psutil.wait_procs([supervisor], timeout=0.2)
         self.kill()
         self._reap(everything)
         self.http.close()
@@ -188,6 +190,16 @@ class ImagegenServe(Service):
     """The service as `imagegen serve` starts it."""
 
     _command = ("imagegen.cli", "serve")
+
+
+def refused_start(service: Service, *words: str) -> str:
+    """The service does not start, says why in one sentence, and says so by its exit code too. Returns its output."""
+    service.launch()
+    assert service.wait() == 1
+    log = service.log.read_text(errors="replace")
+    assert all(word in log for word in words), log
+    assert "Traceback" not in log
+    return log
 
 
 MakeService = Callable[..., Service]

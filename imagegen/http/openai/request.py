@@ -16,7 +16,7 @@ from imagegen.http.context import app_of, own_urls
 from imagegen.http.encoded_pictures import as_data_url
 from imagegen.http.multipart import picture, read_form
 from imagegen.http.openai.fields import EMPTY, PICTURES, settled, wrong
-from imagegen.schemas import EditRequest, GenerateRequest, Refused, Speed, Warn
+from imagegen.schemas import EditRequest, GenerateRequest, Picture, Refused, Speed, Warn
 
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 OWN_PICTURE = re.compile(r"/images/([0-9a-f]{32})\.(?:png|jpg|webp)")
@@ -95,8 +95,8 @@ class ImagesRequest(BaseModel):
 class ImagesEditRequest(ImagesRequest):
     """The same for an edit: pictures as ids, data URLs or base64."""
 
-    images: Annotated[list[StrictStr], Field(min_length=1, fail_fast=True)]
-    mask: StrictStr | None = None
+    images: Annotated[list[Picture], Field(min_length=1, fail_fast=True)]
+    mask: Picture | None = None
     fit: Literal["contain", "cover", "stretch"] = "contain"
 
     def wanted(self) -> EditRequest:
@@ -176,7 +176,9 @@ async def _form(request: Request, names: Sequence[str]) -> dict[str, Any]:
 
 def _reference(value: Any, bases: Sequence[str]) -> Any:
     """A picture in JSON: `{"image_url": …}` as OpenAI has it, base64, or an id or a data URL as the rest of this
-    service."""
+    service. A form's file is left as it is."""
+    if isinstance(value, bytes):
+        return value
     url = value.get("image_url") if isinstance(value, Mapping) else value
     if isinstance(url, Mapping):  # as in OpenAI's chat messages
         url = url.get("url")

@@ -16,13 +16,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from imagegen.app import App
-from imagegen.http import hints
+from imagegen.http import hints, serialize
 from imagegen.http.context import app_of, base_url
 from imagegen.http.keep_alive import answered
 from imagegen.http.openai.errors import openai_error
 from imagegen.http.openai.request import ImagesRequest, read_edit, read_generation
 from imagegen.http.problems import problem_json
-from imagegen.http.serialize import image_json
 from imagegen.http.snapshots import one_line
 from imagegen.http.sse import HEARTBEAT, HEARTBEAT_S, EventStream, Frames, frame
 from imagegen.http.wait import accept, completed, release, until_ended
@@ -100,7 +99,7 @@ async def _datum(request: Request, asked: ImagesRequest, image: StoredImage) -> 
     """One picture of the answer; its seed and its id, which an edit takes, as extra fields."""
     extra = {"id": image.id, "seed": image.seed}
     if asked.response_format == "url":
-        own = image_json(image, base_url(request))["url"]
+        own = serialize.image(image, base_url(request)).url
         return {"url": f"{own.removesuffix('.png')}.{EXTENSIONS[asked.format]}"} | extra
     return {"b64_json": await _b64(app_of(request), asked, image)} | extra
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from typing import cast
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from imagegen.app import App
+from imagegen.http import serialize
 from imagegen.http.context import app_of, base_url
+from imagegen.http.responses import ServiceStatus
 from imagegen.http.snapshots import Snapshots, one_line
 from imagegen.http.sse import HEARTBEAT, HEARTBEAT_S, RETRY, EventStream, Frames, frame, last_event_id, rung
 from imagegen.jobs.notifications import ANY
+from imagegen.jobs.previews import PREVIEW, StoredPreview
 from imagegen.schemas import EngineState, Job, Refused, Status
 
 FIRST_JOBS = 100
@@ -30,12 +33,20 @@ RECENT_JOBS, LOST_MS = 200, 2000
 """A reader that comes back is told which of so many recent jobs ended after its last event, or just before."""
 
 
+def preview_frame(preview: StoredPreview, base: str, event_id: int | None = None) -> bytes:
+    return frame(
+        "preview",
+        one_line({"job_id": preview.job_id} | serialize.preview(preview, base).model_dump(mode="json")),
+        event_id,
+    )
+
+
 def snapshots_of(request: Request) -> Snapshots:
     return cast(Snapshots, request.app.state.snapshots)
 
 
 async def of_job(request: Request) -> Response:
-    """`job` events, the row's revision as id, until the job has ended.
+    """`job` events, the row's revision as id, until the job has ended; `preview` events without an id.
 
     204 for a reader that has seen the end: it tells a browser's EventSource not to come back.
     """
@@ -57,8 +68,13 @@ async def job_snapshots(app: App, shared: Snapshots, job_id: str, base: str, see
         quiet_s = HEARTBEAT_S if job.lease_s is None else min(HEARTBEAT_S, job.lease_s / 2)
         yield RETRY
         read_at = time.monotonic()
+        preview: StoredPreview | None = None
         while True:
             now = job.revision, jobs.position(job)
+            newest = jobs.previews.get(job_id)
+            if newest is not None and newest is not preview:
+                yield preview_frame(newest, base)
+            preview = newest
             if now != shown:
                 yield frame("job", shared.text(job, base), job.revision)
                 shown = now
@@ -75,7 +91,7 @@ async def job_snapshots(app: App, shared: Snapshots, job_id: str, base: str, see
 
 
 async def of_everything(request: Request) -> Response:
-    """`status`, `queue` and `job` events; `?presence=1` says that somebody looks at them.
+    """`status`, `queue`, `job` and `preview` events; `?presence=1` says that somebody looks at them.
 
     The id is the service's clock in milliseconds: a reader that comes back with it also gets the jobs that
     ended meanwhile.
@@ -90,7 +106,7 @@ async def of_everything(request: Request) -> Response:
 async def all_snapshots(app: App, shared: Snapshots, base: str, since_ms: int | None, *, present: bool) -> Frames:
     """What changes anywhere: each changed job once, however often it changed since the last sending."""
     queue: list[str] | None = None
-    status: dict[str, Any] | None = None
+    status: ServiceStatus | None = None
     with _presence(app, present), app.jobs.changes.subscribe_all() as heard:
         keys: set[str] = {one.id for one in app.jobs.active()[:FIRST_JOBS]} | {"engine"}
         if since_ms is not None:
@@ -111,6 +127,8 @@ async def all_snapshots(app: App, shared: Snapshots, base: str, since_ms: int | 
                 queue = order
             for job in await _read(shared, keys):
                 yield frame("job", shared.text(job, base), now_ms)
+            if PREVIEW in keys and (preview := app.jobs.previews.newest()) is not None:
+                yield preview_frame(preview, base, now_ms)
             if app.stopping.is_set():
                 return
             loading = app.worker.view().state is EngineState.LOADING
@@ -127,7 +145,7 @@ async def _read(shared: Snapshots, keys: Iterable[str]) -> list[Job]:
     found = []
     for key in keys:
         with contextlib.suppress(Refused):
-            if key != "engine":
+            if key not in {"engine", PREVIEW}:
                 found.append(await shared.job(key))
     return sorted(found, key=lambda job: job.seq)
 

@@ -7,15 +7,14 @@ import re
 
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from imagegen.http import etags
+from imagegen.http import etags, responses, serialize
 from imagegen.http.body import query_int, read_bytes
 from imagegen.http.context import app_of, base_url
 from imagegen.http.multipart import read_form
 from imagegen.http.problems import unknown_fields
-from imagegen.http.serialize import image_json
 from imagegen.images import convert
 from imagegen.schemas import Refused
 
@@ -42,7 +41,7 @@ async def upload(request: Request) -> Response:
     else:
         raise Refused(415, "unsupported_media_type", "Send the picture itself (Content-Type: image/png), or a form.")
     image = await app.admission.upload(data)
-    return JSONResponse(image_json(image, base_url(request)), 201)
+    return serialize.answer(serialize.image(image, base_url(request)), 201)
 
 
 async def fetch(request: Request) -> Response:
@@ -69,7 +68,8 @@ async def gallery(request: Request) -> Response:
     before = query_int(request, "before", 0, 0, 10**18) or None
     images = await app.images.list(limit, None if before is None else before / 1000)
     following = int(images[-1].created_at * 1000) if len(images) == limit else None
-    return JSONResponse({"items": [image_json(image, base_url(request)) for image in images], "next": following})
+    items = [serialize.image(image, base_url(request)) for image in images]
+    return serialize.answer(responses.Images(items=items, next=following))
 
 
 ROUTES = [

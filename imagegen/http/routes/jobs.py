@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from imagegen.http import responses, serialize
 from imagegen.http.body import query_int, read_json
 from imagegen.http.context import app_of, base_url, owner_of, prefix
 from imagegen.http.multipart import read_edit
-from imagegen.http.serialize import job_json
 from imagegen.schemas import GenerateRequest, Job
 
 MAX_WAIT_S = 50
@@ -47,8 +47,8 @@ async def recent(request: Request) -> Response:
     before = query_int(request, "before", 0, 0, 10**18) or None
     jobs = await app.jobs.list(limit, before)
     following = jobs[-1].seq if len(jobs) == limit else None
-    items = [job_json(app, job, base_url(request)) for job in jobs]
-    return JSONResponse({"items": items, "next": following})
+    items = [serialize.job(app, job, base_url(request)) for job in jobs]
+    return serialize.answer(responses.Jobs(items=items, next=following))
 
 
 async def cancel(request: Request) -> Response:
@@ -59,8 +59,8 @@ async def drop_lease(request: Request) -> Response:
     return _job(request, await app_of(request).jobs.drop_lease(request.path_params["job_id"]))
 
 
-def _job(request: Request, job: Job, status: int = 200) -> JSONResponse:
-    return JSONResponse(job_json(app_of(request), job, base_url(request)), status)
+def _job(request: Request, job: Job, status: int = 200) -> Response:
+    return serialize.answer(serialize.job(app_of(request), job, base_url(request)), status)
 
 
 ROUTES = [

@@ -20,9 +20,10 @@ from pathlib import Path
 
 from itsdangerous import BadSignature, Signer
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from imagegen.http import responses, serialize
 from imagegen.http.context import is_https, owner_of, prefix, session_of
 from imagegen.schemas import timestamp
 from imagegen.security.tokens import Tokens
@@ -102,10 +103,10 @@ async def begin(request: Request) -> Response:
     """
     name = owner_of(request)
     if name is None:
-        return JSONResponse({"name": None, "expires_at": None})
+        return serialize.answer(responses.Session(name=None, expires_at=None))
     sessions: Sessions = request.app.state.sessions
     session = session_of(request) or sessions.begin(name)
-    answer = JSONResponse({"name": name, "expires_at": timestamp(session.expires)})
+    answer = serialize.answer(responses.Session(name=name, expires_at=timestamp(session.expires)))
     answer.set_cookie(
         COOKIE,
         sessions.cookie(session),

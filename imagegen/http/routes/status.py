@@ -5,26 +5,28 @@ from __future__ import annotations
 import asyncio
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from imagegen.admission.sizes import hinted
+from imagegen.http import responses, serialize
 from imagegen.http.context import app_of, owner_of
 from imagegen.http.problems import unknown_fields
-from imagegen.http.serialize import caps_json, model_json, status_json
+from imagegen.models.entry import Entry
 from imagegen.prompts import templates
 from imagegen.prompts.guardrails import policy_view
+from imagegen.prompts.templates import Template
 from imagegen.schemas import Refused
+from imagegen.settings import Settings
 
 
 async def status(request: Request) -> Response:
-    return JSONResponse(await status_json(app_of(request)))
+    return serialize.answer(await serialize.status(app_of(request)))
 
 
 async def models(request: Request) -> Response:
     """The catalog, and the caps that hold for every model."""
-    app = app_of(request)
-    entries = [app.catalog.get(name) for name in app.catalog.names()]
-    return JSONResponse({"items": [model_json(app, entry) for entry in entries], "caps": caps_json(app.settings)})
+    return serialize.answer(serialize.models(app_of(request)))
 
 
 async def policy(request: Request) -> Response:
@@ -32,13 +34,26 @@ async def policy(request: Request) -> Response:
     app = app_of(request)
     entry = app.catalog.get(request.query_params.get("model", app.default_entry.name))
     cfg_scale, takes_negative = float(entry.defaults.cfg_scale.value), entry.capabilities.negative
-    return JSONResponse(policy_view(app.guardrails, entry.name, cfg_scale, takes_negative))
+    return serialize.answer(policy_view(app.guardrails, entry.name, cfg_scale, takes_negative))
 
 
 async def prompt_templates(request: Request) -> Response:
-    """Presets for a person to fill, read anew each time: an operator edits them while the service runs."""
-    found, problems = await asyncio.to_thread(templates.load, app_of(request).settings)
-    return JSONResponse(templates.view(found, problems))
+    """Presets for a person to fill, with sizes that the default model draws, or `?model=`.
+
+    Read anew each time: an operator edits them while the service runs.
+    """
+    app = app_of(request)
+    entry = app.catalog.get(request.query_params.get("model", app.default_entry.name))
+    found, problems = await asyncio.to_thread(templates.load, app.settings)
+    items = [_hinted(one, entry, app.settings) for one in found]
+    return serialize.answer(responses.Templates(items=items, problems=[str(problem) for problem in problems]))
+
+
+def _hinted(template: Template, entry: Entry, settings: Settings) -> Template:
+    if template.width is None or template.height is None:
+        return template
+    width, height = hinted(template.width, template.height, entry, settings.max_dimension)
+    return template.model_copy(update={"width": width, "height": height})
 
 
 async def warm(request: Request) -> Response:
@@ -59,14 +74,14 @@ async def warm(request: Request) -> Response:
         detail = f"The model was asked for often enough. Ask again in {wait_s} s, or ask for a picture: that waits."
         raise Refused(429, "rate_limited", detail, retry_after_s=wait_s)
     await asyncio.shield(app.worker.warm(entry.name).done)  # others may wait for the same order
-    return JSONResponse(await status_json(app), 202)
+    return serialize.answer(await serialize.status(app), 202)
 
 
 async def unload(request: Request) -> Response:
     """End an idle engine, or a warm-up; answers when its memory is free."""
     app = app_of(request)
     await app.worker.unload()
-    return JSONResponse(await status_json(app), 202)
+    return serialize.answer(await serialize.status(app), 202)
 
 
 ROUTES = [

@@ -14,10 +14,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from imagegen.http import serialize
 from imagegen.http.body import read_json
 from imagegen.http.context import app_of, base_url, owner_of
 from imagegen.http.multipart import read_edit
-from imagegen.http.serialize import job_json
 from imagegen.http.wait import completed, wait_completed
 from imagegen.schemas import EditRequest, GenerateRequest, Job, Kind, Refused, Status, timestamp
 
@@ -39,7 +39,7 @@ async def _wanted(request: Request) -> GenerateRequest:
 async def blocking(request: Request) -> Response:
     """The job, once it is complete: the declared result."""
     job = await wait_completed(request, await _wanted(request))
-    return JSONResponse(job_json(app_of(request), job, base_url(request)))
+    return serialize.answer(serialize.job(app_of(request), job, base_url(request)))
 
 
 async def submit(request: Request) -> Response:
@@ -56,7 +56,7 @@ async def get(request: Request) -> Response:
     if not job.status.ended:
         state = "waits for its turn" if job.status is Status.QUEUED else "is being drawn"
         raise Refused(400, "not_completed", f"The task {state}. Ask for its status until it is completed.")
-    return JSONResponse(job_json(app_of(request), completed(job), base_url(request)))
+    return serialize.answer(serialize.job(app_of(request), completed(job), base_url(request)))
 
 
 async def retry(request: Request) -> Response:
@@ -88,7 +88,7 @@ async def _submitted(request: Request, wanted: GenerateRequest) -> Response:
 
 def _status(request: Request, job: Job) -> JSONResponse:
     """BentoML's keys, and where the task is."""
-    view = job_json(app_of(request), job, base_url(request))
+    view = serialize.job(app_of(request), job, base_url(request)).model_dump(mode="json")
     body: dict[str, Any] = {
         "task_id": job.id,
         "status": STATUS[job.status],
@@ -117,7 +117,7 @@ def same_again(job: Job) -> GenerateRequest:
     }
     if job.kind is Kind.GENERATE:
         return GenerateRequest(**fields)
-    return EditRequest(**fields, images=job.references, mask=job.mask, fit=p.fit or "contain")
+    return EditRequest(**fields, images=[*job.references], mask=job.mask, fit=p.fit or "contain")
 
 
 ROUTES = [

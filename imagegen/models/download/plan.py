@@ -12,7 +12,8 @@ from imagegen.models.download.file import Item
 from imagegen.models.download.hub import Hub, HubError, HubFile, Listing
 from imagegen.models.download.progress import size
 from imagegen.models.download.retry import FetchError, RetryPolicy
-from imagegen.models.entry import Entry, ModelFile
+from imagegen.models.entry import Entry
+from imagegen.models.entry_tables import ModelFile
 from imagegen.settings import Settings
 
 SPARE_BYTES = 64 * 1024 * 1024

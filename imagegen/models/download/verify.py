@@ -8,7 +8,8 @@ from functools import partial
 from imagegen.models.download.hub import Hub, Listing
 from imagegen.models.download.record import recorded
 from imagegen.models.download.retry import RetryPolicy
-from imagegen.models.entry import Entry, ModelFile
+from imagegen.models.entry import Entry
+from imagegen.models.entry_tables import ModelFile
 from imagegen.settings import Settings
 
 

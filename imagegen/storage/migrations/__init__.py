@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from imagegen.storage.migrations import step_2
+from imagegen.storage.migrations import step_2, step_3, step_4
 
-STEPS: tuple[Callable[[Connection], None], ...] = (step_2.upgrade,)
+STEPS: tuple[Callable[[Connection], None], ...] = (step_2.upgrade, step_3.upgrade, step_4.upgrade)
 SCHEMA_VERSION = 1 + len(STEPS)
 
 

@@ -52,6 +52,16 @@ export function draw() {
   drawAsIs();
 }
 
+/** Put the size of a style into the form, as the service says it for the chosen model. A source gives its own shape. */
+export async function takeStyleSize({ name }) {
+  const model = chosenModel();
+  if (!model || state.draft.references.length) return;
+  const path = `api/templates?model=${model.name}`;
+  const templates = model.default ? state.templates : (await quietly(() => get(path)))?.items ?? [];
+  const { width, height } = templates.find((one) => one.name === name) ?? {};
+  if (width) updateDraft({ size: `${width}x${height}` });
+}
+
 /** Draw without a look at the gaps: braces can be meant. */
 export function drawAsIs() {
   setCleared(null);

@@ -41,12 +41,6 @@ export function parseSize(size) {
   return { width, height };
 }
 
-/** Whether the model draws this size, but for its rounding to multiples. */
-export function drawsSize({ width, height }, model, caps) {
-  const [across, down] = [sideRange("width", model, caps), sideRange("height", model, caps)];
-  return width >= across.least && width <= across.most && height >= down.least && height <= down.most;
-}
-
 /** `size` with the model's own side for one that is empty. */
 export function wholeSize(size, model) {
   if (!size) return size;

@@ -34,7 +34,7 @@ CODES = {
     *("bad_json", "invalid_request", "prompt_too_long", "size_out_of_range", "job_too_large", "unknown_model"),
     *("unknown_image", "bad_image", "not_supported_by_model", "unsupported_media_type"),
 }
-"""Every code of DESIGN's 4xx list that a submission on an idle service without tokens can have."""
+"""Every 4xx code of docs/http.md that a submission on an idle service without tokens can have."""
 
 
 def admission(

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagegen.admission.sizes import Sides, Sizes, contain_size, reduced, shaped
+from imagegen.admission.sizes import Sides, Sizes, contain_size, hinted, reduced, shaped
 from imagegen.models.catalog import Catalog
+from imagegen.prompts.templates import TEMPLATES
 
 MULTIPLES = st.sampled_from([8, 16, 32, 64])
 PIXELS = st.integers(1, 20_000)
@@ -166,3 +167,25 @@ def test_every_models_own_size_is_within_its_range(name):
     sizes = Sizes.of(entry, 1024)
     assert usual[0] in sizes.width and usual[1] in sizes.height
     assert sizes.up(*usual) == usual
+
+
+@pytest.mark.parametrize(
+    ("model", "max_dimension", "size"),
+    [
+        ("sketch", 1024, (128, 128)),  # it draws no other
+        ("qwen-image", 1024, (1024, 640)),
+        ("qwen-image", 512, (512, 320)),
+        ("tiny", 1024, (None, None)),
+    ],
+)
+def test_the_size_of_a_template_is_one_that_the_model_draws(model, max_dimension, size):
+    assert hinted(1024, 640, Catalog.packaged().get(model), max_dimension) == size
+
+
+def test_every_model_draws_the_size_of_every_template():
+    catalog = Catalog.packaged()
+    for entry in map(catalog.get, catalog.names()):
+        sizes = Sizes.of(entry, 1024)
+        for template in TEMPLATES:
+            width, height = hinted(template.width, template.height, entry, 1024)
+            assert entry.noise or (width in sizes.width and height in sizes.height), (entry.name, template.name)

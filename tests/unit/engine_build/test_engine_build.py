@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from tiny_source import CMAKE, SERVER_C, make, make_sdist, refusal, scratch_folders
 
-from imagegen.engine_build import Options, Stage, builder, command
+from imagegen.engine_build import Options, Stage, command, compilation
 from imagegen.engine_build.plan import Sdist
 
 # The whole way
@@ -153,8 +153,8 @@ def test_a_binary_without_the_channel_is_not_installed(cache: Path) -> None:
 def test_fewer_compilers_where_memory_is_short(monkeypatch: pytest.MonkeyPatch, available_gb: float, jobs: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2, 3}, raising=False)
     memory = SimpleNamespace(available=int(available_gb * 1e9))
-    monkeypatch.setattr(builder.psutil, "virtual_memory", lambda: memory)
-    assert builder.default_jobs("cpu") == jobs
+    monkeypatch.setattr(compilation.psutil, "virtual_memory", lambda: memory)
+    assert compilation.default_jobs("cpu") == jobs
 
 
 def test_memory_running_out_is_told_from_a_wrong_source() -> None:

@@ -15,12 +15,15 @@ from imagegen.engine_build import EngineBuildError, Options, builder, toolchain
 from imagegen.engine_build.cards import Cards
 
 
-def test_cuda_without_nvcc_is_a_sentence_and_no_cpu_build(no_cuda: Path, tmp_path: Path) -> None:
-    with pytest.raises(EngineBuildError, match="nvcc, was not found") as caught:
-        engines.build(tmp_path / "engine", Options("cuda", ("90-real",)), lambda *_: None)
+def test_cuda_without_nvcc_and_network_is_a_sentence(no_cuda: Path, index: Path, tmp_path: Path) -> None:
+    with pytest.raises(toolchain.NoCuda, match="nvcc, was not found") as caught:
+        toolchain.find_cuda()
     assert "12.8 or newer" in str(caught.value)
     assert "nvidia-cuda-nvcc==13.0.*" in str(caught.value)
-    assert not (tmp_path / "engine").exists()
+    with pytest.raises(EngineBuildError, match="could not be fetched from the package index") as caught:
+        engines.build(tmp_path / "engine", Options("cuda", ("90-real",), portable=True), lambda *_: None)
+    assert "12.8 or newer" in str(caught.value)
+    assert not list((tmp_path / "engine").glob("*/sd-server"))
 
 
 def test_nvcc_is_looked_for_in_order(no_cuda: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

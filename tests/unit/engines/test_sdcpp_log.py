@@ -82,8 +82,8 @@ def test_bytes_are_counted_from_the_last_words_before_the_first_bar() -> None:
 def test_a_picture_is_read_and_only_the_samplers_bars_are_steps() -> None:
     assert draw(DRAWING) == [
         DrawProgress(Phase.SAMPLING),
-        *(DrawProgress(Phase.SAMPLING, step, 3) for step in (1, 2, 3)),
-        DrawProgress(Phase.DECODING),
+        *(DrawProgress(Phase.SAMPLING, step, 3, 1.0) for step in (1, 2, 3)),
+        DrawProgress(Phase.DECODING, step_s=1.0),
     ]
 
 

@@ -11,7 +11,7 @@ from imagegen.hardware.compatibility import Machine
 from imagegen.hardware.gpu_sharing import MARGIN_BYTES, needed_bytes
 from imagegen.models import packages
 from imagegen.models.catalog import Catalog
-from imagegen.models.entry import Flag, Memory
+from imagegen.models.entry_tables import Flag, Memory
 from imagegen.settings import Settings
 
 FLAGS = frozenset({"--flow-shift", "--diffusion-fa", "--qwen-image-zero-cond-t"})

@@ -26,7 +26,7 @@ from imagegen.hardware.gpu_sharing import (
     uses_cuda,
 )
 from imagegen.models.catalog import Catalog
-from imagegen.models.entry import Flag, Memory
+from imagegen.models.entry_tables import Flag, Memory
 from imagegen.settings import Settings
 
 FIRST = Card(uuid="GPU-aaaa1111-0000")

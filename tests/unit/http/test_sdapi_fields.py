@@ -16,7 +16,7 @@ from imagegen.http.sdapi import fields
 from imagegen.http.sdapi.request import ImageToImage, TextToImage, read, wanted
 from imagegen.models.aliases import Aliases
 from imagegen.models.catalog import Catalog
-from imagegen.models.entry import ADAPTER_SAMPLERS, SAMPLERS
+from imagegen.models.entry_tables import ADAPTER_SAMPLERS, SAMPLERS
 from imagegen.schemas import EditRequest, Refused
 from imagegen.settings import Settings
 from imagegen.telemetry.metrics import Metrics

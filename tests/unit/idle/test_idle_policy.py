@@ -86,6 +86,7 @@ class Signals:
     present_share: float | None  # present until this many betas after the end of service
     warmed_unused: bool
     gpu_wanted: bool
+    drafts_share: float | None  # without the drafts since, it would have gone so many betas after their end
     cold_start_factor: float  # the next cold start is expected to take this much of the usual
 
     def tell(self, evidence: Evidence, usual_s: float) -> Evidence:
@@ -95,12 +96,18 @@ class Signals:
             present_until=present,
             warmed_unused=self.warmed_unused,
             gpu_wanted=self.gpu_wanted,
+            kept_until=None if self.drafts_share is None else self.drafts_share * usual_s,
             cold_start_s=usual_s * self.cold_start_factor,
         )
 
 
 signals = st.builds(
-    Signals, st.none() | st.floats(0, 5), st.booleans(), st.booleans(), st.sampled_from([1.0, 0.1, 0.5, 3.0])
+    Signals,
+    st.none() | st.floats(0, 5),
+    st.booleans(),
+    st.booleans(),
+    st.none() | st.floats(-1, 5),
+    st.sampled_from([1.0, 0.1, 0.5, 3.0]),
 )
 
 
@@ -314,6 +321,26 @@ def test_an_unused_warm_up_stays_no_longer_than_a_used_model_and_who_types_has_a
 def test_a_wanted_gpu_is_not_kept_for_somebody_who_is_only_here() -> None:
     evidence = replace(lived_through([90.0] * 20, cold_start_s=40), present_until=1e6, gpu_wanted=True)
     assert IdlePolicy().timeout_s(evidence) <= evidence.beta_s / 2
+
+
+def test_drafts_keep_the_model_only_while_somebody_is_here() -> None:
+    used = lived_through([90.0] * 20, cold_start_s=40)
+    used = replace(used, ledger=Ledger(1.0, 1e6))  # the account demands nothing
+    alone_s = IdlePolicy().timeout_s(used)
+    drafted = replace(used, kept_until=used.ended_at + 5)
+    assert alone_s > 5
+    for evidence, timeout_s in (
+        (drafted, 5),
+        (replace(drafted, kept_until=used.ended_at - 60), 0),
+        (replace(drafted, present_until=1e6), IdlePolicy().timeout_s(replace(used, present_until=1e6))),
+        (replace(drafted, present_until=used.ended_at + 7), 7),
+        (replace(drafted, kept_until=1e6), alone_s),
+        (replace(drafted, mode="300"), 5),
+        (replace(drafted, mode="300", present_until=1e6), 300),
+    ):
+        assert IdlePolicy().timeout_s(evidence) == timeout_s, evidence
+    assert "only drafts" in decide(0.0, drafted).reason
+    assert decide(0.0, replace(drafted, mode="never")).unload_at is None
 
 
 def test_the_time_counts_from_the_end_of_the_service() -> None:

@@ -279,3 +279,43 @@ def test_a_fixed_time_out_learns_all_the_same() -> None:
     assert "IMAGEGEN_IDLE_TIMEOUT is 120" in decision.reason
     serve(idle, end + 30.0, cold=False)
     assert gaps(idle) == [30.0]
+
+
+def draft(idle: IdleTracker, at: float, *, cold: bool = False) -> float:
+    """A draft that takes a second."""
+    idle.arrived(at, cold=cold, draft=True)
+    if cold:
+        idle.loaded("m", LOAD_S, 0, FILES)
+    idle.served(at + 1.0, draft=True)
+    return at + 1.0
+
+
+def test_drafts_keep_the_model_no_longer_than_somebody_is_here() -> None:
+    idle = memory("300")
+    end = serve(idle, 0.0, cold=True)
+    idle.present = True
+    for _ in range(3):
+        last = draft(idle, end + 100.0)
+        assert idle.decide(last).unload_at == last + 300.0
+    idle.present = False
+    assert idle.decide(last).unload_at == end + 300.0, "as without the drafts"
+    idle.used(last + 2.0)
+    assert idle.decide(last + 2.0).unload_at == last + 300.0, "somebody has kept one"
+
+
+def test_a_model_that_only_drafts_have_loaded_goes_with_its_reader() -> None:
+    idle = memory("300")
+    idle.present = True
+    last = draft(idle, 50.0, cold=True)
+    assert idle.decide(last).unload_at == last + 300.0
+    idle.present = False
+    assert idle.decide(last).unload_at == last
+
+
+def test_nothing_is_learned_of_drafts_and_the_gap_is_that_of_the_requests() -> None:
+    idle = memory()
+    end = serve(idle, 0.0, cold=True)
+    last = draft(idle, end + 20.0)
+    assert gaps(idle) == []
+    serve(idle, last + 9.0, cold=False)
+    assert gaps(idle) == [30.0]

@@ -8,7 +8,7 @@ from hypothesis.strategies import text
 
 from imagegen.images import infotext
 from imagegen.images.infotext import Infotext
-from imagegen.models.entry import ADAPTER_SAMPLERS
+from imagegen.models.entry_tables import ADAPTER_SAMPLERS
 
 FIELDS = {"Steps": 20, "Sampler": "Euler a", "CFG scale": "7", "Size": "64x64"}
 LINE = "Steps: 20, Sampler: Euler a, CFG scale: 7, Size: 64x64"

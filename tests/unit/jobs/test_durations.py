@@ -99,6 +99,11 @@ def test_fast_pictures_are_expected_from_fast_ones_and_before_them_from_the_othe
     assert durations.remaining("tiny", fast, halfway, 0.0) == 2 * 0.5 + 3.0
 
 
+def test_the_first_picture_of_a_model_is_expected_from_its_own_steps() -> None:
+    halfway = Progress(phase=Phase.SAMPLING, step=1, steps=4, step_s=2.0)
+    assert Durations().remaining("tiny", PARAMS, halfway, 0.5) == 3 * 2.0 - 0.5
+
+
 def test_what_was_never_measured_is_unknown() -> None:
     empty, no_steps = Durations(), Durations(measured(load=8.0, encode=1.0, decode=3.0))
     for durations, model in ((empty, "tiny"), (no_steps, "tiny"), (KNOWN, "other")):
@@ -126,7 +131,10 @@ def test_what_was_never_measured_is_unknown() -> None:
         (Progress(phase=Phase.SAMPLING, step=3, steps=4, image=2), 1.0, 4.0),
         (Progress(phase=Phase.DECODING, image=2), 1.0, 2.0),
         (Progress(phase=Phase.DECODING, image=2), -3600.0, 3.0),
+        (Progress(phase=Phase.DECODING, fraction=0.75, image=2), 0.0, 0.75),
         (Progress(phase=Phase.SAVING, image=2), 5.0, 0.0),
+        (Progress(phase=Phase.SAMPLING, step=3, steps=4, step_s=10.0), 1.0, 10.0 + 3.0 - 1.0 + 1.0 + 40.0 + 3.0),
+        (Progress(phase=Phase.ENCODING, image=2, step_s=10.0), 0.0, 1.0 + 40.0 + 3.0),
     ],
 )
 def test_what_is_left_of_a_job_of_two_pictures(
@@ -243,6 +251,16 @@ def test_the_running_picture_and_a_cancelled_one_are_waited_for() -> None:
     draining = estimator([second], state=EngineState.DRAINING, model="tiny", draining_s=5.0)
     assert eta_s(draining, 2) == 5.0 + WHOLE_S
     assert eta_s(estimator([second], state=EngineState.DRAINING, model="tiny"), 2) is None
+
+
+def test_the_first_job_of_a_model_is_expected_from_its_own_steps_once_it_runs() -> None:
+    new, behind = queue("never-drawn", "tiny")
+    drawing = running(new, Phase.SAMPLING, step=1, step_s=5.0)
+    of = estimator([drawing, behind], state=EngineState.DRAWING, model="never-drawn")
+    assert eta_s(of, 1) == pytest.approx(15.0, abs=0.5)
+    assert eta_s(of, 2) == pytest.approx(15.0 + 8.0 + WHOLE_S, abs=0.5)
+    encoding = estimator([running(new, Phase.ENCODING), behind], state=EngineState.DRAWING, model="never-drawn")
+    assert [eta_s(encoding, seq) for seq in (1, 2)] == [None, None]
 
 
 def test_one_unknown_part_makes_the_whole_unknown() -> None:

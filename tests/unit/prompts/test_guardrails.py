@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -195,21 +194,19 @@ def test_the_view_is_exactly_what_is_sent(cfg: float, negative: str) -> None:
     policy = Guardrails("bad things", "Be good.", "mine.toml")
     view = policy_view(policy, "tiny", cfg)
     composed = compose(policy, "a cat", negative, cfg)
-    joined = view["joined"]
-    assert isinstance(joined, dict)
+    joined = view.joined
     rule = "negative_below_cfg_1" if cfg < 1 else "negative" if negative else "negative_if_none_is_given"
     values = {"prompt": "a cat", "negative": negative}
-    values |= {key: view[key] for key in ("baseline_negative", "directive")}
+    values |= {"baseline_negative": view.baseline_negative, "directive": view.directive}
     assert joined["prompt"].format(**values) == composed.prompt
     assert joined[rule].format(**values) == composed.negative
-    assert view["policy"] == composed.policy.model_dump()
-    assert (view["source"], view["model"], view["cfg_scale"]) == ("mine.toml", "tiny", cfg)
-    assert json.loads(json.dumps(view)) == view
+    assert view.policy == composed.policy
+    assert (view.source, view.model, view.cfg_scale) == ("mine.toml", "tiny", cfg)
 
 
 def test_the_view_tells_in_words_whether_it_takes_effect() -> None:
-    assert policy_view(BUILT_IN, "qwen-image", 2.5)["effect"] == "Both take effect on qwen-image at cfg_scale 2.5."
-    effect = str(policy_view(BUILT_IN, "tiny", 1.0)["effect"])
+    assert policy_view(BUILT_IN, "qwen-image", 2.5).effect == "Both take effect on qwen-image at cfg_scale 2.5."
+    effect = policy_view(BUILT_IN, "tiny", 1.0).effect
     assert effect.startswith("On tiny the directive takes effect and the negative prompt is inert: at cfg_scale 1")
 
 
@@ -256,7 +253,7 @@ def test_a_wrong_file_is_told_by_file_and_key(policy_file: Path, content: str | 
 
 
 def test_a_missing_file_is_told_with_the_setting(policy_file: Path) -> None:
-    with pytest.raises(PolicyError, match=r"house\.toml cannot be read .*IMAGEGEN_POLICY_FILE"):
+    with pytest.raises(PolicyError, match=r"IMAGEGEN_POLICY_FILE: .*house\.toml cannot be read"):
         Guardrails.load(policy_file)
 
 

@@ -21,7 +21,6 @@ from imagegen.prompts.templates import (
     fill,
     load,
     read,
-    view,
 )
 from imagegen.settings import Settings
 
@@ -264,16 +263,15 @@ def test_a_new_file_is_seen_at_the_next_load(own: Own) -> None:
     assert len(load(settings)[0]) == len(TEMPLATES) + 1
 
 
-# The view
+# As JSON
 
 
-def test_the_view_is_json_that_a_client_can_fill_by_itself(own: Own) -> None:
-    answer = view(*load(own(postcard=GOOD, broken="title = ")))
-    assert json.loads(json.dumps(answer)) == answer
-    assert len(answer["items"]) == len(TEMPLATES) + 1
-    assert [problem.split(":")[0] for problem in answer["problems"]] == ["broken.toml"]
-    (postcard,) = [item for item in answer["items"] if item["name"] == "postcard"]
-    assert postcard == {
+def test_a_template_is_json_that_a_client_can_fill_by_itself(own: Own) -> None:
+    found, problems = load(own(postcard=GOOD, broken="title = "))
+    assert len(found) == len(TEMPLATES) + 1
+    assert [str(problem).split(":")[0] for problem in problems] == ["broken.toml"]
+    (postcard,) = [template for template in found if template.name == "postcard"]
+    assert json.loads(postcard.model_dump_json()) == {
         "name": "postcard",
         "title": "Postcard",
         "description": "A postcard.",

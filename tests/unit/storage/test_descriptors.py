@@ -20,6 +20,7 @@ from imagegen.settings import Settings, SettingsError
 from imagegen.storage import database
 from imagegen.storage.descriptors import DEFAULT_CONNECTIONS, RESERVED, are_short, connections_allowed
 from imagegen.storage.errors import StorageError
+from imagegen.storage.tables import jobs
 
 
 def caused(error: Exception, cause: BaseException) -> Exception:
@@ -89,9 +90,9 @@ def test_the_database_waits_a_moment_for_a_descriptor(
 ) -> None:
     async def ask(opened: database.Database) -> int:
         if what == "fetch":
-            return len(await opened.fetch(database.jobs.select()))
+            return len(await opened.fetch(jobs.select()))
         async with opened.reading() if what == "reading" else opened.writing() as connection:
-            return len((await connection.execute(database.jobs.select())).all())
+            return len((await connection.execute(jobs.select())).all())
 
     async def run() -> None:
         opened = await database.open_database(tmp_path / "jobs.sqlite3")

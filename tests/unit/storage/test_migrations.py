@@ -12,14 +12,22 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, select
 
+from imagegen.images.files import ImageFiles
+from imagegen.images.store import ImageStore
+from imagegen.schemas import StoredImage
 from imagegen.storage import migrations
-from imagegen.storage.database import Database, StateError, jobs, metadata, open_database
+from imagegen.storage.database import Database, StateError, open_database
 from imagegen.storage.migrations import SCHEMA_VERSION
+from imagegen.storage.tables import jobs, metadata
 
 JOB = {
     "id": "a" * 32, "revision": 3, "kind": "generate", "status": "queued", "model": "tiny", "prompt": "a red circle",
     "params": json.dumps({"width": 64}), "refs": "[]", "warnings": "[]", "policy": "{}", "attempts": 1,
     "created_at": 1.5,
+}  # fmt: skip
+PICTURE = {
+    "id": "b" * 32, "idx": 0, "width": 8, "height": 6, "bytes": 90, "sha256": "c" * 64, "format": "png",
+    "created_at": 1.5, "expires_at": 9.5,
 }  # fmt: skip
 
 
@@ -32,12 +40,13 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 @pytest.fixture
 def first(tmp_path: Path) -> Path:
-    """A database as the first release made it, with one job."""
+    """A database as the first release made it, with one job and one upload."""
     path = tmp_path / "jobs.sqlite3"
     with opened(path) as connection:
         connection.executescript(Path(__file__).with_name("schema_1.sql").read_text())
-        names = ", ".join(JOB)
-        connection.execute(f"INSERT INTO jobs ({names}) VALUES ({', '.join('?' * len(JOB))})", list(JOB.values()))
+        for table, row in (("jobs", JOB), ("images", PICTURE)):
+            values = ", ".join("?" * len(row))
+            connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({values})", list(row.values()))
         connection.execute("PRAGMA user_version = 1")
     return path
 
@@ -70,7 +79,19 @@ def test_a_database_of_the_first_release_is_brought_up_to_date(first: Path) -> N
         "id": "a" * 32, "revision": 3, "prompt": "a red circle", "params": {"width": 64}, "attempts": 1,
         "created_at": 1.5,
     }  # fmt: skip
-    assert job["engine_texts"] is None
+    assert (job["engine_texts"], job["preview"], job["draft"]) == (None, None, False)
+
+
+def test_a_picture_of_the_first_release_has_no_warnings(first: Path, tmp_path: Path) -> None:
+    async def open_and_read() -> StoredImage:
+        database = await open_database(first)
+        try:
+            return await ImageStore(database, ImageFiles(tmp_path / "images"), ttl_s=60).get(str(PICTURE["id"]))
+        finally:
+            await database.close()
+
+    image = asyncio.run(open_and_read())
+    assert (image.id, image.width, image.height, image.warnings) == ("b" * 32, 8, 6, ())
 
 
 def test_it_then_has_the_tables_and_columns_of_a_new_one(first: Path, tmp_path: Path) -> None:

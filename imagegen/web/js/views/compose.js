@@ -2,8 +2,8 @@
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { live } from "../../vendor/lit-html/directives/live.js";
-import { draw, drawAsIs, dropPending, selectGap, typed } from "../actions.js";
-import { drawsSize, fillStyle, openGaps } from "../draft.js";
+import { draw, drawAsIs, dropPending, selectGap, takeStyleSize, typed } from "../actions.js";
+import { fillStyle, openGaps } from "../draft.js";
 import { afterUpdate, chosenModel, clearDraft, state, undoClear, update, updateDraft } from "../store.js";
 import { duration } from "../words.js";
 import { icon } from "./icons.js";
@@ -96,12 +96,9 @@ function chooseStyle(event) {
   event.target.value = "";
   if (!template) return;
   const before = state.draft.prompt.trim() ? state.draft.prompt : null;
-  const { width, height } = template;
-  const model = chosenModel();
-  const fits = width && model && !model.noise && drawsSize(template, model, state.caps);
-  const hinted = fits && !state.draft.references.length;
-  updateDraft({ prompt: fillStyle(template), ...(hinted ? { size: `${width}x${height}` } : {}) });
+  updateDraft({ prompt: fillStyle(template) });
   update({ replaced: before, problem: null });
+  takeStyleSize(template);
   afterUpdate(() => selectGap(openGaps(state.draft.prompt, state.templates)[0]));
 }
 

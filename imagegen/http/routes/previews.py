@@ -1,0 +1,38 @@
+"""Routes of what is not finished: the preview of a running job, and a draft that is to be kept."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from imagegen.http import etags, serialize
+from imagegen.http.context import app_of, base_url
+from imagegen.schemas import Refused
+
+
+async def read(request: Request) -> Response:
+    """The newest preview of a running job, a JPEG. The parameters only make each preview's address a different one."""
+    app, job_id = app_of(request), request.path_params["job_id"]
+    await app.jobs.get(job_id)  # 404 and 410 of the job itself; its lease is renewed
+    preview = app.jobs.previews.get(job_id)
+    if preview is None:
+        detail = "This job has no preview: it is not being drawn, none was asked for, or the first is not there yet."
+        raise Refused(404, "preview_not_found", detail)
+    headers = {"etag": preview.etag, "cache-control": "no-store"}
+    if etags.is_known(request, preview.etag):
+        return Response(status_code=304, headers=headers)
+    return Response(preview.data, headers=headers, media_type="image/jpeg")
+
+
+async def keep(request: Request) -> Response:
+    """A draft becomes a job like any other."""
+    app = app_of(request)
+    job = await app.jobs.keep(request.path_params["job_id"])
+    return serialize.answer(serialize.job(app, job, base_url(request)))
+
+
+ROUTES = [
+    Route("/api/jobs/{job_id}/preview", read, methods=["GET"]),
+    Route("/api/jobs/{job_id}/draft", keep, methods=["DELETE"]),
+]

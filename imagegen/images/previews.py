@@ -1,0 +1,38 @@
+"""The picture that is being drawn, made fit to be shown: colours corrected, enlarged smoothly, a small JPEG.
+
+Synchronous; callers in the event loop run it in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image
+
+from imagegen.images.pixels import saved
+
+SIDE_PX = 512
+QUALITY = 80
+
+
+def shown_size(width: int, height: int) -> tuple[int, int]:
+    """The size in which a preview of a picture is shown: the picture's own shape, at most 512 px a side."""
+    scale = min(1.0, SIDE_PX / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def encode_preview(
+    rgb: bytes, size: tuple[int, int], picture_size: tuple[int, int], colours: Sequence[float] | None = None
+) -> bytes:
+    """A JPEG of the engine's pixels, enlarged smoothly to what the picture will be, at most 512 px a side.
+
+    rgb: 3 bytes a pixel, `size` (width, height) of them, rows from the top. colours: three rows of four numbers, as in
+    `PreviewLook`. A projection has one pixel a latent: 8 or 16 times smaller than the picture.
+    """
+    image = Image.frombytes("RGB", size, rgb)
+    if colours is not None:
+        image = image.convert("RGB", tuple(colours))
+    target = shown_size(*picture_size)
+    if image.size != target:
+        image = image.resize(target, Image.Resampling.BICUBIC)
+    return saved(image, "JPEG", quality=QUALITY)

@@ -1,0 +1,95 @@
+"""Everything that is read once before the service listens: settings, tokens, certificate, limits, names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imagegen import engine_build, settings
+from imagegen.hardware import gpu
+from imagegen.models.aliases import Aliases
+from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.entry import Entry
+from imagegen.models.packages import torch_uses_cuda
+from imagegen.prompts.guardrails import Guardrails, PolicyError
+from imagegen.security import proxies, tls, tokens
+from imagegen.security.hosts import Hosts
+from imagegen.security.origins import Origins
+from imagegen.settings import Settings
+from imagegen.startup import port as listening
+from imagegen.storage import descriptors
+from imagegen.storage.database import StateError, lock_state_folder
+from imagegen.storage.errors import StorageError
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """connections: the cap on open connections. tokens, certificate and public are None where there is none."""
+
+    settings: Settings
+    tokens: tokens.Tokens | None
+    certificate: tls.Files | None
+    connections: int
+    public: proxies.PublicAddress | None
+    proxies: proxies.Proxies
+    hosts: Hosts
+    origins: Origins
+
+    @property
+    def is_open(self) -> bool:
+        """Whether other machines are served."""
+        return self.tokens is not None or self.settings.allow_anonymous
+
+
+def read() -> Configuration:
+    """Read the environment and the files that it names, and raise this process's limit of open files.
+
+    Raises SettingsError with a sentence.
+    """
+    chosen = settings.load()
+    public = proxies.public_url(chosen.public_url)
+    return Configuration(
+        chosen,
+        tokens.for_service(chosen),
+        tls.files_of(chosen),
+        descriptors.connections_allowed(chosen, descriptors.raise_limit()),
+        public,
+        proxies.Proxies(chosen.trusted_proxies.split(",")),
+        Hosts(chosen.allowed_hosts.split(","), public.host if public else None),
+        Origins(chosen.cors_origins),
+    )
+
+
+def check(configured: Configuration, host: str, port: int) -> Entry:
+    """Look before the service listens at what would end it later: port, state folder, policy, catalog and GPU.
+
+    Makes the state folder. Returns the default model. Raises one of SENTENCES.
+    """
+    chosen = configured.settings
+    listening.check(host, port)
+    lock_state_folder(chosen.home).close()
+    Guardrails.load(chosen.policy_file)
+    catalog = Catalog.offered(chosen)
+    entry = catalog.default(chosen, has_gpu=gpu.read() is not None)
+    Aliases(chosen.model_aliases, catalog.names(), entry.name)
+    engine_build.require_gpu(chosen, torch_uses_cuda() if entry.adapter == "glm" else None)
+    return entry
+
+
+SENTENCES = (
+    settings.SettingsError,
+    engine_build.EngineMissing,
+    StateError,
+    StorageError,
+    CatalogError,
+    PolicyError,
+)
+
+
+def sentence(failure: BaseException) -> str | None:
+    """Why the service cannot start, for a person; None for an error of the service itself."""
+    if isinstance(failure, SENTENCES):
+        return str(failure)
+    if isinstance(failure, OSError) and failure.strerror:
+        where = f"{failure.filename} cannot be used: " if failure.filename else ""
+        return f"{where}{failure.strerror}."
+    return None

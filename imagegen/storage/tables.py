@@ -1,0 +1,82 @@
+"""The tables of the database, as the newest schema has them. `migrations/` brings an older one there."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),  # the order of arrival, never reused
+    Column("id", String(32), nullable=False, unique=True),
+    Column("revision", Integer, nullable=False, default=1),
+    Column("kind", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("params", JSON, nullable=False),
+    Column("refs", JSON, nullable=False),
+    Column("mask", String(32)),
+    Column("warnings", JSON, nullable=False),
+    Column("policy", JSON, nullable=False),
+    Column("engine_texts", JSON),  # schemas.EngineTexts; NULL in rows of schema 1
+    Column("progress", JSON),
+    Column("error", JSON),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("owner", String(128)),  # the token's name
+    Column("idempotency_key", String(128)),
+    Column("body_sha256", String(64)),
+    Column("lease_s", Float),
+    Column("preview", JSON),  # schemas.PreviewWish; NULL in rows of schema 3
+    Column("draft", Boolean, nullable=False, default=False, server_default="0"),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("expires_at", Float),
+    Column("expired_at", Float),  # set: a tombstone, the rest of the row is emptied
+    sqlite_autoincrement=True,
+)
+Index("jobs_active", jobs.c.status, jobs.c.seq)
+Index("jobs_expiry", jobs.c.expires_at)
+Index("jobs_idempotency", jobs.c.idempotency_key)
+
+images = Table(
+    "images",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("job_id", String(32)),  # None: an upload
+    Column("idx", Integer, nullable=False, default=0),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("seed", Integer),
+    Column("format", String(8), nullable=False, default="png"),
+    Column("warnings", JSON),  # schemas.Warn of an upload; NULL in rows of schema 2
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("expired_at", Float),
+)
+Index("images_job", images.c.job_id)
+Index("images_expiry", images.c.expires_at)
+Index("images_created", images.c.created_at)
+
+measurements = Table(
+    "measurements",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False),
+    Column("what", String(16), nullable=False),  # load · encode · tokens · step · decode · gap: see durations.What
+    Column("pixels", Integer, nullable=False, default=0),
+    Column("seconds", Float, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+notes = Table(  # small things kept over restarts: what the idle policy learned, the schema's history
+    "notes",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", JSON, nullable=False),
+)

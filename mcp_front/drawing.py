@@ -1,0 +1,94 @@
+"""The tools that draw, change and enlarge pictures, and those that follow a job."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+import anyio
+from fastmcp import Context
+from fastmcp.tools import ToolResult
+
+from mcp_front.answers import Job
+from mcp_front.arguments import Drawing, Edit, Generate, OneJob, Submit, Upscale
+from mcp_front.client import Service
+from mcp_front.results import Results, has_view
+from mcp_front.settings import Settings
+from mcp_front.sources import Sources
+from mcp_front.waiting import LEASE_S, CancelNotices, cancelling, reports_progress, until_ended, until_news
+
+STATUS_WAIT_S = 45.0
+
+
+class DrawingTools:
+    """Each public method is a tool; `texts` has the descriptions that agents read."""
+
+    def __init__(
+        self, service: Service, settings: Settings, notices: CancelNotices, sources: Sources, results: Results
+    ) -> None:
+        self._service, self._settings, self._notices = service, settings, notices
+        self._sources, self._results = sources, results
+
+    async def generate_image(self, ctx: Context, asked: Generate) -> ToolResult:
+        """Draw pictures; wait for them unless told not to."""
+        return await self._ask(ctx, asked, wait=asked.wait)
+
+    async def edit_image(self, ctx: Context, asked: Edit) -> ToolResult:
+        """Change pictures; wait for the result unless told not to."""
+        pictures = await self._pictures(asked.images)
+        if asked.mask:
+            pictures["mask"] = await self._sources.mask(asked.mask)
+        return await self._ask(ctx, asked, pictures, wait=asked.wait)
+
+    async def submit_async_job(self, ctx: Context, asked: Submit) -> ToolResult:
+        """generate_image or edit_image that does not wait."""
+        return await self._ask(ctx, asked, await self._pictures(asked.images or []), wait=False)
+
+    async def upscale_image(self, ctx: Context, asked: Upscale) -> ToolResult:
+        """Make a larger copy of a picture and wait for it."""
+        image = await self._sources.image(asked.image)
+        return await self._finish(ctx, self._service.upscale({"image": image, "factor": asked.factor}))
+
+    async def get_job_status(self, ctx: Context, asked: OneJob) -> ToolResult:
+        """Say how far a job is, after news or 45 s."""
+        deadline = anyio.current_time() + min(STATUS_WAIT_S, self._budget_s(ctx))
+        job = await until_news(self._service, await self._service.job(asked.job_id), deadline, ctx)
+        return self._results.going_on(job, structured=has_view(ctx))
+
+    async def get_job_result(self, ctx: Context, asked: OneJob) -> ToolResult:
+        """Fetch the pictures of a complete job."""
+        job = await self._service.job(asked.job_id)
+        if job.ended:
+            return await self._results.finished(job, structured=has_view(ctx))
+        return self._results.going_on(job, structured=has_view(ctx))
+
+    async def cancel_job(self, ctx: Context, asked: OneJob) -> ToolResult:
+        """Stop a job."""
+        return self._results.cancelled(await self._service.cancel(asked.job_id), structured=has_view(ctx))
+
+    async def _pictures(self, references: list[str]) -> dict[str, Any]:
+        found = [await self._sources.image(reference) for reference in references]
+        return {"images": found} if found else {}
+
+    async def _ask(
+        self, ctx: Context, asked: Drawing, pictures: dict[str, Any] | None = None, *, wait: bool
+    ) -> ToolResult:
+        body = {**asked.body, **(pictures or {})}
+        if wait:
+            return await self._finish(ctx, self._service.submit({**body, "lease_s": LEASE_S}), leased=True)
+        return self._results.going_on(await self._service.submit(body), structured=has_view(ctx))
+
+    async def _finish(self, ctx: Context, submission: Awaitable[Job], *, leased: bool = False) -> ToolResult:
+        """Submit, and wait for the pictures as long as this call may wait; else hand the job back."""
+        deadline = anyio.current_time() + self._budget_s(ctx)
+        job = await submission
+        async with cancelling(self._service, job.job_id, ctx, self._notices):
+            job = await until_ended(self._service, job, deadline, ctx)
+            if job.ended:
+                return await self._results.finished(job, structured=has_view(ctx))
+            if leased:
+                await self._service.drop_lease(job.job_id)
+        return self._results.going_on(job, structured=has_view(ctx))
+
+    def _budget_s(self, ctx: Context) -> float:
+        return self._settings.call_budget_s(reports_progress=reports_progress(ctx))

@@ -1,0 +1,107 @@
+"""The tools that say what there is: templates, models and pictures; and what the view reads of a picture."""
+
+from __future__ import annotations
+
+import base64
+
+from fastmcp import Context
+from fastmcp.tools import ToolResult
+from mcp_types import TextContent
+from pydantic import BaseModel
+
+from mcp_front.arguments import Chunk, Nothing, OneImage, Search
+from mcp_front.client import Service
+from mcp_front.gallery import FoundImage, found_images
+from mcp_front.models import Model
+from mcp_front.results import Results, has_view
+from mcp_front.templates import Template
+
+
+class ChunkFacts(BaseModel):
+    """A part of a file: base64 of the bytes from `offset` to before `next`, of `total`."""
+
+    data: str
+    offset: int
+    next: int
+    total: int
+
+
+class TemplateList(BaseModel):
+    """The service's prompt templates."""
+
+    templates: list[Template]
+    next_step: str
+
+
+class ModelList(BaseModel):
+    """The service's models."""
+
+    models: list[Model]
+    next_step: str
+
+
+class ImageList(BaseModel):
+    """Pictures that jobs drew, the newest first."""
+
+    images: list[FoundImage]
+    next_step: str
+
+
+class KeptFacts(BaseModel):
+    """A picture that is kept."""
+
+    image_id: str
+    next_step: str
+
+
+class ListTools:
+    """Each public method is a tool; `texts` has the descriptions that agents read."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def list_templates(self, ctx: Context, _: Nothing) -> ToolResult:
+        """List the prompt templates."""
+        templates = await self._service.templates()
+        lines = [line for template in templates for line in template.lines()]
+        text = "\n".join(["Prompt templates. Fill what is in braces, then pass the text to generate_image:", *lines])
+        return _said(ctx, text, TemplateList(templates=templates, next_step="Fill one in, then draw it."))
+
+    async def list_models(self, ctx: Context, _: Nothing) -> ToolResult:
+        """List the models, those that can draw now first."""
+        models = sorted(await self._service.models(), key=lambda one: (not one.installed, not one.default, one.name))
+        next_step = "Pass a name as `model` only if the user wants another model than the default."
+        lines = [line for model in models for line in model.lines()]
+        return _said(ctx, "\n".join([*lines, next_step]), ModelList(models=models, next_step=next_step))
+
+    async def list_images(self, ctx: Context, asked: Search) -> ToolResult:
+        """List pictures, the newest first."""
+        images, whole = await found_images(self._service, asked.query, asked.limit)
+        first = f"{len(images)} {'picture' if len(images) == 1 else 'pictures'}, the newest first."
+        lines = [f"{number}. {one.line}" for number, one in enumerate(images, start=1)]
+        if not images:
+            first = (
+                "No picture was found." if asked.query else "There is no picture: all have expired, or none was drawn."
+            )
+        if not whole:
+            lines.append("Older pictures were not searched.")
+        next_step = "edit_image, upscale_image and keep_image take the ids."
+        return _said(ctx, "\n".join([first, *lines, next_step]), ImageList(images=images, next_step=next_step))
+
+    async def keep_image(self, ctx: Context, asked: OneImage) -> ToolResult:
+        """Keep a picture beyond its expiry."""
+        await self._service.keep(asked.image_id)
+        facts = KeptFacts(image_id=asked.image_id, next_step="Tell the user that the service keeps it.")
+        return _said(ctx, f"Picture {asked.image_id} is kept: it no longer expires.", facts)
+
+    async def read_image_chunk(self, _: Context, asked: Chunk) -> ToolResult:
+        """Read a part of a picture's PNG, for the view."""
+        png = await self._service.picture(asked.image_id)
+        offset, part = asked.offset, png[asked.offset : asked.offset + asked.length]
+        chunk = ChunkFacts(data=base64.b64encode(part).decode(), offset=offset, next=offset + len(part), total=len(png))
+        text = f"{len(part)} bytes from {offset} of {len(png)}"
+        return ToolResult(content=[TextContent(text=text)], structured_content=chunk.model_dump())
+
+
+def _said(ctx: Context, text: str, facts: BaseModel) -> ToolResult:
+    return Results.said(text, facts.model_dump(mode="json"), structured=has_view(ctx))

@@ -1,0 +1,169 @@
+"""What an agent can ask of the service before and after drawing: models, pictures, larger copies, masks."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fronts import SMALL, after, call, image_id_of, job_id_of, run, saved_path_of, text_of, within
+from PIL import Image
+
+from mcp_front.answers import Said
+from mcp_front.gallery import MAX_PROMPT_CHARS, FoundImage
+from mcp_front.models import Model
+
+MODEL = {
+    "name": "m",
+    "title": "M",
+    "description": "Draws all.",
+    "default": False,
+    "installed": True,
+    "capabilities": {"draw": True, "edit": True, "mask": True, "max_references": 4},
+    "defaults": {
+        "width": {"value": 512, "min": 256, "max": 1024},
+        "height": {"value": 384, "min": 256, "max": 1024},
+        "steps": {"value": 4},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        (
+            {},
+            [
+                "- m (installed): Draws all. Draws, edits up to 4 pictures, takes a mask; 512 x 384 px, sides of "
+                "256 to 1024 px; speed not measured here yet."
+            ],
+        ),
+        (
+            {
+                "default": True,
+                "limits": "Only cups.",
+                "picture_s": 12.4,
+                "fast": {"cache_mode": "x"},
+                "misfits": [Said(code="does_not_fit", detail="Needs 24 GB.\nMore.")],
+                "capabilities": {"draw": True, "edit": True, "max_references": 1},
+                "defaults": {side: {"value": 128, "min": 128, "max": 128} for side in ("width", "height", "steps")},
+            },
+            [
+                "- m (installed, the default): Draws all. Draws, edits one picture; 128 x 128 px; about 12 s a "
+                "picture, takes speed=fast.",
+                "    Limits: Only cups.",
+                "    Needs 24 GB.",
+            ],
+        ),
+        ({"installed": False}, ["- m (not installed): Draws all."]),
+    ],
+)
+def test_a_model_in_words(changes, lines):
+    assert Model.model_validate(MODEL | changes).lines() == lines
+
+
+def test_list_models_says_what_each_is_and_the_default_first(service):
+    async def story():
+        async with within(service.url, ui=True) as client:
+            return await call(client, "list_models")
+
+    result = run(story())
+    catalog = service.http.get("/api/models").json()["items"]
+    assert {one["name"] for one in result.structured_content["models"]} == {one["name"] for one in catalog}
+    first, limits, *_ = text_of(result).splitlines()
+    (tiny,) = [one for one in catalog if one["default"]]
+    assert first.startswith(f"- tiny (installed, the default): {tiny['description']} Draws, edits up to 4 pictures")
+    assert limits.strip() == f"Limits: {tiny['limits']}"
+
+
+def test_the_catalog_says_the_measured_speed_and_misfits(service):
+    service.draw()
+    models = {one["name"]: one for one in service.http.get("/api/models").json()["items"]}
+    assert models["tiny"]["picture_s"] > 0 and models["tiny"]["misfits"] == []
+    assert models["qwen-image"]["picture_s"] is None
+
+
+def test_pictures_are_found_by_words_of_their_prompts(service):
+    async def story():
+        async with within(service.url, ui=True) as client:
+            drawn = [
+                image_id_of(await call(client, "generate_image", prompt=prompt, **SMALL))
+                for prompt in ("an ochre heron\n at dusk", "an ochre gate")
+            ]
+            both = await call(client, "list_images", query="Ochre")
+            one = await call(client, "list_images", query="dusk HERON")
+            none = await call(client, "list_images", query="ochre zebra")
+            newest = await call(client, "list_images", limit=1)
+            (recent,) = await client.read_resource("image://recent")
+        return drawn, both, one, none, newest, json.loads(recent.text)
+
+    (heron, gate), both, one, none, newest, recent = run(story())
+    assert [found["image_id"] for found in both.structured_content["images"]] == [gate, heron]
+    assert [found["image_id"] for found in one.structured_content["images"]] == [heron]
+    assert text_of(one).splitlines()[1].startswith(f"1. {heron}: 64 x 64 px, seed 7, model tiny (until 20")
+    assert text_of(one).splitlines()[1].endswith(": an ochre heron at dusk")
+    assert text_of(none).startswith("No picture was found.") and none.structured_content["images"] == []
+    assert len(newest.structured_content["images"]) == 1
+    assert {heron, gate} <= {found["image_id"] for found in recent}
+
+
+def test_a_long_prompt_is_cut_and_a_kept_picture_said_to_be():
+    found = FoundImage(image_id="i", width=1, height=2, seed=3, model="m", prompt="x" * 500, expires_at=None)
+    assert found.line == f"i: 1 x 2 px, seed 3, model m (kept): {'x' * MAX_PROMPT_CHARS}…"
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "cannot"),
+    [("upscale_image", {"image": "{id}"}, "upscale pictures"), ("keep_image", {"image_id": "{id}"}, "keep pictures")],
+)
+def test_what_the_service_cannot_do_yet_is_said_so(service, tool, arguments, cannot):
+    picture = service.draw()["images"][0]["id"]
+
+    async def story():
+        async with within(service.url) as client:
+            return await call(client, tool, **{name: value.format(id=picture) for name, value in arguments.items()})
+
+    result = run(story())
+    assert result.is_error and text_of(result).startswith(f"This image service cannot {cannot} yet. Tell the user.")
+
+
+def test_a_mask_and_a_fit_reach_the_engine(service, tmp_path):
+    source, mask = tmp_path / "source.png", tmp_path / "mask.png"
+    Image.effect_noise((64, 64), 80).convert("RGB").save(source)
+    drawn = Image.new("RGBA", (64, 64), (0, 0, 0, 255))
+    drawn.paste((0, 0, 0, 0), (32, 0, 64, 64))  # transparent: may change
+    drawn.save(mask)
+
+    async def story():
+        async with within(service.url, output_dir=tmp_path) as client:
+            asked = {"prompt": "make it blue", "images": [str(source)], "fit": "stretch", **SMALL}
+            return [await call(client, "edit_image", **asked, **more) for more in ({}, {"mask": str(mask)})]
+
+    whole, masked = run(story())
+    assert not masked.is_error, text_of(masked)
+    assert saved_path_of(whole).read_bytes() != saved_path_of(masked).read_bytes()
+    job = service.job(after(text_of(masked), "(job ").rstrip(")."))
+    assert job["params"]["fit"] == "stretch"
+
+
+@pytest.mark.parametrize("tool", ["generate_image", "submit_async_job"])
+def test_a_drawing_tool_that_does_not_wait_hands_back_the_job(service, tool):
+    arguments = {"wait": False} if tool == "generate_image" else {}
+
+    async def story():
+        async with within(service.url) as client:
+            return await call(client, tool, prompt="not waited for", **arguments, **SMALL)
+
+    result = run(story())
+    job_id = job_id_of(result)
+    assert f'get_job_result(job_id="{job_id}")' in text_of(result)
+    assert not [part for part in result.content if part.type == "image"]
+    assert service.job(job_id)["prompt"] == "not waited for"
+
+
+def test_the_server_has_an_icon(service):
+    async def story():
+        async with within(service.url) as client:
+            return client.server_info.icons
+
+    (icon,) = run(story())
+    assert icon.mime_type == "image/svg+xml" and icon.src.startswith("data:image/svg+xml;base64,")

@@ -1,0 +1,198 @@
+"""Pictures of a request: the same pixels, warnings and key whether they come as a file, a data URL or an id."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+from refusals import data_url_of
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from state_folder import State, opened, scenario
+
+from imagegen.admission import controller
+from imagegen.admission.controller import AdmissionController
+from imagegen.http.problems import HANDLERS
+from imagegen.http.routes import images, jobs, tasks
+from imagegen.jobs.durations import Durations
+from imagegen.models.catalog import Catalog
+from imagegen.prompts.guardrails import Guardrails
+from imagegen.schemas import EditRequest, Refused
+from imagegen.settings import Settings
+
+
+def admission(state: State) -> AdmissionController:
+    chosen = Settings(home=state.folder)
+    return AdmissionController(
+        chosen, Catalog.load(chosen), Guardrails.load(None), state.images, state.jobs, Durations(), "tiny"
+    )
+
+
+def saved(image: Image.Image, format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def data_url(data: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+RED, GREEN = Image.new("RGB", (32, 32), "red"), Image.new("RGB", (32, 32), "green")
+LARGE = Image.new("RGBA", (2100, 2100), (255, 0, 0, 0))  # more than admission keeps
+PICTURES: list[tuple[tuple[str, ...], bytes]] = [
+    ((), saved(RED, "PNG")),
+    (("transparency_on_white",), saved(Image.new("RGBA", (32, 32), (255, 0, 0, 99)), "PNG")),
+    (("first_frame_only",), saved(RED, "GIF", save_all=True, append_images=[GREEN])),
+    (("reference_reduced",), saved(LARGE.convert("L"), "PNG")),
+    (("colour_profile_dropped",), saved(RED, "PNG", icc_profile=b"not a profile")),
+    (
+        ("colour_profile_dropped", "first_frame_only", "reference_reduced", "transparency_on_white"),
+        saved(LARGE, "PNG", save_all=True, append_images=[LARGE.rotate(9)], icc_profile=b"not a profile"),
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """The routes of jobs, pictures and tasks over a real admission and queue, and no worker: what is accepted waits."""
+    folder = tmp_path_factory.mktemp("desk")
+    app = Starlette(routes=[*jobs.ROUTES, *images.ROUTES, *tasks.ROUTES], exception_handlers=HANDLERS)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        stack = AsyncExitStack()
+        state = client.portal.call(stack.enter_async_context, opened(folder, max_queue=100_000))
+        estimator = SimpleNamespace(eta_s=lambda _job: None)
+        app.state.app = SimpleNamespace(admission=admission(state), jobs=state.jobs, estimator=estimator)
+        yield client
+        client.portal.call(stack.aclose)
+
+
+FIELDS = {"prompt": "make it blue", "steps": 1}
+Send = Callable[[TestClient, bytes], dict[str, Any]]
+
+
+def answered(answer: Any) -> dict[str, Any]:
+    assert answer.status_code in {200, 201, 202}, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def edit_of_json(path: str) -> Send:
+    return lambda desk, data: answered(desk.post(path, json=FIELDS | {"images": [data_url(data)]}))
+
+
+def edit_of_form(path: str) -> Send:
+    return lambda desk, data: answered(desk.post(path, data=FIELDS, files={"image": ("a.png", data)}))
+
+
+def edit_of_id(path: str) -> Send:
+    return lambda desk, data: answered(desk.post(path, json=FIELDS | {"images": [upload(desk, data)["id"]]}))
+
+
+def edit_of_id_in_a_form(path: str) -> Send:
+    return lambda desk, data: answered(desk.post(path, data=FIELDS | {"image": upload(desk, data)["id"]}, files={}))
+
+
+def upload(desk: TestClient, data: bytes) -> dict[str, Any]:
+    return answered(desk.post("/api/images", content=data, headers={"content-type": "image/png"}))
+
+
+def upload_in_a_form(desk: TestClient, data: bytes) -> dict[str, Any]:
+    return answered(desk.post("/api/images", files={"image": ("a.png", data)}))
+
+
+WAYS: dict[str, Send] = {
+    "upload": upload,
+    "upload in a form": upload_in_a_form,
+    "edit, data URL": edit_of_json("/api/edit"),
+    "edit, form": edit_of_form("/api/edit"),
+    "edit, id": edit_of_id("/api/edit"),
+    "task, data URL": edit_of_json("/edit/submit"),
+    "task, form": edit_of_form("/edit/submit"),
+    "task, id": edit_of_id("/edit/submit"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("codes", "data"), PICTURES, ids=["+".join(codes) or "none" for codes, _ in PICTURES])
+def test_each_warning_of_a_picture_comes_by_each_way(
+    desk: TestClient, way: str, codes: tuple[str, ...], data: bytes
+) -> None:
+    warnings = WAYS[way](desk, data)["warnings"]
+    assert tuple(sorted(one["code"] for one in warnings)) == codes
+    assert warnings == edit_of_form("/api/edit")(desk, data)["warnings"], "word for word"
+
+
+def test_a_masks_warnings_come_by_each_way(desk: TestClient) -> None:
+    mask = saved(RED.convert("L"), "GIF", save_all=True, append_images=[GREEN.convert("L")])
+    stored = upload(desk, mask)["id"]
+    by_form = desk.post("/api/edit", data=FIELDS, files={"image": ("a.png", PICTURES[0][1]), "mask": ("m.gif", mask)})
+    told = [answered(by_form)["warnings"]]
+    for one in (data_url(mask), stored):
+        request = FIELDS | {"images": [data_url(PICTURES[0][1])], "mask": one}
+        told.append(answered(desk.post("/api/edit", json=request))["warnings"])
+    assert [[one["code"] for one in warnings] for warnings in told] == [["first_frame_only"]] * 3
+
+
+def test_the_warnings_of_every_picture_are_told_in_order(desk: TestClient) -> None:
+    urls = [data_url(data) for _, data in PICTURES[1:4]]
+    ids = [upload(desk, data)["id"] for _, data in PICTURES[1:4]]
+    told = [answered(desk.post("/api/edit", json=FIELDS | {"images": some}))["warnings"] for some in (urls, ids)]
+    expected = ["transparency_on_white", "first_frame_only", "reference_reduced"]
+    assert [[one["code"] for one in warnings] for warnings in told] == [expected] * 2
+
+
+@scenario
+async def test_a_file_is_read_as_it_is_and_never_as_base64(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as without:
+        without.delattr(controller, "parse_data_url")
+        await _admit_files(folder)
+
+
+async def _admit_files(folder: Path) -> None:
+    async with opened(folder) as state:
+        files = EditRequest(prompt="a", images=[PICTURES[0][1]], mask=PICTURES[0][1])
+        job = await admission(state).admit(files, idempotency_key="k")
+        assert state.files() == sorted([*job.references, job.mask])
+        with pytest.raises(Refused, match="empty"):
+            await admission(state).admit(EditRequest(prompt="a", images=[b""]))
+
+
+@scenario
+async def test_one_key_means_one_picture_however_it_is_sent(folder: Path) -> None:
+    red, url = PICTURES[0][1], data_url(PICTURES[0][1])
+    async with opened(folder) as state:
+        desk = admission(state)
+        job = await desk.admit(EditRequest(prompt="a", images=[red], mask=url), idempotency_key="k")
+        jpeg = url.replace("image/png", "image/jpeg")  # the type in a data URL says nothing here
+        for images_, mask in (([url], red), ([jpeg], url)):
+            again = await desk.admit(EditRequest(prompt="a", images=images_, mask=mask), idempotency_key="k")
+            assert again.id == job.id
+        for images_, mask in (
+            ([red, red], red),
+            ([data_url_of("BMP")], red),
+            ([job.references[0]], red),
+            ([red], None),
+        ):
+            with pytest.raises(Refused) as refused:
+                await desk.admit(EditRequest(prompt="a", images=images_, mask=mask), idempotency_key="k")
+            assert refused.value.code == "idempotency_conflict"
+
+
+def test_json_has_no_bytes_and_the_schema_says_text() -> None:
+    properties = EditRequest.model_json_schema()["properties"]
+    assert properties["images"]["items"] == {"type": "string"}
+    body = json.dumps({"prompt": "a", "images": ["x"], "mask": "y"})
+    read = EditRequest.model_validate_json(body)
+    assert (read.images, read.mask) == (["x"], "y")
+    for wrong in (1, None, ["x"], {"a": "b"}):
+        with pytest.raises(ValueError, match=r"images\.0"):
+            EditRequest.model_validate({"prompt": "a", "images": [wrong]})
