@@ -22,7 +22,10 @@ def job(status="running", **fields):
         ({"status": "queued", "position": 0}, "waiting in the queue"),
         ({}, "starting"),
         ({"progress": {"phase": "loading", "fraction": 0.4}}, "loading the model 40 %"),
-        ({"progress": {"phase": "sampling", "step": 7, "steps": 25}, "eta_s": 12}, "drawing: step 7/25, about 12 s left"),
+        (
+            {"progress": {"phase": "sampling", "step": 7, "steps": 25}, "eta_s": 12},
+            "drawing: step 7/25, about 12 s left",
+        ),
         ({"progress": {"phase": "sampling", "step": 7, "steps": 25}, "eta_s": 0.2}, "drawing: step 7/25"),
         ({"progress": {"phase": "encoding", "step": 128, "steps": 1280}}, "writing the picture's tokens 128/1280"),
         ({"progress": {"phase": "encoding"}}, "reading the prompt"),
