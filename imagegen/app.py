@@ -150,9 +150,7 @@ class App:
             self.jobs,
             self.durations,
             self.default_entry.name,
-            self.model_files.misfits,
-            self.model_files.unobtainable,
-            self.model_files.unfamiliar,
+            self.model_files,
         )
         self.jobs.on_submit, self.jobs.on_cancel = self.worker.commands.ring, self.worker.commands.cancel
         self.jobs.on_keep = self.worker.keep

@@ -300,9 +300,9 @@ class HttpSubprocessAdapter(ABC):
         self._words.forgive()
         self._draw, self._on_draw = DrawTracker(self._heard_since), on_progress
         self._on_preview = on_preview
-        self._tell(DrawProgress(Phase.ENCODING))
         self._drawing = asyncio.create_task(self._unless_ended(self._draw_once(request, number)), name="engine-draw")
         self._drawing.add_done_callback(_retrieve)
+        self._tell(DrawProgress(Phase.ENCODING))
         try:
             return await asyncio.shield(self._drawing)
         except asyncio.CancelledError:

@@ -31,11 +31,13 @@ from imagegen.storage.descriptors import are_short
 from imagegen.storage.errors import StorageError
 from imagegen.telemetry.recorder import Recorder
 from imagegen.worker.commands import Command, CommandQueue
-from imagegen.worker.lifecycle import Cancelled, EngineProvider, EngineView, LoadFailed, ModelLifecycle, Stopped
+from imagegen.worker.lifecycle import Cancelled, EngineView, LoadFailed, ModelLifecycle, Stopped
+from imagegen.worker.load_backoff import LoadBackoff
 from imagegen.worker.prefetch import Prefetcher
 from imagegen.worker.previews import PreviewWriter
 from imagegen.worker.processor import ImageProcessor, seed_of
 from imagegen.worker.progress import ProgressWriter, fetching
+from imagegen.worker.provider import EngineProvider
 from imagegen.worker.warmup import WarmUp
 from imagegen.worker.watchdog import DrawContext, Timing, Watchdog
 
@@ -84,11 +86,13 @@ class Worker:
         self._engine_said: list[Warn] = []  # of the running job's pictures
         self.commands = CommandQueue()
         self._lifecycle = ModelLifecycle(parts, self.commands, lambda: jobs.changes.notify("engine"), recorder)
+        self._backoff = LoadBackoff(parts)
         self._watchdog = Watchdog(self.commands, self._lifecycle, durations, timing, self._unload, self._on_inbox)
         self._prefetcher = Prefetcher(jobs.queued, lambda model: parts.read_ahead(parts.find_model(model)))
         self._warmup = WarmUp(
             self.commands,
             self._lifecycle,
+            self._backoff,
             idle,
             parts.find_model,
             clock,
@@ -174,7 +178,7 @@ class Worker:
         held: dict[str, float] = {}
         for active in self._jobs.queued():
             if active.model not in held:
-                left_s = self._lifecycle.retry_in_s(active.model)
+                left_s = self._backoff.retry_in_s(active.model)
                 if left_s == 0:
                     return active, None
                 held[active.model] = left_s
@@ -396,6 +400,7 @@ class Worker:
         """Load what the resident has looked at; seconds that it took."""
         self._prefetcher.end()  # the load has its own
         seconds = await self._lifecycle.load(entry, told, unwanted, wait_for_room=wait_for_room)
+        self._backoff.forget(entry.name)
         self._idle_tracker.loaded(entry.name, seconds, self._lifecycle.read_bytes(), self._parts.files_bytes(entry))
         self._measure(entry.name, "load", 0, seconds)
         return seconds
@@ -430,7 +435,8 @@ class Worker:
 
     async def _load_failed(self, model: str, error: EngineError | Refused) -> None:
         """The model cannot be loaded: whoever waits for it is told why."""
-        failure = self._lifecycle.record_failure(model, error)
+        failure = self._backoff.record(model, error)
+        self._lifecycle.failed(failure)
         if are_short(error):
             return  # the next try is due later; the jobs wait for it
         for waiting in self._jobs.active():

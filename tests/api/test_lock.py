@@ -118,6 +118,8 @@ def test_a_right_token_lets_in_and_a_wrong_one_does_not(locked: Service) -> None
     assert locked.http.get("/api/status", headers=bearer(ANNA)).status_code == 200
     assert locked.http.get("/metrics", headers=bearer(BERT)).status_code == 200
     assert locked.http.get("/api/status", headers={"authorization": f"bearer  {ANNA}"}).status_code == 200
+    assert locked.http.get("/sdapi/v1/options", auth=("anybody", ANNA)).status_code == 200
+    assert locked.http.get("/api/status", auth=("anybody", ANNA)).status_code == 401
     basic = {"authorization": f"Basic {ANNA}"}
     for headers in (bearer(ANNA[:-1]), bearer(ANNA + "0"), bearer(":"), bearer("é" * 20), basic):
         sent = {name: value.encode() for name, value in headers.items()}
