@@ -173,7 +173,9 @@ OPERATIONS: dict[Handler, Operation] = {
         headers=KEY,
     ),
     sdapi.progress: Operation(
-        "AUTOMATIC1111: how far the caller's own job is", {200: (sdapi_responses.SdapiProgress,)}
+        "AUTOMATIC1111: how far the caller's own job is",
+        {200: (sdapi_responses.SdapiProgress,)},
+        query={"skip_current_image": {"type": "boolean"}},
     ),
     sdapi.interrupt: Operation("AUTOMATIC1111: cancel the caller's own job", {200: (sdapi_responses.SdapiNothing,)}),
     sdapi.skip: Operation("AUTOMATIC1111: the same as interrupt", {200: (sdapi_responses.SdapiNothing,)}),
