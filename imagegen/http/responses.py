@@ -251,7 +251,8 @@ class Model(_Answer):
     """A model of the catalog, every number with its source.
 
     misfits: what is known to go wrong with it on this machine. picture_s: seconds of one picture with every default,
-    from what this machine measured; null before the first.
+    from what this machine measured; null before the first. previews: whether its running jobs can show them. knows: all
+    that a small model can draw; null where nobody has counted it.
     """
 
     name: str
@@ -273,6 +274,8 @@ class Model(_Answer):
     negative_inert: bool
     misfits: list[Warn]
     picture_s: float | None
+    previews: bool
+    knows: list[str] | None
 
 
 class Models(_Answer):

@@ -16,6 +16,7 @@ from imagegen.jobs.repository import NewJob
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking
+from imagegen.models.synthetic.make import things
 from imagegen.models.vocabulary import CANNOT_DRAW
 from imagegen.schemas import Job, Params, StoredImage, timestamp
 from imagegen.settings import Settings
@@ -111,6 +112,7 @@ def check(app: App, checked: NewJob) -> responses.Check:
 def model(app: App, entry: Entry) -> responses.Model:
     """A catalog entry with what is installed of it, and what this machine knows of it."""
     missing, packages = entry.missing(app.settings), lacking(entry.adapter)
+    known = things(entry)
     same = responses.Model.model_fields.keys() & Entry.model_fields.keys()
     return responses.Model(
         **{name: getattr(entry, name) for name in same},
@@ -123,6 +125,8 @@ def model(app: App, entry: Entry) -> responses.Model:
         negative_inert=entry.negative_inert,
         misfits=list(app.model_files.misfits(entry)),
         picture_s=_seconds(app.durations.picture(entry.name, _usual(entry))),
+        previews=entry.preview_look.mode != "off",
+        knows=None if known is None else [names[0] for names in known],
     )
 
 
