@@ -12,10 +12,12 @@ from imagegen.app import App
 from imagegen.hardware import gpu
 from imagegen.http import responses
 from imagegen.jobs.previews import StoredPreview
+from imagegen.jobs.repository import NewJob
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking
 from imagegen.models.synthetic.make import things
+from imagegen.models.vocabulary import CANNOT_DRAW
 from imagegen.schemas import Job, Params, StoredImage, timestamp
 from imagegen.settings import Settings
 from imagegen.worker.lifecycle import EngineView
@@ -90,6 +92,20 @@ def job(app: App, row: Job, base: str) -> responses.Job:
         expires_at=_when(row.expires_at),
         attempts=row.attempts,
         revision=row.revision,
+    )
+
+
+def check(app: App, checked: NewJob) -> responses.Check:
+    codes = {warning.code for warning in checked.warnings}
+    return responses.Check(
+        kind=checked.kind,
+        model=checked.model,
+        params=checked.params,
+        draws_it=not codes & CANNOT_DRAW,
+        fits="does_not_fit" not in codes,
+        drawing_s=_seconds(app.durations.job(checked.model, checked.params)),
+        eta_s=_seconds(app.estimator.new_job_s(checked.model, checked.params)),
+        warnings=list(checked.warnings),
     )
 
 

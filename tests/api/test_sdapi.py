@@ -105,6 +105,27 @@ def test_progress_and_interrupt_are_of_the_callers_own_jobs(service: Service) ->
     assert post(service, "skip") == {}
 
 
+def test_progress_shows_the_picture_as_it_looks_now(service: Service) -> None:
+    body = SMALL | {"steps": 100, "width": 128, "height": 128, "n_iter": 4}
+    thread = threading.Thread(target=lambda: service.http.post("/sdapi/v1/txt2img", json=body))
+    thread.start()
+    seen: list[dict[str, Any]] = []
+
+    def shown() -> bool:
+        seen.append(get(service, "progress"))
+        return seen[-1]["current_image"] is not None and seen[-1]["state"]["sampling_step"] > 0
+
+    try:
+        until(shown, "a preview is there")
+        assert opened(seen[-1]["current_image"]).format == "JPEG"
+        assert (seen[-1]["textinfo"], seen[-1]["state"]["sampling_steps"]) == ("sampling", 100)
+        assert 0 < seen[-1]["progress"] < 1
+        assert get(service, "progress?skip_current_image=true")["current_image"] is None
+    finally:
+        post(service, "skip")
+        thread.join(60)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [

@@ -21,7 +21,7 @@ class TextToImage(BaseModel):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
-    prompt: StrictStr = ""
+    prompt: StrictStr
     negative_prompt: StrictStr | None = None
     width: int | None = None
     height: int | None = None
@@ -81,6 +81,7 @@ def wanted(app: App, asked: TextToImage, chosen: str | None, warnings: list[Warn
         "seed": None if asked.seed is None or asked.seed < 0 else asked.seed,
         "sampler": _sampler(asked, entry, warnings),
         "model": model,
+        "preview": "auto",  # for `progress`
         "n": (1 if asked.batch_size is None else asked.batch_size) * (1 if asked.n_iter is None else asked.n_iter),
     }
     if not isinstance(asked, ImageToImage):

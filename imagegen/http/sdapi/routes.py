@@ -133,14 +133,17 @@ def _job_timestamp(at: float) -> str:
 
 
 async def progress(request: Request) -> Response:
-    """How far the caller's own job is that runs or is next."""
+    """How far the caller's own job is that runs or is next, with its newest preview."""
     app = app_of(request)
     one, count = callers_of(request).current(owner_of(request), app)
-    eta_s = None
+    eta_s = preview = None
     if one is not None:
         job = await app.jobs.get(one.id, renew=False)
-        eta_s = app.estimator.eta_s(job)
-    return JSONResponse(_progress(one, count, eta_s))
+        eta_s, preview = app.estimator.eta_s(job), app.jobs.previews.get(one.id)
+    if request.query_params.get("skip_current_image", "").lower() in {"true", "1"}:
+        preview = None
+    image = None if preview is None else base64.b64encode(preview.data).decode()
+    return JSONResponse(_progress(one, count, eta_s) | {"current_image": image})
 
 
 def _progress(one: ActiveJob | None, count: int, eta_s: float | None) -> dict[str, Any]:
@@ -162,7 +165,6 @@ def _progress(one: ActiveJob | None, count: int, eta_s: float | None) -> dict[st
             "sampling_step": step,
             "sampling_steps": steps,
         },
-        "current_image": None,
         "textinfo": None if one is None else now.phase.value if now else "queued",
         "current_task": one.id if one else None,
     }
