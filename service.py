@@ -15,9 +15,9 @@ from imagegen.http.asgi import attach, make_app
 from imagegen.http.auth import AuthMiddleware, LoopbackOnly
 from imagegen.http.body import BodyEncoding, BodyLimit
 from imagegen.http.cors import Cors
+from imagegen.http.dialects import DialectErrors
 from imagegen.http.internal_errors import InternalErrors
 from imagegen.http.listener import Connections
-from imagegen.http.openai.errors import OpenAIErrors
 from imagegen.http.protocol import install
 from imagegen.http.public import PublicAddresses
 from imagegen.http.routes.session import Sessions
@@ -137,7 +137,7 @@ install(
 WRAPPED: Any = ImageGen  # what @bentoml.service made of the class
 # The first one added is the outermost: nothing may be put in front of the lock but what shapes its refusals.
 WRAPPED.add_asgi_middleware(Cors, origins=CONFIGURED.origins)
-WRAPPED.add_asgi_middleware(OpenAIErrors)
+WRAPPED.add_asgi_middleware(DialectErrors)
 WRAPPED.add_asgi_middleware(InternalErrors)  # of the middleware below; the app has its own
 WRAPPED.add_asgi_middleware(PublicAddresses, public=CONFIGURED.public, proxies=CONFIGURED.proxies)
 WRAPPED.add_asgi_middleware(

@@ -227,7 +227,7 @@ class Settings(BaseSettings):
     image_ttl: Annotated[float, Field(gt=0, description="Seconds that a job and its pictures are kept.")] = 3600.0
     png_metadata: Annotated[
         Literal["full", "no-prompt", "off"],
-        Field(description="What a PNG says of its making: full; no-prompt: all but the prompt; off."),
+        Field(description="What a PNG says of its making: full; no-prompt: all but the prompts; off."),
     ] = "full"
 
     # What may be asked for

@@ -16,9 +16,10 @@ from pydantic.fields import FieldInfo
 from imagegen.http import asgi, openapi, responses
 from imagegen.http.operations import OPERATIONS
 from imagegen.http.routes import metrics, page, tasks
+from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.models.catalog import Catalog
 from imagegen.prompts.guardrails import PolicyView
-from imagegen.schemas import EditRequest, GenerateRequest
+from imagegen.schemas import CheckRequest, EditRequest, GenerateRequest
 from imagegen.settings import PREFIX, Settings
 
 FOLDER = Path(__file__).parents[1] / "docs"
@@ -135,6 +136,8 @@ PAGES: dict[str, Callable[[], str]] = {
 SCHEMAS: dict[str, type[BaseModel]] = {
     "generate_request": GenerateRequest,
     "edit_request": EditRequest,
+    "check_request": CheckRequest,
+    "check": responses.Check,
     "job": responses.Job,
     "jobs": responses.Jobs,
     "image": responses.Image,
@@ -149,6 +152,19 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "openai_model": responses.OpenAIModel,
     "openai_models": responses.OpenAIModels,
     "openai_error": responses.OpenAIError,
+    "sdapi_images": sdapi_responses.SdapiImages,
+    "sdapi_progress": sdapi_responses.SdapiProgress,
+    "sdapi_nothing": sdapi_responses.SdapiNothing,
+    "sdapi_options": sdapi_responses.SdapiOptions,
+    "sdapi_warnings": sdapi_responses.SdapiWarnings,
+    "sdapi_models": sdapi_responses.SdapiModels,
+    "sdapi_samplers": sdapi_responses.SdapiSamplers,
+    "sdapi_schedulers": sdapi_responses.SdapiSchedulers,
+    "sdapi_empty_list": sdapi_responses.SdapiEmptyList,
+    "sdapi_picture_info": sdapi_responses.SdapiPictureInfo,
+    "sdapi_memory": sdapi_responses.SdapiMemory,
+    "sdapi_flags": sdapi_responses.SdapiFlags,
+    "sdapi_error": sdapi_responses.SdapiError,
 }
 """JSON Schemas in docs/schemas/, by file name: the contract that tests/contract holds the service to."""
 

@@ -89,6 +89,23 @@ class AdmissionController:
             known = await self._jobs.find_idempotent(owner, idempotency_key, body_sha256)
             if known is not None:
                 return known
+        new, wanted = await self._prepare(request, reduce_size=reduce_size)
+        new = replace(
+            new,
+            warnings=(*warnings, *new.warnings),
+            owner=owner,
+            idempotency_key=idempotency_key,
+            body_sha256=body_sha256,
+        )
+        return await self._submit(new, wanted)
+
+    async def check(self, request: GenerateRequest) -> NewJob:
+        """What `admit` would make of `request`, without its pictures; nothing is stored. Raises Refused as it does."""
+        new, _ = await self._prepare(request)
+        return new
+
+    async def _prepare(self, request: GenerateRequest, *, reduce_size: bool = False) -> tuple[NewJob, _Wanted]:
+        """The request with every value resolved, and the pictures that it starts from, not yet stored."""
         entry = self._catalog.get(request.model or self._default_model)
         wanted = _Wanted()
         if reduce_size:
@@ -111,15 +128,12 @@ class AdmissionController:
             params=params,
             policy=composed.policy,
             engine_texts=EngineTexts(prompt=composed.prompt, negative=composed.negative),
-            warnings=(*warnings, *wanted.warnings, *composed.warnings, *self._models.misfits(entry)),
+            warnings=(*wanted.warnings, *composed.warnings, *self._models.misfits(entry)),
             lease_s=None if request.lease_s is None else float(request.lease_s),
-            owner=owner,
-            idempotency_key=idempotency_key,
-            body_sha256=body_sha256,
             preview=request.preview or "off",
             draft=bool(request.draft),
         )
-        return await self._submit(new, wanted)
+        return new, wanted
 
     async def _submit(self, new: NewJob, wanted: _Wanted) -> Job:
         """Store the pictures that came with the request, and the job; of a job that is refused none is kept."""

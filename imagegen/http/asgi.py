@@ -16,6 +16,10 @@ from imagegen.http.openai import routes as openai
 from imagegen.http.problems import HANDLERS, problem
 from imagegen.http.routes import events, images, jobs, metrics, page, previews, session, status, tasks
 from imagegen.http.routes.session import Sessions
+from imagegen.http.sdapi import lists
+from imagegen.http.sdapi import routes as sdapi
+from imagegen.http.sdapi.callers import Callers
+from imagegen.http.sdapi.switch import SdapiSwitch
 from imagegen.http.snapshots import Snapshots
 from imagegen.security.rate_limit import RateLimit
 from imagegen.telemetry.metrics import Metrics
@@ -23,18 +27,18 @@ from imagegen.telemetry.metrics import Metrics
 WARMS_PER_S = 0.5
 """Warm-ups that each caller may ask for, in the long run; five at once. A page asks every 30 s while somebody types."""
 
-FAMILIES = (jobs, previews, events, images, status, session, openai, tasks, openapi, metrics, page)
+FAMILIES = (jobs, previews, events, images, status, session, openai, sdapi, lists, tasks, openapi, metrics, page)
 ROUTES: list[Route] = [route for family in FAMILIES for route in family.ROUTES]
 """Every route of the service, in the order in which docs/http.md lists them."""
 
 
 def make_app(sessions: Sessions, counted: Metrics) -> Starlette:
     """All routes; `attach` gives it the running service."""
-    middleware = [Middleware(InternalErrors), Middleware(OneValueEach)]
+    middleware = [Middleware(InternalErrors), Middleware(OneValueEach), Middleware(SdapiSwitch)]
     routes = [*ROUTES, Rest("/", app=nothing)]
     asgi = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=middleware)
     asgi.state.app, asgi.state.sessions, asgi.state.metrics = None, sessions, counted
-    asgi.state.warm_rate = RateLimit(WARMS_PER_S)
+    asgi.state.warm_rate, asgi.state.sdapi = RateLimit(WARMS_PER_S), Callers()
     return asgi
 
 

@@ -16,12 +16,13 @@ from imagegen import __version__
 from imagegen.http.context import app_of, base_url
 from imagegen.http.operations import EVENTS, OPERATIONS, Body, Operation
 from imagegen.http.responses import OpenAIError, Problem
+from imagegen.http.sdapi.responses import SdapiError
 from imagegen.models.entry_tables import SAMPLERS
 from imagegen.schemas import SEED_MAX
 from imagegen.settings import Settings
 
 PROBLEM = "application/problem+json"
-DESCRIBED = ("/api/", "/images/", "/v1/")
+DESCRIBED = ("/api/", "/images/", "/v1/", "/sdapi/")
 PATTERNS = {"/images/{name}": {"name": r"^[0-9a-f]{32}\.(png|jpg|webp)$"}}
 EVENT = {
     "type": "object",
@@ -29,7 +30,13 @@ EVENT = {
     "properties": {name: {"type": "string"} for name in ("event", "id", "data", "retry")},
 }
 """One event of a stream; its `data` is JSON."""
-REQUESTS = ("GenerateRequest", "EditRequest", "ImagesRequest", "ImagesEditRequest")
+REFUSALS: dict[str, tuple[type[BaseModel], str]] = {
+    "/v1/": (OpenAIError, "application/json"),
+    "/sdapi/": (SdapiError, "application/json"),
+}
+"""Shape and media type of a refusal, by the beginning of the path; elsewhere a problem document."""
+TOLERANT = ("ImagesRequest", "ImagesEditRequest", "TextToImage", "ImageToImage")
+REQUESTS = ("GenerateRequest", "EditRequest", *TOLERANT)
 
 
 async def openapi(request: Request) -> Response:
@@ -61,6 +68,7 @@ def document(routes: Iterable[BaseRoute], settings: Settings) -> dict[str, Any]:
             "schemas": schemas,
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
+                "basic": {"type": "http", "scheme": "basic", "description": "Under /sdapi/ only."},
                 "session": {"type": "apiKey", "in": "cookie", "name": "imagegen_session"},
             },
         },
@@ -75,7 +83,7 @@ def described(routes: Iterable[BaseRoute]) -> list[Route]:
 
 
 def _models() -> set[type[BaseModel]]:
-    found: set[type[BaseModel]] = {Problem, OpenAIError}
+    found: set[type[BaseModel]] = {Problem, *(shape for shape, _ in REFUSALS.values())}
     for operation in OPERATIONS.values():
         parts = [*operation.body.values(), *(body for bodies in operation.answers.values() for body in bodies)]
         found |= {part for part in parts if isinstance(part, type)}
@@ -95,8 +103,11 @@ def _operation(route: Route, operation: Operation) -> dict[str, Any]:
         "parameters": parameters,
         "responses": {str(status): _answer(bodies) for status, bodies in operation.answers.items()},
     }
-    refusal, media = (OpenAIError, "application/json") if route.path.startswith("/v1/") else (Problem, PROBLEM)
+    refusals = (shape for start, shape in REFUSALS.items() if route.path.startswith(start))
+    refusal, media = next(refusals, (Problem, PROBLEM))
     described["responses"]["default"] = {"description": "A refusal", "content": {media: {"schema": _ref(refusal)}}}
+    if route.path.startswith("/sdapi/"):
+        described["security"] = [{"token": []}, {"basic": []}, {}]
     if operation.body:
         content = {
             media: {"schema": _ref(body) if isinstance(body, type) else body} for media, body in operation.body.items()
@@ -142,12 +153,18 @@ def _cap(schemas: dict[str, Any], settings: Settings) -> None:
         "lease_s": {"minimum": 5, "maximum": 3600},
         "sampler": {"enum": list(SAMPLERS)},
         "images": {"maxItems": s.max_references},
+        "init_images": {"minItems": 1, "maxItems": s.max_references},
+        "negative_prompt": {"maxLength": s.max_prompt_chars},
+        "batch_size": {"minimum": 1, "maximum": s.max_n},
+        "n_iter": {"minimum": 1, "maximum": s.max_n},
     }
     for name in REQUESTS:
         for field_name, schema in schemas[name]["properties"].items():
             for variant in schema.get("anyOf", [schema]):
                 if variant.get("type") != "null":
                     variant |= bounds.get(field_name, {})
+                if field_name == "seed" and name in TOLERANT and "minimum" in variant:
+                    variant["minimum"] = -1  # a random one
 
 
 ROUTES = [Route("/api/openapi.json", openapi, methods=["GET"])]

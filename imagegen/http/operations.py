@@ -12,8 +12,12 @@ from imagegen.http import responses
 from imagegen.http.openai import routes as openai
 from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest
 from imagegen.http.routes import events, images, jobs, previews, session, status
+from imagegen.http.sdapi import lists as sdapi_lists
+from imagegen.http.sdapi import responses as sdapi_responses
+from imagegen.http.sdapi import routes as sdapi
+from imagegen.http.sdapi.request import ImageToImage, TextToImage
 from imagegen.prompts.guardrails import PolicyView
-from imagegen.schemas import PREVIEW_EVERY_MAX, EditRequest, GenerateRequest
+from imagegen.schemas import PREVIEW_EVERY_MAX, CheckRequest, EditRequest, GenerateRequest
 
 EVENTS = "text/event-stream"
 PICTURES = ("image/png", "image/jpeg", "image/webp")
@@ -89,6 +93,9 @@ OPERATIONS: dict[Handler, Operation] = {
         {"application/json": EditRequest, "multipart/form-data": EDIT_FORM},
         headers=KEY,
     ),
+    jobs.check: Operation(
+        "What a request would become, without a job", {200: (responses.Check,)}, {"application/json": CheckRequest}
+    ),
     jobs.recent: Operation(
         "The newest jobs", {200: (responses.Jobs,)}, query={"limit": whole(1, 200, 20), "before": BEFORE}
     ),
@@ -153,4 +160,46 @@ OPERATIONS: dict[Handler, Operation] = {
     ),
     openai.models: Operation("OpenAI: the models that can draw now", {200: (responses.OpenAIModels,)}),
     openai.model: Operation("OpenAI: one of them", {200: (responses.OpenAIModel,)}),
+    sdapi.txt2img: Operation(
+        "AUTOMATIC1111: pictures from words",
+        {200: (sdapi_responses.SdapiImages,)},
+        {"application/json": TextToImage},
+        headers=KEY,
+    ),
+    sdapi.img2img: Operation(
+        "AUTOMATIC1111: pictures from words and a picture",
+        {200: (sdapi_responses.SdapiImages,)},
+        {"application/json": ImageToImage},
+        headers=KEY,
+    ),
+    sdapi.progress: Operation(
+        "AUTOMATIC1111: how far the caller's own job is",
+        {200: (sdapi_responses.SdapiProgress,)},
+        query={"skip_current_image": {"type": "boolean"}},
+    ),
+    sdapi.interrupt: Operation("AUTOMATIC1111: cancel the caller's own job", {200: (sdapi_responses.SdapiNothing,)}),
+    sdapi.skip: Operation("AUTOMATIC1111: the same as interrupt", {200: (sdapi_responses.SdapiNothing,)}),
+    sdapi_lists.options: Operation("AUTOMATIC1111: options", {200: (sdapi_responses.SdapiOptions,)}),
+    sdapi_lists.set_options: Operation(
+        "AUTOMATIC1111: choose the model of the caller's next requests",
+        {200: (sdapi_responses.SdapiWarnings,)},
+        {"application/json": {"type": "object", "properties": {sdapi_lists.CHECKPOINT: TEXT}}},
+    ),
+    sdapi_lists.sd_models: Operation(
+        "AUTOMATIC1111: the models that can draw now", {200: (sdapi_responses.SdapiModels,)}
+    ),
+    sdapi_lists.samplers: Operation(
+        "AUTOMATIC1111: samplers of the chosen model", {200: (sdapi_responses.SdapiSamplers,)}
+    ),
+    sdapi_lists.schedulers: Operation("AUTOMATIC1111: schedulers", {200: (sdapi_responses.SdapiSchedulers,)}),
+    sdapi_lists.png_info: Operation(
+        "AUTOMATIC1111: the settings that a PNG carries",
+        {200: (sdapi_responses.SdapiPictureInfo,)},
+        {"application/json": sdapi_lists.PictureInfo},
+    ),
+    sdapi_lists.memory: Operation("AUTOMATIC1111: memory", {200: (sdapi_responses.SdapiMemory,)}),
+    sdapi_lists.cmd_flags: Operation("AUTOMATIC1111: command line flags", {200: (sdapi_responses.SdapiFlags,)}),
+} | {
+    handler: Operation(f"AUTOMATIC1111: {name}: an empty list", {200: (sdapi_responses.SdapiEmptyList,)})
+    for name, handler in sdapi_lists.EMPTY.items()
 }

@@ -106,6 +106,18 @@ def with_text_of(source: bytes, target: bytes) -> bytes:
     return _insert(target, b"".join(raw for kind, raw in _chunks(source) if kind in _TEXT_CHUNKS))
 
 
+def texts(png: bytes) -> dict[str, str]:
+    """The texts of a PNG by keyword, the first of each; compressed ones are left out. Raises BrokenPng."""
+    found: dict[str, str] = {}
+    for kind, raw in _chunks(png):
+        keyword, _, rest = raw[8:-4].partition(b"\0")
+        if kind == b"tEXt":
+            found.setdefault(keyword.decode("latin-1"), rest.decode("latin-1"))
+        elif kind == b"iTXt" and rest[:1] == b"\0":
+            found.setdefault(keyword.decode("latin-1"), rest[2:].split(b"\0", 2)[-1].decode("utf-8", "replace"))
+    return found
+
+
 def _insert(png: bytes, chunks: bytes) -> bytes:
     return png[:_IHDR_END] + chunks + png[_IHDR_END:]
 

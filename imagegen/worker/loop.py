@@ -329,7 +329,7 @@ class Worker:
         warnings: list[Warn] = []
         self._skipped, self._engine_said = 0, []
         try:
-            async with PreviewWriter(self._jobs, job, entry.preview_look.colours) as previews:
+            async with PreviewWriter(self._jobs, job, entry.preview_look.correction()) as previews:
                 for index in range(job.params.n):
                     png, seed = await self._picture(DrawContext(job, index, report, previews, began), warnings)
                     pace_s = report.latest.step_s if report.latest else None

@@ -9,7 +9,7 @@ from typing import Literal
 from imagegen import __version__
 from imagegen.engines.base import DrawRequest
 from imagegen.images import blank as sanity
-from imagegen.images import convert
+from imagegen.images import convert, infotext
 from imagegen.images.png import finish_png
 from imagegen.images.store import ImageStore
 from imagegen.models.entry import Entry
@@ -84,8 +84,19 @@ class ImageProcessor:
             }
             if p.speed != "quality":
                 metadata["speed"] = p.speed
-            if self._png_metadata == "full":
+            full = self._png_metadata == "full"
+            if full:
                 metadata["prompt"] = job.prompt
+            drawn = infotext.drawn(
+                model=job.model,
+                seed=seed,
+                steps=p.steps,
+                cfg_scale=p.cfg_scale,
+                sampler=p.sampler,
+                size=(p.width, p.height),
+                version=f"imagegen {__version__}",
+            )
+            metadata[infotext.KEYWORD] = infotext.write(job.prompt if full else "", p.negative if full else "", drawn)
         finished = await asyncio.to_thread(finish_png, png, metadata)
         return await self._images.write(
             finished.data,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,13 +75,17 @@ def answerable(case: schemathesis.Case, job: dict[str, Any]) -> None:
             case.path_parameters[name] = value
     if "model" in case.query:
         case.query["model"] = "tiny"
+    if "Idempotency-Key" in case.headers:
+        case.headers["Idempotency-Key"] = secrets.token_hex(8)  # that of another request would be refused
     body = case.body
     if isinstance(body, dict) and "prompt" in body:
         body |= {"prompt": "a red circle", "model": "tiny"}
         for name in ("width", "height", "size", "negative", "output_compression", "mask", "stream"):
             body.pop(name, None)
-        for name in {"images", "image"} & body.keys():
+        for name in {"images", "image", "init_images"} & body.keys():
             body[name] = [picture]
+    elif case.operation.label == "POST /sdapi/v1/options":
+        case.body = {"sd_model_checkpoint": "tiny"}
     elif case.operation.label == "POST /api/images":
         buffer = io.BytesIO()
         Image.new("RGB", (8, 8)).save(buffer, "PNG")

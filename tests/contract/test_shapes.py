@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from pathlib import Path
@@ -16,6 +17,7 @@ from starlette.routing import Route
 
 from imagegen.http.asgi import make_app
 from imagegen.http.routes.session import Sessions
+from imagegen.http.sdapi.lists import EMPTY_LISTS
 from imagegen.telemetry.metrics import Metrics
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
@@ -43,6 +45,10 @@ def png() -> bytes:
     return held.getvalue()
 
 
+def b64() -> str:
+    return base64.b64encode(png()).decode()
+
+
 def form(**fields: Any) -> dict[str, Any]:
     return {"data": {"prompt": "make it blue", **fields}, "files": {"image": ("a.png", png(), "image/png")}}
 
@@ -50,6 +56,7 @@ def form(**fields: Any) -> dict[str, Any]:
 SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("POST", "/api/generate", {"json": SMALL}, 202, "job"),
     ("POST", "/api/edit", form(steps="1"), 202, "job"),
+    ("POST", "/api/check", {"json": SMALL}, 200, "check"),
     ("GET", "/api/jobs", {}, 200, "jobs"),
     ("GET", "/api/jobs/{job_id}", {}, 200, "job"),
     ("GET", "/api/jobs/{job_id}/events", {}, 200, None),
@@ -71,6 +78,20 @@ SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("POST", "/v1/images/edits", form(size="64x64", steps="1"), 200, "openai_images"),
     ("GET", "/v1/models", {}, 200, "openai_models"),
     ("GET", "/v1/models/{name}", {}, 200, "openai_model"),
+    ("POST", "/sdapi/v1/txt2img", {"json": SMALL}, 200, "sdapi_images"),
+    ("POST", "/sdapi/v1/img2img", {"json": SMALL | {"init_images": [b64()]}}, 200, "sdapi_images"),
+    ("GET", "/sdapi/v1/progress", {}, 200, "sdapi_progress"),
+    ("POST", "/sdapi/v1/interrupt", {}, 200, "sdapi_nothing"),
+    ("POST", "/sdapi/v1/skip", {}, 200, "sdapi_nothing"),
+    ("GET", "/sdapi/v1/options", {}, 200, "sdapi_options"),
+    ("POST", "/sdapi/v1/options", {"json": {"sd_model_checkpoint": "tiny", "x": 1}}, 200, "sdapi_warnings"),
+    ("GET", "/sdapi/v1/sd-models", {}, 200, "sdapi_models"),
+    ("GET", "/sdapi/v1/samplers", {}, 200, "sdapi_samplers"),
+    ("GET", "/sdapi/v1/schedulers", {}, 200, "sdapi_schedulers"),
+    *(("GET", f"/sdapi/v1/{name}", {}, 200, "sdapi_empty_list") for name in EMPTY_LISTS),
+    ("POST", "/sdapi/v1/png-info", {"json": {"image": b64()}}, 200, "sdapi_picture_info"),
+    ("GET", "/sdapi/v1/memory", {}, 200, "sdapi_memory"),
+    ("GET", "/sdapi/v1/cmd-flags", {}, 200, "sdapi_flags"),
     ("POST", "/generate", {"json": SMALL}, 200, "job"),
     ("POST", "/edit", form(steps="1"), 200, "job"),
     ("GET", "/generate/get", {"params": {"task_id": "{job_id}"}}, 200, "job"),
@@ -85,6 +106,8 @@ REFUSALS: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("GET", "/nowhere", {}, 404, "problem"),
     ("POST", "/v1/images/generations", {"json": {}}, 400, "openai_error"),
     ("GET", "/v1/models/none", {}, 404, "openai_error"),
+    ("POST", "/sdapi/v1/txt2img", {"json": {}}, 422, "sdapi_error"),
+    ("GET", "/sdapi/v1/nothing", {}, 404, "sdapi_error"),
 ]
 
 ELSEWHERE = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -65,6 +66,14 @@ def test_openais_sdk(service: Service, tmp_path: Path) -> None:
         "circle-1.png": ("PNG", (128, 128)),
         "tree.webp": ("WEBP", (128, 128)),
     }
+
+
+def test_automatic1111s_python_client(service: Service, tmp_path: Path, require: Require) -> None:
+    require("webuiapi is not installed", importlib.util.find_spec("webuiapi") is not None)
+    models, settings = typed(service, tmp_path, section("AUTOMATIC1111's API")).splitlines()
+    assert "tiny" in models
+    assert settings.startswith("Steps: 2, Sampler: Euler a, CFG scale: 1, Seed: 7, Size: 64x64, Model: tiny, Version: ")
+    assert pictures(tmp_path) == {"drawn.png": ("PNG", (64, 64)), "edited.png": ("PNG", (64, 64))}
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["submitted", "awaited"])

@@ -162,14 +162,15 @@ async def model(request: Request) -> Response:
 
 def _offered(app: App) -> dict[str, dict[str, Any]]:
     """By name; `created` is since when this service offers it, which is all it knows."""
-    names = [entry.name for entry in _usable(app)]
+    names = [entry.name for entry in usable(app)]
     aliases = {alias: name for alias, name in app.aliases.meant.items() if name in names}
     same = {"object": "model", "created": int(app.started_at), "owned_by": "imagegen"}
     offered: dict[str, dict[str, Any]] = {name: {"id": name} | same for name in names}
     return offered | {alias: {"id": alias} | same | {"alias_of": name} for alias, name in aliases.items()}
 
 
-def _usable(app: App) -> Sequence[Entry]:
+def usable(app: App) -> Sequence[Entry]:
+    """The models whose files and packages are here."""
     entries = [app.catalog.get(name) for name in app.catalog.names()]
     able = [entry for entry in entries if not lacking(entry.adapter)]
     return [entry for entry in able if entry.made_by is not None or not entry.missing(app.settings)]

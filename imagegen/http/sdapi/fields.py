@@ -1,0 +1,117 @@
+"""Fields of AUTOMATIC1111's txt2img and img2img, before they are a request of ours. Pure.
+
+Clients send dozens of fields with their defaults. A value that changes nothing here is taken, with a warning unless it
+is the default; one that asks for another picture than can be drawn is refused by its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from imagegen.http import hints
+from imagegen.images.infotext import SAMPLER_LABELS
+from imagegen.schemas import Refused, Warn
+
+EMPTY: tuple[Any, ...] = (None, "", [], {}, False, 0)
+
+USED = frozenset({
+    *("prompt", "negative_prompt", "steps", "cfg_scale", "seed", "width", "height", "batch_size", "n_iter"),
+    *("sampler_name", "sampler_index", "override_settings", "send_images"),
+    *("init_images", "mask", "resize_mode"),
+})  # fmt: skip
+"""Fields with an effect here."""
+
+SILENT = frozenset({
+    *("do_not_save_samples", "do_not_save_grid", "save_images", "override_settings_restore_afterwards", "script_args"),
+    *("force_task_id", "comments", "disable_extra_networks", "include_init_images", "infotext", "subseed"),
+    *("firstphase_width", "firstphase_height", "eta", "s_min_uncond", "s_churn", "s_tmax", "s_tmin", "s_noise"),
+    *("seed_resize_from_h", "seed_resize_from_w", "refiner_switch_at", "initial_noise_multiplier", "image_cfg_scale"),
+})  # fmt: skip
+"""Fields that are about files and interfaces of the web UI, or that samplers here do not have."""
+
+OF_A_MASK = frozenset({
+    *("mask_blur", "mask_blur_x", "mask_blur_y", "mask_round", "inpainting_fill", "inpaint_full_res"),
+    "inpaint_full_res_padding",
+})  # fmt: skip
+"""Fields that mean nothing without a mask, and have no effect here with one."""
+
+HINTS: dict[str, tuple[tuple[Any, ...], str]] = {
+    "scheduler": ((*EMPTY, "Automatic", "automatic"), "The model brings its own scheduler."),
+    "restore_faces": (EMPTY, "There is no face restorer here."),
+}
+"""Fields without an effect here: the values that ask for what happens anyway, and what to do about others."""
+
+REFUSED: dict[str, str] = {
+    "styles": "There are no saved styles here. Write the style into the prompt.",
+    "tiling": "Pictures that tile cannot be drawn here.",
+    "enable_hr": "There is no hires fix here. Ask for a larger width and height.",
+    "refiner_checkpoint": "There are no refiners here.",
+    "subseed_strength": "There are no variations by a second seed here.",
+    "inpainting_mask_invert": "Send the mask inverted: white is what may change.",
+    "script_name": "There are no scripts here.",
+}
+"""Fields that would mean another picture, if they have a value."""
+
+FITS = {0: "stretch", 1: "cover", 2: "contain", 3: "stretch"}
+"""AUTOMATIC1111's `resize_mode`: just resize, crop and resize, resize and fill, latent upscale."""
+
+SCHEDULERS = ("karras", "exponential", "polyexponential", "sgmuniform", "uniform", "simple", "normal", "ddim", "beta")
+"""Names of schedulers that older clients put after a sampler's: `DPM++ 2M Karras`."""
+SAMPLER_NAMES = {"eulerancestral": "euler_a", "dpm2a": "dpm2", "dpm++2sancestral": "dpm++2s_a"}
+
+
+def model_of(title: str) -> str:
+    """A model's name as clients send it: AUTOMATIC1111's titles have a hash behind the name, `name [0123abcd]`."""
+    return re.sub(r"\s*\[[0-9a-f]{6,64}\]\s*$", "", title.strip())
+
+
+def sampler_of(name: str, known: Sequence[str]) -> str | None:
+    """The sampler that a name of AUTOMATIC1111 or k-diffusion means; None if none of `known` is meant."""
+    key = re.sub(r"[^a-z0-9+]", "", name.lower()).replace("dpmpp", "dpm++").removeprefix("k")
+    for scheduler in SCHEDULERS:
+        if key != scheduler:
+            key = key.removesuffix(scheduler)
+    names = {re.sub(r"[^a-z0-9+]", "", text.lower()): ours for ours in known for text in (ours, _label(ours))}
+    found = names.get(key) or SAMPLER_NAMES.get(key)
+    return found if found in known else None
+
+
+def _label(sampler: str) -> str:
+    return SAMPLER_LABELS.get(sampler, sampler)
+
+
+def checked(fields: Mapping[str, Any], *, edits: bool) -> list[Warn]:
+    """The warnings for fields without an effect. `edits`: of img2img. Raises Refused for one that is not possible."""
+    for name, why in REFUSED.items():
+        if fields.get(name) not in EMPTY:
+            raise _refused(name, f"{name}={hints.shown(fields[name])} is not possible here. {why}")
+    scripts = fields.get("alwayson_scripts")
+    if isinstance(scripts, Mapping) and scripts:
+        shown = ", ".join(str(name)[:40] for name in list(scripts)[:3])
+        raise _refused("alwayson_scripts", f"There are no scripts and extensions here ({shown}). Switch them off.")
+    warnings = []
+    for name, (fine, why) in HINTS.items():
+        if name in fields and fields[name] not in fine:
+            warnings.append(hints.without_effect(name, fields[name], why))
+    if edits and fields.get("denoising_strength") is not None:
+        why = "The model takes the picture as a reference, as a whole."
+        warnings.append(hints.without_effect("denoising_strength", fields["denoising_strength"], why))
+    if fields.get("mask"):
+        for name in sorted(OF_A_MASK & fields.keys()):
+            if fields[name] not in EMPTY:
+                warnings.append(hints.without_effect(name, fields[name], "The mask is used as it is."))
+    return warnings + hints.unknown(_unknown(fields))
+
+
+def _unknown(fields: Mapping[str, Any]) -> Iterable[str]:
+    settings = fields.get("override_settings")
+    more = settings if isinstance(settings, Mapping) else {}
+    yield from (f"override_settings.{name}" for name in more if name != "sd_model_checkpoint")
+    known = USED | SILENT | OF_A_MASK | HINTS.keys() | REFUSED.keys() | {"denoising_strength", "alwayson_scripts"}
+    yield from (name for name in fields if name not in known and not name.startswith("hr_"))
+
+
+def _refused(name: str, detail: str) -> Refused:
+    return Refused(422, "invalid_request", detail, param=name)

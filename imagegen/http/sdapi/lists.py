@@ -1,0 +1,165 @@
+"""AUTOMATIC1111's API: what can be chosen, and what the service has."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psutil
+from pydantic import BaseModel, ConfigDict, StrictStr
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from imagegen.app import App
+from imagegen.hardware import gpu
+from imagegen.http import hints
+from imagegen.http.body import read_json
+from imagegen.http.context import app_of, owner_of
+from imagegen.http.encoded_pictures import as_data_url
+from imagegen.http.openai.routes import usable
+from imagegen.http.sdapi import fields
+from imagegen.http.sdapi.routes import Anything, callers_of
+from imagegen.images import infotext
+from imagegen.images.png import BrokenPng, texts
+from imagegen.models.entry import Entry
+from imagegen.schemas import Refused
+
+CHECKPOINT = "sd_model_checkpoint"
+EMPTY_LISTS = ("upscalers", "latent-upscale-modes", "sd-vae", "sd-modules", "loras", "prompt-styles")
+"""Lists of what does not exist here."""
+
+
+def _entry(request: Request) -> Entry:
+    """The model of the caller's next request."""
+    app = app_of(request)
+    return app.catalog.get(callers_of(request).chosen(owner_of(request)) or app.default_entry.name)
+
+
+async def options(request: Request) -> Response:
+    """The options that clients read; `sd_model_checkpoint` is the model of the caller's next request."""
+    return JSONResponse({
+        CHECKPOINT: _entry(request).name,
+        "sd_checkpoint_hash": "",
+        "sd_vae": "Automatic",
+        "CLIP_stop_at_last_layers": 1,
+        "samples_format": "png",
+        "enable_pnginfo": app_of(request).settings.png_metadata != "off",
+    })  # fmt: skip
+
+
+async def set_options(request: Request) -> Response:
+    """Choose the model of the caller's next requests; other options are ignored with a warning."""
+    app = app_of(request)
+    given = (await read_json(request, Anything)).model_dump()
+    named = given.pop(CHECKPOINT, None)
+    if isinstance(named, str) and named.strip():
+        entry = app.catalog.get(app.aliases.model(fields.model_of(named)))
+        callers_of(request).choose(owner_of(request), entry.name)
+    elif named is not None:
+        raise Refused(422, "invalid_request", f"{CHECKPOINT} must be the name of a model, as GET sd-models lists it.")
+    return JSONResponse({"warnings": [one.model_dump() for one in hints.unknown(given)]})
+
+
+async def sd_models(request: Request) -> Response:
+    """The models that can draw now."""
+    app = app_of(request)
+    return JSONResponse([_model(entry.name) for entry in usable(app)])
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"title": name, "model_name": name, "hash": None, "sha256": None, "filename": name, "config": None}
+
+
+async def samplers(request: Request) -> Response:
+    """The samplers that the chosen model can be drawn with."""
+    names = _entry(request).samplers
+    return JSONResponse([
+        {"name": infotext.SAMPLER_LABELS.get(name, name), "aliases": [name], "options": {}} for name in names
+    ])  # fmt: skip
+
+
+async def schedulers(_request: Request) -> Response:
+    """One: each model brings its own."""
+    automatic = {"name": "automatic", "label": "Automatic", "aliases": None, "default_rho": -1.0}
+    return JSONResponse([automatic | {"need_inner_model": False}])
+
+
+def _empty(name: str) -> Callable[[Request], Awaitable[Response]]:
+    async def empty(_request: Request) -> Response:
+        return JSONResponse([])
+
+    empty.__name__ = name.replace("-", "_")
+    empty.__doc__ = f"{name} does not exist here: the list is empty."
+    return empty
+
+
+EMPTY = {name: _empty(name) for name in EMPTY_LISTS}
+
+
+class PictureInfo(BaseModel):
+    """A picture of which the settings are asked for, in base64 or as a data URL."""
+
+    model_config = ConfigDict(extra="allow")
+
+    image: StrictStr
+
+
+async def png_info(request: Request) -> Response:
+    """The settings that a PNG carries; empty where it carries none."""
+    asked = await read_json(request, PictureInfo)
+    found = await asyncio.to_thread(_texts, asked.image)
+    written = infotext.read(found.get(infotext.KEYWORD, ""))
+    parameters: dict[str, str] = {"Prompt": written.prompt, "Negative prompt": written.negative} | written.fields
+    others = {name: text for name, text in found.items() if name != infotext.KEYWORD}
+    return JSONResponse({
+        "info": found.get(infotext.KEYWORD, ""),
+        "items": others,
+        "parameters": parameters if infotext.KEYWORD in found else {},
+    })  # fmt: skip
+
+
+def _texts(picture: str) -> dict[str, str]:
+    try:
+        data = base64.b64decode(as_data_url(picture).partition(",")[2], validate=True)
+        return texts(data) if data.startswith(b"\x89PNG") else {}
+    except (binascii.Error, ValueError, BrokenPng):  # as AUTOMATIC1111 does: no picture has no settings
+        return {}
+
+
+async def memory(request: Request) -> Response:
+    """Memory of the machine and of the GPU, in bytes."""
+    ram = psutil.virtual_memory()
+    return JSONResponse({
+        "ram": {"free": ram.available, "used": ram.total - ram.available, "total": ram.total},
+        "cuda": await asyncio.to_thread(_cuda, app_of(request)),
+    })  # fmt: skip
+
+
+def _cuda(app: App) -> dict[str, Any]:
+    card = gpu.read() if app.gpu_seen else None
+    if card is None:
+        return {"error": "There is no GPU that the engine uses."}
+    used = card.total_bytes - card.free_bytes
+    return {"system": {"free": card.free_bytes, "used": used, "total": card.total_bytes}}
+
+
+async def cmd_flags(_request: Request) -> Response:
+    """What of the web UI's command line is true here."""
+    return JSONResponse({"api": True, "nowebui": True})
+
+
+ROUTES = [
+    Route("/sdapi/v1/options", options, methods=["GET"]),
+    Route("/sdapi/v1/options", set_options, methods=["POST"]),
+    Route("/sdapi/v1/sd-models", sd_models, methods=["GET"]),
+    Route("/sdapi/v1/samplers", samplers, methods=["GET"]),
+    Route("/sdapi/v1/schedulers", schedulers, methods=["GET"]),
+    *(Route(f"/sdapi/v1/{name}", handler, methods=["GET"]) for name, handler in EMPTY.items()),
+    Route("/sdapi/v1/png-info", png_info, methods=["POST"]),
+    Route("/sdapi/v1/memory", memory, methods=["GET"]),
+    Route("/sdapi/v1/cmd-flags", cmd_flags, methods=["GET"]),
+]

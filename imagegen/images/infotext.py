@@ -1,0 +1,96 @@
+"""A picture's settings as AUTOMATIC1111's web UI writes them: the PNG text `parameters`, which many programs read.
+
+a red circle
+Negative prompt: hats
+Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512, Model: tiny
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+KEYWORD = "parameters"
+NEGATIVE = "Negative prompt: "
+LEAST_FIELDS = 3
+"""A last line with fewer fields than these belongs to the prompt, as AUTOMATIC1111 reads it."""
+_FIELD = re.compile(r'\s*(\w[\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+
+SAMPLER_LABELS = {
+    "euler": "Euler",
+    "euler_a": "Euler a",
+    "heun": "Heun",
+    "dpm2": "DPM2",
+    "dpm++2s_a": "DPM++ 2S a",
+    "dpm++2m": "DPM++ 2M",
+    "dpm++2mv2": "DPM++ 2M v2",
+    "ipndm": "iPNDM",
+    "ipndm_v": "iPNDM v",
+    "lcm": "LCM",
+    "ddim_trailing": "DDIM",
+    "tcd": "TCD",
+    "res_multistep": "Res Multistep",
+    "res_2s": "Res 2S",
+    "er_sde": "ER SDE",
+    "default": "Default",
+}
+"""What AUTOMATIC1111's web UI calls the engine's samplers; those that it does not have are written alike."""
+
+
+@dataclass(frozen=True)
+class Infotext:
+    """Settings, read: `fields` by their labels, in order."""
+
+    prompt: str = ""
+    negative: str = ""
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+def write(prompt: str, negative: str, fields: Mapping[str, object]) -> str:
+    """The text; an empty prompt or negative prompt is left out."""
+    lines = [prompt] if prompt else []
+    if negative:
+        lines.append(f"{NEGATIVE}{negative}")
+    lines.append(", ".join(f"{label}: {_quoted(str(value))}" for label, value in fields.items()))
+    return "\n".join(lines)
+
+
+def drawn(
+    *, model: str, seed: int, steps: int, cfg_scale: float, sampler: str, size: tuple[int, int], version: str
+) -> dict[str, object]:
+    """The fields of a picture of this service, by AUTOMATIC1111's labels."""
+    return {
+        "Steps": steps,
+        "Sampler": SAMPLER_LABELS.get(sampler, sampler),
+        "CFG scale": f"{cfg_scale:g}",
+        "Seed": seed,
+        "Size": f"{size[0]}x{size[1]}",
+        "Model": model,
+        "Version": version,
+    }
+
+
+def read(text: str) -> Infotext:
+    """The settings in a text of any program that writes them so."""
+    *lines, last = text.strip().split("\n")
+    found = {label: _unquoted(value) for label, value in _FIELD.findall(last)}
+    if len(found) < LEAST_FIELDS:
+        lines, found = [*lines, last], {}
+    at = next((number for number, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))
+    negative = "\n".join(lines[at:]).removeprefix(NEGATIVE)
+    return Infotext("\n".join(lines[:at]).strip(), negative.strip(), found)
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if any(mark in value for mark in ',:\n"') else value
+
+
+def _unquoted(value: str) -> str:
+    if not value.startswith('"'):
+        return value.strip()
+    try:
+        return str(json.loads(value))
+    except ValueError:
+        return value
