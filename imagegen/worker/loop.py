@@ -23,6 +23,7 @@ from imagegen.idle.tracker import IdleTracker
 from imagegen.images.png import BrokenPng
 from imagegen.jobs.durations import Durations, Measurement, timed_as
 from imagegen.jobs.manager import MAX_STARTS, ActiveJob, JobManager
+from imagegen.jobs.notifications import ANY
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.schemas import EngineState, Failure, Job, Phase, Progress, Refused, StoredImage, Warn
@@ -87,7 +88,7 @@ class Worker:
         self.commands = CommandQueue()
         self._lifecycle = ModelLifecycle(parts, self.commands, lambda: jobs.changes.notify("engine"), recorder)
         self._backoff = LoadBackoff(parts)
-        self._watchdog = Watchdog(self.commands, self._lifecycle, durations, timing, self._unload, self._on_inbox)
+        self._watchdog = Watchdog(jobs, self.commands, self._lifecycle, durations, timing, self._unload, self._on_inbox)
         self._prefetcher = Prefetcher(jobs.queued, lambda model: parts.read_ahead(parts.find_model(model)))
         self._warmup = WarmUp(
             self.commands,
@@ -148,27 +149,32 @@ class Worker:
     async def run(self) -> None:
         """Live until `stop`. Leaves no engine process behind, however it ends."""
         try:
-            while self.commands.stop_at is None:
-                active = None
-                try:
-                    active, _held_s = self._next()
-                    if active is None:
-                        await self._idle()
-                    else:
-                        await self._serve(active)
-                except Exception as error:  # a loop that ended would leave every job waiting for ever, and nobody told
-                    log.exception("an error of the service itself")
-                    await self._start_over(None if are_short(error) else active)
+            with self._jobs.changes.subscribe(ANY, self.commands.bell):
+                while self.commands.stop_at is None:
+                    await self._take_turn()
         finally:
             await self._unload("the service stops")
             self.commands.close()
+
+    async def _take_turn(self) -> None:
+        """The next job, if there is one, else what is to be done without."""
+        active = None
+        try:
+            active, _held_s = self._next()
+            if active is None:
+                await self._idle()
+            else:
+                await self._serve(active)
+        except Exception as error:  # a loop that ended would leave every job waiting for ever, and nobody told
+            log.exception("an error of the service itself")
+            await self._start_over(None if are_short(error) else active)
 
     async def _start_over(self, active: ActiveJob | None) -> None:
         """After an error of our own: without an engine, without the job that brought it about, and after a rest."""
         await self._unload("an error of the service")
         if active is not None:
             await self._jobs.fail(active.id, OWN_ERROR)
-        await self.commands.wait(LOOK_AGAIN_S)
+        await self.commands.rest(LOOK_AGAIN_S)
 
     def _next(self) -> tuple[ActiveJob | None, float | None]:
         """The oldest job whose model may be tried now; else the seconds until one that waits may be.
@@ -186,7 +192,6 @@ class Worker:
 
     async def _idle(self) -> None:
         """Wait for a job, an order, the engine's death, or the time to unload."""
-        self.commands.forget_cancels()
         self._prefetcher.end()
         if self._lifecycle.adapter is not None:
             self._idle_tracker.gpu_wanted = await self._parts.gpu_sharing.wanted(self._lifecycle.adapter.pid)
@@ -292,7 +297,7 @@ class Worker:
     async def _pause_for_descriptors(self) -> None:
         """The job is in the queue; wait until descriptors may be free again."""
         log.warning("no file descriptor is free: the job stays in the queue")
-        await self.commands.wait(LOOK_AGAIN_S)
+        await self.commands.rest(LOOK_AGAIN_S)
 
     async def _run(self, job: Job, entry: Entry, report: ProgressWriter) -> None:
         """Load if need be, draw the job's pictures, complete it; a job that ends otherwise keeps none."""
@@ -312,12 +317,12 @@ class Worker:
             def unwanted() -> bool:
                 self.commands.answer_while_busy(job.model)
                 behind = self._jobs.next_queued()
-                return self.commands.is_cancelled(job.id) and (behind is None or behind.model != job.model)
+                return not self._jobs.is_active(job.id) and (behind is None or behind.model != job.model)
 
             await self._lifecycle.prepare(entry, told, unwanted)
             load_s = await self._load(entry, told, unwanted)
             began = time.monotonic() - load_s  # waiting for files or for the GPU is not the job's own time
-            if self.commands.is_cancelled(job.id):  # the load went on for those behind
+            if not self._jobs.is_active(job.id):  # cancelled, and the load went on for those behind
                 raise Cancelled
         self._lifecycle.set_state(EngineState.DRAWING)
         images: list[StoredImage] = []
