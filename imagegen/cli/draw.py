@@ -216,7 +216,7 @@ def _describe(job: dict[str, Any]) -> str:
         ahead = job["position"]
         return f"queued, {ahead} ahead" if ahead else "queued"
     if progress.get("steps"):
-        what = "writing the picture's tokens" if progress["phase"] == "encoding" else "step"
+        what = "writing the picture's tokens" if progress["phase"] == "encoding" else "drawing: step"
         return f"{what} {progress['step']}/{progress['steps']}"
     if progress["phase"] == "fetching" and progress.get("detail"):
         return f"fetching {progress['detail']}"
