@@ -93,7 +93,9 @@ class Settings(BaseSettings):
     )
 
     # The door
-    host: Annotated[str, Field(description="Address to listen on, without a port; 0.0.0.0 or ::: all.")] = "127.0.0.1"
+    host: Annotated[str, Field(description="Address to listen on, without a port; 0.0.0.0 and :: mean all.")] = (
+        "127.0.0.1"
+    )
     port: Annotated[int, Field(ge=1, le=65535, description="Port to listen on.")] = 8765
     max_connections: Annotated[
         int | None,
