@@ -37,6 +37,7 @@ class Settings:
     tls_sha256: str | None = None
     tls_ca: Path | None = None
     output_dir: Path | None = None
+    roots: tuple[Path, ...] | None = None
     wait_s: float | None = None
     warm: bool = False
     host: str = "127.0.0.1"
@@ -96,6 +97,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         tls_sha256=_fingerprint(take("TLS_SHA256"), lambda said: wrong("TLS_SHA256", said)),
         tls_ca=_path(take("TLS_CA"), lambda said: wrong("TLS_CA", said)),
         output_dir=_path(take("OUTPUT_DIR"), lambda said: wrong("OUTPUT_DIR", said)),
+        roots=_paths(take("MCP_ROOTS"), lambda said: wrong("MCP_ROOTS", said)),
         wait_s=_number(take("MCP_WAIT_S"), 1, 3600, lambda said: wrong("MCP_WAIT_S", said)),
         warm=_switch(take("MCP_WARM"), lambda said: wrong("MCP_WARM", said)),
         host=_host(take("MCP_HOST") or Settings.host, lambda said: wrong("MCP_HOST", said)),
@@ -167,6 +169,14 @@ def _path(value: str | None, wrong: Complaint) -> Path | None:
     except RuntimeError:
         wrong(f"{value!r} begins with the home folder of an unknown user")
         return None
+
+
+def _paths(value: str | None, wrong: Complaint) -> tuple[Path, ...] | None:
+    """Folders, separated as in PATH."""
+    if value is None:
+        return None
+    found = [_path(one.strip(), wrong) for one in value.split(os.pathsep) if one.strip()]
+    return tuple(path for path in found if path is not None)
 
 
 def _number(value: str | None, low: float, high: float, wrong: Complaint) -> float | None:
