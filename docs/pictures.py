@@ -147,7 +147,7 @@ def edit(service: Service, browser: Browser) -> None:
         view.click(".result >> text=Edit this")
         view.fill("#prompt", EDIT)
         view.click(".compose .primary")
-        view.wait_for_selector(".stage.pair .picture img")
+        view.wait_for_selector(".stage.pair [data-picture]")
         view.wait_for_selector("#live", state="hidden")
         loaded(view, ".stage img")
         view.wait_for_selector(".toast.shown", state="hidden")

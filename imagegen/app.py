@@ -150,12 +150,8 @@ class App:
             self.jobs,
             self.durations,
             self.default_entry.name,
-            self.model_files.misfits,
-            self.model_files.unobtainable,
-            self.model_files.unfamiliar,
+            self.model_files,
         )
-        self.jobs.on_submit, self.jobs.on_cancel = self.worker.commands.ring, self.worker.commands.cancel
-        self.jobs.on_keep = self.worker.keep
 
     async def _recover(self) -> None:
         """Take up what the last process left."""

@@ -206,6 +206,21 @@ class EditRequest(GenerateRequest):
     fit: Literal["contain", "cover", "stretch"] = "contain"
 
 
+class CheckRequest(EditRequest):
+    """A request that is to be checked: an edit if it has `images`, else for pictures from words."""
+
+    images: Annotated[list[Picture], Field(fail_fast=True)] = []
+
+    @property
+    def wanted(self) -> GenerateRequest:
+        """The request itself."""
+        given = self.model_dump(exclude_unset=True)
+        if self.images or self.mask is not None:
+            return EditRequest.model_validate(given)
+        given = {name: value for name, value in given.items() if name in GenerateRequest.model_fields}
+        return GenerateRequest.model_validate(given)
+
+
 class StoredImage(BaseModel):
     """A picture in the store. `job_id` is None for an upload. Sizes in pixels and bytes."""
 

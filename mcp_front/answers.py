@@ -93,6 +93,15 @@ class Job(Read):
         return self.status in {"complete", "failed", "cancelled"}
 
 
+class Check(Read):
+    """What a request would become; `draws_it`: whether the picture would show what was asked for, as far as known."""
+
+    kind: str
+    model: str
+    draws_it: bool
+    warnings: list[Said] = []
+
+
 class DefaultModel(Read):
     """The model of requests that name none; `limits`: a sentence on what its pictures cannot be."""
 

@@ -23,11 +23,12 @@ from mcp_front.arguments import Generate
 from mcp_front.client import Service
 from mcp_front.connection import Connection
 from mcp_front.drawing import DrawingTools
+from mcp_front.facts import Facts
 from mcp_front.gallery import FoundImage, found_images
 from mcp_front.lists import ChunkFacts, ImageList, KeptFacts, ListTools, ModelList, TemplateList
 from mcp_front.middleware import Limits, SchemasForViews, Warming
 from mcp_front.prompts import MAX_COMPLETIONS, TemplatePrompts
-from mcp_front.results import Facts, Results
+from mcp_front.results import Results
 from mcp_front.settings import Settings
 from mcp_front.sources import Sources
 from mcp_front.tool import Handler, TypedTool

@@ -32,11 +32,12 @@ class Drawing(Arguments):
     model: Annotated[str, Field(max_length=128)] | None = Field(None, description="See list_models.")
     speed: Literal["quality", "fast"] | None = Field(None, description="fast: sooner, at some cost of quality.")
     n: Annotated[int, Field(ge=1, le=4)] = Field(1, description="Pictures, with seeds that follow each other.")
+    anyway: bool = Field(False, description="Draw what the model cannot show, if the user wants it.")
 
     @property
     def body(self) -> dict[str, Any]:
         """The service's request, without pictures."""
-        return self.model_dump(exclude_none=True, include=set(Drawing.model_fields))
+        return self.model_dump(exclude_none=True, include=set(Drawing.model_fields) - {"anyway"})
 
 
 class Generate(Drawing):

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import anyio
 
-from mcp_front.answers import Job, NextPage, Picture, ServiceError, Status, items, parsed
+from mcp_front.answers import Check, Job, NextPage, Picture, ServiceError, Status, items, parsed
 from mcp_front.connection import Connection
 from mcp_front.models import Model
 from mcp_front.settings import Settings
@@ -32,6 +32,15 @@ class Service:
         route = "/api/edit" if "images" in body else "/api/generate"
         headers = {"Idempotency-Key": uuid4().hex}
         return parsed(Job, await self._http.json("POST", route, json=dict(body), headers=headers), "job")
+
+    async def check(self, body: Mapping[str, Any]) -> Check | None:
+        """What a request would become; None from a service that cannot say it. Raises what `submit` would."""
+        try:
+            return parsed(Check, await self._http.json("POST", "/api/check", json=dict(body)), "check")
+        except ServiceError as failed:
+            if failed.code != "not_found":
+                raise
+            return None
 
     async def upscale(self, body: Mapping[str, Any]) -> Job:
         """Ask for a larger copy of a picture."""

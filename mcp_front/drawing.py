@@ -74,6 +74,8 @@ class DrawingTools:
         self, ctx: Context, asked: Drawing, pictures: dict[str, Any] | None = None, *, wait: bool
     ) -> ToolResult:
         body = {**asked.body, **(pictures or {})}
+        if not asked.anyway and (checked := await self._service.check(body)) and not checked.draws_it:
+            return self._results.not_drawn(checked, asked.prompt, structured=has_view(ctx))
         if wait:
             return await self._finish(ctx, self._service.submit({**body, "lease_s": LEASE_S}), leased=True)
         return self._results.going_on(await self._service.submit(body), structured=has_view(ctx))

@@ -20,7 +20,7 @@ SMALLEST_ADVANCE = 0.01
 
 
 def describe(job: Job) -> str:
-    """Where the job is, for a person: `loading the model 40 %`, `step 7/25, about 12 s left`."""
+    """Where the job is, for a person: `loading the model 40 %`, `drawing: step 7/25, about 12 s left`."""
     if job.status == "queued":
         ahead = f", {job.position} ahead of it" if job.position else ""
         return f"waiting in the queue{ahead}{_left(job)}"
@@ -30,7 +30,7 @@ def describe(job: Job) -> str:
     if now is None:
         return f"starting{_left(job)}"
     if now.step is not None and now.steps:
-        what = "writing the picture's tokens" if now.phase == "encoding" else "step"
+        what = "writing the picture's tokens" if now.phase == "encoding" else "drawing: step"
         words = f"{what} {now.step}/{now.steps}"
     else:
         words = _PHASES.get(now.phase, (now.phase, 0.0, 0.0))[0]
@@ -77,5 +77,5 @@ def percent(job: Job) -> float:
 
 
 def advance(last: float, job: Job) -> float:
-    """The next number to report after `last`: never smaller, never equal, never past 100."""
-    return min(100.0, max(percent(job), last + SMALLEST_ADVANCE))
+    """The next number to report after `last`: never smaller, never equal, never past 100; two decimal places."""
+    return min(100.0, round(max(percent(job), last + SMALLEST_ADVANCE), 2))

@@ -29,8 +29,9 @@ _STARTS = (
     b"\0\0\0\x0cJXL \r\n\x87\n",
     b"\xff\x4f\xff\x51",  # JPEG 2000
     b"\0\0\0\x0cjP  \r\n\x87\n",
+    b"8BPS\0\1",  # Photoshop
 )
-_HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1 avif avis".split())
+_HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1 miaf avif avis avci".split())
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 
@@ -64,7 +65,8 @@ def _read_picture(reference: str) -> bytes:
     content = _read_bounded(path)
     if not is_picture(content):
         raise BadReference(
-            f"{path} is not a picture file, so nothing of it was sent. Pass a PNG, JPEG, WebP, GIF or BMP file."
+            f"{path} is not a picture file, so nothing of it was sent. "
+            "Pass a PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF or ICO file."
         )
     return content
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,20 +16,17 @@ from fastmcp.apps import UI_EXTENSION_ID
 from fastmcp.exceptions import ToolError
 from fastmcp.tools import ToolResult
 from mcp_types import Annotations, ContentBlock, ImageContent, ResourceLink, TextContent
-from pydantic import BaseModel
 
 from mcp_front import texts
-from mcp_front.answers import Job, Picture, ServiceError
+from mcp_front.answers import Check, Job, Picture, Said, ServiceError
 from mcp_front.client import Service
+from mcp_front.facts import NOT_WHAT_WAS_ASKED, Facts, ImageFacts, facts, wrong_pictures
 from mcp_front.progress import describe, poll_s
 from mcp_front.saving import NotSaved, file_name, save
 from mcp_front.settings import Settings
 
 MAX_RESULT_CHARS = 900_000
 """Claude Desktop refuses results of 1,048,576 characters and more."""
-
-BLANK = "blank_picture"
-"""Code of the service's warning that a picture is one single colour."""
 
 PREVIEW_SIDES_PX = (512, 384, 256, 128)
 MAX_PREVIEW_BYTES = 100_000
@@ -39,38 +37,6 @@ MAX_TEXT_CHARS = 60_000
 def has_view(ctx: Context) -> bool:
     """Whether the client shows MCP Apps, and so gets structured content."""
     return ctx.client_supports_extension(UI_EXTENSION_ID)
-
-
-class ImageFacts(BaseModel):
-    """One finished picture. Sizes in pixels and bytes."""
-
-    image_id: str
-    width: int
-    height: int
-    bytes: int
-    seed: int | None
-    url: str
-    resource_uri: str
-    saved_path: str | None
-    download_command: str | None
-
-
-class Facts(BaseModel):
-    """Where a job is, its pictures once it is complete, and what to do next."""
-
-    job_id: str
-    status: str
-    says: str
-    model: str
-    prompt: str
-    position: int | None = None
-    step: int | None = None
-    steps: int | None = None
-    eta_s: float | None = None
-    images: list[ImageFacts] = []
-    warnings: list[str] = []
-    expires_at: str | None = None
-    next_step: str
 
 
 @dataclass(frozen=True)
@@ -118,7 +84,7 @@ class Results:
             raise ToolError(_why_no_picture(job))
         delivered = [await self._deliver(job, picture) for picture in job.images]
         next_step = texts.next_step_done(saved=all(d.saved for d in delivered))
-        text = "\n".join([*_blank(job), _headline(job), *self._lines(job, delivered), *_notes(job), next_step])
+        text = "\n".join([*_first(job), _headline(job), *self._lines(job, delivered), *_notes(_later(job)), next_step])
         content: list[ContentBlock] = [TextContent(text=text[:MAX_TEXT_CHARS])]
         room = MAX_RESULT_CHARS - 2 * MAX_TEXT_CHARS
         for one in delivered:
@@ -130,8 +96,8 @@ class Results:
         content += [
             ResourceLink(uri=d.uri, name=d.name, mime_type="image/png", size=d.picture.bytes) for d in delivered
         ]
-        facts = _facts(job, next_step, [d.facts for d in delivered])
-        return ToolResult(content=content, structured_content=facts if structured else None)
+        known = facts(job, next_step, [d.facts for d in delivered])
+        return ToolResult(content=content, structured_content=known if structured else None)
 
     def going_on(self, job: Job, *, structured: bool) -> ToolResult:
         """A job that waits, runs, or is complete without its pictures being fetched yet."""
@@ -141,8 +107,23 @@ class Results:
         next_step = (
             texts.next_step_complete(job.job_id) if complete else texts.next_step_waiting(job.job_id, poll_s(job))
         )
-        text = "\n".join([f"Job {job.job_id}: {describe(job)}.", *_notes(job), next_step])
-        return self.said(text, _facts(job, next_step, []), structured=structured)
+        text = "\n".join([f"Job {job.job_id}: {describe(job)}.", *_notes(job.warnings), next_step])
+        return self.said(text, facts(job, next_step, []), structured=structured)
+
+    def not_drawn(self, checked: Check, prompt: str, *, structured: bool) -> ToolResult:
+        """A request that the model cannot draw, before anything was spent on it."""
+        first = "Nothing was drawn yet: the picture would not show what was asked for."
+        text = "\n".join([first, *_notes(checked.warnings), texts.NEXT_STEP_ASK])
+        facts = Facts(
+            job_id=None,
+            status="not_drawn",
+            says=first,
+            model=checked.model,
+            prompt=prompt[:1000],
+            warnings=[warning.detail for warning in checked.warnings],
+            next_step=texts.NEXT_STEP_ASK,
+        )
+        return self.said(text, facts.model_dump(mode="json"), structured=structured)
 
     def cancelled(self, job: Job, *, structured: bool) -> ToolResult:
         """What a cancelled job is now; one that ended before is told as it ended."""
@@ -150,7 +131,7 @@ class Results:
             text = f"Job {job.job_id} is cancelled. Nothing was saved."
         else:
             text = f"Job {job.job_id} had already ended: {job.status}. Nothing was changed."
-        return self.said(text, _facts(job, "Nothing more to do.", []), structured=structured)
+        return self.said(text, facts(job, "Nothing more to do.", []), structured=structured)
 
     @staticmethod
     def said(text: str, facts: dict[str, Any], *, structured: bool) -> ToolResult:
@@ -227,15 +208,25 @@ def until(expires_at: str | None) -> str:
     return f" (until {moment:%Y-%m-%d %H:%M} UTC)"
 
 
-def _blank(job: Job) -> list[str]:
-    """Ahead of everything else: a picture of one single colour is no success."""
-    return [warning.first_line + " Tell the user so." for warning in job.warnings if warning.code == BLANK][:1]
+def _first(job: Job) -> list[str]:
+    """Ahead of everything else: a picture that does not show what was asked for is no success."""
+    return [f"{' '.join(warning.first_line.split())} Tell the user so." for warning in wrong_pictures(job)]
 
 
-def _notes(job: Job) -> list[str]:
-    """Each warning on one line; of a blank picture only the details, since its first line leads the answer."""
-    notes = [warning.details if warning.code == BLANK else warning.detail for warning in job.warnings]
-    return [f"Note: {' '.join(note.split())}" for note in notes if note]
+def _later(job: Job) -> list[Said]:
+    """The warnings without what `_first` has said of them: of a blank picture the details are left."""
+    left = []
+    for warning in job.warnings:
+        if warning.code not in NOT_WHAT_WAS_ASKED:
+            left.append(warning)
+        elif warning.details:
+            left.append(Said(code=warning.code, detail=warning.details))
+    return left
+
+
+def _notes(warnings: Iterable[Said]) -> list[str]:
+    """Each warning on one line."""
+    return [f"Note: {' '.join(warning.detail.split())}" for warning in warnings]
 
 
 def _why_no_picture(job: Job) -> str:
@@ -244,22 +235,3 @@ def _why_no_picture(job: Job) -> str:
         return f"Job {job.job_id} was cancelled, so there is no picture.{why} If it is wanted, ask for it again."
     why = job.error.detail if job.error else "The service gave no reason; its log has more."
     return f"Job {job.job_id} failed: {why}"
-
-
-def _facts(job: Job, next_step: str, images: list[ImageFacts]) -> dict[str, Any]:
-    now = job.progress
-    return Facts(
-        job_id=job.job_id,
-        status=job.status,
-        says=next((warning.first_line for warning in job.warnings if warning.code == BLANK), describe(job)),
-        model=job.model,
-        prompt=job.prompt[:1000],
-        position=job.position,
-        step=now.step if now else None,
-        steps=now.steps if now else None,
-        eta_s=job.eta_s,
-        images=images,
-        warnings=[warning.detail for warning in job.warnings],
-        expires_at=job.expires_at,
-        next_step=next_step,
-    ).model_dump(mode="json")

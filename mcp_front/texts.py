@@ -101,6 +101,12 @@ KEEP_IMAGE = "Keep a picture that the user likes: it no longer expires on the se
 READ_IMAGE_CHUNK = "Read a part of a picture's PNG as base64. For the picture view only."
 
 
+NEXT_STEP_ASK = (
+    "Tell the user this and ask whether to go on. Only if they want it, call the tool again with anyway=true; or "
+    "change the prompt, or pass another model of list_models."
+)
+
+
 def next_step_done(saved: bool) -> str:
     """What an agent does with a finished picture."""
     where = "where the file was saved" if saved else "the download command"

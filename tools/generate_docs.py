@@ -19,7 +19,7 @@ from imagegen.http.routes import metrics, page, tasks
 from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.models.catalog import Catalog
 from imagegen.prompts.guardrails import PolicyView
-from imagegen.schemas import EditRequest, GenerateRequest
+from imagegen.schemas import CheckRequest, EditRequest, GenerateRequest
 from imagegen.settings import PREFIX, Settings
 
 FOLDER = Path(__file__).parents[1] / "docs"
@@ -136,6 +136,8 @@ PAGES: dict[str, Callable[[], str]] = {
 SCHEMAS: dict[str, type[BaseModel]] = {
     "generate_request": GenerateRequest,
     "edit_request": EditRequest,
+    "check_request": CheckRequest,
+    "check": responses.Check,
     "job": responses.Job,
     "jobs": responses.Jobs,
     "image": responses.Image,

@@ -4,11 +4,14 @@ Belongs here: arguments, output, exit codes. Not here: what a command does beyon
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 
 import click
 
 from imagegen import __version__, settings
+from imagegen.cli.arguments import printable
 from imagegen.cli.client import ServiceError
 from imagegen.cli.compare import compare
 from imagegen.cli.deploy import deploy
@@ -56,6 +59,9 @@ for command in (
 
 def main() -> None:
     """The `imagegen` command. Exit codes: 0 done, 1 it failed (the reason is on stderr), 2 wrong usage."""
+    codecs.register_error(_SHOWN, _show)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # standard error shows escapes by itself
+        sys.stdout.reconfigure(errors=_SHOWN)
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:
@@ -65,3 +71,20 @@ def main() -> None:
         sys.exit(wrong.exit_code)
     except (ServiceError, settings.SettingsError) as failed:
         sys.exit(f"imagegen: {failed}")
+    except UnicodeEncodeError:
+        odd = [repr(printable(word)) for word in sys.argv[1:] if printable(word) != word]
+        if not odd:
+            raise
+        click.echo(f"imagegen: {', '.join(odd)} is not UTF-8 text.", err=True)
+        sys.exit(2)
+
+
+_SHOWN = "imagegen.shown"
+
+
+def _show(wrong: UnicodeError) -> tuple[str | bytes, int]:
+    """Bytes of a path that is not UTF-8 as they are, and characters that the terminal has not as escapes."""
+    try:
+        return codecs.lookup_error("surrogateescape")(wrong)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(wrong)

@@ -103,7 +103,7 @@ def _shown_and_stoppable() -> Iterator[OnProgress]:
     except EngineBuildError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
-        click.echo("Stopped. Nothing was installed; the next build starts clean.", err=True)
+        click.echo("Stopped. The engine is not built; the next build uses what has been fetched.", err=True)
         sys.exit(130)
 
 

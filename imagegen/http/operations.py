@@ -17,7 +17,7 @@ from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.http.sdapi import routes as sdapi
 from imagegen.http.sdapi.request import ImageToImage, TextToImage
 from imagegen.prompts.guardrails import PolicyView
-from imagegen.schemas import PREVIEW_EVERY_MAX, EditRequest, GenerateRequest
+from imagegen.schemas import PREVIEW_EVERY_MAX, CheckRequest, EditRequest, GenerateRequest
 
 EVENTS = "text/event-stream"
 PICTURES = ("image/png", "image/jpeg", "image/webp")
@@ -92,6 +92,9 @@ OPERATIONS: dict[Handler, Operation] = {
         {202: (responses.Job,)},
         {"application/json": EditRequest, "multipart/form-data": EDIT_FORM},
         headers=KEY,
+    ),
+    jobs.check: Operation(
+        "What a request would become, without a job", {200: (responses.Check,)}, {"application/json": CheckRequest}
     ),
     jobs.recent: Operation(
         "The newest jobs", {200: (responses.Jobs,)}, query={"limit": whole(1, 200, 20), "before": BEFORE}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from imagegen.models.entry_tables import Capabilities, Defaults, Licence, Memory
 from imagegen.models.speed import Fast
@@ -105,6 +105,14 @@ class JobPreview(_Answer):
     steps: int
 
 
+def _given(params: Params) -> dict[str, Any]:
+    """Without what does not hold for the job: an edit's `fit`, a scheduler that the model lets nobody choose."""
+    return params.model_dump(exclude_none=True)
+
+
+Given = Annotated[Params, PlainSerializer(_given)]
+
+
 class Job(_Answer):
     """One request for pictures, from submission to result."""
 
@@ -116,7 +124,7 @@ class Job(_Answer):
     preview: JobPreview | None
     eta_s: float | None
     model: str
-    params: Params
+    params: Given
     prompt: str
     url: Annotated[str | None, Field(exclude_if=_absent)] = None
     images: list[Image]
@@ -132,10 +140,23 @@ class Job(_Answer):
     attempts: int
     revision: int
 
-    @field_serializer("params")
-    def _given(self, params: Params) -> dict[str, Any]:
-        """Without what does not hold for the job: an edit's `fit`, a scheduler that the model lets nobody choose."""
-        return params.model_dump(exclude_none=True)
+
+class Check(_Answer):
+    """What a request would become, without a job.
+
+    draws_it: nothing is known by which the picture would not show what was asked for; the warnings say what is. fits:
+    the model fits into this machine's memory. drawing_s: seconds on a loaded engine; eta_s: seconds to the result if it
+    were submitted now; null before they were measured.
+    """
+
+    kind: Kind
+    model: str
+    params: Given
+    draws_it: bool
+    fits: bool
+    drawing_s: float | None
+    eta_s: float | None
+    warnings: list[Warn]
 
 
 class Jobs(_Answer):
@@ -230,7 +251,8 @@ class Model(_Answer):
     """A model of the catalog, every number with its source.
 
     misfits: what is known to go wrong with it on this machine. picture_s: seconds of one picture with every default,
-    from what this machine measured; null before the first.
+    from what this machine measured; null before the first. previews: whether its running jobs can show them. knows: all
+    that a small model can draw; null where nobody has counted it.
     """
 
     name: str
@@ -252,6 +274,8 @@ class Model(_Answer):
     negative_inert: bool
     misfits: list[Warn]
     picture_s: float | None
+    previews: bool
+    knows: list[str] | None
 
 
 class Models(_Answer):

@@ -12,9 +12,12 @@ from imagegen.app import App
 from imagegen.hardware import gpu
 from imagegen.http import responses
 from imagegen.jobs.previews import StoredPreview
+from imagegen.jobs.repository import NewJob
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking
+from imagegen.models.synthetic.make import things
+from imagegen.models.vocabulary import CANNOT_DRAW
 from imagegen.schemas import Job, Params, StoredImage, timestamp
 from imagegen.settings import Settings
 from imagegen.worker.lifecycle import EngineView
@@ -92,9 +95,24 @@ def job(app: App, row: Job, base: str) -> responses.Job:
     )
 
 
+def check(app: App, checked: NewJob) -> responses.Check:
+    codes = {warning.code for warning in checked.warnings}
+    return responses.Check(
+        kind=checked.kind,
+        model=checked.model,
+        params=checked.params,
+        draws_it=not codes & CANNOT_DRAW,
+        fits="does_not_fit" not in codes,
+        drawing_s=_seconds(app.durations.job(checked.model, checked.params)),
+        eta_s=_seconds(app.estimator.new_job_s(checked.model, checked.params)),
+        warnings=list(checked.warnings),
+    )
+
+
 def model(app: App, entry: Entry) -> responses.Model:
     """A catalog entry with what is installed of it, and what this machine knows of it."""
     missing, packages = entry.missing(app.settings), lacking(entry.adapter)
+    known = things(entry)
     same = responses.Model.model_fields.keys() & Entry.model_fields.keys()
     return responses.Model(
         **{name: getattr(entry, name) for name in same},
@@ -107,6 +125,8 @@ def model(app: App, entry: Entry) -> responses.Model:
         negative_inert=entry.negative_inert,
         misfits=list(app.model_files.misfits(entry)),
         picture_s=_seconds(app.durations.picture(entry.name, _usual(entry))),
+        previews=entry.preview_look.mode != "off",
+        knows=None if known is None else [names[0] for names in known],
     )
 
 

@@ -5,11 +5,11 @@ Synchronous; callers in the event loop run it in a thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+import numpy as np
 from PIL import Image
 
 from imagegen.images.pixels import saved
+from imagegen.images.preview_colours import PreviewColours
 
 SIDE_PX = 512
 QUALITY = 80
@@ -22,16 +22,16 @@ def shown_size(width: int, height: int) -> tuple[int, int]:
 
 
 def encode_preview(
-    rgb: bytes, size: tuple[int, int], picture_size: tuple[int, int], colours: Sequence[float] | None = None
+    rgb: bytes, size: tuple[int, int], picture_size: tuple[int, int], colours: PreviewColours | None = None
 ) -> bytes:
     """A JPEG of the engine's pixels, enlarged smoothly to what the picture will be, at most 512 px a side.
 
-    rgb: 3 bytes a pixel, `size` (width, height) of them, rows from the top. colours: three rows of four numbers, as in
-    `PreviewLook`. A projection has one pixel a latent: 8 or 16 times smaller than the picture.
+    rgb: 3 bytes a pixel, `size` (width, height) of them, rows from the top: of a projection one pixel a latent, so 8 or
+    16 times fewer a side than the picture has. colours: a correction of them.
     """
     image = Image.frombytes("RGB", size, rgb)
     if colours is not None:
-        image = image.convert("RGB", tuple(colours))
+        image = Image.fromarray(colours.corrected(np.asarray(image)))
     target = shown_size(*picture_size)
     if image.size != target:
         image = image.resize(target, Image.Resampling.BICUBIC)

@@ -1,7 +1,7 @@
 """A stranger's bytes become a picture to start from, or a sentence that says why not.
 
-Pillow tries only the decoders named here, sees no more than the header of a picture that is too large, and
-may raise whatever it likes. Every function is synchronous and may be called from several threads at once.
+Pillow tries only the decoder that `formats` names for a file, sees no more than the header of a picture that is too
+large, and may raise whatever it likes. Every function is synchronous and may be called from several threads at once.
 """
 
 from __future__ import annotations
@@ -11,18 +11,22 @@ import contextlib
 import hashlib
 import io
 import math
+import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from PIL import ExifTags, Image, ImageChops, ImageCms, ImageFile
 
+from imagegen.images import formats, icons, tiff
+from imagegen.images.formats import Format
 from imagegen.images.metadata import readable
 from imagegen.images.pixels import MAX_SIDE_PX, on_white, resized, rgb, rgb_png, split_alpha
 from imagegen.schemas import Refused, Warn
 
-_ACCEPTED = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # all that Pillow is allowed to try
-_SEND = "Send a PNG, JPEG, WebP, GIF or BMP file."
+_SEND = "Send a PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF, TGA or ICO file."
+_TGA_DESCRIPTOR = 17
+"""The byte of TGA's header whose low half is the number of alpha bits."""
 
 # Decoding takes up to 22 bytes of memory a pixel, 0.9 GB for 40 Mpx: above this size, one at a time.
 _LARGE_PX = 8_000_000
@@ -33,7 +37,7 @@ _PROFILE_DROPPED = Warn(
     detail="The picture's colour profile could not be used; its colours may look slightly different.",
 )
 _ON_WHITE = Warn(code="transparency_on_white", detail="Transparent parts of the picture were laid on white.")
-_FIRST_FRAME = Warn(code="first_frame_only", detail="The picture is animated; only its first frame is used.")
+_FIRST_FRAME = Warn(code="first_frame_only", detail="The picture has several frames or pages; only the first is used.")
 
 # What EXIF's orientation (CIPA DC-008, tag 274) says must be done to see the picture upright.
 _UPRIGHT = {
@@ -64,9 +68,9 @@ class Reference:
 def decode_reference(data: bytes, max_px: int, keep_px: int | None = None) -> Reference:
     """A stranger's picture file as an upright sRGB PNG, 8 bits a channel, on white where it was transparent.
 
-    Reads PNG, JPEG, WebP, GIF and BMP, the first frame of an animated one. Not TIFF, HEIC, AVIF or SVG: each
-    would be a large decoder more for a stranger's bytes to reach. Colour profiles are converted to sRGB; all
-    other metadata (place, camera, text) is dropped.
+    Reads the formats that `formats` gives a decoder, the first frame or page of those that have several, and the
+    largest picture of an icon. Colour profiles are converted to sRGB; all other metadata (place, camera, text) is
+    dropped.
     max_px: refused above, from the header, before anything is decoded; so is a side longer than MAX_SIDE_PX.
     keep_px: reduced to this area above.
     Raises Refused(422, bad_image).
@@ -143,23 +147,25 @@ def _decoded(data: bytes, max_px: int) -> Iterator[_Decoded]:
     Lack of memory, here or in the block, is Refused(422, bad_image).
     """
     with _enough_memory():
-        file = readable(data)
-    image = _header(file.data, max_px)
+        file = _readable(data)
+    image = _header(file, max_px)
     with _enough_memory(), _large if _px(image) > _LARGE_PX else contextlib.nullcontext():
         try:
-            animated = image.format != "MPO" and getattr(image, "is_animated", False)
+            several = file.several or (image.format != "MPO" and getattr(image, "is_animated", False))
             image.load()
             colour, alpha = split_alpha(image)
         except MemoryError:
             raise
         except Exception as broken:  # a decoder may raise anything on bad input
-            raise _unreadable(data) from broken
+            raise _damaged(file.format) from broken
+        if file.format is formats.TGA and not data[_TGA_DESCRIPTOR] & 0x0F:
+            alpha = None  # the header says that the fourth channel is none
         if alpha is not None and alpha.getextrema() == (255, 255):
             alpha = None
         picture = _Decoded(colour, alpha, image.info.get("icc_profile"), _orientation(image), [])
         if file.profile_dropped:
             picture.warnings.append(_PROFILE_DROPPED)
-        if animated:
+        if several:
             picture.warnings.append(_FIRST_FRAME)
         del image  # the decoder's own copy of the pixels is not needed any more
         yield picture
@@ -179,17 +185,52 @@ def _reference(flat: Image.Image, picture: _Decoded) -> Reference:
     return Reference(png, image.width, image.height, hashlib.sha256(png).hexdigest(), tuple(picture.warnings))
 
 
-def _header(data: bytes, max_px: int) -> ImageFile.ImageFile:
-    """The picture with only its header read, and its size found acceptable."""
+@dataclass(frozen=True)
+class _File:
+    """A file that one of Pillow's decoders may read. several: it has more pages than the first."""
+
+    data: bytes
+    format: Format
+    profile_dropped: bool = False
+    several: bool = False
+
+
+def _readable(data: bytes) -> _File:
+    """The file without what its picture does not need. Raises Refused if it is of no kind that is decoded."""
     if not data:
         raise _refused(f"The picture is empty (0 bytes). {_SEND}")
+    found = formats.recognise(data)
+    if found is None:
+        raise _refused(f"The file is not a picture of a known format. {_SEND}")
+    if found.pillow is None:
+        raise _not_read(found)
     try:
-        image = Image.open(io.BytesIO(data), formats=_ACCEPTED)
+        if found is formats.ICON:
+            data = icons.largest(data)
+            found = formats.recognise(data) or found
+        elif found is formats.TIFF:
+            page = tiff.first_page(data)
+            return _File(page.data, found, page.profile_dropped, page.several)
+    except tiff.NotRead as kind:
+        raise _not_read(found, f" {kind}") from None
+    except (ValueError, struct.error) as broken:
+        raise _damaged(found) from broken
+    plain = readable(data)
+    return _File(plain.data, found, profile_dropped=plain.profile_dropped)
+
+
+def _header(file: _File, max_px: int) -> ImageFile.ImageFile:
+    """The picture with only its header read, and its size found acceptable."""
+    assert file.format.pillow is not None
+    try:
+        image = Image.open(io.BytesIO(file.data), formats=[file.format.pillow])
     # Pillow's own limits lie above ours. Its warning is an exception only where the process wants it to be.
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _refused(f"The picture has far more than the {max_px} pixels that are taken.") from None
     except Exception as broken:
-        raise _unreadable(data) from broken
+        if file.format is formats.TIFF:  # its directory is sound: Pillow does not know this combination of tags
+            raise _not_read(file.format, " of a kind that is not read") from broken
+        raise _damaged(file.format) from broken
     if _px(image) > max_px:
         image.close()
         size = f"{image.width}x{image.height} pixels"
@@ -205,25 +246,12 @@ def _px(image: Image.Image) -> int:
     return image.width * image.height
 
 
-def _unreadable(data: bytes) -> Refused:
-    """Why these bytes are no picture of ours, from what they begin with."""
-    start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
-    if data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")) or data[8:12] == b"WEBP":
-        return _refused("The picture is damaged or cut off; save it anew and send it again.")
-    known = (
-        (
-            start.startswith((b"<svg", b"<?xml", b"<!DOCTYPE svg")),
-            "SVG, which has no pixels: export it as PNG",
-        ),
-        (data[4:12] in {b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1"}, "HEIC: export it as JPEG"),
-        (data[4:12] in {b"ftypavif", b"ftypavis"}, "AVIF: export it as PNG or JPEG"),
-        (data[:4] in {b"II*\0", b"MM\0*"}, "TIFF: export it as PNG"),
-        (data.startswith(b"%PDF"), "PDF: export the page as PNG"),
-    )
-    for matches, what in known:
-        if matches:
-            return _refused(f"The file is {what}.")
-    return _refused(f"The file is not a picture. {_SEND}")
+def _damaged(found: Format) -> Refused:
+    return _refused(f"The picture is damaged or cut off ({found.name}); save it anew and send it again.")
+
+
+def _not_read(found: Format, kind: str = "") -> Refused:
+    return _refused(f"The file is {found.name}{kind}: {found.advice}.")
 
 
 def _orientation(image: Image.Image) -> int:

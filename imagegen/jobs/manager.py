@@ -2,6 +2,8 @@
 
 It alone changes the `jobs` table, through JobRepository. A dispatcher for several hosts would replace `next_queued` and
 `start` alone: everything else only reads rows and notifies.
+
+The worker is woken by `changes` like every other reader. Its running job was cancelled if it is no longer active.
 """
 
 from __future__ import annotations
@@ -63,9 +65,6 @@ class JobManager:
         self._unsaved: dict[str, End] = {}  # ends that the disk refused; written at the next sweep
         self.changes = Notifier()
         self.previews = Previews(self.changes.notify)
-        self.on_cancel: Callable[[str], None] = lambda _id: None  # the worker's ear
-        self.on_submit: Callable[[], None] = lambda: None
-        self.on_keep: Callable[[], None] = lambda: None
         self.closed = False  # set when the service stops: no new jobs
 
     # ---- the queue, as readers see it ---------------------------------------------------------
@@ -73,6 +72,10 @@ class JobManager:
     def active(self) -> Sequence[ActiveJob]:
         """Every job that has not ended, in order; the same tuple until something changes."""
         return self._active.in_order()
+
+    def is_active(self, job_id: str) -> bool:
+        """Whether the job has not ended."""
+        return job_id in self._active
 
     def position(self, job: Job) -> int | None:
         """Jobs ahead, the running one included; 0 while running; None at the end."""
@@ -141,14 +144,13 @@ class JobManager:
             self._leases.start(job_id, new.lease_s)
         log.info("job %s queued", job_id)
         self.changes.notify(job_id)
-        self.on_submit()
         for draft in drafts:
-            await self._cancel(draft)
+            await self._end(draft, Status.CANCELLED)
         return job
 
     async def cancel(self, job_id: str) -> Job:
         """End a job that has not ended; an ended one is returned as it is."""
-        await self._cancel(job_id)
+        await self._end(job_id, Status.CANCELLED)
         return await self.get(job_id, renew=False)
 
     async def drop_lease(self, job_id: str) -> Job:
@@ -157,16 +159,16 @@ class JobManager:
         await self._rows.drop_lease(job_id)
         return await self.get(job_id, renew=False)
 
-    async def keep(self, job_id: str) -> Job:
-        """Make a draft a job like any other; one that was cancelled or has failed, or no draft, stays as it is."""
+    async def keep(self, job_id: str) -> bool:
+        """Make a draft a job like any other; False for one that was cancelled or has failed, and for no draft."""
         now = self._clock()
-        if await self._rows.keep(job_id, now, now + self._ttl_s):
-            if one := self._active.get(job_id):
-                self._active[job_id] = replace(one, draft=False)
-            log.info("job %s kept", job_id)
-            self.changes.notify(job_id)
-            self.on_keep()
-        return await self.get(job_id)
+        if not await self._rows.keep(job_id, now, now + self._ttl_s):
+            return False
+        if one := self._active.get(job_id):
+            self._active[job_id] = replace(one, draft=False)
+        log.info("job %s kept", job_id)
+        self.changes.notify(job_id)
+        return True
 
     # ---- the worker ---------------------------------------------------------------------------
 
@@ -247,7 +249,7 @@ class JobManager:
                 self._leases.start(one.active.id, one.lease_s)
         for one in recovered:
             if one.active.draft:
-                await self._cancel(one.active.id)
+                await self._end(one.active.id, Status.CANCELLED)
             elif one.active.running:
                 reason = f"The service died {one.attempts} times while this job ran, so it is not run again."
                 await self.fail(one.active.id, Failure(code="gave_up", detail=reason))
@@ -335,10 +337,6 @@ class JobManager:
         self.changes.notify(job_id)
         return True
 
-    async def _cancel(self, job_id: str) -> None:
-        if await self._end(job_id, Status.CANCELLED):
-            self.on_cancel(job_id)
-
     def _kept_s(self, one: ActiveJob) -> float:
         """How long the job is kept once it has ended."""
         return min(DRAFT_TTL_S, self._ttl_s) if one.draft else self._ttl_s
@@ -350,5 +348,4 @@ class JobManager:
 
     async def _lease_ran_out(self, job_id: str, seconds: float) -> None:
         reason = f"Nobody asked for this job for {seconds:g} s, so it was given up. Ask for it again."
-        if await self.fail(job_id, Failure(code="lease_expired", detail=reason)):
-            self.on_cancel(job_id)
+        await self.fail(job_id, Failure(code="lease_expired", detail=reason))

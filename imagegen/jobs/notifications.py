@@ -48,9 +48,10 @@ class Notifier:
             heard.add(key)
 
     @contextmanager
-    def subscribe(self, key: str) -> Iterator[asyncio.Event]:
-        """An event that is set at every ring of `key` from now on; clear it before you read again."""
-        event = asyncio.Event()
+    def subscribe(self, key: str, event: asyncio.Event | None = None) -> Iterator[asyncio.Event]:
+        """An event (`event`, or a new one) that is set at every ring of `key` from now on; clear it before you read
+        again."""
+        event = event or asyncio.Event()
         self._listeners[key].add(event)
         try:
             yield event

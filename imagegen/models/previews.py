@@ -2,45 +2,55 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.resources import files
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, field_validator
 
 from imagegen.engines.base import PreviewMode, PreviewPlan
+from imagegen.images.preview_colours import PreviewColours
 from imagegen.schemas import PreviewWish
 
-COLOURS = 12
+CORRECTIONS = ("sketch",)
+"""Fitted colours that the package has: `entries/NAME-previews.npz`."""
 
 
 class PreviewLook(BaseModel):
-    """The `preview` table of an entry: what `preview: "auto"` means for the model.
+    """The `preview` table of an entry: how the engine makes previews, and how often for `preview: "auto"`.
 
-    colours: for a model whose latents are its own, a correction of the projected colours: three rows of four numbers,
-    the shares of red, green and blue and an offset (0 to 255), for red, green and blue.
+    colours: for a model whose latents are its own, a fitted correction of the projected colours.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mode: Annotated[Literal["off", "projection", "tae", "vae"], Field(description="off, projection, tae or vae")] = (
         "projection"
     )
     every: Annotated[StrictInt, Field(ge=1, le=100, description="steps from one preview to the next")] = 1
-    colours: Annotated[
-        list[StrictFloat] | None, Field(min_length=COLOURS, max_length=COLOURS, description="twelve numbers")
-    ] = None
-    source: Annotated[StrictStr | None, Field(min_length=1, description="text: where the values come from")] = None
+    colours: Annotated[StrictStr | None, Field(description="one of " + ", ".join(CORRECTIONS))] = None
 
-    @model_validator(mode="after")
-    def _sourced(self) -> PreviewLook:
-        if self.colours is not None and self.source is None:
-            raise ValueError("colours need a source")
-        return self
+    @field_validator("colours")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and value not in CORRECTIONS:
+            raise ValueError(f"must be one of {', '.join(CORRECTIONS)}")
+        return value
 
     def plan(self, wish: PreviewWish) -> PreviewPlan | None:
         """What the engine is asked for; None for no previews."""
         if wish == "off" or self.mode == "off":
             return None
         return PreviewPlan(PreviewMode(self.mode), self.every if wish == "auto" else wish)
+
+    def correction(self) -> PreviewColours | None:
+        """The colours' correction, read once."""
+        return None if self.colours is None else _correction(self.colours)
+
+
+@cache
+def _correction(name: str) -> PreviewColours:
+    return PreviewColours.load(files("imagegen.models") / "entries" / f"{name}-previews.npz")
 
 
 DEFAULTS = {"sdcpp": PreviewLook(), "glm": PreviewLook(mode="off")}

@@ -17,6 +17,17 @@ _ADDED = re.compile(
 _NO_THING = {"it", "them", "this", "that", "these", "those", "one", "ones", "more", "background", "color", "colour"}
 """What a phrase may end with that names no thing of its own."""
 
+STYLES = (
+    "photo", "photos", "photograph", "photographic", "photorealistic", "photoreal", "realistic", "hyperrealistic",
+    "painting", "painted", "watercolor", "watercolour", "gouache", "impressionist", "charcoal", "pencil", "engraving",
+    "3d", "render", "rendered", "isometric", "anime", "manga", "comic", "pixel art", "cinematic", "mosaic", "collage",
+)  # fmt: skip
+"""Words for styles that are not flat clip-art, as prompts for other models and the templates have them."""
+_WRITTEN = re.compile(r'"[^"\n]*\w[^"\n]*"|“[^”\n]*\w[^”\n]*”')
+
+CANNOT_DRAW = frozenset({"unknown_subject", "unknown_style", "text_unreadable"})
+"""Warnings by which a picture will not show what was asked for."""
+
 
 def unknown_subject(model: str, things: Things, prompt: str) -> Warn | None:
     """`unknown_subject`: the prompt names none of the things that `model` knows."""
@@ -35,6 +46,28 @@ def unknown_addition(model: str, things: Things, instruction: str) -> Warn | Non
         if words and words[-1] not in _NO_THING and not _names(things, phrase):
             return _told(model, things, f'"{" ".join(words)}" is not among what it knows')
     return None
+
+
+def unknown_style(model: str, prompt: str) -> Warn | None:
+    """`unknown_style`: the prompt names another style than flat clip-art, which is all that a small world has."""
+    said = f" {' '.join(_words(prompt))} "
+    named = next((style for style in STYLES if f" {style} " in said), None)
+    if named is None:
+        return None
+    return Warn(
+        code="unknown_style",
+        detail=f'{model} draws flat clip-art only, and this prompt says "{named}": the picture will be flat clip-art.',
+    )
+
+
+def unreadable_text(model: str, prompt: str) -> Warn | None:
+    """`text_unreadable`: the prompt has words in quotation marks, which are what is to be written in the picture."""
+    if _WRITTEN.search(prompt) is None:
+        return None
+    return Warn(
+        code="text_unreadable",
+        detail=f"{model} cannot write words that people can read: the letters will be scribbles.",
+    )
 
 
 def _words(text: str) -> list[str]:

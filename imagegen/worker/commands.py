@@ -1,8 +1,9 @@
-"""What others want of the worker: orders, cancels, the end of the service. Only the worker's loop reads it."""
+"""What others want of the worker: orders, and the end of the service. Only the worker's loop reads it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -39,23 +40,20 @@ class CommandQueue:
     """Everybody may put something in, from the event loop's thread; the worker wakes and takes it out."""
 
     def __init__(self) -> None:
-        self._bell = asyncio.Event()
+        self.bell = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._orders: list[Command] = []
-        self._cancelled: set[str] = set()
         self.stop_at: float | None = None  # monotonic seconds; set: the service is stopping
         self._closed = False
 
     def ring(self) -> None:
         """There is something new in the queue."""
-        self._bell.set()
-
-    def cancel(self, job_id: str) -> None:
-        self._cancelled.add(job_id)
-        self._bell.set()
+        self.bell.set()
 
     def stop(self, grace_s: float) -> None:
         self.stop_at = time.monotonic() + grace_s
-        self._bell.set()
+        self._stopping.set()
+        self.bell.set()
 
     def order(self, order: Command) -> Command:
         """Leave an order; a warm-up that is already here is not left twice."""
@@ -66,17 +64,10 @@ class CommandQueue:
             if order.what == "warm" and (waiting.what, waiting.model) == (order.what, order.model):
                 return waiting
         self._orders.append(order)
-        self._bell.set()
+        self.bell.set()
         return order
 
     # ---- the worker's side --------------------------------------------------------------------
-
-    def is_cancelled(self, job_id: str) -> bool:
-        return job_id in self._cancelled
-
-    def forget_cancels(self) -> None:
-        """Nothing runs: cancels that are still here meant jobs that have ended."""
-        self._cancelled.clear()
 
     def next_command(self) -> Command | None:
         """The oldest order, taken out."""
@@ -118,9 +109,14 @@ class CommandQueue:
 
     async def wait(self, timeout: float | None, others: Iterable[asyncio.Future[Any]] = ()) -> None:
         """Sleep until the bell rings, one of `others` is done, or `timeout` seconds have passed."""
-        changes = asyncio.ensure_future(self._bell.wait())
+        changes = asyncio.ensure_future(self.bell.wait())
         try:
             await asyncio.wait({changes, *others}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             changes.cancel()
-            self._bell.clear()
+            self.bell.clear()
+
+    async def rest(self, seconds: float) -> None:
+        """Sleep for so long, whatever the bell says, or until the service stops."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)

@@ -10,7 +10,7 @@ from imagegen.jobs.active import ActiveJob
 from imagegen.jobs.durations import Durations
 from imagegen.jobs.manager import JobManager
 from imagegen.models.download.progress import Fetching
-from imagegen.schemas import EngineState, Job, Phase
+from imagegen.schemas import EngineState, Job, Params, Phase
 from imagegen.worker.lifecycle import EngineView
 from imagegen.worker.loop import Worker
 
@@ -39,6 +39,15 @@ class EtaEstimator:
         """Seconds until everything accepted so far is drawn; 0 when nothing waits."""
         active = self._jobs.active()
         return self._until(active[-1].seq) if active else 0.0
+
+    def new_job_s(self, model: str, params: Params) -> float | None:
+        """Seconds until a job that is submitted now would be complete; None if a part was never measured."""
+        drawing = self._durations.job(model, params)
+        active = self._jobs.active()
+        before = self.queue_s() if active else self._before_first_s(model)
+        loaded = active[-1].model if active else self._worker.view().model
+        load = 0.0 if loaded in {None, model} else self._durations.expect(model, "load")
+        return None if drawing is None or before is None or load is None else before + load + drawing
 
     def _until(self, seq: int) -> float | None:
         """Seconds until the job `seq`, and every one before it, is drawn."""

@@ -7,24 +7,19 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from math import ceil
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 
 from imagegen.engines.base import Adapter, EngineError, LoadProgress
-from imagegen.hardware.gpu_sharing import GpuSharing
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
-from imagegen.schemas import EngineState, Failure, Refused
+from imagegen.schemas import EngineState, Failure
 from imagegen.telemetry.recorder import Recorder
 from imagegen.worker.commands import CommandQueue
-from imagegen.worker.prefetch import ReadAhead
+from imagegen.worker.provider import EngineProvider
 
 log = logging.getLogger("imagegen.engine")
-
-FIRST_RETRY_S, LAST_RETRY_S = 30.0, 600.0
-"""After a failed load the next try waits this long, doubling, unless the model's files change."""
 
 
 class Stopped(Exception):
@@ -56,41 +51,6 @@ class EngineView:
     error: Failure | None
 
 
-class EngineProvider(Protocol):
-    """How a model becomes an engine. See `EngineFactory`."""
-
-    @property
-    def gpu_sharing(self) -> GpuSharing: ...
-
-    def find_model(self, name: str) -> Entry:
-        """Raises Refused `unknown_model`."""
-
-    async def prepare(self, entry: Entry, told: Callable[[Fetching], None]) -> None:
-        """Have its files, made or fetched, and say how far that is. Raises EngineError if they cannot be had."""
-
-    def make_adapter(self, entry: Entry) -> Adapter:
-        """Raises EngineError if the engine is not there."""
-
-    def fingerprint(self, entry: Entry) -> object:
-        """Changes when a file of the model, or the engine, does."""
-
-    def files_bytes(self, entry: Entry) -> int:
-        """Size of the model's files."""
-
-    def read_ahead(self, entry: Entry) -> ReadAhead:
-        """Begin to fetch its files into the page cache."""
-
-
-@dataclass(frozen=True)
-class FailedLoad:
-    """A model's last load failed: why, with which files, and when (monotonic) the next try may be."""
-
-    failure: Failure
-    fingerprint: object
-    retry_at: float
-    wait_s: float
-
-
 class ModelLifecycle:
     """At most one engine process; `state` tells where it is in its life."""
 
@@ -106,7 +66,6 @@ class ModelLifecycle:
         self._load_started: float | None = None
         self._error: Failure | None = None
         self._ahead_bytes = 0
-        self._failures: dict[str, FailedLoad] = {}  # by model
 
     def view(self) -> EngineView:
         pid = self.adapter.pid if self.adapter else None
@@ -212,7 +171,6 @@ class ModelLifecycle:
         finally:
             self._coming = self._load = self._load_started = None
         seconds = time.monotonic() - began
-        self._failures.pop(entry.name, None)
         log.info("engine loaded model=%s seconds=%.3f", entry.name, seconds)
         self._recorder.loaded(entry.name, seconds)
         return seconds
@@ -257,46 +215,8 @@ class ModelLifecycle:
             own = 0
         return own + self._ahead_bytes
 
-    # ---- after a failed load ------------------------------------------------------------------
-
-    def record_failure(self, model: str, error: EngineError | Refused) -> Failure:
-        """Note that `model` did not load; the next try waits. The reason, as the waiting jobs get it."""
-        before = self._failures.get(model)
-        wait_s = min(before.wait_s * 2, LAST_RETRY_S) if before else FIRST_RETRY_S
-        failure = Failure(code=error.code, detail=error.detail)
-        self._failures[model] = FailedLoad(failure, self._fingerprint(model), time.monotonic() + wait_s, wait_s)
-        log.error("model %s did not load code=%s retry_s=%.0f", model, error.code, wait_s)
-        if self.adapter is None:  # else another model is still there, and none of its business
+    def failed(self, failure: Failure) -> None:
+        """A load has ended with `failure`. If another model is still loaded, that is none of its business."""
+        if self.adapter is None:
             self._error = failure
             self.set_state(EngineState.FAILED)
-        return failure
-
-    def refusal(self, model: str) -> Refused | None:
-        """What a warm-up is told that comes before the next try is due; None: try now."""
-        wait_s = ceil(self.retry_in_s(model))
-        if not wait_s:
-            return None
-        last = self._failures[model].failure
-        return Refused(
-            503,
-            last.code,
-            f"The model {model} did not load: {last.detail} The next try is due in {wait_s} s, or when a file of the "
-            "model or the engine changes.",
-            retry_after_s=wait_s,
-        )
-
-    def retry_in_s(self, model: str) -> float:
-        """Seconds that a job for `model` has to wait after a failed load; 0: try now."""
-        failed = self._failures.get(model)
-        if failed is None:
-            return 0.0
-        if self._fingerprint(model) != failed.fingerprint:
-            del self._failures[model]  # something was put right: a fresh start
-            return 0.0
-        return max(0.0, failed.retry_at - time.monotonic())
-
-    def _fingerprint(self, model: str) -> object:
-        try:
-            return self._parts.fingerprint(self._parts.find_model(model))
-        except Refused:
-            return None

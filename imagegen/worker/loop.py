@@ -23,6 +23,7 @@ from imagegen.idle.tracker import IdleTracker
 from imagegen.images.png import BrokenPng
 from imagegen.jobs.durations import Durations, Measurement, timed_as
 from imagegen.jobs.manager import MAX_STARTS, ActiveJob, JobManager
+from imagegen.jobs.notifications import ANY
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.schemas import EngineState, Failure, Job, Phase, Progress, Refused, StoredImage, Warn
@@ -31,11 +32,13 @@ from imagegen.storage.descriptors import are_short
 from imagegen.storage.errors import StorageError
 from imagegen.telemetry.recorder import Recorder
 from imagegen.worker.commands import Command, CommandQueue
-from imagegen.worker.lifecycle import Cancelled, EngineProvider, EngineView, LoadFailed, ModelLifecycle, Stopped
+from imagegen.worker.lifecycle import Cancelled, EngineView, LoadFailed, ModelLifecycle, Stopped
+from imagegen.worker.load_backoff import LoadBackoff
 from imagegen.worker.prefetch import Prefetcher
 from imagegen.worker.previews import PreviewWriter
 from imagegen.worker.processor import ImageProcessor, seed_of
 from imagegen.worker.progress import ProgressWriter, fetching
+from imagegen.worker.provider import EngineProvider
 from imagegen.worker.warmup import WarmUp
 from imagegen.worker.watchdog import DrawContext, Timing, Watchdog
 
@@ -84,11 +87,13 @@ class Worker:
         self._engine_said: list[Warn] = []  # of the running job's pictures
         self.commands = CommandQueue()
         self._lifecycle = ModelLifecycle(parts, self.commands, lambda: jobs.changes.notify("engine"), recorder)
-        self._watchdog = Watchdog(self.commands, self._lifecycle, durations, timing, self._unload, self._on_inbox)
+        self._backoff = LoadBackoff(parts)
+        self._watchdog = Watchdog(jobs, self.commands, self._lifecycle, durations, timing, self._unload, self._on_inbox)
         self._prefetcher = Prefetcher(jobs.queued, lambda model: parts.read_ahead(parts.find_model(model)))
         self._warmup = WarmUp(
             self.commands,
             self._lifecycle,
+            self._backoff,
             idle,
             parts.find_model,
             clock,
@@ -144,27 +149,32 @@ class Worker:
     async def run(self) -> None:
         """Live until `stop`. Leaves no engine process behind, however it ends."""
         try:
-            while self.commands.stop_at is None:
-                active = None
-                try:
-                    active, _held_s = self._next()
-                    if active is None:
-                        await self._idle()
-                    else:
-                        await self._serve(active)
-                except Exception as error:  # a loop that ended would leave every job waiting for ever, and nobody told
-                    log.exception("an error of the service itself")
-                    await self._start_over(None if are_short(error) else active)
+            with self._jobs.changes.subscribe(ANY, self.commands.bell):
+                while self.commands.stop_at is None:
+                    await self._take_turn()
         finally:
             await self._unload("the service stops")
             self.commands.close()
+
+    async def _take_turn(self) -> None:
+        """The next job, if there is one, else what is to be done without."""
+        active = None
+        try:
+            active, _held_s = self._next()
+            if active is None:
+                await self._idle()
+            else:
+                await self._serve(active)
+        except Exception as error:  # a loop that ended would leave every job waiting for ever, and nobody told
+            log.exception("an error of the service itself")
+            await self._start_over(None if are_short(error) else active)
 
     async def _start_over(self, active: ActiveJob | None) -> None:
         """After an error of our own: without an engine, without the job that brought it about, and after a rest."""
         await self._unload("an error of the service")
         if active is not None:
             await self._jobs.fail(active.id, OWN_ERROR)
-        await self.commands.wait(LOOK_AGAIN_S)
+        await self.commands.rest(LOOK_AGAIN_S)
 
     def _next(self) -> tuple[ActiveJob | None, float | None]:
         """The oldest job whose model may be tried now; else the seconds until one that waits may be.
@@ -174,7 +184,7 @@ class Worker:
         held: dict[str, float] = {}
         for active in self._jobs.queued():
             if active.model not in held:
-                left_s = self._lifecycle.retry_in_s(active.model)
+                left_s = self._backoff.retry_in_s(active.model)
                 if left_s == 0:
                     return active, None
                 held[active.model] = left_s
@@ -182,7 +192,6 @@ class Worker:
 
     async def _idle(self) -> None:
         """Wait for a job, an order, the engine's death, or the time to unload."""
-        self.commands.forget_cancels()
         self._prefetcher.end()
         if self._lifecycle.adapter is not None:
             self._idle_tracker.gpu_wanted = await self._parts.gpu_sharing.wanted(self._lifecycle.adapter.pid)
@@ -288,7 +297,7 @@ class Worker:
     async def _pause_for_descriptors(self) -> None:
         """The job is in the queue; wait until descriptors may be free again."""
         log.warning("no file descriptor is free: the job stays in the queue")
-        await self.commands.wait(LOOK_AGAIN_S)
+        await self.commands.rest(LOOK_AGAIN_S)
 
     async def _run(self, job: Job, entry: Entry, report: ProgressWriter) -> None:
         """Load if need be, draw the job's pictures, complete it; a job that ends otherwise keeps none."""
@@ -308,19 +317,19 @@ class Worker:
             def unwanted() -> bool:
                 self.commands.answer_while_busy(job.model)
                 behind = self._jobs.next_queued()
-                return self.commands.is_cancelled(job.id) and (behind is None or behind.model != job.model)
+                return not self._jobs.is_active(job.id) and (behind is None or behind.model != job.model)
 
             await self._lifecycle.prepare(entry, told, unwanted)
             load_s = await self._load(entry, told, unwanted)
             began = time.monotonic() - load_s  # waiting for files or for the GPU is not the job's own time
-            if self.commands.is_cancelled(job.id):  # the load went on for those behind
+            if not self._jobs.is_active(job.id):  # cancelled, and the load went on for those behind
                 raise Cancelled
         self._lifecycle.set_state(EngineState.DRAWING)
         images: list[StoredImage] = []
         warnings: list[Warn] = []
         self._skipped, self._engine_said = 0, []
         try:
-            async with PreviewWriter(self._jobs, job, entry.preview_look.colours) as previews:
+            async with PreviewWriter(self._jobs, job, entry.preview_look.correction()) as previews:
                 for index in range(job.params.n):
                     png, seed = await self._picture(DrawContext(job, index, report, previews, began), warnings)
                     pace_s = report.latest.step_s if report.latest else None
@@ -396,6 +405,7 @@ class Worker:
         """Load what the resident has looked at; seconds that it took."""
         self._prefetcher.end()  # the load has its own
         seconds = await self._lifecycle.load(entry, told, unwanted, wait_for_room=wait_for_room)
+        self._backoff.forget(entry.name)
         self._idle_tracker.loaded(entry.name, seconds, self._lifecycle.read_bytes(), self._parts.files_bytes(entry))
         self._measure(entry.name, "load", 0, seconds)
         return seconds
@@ -430,7 +440,8 @@ class Worker:
 
     async def _load_failed(self, model: str, error: EngineError | Refused) -> None:
         """The model cannot be loaded: whoever waits for it is told why."""
-        failure = self._lifecycle.record_failure(model, error)
+        failure = self._backoff.record(model, error)
+        self._lifecycle.failed(failure)
         if are_short(error):
             return  # the next try is due later; the jobs wait for it
         for waiting in self._jobs.active():

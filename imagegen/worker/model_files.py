@@ -13,7 +13,7 @@ from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking_sentence
 from imagegen.models.synthetic import make as synthetic
-from imagegen.models.vocabulary import unknown_addition, unknown_subject
+from imagegen.models.vocabulary import unknown_addition, unknown_style, unknown_subject, unreadable_text
 from imagegen.schemas import Kind, Warn
 from imagegen.settings import Settings
 
@@ -46,8 +46,8 @@ class ModelFiles:
         if things is None:
             return ()
         look = unknown_addition if kind is Kind.EDIT else unknown_subject
-        unknown = look(entry.name, things, prompt)
-        return () if unknown is None else (unknown,)
+        found = look(entry.name, things, prompt), unknown_style(entry.name, prompt), unreadable_text(entry.name, prompt)
+        return tuple(one for one in found if one is not None)
 
     def troubles(self) -> tuple[Warn, ...]:
         """What is known to be wrong here: with the default model, and with the GPU. Asks the driver: blocks."""

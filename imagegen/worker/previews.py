@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 
 from imagegen.engines.base import Preview
+from imagegen.images.preview_colours import PreviewColours
 from imagegen.images.previews import encode_preview
 from imagegen.jobs.manager import JobManager
 from imagegen.jobs.previews import StoredPreview
@@ -21,7 +21,7 @@ EVERY_S = 0.1
 class PreviewWriter:
     """Call it with every preview of a job; a task of its own encodes them in a thread."""
 
-    def __init__(self, jobs: JobManager, job: Job, colours: Sequence[float] | None) -> None:
+    def __init__(self, jobs: JobManager, job: Job, colours: PreviewColours | None) -> None:
         self._jobs, self._job, self._colours = jobs, job, colours
         self._waiting: tuple[int, Preview] | None = None
         self._news = asyncio.Event()

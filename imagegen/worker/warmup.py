@@ -17,6 +17,7 @@ from imagegen.models.entry import Entry
 from imagegen.schemas import EngineState, Refused
 from imagegen.worker.commands import Command, CommandQueue, stopping
 from imagegen.worker.lifecycle import Cancelled, LoadFailed, ModelLifecycle, Stopped
+from imagegen.worker.load_backoff import LoadBackoff
 
 log = logging.getLogger("imagegen.worker")
 
@@ -32,6 +33,7 @@ class WarmUp:
         self,
         commands: CommandQueue,
         lifecycle: ModelLifecycle,
+        backoff: LoadBackoff,
         idle: IdleTracker,
         find_model: Callable[[str], Entry],
         clock: Callable[[], float],
@@ -39,7 +41,7 @@ class WarmUp:
         load: Callable[..., Awaitable[float]],
         not_loaded: Callable[[str, EngineError | Refused], Awaitable[None]],
     ) -> None:
-        self._commands, self._lifecycle, self._idle = commands, lifecycle, idle
+        self._commands, self._lifecycle, self._backoff, self._idle = commands, lifecycle, backoff, idle
         self._find_model, self._clock = find_model, clock
         self._due, self._load, self._not_loaded = due, load, not_loaded
 
@@ -47,7 +49,7 @@ class WarmUp:
         """Load the order's model, if nothing speaks against it; the order is answered when that is known."""
         try:
             entry = self._find_model(order.model or "")
-            if (refusal := self._lifecycle.refusal(entry.name)) is not None:
+            if (refusal := self._backoff.refusal(entry.name)) is not None:
                 raise refusal
             if not self._lifecycle.is_loaded(entry):
                 await self._warm_up(order, entry)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from imagegen.engines.base import INTERRUPTED, Adapter, DrawProgress, DrawRequest, EngineError, Preview
 from imagegen.jobs.durations import Durations, cancel_by_kill
+from imagegen.jobs.manager import JobManager
 from imagegen.schemas import EngineState, Job, Phase, Progress
 from imagegen.worker.commands import CommandQueue
 from imagegen.worker.lifecycle import Cancelled, ModelLifecycle, Stopped
@@ -48,6 +49,7 @@ class Watchdog:
 
     def __init__(
         self,
+        jobs: JobManager,
         commands: CommandQueue,
         lifecycle: ModelLifecycle,
         durations: Durations,
@@ -56,6 +58,7 @@ class Watchdog:
         heard: Callable[[str], None],
     ) -> None:
         """heard: called with the drawing model whenever something has come into the inbox."""
+        self._jobs = jobs
         self._commands, self._lifecycle, self._durations, self._timing = commands, lifecycle, durations, timing
         self._unload, self._heard = unload, heard
         self._drained_at: float | None = None  # monotonic: when a cancelled picture should have run out
@@ -102,7 +105,7 @@ class Watchdog:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        if self._commands.is_cancelled(job.id):
+        if not self._jobs.is_active(job.id):
             raise Cancelled
         return png
 
@@ -121,7 +124,7 @@ class Watchdog:
     async def _check_limits(self, sitting: DrawContext, task: asyncio.Task[bytes]) -> None:
         """Break the running picture off if it must be: raises Cancelled, Stopped or EngineError."""
         now = time.monotonic()
-        if self._commands.is_cancelled(sitting.job.id):
+        if not self._jobs.is_active(sitting.job.id):
             await self._cancel(sitting, task)
             raise Cancelled
         if self._commands.stop_at is not None and now >= self._commands.stop_at:

@@ -71,6 +71,10 @@ PICTURES: list[tuple[str, bytes, tuple[tuple[int, int, int], tuple[int, int, int
     ("grey", saved(halves("L"), "PNG"), GREY),
     ("animated GIF", animated("GIF"), (RED, BLUE)),
     ("animated WebP", animated("WEBP"), (RED, BLUE)),
+    ("AVIF", saved(halves(), "AVIF", quality=95, subsampling="4:4:4"), (RED, BLUE)),
+    ("TIFF", saved(halves(), "TIFF", compression="tiff_lzw"), (RED, BLUE)),
+    ("TGA", saved(halves(), "TGA"), (RED, BLUE)),
+    ("icon", saved(halves(), "ICO", sizes=[(48, 32)]), (RED, BLUE)),
     ("transparent", saved(Image.new("RGBA", (48, 32), (0, 0, 0, 0)), "PNG"), ((255, 255, 255), (255, 255, 255))),
 ]
 
@@ -94,7 +98,7 @@ def test_a_picture_of_any_kind_is_kept_as_upright_rgb(
         assert max(abs(a - b) for a, b in zip(found, expected, strict=True)) <= 12, (at, found)
 
 
-@pytest.mark.parametrize("first", [0, 4])
+@pytest.mark.parametrize("first", [0, 4, 8])
 def test_every_kind_is_drawn_from(service: Service, first: int) -> None:
     """As data URLs and as stored pictures, four at a time: the engine itself takes PNG and JPEG in RGB alone."""
     chosen = [data for _name, data, _colours in PICTURES[first : first + 4]]
@@ -132,7 +136,9 @@ NO_PICTURES: list[tuple[str, Callable[[], bytes], str]] = [
     ("text", lambda: b"hello", "is not a picture"),
     ("SVG", lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
     ("SVG in XML", lambda: b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "b">]><svg/>', "SVG"),
-    ("TIFF", lambda: saved(halves(), "TIFF"), "TIFF"),
+    ("HEIC", lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "The file is HEIC: export it as JPEG or PNG."),
+    ("JPEG 2000", lambda: saved(halves(), "JPEG2000"), "The file is JPEG 2000: export it as PNG or JPEG."),
+    ("TIFF with JPEG in it", lambda: saved(halves(), "TIFF", compression="jpeg"), "TIFF with JPEG compression"),
     ("half a PNG", lambda: saved(Image.effect_noise((64, 64), 50), "PNG")[:2000], "damaged or cut off"),
     ("a PNG without pixels", lambda: png(64, 64, 8, 2, b""), "damaged or cut off"),
     ("a bomb", bomb, "40000000 pixels"),
@@ -140,7 +146,7 @@ NO_PICTURES: list[tuple[str, Callable[[], bytes], str]] = [
     ("40 Mpx in a line", functools.partial(line, 40_000_000), "a side may have at most 16383 pixels"),
     ("4.2 Mpx in a line", functools.partial(line, 4_200_000), "a side may have at most 16383 pixels"),
     ("half a JPEG", lambda: saved(Image.effect_noise((64, 64), 50), "JPEG")[:900], "damaged or cut off"),
-    ("HTML", lambda: b"<html><script>alert(1)</script></html>", "is not a picture"),
+    ("HTML", lambda: b"<html><script>alert(1)</script></html>", "a web page"),
 ]
 
 Send = Callable[[Service, bytes], Answer]

@@ -56,6 +56,7 @@ def form(**fields: Any) -> dict[str, Any]:
 SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("POST", "/api/generate", {"json": SMALL}, 202, "job"),
     ("POST", "/api/edit", form(steps="1"), 202, "job"),
+    ("POST", "/api/check", {"json": SMALL}, 200, "check"),
     ("GET", "/api/jobs", {}, 200, "jobs"),
     ("GET", "/api/jobs/{job_id}", {}, 200, "job"),
     ("GET", "/api/jobs/{job_id}/events", {}, 200, None),

@@ -201,11 +201,13 @@ def test_a_reader_that_reads_nothing_does_not_hold_a_picture(server: Server) -> 
     assert previews <= 1  # each picture has one; those that find the socket full are dropped
 
 
-def test_the_engine_ends_when_the_service_closes_its_end(server: Server) -> None:
-    server.announce(1)
-    server.draw(steps=100)
-    while server.frame()[0] != STEP:
-        pass
+@pytest.mark.parametrize("busy", [True, False])
+def test_the_engine_ends_when_the_service_closes_its_end(server: Server, busy: bool) -> None:
+    if busy:
+        server.announce(1)
+        server.draw(steps=100)
+        while server.frame()[0] != STEP:
+            pass
     server.ours.close()
     assert server.process.wait(DEADLINE_S) == 0
 

@@ -22,12 +22,16 @@ def job(status="running", **fields):
         ({"status": "queued", "position": 0}, "waiting in the queue"),
         ({}, "starting"),
         ({"progress": {"phase": "loading", "fraction": 0.4}}, "loading the model 40 %"),
-        ({"progress": {"phase": "sampling", "step": 7, "steps": 25}, "eta_s": 12}, "step 7/25, about 12 s left"),
-        ({"progress": {"phase": "sampling", "step": 7, "steps": 25}, "eta_s": 0.2}, "step 7/25"),
+        (
+            {"progress": {"phase": "sampling", "step": 7, "steps": 25}, "eta_s": 12},
+            "drawing: step 7/25, about 12 s left",
+        ),
+        ({"progress": {"phase": "sampling", "step": 7, "steps": 25}, "eta_s": 0.2}, "drawing: step 7/25"),
         ({"progress": {"phase": "encoding", "step": 128, "steps": 1280}}, "writing the picture's tokens 128/1280"),
         ({"progress": {"phase": "encoding"}}, "reading the prompt"),
         ({"progress": {"phase": "waiting_gpu"}}, "waiting for GPU memory that another program holds"),
         ({"progress": {"phase": "decoding", "image": 2}, "params": {"n": 3}}, "picture 2 of 3: finishing the picture"),
+        ({"progress": {"phase": "decoding", "fraction": 0.5}}, "finishing the picture 50 %"),
         ({"progress": {"phase": "something new"}}, "something new"),
         ({"status": "queued", "position": 0, "eta_s": 2100}, "waiting in the queue, about 35 min left"),
         (
@@ -80,6 +84,7 @@ def test_the_number_grows_with_every_notification_and_ends_at_100(steps, picture
             last, job(progress=now and now.model_dump(), params={"n": max(pictures, now.image if now else 1)})
         )
         assert last < following < 100
+        assert len(f"{following}".partition(".")[2]) <= 2, "no 0.060000000000000005"
         last = following
     assert advance(last, job("complete")) == 100
 

@@ -29,7 +29,8 @@ from PIL import Image
 
 from mcp_front.answers import Job
 from mcp_front.client import connected
-from mcp_front.results import Facts, Results
+from mcp_front.facts import Facts
+from mcp_front.results import Results
 from mcp_front.settings import Settings
 
 

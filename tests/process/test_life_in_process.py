@@ -123,7 +123,8 @@ def test_a_machine_that_slept_goes_on_and_books_no_night(
 
 
 async def submit(app: App, model: str = "tiny") -> Job:
-    asked = GenerateRequest(prompt="a red circle", width=64, height=64, steps=2, seed=1, model=model)
+    side = 128 if model == "sketch" else 64  # the least that it draws
+    asked = GenerateRequest(prompt="a red circle", width=side, height=side, steps=2, seed=1, model=model)
     return await app.admission.admit(asked)
 
 

@@ -17,7 +17,8 @@ from imagegen.images.references import Reference, decode_reference
 from imagegen.images.store import ImageStore
 from imagegen.jobs.manager import JobManager
 from imagegen.jobs.repository import NewJob
-from imagegen.schemas import EngineTexts, Job, Kind, Params, Phase, Policy, Progress
+from imagegen.models.entry import Entry
+from imagegen.schemas import EngineTexts, Job, Kind, Params, Phase, Policy, Progress, Warn
 from imagegen.storage.database import open_database
 
 TTL_S = 3600.0
@@ -32,6 +33,19 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class NothingKnown:
+    """The `ModelChecks` of admission where no model has a fault."""
+
+    def misfits(self, _entry: Entry) -> tuple[Warn, ...]:
+        return ()
+
+    def unobtainable(self, _entry: Entry) -> str | None:
+        return None
+
+    def unfamiliar(self, _entry: Entry, _kind: Kind, _prompt: str) -> tuple[Warn, ...]:
+        return ()
 
 
 class State:

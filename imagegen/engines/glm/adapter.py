@@ -18,7 +18,8 @@ from imagegen.engines.glm import server
 from imagegen.engines.glm.server import components, failures, lines
 from imagegen.engines.glm.server.__main__ import SOCKET_TAKEN
 from imagegen.engines.glm.server.lines import Loaded
-from imagegen.engines.http_process import HttpSubprocessAdapter, Launch
+from imagegen.engines.http_process import HttpSubprocessAdapter
+from imagegen.engines.life import Launch
 from imagegen.engines.tracking import Bar, Mark, Tokens
 
 PROGRAM = Path(server.__file__).with_name("__main__.py")

@@ -7,12 +7,9 @@ Only `/sdcpp/v1`: the server's OpenAI and SD-WebUI routes take commands out of t
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import json
 import signal
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar
@@ -21,14 +18,15 @@ import httpx
 
 from imagegen.engines.base import INTERRUPTED, DrawRequest, EngineError, LoadProgress
 from imagegen.engines.endpoint import Endpoint, TcpEndpoint, UnixEndpoint
-from imagegen.engines.http_process import HttpSubprocessAdapter, Launch
+from imagegen.engines.http_process import HttpSubprocessAdapter
+from imagegen.engines.life import Launch
 from imagegen.engines.safetensors import lora_fault
 from imagegen.engines.sdcpp import channel as messages
 from imagegen.engines.sdcpp import log as sdcpp_log
 from imagegen.engines.sdcpp.channel import Channel, EnginePhase, Outcome
 from imagegen.engines.sdcpp.log import LoadTracker
 from imagegen.engines.sdcpp.loras import LoraWatch, broke_it
-from imagegen.engines.sdcpp.prompt import literal
+from imagegen.engines.sdcpp.wire import picture, refusal, request_body
 from imagegen.engines.tracking import Bar, Mark, Skipped, Tile
 from imagegen.schemas import Warn
 
@@ -213,7 +211,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
                 "/sdcpp/v1/img_gen", content=body, headers={"Content-Type": "application/json"}
             )
             if accepted.status_code != httpx.codes.ACCEPTED:
-                raise EngineError("draw_failed", f"The engine refused the picture: {_refusal(accepted)}")
+                raise EngineError("draw_failed", f"The engine refused the picture: {refusal(accepted)}")
             job = await self._finished(client, f"/sdcpp/v1/jobs/{accepted.json()['id']}", number)
             await self._last_words_of_picture(request)
             return await _in_thread_if_large(len(job), picture, job)
@@ -275,7 +273,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
                     pass
             answer = await client.get(url)
             if answer.status_code != httpx.codes.OK:
-                raise EngineError("draw_failed", f"The engine lost the picture: {_refusal(answer)}")
+                raise EngineError("draw_failed", f"The engine lost the picture: {refusal(answer)}")
             if len(answer.content) > LARGE_BYTES:  # only a picture is that large
                 return answer.content
             job = answer.json()
@@ -293,61 +291,3 @@ async def _in_thread_if_large(size_bytes: int, work: Callable[..., bytes], *argu
     if size_bytes > LARGE_BYTES:
         return await asyncio.to_thread(work, *arguments)
     return work(*arguments)
-
-
-def _refusal(answer: httpx.Response) -> str:
-    try:
-        body = answer.json()
-        return f"{body.get('error')} {body.get('message', '')}".strip()
-    except (ValueError, AttributeError):
-        return f"HTTP {answer.status_code}"
-
-
-def request_body(request: DrawRequest) -> bytes:
-    """The JSON of `POST /sdcpp/v1/img_gen`.
-
-    sd-server ignores unknown and wrong-typed fields without a word, so every field has the name and the type
-    that `SDGenerationParams::from_json_str` reads, and none that changes the picture is left to its defaults.
-    """
-    body = deepcopy(request.options)
-    sampling: dict[str, Any] = {
-        "sample_steps": request.steps,
-        "sample_method": request.sampler,
-        "guidance": {"txt_cfg": float(request.cfg_scale)},
-    }
-    if request.scheduler is not None:
-        sampling["scheduler"] = request.scheduler
-    ours: dict[str, Any] = {
-        "prompt": literal(request.prompt),
-        "negative_prompt": literal(request.negative),
-        "width": request.width,
-        "height": request.height,
-        "seed": request.seed,
-        "batch_count": 1,
-        "sample_params": sampling,
-        "ref_images": [base64.b64encode(picture).decode() for picture in request.references],
-        "embed_image_metadata": False,  # the service writes its own
-        "output_format": "png",
-    }
-    if request.mask is not None:
-        # Outside the mask the first reference's latents stay; strength 1 runs every step asked for.
-        ours |= {"init_image": ours["ref_images"][0], "strength": 1.0}
-        ours |= {"mask_image": base64.b64encode(request.mask).decode()}
-    return json.dumps(_merged({"lora": []} | body, ours), allow_nan=False).encode()
-
-
-def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Both, `over` winning, objects merged field by field."""
-    merged = dict(under)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def picture(job: bytes) -> bytes:
-    """The picture in a finished job's JSON. Raises EngineError(draw_failed) if there is none."""
-    answer = json.loads(job)
-    if answer["status"] != "completed":
-        raise EngineError("draw_failed", f"The engine ended the picture as {answer['status']}.")
-    return base64.b64decode(answer["result"]["images"][0]["b64_json"], validate=True)

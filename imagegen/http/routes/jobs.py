@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -10,7 +11,8 @@ from imagegen.http import responses, serialize
 from imagegen.http.body import query_int, read_json
 from imagegen.http.context import app_of, base_url, owner_of, prefix
 from imagegen.http.multipart import read_edit
-from imagegen.schemas import GenerateRequest, Job
+from imagegen.http.problems import invalid
+from imagegen.schemas import CheckRequest, GenerateRequest, Job
 
 MAX_WAIT_S = 50
 
@@ -21,6 +23,17 @@ async def generate(request: Request) -> Response:
 
 async def edit(request: Request) -> Response:
     return await _accept(request, await read_edit(request))
+
+
+async def check(request: Request) -> Response:
+    """What a request would become, without a job: every value, warnings, time, and whether the model can draw it."""
+    app = app_of(request)
+    wanted = await read_json(request, CheckRequest)
+    try:
+        asked = wanted.wanted
+    except ValidationError as error:
+        raise invalid(error) from None
+    return serialize.answer(serialize.check(app, await app.admission.check(asked)))
 
 
 async def _accept(request: Request, wanted: GenerateRequest) -> Response:
@@ -66,6 +79,7 @@ def _job(request: Request, job: Job, status: int = 200) -> Response:
 ROUTES = [
     Route("/api/generate", generate, methods=["POST"]),
     Route("/api/edit", edit, methods=["POST"]),
+    Route("/api/check", check, methods=["POST"]),
     Route("/api/jobs", recent, methods=["GET"]),
     Route("/api/jobs/{job_id}", read, methods=["GET"]),
     Route("/api/jobs/{job_id}", cancel, methods=["DELETE"]),

@@ -27,8 +27,10 @@ async def read(request: Request) -> Response:
 
 async def keep(request: Request) -> Response:
     """A draft becomes a job like any other."""
-    app = app_of(request)
-    job = await app.jobs.keep(request.path_params["job_id"])
+    app, job_id = app_of(request), request.path_params["job_id"]
+    if await app.jobs.keep(job_id):
+        app.worker.keep()
+    job = await app.jobs.get(job_id)
     return serialize.answer(serialize.job(app, job, base_url(request)))
 
 

@@ -1,6 +1,7 @@
 // What a person can do. Actions talk to the service and change the state; views call them.
 
 import { Problem, get, pictureUrl, request, signIn } from "./api.js";
+import { draftEnded, keepDraft, liveOn, takeSeed } from "./drafting.js";
 import { JOBS_A_PAGE, connect } from "./stream.js";
 import { againRequest, draftOf, invalidField, openGaps, randomSeed, toRequest } from "./draft.js";
 import { addPending, afterUpdate, canLoad, chosenModel, keep, rememberMine, removePending } from "./store.js";
@@ -62,10 +63,23 @@ export async function takeStyleSize({ name }) {
   if (width) updateDraft({ size: `${width}x${height}` });
 }
 
-/** Draw without a look at the gaps: braces can be meant. */
-export function drawAsIs() {
+/** Draw without a look at the gaps: braces can be meant. A draft that shows this very form is kept instead. */
+export async function drawAsIs() {
   setCleared(null);
-  submit(toRequest(state.draft));
+  const live = liveOn();
+  const kept = live ? await keepDraft() : null;
+  if (kept) return keepShown(kept);
+  const wanted = toRequest(state.draft);
+  submit(live ? { ...wanted, body: { seed: takeSeed(), ...wanted.body } } : wanted);
+}
+
+/** A draft has become a job of this page: its picture is shown, now or when it is done. */
+function keepShown(job) {
+  rememberMine(job.job_id);
+  takeJobs([job]);
+  if (job.status !== "complete") return;
+  show({ job: job.job_id, index: 0 });
+  announce("The picture is kept.");
 }
 
 /** Open the section that hides a field, put the focus on the field, and say what is wrong with its value. */
@@ -99,7 +113,7 @@ export function retry(job) {
 }
 
 async function submit({ path, body }) {
-  addPending({ key: randomKey(), at: Date.now(), path, body });
+  addPending({ key: randomKey(), at: Date.now(), path, body: { ...body, preview: "auto" } });
   await sendAll();
 }
 
@@ -174,6 +188,8 @@ export async function cancel(job) {
 
 /** A job has ended: those that were asked for here are shown. */
 export function onJobEnd(job) {
+  if (job.status === "complete" && chosenModel()?.picture_s === null) learnSpeed();
+  if (job.draft) return draftEnded(job);
   if (!state.mine.includes(job.job_id)) {
     if (!state.shown && job.images.length) show({ job: job.job_id, index: 0 });
     return;
@@ -187,6 +203,12 @@ export function onJobEnd(job) {
     show({ job: job.job_id, index: 0 });
     announce("The picture could not be drawn.");
   }
+}
+
+/** The first picture says how quick the model is here. */
+async function learnSpeed() {
+  const models = await quietly(() => get("api/models"));
+  if (models) update({ models: models.items });
 }
 
 function reveal(id) {

@@ -47,6 +47,11 @@ export function pictureUrl(id, width) {
   return width ? `images/${id}.webp?w=${width}` : `images/${id}.png`;
 }
 
+/** Where a running job's preview is; each has its own address. */
+export function previewUrl({ job_id: id, image, step }) {
+  return `api/jobs/${id}/preview?image=${image}&step=${step}`;
+}
+
 /** Swap a token for the session's cookie; returns the token's name. The token is kept nowhere. */
 export async function signIn(token) {
   const session = await request("POST", "api/session", { headers: { authorization: `Bearer ${token}` } });

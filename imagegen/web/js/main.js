@@ -2,6 +2,7 @@
 
 import { render } from "../vendor/lit-html/lit-html.js";
 import { addFiles, announce, draw, loadPolicy, onJobEnd, resend } from "./actions.js";
+import { draftWhenIdle } from "./drafting.js";
 import { activeJobs, onUpdate, state, update } from "./store.js";
 import { startStream } from "./stream.js";
 import { focusRow, focusedRow } from "./views/live.js";
@@ -23,6 +24,7 @@ onUpdate(() => {
   openWhile("token", state.token !== null);
   document.title = title();
   loadPolicy();
+  draftWhenIdle();
 });
 
 function openWhile(id, wanted) {

@@ -44,6 +44,8 @@ export const state = {
   mine: recall("mine", []),
   shown: recall("shown", null), // {job, index}
   viewer: null, // {job, index} in full screen
+  preview: null, // {job, image, step, src, before} of the picture that is being drawn; `before`: the preview before it
+  live: { job: null, done: null }, // the draft that is being drawn, and the last one that is complete, by id
   pending: recallPending(), // {key, at, path, body} of every request without an answer, the oldest first
   sending: false,
   problem: null, // why the last thing asked for did not happen
@@ -199,13 +201,14 @@ export function activeJobs() {
     return index < 0 ? Infinity : index;
   };
   return [...state.jobs.values()]
-    .filter((job) => !ENDED.has(job.status))
+    .filter((job) => !ENDED.has(job.status) && !job.draft)
     .sort((a, b) => place(a) - place(b) || a.created_at.localeCompare(b.created_at));
 }
 
-/** Every picture there is, as {job, image, index}, the newest job first. */
+/** Every picture there is, as {job, image, index}, the newest job first; drafts are none yet. */
 export function pictures() {
-  return jobsByAge().flatMap((job) => job.images.map((image, index) => ({ job, image, index })));
+  const kept = jobsByAge().filter((job) => !job.draft);
+  return kept.flatMap((job) => job.images.map((image, index) => ({ job, image, index })));
 }
 
 export const defaultModel = () => state.models.find((model) => model.default) ?? null;

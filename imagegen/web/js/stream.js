@@ -1,6 +1,7 @@
 // News from the service: one EventSource, and after a break the state anew. There is no second way.
 
 import { Problem, get, serviceNow } from "./api.js";
+import { previewHeard } from "./previews.js";
 import { activeJobs, dropExpired, state, takeJobs, update } from "./store.js";
 import { ENDED } from "./words.js";
 
@@ -37,6 +38,7 @@ export async function connect() {
   stream.addEventListener("status", (event) => update({ status: JSON.parse(event.data) }));
   stream.addEventListener("queue", (event) => update({ queue: JSON.parse(event.data).jobs }));
   stream.addEventListener("job", (event) => heard(JSON.parse(event.data)));
+  stream.addEventListener("preview", (event) => previewHeard(JSON.parse(event.data)));
 }
 
 /** The stream is open, so nothing is missed from here on: now read what was before. */

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from refusals import data_url_of
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
-from state_folder import State, opened, scenario
+from state_folder import NothingKnown, State, opened, scenario
 
 from imagegen.admission.controller import AdmissionController
 from imagegen.http.problems import HANDLERS
@@ -38,12 +38,14 @@ CODES = {
 
 
 def admission(
-    state: State, durations: Durations, unfamiliar: Unfamiliar = lambda *_: (), **caps: Any
+    state: State, durations: Durations, unfamiliar: Unfamiliar | None = None, **caps: Any
 ) -> AdmissionController:
     chosen = Settings(home=state.folder, **caps)
     guardrails = Guardrails.load(None)
+    models: Any = NothingKnown()
+    models.unfamiliar = unfamiliar or models.unfamiliar
     return AdmissionController(
-        chosen, Catalog.load(chosen), guardrails, state.images, state.jobs, durations, "tiny", unfamiliar=unfamiliar
+        chosen, Catalog.load(chosen), guardrails, state.images, state.jobs, durations, "tiny", models
     )
 
 

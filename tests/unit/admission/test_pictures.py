@@ -16,7 +16,7 @@ from PIL import Image
 from refusals import data_url_of
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
-from state_folder import State, opened, scenario
+from state_folder import NothingKnown, State, opened, scenario
 
 from imagegen.admission import controller
 from imagegen.admission.controller import AdmissionController
@@ -32,7 +32,14 @@ from imagegen.settings import Settings
 def admission(state: State) -> AdmissionController:
     chosen = Settings(home=state.folder)
     return AdmissionController(
-        chosen, Catalog.load(chosen), Guardrails.load(None), state.images, state.jobs, Durations(), "tiny"
+        chosen,
+        Catalog.load(chosen),
+        Guardrails.load(None),
+        state.images,
+        state.jobs,
+        Durations(),
+        "tiny",
+        NothingKnown(),
     )
 
 

@@ -222,6 +222,24 @@ def test_a_cold_engine_is_loaded_once_and_another_model_costs_another_load() -> 
     assert estimator([]).queue_s() == 0.0
 
 
+@pytest.mark.parametrize(
+    ("waiting", "engine", "model", "seconds"),
+    [
+        ([], {}, "tiny", 8 + WHOLE_S),
+        ([], {"state": EngineState.READY, "model": "tiny"}, "tiny", WHOLE_S),
+        ([], {"state": EngineState.READY, "model": "other"}, "tiny", 8 + WHOLE_S),
+        (["tiny"], {}, "tiny", 8 + 2 * WHOLE_S),
+        (["tiny"], {}, "other", 8 + WHOLE_S + 5 + 4),
+        (["tiny", "unknown"], {}, "tiny", None),
+        ([], {}, "unknown", None),
+    ],
+)
+def test_a_job_that_is_not_there_yet_waits_for_the_queue_and_its_load(
+    waiting: list[str], engine: dict[str, Any], model: str, seconds: float | None
+) -> None:
+    assert estimator(queue(*waiting), **engine).new_job_s(model, PARAMS) == seconds
+
+
 def test_a_load_that_runs_is_counted_once() -> None:
     first, second = queue("tiny", "tiny")
     active = [running(first, Phase.LOADING, ago_s=2.0), second]

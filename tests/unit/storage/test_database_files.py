@@ -77,7 +77,6 @@ def test_a_log_removed_while_a_job_is_written_does_not_lose_the_job(tmp_path: Pa
     @scenario
     async def run(folder: Path) -> None:
         async with opened(folder) as state:
-            state.jobs.on_submit = lambda: None
             insert = state.images.insert
 
             async def removing(*given: object, **named: object) -> None:

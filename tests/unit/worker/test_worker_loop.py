@@ -40,7 +40,6 @@ async def test_an_error_of_its_own_costs_the_job_and_not_the_loop(folder: Path) 
         parts: Any = SimpleNamespace(find_model=find_model, fingerprint=lambda _entry: None)
         timing = Timing(60.0, None, 1.0)
         worker = Worker(state.jobs, never, Durations(), idle, timing, parts, never, Recorder())
-        state.jobs.on_submit = worker.commands.ring
         running = asyncio.create_task(worker.run())
 
         poison = await state.submit(model="poison")
@@ -93,7 +92,6 @@ async def stays_queued(folder: Path, failure: Callable[[], Exception]) -> None:
         )
         worker = Worker(state.jobs, never, Durations(), idle, Timing(60.0, None, 1.0), parts, never, Recorder())
         worker._measured = kept
-        state.jobs.on_submit = worker.commands.ring
         running = asyncio.create_task(worker.run())
 
         job = await state.submit(model="short")

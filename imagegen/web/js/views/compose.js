@@ -4,6 +4,7 @@ import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { live } from "../../vendor/lit-html/directives/live.js";
 import { draw, drawAsIs, dropPending, selectGap, takeStyleSize, typed } from "../actions.js";
 import { fillStyle, openGaps } from "../draft.js";
+import { draftSoon, liveOn, setLive } from "../drafting.js";
 import { afterUpdate, chosenModel, clearDraft, state, undoClear, update, updateDraft } from "../store.js";
 import { duration } from "../words.js";
 import { icon } from "./icons.js";
@@ -11,17 +12,19 @@ import { more } from "./more.js";
 import { policy } from "./policy.js";
 import { references } from "./references.js";
 import { sizes } from "./sizes.js";
+import { things } from "./things.js";
 
 export function compose() {
   const { draft } = state;
   const editing = draft.references.length > 0 || state.uploading.length > 0;
   return html`
-    <form class="card compose" aria-labelledby="compose-title" novalidate @submit=${submitted}>
+    <form class="card compose" aria-labelledby="compose-title" novalidate @submit=${submitted} @input=${draftSoon}>
       <h2 id="compose-title" class="sr">Prompt and settings</h2>
       <div class="row between">
         <label class="label" for="prompt">${editing ? "What to change" : "Prompt"}</label>
-        ${styles()}
+        <div class="row">${liveSwitch()} ${styles()}</div>
       </div>
+      ${things()}
       <textarea
         id="prompt"
         name="prompt"
@@ -31,6 +34,7 @@ export function compose() {
         placeholder=${editing ? "make the background a night sky" : "a lighthouse at dusk, watercolour, soft light"}
         .value=${live(draft.prompt)}
         @input=${promptTyped}
+        @keydown=${promptKey}
       ></textarea>
       <div id="prompt-more">${counter(draft.prompt)} ${gaps(draft.prompt)}</div>
       ${references()} ${sizes()}
@@ -77,6 +81,24 @@ function undone() {
 function promptTyped(event) {
   updateDraft({ prompt: event.target.value });
   typed();
+}
+
+/** Draw as you type: Enter keeps the picture then, and Shift+Enter begins a new line. */
+function liveSwitch() {
+  if (!chosenModel()) return nothing;
+  return html`
+    <label class="check" title="Draws while you type. Enter keeps the picture.">
+      <input type="checkbox" role="switch" .checked=${live(liveOn())} @change=${(e) => setLive(e.target.checked)} />
+      <span>Live</span>
+    </label>
+  `;
+}
+
+function promptKey(event) {
+  const plain = !event.shiftKey && !event.ctrlKey && !event.metaKey && !event.altKey && !event.isComposing;
+  if (event.key !== "Enter" || !plain || !liveOn()) return;
+  event.preventDefault();
+  draw();
 }
 
 // ---- styles ---------------------------------------------------------------------------------

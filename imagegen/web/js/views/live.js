@@ -4,8 +4,10 @@ import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { repeat } from "../../vendor/lit-html/directives/repeat.js";
 import { cancel } from "../actions.js";
 import { serviceNow } from "../api.js";
+import { previewOf } from "../previews.js";
 import { activeJobs, state } from "../store.js";
 import { doing, duration, fraction } from "../words.js";
+import { formingThumb } from "./forming.js";
 import { icon } from "./icons.js";
 
 const SHOWN = 4;
@@ -33,6 +35,7 @@ function row(job) {
   const position = place < 0 ? job.position : place;
   return html`
     <li class="job" data-job=${job.job_id}>
+      ${formingThumb(running ? previewOf(job) : null)}
       <div>
         <p class="prompt" title=${job.prompt}>${job.prompt}</p>
         ${running ? bar(job) : nothing}

@@ -3,11 +3,17 @@
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { copyPicture, copySettings, copyUrl, drawAgain, editThis, retry, sameSettings } from "../actions.js";
 import { pictureUrl } from "../api.js";
+import { previewOf } from "../previews.js";
 import { activeJobs, show, state, update } from "../store.js";
-import { BLANK, clock, settings, warningLines } from "../words.js";
+import { BLANK, ENDED, clock, settings, warningLines } from "../words.js";
+import { formingPicture, lastPreview } from "./forming.js";
 import { icon } from "./icons.js";
 
 export function result() {
+  const draft = drafted();
+  if (draft) return draft;
+  const running = activeJobs().find((one) => one.status === "running" && previewOf(one));
+  if (running && (state.mine.includes(running.job_id) || !state.shown)) return forming(running);
   const job = state.jobs.get(state.shown?.job);
   if (!job) return empty();
   if (job.status === "failed") return failed(job);
@@ -32,6 +38,7 @@ function large(job, image, index) {
         aria-label="Show in full screen"
         @click=${() => update({ viewer: { job: job.job_id, index } })}
       >
+        ${lastPreview(index === job.images.length - 1 ? previewOf(job) : null, image)}
         <img
           src=${pictureUrl(image.id)}
           width=${image.width}
@@ -42,6 +49,58 @@ function large(job, image, index) {
       </button>
       ${job.kind === "edit" ? html`<figcaption>Result</figcaption>` : nothing}
     </figure>
+  `;
+}
+
+/** The job that is being drawn, in the place of its picture. */
+function forming(job) {
+  return html`
+    <section class="card result" aria-labelledby="result-title">
+      <h2 id="result-title" class="sr" tabindex="-1">Result</h2>
+      <div class="stage ${job.kind === "edit" ? "pair" : ""}">
+        ${sources(job)}
+        <figure aria-busy="true">
+          ${formingPicture(job, previewOf(job))}
+          ${job.kind === "edit" ? html`<figcaption>Being drawn</figcaption>` : nothing}
+        </figure>
+      </div>
+      <p class="said">${job.prompt}</p>
+    </section>
+  `;
+}
+
+/** The draft that typing has made: while it forms its previews, before them the last one that is complete. */
+function drafted() {
+  const now = state.jobs.get(state.live.job);
+  const preview = previewOf(now);
+  const done = state.jobs.get(state.live.done);
+  const job = preview ? now : done;
+  if (!job || (!preview && !job.images.length)) return null;
+  const busy = now && !ENDED.has(now.status);
+  return html`
+    <section class="card result" aria-labelledby="result-title">
+      <h2 id="result-title" class="sr" tabindex="-1">Result</h2>
+      <div class="stage ${job.kind === "edit" ? "pair" : ""}">
+        ${sources(job)}
+        <figure aria-busy=${busy ? "true" : "false"} data-draft=${job.job_id}>
+          ${preview && !job.images.length ? formingPicture(job, preview) : draftPicture(job, preview)}
+          <figcaption role="status">
+            <span class="badge">Draft</span> Press Enter or ${job.kind === "edit" ? "Edit" : "Draw"} to keep it.
+          </figcaption>
+        </figure>
+      </div>
+      <p class="said">${job.prompt}</p>
+    </section>
+  `;
+}
+
+function draftPicture(job, preview) {
+  const [image] = job.images;
+  return html`
+    <div class="picture forming">
+      ${lastPreview(preview, image)}
+      <img src=${pictureUrl(image.id)} width=${image.width} height=${image.height} alt=${job.prompt} />
+    </div>
   `;
 }
 

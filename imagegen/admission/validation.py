@@ -1,0 +1,123 @@
+"""What a request may ask for: checks against the model and the operator's caps. Pure: nothing is read or changed.
+
+Every check raises Refused 422.
+"""
+
+from __future__ import annotations
+
+from imagegen.admission.sizes import Sizes
+from imagegen.images.references import Reference
+from imagegen.models.catalog import Catalog
+from imagegen.models.entry import Entry
+from imagegen.models.entry_tables import SAMPLERS
+from imagegen.prompts.guardrails import check_prompt
+from imagegen.schemas import SEED_MAX, EditRequest, GenerateRequest, Refused, StoredImage
+from imagegen.settings import Settings
+
+MASK_SHAPE_TOLERANCE = 0.02
+"""How far the sides' ratio of a mask may be from its picture's: what rounding does to small sizes."""
+
+
+def check(request: GenerateRequest, entry: Entry, caps: Settings, catalog: Catalog) -> None:
+    """Everything that can be said of a request before its pictures are looked at.
+
+    catalog: names the models that edit, where `entry` does not.
+    """
+    _check_texts(request, caps)
+    _check_size(request, entry, caps)
+    _check_numbers(request, caps)
+    _check_choices(request, entry)
+    _check_kind(request, entry, caps, catalog)
+
+
+def _check_texts(request: GenerateRequest, caps: Settings) -> None:
+    check_prompt(request.prompt, caps.max_prompt_chars)
+    if request.negative and request.negative.strip():
+        check_prompt(request.negative, caps.max_prompt_chars, "negative prompt")
+
+
+def _check_size(request: GenerateRequest, entry: Entry, caps: Settings) -> None:
+    sizes = Sizes.of(entry, caps.max_dimension)
+    for name, side, sides in (("width", request.width, sizes.width), ("height", request.height, sizes.height)):
+        if side is not None and side not in sides:
+            detail = f"{name} is {short(side)}; {entry.name} takes {sides}."
+            raise Refused(422, "size_out_of_range", detail, param=name)
+
+
+def _check_numbers(request: GenerateRequest, caps: Settings) -> None:
+    _within("steps", request.steps, 1, caps.max_steps)
+    _within("seed", request.seed, 0, SEED_MAX, "Leave seed out for a random one.")
+    _within("n", request.n, 1, caps.max_n)
+    _within("cfg_scale", request.cfg_scale, 0, 30)
+    _within("lease_s", request.lease_s, 5, 3600)
+    if request.draft and request.n != 1:
+        raise Refused(422, "invalid_request", f"n is {request.n}; a draft is one picture.", param="n")
+
+
+def _check_choices(request: GenerateRequest, entry: Entry) -> None:
+    if request.sampler is not None and request.sampler not in entry.samplers:
+        if request.sampler in SAMPLERS:
+            detail = f"{entry.name} brings its own sampler and takes no other. Leave sampler out."
+            raise Refused(422, "not_supported_by_model", detail)
+        names = ", ".join(entry.samplers)
+        raise Refused(422, "invalid_request", f"sampler must be one of {names}.")
+    if request.speed == "fast" and (reason := entry.no_fast) is not None:
+        detail = f"{entry.name} has no fast setting. {reason} Leave speed out."
+        raise Refused(422, "not_supported_by_model", detail)
+
+
+def _check_kind(request: GenerateRequest, entry: Entry, caps: Settings, catalog: Catalog) -> None:
+    if isinstance(request, EditRequest):
+        if not entry.capabilities.edit:
+            raise Refused(422, "not_supported_by_model", f"{entry.name} draws from words only. {_editors(catalog)}")
+        most = min(caps.max_references, entry.capabilities.max_references)
+        if len(request.images) > most:
+            raise Refused(
+                422,
+                "invalid_request",
+                f"images has {len(request.images)} entries; at most {most} are taken.",
+            )
+        if request.mask is not None and not entry.capabilities.mask:
+            raise Refused(422, "not_supported_by_model", f"{entry.name} takes no mask. Leave it out.")
+    elif not entry.capabilities.draw:
+        raise Refused(422, "not_supported_by_model", f"{entry.name} only edits pictures: send images too.")
+
+
+def _editors(catalog: Catalog) -> str:
+    names = [name for name in catalog.names() if catalog.get(name).capabilities.edit]
+    return f"Models that edit: {', '.join(names)}."
+
+
+def check_key(key: str) -> None:
+    """Raises Refused unless the Idempotency-Key is 1 to 128 printable ASCII characters."""
+    if not (1 <= len(key) <= 128 and key.isascii() and key.isprintable()):
+        raise Refused(422, "invalid_request", "Idempotency-Key must be 1 to 128 printable ASCII characters.")
+
+
+def check_shape(mask: StoredImage | Reference, picture: StoredImage | Reference) -> None:
+    """A mask of another shape than its picture would cover something else than was meant."""
+    if abs(mask.width * picture.height / (mask.height * picture.width) - 1) > MASK_SHAPE_TOLERANCE:
+        sizes = f"{mask.width}x{mask.height} pixels, and the first picture {picture.width}x{picture.height}"
+        raise Refused(422, "bad_image", f"The mask has {sizes}: send a mask of the picture's own shape.")
+
+
+def check_aspect(entry: Entry, width: int, height: int) -> None:
+    """Refuse an edit of a shape that the model's engine would refuse after it was loaded."""
+    most = entry.edit_max_aspect
+    if most is not None and max(width, height) > most * min(width, height):
+        detail = (
+            f"An edit by {entry.name} may be {most:g} times as long one way as the other at most, and this would be "
+            f"{width}x{height}. Ask for a width and a height that are nearer to each other."
+        )
+        raise Refused(422, "size_out_of_range", detail)
+
+
+def _within(name: str, value: float | None, low: float, high: float, advice: str = "") -> None:
+    if value is not None and not low <= value <= high:
+        detail = f"{name} is {short(value)}; {low} to {high} is allowed. {advice}".rstrip()
+        raise Refused(422, "invalid_request", detail, param=name)
+
+
+def short(value: float) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else text[:20] + "…"

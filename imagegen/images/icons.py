@@ -1,0 +1,57 @@
+"""Icons and cursors (ICO, CUR): the largest picture of the file, as a PNG or as an icon with that picture alone.
+
+The directory only says how large its pictures are; a PNG in it may be of any size. So the pictures' own headers count.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_BMP_SIDE_PX = 256
+"""The longest side of a BMP in an icon: its directory can say no more."""
+_MOST_PICTURES = 256
+
+
+@dataclass(frozen=True)
+class _Picture:
+    data: bytes
+    width: int
+    height: int
+    bits: int
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What the largest has most of: pixels, then colours."""
+        return self.width * self.height, self.bits
+
+
+def largest(data: bytes) -> bytes:
+    """The largest picture: a whole PNG, or an ICO with one BMP. Raises ValueError if there is none."""
+    (count,) = struct.unpack_from("<H", data, 4)
+    found = [_picture(data, 6 + 16 * index) for index in range(min(count, _MOST_PICTURES))]
+    best = max((one for one in found if one is not None), key=lambda one: one.order, default=None)
+    if best is None:
+        raise ValueError("the icon has no picture that can be read")
+    if best.data.startswith(_PNG):
+        return best.data
+    entry = struct.pack("<BBBBHHII", best.width % 256, best.height % 256, 0, 0, 1, best.bits, len(best.data), 22)
+    return struct.pack("<HHH", 0, 1, 1) + entry + best.data
+
+
+def _picture(data: bytes, at: int) -> _Picture | None:
+    """The picture of a directory entry; None where it is cut off or of no kind that icons have."""
+    if at + 16 > len(data):
+        return None
+    size, start = struct.unpack_from("<II", data, at + 8)
+    held = data[start : start + size]
+    if len(held) < min(size, 40):
+        return None
+    if held.startswith(_PNG):
+        width, height = struct.unpack_from(">II", held, 16)
+        return _Picture(held, width, height, 32)
+    header, width, height, _planes, bits, compression = struct.unpack_from("<IiiHHI", held)
+    if header < 40 or compression or not (0 < width <= _BMP_SIDE_PX and 0 < height // 2 <= _BMP_SIDE_PX):
+        return None
+    return _Picture(held, width, height // 2, bits)  # its height counts the mask, too

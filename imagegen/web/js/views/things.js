@@ -1,0 +1,40 @@
+// What a small model knows, as chips above an empty prompt. One tab stop; arrows move, Enter chooses.
+
+import { html, nothing } from "../../vendor/lit-html/lit-html.js";
+import { selectGap } from "../actions.js";
+import { draftSoon } from "../drafting.js";
+import { afterUpdate, chosenModel, state, updateDraft } from "../store.js";
+
+const SEVERAL = /^(two|three|four) /;
+
+export function things() {
+  const model = chosenModel();
+  if (!model?.knows || state.draft.prompt.trim() || state.draft.references.length) return nothing;
+  return html`
+    <div class="gaps things" role="group" aria-label="Things that ${model.name} knows" @keydown=${moved}>
+      ${model.knows.map(
+        (name, place) => html`
+          <button type="button" class="tag" tabindex=${place ? -1 : 0} @click=${() => chosen(name)}>${name}</button>
+        `,
+      )}
+    </div>
+  `;
+}
+
+function chosen(name) {
+  const article = SEVERAL.test(name) ? "" : /^[aeiou]/.test(name) ? "an " : "a ";
+  updateDraft({ prompt: article + name });
+  draftSoon();
+  afterUpdate(() => selectGap(null));
+}
+
+function moved(event) {
+  const chips = [...event.currentTarget.querySelectorAll("button")];
+  const at = chips.indexOf(document.activeElement);
+  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+  const ends = { Home: 0, End: chips.length - 1 };
+  const to = event.key in steps ? at + steps[event.key] : ends[event.key];
+  if (at < 0 || to === undefined) return;
+  event.preventDefault();
+  chips[Math.max(0, Math.min(chips.length - 1, to))].focus();
+}
