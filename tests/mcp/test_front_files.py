@@ -36,7 +36,7 @@ class Person:
 
 
 def edited(service, *files: Path, mode: str = "auto", roots=None, person=None, **settings):
-    """The answer to an edit of these files, whose job is then cancelled; a client with `roots` and `person` is asked."""
+    """The answer to an edit of these files, whose job is then cancelled. roots, person: what the client can give."""
     able = {"mode": mode} | ({"roots": roots} if roots is not None else {})
     able |= {"elicitation_handler": person} if person else {}
 
