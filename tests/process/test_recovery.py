@@ -223,7 +223,7 @@ def test_an_engine_stopped_while_it_loads_is_given_up_with_a_sentence(serve_draw
     assert gone(stopped)
 
 
-def test_a_second_service_on_the_same_state_folder_is_refused_with_a_sentence(service: Service, sd_server) -> None:
+def test_a_second_service_on_the_same_state_folder_is_refused(service: Service, sd_server) -> None:
     second = Service(service.home, sd_server, {})
     second.launch()
     second.wait()
