@@ -42,9 +42,7 @@ def test_with_little_memory_left_nothing_is_fetched(weights: Path) -> None:
     assert cached_share(weights) < 0.1
 
 
-def test_no_more_is_asked_for_than_was_available_though_the_cache_leaves_it_available(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_more_is_asked_for_than_was_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [tmp_path / name for name in ("first", "second", "third")]
     for path in paths:
         with path.open("wb") as file:
