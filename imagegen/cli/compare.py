@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import textwrap
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ from typing import Any
 import click
 from PIL import Image, ImageDraw, ImageFont
 
+from imagegen.cli.arguments import InputFile, OutputFile, format_of
 from imagegen.cli.client import Service, ServiceError, Unreachable, service_of, url_option
 from imagegen.cli.draw import follow
 
@@ -40,10 +40,10 @@ NOT_DRAWN = Drawn(None, None, "not drawn")
 @click.option("--models", required=True, help="Names, separated by commas: see `imagegen models list`.")
 @click.option(
     "--prompts",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=InputFile(),
     help="A file with a prompt a line; default: the six that come with the service.",
 )
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("compare.png"))
+@click.option("-o", "--output", type=OutputFile(), default="compare.png", show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True, help="Of every picture.")
 @click.option("-W", "--width", type=int, help="Pixels across; default: each model's.")
 @click.option("-H", "--height", type=int, help="Pixels down.")
@@ -58,7 +58,6 @@ def compare(models: str, prompts: Path | None, output: Path, url: str | None, **
     """
     names = [name for part in models.split(",") if (name := part.strip())]
     lines = _read(prompts)
-    _check_target(output)
     request = {name: value for name, value in options.items() if value is not None}
     service = service_of(url)
     _check_names(service, names)
@@ -71,7 +70,8 @@ def compare(models: str, prompts: Path | None, output: Path, url: str | None, **
     if run.count:
         click.echo("\n".join(seconds_table(names, lines, run.table)))
         try:
-            sheet(names, lines, run.table).save(output)
+            output.parent.mkdir(parents=True, exist_ok=True)
+            sheet(names, lines, run.table).save(output, "JPEG" if format_of(output) == "jpg" else format_of(output))
         except (OSError, ValueError) as failed:
             raise ServiceError(f"{output} cannot be written: {failed}. The service still has the pictures.") from None
         click.echo(str(output))
@@ -82,19 +82,6 @@ def compare(models: str, prompts: Path | None, output: Path, url: str | None, **
     failures = [one.failure for column in run.table for one in column if one.failure]
     if failures:
         raise ServiceError(f"{len(failures)} of {len(names) * len(lines)} pictures failed: {failures[0]}")
-
-
-def _check_target(output: Path) -> None:
-    """Raises ClickException for a file that could not be written when everything is drawn."""
-    writable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.SAVE}
-    if output.suffix.lower() not in writable:
-        raise click.ClickException(f"{output}: the name's end says what kind of picture it is: .png, .jpg or .webp.")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as failed:
-        raise click.ClickException(f"{output.parent} cannot be made: {failed.strerror}.") from None
-    if not os.access(output if output.exists() else output.parent, os.W_OK):
-        raise click.ClickException(f"{output} cannot be written: this user may not.")
 
 
 def _check_names(service: Service, names: list[str]) -> None:

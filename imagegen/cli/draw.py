@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import math
+import os
 import re
 import sys
 import time
@@ -16,14 +17,17 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from imagegen.cli.arguments import STANDARD, InputFile, OutputFile, Prompt, format_of, no_new_file_in
 from imagegen.cli.client import Service, ServiceError, service_of, url_option
 
 POLL_S, SAY_EVERY_S = 0.4, 30.0
 
-PICTURE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
 shared_options = [
-    click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write."),
+    click.option(
+        *("-o", "--output"),
+        type=OutputFile(standard=True),
+        help="File to write: .png, .jpg or .webp; -: a PNG to standard output. Default: a name made of the prompt.",
+    ),
     click.option("--steps", type=int, help="Sampling steps."),
     click.option("--seed", type=int, help="The same seed gives the same picture."),
     click.option("--cfg-scale", type=float, help="How strictly the words are followed."),
@@ -48,22 +52,23 @@ def _with_options(width: str, height: str) -> Callable[[Any], Any]:
 
 
 @click.command()
-@click.argument("prompt")
+@click.argument("prompt", type=Prompt())
 @_with_options("the model's", "the model's")
 def draw(prompt: str, **options: Any) -> None:
-    """Draw a picture from words.
+    """Draw a picture from words; with - as PROMPT from those on standard input.
 
     \b
     imagegen draw "a clipart icon of a coffee cup" -o cup.png
+    imagegen draw - -o - < prompt.txt > cup.png
     """
     _run("/api/generate", {"prompt": prompt}, options)
 
 
 @click.command()
-@click.argument("image", type=PICTURE)
-@click.argument("prompt")
+@click.argument("image", type=InputFile())
+@click.argument("prompt", type=Prompt())
 @click.option(
-    "--also", type=PICTURE, multiple=True, help="A further picture to start from; may be given several times."
+    "--also", type=InputFile(), multiple=True, help="A further picture to start from; may be given several times."
 )
 @_with_options("by the shape of IMAGE, at the model's usual area", "by the shape of IMAGE")
 @click.option(
@@ -72,7 +77,7 @@ def draw(prompt: str, **options: Any) -> None:
     help="How the pictures meet a size of another shape: whole with white bars, cut to the middle, or distorted; "
     "default: contain. With contain one side is enough, and the other follows.",
 )
-@click.option("--mask", type=PICTURE, help="A picture of IMAGE's shape: only where it is white may anything change.")
+@click.option("--mask", type=InputFile(), help="A picture of IMAGE's shape: what is white may change.")
 def edit(image: Path, prompt: str, also: tuple[Path, ...], fit: str | None, mask: Path | None, **options: Any) -> None:
     """Change a picture by words. How many pictures a model takes: `imagegen models show NAME`.
 
@@ -93,6 +98,11 @@ def _data_url(picture: Path) -> str:
 
 
 def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
+    output: Path | None = options["output"]
+    if output == Path(STANDARD) and options["count"] > 1:
+        raise click.UsageError("-o - writes one picture: name a file for several, or leave -n out.")
+    if output is None and (problem := no_new_file_in(Path())) is not None:
+        raise click.UsageError(f"{problem} Name a file elsewhere with -o.")
     service = service_of(options["url"])
     for name in ("width", "height", "steps", "seed", "cfg_scale", "negative", "model", "speed"):
         if options[name] is not None:
@@ -114,16 +124,27 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
         error = job.get("error") or {"detail": "The job was cancelled.", "code": "cancelled"}
         raise ServiceError(f"{error['detail']} ({error['code']})")
     for index, image in enumerate(job["images"]):
-        target = _target(options["output"], request["prompt"], job["job_id"], index, len(job["images"]))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        data = service.call("GET", f"/images/{image['id']}.{_suffix(target)}").content
+        target = _target(output, request["prompt"], job["job_id"], index, len(job["images"]))
+        data = service.call("GET", f"/images/{image['id']}.{format_of(target)}").content
         try:
-            target.write_bytes(data)
+            _write(target, data)
         except OSError as failed:
             raise ServiceError(
                 f"{target} cannot be written: {failed.strerror}. The picture is at {image['url']}"
             ) from None
-        click.echo(f"{target}  {image['width']}x{image['height']}  seed {image['seed']}  {image['url']}")
+        said = f"{image['width']}x{image['height']}  seed {image['seed']}  {image['url']}"
+        is_standard = target == Path(STANDARD)
+        click.echo(said if is_standard else f"{target}  {said}", err=is_standard)
+
+
+def _write(target: Path, data: bytes) -> None:
+    """Write the file, in a folder that is made if it is missing, or standard output. Raises OSError."""
+    if target == Path(STANDARD):
+        with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as out:
+            out.write(data)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
 
 
 def _title(service: Service, model: str) -> str:
@@ -157,24 +178,36 @@ def _shown(service: Service, job: dict[str, Any]) -> dict[str, Any]:
     said_at = -math.inf
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("queued", total=1.0, eta="")
-        while job["status"] in {"queued", "running"}:
-            time.sleep(POLL_S)
-            try:
-                job = service.json("GET", f"/api/jobs/{job['job_id']}")
-                silent_since = None
-            except ServiceError:
-                silent_since = silent_since or time.monotonic()
-                if time.monotonic() - silent_since > 60:
-                    raise
-                bar.update(task, description="the service does not answer, waiting", eta="")
-                continue
-            progress = job["progress"] or {}
-            eta = "" if job["eta_s"] is None else f"{job['eta_s']:.0f} s left"
-            bar.update(task, description=_describe(job), completed=progress.get("fraction") or 0.0, eta=eta)
-            if bar.disable and progress.get("phase") == "fetching" and time.monotonic() - said_at >= SAY_EVERY_S:
-                said_at = time.monotonic()
-                click.echo(_describe(job), err=True)  # where there is no bar, this would look like standing still
+        try:
+            while job["status"] in {"queued", "running"}:
+                time.sleep(POLL_S)
+                try:
+                    job = service.json("GET", f"/api/jobs/{job['job_id']}")
+                    silent_since = None
+                except ServiceError:
+                    silent_since = silent_since or time.monotonic()
+                    if time.monotonic() - silent_since > 60:
+                        raise
+                    bar.update(task, description="the service does not answer, waiting", eta="")
+                    continue
+                progress = job["progress"] or {}
+                eta = "" if job["eta_s"] is None else f"{job['eta_s']:.0f} s left"
+                bar.update(task, description=_describe(job), completed=progress.get("fraction") or 0.0, eta=eta)
+                if bar.disable and progress.get("phase") == "fetching" and time.monotonic() - said_at >= SAY_EVERY_S:
+                    said_at = time.monotonic()
+                    click.echo(_describe(job), err=True)  # where there is no bar, this would look like standing still
+        except KeyboardInterrupt:
+            bar.update(task, description="interrupted", eta="")
+            raise
+        bar.update(task, description=outcome(job), completed=1.0 if job["status"] == "complete" else None, eta="")
     return job
+
+
+def outcome(job: dict[str, Any]) -> str:
+    """How a job ended: the bar's last words."""
+    if job["status"] == "failed":
+        return f"failed: {(job.get('error') or {}).get('code', 'unknown')}"
+    return "done" if job["status"] == "complete" else str(job["status"])
 
 
 def _describe(job: dict[str, Any]) -> str:
@@ -183,7 +216,7 @@ def _describe(job: dict[str, Any]) -> str:
         ahead = job["position"]
         return f"queued, {ahead} ahead" if ahead else "queued"
     if progress.get("steps"):
-        what = "writing the picture's tokens" if progress["phase"] == "encoding" else "step"
+        what = "writing the picture's tokens" if progress["phase"] == "encoding" else "drawing: step"
         return f"{what} {progress['step']}/{progress['steps']}"
     if progress["phase"] == "fetching" and progress.get("detail"):
         return f"fetching {progress['detail']}"
@@ -198,7 +231,3 @@ def _target(output: Path | None, prompt: str, job_id: str, index: int, count: in
     if count == 1:
         return output
     return output.with_name(f"{output.stem}-{index + 1}{output.suffix or '.png'}")
-
-
-def _suffix(target: Path) -> str:
-    return {".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}.get(target.suffix.lower(), "png")

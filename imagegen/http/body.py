@@ -125,9 +125,14 @@ class _TooLarge(BaseException):
     """Not an Exception: nobody between may take it for an error of the service."""
 
 
-async def read_json(request: Request, model: type[M]) -> M:
-    """The body as `model`. Raises Refused 415, 400 `bad_json`, 422 `invalid_request`."""
+async def read_json(request: Request, model: type[M], *, untyped: bool = False) -> M:
+    """The body as `model`. Raises Refused 415, 400 `bad_json`, 422 `invalid_request`.
+
+    untyped: a body without a Content-Type is taken for JSON.
+    """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if untyped and not kind:
+        return parse(await read_bytes(request), model)
     if kind != "application/json" and not kind.endswith("+json"):
         raise Refused(415, "unsupported_media_type", "Send the request as JSON: Content-Type: application/json.")
     return parse(await read_bytes(request), model)

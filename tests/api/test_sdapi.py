@@ -132,7 +132,7 @@ def test_progress_shows_the_picture_as_it_looks_now(service: Service) -> None:
         ("POST", "/sdapi/v1/extra-single-image", 404, "not_found"),
         ("GET", "/sdapi/v1/nothing", 404, "not_found"),
         ("GET", "/sdapi/v1/txt2img", 405, "method_not_allowed"),
-        ("POST", "/sdapi/v1/txt2img", 415, "unsupported_media_type"),
+        ("POST", "/sdapi/v1/txt2img", 400, "bad_json"),
     ],
 )
 def test_refusals_have_automatic1111s_shape(service: Service, method: str, path: str, status: int, code: str) -> None:

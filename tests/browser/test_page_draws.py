@@ -176,7 +176,7 @@ def test_a_picture_of_ones_own_is_edited_and_shown_beside_its_source(
     page.set_input_files("input[type=file]", file)
     page.wait_for_selector(".thumb:not(.waiting) img")
     page.click(".compose .primary")
-    page.wait_for_selector(".stage.pair .picture img")
+    page.wait_for_selector(".stage.pair [data-picture]")
     newest = service.http.get("/api/jobs", params={"limit": 1}).json()["items"][0]
     assert newest["kind"] == "edit"
     source = page.locator(".sources-of img").get_attribute("src")

@@ -127,7 +127,7 @@ def test_a_service_killed_mid_picture_is_waited_for_and_its_picture_shown(serve,
     page.reload()
     page.fill("#prompt", "a lighthouse that outlives its service")
     page.keyboard.press("Control+Enter")
-    page.wait_for_selector("text=/Step \\d+\\/20/")
+    page.wait_for_selector("text=/step \\d+\\/20/i")
     service.kill()
     page.wait_for_selector("text=The connection is lost")
     page.fill("#prompt", "and one that is asked for meanwhile")

@@ -12,7 +12,7 @@ def test_a_page_that_nobody_touches_says_so_and_a_touch_takes_it_back(open_page,
     with page.expect_request(lambda request: request.url.endswith("/api/events?presence=1")):
         page.reload()
     page.wait_for_selector("#prompt")
-    page.get_by_role("button", name="Draw").wait_for()
+    page.get_by_role("button", name="Draw", exact=True).wait_for()
     with page.expect_request(lambda request: request.url.endswith("/api/events?presence=0")):
         page.clock.fast_forward("05:05")
     with page.expect_request(lambda request: request.url.endswith("/api/events?presence=1")):

@@ -54,7 +54,7 @@ async def options(request: Request) -> Response:
 async def set_options(request: Request) -> Response:
     """Choose the model of the caller's next requests; other options are ignored with a warning."""
     app = app_of(request)
-    given = (await read_json(request, Anything)).model_dump()
+    given = (await read_json(request, Anything, untyped=True)).model_dump()
     named = given.pop(CHECKPOINT, None)
     if isinstance(named, str) and named.strip():
         entry = app.catalog.get(app.aliases.model(fields.model_of(named)))
@@ -110,7 +110,7 @@ class PictureInfo(BaseModel):
 
 async def png_info(request: Request) -> Response:
     """The settings that a PNG carries; empty where it carries none."""
-    asked = await read_json(request, PictureInfo)
+    asked = await read_json(request, PictureInfo, untyped=True)
     found = await asyncio.to_thread(_texts, asked.image)
     written = infotext.read(found.get(infotext.KEYWORD, ""))
     parameters: dict[str, str] = {"Prompt": written.prompt, "Negative prompt": written.negative} | written.fields

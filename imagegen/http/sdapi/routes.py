@@ -45,7 +45,7 @@ async def img2img(request: Request) -> Response:
 
 async def _draw(request: Request, model: type[TextToImage]) -> Response:
     app, callers, owner = app_of(request), callers_of(request), owner_of(request)
-    body = (await read_json(request, Anything)).model_dump()
+    body = (await read_json(request, Anything, untyped=True)).model_dump()  # Dify sends no Content-Type
     asked, warnings = read(model, body)
     del body  # its pictures
     new = wanted(app, asked, callers.chosen(owner), warnings)

@@ -188,6 +188,7 @@ export async function cancel(job) {
 
 /** A job has ended: those that were asked for here are shown. */
 export function onJobEnd(job) {
+  if (job.status === "complete" && chosenModel()?.picture_s === null) learnSpeed();
   if (job.draft) return draftEnded(job);
   if (!state.mine.includes(job.job_id)) {
     if (!state.shown && job.images.length) show({ job: job.job_id, index: 0 });
@@ -202,6 +203,12 @@ export function onJobEnd(job) {
     show({ job: job.job_id, index: 0 });
     announce("The picture could not be drawn.");
   }
+}
+
+/** The first picture says how quick the model is here. */
+async function learnSpeed() {
+  const models = await quietly(() => get("api/models"));
+  if (models) update({ models: models.items });
 }
 
 function reveal(id) {

@@ -46,7 +46,7 @@ function phase({ phase: name, step, steps, detail }) {
     case "encoding":
       return steps ? `writing the picture's tokens ${step ?? 0}/${steps}` : "reading the prompt";
     case "sampling":
-      return steps ? `step ${step ?? 0}/${steps}` : "drawing";
+      return steps ? `drawing: step ${step ?? 0}/${steps}` : "drawing";
     case "decoding":
       return "turning the result into pixels";
     case "saving":

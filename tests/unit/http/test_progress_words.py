@@ -31,7 +31,7 @@ def on_the_page(job: dict[str, Any]) -> str:
     ("progress", "words"),
     [
         ({"phase": "encoding", "step": 128, "steps": 1280}, "writing the picture's tokens 128/1280"),
-        ({"phase": "sampling", "step": 7, "steps": 25}, "step 7/25"),
+        ({"phase": "sampling", "step": 7, "steps": 25}, "drawing: step 7/25"),
     ],
 )
 def test_tokens_are_no_steps(require: Require, progress: dict[str, Any], words: str) -> None:

@@ -18,7 +18,7 @@ export function compose() {
   const { draft } = state;
   const editing = draft.references.length > 0 || state.uploading.length > 0;
   return html`
-    <form class="card compose" aria-labelledby="compose-title" novalidate @submit=${submitted}>
+    <form class="card compose" aria-labelledby="compose-title" novalidate @submit=${submitted} @input=${draftSoon}>
       <h2 id="compose-title" class="sr">Prompt and settings</h2>
       <div class="row between">
         <label class="label" for="prompt">${editing ? "What to change" : "Prompt"}</label>
@@ -81,7 +81,6 @@ function undone() {
 function promptTyped(event) {
   updateDraft({ prompt: event.target.value });
   typed();
-  draftSoon();
 }
 
 /** Draw as you type: Enter keeps the picture then, and Shift+Enter begins a new line. */

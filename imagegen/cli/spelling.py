@@ -1,0 +1,68 @@
+"""The file that a path means where its name is spelled otherwise on the disk.
+
+macOS writes a narrow no-break space (U+202F) into the names of screenshots and decomposed letters (NFD) into others; a
+person types plain spaces and composed letters, or pastes a path with quotes or a shell's backslashes. The MCP front has
+the same rule in `mcp_front/paths.py`, since neither package imports the other; a package that both use would hold it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from pathlib import Path
+
+QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"'})
+QUOTED = re.compile(r"""\s*(["'`])(.*)\1\s*""", re.DOTALL)
+NAMED_MAX = 5
+
+
+class Ambiguous(Exception):
+    """Several files match; the message is a sentence that names them."""
+
+
+def existing(written: str) -> Path:
+    """The path of an existing file: as written, else the one that differs only by kind of space, quoting, backslashes
+    or normalisation; as written where none does. Raises Ambiguous, OSError."""
+    exact = _path(written)
+    if os.path.lexists(exact):
+        return exact
+    unquoted = QUOTED.fullmatch(written.translate(QUOTES))
+    return _on_disk(_path(unquoted[2]) if unquoted else exact) or exact
+
+
+def _path(text: str) -> Path:
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:  # ~ of an unknown user
+        return path
+
+
+def _on_disk(wanted: Path) -> Path | None:
+    """The one path whose every part exists, exactly or spelled the same; None if there is none."""
+    found = Path(wanted.anchor)
+    for part in wanted.parts[1:] if wanted.anchor else wanted.parts:
+        if os.path.lexists(found / part):
+            found /= part
+            continue
+        if not found.is_dir():
+            return None
+        spellings = {_spelling(part), _spelling(re.sub(r"\\(.)", r"\1", part))}
+        alike = sorted(entry.name for entry in found.iterdir() if _spelling(entry.name) in spellings)
+        if not alike:
+            return None
+        if len(alike) > 1:
+            names = ", ".join(ascii(name) for name in alike[:NAMED_MAX])
+            raise Ambiguous(
+                f"There is no file {str(found / part)!r}, and {len(alike)} names in that folder are written nearly the "
+                f"same: {names}. Pass one of them exactly."
+            )
+        found /= alike[0]
+    return found
+
+
+def _spelling(name: str) -> str:
+    """The name with composed letters, plain spaces and plain quotes."""
+    spaced = "".join(" " if unicodedata.category(letter) == "Zs" else letter for letter in name)
+    return unicodedata.normalize("NFC", spaced).translate(QUOTES)
