@@ -121,13 +121,7 @@ class App:
         machine = await asyncio.to_thread(compatibility.look_at_machine, s, self.gpu_seen)
         self.fetcher = Fetcher(s, lambda: self.jobs.changes.notify("engine"))
         self.model_files = ModelFiles(s, self.default_entry, self.gpu_seen, machine, self.fetcher)
-        processor = ImageProcessor(
-            self.images,
-            self.guardrails,
-            self.catalog.get,
-            lambda entry, speed: entry.request_options(s, speed),
-            s.png_metadata,
-        )
+        processor = ImageProcessor(self.images, self.guardrails, self.catalog, s)
         self.worker = Worker(
             self.jobs,
             processor,
