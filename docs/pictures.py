@@ -1,9 +1,9 @@
 """Makes the pictures of the documentation anew, from a running service: `make pictures`.
 
-    python docs/pictures.py [--url http://127.0.0.1:8765] [sheet page edit phone]
+    python docs/pictures.py [--url http://127.0.0.1:8765] [sheet page edit phone forming]
 
-sheet: sketch.webp, what the built-in model draws; page, edit, phone: the page in Chromium. Seeds are fixed and nothing
-is picked. Needs Chromium (`apt-get install chromium`) and Playwright, which requirements/dev.txt has.
+sheet: sketch.webp, what the built-in model draws; page, edit, phone, forming: the page in Chromium. Seeds are fixed
+and nothing is picked. Needs Chromium (`apt-get install chromium`) and Playwright, which requirements/dev.txt has.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 from PIL import Image, ImageDraw, ImageFont
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 
 HERE = Path(__file__).parent
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -38,6 +38,7 @@ SHEET = (
 )  # fmt: skip
 """What the contact sheet shows, row by row: one picture each, with the model's own numbers."""
 PICTURE, EDIT = "a yellow house on a light blue background", "make it red"
+FORMS, FORMS_AFTER = "a purple star", (1, 3, 5, 7)
 RUNNING, WAITING = "a green tree", "three purple stars"
 
 
@@ -175,7 +176,56 @@ def phone(service: Service, browser: Browser) -> None:
     whole.save(HERE / "web-phone-dark.webp", quality=85, method=6)
 
 
-MAKERS = {"sheet": sheet, "page": page, "edit": edit, "phone": phone}
+def forming(service: Service, browser: Browser) -> None:
+    """web-forming.webp: the result's place on the page while a picture forms, and the picture. web-forming-page.webp:
+    the page meanwhile, animated.
+
+    The engine is not slowed down: a step that is over before it was seen is missing.
+    """
+    service.draw(PICTURE)  # loads the model
+    context = browser.new_context(color_scheme="light", reduced_motion="reduce", **DESKTOP)
+    context.set_default_timeout(DEADLINE_MS)
+    view = context.new_page()
+    view.goto(service.url)
+    kept = {"draft": {"seed": str(SEED), "locked": True, "prompt": FORMS}, "prefs": {"live": {"sketch": False}}}
+    view.evaluate("kept => { for (const n in kept) localStorage['imagegen.' + n] = JSON.stringify(kept[n]); }", kept)
+    view.reload()
+    view.wait_for_selector(".dot:not(.offline)")
+    view.click(".compose .primary")
+    shots, pages = [], [page_shot(view)]
+    for step in FORMS_AFTER:
+        try:
+            view.wait_for_selector(f'.result [data-forming="{step}"]', timeout=30_000)
+            shots.append(stage(view))
+            pages.append(page_shot(view))
+        except TimeoutError:
+            print(f"the preview after step {step} was not seen")
+    loaded(view, f'.result [data-picture][alt="{FORMS}"]')
+    view.wait_for_selector("#live", state="hidden")
+    shots.append(stage(view))
+    pages.append(page_shot(view))
+    context.close()
+    times_ms = [700] * (len(pages) - 1) + [2500]
+    animated = {"save_all": True, "append_images": pages[1:], "duration": times_ms, "loop": 0}
+    pages[0].save(HERE / "web-forming-page.webp", quality=70, method=6, **animated)
+    side = 240
+    whole = Image.new("RGB", (len(shots) * (side + GAP_PX) - GAP_PX, side), "white")
+    for place, shot in enumerate(shots):
+        whole.paste(shot.resize((side, side), Image.Resampling.LANCZOS), (place * (side + GAP_PX), 0))
+    whole.save(HERE / "web-forming.webp", quality=85, method=6)
+
+
+def page_shot(view: Page) -> Image.Image:
+    """The whole window, smaller."""
+    return Image.open(io.BytesIO(view.screenshot())).convert("RGB").resize((960, 600), Image.Resampling.LANCZOS)
+
+
+def stage(view: Page) -> Image.Image:
+    """What the page shows at the place of the picture."""
+    return Image.open(io.BytesIO(view.locator(".result .picture img").last.screenshot())).convert("RGB")
+
+
+MAKERS = {"sheet": sheet, "page": page, "edit": edit, "phone": phone, "forming": forming}
 
 
 def main() -> None:

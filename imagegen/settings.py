@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PREFIX = "IMAGEGEN_"
 FRONT_ONLY = {
     *("URL", "TOKEN", "TLS_SHA256", "TLS_CA", "OUTPUT_DIR", "TEST_REQUIRE"),
-    *("MCP_WAIT_S", "MCP_PORT", "MCP_HOST", "MCP_TLS", "MCP_ALLOWED_HOSTS", "MCP_PUBLIC_URL", "MCP_WARM"),
+    *("MCP_WAIT_S", "MCP_PORT", "MCP_HOST", "MCP_TLS", "MCP_ALLOWED_HOSTS", "MCP_PUBLIC_URL", "MCP_WARM", "MCP_ROOTS"),
 }
 """Variables of the MCP front and of the tests: known here so that an unknown one can be told from a typo."""
 
@@ -93,7 +93,9 @@ class Settings(BaseSettings):
     )
 
     # The door
-    host: Annotated[str, Field(description="Address to listen on, without a port; 0.0.0.0 or ::: all.")] = "127.0.0.1"
+    host: Annotated[str, Field(description="Address to listen on, without a port; 0.0.0.0 and :: mean all.")] = (
+        "127.0.0.1"
+    )
     port: Annotated[int, Field(ge=1, le=65535, description="Port to listen on.")] = 8765
     max_connections: Annotated[
         int | None,

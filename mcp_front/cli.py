@@ -12,7 +12,7 @@ from fastmcp import FastMCP
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from mcp_front import __version__
+from mcp_front import __version__, listening
 from mcp_front.app import build
 from mcp_front.client import connected
 from mcp_front.settings import Settings, SettingsError, is_loopback, load
@@ -37,6 +37,8 @@ def main() -> None:
         settings = load()
         if arguments.http:
             _refuse_own_token(settings)
+            listening.check(settings)
+            listening.guard()
     except SettingsError as wrong:
         print(f"imagegen-mcp cannot start:\n{wrong}", file=sys.stderr)
         sys.exit(2)

@@ -35,18 +35,16 @@ class DrawingTools:
 
     async def edit_image(self, ctx: Context, asked: Edit) -> ToolResult:
         """Change pictures; wait for the result unless told not to."""
-        pictures = await self._pictures(asked.images)
-        if asked.mask:
-            pictures["mask"] = await self._sources.mask(asked.mask)
+        pictures = await self._sources.pictures(ctx, asked.images, asked.mask)
         return await self._ask(ctx, asked, pictures, wait=asked.wait)
 
     async def submit_async_job(self, ctx: Context, asked: Submit) -> ToolResult:
         """generate_image or edit_image that does not wait."""
-        return await self._ask(ctx, asked, await self._pictures(asked.images or []), wait=False)
+        return await self._ask(ctx, asked, await self._sources.pictures(ctx, asked.images or []), wait=False)
 
     async def upscale_image(self, ctx: Context, asked: Upscale) -> ToolResult:
         """Make a larger copy of a picture and wait for it."""
-        image = await self._sources.image(asked.image)
+        (image,) = (await self._sources.pictures(ctx, [asked.image]))["images"]
         return await self._finish(ctx, self._service.upscale({"image": image, "factor": asked.factor}))
 
     async def get_job_status(self, ctx: Context, asked: OneJob) -> ToolResult:
@@ -65,10 +63,6 @@ class DrawingTools:
     async def cancel_job(self, ctx: Context, asked: OneJob) -> ToolResult:
         """Stop a job."""
         return self._results.cancelled(await self._service.cancel(asked.job_id), structured=has_view(ctx))
-
-    async def _pictures(self, references: list[str]) -> dict[str, Any]:
-        found = [await self._sources.image(reference) for reference in references]
-        return {"images": found} if found else {}
 
     async def _ask(
         self, ctx: Context, asked: Drawing, pictures: dict[str, Any] | None = None, *, wait: bool

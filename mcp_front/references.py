@@ -11,12 +11,16 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
 
 from mcp_front.paths import BadReference, local_path
+
+T = TypeVar("T")
 
 _STARTS = (
     b"\x89PNG\r\n\x1a\n",
@@ -32,6 +36,9 @@ _STARTS = (
     b"8BPS\0\1",  # Photoshop
 )
 _HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1 miaf avif avis avci".split())
+
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+"""A path was checked without symlinks: one that has taken its place since is not followed."""
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 
@@ -50,23 +57,37 @@ def image_id(reference: str, service_url: str) -> str | None:
     return None
 
 
-async def load(reference: str) -> bytes:
-    """A local picture file as it is. Raises BadReference; gives up after 30 s."""
+async def locate(reference: str) -> Path:
+    """Where a local file is that a reference names, without symlinks. Raises BadReference; gives up after 30 s."""
+    return await _in_time(reference, lambda: _resolved(local_path(reference)))
+
+
+async def load(path: Path) -> bytes:
+    """A local picture file as it is. `path`: of `locate`. Raises BadReference; gives up after 30 s."""
+    return await _in_time(str(path), lambda: _read_picture(path))
+
+
+async def _in_time(name: str, work: Callable[[], T]) -> T:
     try:
         with anyio.fail_after(READ_TIMEOUT_S):
-            return await anyio.to_thread.run_sync(_read_picture, reference, abandon_on_cancel=True)
+            return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
     except TimeoutError:
-        late = f"{reference[:200]!r} could not be read within {READ_TIMEOUT_S:g} s. Copy it to a local disk."
+        late = f"{name[:200]!r} could not be read within {READ_TIMEOUT_S:g} s. Copy it to a local disk."
         raise BadReference(late) from None
 
 
-def _read_picture(reference: str) -> bytes:
-    path = local_path(reference)
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # symlinks in a circle: opening the file reports it
+        return path
+
+
+def _read_picture(path: Path) -> bytes:
     content = _read_bounded(path)
     if not is_picture(content):
         raise BadReference(
-            f"{path} is not a picture file, so nothing of it was sent. "
-            "Pass a PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF or ICO file."
+            f"{path} is not a picture file, so nothing of it was sent. Pass a PNG, JPEG, WebP, GIF or BMP file."
         )
     return content
 
@@ -75,7 +96,7 @@ def _read_bounded(path: Path) -> bytes:
     """Read a regular file of at most MAX_FILE_BYTES; never waits for a pipe or touches a device."""
     try:
         _refuse_unless_regular(path, path.stat())
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | NO_FOLLOW)
         with open(handle, "rb") as file:  # noqa: PTH123 - a descriptor
             _refuse_unless_regular(path, os.fstat(handle))  # it may have been replaced since
             content = file.read(MAX_FILE_BYTES + 1)

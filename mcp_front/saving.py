@@ -48,7 +48,7 @@ def save(content: bytes, name: str, chosen: Path | None) -> Path:
                 "free some space, or choose another one with IMAGEGEN_OUTPUT_DIR."
             ) from None
     failures = []
-    for folder in _usual_folders():
+    for folder in usual_folders():
         try:
             return _write(content, name, folder)
         except OSError as failed:
@@ -56,7 +56,7 @@ def save(content: bytes, name: str, chosen: Path | None) -> Path:
     raise NotSaved(f"The picture was not saved: {' '.join(failures)} Choose a folder with IMAGEGEN_OUTPUT_DIR.")
 
 
-def _usual_folders() -> Iterator[Path]:
+def usual_folders() -> Iterator[Path]:
     """~/Pictures/imagegen, then /tmp (on Windows %TEMP%) of this machine."""
     with contextlib.suppress(RuntimeError):  # no home folder is known
         yield Path.home() / "Pictures" / "imagegen"

@@ -37,6 +37,7 @@ class Settings:
     tls_sha256: str | None = None
     tls_ca: Path | None = None
     output_dir: Path | None = None
+    roots: tuple[Path, ...] | None = None
     wait_s: float | None = None
     warm: bool = False
     host: str = "127.0.0.1"
@@ -94,11 +95,12 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         url=url,
         token=_token(take("TOKEN"), lambda said: wrong("TOKEN", said)),
         tls_sha256=_fingerprint(take("TLS_SHA256"), lambda said: wrong("TLS_SHA256", said)),
-        tls_ca=_path(take("TLS_CA")),
-        output_dir=_path(take("OUTPUT_DIR")),
+        tls_ca=_path(take("TLS_CA"), lambda said: wrong("TLS_CA", said)),
+        output_dir=_path(take("OUTPUT_DIR"), lambda said: wrong("OUTPUT_DIR", said)),
+        roots=_paths(take("MCP_ROOTS"), lambda said: wrong("MCP_ROOTS", said)),
         wait_s=_number(take("MCP_WAIT_S"), 1, 3600, lambda said: wrong("MCP_WAIT_S", said)),
         warm=_switch(take("MCP_WARM"), lambda said: wrong("MCP_WARM", said)),
-        host=take("MCP_HOST") or Settings.host,
+        host=_host(take("MCP_HOST") or Settings.host, lambda said: wrong("MCP_HOST", said)),
         port=int(_number(take("MCP_PORT"), 1, 65535, lambda said: wrong("MCP_PORT", said)) or Settings.port),
         tls=_pair(take("MCP_TLS"), lambda said: wrong("MCP_TLS", said)),
         allowed_hosts=tuple(h.strip() for h in (take("MCP_ALLOWED_HOSTS") or "").split(",") if h.strip()),
@@ -145,12 +147,36 @@ def _fingerprint(value: str | None, wrong: Complaint) -> str | None:
     return digits
 
 
-def _path(value: str | None) -> Path | None:
+def _host(value: str, wrong: Complaint) -> str:
+    """An address or a host name; an IPv6 address may stand in brackets."""
+    bare = re.sub(r"^[a-z][a-z0-9+.-]*://", "", value.lower()).split("/")[0]
+    with_port = re.fullmatch(r"(?P<host>[^:]*|\[.*\]):(?P<port>\d+)", bare)
+    host = (with_port["host"] if with_port else bare).removeprefix("[").removesuffix("]")
+    if with_port:
+        wrong(f"{value!r} must be an address without a port: {host}, with IMAGEGEN_MCP_PORT={with_port['port']}")
+    elif bare != value.lower():
+        wrong(f"{value!r} must be an address without a scheme or path: {host}")
+    return host
+
+
+def _path(value: str | None, wrong: Complaint) -> Path | None:
     """Claude Desktop may leave `${HOME}` in a default as it is: expanded here."""
     if value is None:
         return None
     home = str(Path.home())
-    return Path(value.replace("${HOME}", home).replace("$HOME", home)).expanduser().absolute()
+    try:
+        return Path(value.replace("${HOME}", home).replace("$HOME", home)).expanduser().absolute()
+    except RuntimeError:
+        wrong(f"{value!r} begins with the home folder of an unknown user")
+        return None
+
+
+def _paths(value: str | None, wrong: Complaint) -> tuple[Path, ...] | None:
+    """Folders, separated as in PATH."""
+    if value is None:
+        return None
+    found = [_path(one.strip(), wrong) for one in value.split(os.pathsep) if one.strip()]
+    return tuple(path for path in found if path is not None)
 
 
 def _number(value: str | None, low: float, high: float, wrong: Complaint) -> float | None:
@@ -187,8 +213,11 @@ def _switch(value: str | None, wrong: Complaint) -> bool:
 def _pair(value: str | None, wrong: Complaint) -> tuple[Path, Path] | None:
     if value is None:
         return None
-    parts = [Path(part.strip()).expanduser() for part in value.split(",")]
-    if len(parts) != 2 or not all(part.is_file() for part in parts):
+    try:
+        parts = [Path(part.strip()).expanduser() for part in value.split(",")]
+    except RuntimeError:  # ~ of an unknown user
+        parts = []
+    if len(parts) != 2 or not all(os.path.isfile(part) for part in parts):  # noqa: PTH113 - Path raises for some names
         wrong(f"{value!r} must be CERT,KEY: two PEM files that can be read")
         return None
     return parts[0], parts[1]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+from fastmcp import Context
 from fastmcp.exceptions import ToolError
 
 from mcp_front import references
 from mcp_front.client import Service
+from mcp_front.consent import permit
 from mcp_front.paths import BadReference
 from mcp_front.settings import Settings
 
@@ -18,27 +23,41 @@ class Sources:
     def __init__(self, service: Service, settings: Settings, *, local: bool) -> None:
         self._service, self._settings, self._local = service, settings, local
 
-    async def image(self, reference: str) -> str:
-        """An image id of the service: the one named, or that of an uploaded local file."""
-        return self._known(reference) or await self._service.upload(await self._load(reference))
+    async def pictures(self, ctx: Context, images: Sequence[str], mask: str | None = None) -> dict[str, Any]:
+        """`images` and `mask` of the service's request, local files uploaded. Nothing is sent unless all may be.
 
-    async def mask(self, reference: str) -> str:
-        """An image id, or a local file as a data URL: an upload would lose the transparency that a mask may have."""
-        if found := self._known(reference):
-            return found
-        return f"data:image/x;base64,{base64.b64encode(await self._load(reference)).decode()}"
+        Raises ToolError, and NeedsInput to ask the person for a file.
+        """
+        try:
+            files = await self._files(ctx, [*images, *([mask] if mask else [])])
+            found: dict[str, Any] = {"images": [await self._image(one, files) for one in images]} if images else {}
+            if mask:
+                found["mask"] = await self._mask(mask, files)
+        except BadReference as unusable:
+            raise ToolError(str(unusable)) from None
+        return found
 
-    def _known(self, reference: str) -> str | None:
-        return references.image_id(reference, self._settings.download_base)
-
-    async def _load(self, reference: str) -> bytes:
-        if not self._local:
-            raise ToolError(
-                f"{reference[:200]!r} is not an image id. This MCP server does not run on the user's "
+    async def _files(self, ctx: Context, named: Sequence[str]) -> dict[str, Path]:
+        """Where the local files are among what is named, once they may be sent."""
+        local = [one for one in named if not self._known(one)]
+        if local and not self._local:
+            raise BadReference(
+                f"{local[0][:200]!r} is not an image id. This MCP server does not run on the user's "
                 "machine, so it takes image ids from earlier results, or from an upload: POST the file to "
                 f"{self._settings.download_base}/api/images."
             )
-        try:
-            return await references.load(reference)
-        except BadReference as unusable:
-            raise ToolError(str(unusable)) from None
+        files = {one: await references.locate(one) for one in local}
+        await permit(ctx, list(files.values()), self._settings)
+        return files
+
+    async def _image(self, named: str, files: dict[str, Path]) -> str:
+        return self._known(named) or await self._service.upload(await references.load(files[named]))
+
+    async def _mask(self, named: str, files: dict[str, Path]) -> str:
+        """An image id, or a local file as a data URL: an upload would lose the transparency that a mask may have."""
+        if found := self._known(named):
+            return found
+        return f"data:image/x;base64,{base64.b64encode(await references.load(files[named])).decode()}"
+
+    def _known(self, reference: str) -> str | None:
+        return references.image_id(reference, self._settings.download_base)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, get_type_hints
 
+import mcp_types
 from fastmcp import Context
 from fastmcp.apps import AppConfig
 from fastmcp.apps.config import app_config_to_meta_dict
 from fastmcp.exceptions import ToolError
 from fastmcp.server.dependencies import get_context
 from fastmcp.tools import Tool, ToolResult
+from fastmcp.tools.base import InputRequiredToolResult
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import SkipJsonSchema
@@ -22,6 +24,14 @@ class Arguments(BaseModel):
     """The arguments of a tool. An argument that is left out is None, or has the default of its field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NeedsInput(Exception):
+    """A tool has to ask its client for something; the client calls it again with the answers."""
+
+    def __init__(self, requests: dict[str, Any]) -> None:
+        super().__init__(", ".join(requests))
+        self.requests = requests
 
 
 Handler = Callable[[Context, A], Awaitable[ToolResult]]
@@ -69,7 +79,10 @@ class TypedTool(Tool):
         except ValidationError as invalid:
             wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}." for one in invalid.errors()]
             raise ToolError(f"Nothing was done. {' '.join(wrong)} Correct this and call again.") from None
-        return await self.handler(get_context(), asked)
+        try:
+            return await self.handler(get_context(), asked)
+        except NeedsInput as needs:
+            return InputRequiredToolResult(mcp_types.InputRequiredResult(input_requests=needs.requests))
 
 
 def schema(model: type[Arguments], known: type[Arguments] = Arguments) -> dict[str, Any]:

@@ -7,26 +7,38 @@ from __future__ import annotations
 import codecs
 import io
 import sys
+from importlib import import_module
 
 import click
 
 from imagegen import __version__, settings
 from imagegen.cli.arguments import printable
 from imagegen.cli.client import ServiceError
-from imagegen.cli.compare import compare
-from imagegen.cli.deploy import deploy
-from imagegen.cli.doctor import doctor
-from imagegen.cli.draw import draw, edit
-from imagegen.cli.engine import engine
-from imagegen.cli.models import models
-from imagegen.cli.queue import cancel, jobs
-from imagegen.cli.serve import serve
-from imagegen.cli.status import status, unload, warm
-from imagegen.cli.tls import tls
-from imagegen.cli.token import token
+
+MODULES = {
+    "queue": ("jobs", "cancel"),
+    "draw": ("draw", "edit"),
+    "status": ("status", "warm", "unload"),
+    **{name: (name,) for name in ("serve", "compare", "engine", "models", "tls", "token", "doctor", "deploy")},
+}
+"""Each module of this package that has commands, and their names there."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Imports a command when it is asked for: all of them together take most of a second."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return sorted(name for names in MODULES.values() for name in names)
+
+    def get_command(self, _context: click.Context, cmd_name: str) -> click.Command | None:
+        for module, names in MODULES.items():
+            if cmd_name in names:
+                command: click.Command = getattr(import_module(f"imagegen.cli.{module}"), cmd_name)
+                return command
+        return None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="imagegen")
 def cli() -> None:
     """Pictures from words, on your own GPU.
@@ -35,26 +47,6 @@ def cli() -> None:
     imagegen serve                                run the service
     imagegen draw "a red circle" -o circle.png    draw a picture
     """
-
-
-for command in (
-    serve,
-    draw,
-    edit,
-    compare,
-    status,
-    warm,
-    unload,
-    jobs,
-    cancel,
-    engine,
-    models,
-    tls,
-    token,
-    doctor,
-    deploy,
-):
-    cli.add_command(command)
 
 
 def main() -> None:

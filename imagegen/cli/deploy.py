@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +21,7 @@ from imagegen.deploy.host_config import DEFAULT_NAME, Choices, Place
 from imagegen.deploy.image import Recipe, build, check_driver, choose_backend, sizes
 from imagegen.engine_build.cards import find_cards
 from imagegen.engine_build.plan import Backend, EngineBuildError, parse_archs
+from imagegen.settings import listen_address
 
 CONTAINER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 BACKENDS: dict[str, Backend] = {"cpu": "cpu", "cuda": "cuda"}
@@ -61,7 +61,7 @@ def _archs(_context: click.Context, _option: click.Parameter, typed: str | None)
 
 def _host(_context: click.Context, _option: click.Parameter, typed: str | None) -> str | None:
     try:
-        return typed if typed is None else str(ipaddress.ip_address(typed))
+        return typed if typed is None else listen_address(typed)
     except ValueError:
         raise click.BadParameter(
             f"{typed!r} is not an address. Give one of this machine's, 0.0.0.0 or :: for all of them, or 127.0.0.1."

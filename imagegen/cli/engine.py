@@ -24,9 +24,10 @@ from rich.progress import (
 )
 
 from imagegen import engine_build as engines
-from imagegen.engine_build import EngineBuildError, OnProgress, Stage
+from imagegen.engine_build import EngineBuildError, OnProgress, Stage, transfer
 from imagegen.settings import Settings, SettingsError, load
 
+IN_MEGABYTES = {Stage.TOOLKIT: "Fetching (MB)", Stage.PACKING: "Packing (MB)"}
 PLAIN_LINE_PERCENT = 10
 """Without a terminal, compiling prints a line each time this much more of it is done."""
 
@@ -86,6 +87,38 @@ def path() -> None:
         raise click.ClickException(str(error)) from error
 
 
+@engine.command()
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+def export(file: Path | None) -> None:
+    """Pack the engine of this machine, with its libraries, into FILE for other machines; print FILE.
+
+    Default: imagegen-engine-<build>.tar.gz in this folder. Build with --portable for machines with other processors.
+    """
+    settings = _settings()
+    if settings.sd_server is not None:
+        raise click.ClickException(
+            "IMAGEGEN_SD_SERVER names an engine of your own, which this service did not build: copy it yourself, or "
+            "unset IMAGEGEN_SD_SERVER."
+        )
+    with _shown_and_stoppable("Stopped. Nothing was written.") as on_progress:
+        folder = engines.resolve(settings).parent
+        target = file or Path(f"imagegen-engine-{folder.name}.tar.gz")
+        transfer.export(folder, target, on_progress)
+    click.echo(target)
+
+
+@engine.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
+def import_(file: Path) -> None:
+    """Install the engine that `imagegen engine export` packed into FILE, if it runs here; print its path."""
+    settings = _settings()
+    with _shown_and_stoppable("Stopped. Nothing was installed.") as on_progress:
+        built = transfer.install(file, settings.engine_dir, on_progress)
+    if settings.sd_server is not None:
+        click.echo(f"Note: the service will use IMAGEGEN_SD_SERVER={settings.sd_server} instead.", err=True)
+    click.echo(built.binary)
+
+
 def _settings() -> Settings:
     try:
         return load()
@@ -94,7 +127,9 @@ def _settings() -> Settings:
 
 
 @contextmanager
-def _shown_and_stoppable() -> Iterator[OnProgress]:
+def _shown_and_stoppable(
+    stopped: str = "Stopped. The engine is not built; the next build uses what has been fetched.",
+) -> Iterator[OnProgress]:
     """What every build from a terminal shares: progress on standard error, reasons as click's errors, and
     signals that end the compilers with it."""
     try:
@@ -103,7 +138,7 @@ def _shown_and_stoppable() -> Iterator[OnProgress]:
     except EngineBuildError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
-        click.echo("Stopped. The engine is not built; the next build uses what has been fetched.", err=True)
+        click.echo(stopped, err=True)
         sys.exit(130)
 
 
@@ -154,7 +189,7 @@ class _Lines:
         elif 100 * done >= self._next_percent * total:
             percent = 100 * done // total
             self._next_percent = percent - percent % PLAIN_LINE_PERCENT + PLAIN_LINE_PERCENT
-            unit = "MB" if stage is Stage.TOOLKIT else "steps"
+            unit = "MB" if stage in IN_MEGABYTES else "steps"
             click.echo(f"{stage.capitalize()}: {done} of {total} {unit} ({percent} %)", err=True)
 
 
@@ -170,6 +205,5 @@ class _Bar:
             self._progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
             return
         if stage not in self._tasks:
-            what = "Fetching (MB)" if stage is Stage.TOOLKIT else "Compiling"
-            self._tasks[stage] = self._progress.add_task(what, total=total)
+            self._tasks[stage] = self._progress.add_task(IN_MEGABYTES.get(stage, "Compiling"), total=total)
         self._progress.update(self._tasks[stage], completed=done, total=total)

@@ -59,19 +59,19 @@ def build(
     """
     features = cpu_features()
     folder = engine_dir / name_of(sdist, options, features)
-    found = _existing(folder)
+    found = existing(folder)
     if found is not None:
-        on_progress(Stage.READY, 0, 0, f"Already built: {found.binary}")
-        return found
+        on_progress(Stage.READY, 0, 0, f"Already built: {folder / BINARY}")
+        return Built(folder / BINARY, found, fresh=False)
     toolchain.check_compilers()
     cuda = _find_cuda(options, engine_dir) if options.backend == "cuda" else None
     try:
         engine_dir.mkdir(parents=True, exist_ok=True)
-        with _only_builder(engine_dir, on_progress):
-            found = _existing(folder)  # the builder we waited for may have made it
+        with only_builder(engine_dir, on_progress):
+            found = existing(folder)  # the builder we waited for may have made it
             if found is not None:
-                on_progress(Stage.READY, 0, 0, f"Already built: {found.binary}")
-                return found
+                on_progress(Stage.READY, 0, 0, f"Already built: {folder / BINARY}")
+                return Built(folder / BINARY, found, fresh=False)
             _sweep(engine_dir)
             _check_disk(engine_dir, options.backend)
             with tempfile.TemporaryDirectory(
@@ -123,15 +123,16 @@ def _fetch_cuda(options: Options, engine_dir: Path, scratch: Path, on_progress: 
     return cuda
 
 
-def _existing(folder: Path) -> Built | None:
+def existing(folder: Path) -> Manifest | None:
+    """The manifest of the build in `folder`; None where there is none, or its binary is not the one that was built."""
     manifest = read_manifest(folder)
     if manifest is None or source.sha256_of(folder / BINARY) != manifest.sha256:
         return None
-    return Built(folder / BINARY, manifest, fresh=False)
+    return manifest
 
 
 @contextmanager
-def _only_builder(engine_dir: Path, on_progress: OnProgress) -> Iterator[None]:
+def only_builder(engine_dir: Path, on_progress: OnProgress) -> Iterator[None]:
     """Hold the cache's lock; the kernel lets go of it when we end, however we end."""
     with (engine_dir / "lock").open("a+") as lock:
         try:

@@ -80,7 +80,7 @@ class Compilation:
             channel=channel,
         )
         (out / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
-        if folder.exists():  # `_existing` found it damaged
+        if folder.exists():  # `existing` found it damaged
             shutil.rmtree(folder)
         out.rename(folder)
         return manifest

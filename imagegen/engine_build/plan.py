@@ -40,6 +40,7 @@ class Stage(StrEnum):
     CONFIGURING = "configuring"  # CMake
     COMPILING = "compiling"  # Ninja; done and total count its steps
     CHECKING = "checking"  # the new binary is run once
+    PACKING = "packing"  # a package is written or read; done and total count megabytes
     READY = "ready"  # built, or found built already
 
 
@@ -82,6 +83,7 @@ COMMON_FLAGS = (
     "-DSD_BUILD_EXAMPLES=ON",  # sd-server is one of the examples
     "-DSD_WEBP=OFF",
     "-DSD_WEBM=OFF",
+    "-DCMAKE_BUILD_RPATH=$ORIGIN/lib",  # the libraries that `imagegen engine export` packs (transfer.py)
     "-DSD_SERVER_BUILD_FRONTEND=OFF",  # else a pnpm in the PATH fetches packages in the middle of the build
 )
 PORTABLE_X86_FLAGS = ("-DGGML_AVX2=ON", "-DGGML_FMA=ON", "-DGGML_F16C=ON")

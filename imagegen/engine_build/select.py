@@ -56,7 +56,7 @@ def resolve(settings: Settings) -> Path:
     cards = find_cards()
     reasons = []
     for folder, manifest in _builds(settings.engine_dir):
-        misfit = _misfit(manifest, cards)
+        misfit = misfit_of(manifest, cards)
         why = None if misfit is None else misfit.why
         if why is None and manifest.backend == "cpu" and settings.on_missing_gpu == "exit":
             why = "compiled for the CPU, which IMAGEGEN_ON_MISSING_GPU=exit rules out"
@@ -87,7 +87,7 @@ def missing_gpu(settings: Settings, torch_uses_cuda: bool | None = None) -> Reas
         return None if torch_uses_cuda else TORCH_FOR_CPU
     if settings.sd_server is not None:
         return None
-    misfits = [_misfit(manifest, cards) for _, manifest in _builds(settings.engine_dir) if manifest.backend == "cuda"]
+    misfits = [misfit_of(manifest, cards) for _, manifest in _builds(settings.engine_dir) if manifest.backend == "cuda"]
     if None in misfits:
         return None
     for misfit in filter(None, misfits):
@@ -167,7 +167,7 @@ def ensure(settings: Settings, on_progress: OnProgress, jobs: int | None = None)
         on_progress(Stage.READY, 0, 0, f"Using your own engine (IMAGEGEN_SD_SERVER): {binary}")
         return binary
     cards = find_cards()
-    fitting = [(folder, m) for folder, m in _builds(settings.engine_dir) if _misfit(m, cards) is None]
+    fitting = [(folder, m) for folder, m in _builds(settings.engine_dir) if misfit_of(m, cards) is None]
     try:
         backend = default_backend(cards)
     except EngineBuildError as unbuildable:
@@ -223,7 +223,7 @@ def _is_current(folder: Path, manifest: Manifest) -> bool:
     return folder.name == name_of(PINNED, options, frozenset(manifest.cpu_features))
 
 
-def _misfit(manifest: Manifest, cards: Cards) -> Reason | None:
+def misfit_of(manifest: Manifest, cards: Cards) -> Reason | None:
     """Why a build, which `was …`, is of no use on this machine; None if it is."""
     if not manifest.runs_on_cpu(cpu_features()):
         return Reason(

@@ -79,6 +79,7 @@ OPENAI_FORM = form(
     response_format={"type": "string", "enum": ["url", "b64_json"]},
     output_format={"type": "string", "enum": ["png", "jpeg", "webp"]},
     stream={"type": "boolean"},
+    partial_images=whole(0, 3),
     fit={"type": "string", "enum": ["contain", "cover", "stretch"]},
 ) | {"additionalProperties": True}
 

@@ -1,8 +1,12 @@
-"""Is it a picture at all? Tells the pictures that are one single colour, and what in the settings does that.
+"""Is it a picture at all? Tells the pictures that are one colour, or nearly, and what in the settings does that.
 
 An engine whose arithmetic has overflowed (NaN) reports success and writes a file. What that file looks like
 depends on the decoder: black from the full VAEs (stable-diffusion.cpp issues 968, 1158, 1253), middle grey,
-128 in every channel, from the small TAE decoder (seen with a FLUX.2-klein-shaped model at cfg_scale 1e30).
+128 in every channel, from the small TAE decoder (seen with a FLUX.2-klein-shaped model at cfg_scale 1e30). A model that
+is asked for far more pixels than it was trained on draws a faint pattern around one colour (sketch at 1024x1024: grey).
+
+The measure is the range of each channel once single pixels are averaged away. It is the extremes that count, and not
+the share of the picture: a small icon on a white page covers few pixels, and spans most of the range.
 """
 
 from __future__ import annotations
@@ -11,24 +15,36 @@ import io
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from PIL import Image
+from PIL import Image, ImageFilter
 
 Kind = Literal["black", "white", "uniform"]
+Channels = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 RANGE_MAX = 2
 """A picture whose every channel spans at most this many of 256 levels counts as one colour."""
+
+NEAR_RANGE_MAX = 12
+"""The same for nearly one colour, after single pixels were averaged away. The faintest thing that people draw on
+purpose, such as a watermark, stands out by more."""
+
+_NOISE = ImageFilter.BoxBlur(1)
+"""The mean of 3 x 3 pixels: what is smaller than that is no drawing."""
 
 CFG_USUAL_MAX = 4.0
 """The highest cfg_scale that any model card of the catalog gives (Qwen-Image)."""
 
 BLANK = "The picture does not show what was asked for."
+FAINT = (
+    "Unless that was asked for, the model drew nothing but a faint pattern. Try another seed, the model's own size, or"
+    " its own number of steps."
+)
 
 _KNOWN_BLACK = ("qwen", "z-image")  # stable-diffusion.cpp issues 1158 and 1253
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A picture of one colour. `colour` is 8-bit RGB.
+    """A picture of one colour, or nearly. `colour` is 8-bit RGB.
 
     detail: the first line says what that means; the lines after it are details: the likely cause and what to try.
     """
@@ -40,23 +56,42 @@ class Finding:
 
 
 def check_blank(png: bytes, model: str, cfg_scale: float) -> Finding | None:
-    """Look at a drawn picture; None if it has more than one colour.
+    """Look at a drawn picture; None if it shows anything.
 
     png: a whole PNG file; model: its name in the catalog; cfg_scale: what the picture was drawn with. The
     finding is a warning and no verdict: somebody may have asked for a white page.
     """
     with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-        channels = cast("tuple[tuple[int, int], ...]", image.convert("RGB").getextrema())
-    if any(high - low > RANGE_MAX for low, high in channels):
-        return None
-    red, green, blue = ((low + high) // 2 for low, high in channels)
-    kind, name = _kind(channels)
-    colour = red, green, blue
+        picture = image.convert("RGB")
+    channels = _extremes(picture)
+    exact = _range(channels) <= RANGE_MAX
+    if not exact:
+        channels = _extremes(picture.filter(_NOISE))
+        if _range(channels) > NEAR_RANGE_MAX:
+            return None
+    kind, name = _kind(channels) if exact else ("uniform", "nearly one single colour")
+    red, green, blue = colour = _middle(channels)
     look = f"{name} (#{red:02x}{green:02x}{blue:02x})" if kind == "uniform" else name
-    return Finding(kind, colour, f"{BLANK} It is {look}.\n{_cause(kind, model, cfg_scale)}")
+    cause = _cause(kind, model, cfg_scale) if exact or cfg_scale > CFG_USUAL_MAX else FAINT
+    return Finding(kind, colour, f"{BLANK} It is {look}.\n{cause}")
 
 
-def _kind(channels: tuple[tuple[int, int], ...]) -> tuple[Kind, str]:
+def _extremes(picture: Image.Image) -> Channels:
+    """The lowest and the highest level of each channel."""
+    return cast("Channels", picture.getextrema())
+
+
+def _range(channels: Channels) -> int:
+    """The range of the channel that spans most."""
+    return max(high - low for low, high in channels)
+
+
+def _middle(channels: Channels) -> tuple[int, int, int]:
+    red, green, blue = ((low + high) // 2 for low, high in channels)
+    return red, green, blue
+
+
+def _kind(channels: Channels) -> tuple[Kind, str]:
     if all(high <= RANGE_MAX for _, high in channels):
         return "black", "all black"
     if all(low >= 255 - RANGE_MAX for low, _ in channels):

@@ -5,9 +5,12 @@ Synchronous; callers in the event loop run it in a thread.
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from PIL import Image
 
+from imagegen.images.convert import Format
 from imagegen.images.pixels import saved
 from imagegen.images.preview_colours import PreviewColours
 
@@ -36,3 +39,11 @@ def encode_preview(
     if image.size != target:
         image = image.resize(target, Image.Resampling.BICUBIC)
     return saved(image, "JPEG", quality=QUALITY)
+
+
+def converted(jpeg: bytes, format: Format, quality: int) -> bytes:
+    """A preview in the format of the picture that it is a preview of. quality: 1 to 100, not for PNG."""
+    if format == "jpeg":
+        return jpeg
+    image = Image.open(io.BytesIO(jpeg), formats=["JPEG"])
+    return saved(image, "PNG") if format == "png" else saved(image, "WEBP", quality=quality)

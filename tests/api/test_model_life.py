@@ -294,6 +294,7 @@ def test_an_unknown_model_is_not_warmed_up(life: Service) -> None:
 # ---- unloading ----------------------------------------------------------------------------------
 
 
+@second_engine_long
 def test_a_request_at_the_very_moment_of_unloading_is_served_once(life: Service, held: Held) -> None:
     life.draw()
     for seed in range(3):

@@ -119,6 +119,32 @@ def test_a_stream_ends_with_the_pictures(client: OpenAI) -> None:
     assert opened(event.b64_json).format == "WEBP"
 
 
+@pytest.mark.parametrize("output_format", ["png", "webp"])
+def test_a_stream_has_the_partial_pictures_that_were_asked_for(client: OpenAI, output_format: str) -> None:
+    steps = {"size": "64x64", "extra_body": {"steps": 40, "seed": 7}}
+    with client.images.generate(
+        prompt="a", stream=True, partial_images=3, output_format=output_format, **steps
+    ) as stream:
+        *partials, last = stream
+    assert last.type == "image_generation.completed"
+    assert 1 <= len(partials) <= 3
+    for index, event in enumerate(partials):
+        assert (event.type, event.partial_image_index) == ("image_generation.partial_image", index)
+        assert (event.output_format, event.size, event.background) == (output_format, "64x64", "opaque")
+        picture = opened(event.b64_json)
+        assert (picture.format.lower(), picture.size) == (output_format, (64, 64))
+
+
+def test_an_edit_has_partial_pictures_too_and_without_a_stream_there_are_none(client: OpenAI) -> None:
+    more = {"size": "64x64", "extra_body": {"steps": 40}}
+    with client.images.edit(image=png("red"), prompt="blue", stream=True, partial_images=1, **more) as stream:
+        partial, last = stream
+    assert (partial.type, partial.partial_image_index) == ("image_edit.partial_image", 0)
+    assert last.type == "image_edit.completed"
+    answer = client.images.generate(prompt="a", partial_images=2, **SMALL)
+    assert "partial_images=2 has no effect here" in answer.warnings[0]["detail"]
+
+
 REFUSALS = [
     ({"size": "big"}, "invalid_value", "size"),
     ({"n": 99}, "invalid_request", "n"),
@@ -126,7 +152,7 @@ REFUSALS = [
     ({"background": "transparent"}, "unsupported_value", "background"),
     ({"output_format": "gif"}, "invalid_value", "output_format"),
     ({"output_compression": 101, "output_format": "jpeg"}, "invalid_value", "output_compression"),
-    ({"stream": True, "partial_images": 2}, "unsupported_value", "partial_images"),
+    ({"stream": True, "partial_images": 4}, "invalid_value", "partial_images"),
     ({"stream": True, "response_format": "url"}, "unsupported_value", "response_format"),
     ({"stream": True, "size": "0x64"}, "invalid_value", "size"),
     ({"extra_body": {"negative": "a", "negative_prompt": "b"}}, "invalid_value", "negative_prompt"),

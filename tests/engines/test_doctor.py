@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from held_engine import without_channel
 from loras import pair, safetensors
 from served import Service, gone, until
 from sqlalchemy import create_engine
@@ -99,6 +100,10 @@ def engine_broken(s: Scratch) -> None:
     broken.write_text("#!/bin/sh\necho 'error while loading shared libraries: libcublas.so.13'; exit 127\n")
     broken.chmod(0o755)
     s.set("SD_SERVER", broken)
+
+
+def engine_without_channel(s: Scratch) -> None:
+    s.set("SD_SERVER", without_channel(s.home, Path(os.environ["IMAGEGEN_SD_SERVER"])))
 
 
 def flag_missing(s: Scratch) -> None:
@@ -285,6 +290,7 @@ FAULTS: list[tuple[Callable[[Scratch], None], str, Level, str]] = [
     (wrong_setting, "settings", Level.FAIL, "IMAGEGEN_MAX_STEPS='many'"),
     (engine_gone, "engine", Level.FAIL, "no-engine-here does not exist"),
     (engine_broken, "engine", Level.FAIL, "libcublas.so.13"),
+    (engine_without_channel, "channel", Level.WARN, "listens on a port of 127.0.0.1"),
     (flag_missing, "flags", Level.WARN, "--no-such-flag"),
     (model_file_gone, "model files", Level.FAIL, "not-here.gguf"),
     (model_file_is_a_web_page, "model files", Level.FAIL, "is not a GGUF file"),

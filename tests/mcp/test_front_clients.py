@@ -68,7 +68,7 @@ def test_claude_code_edits_by_local_path_and_by_image_id(service, claude, tmp_pa
     local.write_bytes(service.png(drawn))
     for reference in (str(local), drawn["images"][0]["id"]):
         arguments = {"prompt": "make it blue", "images": [reference], **SMALL}
-        model = claude(over_stdio(service, tmp_path / "out"), "edit_image", arguments)
+        model = claude(over_stdio(service, tmp_path / "out", mcp_roots=tmp_path), "edit_image", arguments)
         assert model.text().startswith("Edited 1 picture")
 
 

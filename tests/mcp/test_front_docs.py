@@ -15,6 +15,7 @@ PAGE = (ROOT / "docs" / "claude.md").read_text(encoding="utf-8")
 SETTINGS_PAGE = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 
 RENAMED = {
+    "roots": "MCP_ROOTS",
     "wait_s": "MCP_WAIT_S",
     "warm": "MCP_WARM",
     "host": "MCP_HOST",
@@ -34,8 +35,15 @@ def test_every_variable_named_is_one_of_the_front():
 
 
 def test_each_variable_is_read():
-    values = {"URL": "https://h", "TLS_SHA256": "ab" * 32, "MCP_TLS": "", "TLS_CA": "", "OUTPUT_DIR": "/o"}
-    values |= {"TOKEN": "t", "MCP_WAIT_S": "9", "MCP_WARM": "1", "MCP_HOST": "h", "MCP_PORT": "9"}
+    values = {
+        "URL": "https://h",
+        "TLS_SHA256": "ab" * 32,
+        "MCP_TLS": "",
+        "TLS_CA": "",
+        "OUTPUT_DIR": "/o",
+        "MCP_ROOTS": "/r",
+    }
+    values |= {"TOKEN": "t", "MCP_WAIT_S": "9", "MCP_WARM": "1", "MCP_HOST": "h", "MCP_PORT": "9", "MCP_ROOTS": "/r"}
     values |= {"MCP_ALLOWED_HOSTS": "a,b", "MCP_PUBLIC_URL": "https://p", "ALLOW_ANONYMOUS": "1"}
     changed = load({f"IMAGEGEN_{name}": value for name, value in values.items()})
     same = {f.name for f in dataclasses.fields(Settings) if getattr(changed, f.name) == getattr(Settings(), f.name)}

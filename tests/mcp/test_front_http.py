@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler
@@ -29,7 +31,11 @@ from fronts import (
     until_async,
     within,
 )
-from served import free_port
+from served import free_port, gone, until
+
+from imagegen.startup import signals
+from imagegen.startup.port import holders
+from mcp_front import listening
 
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -166,6 +172,17 @@ def test_other_hosts_and_origins_are_refused(front):
     assert httpx.post(f"{front}/mcp", headers=foreign, **ask).status_code == 403
     assert httpx.get(f"{front}/healthz", headers={"Host": "evil.example"}).status_code == 421
     assert own.host == "127.0.0.1"
+
+
+def test_only_signals_that_ask_for_a_stop_end_the_front(service):
+    with http_front(service.url) as front:
+        pid = next(iter(holders(httpx.URL(front).port)))
+        for number in (*signals.IGNORED, signal.SIGWINCH, signal.SIGPIPE, signal.SIGCONT):
+            os.kill(pid, number)
+            assert httpx.get(f"{front}/healthz", timeout=30).status_code == 200, number
+        assert {getattr(signal, name) for name in listening.IGNORED} == set(signals.IGNORED)
+        os.kill(pid, signal.SIGQUIT)
+        until(lambda: gone(pid), "the front has ended")
 
 
 def test_a_named_host_is_let_in(service):

@@ -134,7 +134,7 @@ def test_a_mask_and_a_fit_reach_the_engine(service, tmp_path):
     drawn.save(mask)
 
     async def story():
-        async with within(service.url, output_dir=tmp_path) as client:
+        async with within(service.url, output_dir=tmp_path, mcp_roots=tmp_path) as client:
             asked = {"prompt": "make it blue", "images": [str(source)], "fit": "stretch", **SMALL}
             return [await call(client, "edit_image", **asked, **more) for more in ({}, {"mask": str(mask)})]
 

@@ -27,7 +27,7 @@ from served import until
 
 RUNNING = {"queued", "running"}
 SHORT_LEASE_S = 5  # the shortest that the service takes
-SHORT_LEASE = f"from mcp_front import cli, server; server.LEASE_S = {SHORT_LEASE_S}; cli.main()"
+SHORT_LEASE = f"from mcp_front import cli, drawing; drawing.LEASE_S = {SHORT_LEASE_S}; cli.main()"
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ async def lapsed(service):
 
 
 def test_a_call_that_may_not_wait_hands_back_the_job_without_its_lease(service, output, monkeypatch):
-    monkeypatch.setattr("mcp_front.server.LEASE_S", SHORT_LEASE_S)
+    monkeypatch.setattr("mcp_front.drawing.LEASE_S", SHORT_LEASE_S)
 
     async def story():
         before = newest(service)["job_id"]

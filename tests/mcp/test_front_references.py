@@ -17,7 +17,10 @@ ID = "0123456789abcdef0123456789abcdef"
 
 
 def load(path) -> bytes:
-    return asyncio.run(references.load(str(path)))
+    async def read() -> bytes:
+        return await references.load(await references.locate(str(path)))
+
+    return asyncio.run(read())
 
 
 def refusal(path) -> str:

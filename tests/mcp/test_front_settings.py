@@ -1,9 +1,11 @@
 """The front's settings: what bundles and people write, and what is said of a mistake."""
 
+import socket
 from pathlib import Path
 
 import pytest
 
+from mcp_front import listening
 from mcp_front.settings import WAIT_SILENT_S, WAIT_WITH_PROGRESS_S, SettingsError, load
 
 
@@ -42,6 +44,13 @@ def test_a_fingerprint_is_read_as_people_copy_it():
         ("MCP_WAIT_S", "soon", "1 to 3600"),
         ("MCP_WAIT_S", "0", "1 to 3600"),
         ("MCP_PORT", "70000", "1 to 65535"),
+        ("MCP_HOST", "127.0.0.1:8831", "without a port: 127.0.0.1, with IMAGEGEN_MCP_PORT=8831"),
+        ("MCP_HOST", "[::1]:8831", "without a port: ::1, with IMAGEGEN_MCP_PORT=8831"),
+        ("MCP_HOST", "http://127.0.0.1", "without a scheme or path: 127.0.0.1"),
+        ("TLS_CA", "~nobody-of-this-name/x", "unknown user"),
+        ("OUTPUT_DIR", "~nobody-of-this-name/x", "unknown user"),
+        ("MCP_TLS", "~nobody-of-this-name/c,k", "CERT,KEY"),
+        ("MCP_TLS", f"{'x' * 300},k", "CERT,KEY"),
         ("MCP_TLS", "only.pem", "CERT,KEY"),
         ("MCP_WARM", "perhaps", "1 or 0"),
         ("MCP_PUBLIC_URL", "nowhere", "is not an address"),
@@ -52,6 +61,25 @@ def test_a_mistake_is_named_with_its_variable(variable, value, says):
         load({f"IMAGEGEN_{variable}": value})
     assert f"IMAGEGEN_{variable}" in str(wrong.value) and says in str(wrong.value)
     assert "secret" not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [("[::1]", "::1"), ("::1", "::1"), ("0.0.0.0", "0.0.0.0"), ("::", "::"), ("localhost", "localhost")],
+)
+def test_an_address_to_listen_on_is_read_as_it_is_written(given, host):
+    assert load({"IMAGEGEN_MCP_HOST": given}).host == host
+
+
+def test_a_port_that_is_taken_names_the_setting():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(SettingsError) as refused:
+            listening.check(load({"IMAGEGEN_MCP_PORT": str(port)}))
+    assert str(refused.value).startswith(f"IMAGEGEN_MCP_PORT={port}: 127.0.0.1 cannot be listened on: Address already")
+    listening.check(load({"IMAGEGEN_MCP_PORT": str(port)}))
+    with pytest.raises(SettingsError, match="IMAGEGEN_MCP_HOST"):
+        listening.check(load({"IMAGEGEN_MCP_HOST": "192.0.2.7"}))
 
 
 def test_a_pin_needs_https_and_no_ca_beside_it():

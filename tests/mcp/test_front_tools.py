@@ -102,7 +102,7 @@ def test_edit_by_image_id_and_by_local_path(service, output, tmp_path):
     local.write_bytes(local.read_bytes() + b"hidden-behind-the-picture")
 
     async def story():
-        async with within(service.url, output_dir=output) as client:
+        async with within(service.url, output_dir=output, mcp_roots=tmp_path) as client:
             first = await call(client, "generate_image", prompt="a red ball", **SMALL)
             by_id = await call(client, "edit_image", prompt="make it blue", images=[image_id_of(first)], **SMALL)
             by_path = await call(client, "edit_image", prompt="make it blue", images=[str(local)], **SMALL)

@@ -117,7 +117,7 @@ def test_references_that_cannot_be_used(service, tmp_path):
     with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(5 * 2**30)
     bad = {
-        "/etc/passwd": "is not a picture",
+        "/etc/passwd": "never read",
         str(tmp_path / "notes.png"): "is not a picture",
         str(tmp_path / "huge.png"): "5120 MiB",
         str(tmp_path): "is a folder",
@@ -126,7 +126,9 @@ def test_references_that_cannot_be_used(service, tmp_path):
         "https://example.org/a.png": "not fetched",
     }
     before = service.http.get("/api/images", params={"limit": 1}).json()["items"][:1]
-    said = refusals(service.url, [("edit_image", {"prompt": "x", "images": [path]}) for path in bad])
+    said = refusals(
+        service.url, [("edit_image", {"prompt": "x", "images": [path]}) for path in bad], mcp_roots=tmp_path
+    )
     for words, expected in zip(said, bad.values(), strict=True):
         assert expected in words and "password" not in words
     assert service.http.get("/api/images", params={"limit": 1}).json()["items"][:1] == before

@@ -1,6 +1,6 @@
 """A seeded random walk of submits, cancels, kills and restarts on each engine; then the invariants.
 
-Half a minute of the first one in `make test`, an hour of each in `make test-long`; IMAGEGEN_CHAOS_S and
+Twenty seconds of the first one in `make test`, an hour of each in `make test-long`; IMAGEGEN_CHAOS_S and
 IMAGEGEN_CHAOS_SEED choose another time and another walk for the latter.
 """
 
@@ -185,7 +185,7 @@ class Walk:
 
 
 @second_engine_long
-@pytest.mark.parametrize("seconds", [30.0, pytest.param(LONG_S, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [20.0, pytest.param(LONG_S, marks=pytest.mark.long)])
 def test_nothing_is_lost_whatever_dies(serve_drawer, drawer: Engine, seconds: float) -> None:
     walk = Walk(serve_drawer(idle_timeout="2"), drawer.breath_s, SEED)
     end = time.monotonic() + seconds

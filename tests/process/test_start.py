@@ -7,7 +7,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from served import ImagegenServe, Service, refused_start
+from served import ImagegenServe, MakeService, Service, refused_start
+
+from imagegen.security.tokens import new
 
 NOWHERE = os.devnull + "/nowhere"
 
@@ -21,6 +23,16 @@ def test_a_port_that_is_taken_is_reported_before_anything_starts(
         said = refused_start(service, f"IMAGEGEN_PORT={service.port} is taken by ", f"(process {os.getpid()}: ")
     assert len(said.splitlines()) == 1, said
     assert not (tmp_path / "home").exists()
+
+
+def test_a_worker_that_cannot_start_again_ends_the_service(serve: MakeService, home: Path) -> None:
+    new("kim", home / "tokens")
+    service = serve()
+    (home / "tokens").write_text("kim: not a digest")
+    service.worker.kill()
+    assert service.wait() == 1
+    assert f"imagegen cannot start: {home / 'tokens'}, line 1: must be name:sha256" in service.tail()
+    assert "Traceback" not in service.tail()
 
 
 @pytest.mark.parametrize(

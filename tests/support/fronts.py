@@ -64,10 +64,12 @@ def stdio(
     return Client(transport, extensions=_view(ui), **(client or {}))
 
 
-def within(url: str, *, ui: bool = False, local: bool = True, **settings: object) -> Client[Any]:
+def within(
+    url: str, *, ui: bool = False, local: bool = True, client: dict[str, Any] | None = None, **settings: object
+) -> Client[Any]:
     """A client with a front in this process: the same server, without a process to start."""
     own = {f"IMAGEGEN_{name.upper()}": str(value) for name, value in settings.items()}
-    return Client(build(load({"IMAGEGEN_URL": url} | own), local=local), extensions=_view(ui))
+    return Client(build(load({"IMAGEGEN_URL": url} | own), local=local), extensions=_view(ui), **(client or {}))
 
 
 def _view(ui: bool) -> list[ClientExtension] | None:

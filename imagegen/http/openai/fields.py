@@ -21,7 +21,6 @@ FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "style": ((), "Describe the style in the prompt instead."),
     "background": (("auto", "opaque"), "Pictures are opaque here."),
     "moderation": (("auto",), "The operator's policy applies to every picture: see /api/policy."),
-    "partial_images": ((0, "0"), "The engine gives no partial pictures. Leave it out, or send 0."),
     "input_fidelity": ((), "The model takes references as they are. Leave it out."),
     "complexity": ((), "There is no planning before a picture here. Leave it out."),
     "frame_count": ((1, "1"), "There are no animations here."),
@@ -33,7 +32,6 @@ FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
 
 ANOTHER_PICTURE: dict[str, Callable[[Any], bool]] = {
     "background": lambda value: value == "transparent",
-    "partial_images": lambda _: True,
     "frame_count": lambda _: True,
     "svg": bool,
     "markup": bool,

@@ -39,6 +39,7 @@ class ImagesRequest(BaseModel):
     output_format: Literal["png", "jpeg", "webp"] | None = None
     output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
     stream: bool | None = None
+    partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
     quality: StrictStr | None = None  # only `low` comes so far
     # extra fields of this service
     width: int | None = None
@@ -76,7 +77,8 @@ class ImagesRequest(BaseModel):
     def _common(self) -> dict[str, Any]:
         names = {"prompt", "model", "negative", "steps", "seed", "cfg_scale", "sampler", "speed"}
         width, height = self._sides()
-        return self.model_dump(include=names) | {"n": 1 if self.n is None else self.n, "width": width, "height": height}
+        more = {"n": 1 if self.n is None else self.n, "width": width, "height": height}
+        return self.model_dump(include=names) | more | ({"preview": "auto"} if self.partial_images else {})
 
     def _sides(self) -> tuple[int | None, int | None]:
         """Raises Refused."""
@@ -207,6 +209,12 @@ def _read(model: type[R], fields: dict[str, Any], strict: bool) -> R:
         if strict:
             raise wrong("output_compression", "unsupported_value", f"output_compression is not possible here. {why}")
         warnings.append(hints.without_effect("output_compression", read.output_compression, why))
+    if read.partial_images and not read.stream:
+        why = "Partial pictures come with stream=true."
+        if strict:
+            raise wrong("partial_images", "unsupported_value", f"partial_images is not possible here. {why}")
+        warnings.append(hints.without_effect("partial_images", read.partial_images, why))
+        read.partial_images = None
     if read.stream and read.response_format == "url":
         why = "A stream carries the pictures themselves: leave response_format out, or do not stream."
         raise wrong("response_format", "unsupported_value", why)

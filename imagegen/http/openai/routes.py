@@ -20,10 +20,11 @@ from imagegen.http import hints, serialize
 from imagegen.http.context import app_of, base_url
 from imagegen.http.keep_alive import answered
 from imagegen.http.openai.errors import openai_error
+from imagegen.http.openai.partial import until_drawn
 from imagegen.http.openai.request import ImagesRequest, read_edit, read_generation
 from imagegen.http.problems import problem_json
 from imagegen.http.snapshots import one_line
-from imagegen.http.sse import HEARTBEAT, HEARTBEAT_S, EventStream, Frames, frame
+from imagegen.http.sse import HEARTBEAT, EventStream, Frames, frame
 from imagegen.http.wait import accept, completed, release, until_ended
 from imagegen.images import convert
 from imagegen.models.entry import Entry
@@ -111,13 +112,13 @@ async def _b64(app: App, asked: ImagesRequest, image: StoredImage) -> str:
 
 
 async def _events(request: Request, asked: ImagesRequest, job: Job, event: str) -> Frames:
-    """One `….completed` event a picture, once the job has ended, or an `error`; silence is broken by comments."""
+    """Partial pictures, then one `….completed` event a picture or an `error`; comments break a silence."""
     app = app_of(request)
     end = asyncio.create_task(until_ended(app, job.id))
     try:
         yield HEARTBEAT
-        while not (await asyncio.wait({end}, timeout=HEARTBEAT_S))[0]:
-            yield HEARTBEAT
+        async for one in until_drawn(app, asked, job, event, end):
+            yield one
         job = completed(end.result())
         for image in job.images:
             name = f"{event}.completed"

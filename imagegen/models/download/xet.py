@@ -110,7 +110,12 @@ def _errors() -> Iterator[None]:
         said = str(failure)
         status = re.search(r"HTTP status \w+ error \((\d{3})", said)
         final = type(failure).__name__ in REFUSALS or (status is not None and status[1] in {"401", "404"})
-        reason = f"HTTP {status[1]}" if status else re.sub(r"\S*https?://\S+", "…", said)
+        if status is not None:
+            reason = f"HTTP {status[1]}"
+        elif said.startswith("Internal error"):  # its writer's end, when that comes before the request's own error
+            reason = "it ended early"
+        else:
+            reason = re.sub(r"\S*https?://\S+", "…", said)
         raise XetError(reason or type(failure).__name__, final) from None
 
 

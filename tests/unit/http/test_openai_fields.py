@@ -19,7 +19,7 @@ KNOWN = frozenset(ImagesRequest.model_fields)
     ("fields", "left"),
     [
         ({"user": "a", "safety_identifier": "b"}, {}),
-        ({"quality": "standard", "moderation": "auto", "background": "opaque", "partial_images": 0}, {}),
+        ({"quality": "standard", "moderation": "auto", "background": "opaque"}, {}),
         ({"quality": None, "style": None, "negative_prompt": None, "lora": None, "svg": None}, {}),
         ({"frame_count": 1, "loras": []}, {}),
         ({"quality": "low"}, {"quality": "low"}),
@@ -31,6 +31,7 @@ KNOWN = frozenset(ImagesRequest.model_fields)
         ({"seed": "-1"}, {}),
         ({"seed": 5}, {"seed": 5}),
         ({"output_format": "jpg"}, {"output_format": "jpeg"}),
+        ({"partial_images": 3}, {"partial_images": 3}),
     ],
 )
 def test_taken_without_a_warning(fields: dict[str, Any], left: dict[str, Any]) -> None:

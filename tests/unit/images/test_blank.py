@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 
-from imagegen.images.blank import CFG_USUAL_MAX, Finding, check_blank
+from imagegen.images.blank import CFG_USUAL_MAX, NEAR_RANGE_MAX, Finding, check_blank
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -47,23 +47,92 @@ def test_one_colour_is_found(picture, kind, colour):
     assert (finding.kind, finding.colour, finding.code) == (kind, colour, "blank_picture")
 
 
+def waves(low: int, high: int, side: int = 256) -> np.ndarray:
+    """A soft pattern around one grey, with some noise: what a model draws at a size far from its own."""
+    x, y = np.meshgrid(np.linspace(0, 9, side), np.linspace(0, 9, side))
+    soft = low + (high - low) * (np.sin(x) * np.sin(y) + 1) / 2
+    noise = np.random.default_rng(1).integers(-2, 3, (side, side))
+    return np.repeat((soft + noise).round()[..., np.newaxis], 3, axis=2)
+
+
 @pytest.mark.parametrize(
-    "picture",
+    ("picture", "colour"),
     [
-        plain(0, 0, 0, spread=3),
-        plain(252, 252, 252, spread=3),
-        png(np.pad(np.full((1, 1, 3), (0, 9, 0)), ((0, 99), (0, 99), (0, 0)))),  # one pixel of another colour
-        png(np.random.default_rng(1).integers(0, 256, (16, 16, 3))),
+        (plain(0, 0, 0, spread=3), (1, 1, 1)),
+        (plain(252, 252, 252, spread=3), (253, 253, 253)),
+        (png(waves(121, 128)), (124, 124, 124)),
+        (png(np.pad(np.full((1, 1, 3), (0, 90, 0)), ((50, 49), (50, 49), (0, 0)))), (0, 5, 0)),  # a single dim pixel
     ],
 )
-def test_anything_more_is_a_picture(picture):
-    assert check_blank(picture, "qwen-image", 9.0) is None
+def test_nearly_one_colour_is_found(picture, colour):
+    finding = check_blank(picture, "sketch", 2.0)
+    assert finding is not None and finding.kind == "uniform"
+    assert np.abs(np.array(finding.colour) - colour).max() <= 1
+    first, details = finding.detail.split("\n")
+    assert first.startswith("The picture does not show what was asked for. It is nearly one single colour (#")
+    assert "another seed" in details and "own size" in details
+
+
+def page(side: int, level: int = 255) -> Image.Image:
+    return Image.new("RGB", (side, side), (level,) * 3)
+
+
+def with_icon(side: int, icon: int, colour: str) -> Image.Image:
+    """A small disc in the corner of a white page."""
+    picture = page(side)
+    ImageDraw.Draw(picture).ellipse((8, 8, 7 + icon, 7 + icon), fill=colour)
+    return picture
+
+
+def with_line(side: int, width: int, colour: str) -> Image.Image:
+    picture = page(side)
+    ImageDraw.Draw(picture).line((5, 5, side - 5, side // 2), fill=colour, width=width)
+    return picture
+
+
+def with_words(side: int, colour: str) -> Image.Image:
+    picture = page(side)
+    ImageDraw.Draw(picture).text((side // 2, side // 2), "ok", fill=colour)
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("what", "picture"),
+    [
+        ("a small icon", with_icon(1024, 16, "red")),
+        ("a tiny icon", with_icon(1024, 5, "black")),
+        ("a pale icon", with_icon(512, 32, "#e8e8e8")),
+        ("a yellow icon", with_icon(512, 24, "#ffff99")),
+        ("a thin line", with_line(1024, 1, "black")),
+        ("a thin pale line", with_line(1024, 2, "#dddddd")),
+        ("small words", with_words(1024, "black")),
+        ("a watermark", with_words(512, "#d0d0d0")),
+        ("a white dot on black", ImageOps.invert(with_icon(1024, 4, "black"))),
+        ("fog", Image.fromarray(waves(170, 200).astype(np.uint8))),
+        ("a gradient", Image.linear_gradient("L").convert("RGB")),
+        ("a faint gradient", Image.linear_gradient("L").point(lambda level: 200 + level // 12).convert("RGB")),
+        ("noise", Image.fromarray(np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8))),
+        ("a gold frame", ImageOps.expand(page(500), 6, "gold")),
+    ],
+)
+def test_anything_more_is_a_picture(what, picture):
+    assert check_blank(png(np.asarray(picture)), "qwen-image", 9.0) is None, what
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.tuples(*[st.integers(0, 250)] * 3), st.integers(0, 5))
-def test_the_limit_is_two_levels_in_any_channel(colour, spread):
-    assert (check_blank(plain(*colour, spread=spread), "m", 1.0) is None) == (spread > 2)
+def test_up_to_two_levels_in_any_channel_are_one_colour(colour, spread):
+    finding = check_blank(plain(*colour, spread=spread), "m", 1.0)
+    assert finding is not None
+    assert ("nearly" in finding.detail) == (spread > 2)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.tuples(*[st.integers(0, 200)] * 3), st.integers(0, 40))
+def test_the_range_of_what_is_larger_than_a_pixel_decides(colour, spread):
+    halves = np.full((32, 32, 3), colour)
+    halves[16:] += spread
+    assert (check_blank(png(halves), "m", 1.0) is None) == (spread > NEAR_RANGE_MAX)
 
 
 def test_grey_and_transparent_files_are_looked_at_too():

@@ -1,0 +1,45 @@
+"""The HTTP front as a process: its address before it listens, and the signals that do not end it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from types import FrameType
+
+from mcp_front.settings import Settings, SettingsError
+
+IGNORED = (
+    *("SIGHUP", "SIGTSTP", "SIGTTIN", "SIGTTOU"),
+    *("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO"),
+)
+"""Of a terminal, a logout or a service manager; none of them asks for a stop. Not every system has all of them."""
+
+
+def guard() -> None:
+    """Ignore IGNORED; SIGQUIT (Ctrl-\\) stops in order, as SIGTERM and SIGINT do."""
+    for name in IGNORED:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "SIGQUIT"):
+        signal.signal(signal.SIGQUIT, _stop)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+def check(settings: Settings) -> None:
+    """Bind the address for a moment. Raises SettingsError if it cannot be listened on."""
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as trial:
+                if os.name == "posix":  # on Windows it would share a port that is taken
+                    trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                trial.bind(address)
+    except OSError as refused:
+        raise SettingsError(
+            f"IMAGEGEN_MCP_PORT={settings.port}: {settings.host} cannot be listened on: {refused.strerror}. End the "
+            "program that listens there, or set another port or address (IMAGEGEN_MCP_HOST)."
+        ) from None
