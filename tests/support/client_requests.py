@@ -300,6 +300,7 @@ RUN: dict[str, dict[str, str]] = {
         DRAW: "test_a_picture_as_base64_and_the_same_one_as_a_url",
         EDIT: "test_edits_take_one_file_several_files_and_a_picture_of_ours",
         MODELS: "test_models_are_listed_found_and_missed",
+        PROGRESS: "test_a_stream_has_the_partial_pictures_that_were_asked_for",
     },
     "OpenAI's SDK, Node": {
         **dict.fromkeys((DRAW, EDIT, MODELS), "test_node_clients_draw_edit_and_list"),
