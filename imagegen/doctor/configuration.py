@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from imagegen.doctor.finding import Finding, fail, ok, warn
+from imagegen.models.aliases import Aliases
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.entry import Entry
 from imagegen.prompts import templates
@@ -120,6 +121,7 @@ def catalog(settings: Settings, has_gpu: bool) -> tuple[Entry | None, Iterable[F
     try:
         loaded = Catalog.offered(settings)
         entry = loaded.default(settings, has_gpu=has_gpu)
+        Aliases(settings.model_aliases, loaded.names(), entry.name)
     except CatalogError as wrong:
         return None, [fail("catalog", line, "Until then the service does not start.") for line in _lines(wrong)]
     return entry, [ok("catalog", f"{len(loaded.names())} models; the default is {entry.name}.")]

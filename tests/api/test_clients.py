@@ -1,5 +1,5 @@
 """Requests of many clients, written down from their sources, replayed as a container would send them; and clients from
-npm, unchanged: OpenAI's SDK for Node, Vercel's AI SDK."""
+npm and the package index, unchanged: OpenAI's SDK for Node, Vercel's AI SDK, LiteLLM."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from PIL import Image
 from served import Require, Service, new_home, until
 
 NODE = Path(__file__).parent / "node"
+LITELLM = "litellm==1.110.2"
 TOKEN = "a-token-of-a-client-0"
 
 
@@ -116,6 +118,20 @@ def test_a_node_client_that_aborts_cancels_its_job(tended: Service, node: Callab
         until(lambda: statuses() == {"cancelled"}, "the job ends with its client")
     tended.http.delete(f"/api/jobs/{ahead['job_id']}")
     del tended.http.headers["authorization"]
+
+
+@pytest.mark.long
+def test_litellm_draws_and_edits(tended: Service, tmp_path: Path, picture: bytes) -> None:
+    """It has a virtual environment of its own: 400 MB, mostly other services' libraries."""
+    (tmp_path / "picture.png").write_bytes(picture)
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([str(python), "-m", "pip", "install", "--quiet", LITELLM], check=True, timeout=600)
+    command = [str(python), str(NODE.parent / "litellm_draw.py"), tended.url, TOKEN, str(tmp_path / "picture.png")]
+    environment = {"PATH": "/usr/bin:/bin", "NO_PROXY": "127.0.0.1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout.splitlines()[-1]) == ["iVBORw0K", "iVBORw0K"], "PNG files"
 
 
 def opened(file: bytes) -> Image.Image:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import client_requests
 import pytest
 from PIL import Image
 from served import ROOT, Require, Service
@@ -87,3 +88,16 @@ def test_the_table_of_openais_parameters_is_complete() -> None:
     named = set(re.findall(r"`(\w+)", "\n".join(line for line in PAGE.splitlines() if line.startswith("| `"))))
     known = {*request.ImagesEditRequest.model_fields, *fields.FIXED, *fields.IGNORED, *fields.SYNONYMS}
     assert known <= named, known - named
+
+
+def test_the_table_of_programs_says_what_is_tested() -> None:
+    head = "| program | draw | edit | models | progress | cancel |\n|---|---|---|---|---|---|\n"
+    shown = PAGE.partition(head)[2].partition("\n\n")[0].splitlines()
+    assert shown == client_requests.table()
+    tests = "".join(file.read_text() for file in (ROOT / "tests").glob("*/test_*.py"))
+    for names in client_requests.RUN.values():
+        for name in names.values():
+            assert f"def {name}(" in tests
+    headings = "".join(re.findall(r"^### .*$", PAGE, re.MULTILINE))
+    for client in {one.client.split(",")[0] for one in client_requests.RECORDED}:
+        assert client in headings, f"{client} has no recipe"

@@ -276,6 +276,10 @@ def catalog_broken(s: Scratch) -> None:
     s.own_model("stepps = 20\n")
 
 
+def alias_of_no_model(s: Scratch) -> None:
+    s.set("MODEL_ALIASES", "dall-e-3=nothing")
+
+
 def open_to_everybody(s: Scratch) -> None:
     s.set("HOST", "0.0.0.0")
 
@@ -319,6 +323,7 @@ FAULTS: list[tuple[Callable[[Scratch], None], str, Level, str]] = [
     (policy_broken, "policy", Level.FAIL, "baseline is not a key"),
     (template_broken, "templates", Level.WARN, "mine.toml"),
     (catalog_broken, "catalog", Level.FAIL, "stepps: is not a field"),
+    (alias_of_no_model, "catalog", Level.FAIL, "dall-e-3=nothing names no model"),
     (open_to_everybody, "tokens", Level.FAIL, "IMAGEGEN_HOST=0.0.0.0"),
     (tokens_readable_by_others, "tokens", Level.WARN, "can be read by other users"),
 ]

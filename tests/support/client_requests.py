@@ -294,3 +294,38 @@ RECORDED: list[Recorded] = [
     ),
 ]  # fmt: skip
 """Not in the list: what a client does not have. A client's own cancelling by closing its connection: test_openai.py."""
+
+RUN: dict[str, dict[str, str]] = {
+    "OpenAI's SDK, Python": {
+        DRAW: "test_a_picture_as_base64_and_the_same_one_as_a_url",
+        EDIT: "test_edits_take_one_file_several_files_and_a_picture_of_ours",
+        MODELS: "test_models_are_listed_found_and_missed",
+        PROGRESS: "test_a_stream_has_the_partial_pictures_that_were_asked_for",
+    },
+    "OpenAI's SDK, Node": {
+        **dict.fromkeys((DRAW, EDIT, MODELS), "test_node_clients_draw_edit_and_list"),
+        CANCEL: "test_a_node_client_that_aborts_cancels_its_job",
+    },
+    "Vercel AI SDK": {DRAW: "test_node_clients_draw_edit_and_list"},
+    "LiteLLM": dict.fromkeys((DRAW, EDIT), "test_litellm_draws_and_edits"),
+    "webuiapi": dict.fromkeys((DRAW, EDIT, MODELS), "test_automatic1111s_python_client"),
+    "BentoML's client": dict.fromkeys((DRAW, EDIT, PROGRESS, CANCEL), "test_bentomls_client"),
+}
+"""Clients that the tests run as they are, and the tests that do."""
+
+
+def table() -> list[str]:
+    """The rows of docs/clients.md: client, draw, edit, models, progress, cancel."""
+    rows = []
+    replayed = {(one.client, one.does) for one in RECORDED}
+    for client in [*RUN, *dict.fromkeys(one.client for one in RECORDED)]:
+        cells = []
+        for does in (DRAW, EDIT, MODELS, PROGRESS, CANCEL):
+            if does in RUN.get(client, {}):
+                cells.append("run")
+            elif (client, does) in replayed:
+                cells.append("replayed")
+            else:
+                cells.append("not tested")
+        rows.append(f"| {client} | {' | '.join(cells)} |")
+    return rows

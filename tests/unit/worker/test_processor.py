@@ -1,13 +1,18 @@
-"""What the engine is told of a job: the texts of the policy that was in force when it was submitted."""
+"""What the engine is told of a job, by the policy that was in force when it was submitted; what its picture says."""
 
 from __future__ import annotations
 
 import asyncio
+import io
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
+from PIL import Image
 
+from imagegen import __version__
+from imagegen.images.png import texts
 from imagegen.images.store import ImageStore
 from imagegen.models.catalog import Catalog
 from imagegen.prompts.guardrails import PROMPT_JOIN, Guardrails
@@ -33,8 +38,37 @@ def test_another_policy_file_does_not_change_a_job_that_was_accepted(
         policy=Policy(negative="applied"), engine_texts=stored, created_at=1.0,
     )  # fmt: skip
     no_store: ImageStore = SimpleNamespace()  # type: ignore[assignment]  # the job has no reference
-    catalog = Catalog.load(Settings(home=tmp_path))
+    settings = Settings(home=tmp_path)
     other_policy = Guardrails("spiders", "Kein Text.", "other.toml")
-    processor = ImageProcessor(no_store, other_policy, catalog.get, lambda _entry, _speed: {}, "off")
+    processor = ImageProcessor(no_store, other_policy, Catalog.load(settings), settings)
     request = asyncio.run(processor.preprocess(job, seed=1))
     assert EngineTexts(prompt=request.prompt, negative=request.negative) == told
+
+
+@pytest.mark.parametrize(
+    ("said", "prompts"),
+    [("full", "a red circle\nNegative prompt: hats\n"), ("no-prompt", ""), ("off", None)],
+)
+def test_a_picture_carries_its_settings_as_other_programs_read_them(
+    tmp_path: Path, said: Literal["full", "no-prompt", "off"], prompts: str | None
+) -> None:
+    kept: list[bytes] = []
+
+    async def write(png: bytes, **_more: object) -> None:
+        kept.append(png)
+
+    store: ImageStore = SimpleNamespace(write=write)  # type: ignore[assignment]
+    params = Params(width=64, height=64, steps=2, cfg_scale=2.0, sampler="euler_a", seed=1, negative="hats")
+    job = Job(
+        id="a" * 32, seq=1, revision=1, kind=Kind.GENERATE, status=Status.RUNNING, model="tiny", prompt="a red circle",
+        params=params, policy=Policy(negative="applied"), created_at=1.0,
+    )  # fmt: skip
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(file, "PNG")
+    catalog = Catalog.load(Settings(home=tmp_path))
+    processor = ImageProcessor(store, Guardrails("", "", "x.toml"), catalog.get, lambda _entry, _speed: {}, said)
+    asyncio.run(processor.postprocess(job, 0, 7, file.getvalue()))
+    settings = "Steps: 2, Sampler: Euler a, CFG scale: 2, Seed: 7, Size: 64x64, Model: tiny, Version: imagegen "
+    assert texts(kept[0]).get("parameters") == (None if prompts is None else prompts + settings + __version__)
+    if said == "no-prompt":
+        assert not any("circle" in text or "hats" in text for text in texts(kept[0]).values())
