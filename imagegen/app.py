@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import IO
 
 import psutil
@@ -18,7 +18,7 @@ from imagegen.hardware.gpu_sharing import GpuSharing
 from imagegen.idle.tracker import IdleTracker
 from imagegen.images.files import ImageFiles
 from imagegen.images.store import ImageStore
-from imagegen.jobs.durations import Durations, Measurement
+from imagegen.jobs.durations import Durations
 from imagegen.jobs.manager import JobManager
 from imagegen.jobs.measurements import Measurements
 from imagegen.models.aliases import Aliases
@@ -94,10 +94,7 @@ class App:
         """What the state folder holds: the database, pictures, jobs, and what was learned of this machine."""
         s = self.settings
         self.database = await open_database(s.database)
-        self.notes = Notes(self.database)
         self.durations = Durations()
-        self.measurements = Measurements(self.database, self.durations)
-        await self.measurements.read()
         self.idle = IdleTracker(
             s.idle_timeout,
             min_s=s.idle_min_s,
@@ -105,8 +102,9 @@ class App:
             knob=s.idle_knob,
             available_bytes=lambda: psutil.virtual_memory().available,
         )
+        self.measurements = Measurements(self.database, Notes(self.database), self.durations, self.idle)
         files_bytes = compatibility.files_bytes(self.default_entry, s)
-        self.idle.restore(await self.notes.read("idle"), self.default_entry.name, files_bytes)
+        await self.measurements.read(self.default_entry.name, files_bytes)
         self.images = ImageStore(self.database, self._image_files(), ttl_s=s.image_ttl)
         self.jobs = JobManager(
             self.database,
@@ -123,13 +121,7 @@ class App:
         machine = await asyncio.to_thread(compatibility.look_at_machine, s, self.gpu_seen)
         self.fetcher = Fetcher(s, lambda: self.jobs.changes.notify("engine"))
         self.model_files = ModelFiles(s, self.default_entry, self.gpu_seen, machine, self.fetcher)
-        processor = ImageProcessor(
-            self.images,
-            self.guardrails,
-            self.catalog.get,
-            lambda entry, speed: entry.request_options(s, speed),
-            s.png_metadata,
-        )
+        processor = ImageProcessor(self.images, self.guardrails, self.catalog, s)
         self.worker = Worker(
             self.jobs,
             processor,
@@ -137,7 +129,7 @@ class App:
             self.idle,
             Timing(s.max_job_s, s.stall_s, s.shutdown_grace_s),
             EngineFactory(s, self.catalog, self.model_files, self._gpu_sharing),
-            self._measured,
+            self.measurements,
             self._recorder,
             self._clock,
         )
@@ -185,7 +177,7 @@ class App:
             await asyncio.gather(sweep, return_exceptions=True)
             with contextlib.suppress(DBAPIError):  # logged when it came; the next start draws these jobs again
                 await self.jobs.save_ends()
-            await self.notes.keep("idle", self.idle.dump())
+            await self.measurements.keep_idle()
             await self.database.close()
         self._lock.close()
         self._lock = None
@@ -204,10 +196,6 @@ class App:
             self.idle.present = self.present > 0
             self.worker.commands.ring()  # it decides anew when to unload
             self.jobs.changes.notify("engine")  # and readers are told
-
-    async def _measured(self, new: Sequence[Measurement]) -> None:
-        await self.measurements.learn(new)
-        await self.notes.keep("idle", self.idle.dump())
 
     async def _sweep(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Measurements: what this machine took for its work, learned by Durations and kept in the database over restarts."""
+"""Measurements: what this machine did, learned from and kept in the database over restarts."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from collections.abc import Sequence
 from sqlalchemy import delete, insert, select
 from sqlalchemy.exc import DBAPIError
 
+from imagegen.idle.tracker import IdleTracker
 from imagegen.jobs.durations import KEPT, Durations, Measurement
 from imagegen.storage.database import Database
+from imagegen.storage.notes import Notes
 from imagegen.storage.tables import measurements as table
 
 log = logging.getLogger("imagegen")
 
 
 class Measurements:
-    """The `measurements` table. `durations` knows what is in it."""
+    """The `measurements` table, all of which `durations` knows, and the note of what `idle` has learned."""
 
-    def __init__(self, database: Database, durations: Durations) -> None:
-        self._database, self._durations = database, durations
+    def __init__(self, database: Database, notes: Notes, durations: Durations, idle: IdleTracker) -> None:
+        self._database, self._notes, self._durations, self._idle = database, notes, durations, idle
 
-    async def read(self) -> None:
-        """Learn everything that was kept, the oldest first. For the start."""
+    async def read(self, default: str, files_bytes: int) -> None:
+        """Learn everything that was kept, the oldest first. For the start: `default` is the model that may be loaded
+        first, of `files_bytes`."""
+        self._idle.restore(await self._notes.read("idle"), default, files_bytes)
         async with self._database.reading() as connection:
             for row in await connection.execute(select(table).order_by(table.c.id)):
                 self._durations.add(Measurement(row.model, row.what, row.pixels, row.seconds))
@@ -36,6 +40,11 @@ class Measurements:
             await self._keep(new)
         except DBAPIError as full:
             log.warning("measurements cannot be written (%s)", full.orig)
+        await self.keep_idle()
+
+    async def keep_idle(self) -> None:
+        """Keep what the idle policy has learned so far."""
+        await self._notes.keep("idle", self._idle.dump())
 
     async def _keep(self, new: Sequence[Measurement]) -> None:
         async with self._database.writing() as connection:

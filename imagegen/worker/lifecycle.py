@@ -12,14 +12,20 @@ from typing import Any
 import psutil
 
 from imagegen.engines.base import Adapter, EngineError, LoadProgress
+from imagegen.idle.tracker import IdleTracker
+from imagegen.jobs.notifications import Notifier
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.schemas import EngineState, Failure
 from imagegen.telemetry.recorder import Recorder
 from imagegen.worker.commands import CommandQueue
+from imagegen.worker.load_backoff import LoadBackoff
 from imagegen.worker.provider import EngineProvider
 
 log = logging.getLogger("imagegen.engine")
+
+IDLE = "idle"
+"""The reason of an unload that the idle policy has decided."""
 
 
 class Stopped(Exception):
@@ -55,9 +61,18 @@ class ModelLifecycle:
     """At most one engine process; `state` tells where it is in its life."""
 
     def __init__(
-        self, parts: EngineProvider, commands: CommandQueue, changed: Callable[[], None], recorder: Recorder
+        self,
+        provider: EngineProvider,
+        commands: CommandQueue,
+        backoff: LoadBackoff,
+        idle: IdleTracker,
+        changes: Notifier,
+        recorder: Recorder,
+        clock: Callable[[], float],
     ) -> None:
-        self._parts, self._commands, self._changed, self._recorder = parts, commands, changed, recorder
+        """idle: learns of loads and unloads, by `clock`."""
+        self._provider, self._commands, self._backoff = provider, commands, backoff
+        self._idle, self._changes, self._recorder, self._clock = idle, changes, recorder, clock
         self.state, self._since = EngineState.COLD, time.time()
         self.adapter: Adapter | None = None
         self.entry: Entry | None = None
@@ -88,7 +103,7 @@ class ModelLifecycle:
             self.state, self._since = state, time.time()
             log.info("engine %s", state.value)
             self._recorder.engine_entered(state)
-            self._changed()
+            self._changes.notify("engine")
 
     async def prepare(
         self,
@@ -107,9 +122,9 @@ class ModelLifecycle:
         self.set_state(EngineState.LOADING)
 
         async def look() -> None:
-            await self._parts.prepare(entry, told)
+            await self._provider.prepare(entry, told)
             if room:
-                await self._parts.gpu_sharing.check_swap_fits(entry, self.adapter.pid if self.adapter else None)
+                await self._provider.gpu_sharing.check_swap_fits(entry, self.adapter.pid if self.adapter else None)
 
         try:
             await self._attend(look(), unwanted)
@@ -129,7 +144,7 @@ class ModelLifecycle:
         *,
         wait_for_room: bool = True,
     ) -> float:
-        """After `have`: make `entry` the loaded model; seconds that it took, without those for a full GPU.
+        """After `prepare`: make `entry` the loaded model; seconds that it took, without those for a full GPU.
 
         unwanted: asked whenever something has come into the inbox, to answer it. Raises LoadFailed (`gpu_busy` at
         once if not `wait_for_room`), Stopped when the service stops, Cancelled when `unwanted()`; no process is left
@@ -146,14 +161,14 @@ class ModelLifecycle:
         async def start() -> None:
             nonlocal began
             self._load_started = time.time()
-            ahead = self._parts.read_ahead(entry)
+            ahead = self._provider.read_ahead(entry)
             try:
                 waits = time.monotonic()
-                await self._parts.gpu_sharing.wait_for_memory(
+                await self._provider.gpu_sharing.wait_for_memory(
                     entry, lambda whom: heard(LoadProgress(0.0, waits_for=whom)), wait=wait_for_room
                 )
                 began += time.monotonic() - waits
-                self.adapter = self._parts.make_adapter(entry)
+                self.adapter = self._provider.make_adapter(entry)
                 self._load, self._load_started = None, time.time()
                 await self.adapter.start(heard)
             finally:
@@ -173,6 +188,8 @@ class ModelLifecycle:
         seconds = time.monotonic() - began
         log.info("engine loaded model=%s seconds=%.3f", entry.name, seconds)
         self._recorder.loaded(entry.name, seconds)
+        self._backoff.forget(entry.name)
+        self._idle.loaded(entry.name, seconds, self._read_bytes(), self._provider.files_bytes(entry))
         return seconds
 
     async def _attend(self, work: Coroutine[Any, Any, None], unwanted: Callable[[], bool]) -> None:
@@ -199,14 +216,15 @@ class ModelLifecycle:
             if self._coming is None:
                 self.set_state(EngineState.UNLOADING)
             await adapter.stop()
-            await self._parts.gpu_sharing.check_memory_released()
+            await self._provider.gpu_sharing.check_memory_released()
             log.info("engine unloaded reason=%r", reason)
             self._recorder.unloaded(reason)
+            self._idle.unloaded(self._clock(), by_policy=reason == IDLE)
         self.adapter = self.entry = None
         if self._coming is None and self.state is not EngineState.FAILED:
             self.set_state(EngineState.COLD)
 
-    def read_bytes(self) -> int:
+    def _read_bytes(self) -> int:
         """What was fetched from storage for the engine so far; 0 where the kernel does not tell."""
         pid = self.adapter.pid if self.adapter else None
         try:

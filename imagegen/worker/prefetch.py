@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from imagegen.jobs.active import ActiveJob
+from imagegen.jobs.manager import JobManager
 from imagegen.schemas import Refused
+
+if TYPE_CHECKING:
+    from imagegen.worker.provider import EngineProvider  # which names ReadAhead
 
 log = logging.getLogger("imagegen.readahead")
 
@@ -82,24 +86,22 @@ class ReadAhead:
 
 
 class Prefetcher:
-    """Reads ahead for the model that is due after the one that draws.
+    """Reads ahead for the model that is due after the one that draws."""
 
-    queued: the jobs that wait, the oldest first. begin: begins to read a model's files, by its name.
-    """
-
-    def __init__(self, queued: Callable[[], Iterable[ActiveJob]], begin: Callable[[str], ReadAhead]) -> None:
-        self._queued, self._begin = queued, begin
+    def __init__(self, jobs: JobManager, provider: EngineProvider) -> None:
+        self._jobs, self._provider = jobs, provider
         self._model: str | None = None
         self._running: ReadAhead | None = None
 
     def look(self, drawing: str) -> None:
         """While `drawing` draws: read for the next job of another model; whoever else it was is given up."""
-        waiting = islice(self._queued(), JOBS_AHEAD)
+        waiting = islice(self._jobs.queued(), JOBS_AHEAD)
         model = next((one.model for one in waiting if one.model != drawing), None)
         if model != self._model:
             self.end()
-            with suppress(Refused):  # a model that is no longer known: its job will say so
-                self._running = None if model is None else self._begin(model)
+            if model is not None:
+                with suppress(Refused):  # a model that is no longer known: its job will say so
+                    self._running = self._provider.read_ahead(self._provider.find_model(model))
             self._model = model
 
     def end(self) -> None:

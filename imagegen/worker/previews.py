@@ -14,8 +14,8 @@ from imagegen.schemas import Job
 
 log = logging.getLogger("imagegen.worker")
 
-EVERY_S = 0.1
-"""The least time between two previews: a fast engine makes more of them than anybody sees."""
+EVERY_S = 0.2
+"""The least time between two previews: a fast engine makes more of them than a page can fade in."""
 
 
 class PreviewWriter:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 from imagegen import __version__
 from imagegen.engines.base import DrawRequest
@@ -12,28 +11,21 @@ from imagegen.images import blank as sanity
 from imagegen.images import convert, infotext
 from imagegen.images.png import finish_png
 from imagegen.images.store import ImageStore
-from imagegen.models.entry import Entry
+from imagegen.models.catalog import Catalog
 from imagegen.prompts.guardrails import Guardrails, compose
-from imagegen.schemas import SEED_MAX, EngineTexts, Job, Speed, StoredImage
+from imagegen.schemas import SEED_MAX, EngineTexts, Job, StoredImage
+from imagegen.settings import Settings
 
 
 class ImageProcessor:
     """Prepares each picture of a job and stores it. Pillow and the disk run in threads."""
 
-    def __init__(
-        self,
-        images: ImageStore,
-        guardrails: Guardrails,
-        find_model: Callable[[str], Entry],
-        options: Callable[[Entry, Speed], dict[str, object]],
-        png_metadata: Literal["full", "no-prompt", "off"],
-    ) -> None:
-        self._images, self._guardrails, self._find_model = images, guardrails, find_model
-        self._options, self._png_metadata = options, png_metadata
+    def __init__(self, images: ImageStore, guardrails: Guardrails, catalog: Catalog, settings: Settings) -> None:
+        self._images, self._guardrails, self._catalog, self._settings = images, guardrails, catalog, settings
 
     async def preprocess(self, job: Job, seed: int) -> DrawRequest:
         """A picture of the job, as the engine gets it. Raises Refused if a reference is gone or damaged."""
-        entry, p = self._find_model(job.model), job.params
+        entry, p = self._catalog.get(job.model), job.params
         texts = job.engine_texts
         if texts is None:
             composed = compose(self._guardrails, job.prompt, p.negative, p.cfg_scale, entry.capabilities.negative)
@@ -58,7 +50,7 @@ class ImageProcessor:
             seed=seed,
             references=tuple(references),
             mask=mask,
-            options=self._options(entry, p.speed),
+            options=entry.request_options(self._settings, p.speed),
             preview=entry.preview_look.plan(job.preview),
         )
 
@@ -73,7 +65,7 @@ class ImageProcessor:
         """Check and label the engine's picture, drawn with `seed`, and put it on the disk. Raises BrokenPng."""
         p = job.params
         metadata = None
-        if self._png_metadata != "off":
+        if self._settings.png_metadata != "off":
             metadata = {
                 "Software": f"imagegen {__version__}",
                 "model": job.model,
@@ -84,7 +76,7 @@ class ImageProcessor:
             }
             if p.speed != "quality":
                 metadata["speed"] = p.speed
-            full = self._png_metadata == "full"
+            full = self._settings.png_metadata == "full"
             if full:
                 metadata["prompt"] = job.prompt
             drawn = infotext.drawn(

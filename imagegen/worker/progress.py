@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError
 
+from imagegen.engines.base import DrawProgress, LoadProgress
 from imagegen.jobs.manager import JobManager
 from imagegen.models.download.progress import Fetching
 from imagegen.schemas import Phase, Progress
@@ -29,6 +31,45 @@ class ProgressWriter:
     def __call__(self, progress: Progress) -> None:
         self.latest = progress
         self._news.set()
+
+    def loading(self, now: LoadProgress | Fetching) -> None:
+        """A load or a download has come this far."""
+        if isinstance(now, Fetching):
+            self(fetching(now))
+        elif now.waits_for is not None:
+            self(Progress(phase=Phase.WAITING_GPU, detail=now.waits_for, at=time.time()))
+        else:
+            self(
+                Progress(
+                    phase=Phase.LOADING,
+                    fraction=now.fraction,
+                    bytes_done=now.bytes_done,
+                    bytes_total=now.bytes_total,
+                    at=time.time(),
+                )
+            )
+
+    def drawing(self, image: int) -> Callable[[DrawProgress], None]:
+        """Picture `image`, from 1, begins; what is to be called as it goes on."""
+        pace_s = self.latest.step_s if self.latest else None  # of the job's picture before
+
+        def told(now: DrawProgress) -> None:
+            done, total = (now.tile, now.tiles) if now.tile is not None else (now.step, now.steps)
+            fraction = done / total if done is not None and total else None
+            self(
+                Progress(
+                    phase=now.phase,
+                    step=now.step,
+                    steps=now.steps,
+                    fraction=fraction,
+                    image=image,
+                    at=time.time(),
+                    step_s=now.step_s if now.step_s is not None else pace_s,
+                )
+            )
+
+        self(Progress(phase=Phase.ENCODING, image=image, at=time.time(), step_s=pace_s))
+        return told
 
     async def __aenter__(self) -> ProgressWriter:
         self._task = asyncio.create_task(self._write())

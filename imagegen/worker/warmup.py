@@ -1,4 +1,4 @@
-"""Warming: loads a model for a request that is only expected. The worker alone calls it.
+"""WarmUp: loads a model for a request that is only expected. The worker alone calls it, and acts on its verdict.
 
 Nobody waits for a warm-up, so it waits for nothing and displaces no job: it is left out if the files or the room are
 not there, and ends when a job for another model comes, or an order to unload. What is loaded stays until that is known.
@@ -6,72 +6,63 @@ not there, and ends when a job for another model comes, or an order to unload. W
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from imagegen.engines.base import EngineError, LoadProgress
+from imagegen.engines.base import LoadProgress
 from imagegen.idle.tracker import IdleTracker
-from imagegen.jobs.active import ActiveJob
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
-from imagegen.schemas import EngineState, Refused
+from imagegen.schemas import Refused
 from imagegen.worker.commands import Command, CommandQueue, stopping
 from imagegen.worker.lifecycle import Cancelled, LoadFailed, ModelLifecycle, Stopped
 from imagegen.worker.load_backoff import LoadBackoff
+from imagegen.worker.provider import EngineProvider
+from imagegen.worker.schedule import Schedule
 
-log = logging.getLogger("imagegen.worker")
-
-OWN_ERROR = "The service failed at this warm-up by an error of its own; its log says more."
 BROKEN_OFF = "The warm-up was broken off: a job for another model came, or somebody unloaded. Ask again later."
 
 
+@dataclass(frozen=True)
+class Warm:
+    """The model is loaded; `load_s`: the seconds that this took, None if it was there."""
+
+    load_s: float | None
+
+
 class WarmUp:
-    """All as the worker has them. due: the job that may be served now, or None, and what else is known of the queue.
-    load: loads what `ModelLifecycle.have` has found, and learns from it. not_loaded: tells the jobs of a model so."""
+    """One warm-up at a time."""
 
     def __init__(
         self,
+        provider: EngineProvider,
+        schedule: Schedule,
+        backoff: LoadBackoff,
         commands: CommandQueue,
         lifecycle: ModelLifecycle,
-        backoff: LoadBackoff,
         idle: IdleTracker,
-        find_model: Callable[[str], Entry],
         clock: Callable[[], float],
-        due: Callable[[], tuple[ActiveJob | None, object]],
-        load: Callable[..., Awaitable[float]],
-        not_loaded: Callable[[str, EngineError | Refused], Awaitable[None]],
     ) -> None:
-        self._commands, self._lifecycle, self._backoff, self._idle = commands, lifecycle, backoff, idle
-        self._find_model, self._clock = find_model, clock
-        self._due, self._load, self._not_loaded = due, load, not_loaded
+        self._provider, self._schedule, self._backoff = provider, schedule, backoff
+        self._commands, self._lifecycle, self._idle, self._clock = commands, lifecycle, idle, clock
 
-    async def obey(self, order: Command) -> None:
-        """Load the order's model, if nothing speaks against it; the order is answered when that is known."""
+    async def run(self, order: Command) -> Warm | Refused | LoadFailed:
+        """Load the order's model, if nothing speaks against it. The order is answered early once that has begun."""
         try:
-            entry = self._find_model(order.model or "")
+            entry = self._provider.find_model(order.model or "")
             if (refusal := self._backoff.refusal(entry.name)) is not None:
-                raise refusal
-            if not self._lifecycle.is_loaded(entry):
-                await self._warm_up(order, entry)
-            order.succeed()
-        except Refused as refusal:
-            order.fail(refusal)
-        except LoadFailed as failed:
-            if failed.error.code == "gpu_busy":  # says nothing of the model
-                log.info("not warmed up: %s", failed.error.detail)
-            else:
-                await self._not_loaded(order.model or "", failed.error)
-            order.fail(Refused(503, failed.error.code, f"{order.model} is not loaded: {failed.error.detail}"))
+                return refusal
+            return Warm(None if self._lifecycle.is_loaded(entry) else await self._load(order, entry))
+        except (Refused, LoadFailed) as verdict:
+            return verdict
         except Cancelled:
-            order.fail(Refused(409, "busy", BROKEN_OFF))
+            return Refused(409, "busy", BROKEN_OFF)
         except Stopped:
-            order.fail(stopping())
-        finally:
-            order.fail(Refused(500, "internal", OWN_ERROR))  # if it has no answer yet
+            return stopping()
 
-    async def _warm_up(self, order: Command, entry: Entry) -> None:
+    async def _load(self, order: Command, entry: Entry) -> float:
         def unwanted() -> bool:
-            due, _held = self._due()
+            due, _held_s = self._schedule.next()
             if due is None:
                 self._commands.answer_during_warmup(entry.name)
                 return self._commands.asks_to_unload()
@@ -85,7 +76,6 @@ class WarmUp:
         order.succeed()
         self._idle.arrived(self._clock(), cold=True, warming=True)
         try:
-            await self._load(entry, told, unwanted, wait_for_room=False)
-            self._lifecycle.set_state(EngineState.READY)
+            return await self._lifecycle.load(entry, told, unwanted, wait_for_room=False)
         finally:
             self._idle.served(self._clock(), warmed=True, loaded=self._lifecycle.adapter is not None)

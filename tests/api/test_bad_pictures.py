@@ -207,7 +207,7 @@ def test_a_good_picture_of_a_bad_request_is_not_kept(service: Service, fields: d
         assert (answer.status, answer.code) == (422, code)
 
 
-def test_an_uploaded_picture_that_is_damaged_on_the_disk_is_told_and_all_else_goes_on(service: Service) -> None:
+def test_an_upload_damaged_on_the_disk_is_told_and_all_else_goes_on(service: Service) -> None:
     damaged, whole = upload(service, saved(halves(), "PNG")), upload(service, saved(halves(), "PNG"))
     file = service.home / "images" / f"{damaged['id']}.png"
     file.write_bytes(file.read_bytes()[:50])

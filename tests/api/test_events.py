@@ -18,7 +18,7 @@ from imagegen.http.snapshots import Snapshots
 from imagegen.jobs.notifications import Notifier
 
 
-def test_a_job_is_told_from_its_queue_to_its_picture_and_then_the_stream_ends(service: Service) -> None:
+def test_a_job_is_told_from_queue_to_picture_and_then_the_stream_ends(service: Service) -> None:
     ahead = service.submit(steps=60)
     with contextlib.ExitStack() as held:
         held.enter_context(service.engine_held())
@@ -128,7 +128,7 @@ def test_reading_its_events_keeps_a_lease_alive(service: Service) -> None:
     assert service.ended(ahead["job_id"])["status"] == "complete"
 
 
-def test_stuck_and_gone_readers_cost_nothing_and_an_orderly_stop_ends_the_rest(serve) -> None:
+def test_stuck_and_gone_readers_cost_nothing_and_a_stop_ends_the_rest(serve) -> None:
     service = serve()
     stuck = [unread(service.port, "/api/events?presence=1") for _ in range(20)]
     for _ in range(20):

@@ -259,7 +259,7 @@ def test_a_session_cannot_renew_itself_and_the_token_begins_a_new_one(tmp_path: 
         {"origin": "http://[broken"},
     ],
 )
-def test_a_page_of_another_site_changes_nothing_but_may_look_at_what_it_cannot_read(service: Service, headers) -> None:
+def test_a_page_of_another_site_changes_nothing_and_reads_nothing(service: Service, headers) -> None:
     """On a service without tokens: there a browser needs nothing else."""
     for method, path in (("POST", "/api/generate"), ("POST", "/api/warm"), ("DELETE", "/api/jobs/x"), ("PUT", "/x")):
         refused(service.http.request(method, path, headers=headers), 403, "foreign_origin")

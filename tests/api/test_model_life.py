@@ -244,9 +244,7 @@ def test_a_warm_up_ends_when_a_job_for_another_model_comes(life: Service, drawer
 
 
 @first_engine
-def test_a_warm_up_goes_on_for_a_job_for_its_own_model_and_is_unloaded_by_nobody_then(
-    life: Service, held: Held
-) -> None:
+def test_a_warm_up_goes_on_for_a_job_for_its_own_model(life: Service, held: Held) -> None:
     before = held.starts
     held.hold()
     until_warmed(life, "twin")
@@ -348,7 +346,7 @@ def test_files_that_were_replaced_count_from_the_next_load_on(life: Service) -> 
 
 
 @second_engine_long
-def test_files_that_are_gone_are_named_and_taken_up_again_when_they_are_back(life: Service, drawer: Engine) -> None:
+def test_files_that_are_gone_are_named_and_used_again_when_back(life: Service, drawer: Engine) -> None:
     (weights,) = (life.home / "models" / "twin").glob(drawer.main_file)
     aside = weights.with_suffix(".aside")
     assert life.draw(model="twin")["status"] == "complete"

@@ -65,7 +65,7 @@ def test_both_event_streams_announce_each_preview_with_its_step(service: Service
     assert heard["everything"].id is not None
 
 
-def test_without_the_field_there_is_no_preview_and_with_it_the_same_picture(service: Service) -> None:
+def test_without_the_field_no_preview_and_with_it_the_same_picture(service: Service) -> None:
     plain = service.submit(steps=6, seed=5)
     with listening(service, f"/api/jobs/{plain['job_id']}/events") as own:
         assert {event.name for event in own} == {"job"}

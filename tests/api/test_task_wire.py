@@ -173,7 +173,7 @@ def test_tasks_survive_a_kill_of_everything(serve) -> None:
     run(after, service)
 
 
-def test_an_orderly_stop_finishes_the_picture_somebody_waits_for_and_sends_the_others_away(serve) -> None:
+def test_a_stop_finishes_the_running_picture_and_refuses_the_queued_one(serve) -> None:
     service = serve(idle_timeout="never")
     service.draw()  # a load would not be waited for
     answers: dict[str, httpx.Response] = {}

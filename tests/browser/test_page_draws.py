@@ -46,7 +46,7 @@ def test_a_hostile_prompt_is_drawn_shown_as_text_and_kept_over_a_reload(service:
     assert page.input_value("#prompt") == "a draft that is not sent"
 
 
-def test_a_style_fills_the_text_selects_its_first_gap_and_gives_the_old_text_back(service: Service, open_page) -> None:
+def test_a_style_fills_the_text_selects_its_gap_and_gives_the_old_back(service: Service, open_page) -> None:
     page = open_page(service.url, device="phone").page
     page.fill("#prompt", "my own words")
     page.select_option("[aria-label=Style]", "whiteboard_diagram")
@@ -112,7 +112,7 @@ def test_the_page_says_what_is_excluded_and_where_numbers_come_from(service: Ser
     page.wait_for_selector("#steps-hint:has-text('Outside 1 to 8')")
 
 
-def test_a_refusal_is_shown_in_the_services_words_and_a_dead_setting_explained(service: Service, open_page) -> None:
+def test_a_refusal_is_shown_as_told_and_a_dead_setting_explained(service: Service, open_page) -> None:
     watched = open_page(service.url)
     watched.expected = ["status of 422"]
     page = watched.page

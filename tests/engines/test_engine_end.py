@@ -63,7 +63,7 @@ def test_memory_that_runs_out_is_named(engine_name: str, make_adapter: Make, ask
 
 
 @both_engines
-def test_a_stop_ends_a_silent_engine_and_its_picture_even_if_the_stop_is_cancelled(
+def test_a_stop_ends_a_silent_engine_even_if_the_stop_is_cancelled(
     engine_name: str, make_adapter: Make, ask: Ask
 ) -> None:
     async def scenario() -> None:

@@ -51,7 +51,7 @@ def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 
 
-def test_the_same_request_gives_the_same_pixels_and_each_input_changes_them(
+def test_the_same_request_gives_the_same_pixels_and_inputs_change_them(
     draw: Drawing, ask: Ask, png_of: Callable[..., bytes]
 ) -> None:
     red, blue = ((png_of(color),) for color in ((255, 0, 0), (0, 0, 255)))

@@ -38,7 +38,7 @@ print(set(asked))
 """
 
 
-def test_a_model_that_is_moved_part_by_part_is_on_the_card_before_it_reads_a_reference(glm_models_dir: Path) -> None:
+def test_a_model_moved_by_parts_is_on_the_card_before_a_reference_is_read(glm_models_dir: Path) -> None:
     words = [sys.executable, "-c", ONE_PART_AT_A_TIME, str(glm_models_dir / "glm-tiny")]
     ran = subprocess.run(words, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert ran.returncode == 0, ran.stderr

@@ -157,7 +157,7 @@ def test_a_server_that_is_never_ready_is_given_up(stand_in: Callable[..., SdcppS
         start(stand_in("never ready", load_stall_s=1.0))
 
 
-def test_a_program_that_ends_content_before_it_listens_has_not_lost_its_port(
+def test_a_program_that_ends_with_0_before_it_listens_has_its_port(
     stand_in: Callable[..., SdcppServerAdapter],
 ) -> None:
     with pytest.raises(EngineError, match=r"stopped by itself with exit status 0.*usage: stand-in"):

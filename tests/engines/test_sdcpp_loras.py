@@ -87,7 +87,7 @@ def test_an_engine_that_says_nothing_of_it_is_not_believed() -> None:
         "[ERROR] model.cpp:876  - read tensor data failed: '/m/some.safetensors'",
     ],
 )
-def test_one_that_the_engine_could_not_read_fails_even_if_it_counts_its_tensors(line: str) -> None:
+def test_one_that_the_engine_cannot_read_fails_even_if_it_counts_tensors(line: str) -> None:
     watch = LoraWatch([Path("/m/some.safetensors")])
     watch.hear(line)
     watch.hear("[INFO ] lora.hpp:830  - (2 / 2) LoRA tensors have been applied, lora_file_path = /m/some.safetensors")

@@ -83,7 +83,7 @@ def steps_drawn(service: Service) -> int:
     return service.log.read_text().count(" @step ")
 
 
-def test_a_wide_edit_is_refused_and_one_that_the_engine_refuses_leaves_it_loaded(glm: Service) -> None:
+def test_a_wide_edit_is_refused_and_the_engines_refusal_leaves_it_loaded(glm: Service) -> None:
     glm.draw()
     pid = glm.engine_pid
     request = {"prompt": "x", "images": [f"data:image/png;base64,{base64.b64encode(png()).decode()}"], "height": 64}

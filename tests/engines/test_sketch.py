@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import openai
 import pytest
+from event_stream import listening
 from PIL import Image
 from rules import arrows_join
 from served import Service
@@ -280,3 +281,20 @@ def test_what_somebody_installed_comes_before_our_own(tmp_path: Path) -> None:
     (settings.models_dir / "mine" / "m.gguf").touch()
     assert Catalog.load(settings).default(settings, has_gpu=False).name == "mine"
     assert Catalog.load(settings).default(settings, has_gpu=True).name == "qwen-image-edit-2511"
+
+
+def test_its_previews_have_the_colours_of_the_picture(drawn: Service) -> None:
+    job = drawn.submit("a red circle on a light blue background", width=128, height=128, steps=8, preview="auto")
+    seen: list[bytes] = []
+    with listening(drawn, f"/api/jobs/{job['job_id']}/events") as stream:
+        for event in stream:
+            if event.name == "preview" and (answer := drawn.http.get(event.data["url"])).status_code == 200:
+                seen.append(answer.content)
+    assert seen
+    pixels = np.asarray(Image.open(io.BytesIO(seen[0])).convert("RGB")).astype(int)
+    assert pixels.shape == (128, 128, 3)
+    red, green, blue = pixels[56:72, 56:72].mean((0, 1))
+    assert red > max(green, blue) + 60, (red, green, blue)
+    red, green, blue = pixels[4:12, 4:12].mean((0, 1))
+    assert blue > red + 20, (red, green, blue)
+    assert min(red, green, blue) > 140

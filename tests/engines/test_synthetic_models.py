@@ -151,7 +151,7 @@ def maker(settings: Settings, fate: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", MAKER, str(settings.home), fate])
 
 
-def test_a_maker_that_is_killed_leaves_no_half_model_and_the_next_cleans_up(settings: Settings) -> None:
+def test_a_killed_maker_leaves_no_half_model_and_the_next_cleans_up(settings: Settings) -> None:
     assert maker(settings, "killed").wait(DEADLINE_S) == -signal.SIGKILL
     left = [p.name for p in settings.models_dir.iterdir() if p.is_dir()]
     assert len(left) == 1 and left[0].startswith(".tiny.making-")

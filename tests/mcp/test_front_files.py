@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from fastmcp.client.elicitation import ElicitResult
-from fronts import SMALL, call, run, text_of, within
+from fronts import SMALL, call, job_id_of, reply, run, stand_in, text_of, within
 from PIL import Image
 
 from mcp_front.roots import is_inside, is_secret, narrow, open_folders
@@ -36,14 +36,17 @@ class Person:
 
 
 def edited(service, *files: Path, mode: str = "auto", roots=None, person=None, **settings):
-    """The answer to an edit of these files; `roots` and `person` are what the client can be asked for."""
+    """The answer to an edit of these files, whose job is then cancelled. roots, person: what the client can give."""
     able = {"mode": mode} | ({"roots": roots} if roots is not None else {})
     able |= {"elicitation_handler": person} if person else {}
 
     async def story():
         async with within(service.url, client=able, **settings) as client:
             images = [str(file) for file in files]
-            return await call(client, "edit_image", prompt="make it blue", images=images, wait=False, **SMALL)
+            result = await call(client, "edit_image", prompt="make it blue", images=images, wait=False, **SMALL)
+            if sent(result):
+                await call(client, "cancel_job", job_id=job_id_of(result))
+            return result
 
     return run(story())
 
@@ -55,12 +58,27 @@ def sent(result) -> bool:
 @MODES
 def test_a_file_outside_is_refused_with_the_setting_that_opens_it(service, tmp_path, mode):
     private = picture(tmp_path / "private.png")
-    stored = service.http.get("/api/images?limit=1").json()["items"]
     result = edited(service, private, mode=mode, output_dir=tmp_path / "out")
     assert result.is_error and text_of(result).startswith(f"{private} lies outside the folders")
     assert "IMAGEGEN_MCP_ROOTS" in text_of(result)
-    assert service.http.get("/api/images?limit=1").json()["items"] == stored
     assert sent(edited(service, private, mode=mode, mcp_roots=f"/nowhere:{tmp_path}"))
+
+
+def test_of_a_refused_file_the_service_hears_nothing(tmp_path):
+    inside, private = picture(tmp_path / "work" / "a.png"), picture(tmp_path / "private.png")
+    asked = []
+
+    def answer(handler):
+        asked.append(handler.path)
+        reply(handler, 404, "application/problem+json", b'{"code": "not_found", "detail": "Nothing is here."}')
+
+    async def story(url):
+        async with within(url, mcp_roots=inside.parent) as client:
+            asked.clear()
+            return await call(client, "edit_image", prompt="x", images=[str(inside), str(private)])
+
+    with stand_in(answer) as url:
+        assert run(story(url)).is_error and asked == []
 
 
 @MODES

@@ -127,7 +127,7 @@ def test_nothing_is_kept_between_calls(service):
     run(story())
 
 
-def test_each_callers_own_token_is_forwarded_none_is_held_and_none_is_logged(tmp_path):
+def test_each_callers_token_is_forwarded_and_none_is_held_or_logged(tmp_path):
     seen = []
     log = tmp_path / "front.log"
 
@@ -267,7 +267,7 @@ def test_a_service_that_is_started_again_is_looked_at_again(before, after, says)
     assert door.carried_out == []
 
 
-def test_a_service_that_is_started_again_between_look_and_request_carries_nothing_out():
+def test_a_service_restarted_between_look_and_request_does_nothing():
     door = Door("b", False, False, first_looks=(("a", True, False),))
 
     async def story(url):
@@ -280,7 +280,7 @@ def test_a_service_that_is_started_again_between_look_and_request_carries_nothin
     assert door.carried_out == []
 
 
-def test_an_older_service_that_ignores_the_name_is_noticed_by_its_answer_which_nobody_gets():
+def test_an_older_service_that_ignores_the_name_is_noticed_by_its_answer():
     door = Door("a", True, False)
 
     async def story(url):

@@ -127,7 +127,7 @@ def test_a_ca_file_that_is_none_is_a_sentence(door, tmp_path):
         assert "cannot be used as a CA file" in text_of(listed(door[0], tls_ca=path))
 
 
-def test_a_certificate_that_changes_under_a_running_front_is_refused_until_it_is_back(ours, another):
+def test_a_certificate_that_changes_is_refused_until_it_is_back(ours, another):
     seen = []
 
     def answer(handler):
@@ -196,7 +196,7 @@ def test_the_real_service_over_https_with_pin_and_token(locked, ours, tmp_path):
         assert refused.is_error and "needs a token" in text_of(refused) and "IMAGEGEN_TOKEN" in text_of(refused)
 
 
-def test_a_locked_service_may_be_reached_through_a_front_for_other_machines(locked, ours):
+def test_a_locked_service_is_reached_through_a_front_for_other_machines(locked, ours):
     def story(token, **settings):
         async def ask(front):
             headers = {"Authorization": f"Bearer {token}"} if token else {}

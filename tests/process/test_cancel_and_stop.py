@@ -32,7 +32,7 @@ def test_a_queued_job_is_cancelled_at_once_and_never_runs(service: Service) -> N
 
 
 def test_a_running_job_is_cancelled_and_the_model_stays_loaded(serve_drawer, drawer: Engine) -> None:
-    service = serve_drawer(idle_timeout="never")
+    service = serve_drawer(idle_timeout="never", max_job_s=86_400)  # an endless job is not too large for a slow machine
     service.draw()
     pid = service.engine_pid
     job = service.submit(**drawer.endless)

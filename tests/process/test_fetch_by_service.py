@@ -65,7 +65,7 @@ def test_a_job_waits_in_phase_fetching_with_its_bytes_and_then_is_drawn(fetching
     assert len(hub.reads()) == 3
 
 
-def test_a_cancelled_job_lets_the_download_go_and_the_next_one_goes_on_with_it(
+def test_a_cancelled_job_stops_the_download_and_the_next_goes_on_with_it(
     fetching: Any, hub: LoopbackHub, home: Path
 ) -> None:
     hub.faults = [Fault(hold_after=1_000_000)]
@@ -82,9 +82,7 @@ def test_a_cancelled_job_lets_the_download_go_and_the_next_one_goes_on_with_it(
     assert hub.reads()[1].range is not None
 
 
-def test_a_stop_interrupts_the_default_models_download_and_the_next_start_goes_on(
-    fetching: Any, hub: LoopbackHub, home: Path
-) -> None:
+def test_a_stop_interrupts_a_download_and_the_next_start_goes_on(fetching: Any, hub: LoopbackHub, home: Path) -> None:
     hub.faults = [Fault(hold_after=1_000_000)]
     service = fetching(model="far")
     assert hub.held.wait(30), "it began without a job"
@@ -183,7 +181,7 @@ def test_a_hub_that_asks_to_wait_is_waited_for_and_the_job_says_so(fetching: Any
     assert "asks to wait" in fetch_of(service)["detail"]
 
 
-def test_an_optional_file_that_was_lost_comes_by_itself_and_no_job_waits_for_it(
+def test_a_lost_optional_file_comes_by_itself_and_no_job_waits_for_it(
     fetching: Any, hub: LoopbackHub, home: Path
 ) -> None:
     """As after an interruption: what the model needs is here, and its vision tower is not."""
@@ -258,7 +256,7 @@ def test_a_download_the_service_began_is_tried_again_after_a_refusal_too(hub: Lo
     asyncio.run(tried(hub, impatient, lambda: hub.files.update({"owner/tiny": files}), job=False))
 
 
-def test_a_job_is_told_a_refusal_at_once_and_the_next_one_has_it_tried_anew(
+def test_a_job_is_told_a_refusal_at_once_and_the_next_one_tries_anew(
     hub: LoopbackHub, impatient: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("imagegen.models.download.background.FIRST_PAUSE_S", 3600.0)

@@ -282,7 +282,7 @@ def test_a_model_whose_files_are_gone_displaces_nobody(
     asyncio.run(scenario())
 
 
-def test_who_announces_a_request_for_a_loaded_model_keeps_it_a_beta_longer_and_no_more(app: MakeBackend) -> None:
+def test_an_announced_request_keeps_a_loaded_model_a_beta_longer(app: MakeBackend) -> None:
     async def scenario() -> None:
         async with app(idle_knob=20) as service:
             for _ in range(REMEMBERED):

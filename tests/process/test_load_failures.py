@@ -18,9 +18,7 @@ def own_model(service: Service, drawer: Engine) -> Path:
     return folder
 
 
-def test_waiting_jobs_fail_with_the_engines_words_and_a_mended_model_loads_at_once(
-    serve_drawer, drawer: Engine
-) -> None:
+def test_jobs_fail_with_the_engines_words_and_a_mended_model_loads_at_once(serve_drawer, drawer: Engine) -> None:
     service = serve_drawer()
     model = own_model(service, drawer)
     (weights,) = model.glob(drawer.weights)
@@ -53,7 +51,7 @@ def test_an_engine_that_is_not_there_is_told_with_what_to_do(serve, tmp_path: Pa
     assert "IMAGEGEN_SD_SERVER" in failed["error"]["detail"]
 
 
-def test_a_model_that_is_not_there_is_refused_with_its_files_their_folder_and_what_to_do(serve) -> None:
+def test_a_model_that_is_not_there_is_refused_with_files_and_what_to_do(serve) -> None:
     service = serve()
     request = {"prompt": "a red circle", "model": "flux2-klein-4b", "width": 512, "height": 512}
     refused = service.http.post("/api/generate", json=request)

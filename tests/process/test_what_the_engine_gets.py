@@ -58,7 +58,7 @@ def test_the_policy_page_shows_exactly_what_the_engine_is_sent(serve: Any, tmp_p
     assert len(recording.requests()) == len(cases)
 
 
-def test_a_picture_of_one_colour_is_drawn_again_unless_the_seed_was_the_callers(
+def test_a_picture_of_one_colour_is_drawn_again_unless_the_seed_was_given(
     serve: Any, tmp_path: Path, sd_server: Path
 ) -> None:
     recording = recording_engine.install(tmp_path, sd_server, flat=[True, False, True, True, True])

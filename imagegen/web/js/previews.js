@@ -8,6 +8,7 @@ let next = null; // the newest preview that came while another was fetched
 
 /** A preview is there: show it, unless a newer one comes before this one could be fetched. */
 export async function previewHeard(preview) {
+  if (document.hidden) return;
   next = preview;
   if (fetching) return;
   fetching = true;

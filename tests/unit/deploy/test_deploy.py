@@ -236,7 +236,7 @@ def test_compose_keeps_state_and_settings_out_of_the_code() -> None:
     assert float(service["stop_grace_period"].removesuffix("s")) > grace + 10
 
 
-def test_the_cuda_packages_are_those_the_builder_knows_and_each_is_pinned_by_hash() -> None:
+def test_the_cuda_packages_are_the_builders_and_pinned_by_hash() -> None:
     lock = (ROOT / "requirements" / "cuda.txt").read_text()
     assert set(re.findall(r"^([a-z-]+)==13\.\S+ \\\n    --hash=sha256:", lock, re.MULTILINE)) == set(CUDA_WHEELS)
 

@@ -271,7 +271,7 @@ def test_default_backend(
     assert engines.default_backend() == "cuda"
 
 
-def test_a_gpu_that_cannot_be_built_for_keeps_the_cpu_engine_somebody_chose(
+def test_a_gpu_that_cannot_be_built_for_keeps_the_chosen_cpu_engine(
     no_cuda: Path, settings: Settings, see: Callable[[Cards], None]
 ) -> None:
     see(OLD_DRIVER)

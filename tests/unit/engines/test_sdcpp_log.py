@@ -87,7 +87,7 @@ def test_a_picture_is_read_and_only_the_samplers_bars_are_steps() -> None:
     ]
 
 
-def test_a_step_is_told_when_its_bar_is_complete_and_not_when_the_next_begins() -> None:
+def test_a_step_is_told_when_its_bar_is_complete() -> None:
     bar = DRAWING.index(b"1/3")
     end = DRAWING.index(b"\x1b[K", bar) + 3
     assert draw(DRAWING[:end])[-1].step == 1

@@ -81,7 +81,7 @@ def test_a_card_that_the_second_engines_torch_does_not_use_warns(
     assert "gpu_unused" not in {warning.code for warning in compatibility.warnings(entry, settings, without)}
 
 
-def test_the_second_engine_goes_part_by_part_on_a_card_that_cannot_hold_all(tmp_path: Path) -> None:
+def test_the_second_engine_goes_by_parts_on_a_card_that_cannot_hold_all(tmp_path: Path) -> None:
     entry, settings = Catalog.packaged().get("glm-image"), Settings(home=tmp_path)
     for name, size in (("model_index.json", 0), ("a/1.safetensors", 6), ("a/2.safetensors", 7), ("b/1.safetensors", 9)):
         path = entry.folder(settings) / name

@@ -294,7 +294,7 @@ def test_presence_goes_no_further_than_two_betas() -> None:
         ("warmed_unused", "it was warmed up but has not been used"),
     ],
 )
-def test_is_unloaded_sooner_when_the_memory_is_wanted_or_a_warm_up_is_unused(signal: str, says: str) -> None:
+def test_is_unloaded_sooner_when_memory_is_wanted_or_a_warm_up_unused(signal: str, says: str) -> None:
     evidence = lived_through([90.0] * 20, cold_start_s=40)
     assert IdlePolicy().timeout_s(evidence) > evidence.beta_s / 2
     told = replace(evidence, **{signal: True})  # type: ignore[arg-type]
@@ -302,7 +302,7 @@ def test_is_unloaded_sooner_when_the_memory_is_wanted_or_a_warm_up_is_unused(sig
     assert decide(0.0, told).reason.endswith(says)
 
 
-def test_an_unused_warm_up_stays_no_longer_than_a_used_model_and_who_types_has_a_minute() -> None:
+def test_an_unused_warm_up_stays_no_longer_than_a_used_model() -> None:
     """The model of docs/idle.md, "The knob, with an example": at 10 a used one stays 106 s of a beta of 400 s."""
     example = lived_through([30.0, 55.0, 40.0, 61.0, 1500.0] * 20, cold_start_s=40, knob=10)
     used_s = IdlePolicy().timeout_s(example)

@@ -129,7 +129,7 @@ def test_a_warm_up_that_nobody_uses_goes_sooner_and_teaches_nothing() -> None:
     assert gaps(used) == gaps(unused)
 
 
-def test_a_warm_up_of_a_quick_model_is_kept_half_a_beta_though_people_come_rarely() -> None:
+def test_a_warm_up_of_a_quick_model_is_kept_half_a_beta() -> None:
     idle = memory()
     end = 0.0
     for _ in range(30):
@@ -182,7 +182,7 @@ def test_who_wants_the_gpu_goes_before_who_is_present() -> None:
 
 
 @pytest.mark.parametrize("then", ["it is unloaded", "a job comes at once"])
-def test_a_clock_that_ran_on_while_the_machine_slept_costs_no_more_than_the_time_out(then: str) -> None:
+def test_a_clock_that_ran_on_in_sleep_costs_no_more_than_the_time_out(then: str) -> None:
     night = 8 * 3600.0
     idle = memory()
     end = 0.0

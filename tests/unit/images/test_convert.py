@@ -193,7 +193,7 @@ def test_even_the_preview_of_noise_is_small(size):
     assert max(opened(jpeg, "JPEG").size) <= pictures.PREVIEW_SIDE_PX
 
 
-def test_a_preview_of_a_usual_picture_has_the_full_side_and_says_that_it_is_generated():
+def test_a_preview_has_the_full_side_and_says_that_it_is_generated():
     drawn = finish_png(png(striped(1024, 768)), {}).data
     image = opened(preview(drawn), "JPEG")
     assert image.size == (512, 384)

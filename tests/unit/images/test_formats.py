@@ -295,7 +295,7 @@ def icon(*pictures: bytes, said: tuple[int, int] = (16, 16)) -> bytes:
     return struct.pack("<HHH", 0, 1, len(pictures)) + entries + b"".join(pictures)
 
 
-def test_the_largest_picture_of_an_icon_is_used_whatever_the_directory_says() -> None:
+def test_the_largest_picture_of_an_icon_is_used() -> None:
     small, large = (saved(Image.new("RGB", (side, side), colour), "PNG") for side, colour in ((16, RED), (64, BLUE)))
     for order in ((small, large), (large, small)):
         kept = decode_reference(icon(*order), MAX_PX)

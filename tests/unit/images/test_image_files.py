@@ -207,7 +207,7 @@ def test_a_process_that_dies_while_writing_leaves_no_half_picture(files, folder)
     assert names(folder) == [f"{A}.png"]
 
 
-def test_a_write_that_really_fails_half_way_is_storage_full_and_leaves_nothing(files, folder):
+def test_a_write_that_fails_half_way_is_storage_full_and_leaves_nothing(files, folder):
     """The kernel refuses what goes over 64 KiB, after having taken the first part."""
     files.write(A, b"the old one")
     program = f"""

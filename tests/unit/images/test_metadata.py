@@ -106,7 +106,7 @@ def test_a_file_that_ends_within_its_metadata_is_read():
     ],
     ids=["eXIf", "XMP", "packed XMP", "raw profile"],
 )
-def test_an_orientation_in_metadata_is_applied_beside_a_text_that_is_too_long(orienting):
+def test_an_orientation_in_metadata_is_applied_beside_a_long_text(orienting):
     data = png_with(orienting, chunk(b"zTXt", b"Comment\0\0" + LONG))
     assert (decoded(data) == np.rot90(np.asarray(picture()), -1)).all()
 

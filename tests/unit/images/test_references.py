@@ -136,7 +136,7 @@ def test_every_accepted_format_becomes_the_same_picture_in_rgb(format, mode, opt
         ("ICO", "RGBA", {"sizes": [(3, 1)], "bitmap_format": "bmp"}),
     ],
 )
-def test_transparent_parts_become_white_and_half_transparent_ones_half_white(format, mode, options):
+def test_transparent_parts_become_white_and_half_transparent_half_white(format, mode, options):
     original = Image.new("RGBA", (3, 1), (0, 0, 0, 255))
     original.putpixel((1, 0), (0, 0, 0, 0))
     if mode != "PA":

@@ -62,7 +62,7 @@ def test_the_nearest_size_is_the_one_that_is_scaled() -> None:
 @pytest.mark.parametrize(
     ("pixels", "seconds"), [(1000, 2.0), (3000, 4.0), (5000, 8.0), (2000, 3.0), (7000, 12.0), (0, 1.0)]
 )
-def test_the_tokens_of_another_size_lie_on_the_line_through_the_nearest_two(pixels: int, seconds: float) -> None:
+def test_tokens_of_another_size_lie_on_the_line_through_the_nearest_two(pixels: int, seconds: float) -> None:
     durations = Durations(
         Measurement("glm", "tokens", known, took) for known, took in ((1000, 2.0), (3000, 4.0), (5000, 8.0))
     )
@@ -89,7 +89,7 @@ def test_the_slowest_is_of_the_size_and_scaled_up_only() -> None:
     assert durations.slowest("other", "gap", 100) is None
 
 
-def test_fast_pictures_are_expected_from_fast_ones_and_before_them_from_the_others() -> None:
+def test_fast_pictures_are_expected_from_fast_ones_else_from_the_others() -> None:
     fast = PARAMS.model_copy(update={"speed": "fast"})
     durations = Durations(measured(encode=1.0, step=2.0, decode=3.0))
     assert durations.job("tiny", fast) == durations.job("tiny", PARAMS) == WHOLE_S
@@ -271,7 +271,7 @@ def test_the_running_picture_and_a_cancelled_one_are_waited_for() -> None:
     assert eta_s(estimator([second], state=EngineState.DRAINING, model="tiny"), 2) is None
 
 
-def test_the_first_job_of_a_model_is_expected_from_its_own_steps_once_it_runs() -> None:
+def test_a_models_first_job_is_expected_from_its_own_steps_once_it_runs() -> None:
     new, behind = queue("never-drawn", "tiny")
     drawing = running(new, Phase.SAMPLING, step=1, step_s=5.0)
     of = estimator([drawing, behind], state=EngineState.DRAWING, model="never-drawn")

@@ -42,7 +42,7 @@ async def test_jobs_wait_in_order_and_know_their_position(folder: Path) -> None:
 
 
 @scenario
-async def test_after_a_crash_the_running_job_is_first_again_and_given_up_in_the_end(folder: Path) -> None:
+async def test_after_a_crash_the_running_job_is_first_and_given_up_in_the_end(folder: Path) -> None:
     async with opened(folder) as state:
         jobs = [await state.submit(prompt=str(number)) for number in range(3)]
     for attempt in range(1, MAX_STARTS + 1):
@@ -111,7 +111,7 @@ async def test_a_job_ends_once(folder: Path) -> None:
 
 
 @scenario
-async def test_a_key_that_comes_many_times_at_once_makes_one_job_with_one_set_of_uploads(folder: Path) -> None:
+async def test_a_key_that_comes_many_times_at_once_makes_one_job(folder: Path) -> None:
     async with opened(folder) as state:
         uploads = [await state.images.prepare(picture()) for _ in range(5)]
         key = {"idempotency_key": "k", "body_sha256": "0" * 64}
@@ -204,7 +204,7 @@ async def test_a_clock_that_is_set_back_makes_no_job_end_before_it_began(folder:
 
 
 @scenario
-async def test_a_clock_that_is_set_forward_expires_what_has_ended_and_nothing_else(folder: Path) -> None:
+async def test_a_clock_that_is_set_forward_expires_only_what_has_ended(folder: Path) -> None:
     async with opened(folder) as state:
         ended, running, queued = [await state.submit() for _ in range(3)]
         await state.draw(ended)
@@ -223,7 +223,7 @@ async def test_a_clock_that_is_set_forward_expires_what_has_ended_and_nothing_el
 
 
 @scenario
-async def test_a_job_ends_though_the_disk_refuses_and_is_written_when_it_does_not(folder: Path) -> None:
+async def test_a_job_ends_though_the_disk_refuses_and_is_written_later(folder: Path) -> None:
     async with opened(folder) as state:
         failed, cancelled, waiting = [await state.submit() for _ in range(3)]
         seen = await state.jobs.start(failed.id, DRAWING)

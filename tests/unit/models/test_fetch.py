@@ -153,9 +153,7 @@ def test_a_broken_connection_goes_on_where_it_was(
         assert no_waiting == [7.0], "as long as the hub asked for"
 
 
-def test_what_an_earlier_try_left_is_continued_and_if_it_is_damaged_fetched_anew(
-    hub: LoopbackHub, settings: Settings
-) -> None:
+def test_what_an_earlier_try_left_is_continued_or_if_damaged_fetched_anew(hub: LoopbackHub, settings: Settings) -> None:
     folder(settings).mkdir()
     part(settings).write_bytes(WEIGHTS[:200_000])
     had(hub, settings)
@@ -283,7 +281,7 @@ def test_a_hub_that_refuses_is_told_with_what_to_do(
     assert len(hub.reads()) == (retry.TRIES if fault.status == 500 else 1)
 
 
-def test_a_hub_that_takes_no_more_requests_is_asked_a_few_times_and_no_more(
+def test_a_hub_that_takes_no_more_requests_is_asked_a_few_times_only(
     hub: LoopbackHub, settings: Settings, no_waiting: list[float]
 ) -> None:
     limit = {"ratelimit": '"api";r=0;t=3600', "ratelimit-policy": '"fixed window";"api";q=500;w=300'}
@@ -423,9 +421,7 @@ def command(hub: LoopbackHub, settings: Settings, *arguments: str, **more: str) 
     )
 
 
-def test_killed_half_way_the_command_goes_on_the_next_time_and_a_second_one_waits(
-    hub: LoopbackHub, settings: Settings
-) -> None:
+def test_killed_half_way_it_goes_on_the_next_time_and_a_second_one_waits(hub: LoopbackHub, settings: Settings) -> None:
     hub.faults = [Fault(hold_after=200_000)]
     first = command(hub, settings)
     assert hub.held.wait(60)

@@ -89,7 +89,7 @@ def test_the_baseline_is_noun_phrases_between_commas() -> None:
         assert phrase.split()[0] not in {"no", "not", "without", "avoid"}, phrase
 
 
-def test_the_directive_is_one_or_two_plain_sentences_that_name_nothing_excluded() -> None:
+def test_the_directive_is_two_plain_sentences_that_name_nothing_excluded() -> None:
     assert len(TEXT_FAITHFULNESS_DIRECTIVE) <= DIRECTIVE_MAX_CHARS
     assert 1 <= len(re.findall(r"\.(?: |$)", TEXT_FAITHFULNESS_DIRECTIVE)) <= 2
     assert re.fullmatch(r"[A-Za-z ,:.]+", TEXT_FAITHFULNESS_DIRECTIVE), "nothing an engine could take for markup"
@@ -338,7 +338,7 @@ def test_every_text_is_taken_or_refused_for_a_reason_that_holds(text: str, cap: 
         compose(BUILT_IN, text, text, 2.5).prompt.encode()
 
 
-def test_what_the_engine_gets_stays_under_its_limit_for_the_longest_of_everything() -> None:
+def test_what_the_engine_gets_stays_under_its_limit() -> None:
     policy = Guardrails("😀" * BASELINE_MAX_CHARS, "😀" * DIRECTIVE_MAX_CHARS)
     longest = "😀" * (PROMPT_MAX_BYTES // 4)
     check_prompt(longest, 12_000)

@@ -6,6 +6,7 @@ import os
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from page_cache import cached_share, drop
@@ -42,9 +43,7 @@ def test_with_little_memory_left_nothing_is_fetched(weights: Path) -> None:
     assert cached_share(weights) < 0.1
 
 
-def test_no_more_is_asked_for_than_was_available_though_the_cache_leaves_it_available(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_more_is_asked_for_than_was_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [tmp_path / name for name in ("first", "second", "third")]
     for path in paths:
         with path.open("wb") as file:
@@ -64,12 +63,14 @@ def test_no_more_is_asked_for_than_was_available_though_the_cache_leaves_it_avai
 def test_of_two_models_only_the_one_that_is_due_is_read() -> None:
     begun: list[tuple[str, ReadAhead]] = []
 
-    def begin(model: str) -> ReadAhead:
+    def read_ahead(model: str) -> ReadAhead:
         begun.append((model, ReadAhead([], lambda: PLENTY)))
         return begun[-1][1]
 
     queue: list[str] = []
-    prefetcher = Prefetcher(lambda: [SimpleNamespace(model=model) for model in queue], begin)
+    jobs: Any = SimpleNamespace(queued=lambda: [SimpleNamespace(model=model) for model in queue])
+    provider: Any = SimpleNamespace(find_model=str, read_ahead=read_ahead)
+    prefetcher = Prefetcher(jobs, provider)
     for queue[:] in (["m"], ["m", "a", "b"], ["a", "b"], ["m", "b"], ["m"], ["b"]):
         prefetcher.look("m")
     assert [model for model, _ in begun] == ["a", "b", "b"]

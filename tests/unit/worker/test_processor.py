@@ -38,9 +38,9 @@ def test_another_policy_file_does_not_change_a_job_that_was_accepted(
         policy=Policy(negative="applied"), engine_texts=stored, created_at=1.0,
     )  # fmt: skip
     no_store: ImageStore = SimpleNamespace()  # type: ignore[assignment]  # the job has no reference
-    catalog = Catalog.load(Settings(home=tmp_path))
+    settings = Settings(home=tmp_path)
     other_policy = Guardrails("spiders", "Kein Text.", "other.toml")
-    processor = ImageProcessor(no_store, other_policy, catalog.get, lambda _entry, _speed: {}, "off")
+    processor = ImageProcessor(no_store, other_policy, Catalog.load(settings), settings)
     request = asyncio.run(processor.preprocess(job, seed=1))
     assert EngineTexts(prompt=request.prompt, negative=request.negative) == told
 

@@ -98,7 +98,7 @@ function promptKey(event) {
   const plain = !event.shiftKey && !event.ctrlKey && !event.metaKey && !event.altKey && !event.isComposing;
   if (event.key !== "Enter" || !plain || !liveOn()) return;
   event.preventDefault();
-  draw();
+  if (!event.repeat) draw(); // a key that is held down keeps one picture
 }
 
 // ---- styles ---------------------------------------------------------------------------------

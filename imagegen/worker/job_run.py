@@ -1,0 +1,60 @@
+"""JobRun: one job on its way through the engine, and what is found out on the way."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from imagegen.engines.base import DrawTimes
+from imagegen.jobs.durations import Measurement, What, timed_as
+from imagegen.models.entry import Entry
+from imagegen.schemas import Job, Warn
+from imagegen.worker.progress import ProgressWriter
+
+NONE_SKIPPED = Warn(
+    code="speed_without_effect",
+    detail="Fast left no step out: the engine's cache found that each one changes the picture.",
+)
+
+
+@dataclass
+class JobRun:
+    """Made for each start of a job, and forgotten when that start is over.
+
+    began: monotonic seconds; waiting for files or for the GPU is not the job's own time. skipped: steps that a cache
+    left out of its pictures.
+    """
+
+    job: Job
+    entry: Entry
+    report: ProgressWriter
+    began: float = field(default_factory=time.monotonic)
+    skipped: int = 0
+    measurements: list[Measurement] = field(default_factory=list)
+    found: list[Warn] = field(default_factory=list)
+    engine_said: list[Warn] = field(default_factory=list)
+
+    def note_load(self, seconds: float) -> None:
+        self.began = time.monotonic() - seconds
+        self._measure(self.entry.name, "load", 0, seconds)
+
+    def note_draw(self, drawn: DrawTimes) -> None:
+        """A picture is drawn; what it cost is learned."""
+        self.skipped += drawn.skipped
+        self.engine_said += [one for one in drawn.warnings if one not in self.engine_said]
+        model, params = self.job.model, self.job.params
+        pixels = params.width * params.height
+        step_s = drawn.sample_s / drawn.steps if drawn.sample_s is not None and drawn.steps else None
+        self._measure(model, "encode" if drawn.tokens is None else "tokens", pixels, drawn.encode_s)
+        self._measure(timed_as(model, params.speed), "step", pixels, step_s)
+        self._measure(model, "decode", pixels, drawn.decode_s)
+        self._measure(model, "gap", pixels, drawn.longest_gap_s)
+
+    def warnings(self) -> list[Warn]:
+        """What the caller should know of the pictures, once all are drawn."""
+        none_skipped = [NONE_SKIPPED] if self.job.params.speed == "fast" and not self.skipped else []
+        return [*self.found, *none_skipped, *self.engine_said]
+
+    def _measure(self, model: str, what: What, pixels: int, seconds: float | None) -> None:
+        if seconds is not None:
+            self.measurements.append(Measurement(model, what, pixels, seconds))

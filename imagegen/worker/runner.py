@@ -1,0 +1,129 @@
+"""JobRunner: one started job until its pictures are stored: load, draw, complete."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from imagegen.engines.base import EngineError, Preview
+from imagegen.images.png import BrokenPng
+from imagegen.jobs.manager import JobManager
+from imagegen.schemas import EngineState, Phase, Progress, StoredImage, Warn
+from imagegen.telemetry.recorder import Recorder
+from imagegen.worker.commands import CommandQueue
+from imagegen.worker.job_run import JobRun
+from imagegen.worker.lifecycle import Cancelled, ModelLifecycle
+from imagegen.worker.prefetch import Prefetcher
+from imagegen.worker.previews import PreviewWriter
+from imagegen.worker.processor import ImageProcessor, seed_of
+from imagegen.worker.watchdog import Drain, Kill, Watchdog
+
+log = logging.getLogger("imagegen.worker")
+
+
+class JobRunner:
+    """One job at a time, called by the worker alone. It acts on the watchdog's verdicts.
+
+    Whatever it raises leaves the job as it is: the worker decides what that means for it.
+    """
+
+    def __init__(
+        self,
+        jobs: JobManager,
+        processor: ImageProcessor,
+        commands: CommandQueue,
+        prefetcher: Prefetcher,
+        lifecycle: ModelLifecycle,
+        watchdog: Watchdog,
+        recorder: Recorder,
+    ) -> None:
+        self._jobs, self._processor, self._commands, self._prefetcher = jobs, processor, commands, prefetcher
+        self._lifecycle, self._watchdog, self._recorder = lifecycle, watchdog, recorder
+
+    async def run(self, run: JobRun) -> None:
+        """Load if need be, draw the job's pictures, complete it; a job that ends otherwise keeps none.
+
+        Raises LoadFailed, Cancelled, Stopped, EngineError, Refused, StorageError or DBAPIError.
+        """
+        if not self._lifecycle.is_loaded(run.entry):
+            await self._load(run)
+        self._lifecycle.set_state(EngineState.DRAWING)
+        job, images = run.job, list[StoredImage]()
+        try:
+            async with PreviewWriter(self._jobs, job, run.entry.preview_look.correction()) as previews:
+                for index in range(job.params.n):
+                    png, seed = await self._picture(run, index, previews)
+                    pace_s = run.report.latest.step_s if run.report.latest else None
+                    run.report(Progress(phase=Phase.SAVING, image=index + 1, at=time.time(), step_s=pace_s))
+                    images.append(await self._processor.postprocess(job, index, seed, png))
+            if await self._jobs.complete(job, images, run.warnings()):
+                images = []
+                log.info("job %s drawn seconds=%.3f skipped=%d", job.id, time.monotonic() - run.began, run.skipped)
+        except BrokenPng as broken:
+            raise EngineError("engine_died", f"The engine's picture was not whole: {broken}") from None
+        finally:
+            if images:
+                await self._processor.discard(images)
+
+    async def _load(self, run: JobRun) -> None:
+        job = run.job
+
+        def unwanted() -> bool:
+            self._commands.answer_while_busy(job.model)
+            behind = self._jobs.next_queued()
+            return not self._jobs.is_active(job.id) and (behind is None or behind.model != job.model)
+
+        await self._lifecycle.prepare(run.entry, run.report.loading, unwanted)
+        self._prefetcher.end()  # the load has its own
+        run.note_load(await self._lifecycle.load(run.entry, run.report.loading, unwanted))
+        if not self._jobs.is_active(job.id):  # cancelled, and the load went on for those behind
+            raise Cancelled
+
+    async def _picture(self, run: JobRun, index: int, previews: PreviewWriter) -> tuple[bytes, int]:
+        """Picture `index` and its seed; one of a single colour is drawn once more if the seed was ours."""
+        job = run.job
+        seed = seed_of(job, index)
+        png = await self._draw(run, index, seed, previews)
+        finding = await self._processor.check_blank(job, png)
+        if finding is not None and not job.params.seed_given:
+            first, seed = seed, seed_of(job, index, attempt=1)
+            detail = f"With seed {first} the picture was one single colour, so it was drawn again with seed {seed}."
+            run.found.append(Warn(code="drawn_again", detail=detail))
+            png = await self._draw(run, index, seed, previews)
+            finding = await self._processor.check_blank(job, png)
+        if finding is not None:
+            run.found.append(Warn(code=finding.code, detail=finding.detail))
+        return png, seed
+
+    async def _draw(self, run: JobRun, index: int, seed: int, previews: PreviewWriter) -> bytes:
+        """One picture, a PNG, drawn under the watchdog's eyes."""
+        request = await self._processor.preprocess(run.job, seed)
+        adapter = self._lifecycle.adapter
+        assert adapter is not None
+
+        def seen(preview: Preview) -> None:
+            previews(index + 1, preview)
+
+        told = run.report.drawing(index + 1)
+        task = asyncio.create_task(adapter.generate(request, told, None if request.preview is None else seen))
+        try:
+            verdict = await self._watchdog.attend(task, adapter, run)
+            if isinstance(verdict, Drain):
+                self._lifecycle.set_state(EngineState.DRAINING)
+                verdict = await self._watchdog.drain(task, adapter, run, verdict)
+                if verdict is None:
+                    raise Cancelled
+            if isinstance(verdict, Kill):
+                await self._lifecycle.unload(verdict.reason)
+                raise verdict.error
+            png = task.result()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if not self._jobs.is_active(run.job.id):
+            raise Cancelled
+        if (drawn := adapter.last_draw) is not None:
+            run.note_draw(drawn)
+            self._recorder.drew(run.job.model, drawn)
+        return png
