@@ -20,6 +20,7 @@ PREFIX = "IMAGEGEN_"
 FRONT_ONLY = {
     *("URL", "TOKEN", "TLS_SHA256", "TLS_CA", "OUTPUT_DIR", "TEST_REQUIRE"),
     *("MCP_WAIT_S", "MCP_PORT", "MCP_HOST", "MCP_TLS", "MCP_ALLOWED_HOSTS", "MCP_PUBLIC_URL", "MCP_WARM", "MCP_ROOTS"),
+    *("MCP_FRONT_URL", "MCP_AUTH_SERVER"),
 }
 """Variables of the MCP front and of the tests: known here so that an unknown one can be told from a typo."""
 

@@ -9,12 +9,14 @@ from urllib.parse import urlsplit
 
 import anyio
 from fastmcp import FastMCP
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from mcp_front import __version__, listening
 from mcp_front.app import build
 from mcp_front.client import connected
+from mcp_front.door import Door, add_metadata
 from mcp_front.settings import Settings, SettingsError, is_loopback, load
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ def http_server(settings: Settings) -> FastMCP:
                 ready = await service.ready()
         return JSONResponse({"front": "up", "service": "ready" if ready else "not ready"})
 
+    add_metadata(mcp, settings)
     return mcp
 
 
@@ -82,6 +85,7 @@ def run_http(mcp: FastMCP, settings: Settings) -> None:
         host_origin_protection=True,
         allowed_hosts=list(settings.allowed_hosts),
         show_banner=False,
+        middleware=[Middleware(Door, settings=settings)],
         uvicorn_config={"log_level": "warning", "access_log": False, **tls},
     )
 

@@ -108,6 +108,14 @@ class Service:
     async def warm(self) -> None:
         await self._http.send("POST", "/api/warm")
 
+    async def asks_for_token(self) -> bool:
+        """Whether the service refuses this caller for want of a token; never raises."""
+        try:
+            await self._http.send("GET", "/api/status")
+        except ServiceError as failed:
+            return failed.code == "unauthorized"
+        return False
+
     async def ready(self) -> bool:
         """Whether the service accepts jobs; never raises."""
         try:

@@ -45,6 +45,8 @@ class Settings:
     tls: tuple[Path, Path] | None = None
     allowed_hosts: tuple[str, ...] = ()
     public_url: str | None = None
+    front_url: str | None = None
+    auth_server: str | None = None
     allow_anonymous: bool = False
 
     def __repr__(self) -> str:
@@ -90,7 +92,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         problems.append(f"{PREFIX}{name}: {said}")
 
     url = _url(take("URL") or Settings.url, lambda said: wrong("URL", said))
-    public = take("MCP_PUBLIC_URL")
+    public, front, server = take("MCP_PUBLIC_URL"), take("MCP_FRONT_URL"), take("MCP_AUTH_SERVER")
     settings = Settings(
         url=url,
         token=_token(take("TOKEN"), lambda said: wrong("TOKEN", said)),
@@ -105,6 +107,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         tls=_pair(take("MCP_TLS"), lambda said: wrong("MCP_TLS", said)),
         allowed_hosts=tuple(h.strip() for h in (take("MCP_ALLOWED_HOSTS") or "").split(",") if h.strip()),
         public_url=_url(public, lambda said: wrong("MCP_PUBLIC_URL", said)) if public else None,
+        front_url=_url(front, lambda said: wrong("MCP_FRONT_URL", said)) if front else None,
+        auth_server=_url(server, lambda said: wrong("MCP_AUTH_SERVER", said)) if server else None,
         allow_anonymous=_switch(take("ALLOW_ANONYMOUS"), lambda said: wrong("ALLOW_ANONYMOUS", said)),
     )
     if settings.tls_sha256 and settings.tls_ca:

@@ -23,7 +23,7 @@ Channels = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 RANGE_MAX = 2
 """A picture whose every channel spans at most this many of 256 levels counts as one colour."""
 
-NEAR_RANGE_MAX = 12
+NEAR_RANGE_MAX = 16
 """The same for nearly one colour, after single pixels were averaged away. The faintest thing that people draw on
 purpose, such as a watermark, stands out by more."""
 

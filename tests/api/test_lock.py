@@ -114,6 +114,12 @@ def test_a_strict_service_refuses_what_has_no_effect(locked: Service, body: dict
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
 
 
+def test_a_strict_service_takes_no_bare_base64(locked: Service) -> None:
+    body = {"prompt": "make it blue", "image": "A" * 80}
+    answer = locked.http.post("/v1/images/edits", json=body, headers=bearer(ANNA))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_image")
+
+
 def test_a_right_token_lets_in_and_a_wrong_one_does_not(locked: Service) -> None:
     assert locked.http.get("/api/status", headers=bearer(ANNA)).status_code == 200
     assert locked.http.get("/metrics", headers=bearer(BERT)).status_code == 200

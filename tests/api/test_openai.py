@@ -135,7 +135,7 @@ def test_a_stream_has_the_partial_pictures_that_were_asked_for(client: OpenAI, o
         assert (picture.format.lower(), picture.size) == (output_format, (64, 64))
 
 
-def test_an_edit_has_partial_pictures_too_and_without_a_stream_there_are_none(client: OpenAI) -> None:
+def test_an_edit_has_partial_pictures_and_only_a_stream_has_them(client: OpenAI) -> None:
     more = {"size": "64x64", "extra_body": {"steps": 40}}
     with client.images.edit(image=png("red"), prompt="blue", stream=True, partial_images=1, **more) as stream:
         partial, last = stream

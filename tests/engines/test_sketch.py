@@ -113,6 +113,11 @@ def test_another_colour_and_another_background(draw: Draw) -> None:
     assert (corners(on_black) < 90).all(), corners(on_black)
 
 
+def test_a_small_drawing_on_a_plain_background_is_not_blank(draw: Draw) -> None:
+    for prompt in ("a red circle", "a blue circle", "a yellow star on a black background", "a small white cloud"):
+        assert "blank_picture" not in [warning["code"] for warning in draw(prompt)[1]["warnings"]], prompt
+
+
 def test_another_thing_has_another_shape(draw: Draw) -> None:
     """A disc fills most of the box around it; two boxes with an arrow leave the box's middle rows' ends full."""
     circle, boxes = (np.ptp(draw(p)[0], axis=2) > 60 for p in ("a red circle", "two blue boxes joined by an arrow"))

@@ -23,6 +23,8 @@ RENAMED = {
     "tls": "MCP_TLS",
     "allowed_hosts": "MCP_ALLOWED_HOSTS",
     "public_url": "MCP_PUBLIC_URL",
+    "front_url": "MCP_FRONT_URL",
+    "auth_server": "MCP_AUTH_SERVER",
 }
 VARIABLES = {f"IMAGEGEN_{RENAMED.get(f.name, f.name.upper())}" for f in dataclasses.fields(Settings)}
 
@@ -45,6 +47,7 @@ def test_each_variable_is_read():
     }
     values |= {"TOKEN": "t", "MCP_WAIT_S": "9", "MCP_WARM": "1", "MCP_HOST": "h", "MCP_PORT": "9", "MCP_ROOTS": "/r"}
     values |= {"MCP_ALLOWED_HOSTS": "a,b", "MCP_PUBLIC_URL": "https://p", "ALLOW_ANONYMOUS": "1"}
+    values |= {"MCP_FRONT_URL": "https://f/mcp", "MCP_AUTH_SERVER": "https://a"}
     changed = load({f"IMAGEGEN_{name}": value for name, value in values.items()})
     same = {f.name for f in dataclasses.fields(Settings) if getattr(changed, f.name) == getattr(Settings(), f.name)}
     assert same == {"tls", "tls_ca"}  # need files; tested where they are used

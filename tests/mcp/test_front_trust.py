@@ -197,14 +197,26 @@ def test_the_real_service_over_https_with_pin_and_token(locked, ours, tmp_path):
 
 
 def test_a_locked_service_is_reached_through_a_front_for_other_machines(locked, ours):
-    def story(token, **settings):
-        async def ask(front):
-            headers = {"Authorization": f"Bearer {token}"} if token else {}
-            async with Client(StreamableHttpTransport(f"{front}/mcp", headers=headers)) as client:
-                return await call(client, "list_templates")
+    """A missing token is 401 with the document that says where to get one (RFC 9728); a wrong one is a tool error."""
 
-        with http_front(locked.url, tls_sha256=ours.sha256, **settings) as front:
-            return run(ask(front))
+    async def ask(front, token):
+        headers = {"Authorization": f"Bearer {token}"}
+        async with Client(StreamableHttpTransport(f"{front}/mcp", headers=headers)) as client:
+            return await call(client, "list_templates")
 
-    assert not story(TOKEN).is_error
-    assert "needs a token" in text_of(story(None))
+    known = {"mcp_front_url": "https://pictures.example/mcp", "mcp_auth_server": "https://login.example"}
+    with http_front(locked.url, tls_sha256=ours.sha256, **known) as front, httpx.Client(base_url=front) as http:
+        assert not run(ask(front, TOKEN)).is_error
+        assert "needs a token" in text_of(run(ask(front, "of-nobody")))
+        refused = http.post("/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
+        assert refused.status_code == 401
+        document = "https://pictures.example/.well-known/oauth-protected-resource/mcp"
+        assert refused.headers["www-authenticate"] == f'Bearer resource_metadata="{document}"'
+        for path in ("/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-protected-resource"):
+            assert http.get(path).json() == {
+                "resource": "https://pictures.example/mcp",
+                "resource_name": "imagegen",
+                "bearer_methods_supported": ["header"],
+                "authorization_servers": ["https://login.example"],
+            }
+        assert http.get("/healthz").status_code == 200

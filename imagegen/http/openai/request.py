@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictStr, ValidationError
@@ -123,7 +123,7 @@ async def read_generation(request: Request) -> ImagesRequest:
     if strict:
         return _read(ImagesRequest, fields, strict)
     if any(fields.get(name) not in EMPTY for name in PICTURES):
-        return _read(ImagesEditRequest, _with_pictures(fields, own_urls(request), PICTURES), strict)
+        return _read(ImagesEditRequest, _with_pictures(fields, own_urls(request), PICTURES, as_data_url), strict)
     fields = {name: value for name, value in fields.items() if name not in PICTURES}
     if fields.pop("mask", None) not in EMPTY:
         raise wrong("mask", "invalid_value", "A mask is for an edit: send the picture too, or leave the mask out.")
@@ -134,9 +134,15 @@ async def read_edit(request: Request) -> ImagesEditRequest:
     """The body of /v1/images/edits, JSON or a form. Raises Refused."""
     strict = _strict(request)
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        return _read(ImagesEditRequest, await _form(request, STRICT_PICTURES if strict else PICTURES), strict)
-    names = ("image", "images") if strict else PICTURES
-    return _read(ImagesEditRequest, _with_pictures(await _json(request), own_urls(request), names), strict)
+        return _read(ImagesEditRequest, await _form(request, *_reading(strict, STRICT_PICTURES)), strict)
+    fields = await _json(request)
+    fields = _with_pictures(fields, own_urls(request), *_reading(strict, ("image", "images")))
+    return _read(ImagesEditRequest, fields, strict)
+
+
+def _reading(strict: bool, names: tuple[str, ...]) -> tuple[tuple[str, ...], Callable[[str], str]]:
+    """The names of pictures, `names` for a strict service, and how their text is read."""
+    return (names, str) if strict else (PICTURES, as_data_url)
 
 
 def _strict(request: Request) -> bool:
@@ -147,7 +153,9 @@ async def _json(request: Request) -> dict[str, Any]:
     return (await read_json(request, _Anything)).model_dump()
 
 
-def _with_pictures(fields: dict[str, Any], bases: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
+def _with_pictures(
+    fields: dict[str, Any], bases: Sequence[str], names: Sequence[str], text: Callable[[str], str]
+) -> dict[str, Any]:
     """The fields of a JSON body with all pictures under `images`. Raises Refused."""
     given = [name for name in names if fields.get(name) not in EMPTY]
     if len(given) > 1:
@@ -155,28 +163,28 @@ def _with_pictures(fields: dict[str, Any], bases: Sequence[str], names: Sequence
         raise wrong(given[0], "invalid_value", f"The body has both {several}. Put all pictures into images.")
     pictures = fields[given[0]] if given else []
     left = {name: value for name, value in fields.items() if name not in names}
-    left["images"] = [_reference(one, bases) for one in (pictures if isinstance(pictures, list) else [pictures])]
+    left["images"] = [_reference(one, bases, text) for one in (pictures if isinstance(pictures, list) else [pictures])]
     if left.get("mask") is not None:
-        left["mask"] = _reference(left["mask"], bases)
+        left["mask"] = _reference(left["mask"], bases, text)
     return left
 
 
-async def _form(request: Request, names: Sequence[str]) -> dict[str, Any]:
+async def _form(request: Request, names: Sequence[str], text: Callable[[str], str]) -> dict[str, Any]:
     fields: dict[str, Any] = {"images": []}
     form = await read_form(request)
     bases = own_urls(request)
     for name, value in form.multi_items():
         if name in names:
-            fields["images"].append(_reference(await picture(value), bases))
+            fields["images"].append(_reference(await picture(value), bases, text))
         elif name == "mask":
-            fields["mask"] = _reference(await picture(value), bases)
+            fields["mask"] = _reference(await picture(value), bases, text)
         else:
             fields[name] = (value.filename or "a file") if isinstance(value, UploadFile) else value
     await form.close()  # frees the files: the request lasts as long as its job
     return fields
 
 
-def _reference(value: Any, bases: Sequence[str]) -> Any:
+def _reference(value: Any, bases: Sequence[str], text: Callable[[str], str]) -> Any:
     """A picture in JSON: `{"image_url": …}` as OpenAI has it, base64, or an id or a data URL as the rest of this
     service. A form's file is left as it is."""
     if isinstance(value, bytes):
@@ -193,7 +201,7 @@ def _reference(value: Any, bases: Sequence[str]) -> Any:
         if own is None:
             raise wrong("image", "invalid_value", "Pictures of other sites are not fetched; send the file itself.")
         return own[1]
-    return as_data_url(url)
+    return text(url)
 
 
 def _read(model: type[R], fields: dict[str, Any], strict: bool) -> R:

@@ -60,7 +60,7 @@ def waves(low: int, high: int, side: int = 256) -> np.ndarray:
     [
         (plain(0, 0, 0, spread=3), (1, 1, 1)),
         (plain(252, 252, 252, spread=3), (253, 253, 253)),
-        (png(waves(121, 128)), (124, 124, 124)),
+        (png(waves(119, 131)), (125, 125, 125)),
         (png(np.pad(np.full((1, 1, 3), (0, 90, 0)), ((50, 49), (50, 49), (0, 0)))), (0, 5, 0)),  # a single dim pixel
     ],
 )

@@ -31,7 +31,7 @@ def test_a_wish_becomes_what_the_engine_is_asked_for(look: dict[str, Any], wish:
     assert PreviewLook.model_validate(look).plan(wish) == plan
 
 
-def test_every_model_of_the_first_engine_is_projected_and_none_of_the_second(tmp_path: Path) -> None:
+def test_every_model_of_the_first_engine_is_projected_no_other(tmp_path: Path) -> None:
     for entry in Catalog.load(Settings(home=tmp_path)).entries():
         plan = entry.preview_look.plan("auto")
         assert plan == (PreviewPlan(PROJECTION, 1) if entry.adapter == "sdcpp" else None), entry.name

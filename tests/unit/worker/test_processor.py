@@ -65,8 +65,8 @@ def test_a_picture_carries_its_settings_as_other_programs_read_them(
     )  # fmt: skip
     file = io.BytesIO()
     Image.new("RGB", (64, 64), "red").save(file, "PNG")
-    chosen = Settings(home=tmp_path, png_metadata=said)
-    processor = ImageProcessor(store, Guardrails("", "", "x.toml"), Catalog.load(chosen), chosen)
+    mine = Settings(home=tmp_path, png_metadata=said)
+    processor = ImageProcessor(store, Guardrails("", "", "x.toml"), Catalog.load(mine), mine)
     asyncio.run(processor.postprocess(job, 0, 7, file.getvalue()))
     settings = "Steps: 2, Sampler: Euler a, CFG scale: 2, Seed: 7, Size: 64x64, Model: tiny, Version: imagegen "
     assert texts(kept[0]).get("parameters") == (None if prompts is None else prompts + settings + __version__)
