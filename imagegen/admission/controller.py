@@ -14,7 +14,7 @@ from imagegen.images.references import Reference, decode_mask, decode_reference,
 from imagegen.images.store import ImageStore
 from imagegen.jobs.durations import Durations
 from imagegen.jobs.manager import JobManager
-from imagegen.jobs.repository import NewJob
+from imagegen.jobs.values import NewJob
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
 from imagegen.prompts.guardrails import Guardrails, compose

@@ -12,7 +12,7 @@ from imagegen.app import App
 from imagegen.hardware import gpu
 from imagegen.http import responses
 from imagegen.jobs.previews import StoredPreview
-from imagegen.jobs.repository import NewJob
+from imagegen.jobs.values import NewJob
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking

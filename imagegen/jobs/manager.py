@@ -21,9 +21,11 @@ from imagegen.images.files import new_id
 from imagegen.images.store import ImageStore
 from imagegen.jobs.active import ActiveJob, ActiveJobs
 from imagegen.jobs.leases import Leases
+from imagegen.jobs.limits import QueueLimits
 from imagegen.jobs.notifications import Notifier
 from imagegen.jobs.previews import Previews, StoredPreview
-from imagegen.jobs.repository import End, JobRepository, NewJob
+from imagegen.jobs.repository import JobRepository
+from imagegen.jobs.values import End, NewJob
 from imagegen.schemas import Failure, Job, Progress, Refused, Status, StoredImage, Warn
 from imagegen.storage.database import Database, storage_failure
 from imagegen.telemetry.recorder import Recorder
@@ -58,8 +60,8 @@ class JobManager:
     ) -> None:
         self._rows = JobRepository(database, images)
         self._images, self._recorder = images, recorder or Recorder()
-        self._max_queue, self._ttl_s, self._clock = max_queue, ttl_s, clock
-        self._max_queue_per_token = max_queue_per_token or max_queue
+        self._limits = QueueLimits(max_queue, max_queue_per_token or max_queue)
+        self._ttl_s, self._clock = ttl_s, clock
         self._active = ActiveJobs()  # the queue, as this process wrote it
         self._leases = Leases(self._lease_ran_out)
         self._unsaved: dict[str, End] = {}  # ends that the disk refused; written at the next sweep
@@ -131,7 +133,7 @@ class JobManager:
             raise Refused(503, "shutting_down", "The service is stopping. Try again when it is back.")
         job_id, now = new_id(), self._clock()
         async with self._rows.writing() as connection:
-            self._check_room(new.owner)
+            self._limits.check(self.queued(), new.owner)
             if (same := await self._rows.find_same(connection, new)) is not None:
                 return self._current(same)
             if new.draft and len(self._active):
@@ -281,19 +283,6 @@ class JobManager:
         self.changes.notify_all()
 
     # ---- within -------------------------------------------------------------------------------
-
-    def _check_room(self, owner: str | None) -> None:
-        """Raises Refused 429 `queue_full` if the queue, or this token's share of it, is full."""
-        waiting = [one.owner for one in self._active.values() if not one.running]
-        if len(waiting) >= self._max_queue:
-            detail = f"{self._max_queue} jobs are waiting already. Try again when some have ended."
-            raise Refused(429, "queue_full", detail)
-        if owner is not None and waiting.count(owner) >= self._max_queue_per_token:
-            detail = (
-                f"{self._max_queue_per_token} jobs of the token {owner} are waiting already "
-                "(IMAGEGEN_MAX_QUEUE_PER_TOKEN). Try again when some have ended."
-            )
-            raise Refused(429, "queue_full", detail)
 
     async def _end(
         self,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, Select, bindparam, case, delete, insert, select, update
@@ -16,19 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imagegen.images.store import ImageStore
 from imagegen.jobs.active import ActiveJob
+from imagegen.jobs.values import End, NewJob, Recovered
 from imagegen.schemas import (
-    EngineTexts,
-    Failure,
     Job,
-    Kind,
     Params,
-    Policy,
-    PreviewWish,
     Progress,
     Refused,
     Status,
     StoredImage,
-    Warn,
     expired,
 )
 from imagegen.storage.database import Database
@@ -38,68 +32,6 @@ BY_ID = select(table).where(table.c.id == bindparam("id"))
 NOT_ENDED = (Status.QUEUED.value, Status.RUNNING.value)
 REVISION = {"revision": table.c.revision + 1}
 """Part of every change of a row."""
-
-
-@dataclass(frozen=True)
-class NewJob:
-    """A request that passed every check, with every parameter resolved."""
-
-    kind: Kind
-    model: str
-    prompt: str
-    params: Params
-    policy: Policy
-    engine_texts: EngineTexts
-    references: tuple[str, ...] = ()
-    mask: str | None = None
-    warnings: tuple[Warn, ...] = ()
-    lease_s: float | None = None
-    uploads: tuple[StoredImage, ...] = ()  # references that came with the request: they are kept if the job is
-    owner: str | None = None
-    idempotency_key: str | None = None
-    body_sha256: str | None = None
-    preview: PreviewWish = "off"
-    draft: bool = False
-
-
-@dataclass(frozen=True)
-class End:
-    """How and when a job ended. Times are POSIX seconds; `warnings` None: those of the row stay."""
-
-    status: Status
-    finished_at: float
-    expires_at: float
-    failure: Failure | None = None
-    warnings: tuple[Warn, ...] | None = None
-
-    def values(self) -> dict[str, Any]:
-        """The columns that change."""
-        values: dict[str, Any] = {"status": self.status.value, "progress": None}
-        values |= {"finished_at": self.finished_at, "expires_at": self.expires_at}
-        if self.failure:
-            values["error"] = self.failure.model_dump()
-        if self.warnings is not None:
-            values["warnings"] = [warning.model_dump() for warning in self.warnings]
-        return values
-
-    def applied(self, job: Job) -> Job:
-        """`job` as it is read once this end is written."""
-        changed: dict[str, Any] = {"status": self.status, "progress": None, "revision": job.revision + 1}
-        changed |= {"finished_at": self.finished_at, "expires_at": self.expires_at}
-        if self.failure:
-            changed["error"] = self.failure
-        if self.warnings is not None:
-            changed["warnings"] = list(self.warnings)
-        return job.model_copy(update=changed)
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """A job that had not ended when the last process died. `active.running`: it was started too often."""
-
-    active: ActiveJob
-    lease_s: float | None
-    attempts: int
 
 
 class JobRepository:

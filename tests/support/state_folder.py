@@ -16,7 +16,7 @@ from imagegen.images.files import ImageFiles
 from imagegen.images.references import Reference, decode_reference
 from imagegen.images.store import ImageStore
 from imagegen.jobs.manager import JobManager
-from imagegen.jobs.repository import NewJob
+from imagegen.jobs.values import NewJob
 from imagegen.models.entry import Entry
 from imagegen.schemas import EngineTexts, Job, Kind, Params, Phase, Policy, Progress, Warn
 from imagegen.storage.database import open_database

@@ -1,0 +1,30 @@
+"""How many jobs may wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from imagegen.jobs.active import ActiveJob
+from imagegen.schemas import Refused
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """The most jobs that wait, of all tokens together and of each one."""
+
+    max_queue: int
+    max_queue_per_token: int
+
+    def check(self, queued: Iterable[ActiveJob], owner: str | None) -> None:
+        """Raises Refused 429 `queue_full` if the queue, or this token's share of it, is full."""
+        waiting = [one.owner for one in queued]
+        if len(waiting) >= self.max_queue:
+            detail = f"{self.max_queue} jobs are waiting already. Try again when some have ended."
+            raise Refused(429, "queue_full", detail)
+        if owner is not None and waiting.count(owner) >= self.max_queue_per_token:
+            detail = (
+                f"{self.max_queue_per_token} jobs of the token {owner} are waiting already "
+                "(IMAGEGEN_MAX_QUEUE_PER_TOKEN). Try again when some have ended."
+            )
+            raise Refused(429, "queue_full", detail)
