@@ -69,7 +69,8 @@ def pins() -> list[Pin]:
 def folder(engine_dir: Path) -> Path:
     """Where the packages of the lock are, once they are installed."""
     release = ".".join(map(str, RELEASE))
-    return engine_dir / f"cuda-{release}-packages-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:8]}"
+    lock = LOCK.read_bytes() if LOCK.is_file() else b""  # an image's builder stage has the packages, and no lock
+    return engine_dir / f"cuda-{release}-packages-{hashlib.sha256(lock).hexdigest()[:8]}"
 
 
 def check_driver(cards: Cards) -> None:
@@ -92,6 +93,11 @@ def install(engine_dir: Path, scratch: Path, log: BinaryIO, on_progress: OnProgr
     target = folder(engine_dir)
     if target.is_dir():
         return target
+    if not LOCK.is_file():
+        raise EngineBuildError(
+            f"CUDA's compiler, nvcc, was not found, and this installation lacks {LOCK.name}, the list of its packages: "
+            "install NVIDIA's CUDA toolkit (12.8 or newer, with cuBLAS)."
+        )
     wheels = engine_dir / "cuda-wheels"
     wheels.mkdir(parents=True, exist_ok=True)
     wanted = pins()

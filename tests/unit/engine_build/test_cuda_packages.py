@@ -149,3 +149,12 @@ def test_an_old_driver_is_told_before_anything_is_fetched(
 
 def test_a_gpu_without_nvcc_is_built_for(lock: Path) -> None:
     assert select.default_backend(H200) == "cuda"
+
+
+def test_without_the_list_of_packages_a_toolkit_is_asked_for(tmp_path: Path, lock: Path) -> None:
+    """As in an image's builder stage, whose Python environment has the packages."""
+    lock.unlink()
+    with pytest.raises(
+        EngineBuildError, match=r"lacks cuda\.txt, the list of its packages: install NVIDIA's CUDA toolkit"
+    ):
+        made(tmp_path / "engine")
