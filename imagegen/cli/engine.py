@@ -27,7 +27,7 @@ from imagegen import engine_build as engines
 from imagegen.engine_build import EngineBuildError, OnProgress, Stage, transfer
 from imagegen.settings import Settings, SettingsError, load
 
-IN_MEGABYTES = {Stage.TOOLKIT: "Fetching (MB)", Stage.PACKING: "Packing (MB)"}
+IN_MEGABYTES = {Stage.TOOLKIT: "Fetching (MB)", Stage.PACKING: "Package (MB)"}
 PLAIN_LINE_PERCENT = 10
 """Without a terminal, compiling prints a line each time this much more of it is done."""
 

@@ -40,7 +40,7 @@ class Stage(StrEnum):
     CONFIGURING = "configuring"  # CMake
     COMPILING = "compiling"  # Ninja; done and total count its steps
     CHECKING = "checking"  # the new binary is run once
-    PACKING = "packing"  # a package is written or read; done and total count megabytes
+    PACKING = "package"  # a package is written or read; done and total count megabytes
     READY = "ready"  # built, or found built already
 
 
