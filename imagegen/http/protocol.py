@@ -45,7 +45,7 @@ class Protocol(H11Protocol):
         self._inner = self.app
         self.app = self._answered
 
-    # ---- the head -----------------------------------------------------------------------------
+    # ---- the request headers ------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -107,7 +107,7 @@ class Protocol(H11Protocol):
         """Never upgrade: the service has no WebSocket, and an upgraded connection would have no deadlines."""
         return False
 
-    # ---- the answer ---------------------------------------------------------------------------
+    # ---- the response -------------------------------------------------------------------------
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application. Close the connection after the response if the request body was not read completely.

@@ -68,7 +68,7 @@ class ImagesRequest(BaseModel):
         return max(1, 100 if self.output_compression is None else self.output_compression)
 
     def wanted(self) -> GenerateRequest:
-        """The job that is asked for. Raises Refused."""
+        """Convert to this service's request. Raises Refused."""
         return GenerateRequest.model_validate(self._common())
 
     def forget_pictures(self) -> None:
@@ -102,7 +102,7 @@ class ImagesEditRequest(ImagesRequest):
     fit: Literal["contain", "cover", "stretch"] = "contain"
 
     def wanted(self) -> EditRequest:
-        """The job that is asked for. Raises Refused."""
+        """Convert to this service's request. Raises Refused."""
         more = {"images": self.images, "mask": self.mask, "fit": self.fit}
         return EditRequest.model_validate(self._common() | more)
 
