@@ -1,4 +1,4 @@
 """Turns a request into a job, or refuses it.
 
-Belongs here: checks of a request against model, caps and stored pictures.
-Not here: HTTP, the queue's order, drawing."""
+Belongs here: checks of a request against the model, the limits and stored pictures.
+Not here: HTTP, queue order, drawing."""

@@ -1,4 +1,4 @@
-"""AdmissionController: turns a request into a job with every value resolved, or refuses it and changes nothing."""
+"""AdmissionController: turns a request into a job with all values resolved, or refuses it without side effects."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from imagegen.schemas import (
 from imagegen.settings import Settings
 
 KEPT_PX = 4 * 1024 * 1024
-"""References are kept at most this large: four times the largest picture that is drawn."""
+"""The most pixels of a stored reference: four times the largest picture that the service draws."""
 
 
 class ModelChecks(Protocol):
-    """What is known of a model on this machine. See `worker.model_files.ModelFiles`."""
+    """Checks of a model on this machine. See `worker.model_files.ModelFiles`."""
 
     def misfits(self, entry: Entry) -> Sequence[Warn]:
-        """What is known to go wrong with the model here."""
+        """Warnings for known problems of the model on this machine."""
 
     def unobtainable(self, entry: Entry) -> str | None:
-        """Why the model cannot be loaded; None if it can, as far as is known."""
+        """Why the model cannot be loaded; None if no reason is known."""
 
     def unfamiliar(self, entry: Entry, kind: Kind, prompt: str) -> Sequence[Warn]:
-        """What of the prompt the model cannot draw."""
+        """Warnings for parts of the prompt that the model cannot draw."""
 
 
 class AdmissionController:
@@ -76,11 +76,11 @@ class AdmissionController:
         reduce_size: bool = False,
         warnings: Sequence[Warn] = (),
     ) -> Job:
-        """The job that `request` became, or became before under the same key. Raises Refused.
+        """Submit `request` as a job, or return the earlier job with the same idempotency key. Raises Refused.
 
-        reduce_size: a size that the model does not draw becomes the nearest one that it draws, with the warning
-        `size_reduced`, instead of a refusal: for APIs whose clients have a size of their own and know no range.
-        warnings: what the transport has to say of the request; they come first in the job.
+        reduce_size: instead of refusing a size outside the model's range, use the nearest size in the range and add
+        the warning `size_reduced`. For APIs whose clients have a default size and do not know the range.
+        warnings: the transport's warnings; they come first in the job.
         """
         body_sha256 = None
         if idempotency_key is not None:
@@ -100,12 +100,12 @@ class AdmissionController:
         return await self._submit(new, wanted)
 
     async def check(self, request: GenerateRequest) -> NewJob:
-        """What `admit` would make of `request`, without its pictures; nothing is stored. Raises Refused as it does."""
+        """Return the job that `admit` would submit, without its pictures. Stores nothing. Raises Refused."""
         new, _ = await self._prepare(request)
         return new
 
     async def _prepare(self, request: GenerateRequest, *, reduce_size: bool = False) -> tuple[NewJob, _Wanted]:
-        """The request with every value resolved, and the pictures that it starts from, not yet stored."""
+        """Resolve all values of the request, and decode its pictures without storing them. Raises Refused."""
         entry = self._catalog.get(request.model or self._default_model)
         wanted = _Wanted()
         if reduce_size:
@@ -136,8 +136,8 @@ class AdmissionController:
         return new, wanted
 
     async def _submit(self, new: NewJob, wanted: _Wanted) -> Job:
-        """Store the pictures that came with the request, and the job; of a job that is refused none is kept."""
-        uploads: list[StoredImage] = []  # on the disk, and not visible before the job is
+        """Store the uploaded pictures and the job. Discards the pictures if the job is refused."""
+        uploads: list[StoredImage] = []  # on disk, invisible until the job is stored
         job = None
         try:
             references = [await self._store_upload(one, uploads) for one in wanted.references]
@@ -149,7 +149,7 @@ class AdmissionController:
         return job
 
     async def upload(self, data: bytes) -> StoredImage:
-        """Keep a reference picture. Raises Refused 422 `bad_image`."""
+        """Store a reference picture. Raises Refused 422 `bad_image`."""
         return await self._images.upload(await asyncio.to_thread(self._decode, data))
 
     def _decode(self, picture: Picture) -> Reference:
@@ -160,7 +160,7 @@ class AdmissionController:
         return decode_mask(_file(picture, self._settings.max_body_bytes), self._settings.max_decoded_px)
 
     def _check_duration(self, entry: Entry, params: Params) -> None:
-        """Raises Refused 422 `job_too_large`."""
+        """Raise Refused 422 `job_too_large` if the job is expected to exceed IMAGEGEN_MAX_JOB_S."""
         expected = self._durations.job(entry.name, params)
         if expected is not None and expected > self._settings.max_job_s:
             raise Refused(
@@ -173,7 +173,7 @@ class AdmissionController:
     # ---- pictures -----------------------------------------------------------------------------
 
     async def _load_references(self, request: GenerateRequest, wanted: _Wanted) -> None:
-        """The pictures that an edit starts from, every one decoded before any is stored."""
+        """Decode all pictures of an edit before any is stored. Raises Refused."""
         if isinstance(request, EditRequest):
             wanted.kind, wanted.fit = Kind.EDIT, request.fit
             wanted.references = [await self._reference(text, "images", wanted.warnings) for text in request.images]
@@ -182,7 +182,10 @@ class AdmissionController:
                 validation.check_shape(wanted.mask, wanted.references[0])
 
     async def _reference(self, picture: Picture, field: str, warnings: list[Warn]) -> StoredImage | Reference:
-        """A stored picture by its id, or a file's or a data URL's picture, decoded and not yet stored."""
+        """A stored picture by its id, or a decoded, not yet stored picture from a file or data URL.
+
+        Raises Refused 410, 422 `unknown_image`, `bad_image`.
+        """
         if isinstance(picture, bytes) or _is_data_url(picture):
             decode = self._decode_mask if field == "mask" else self._decode
             decoded = await asyncio.to_thread(decode, picture)
@@ -202,8 +205,8 @@ class AdmissionController:
         return stored
 
     async def _store_upload(self, one: StoredImage | Reference, uploads: list[StoredImage]) -> str:
-        """The id of a reference; one that came with the request is written to the disk and added to `uploads`, so
-        that the job survives its client."""
+        """Return the id of a reference. Writes an uploaded one to disk and adds it to `uploads`, because the job may
+        outlive its request."""
         if isinstance(one, StoredImage):
             return one.id
         image = await self._images.prepare(one)
@@ -213,7 +216,7 @@ class AdmissionController:
 
 @dataclass
 class _Wanted:
-    """What a request starts from, checked, and nothing of it stored yet."""
+    """The checked inputs of a request, not yet stored."""
 
     kind: Kind = Kind.GENERATE
     fit: Literal["contain", "cover", "stretch"] | None = None
@@ -227,12 +230,13 @@ def _is_data_url(text: str) -> bool:
 
 
 def _file(picture: Picture, max_bytes: int) -> bytes:
-    """The file that a form or a data URL holds. Raises Refused 422 `bad_image`."""
+    """The file's bytes, from a form or a data URL. Raises Refused 422 `bad_image`."""
     return picture if isinstance(picture, bytes) else parse_data_url(picture, max_bytes)
 
 
 def _hash(request: GenerateRequest, max_bytes: int) -> str:
-    """The same for every spelling of the same request: a picture's file counts, and not how it was sent."""
+    """A digest of the request that does not depend on how its pictures were sent (form, data URL), only on their
+    bytes."""
     body = request.model_dump(mode="json", exclude_none=True, exclude={"images", "mask"})
     if isinstance(request, EditRequest):
         body["images"] = [_name(one, max_bytes) for one in request.images]
@@ -242,7 +246,7 @@ def _hash(request: GenerateRequest, max_bytes: int) -> str:
 
 
 def _name(picture: Picture, max_bytes: int) -> str:
-    """A picture's id, or what tells its file from others."""
+    """A picture's id, or the SHA-256 of its file."""
     if isinstance(picture, str) and not _is_data_url(picture):
         return picture
     return f"sha256:{hashlib.sha256(_file(picture, max_bytes)).hexdigest()}"

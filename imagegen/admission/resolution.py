@@ -1,6 +1,6 @@
-"""The values of a job: the caller's, else those of the model's catalog entry. Pure, but for a random seed.
+"""Resolves a job's parameters: the caller's values, else the catalog entry's defaults. Pure, except for random seeds.
 
-What becomes of a request is said in `warnings`, a list that these functions add to.
+The functions append to `warnings` where a job differs from its request.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ def resolve(
     warnings: list[Warn],
     caps: Settings,
 ) -> Params:
-    """Every parameter: the caller's, else the catalog's (D-02, BS-04)."""
+    """Resolve all parameters: the caller's values, else the catalog's (D-02, BS-04).
+
+    Appends to `warnings`. Raises Refused 422 `size_out_of_range` for an edit's aspect ratio.
+    """
     d = entry.defaults
     width, height = _size(request, entry, references, warnings, caps.max_dimension)
     if references:
@@ -73,10 +76,10 @@ def _size(
 
 
 def reduce_size(request: GenerateRequest, entry: Entry, warnings: list[Warn], max_dimension: int) -> GenerateRequest:
-    """The request with a size that the model draws, and a warning where that is another one than was asked for."""
+    """Replace the request's size with one that the model draws. Appends a warning if the size changes."""
     sizes, asked = Sizes.of(entry, max_dimension), (request.width, request.height)
     if any(side is not None and side < 1 for side in asked):
-        return request  # which is then refused
+        return request  # validation refuses it later
     size = reduced(*asked, sizes)
     if size != asked:
         now = f"{_sides_in_words(*asked)} became {_sides_in_words(*size)}"
@@ -87,7 +90,7 @@ def reduce_size(request: GenerateRequest, entry: Entry, warnings: list[Warn], ma
 def _gives_shape(
     request: GenerateRequest, references: Sequence[StoredImage | Reference]
 ) -> StoredImage | Reference | None:
-    """The picture whose shape an edit has, as far as its caller left the size open."""
+    """The picture that determines the edit's shape; None if the request does."""
     if not isinstance(request, EditRequest) or (request.width and request.height):
         return None
     one_side = request.width is not None or request.height is not None
@@ -107,7 +110,7 @@ def _sides_in_words(width: int | None, height: int | None) -> str:
 
 
 def _chosen(name: str, asked: float | None, default: Sourced, entry: Entry, warnings: list[Warn]) -> float:
-    """The caller's value, with a warning outside the catalog's range; else the catalog's."""
+    """The caller's value, with a warning if it is outside the catalog's range; else the catalog's default."""
     if asked is None:
         return float(default.value)
     low, high = default.min, default.max
@@ -121,7 +124,7 @@ def _chosen(name: str, asked: float | None, default: Sourced, entry: Entry, warn
 
 
 def _speed(request: GenerateRequest, entry: Entry, steps: int, warnings: list[Warn]) -> Speed:
-    """`fast` if that is asked for and the picture has steps enough to leave some out; what cannot be is told."""
+    """`fast` if requested and there are enough steps to skip some, else `quality`. Warns if there are too few steps."""
     if request.speed != "fast" or entry.fast is None or entry.fast.min_steps is None:
         return "quality"
     if steps < entry.fast.min_steps:

@@ -1,5 +1,5 @@
-"""How large a picture becomes: what a model draws, the size of an edit that keeps its picture's shape, and the nearest
-size for a client whose default the model does not draw. Pure.
+"""Computes picture sizes: the range of a model, the size of an edit that keeps its picture's shape, and the nearest
+size for a client whose default is outside the range. Pure.
 
 All numbers are pixels.
 """
@@ -16,9 +16,9 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Sides:
-    """The sides that can be drawn: multiples of `multiple` from `least` to `most`.
+    """The allowed lengths of a side: multiples of `multiple` from `least` to `most`.
 
-    Raises ValueError where no multiple fits into `most`.
+    Raises ValueError if `most` is less than `multiple`.
     """
 
     least: int
@@ -38,19 +38,19 @@ class Sides:
         return self.most // self.multiple * self.multiple
 
     def up(self, side: int) -> int:
-        """What is drawn where somebody asks for `side`."""
+        """Round `side` up to a multiple, at most `largest`."""
         return min(self.largest, -(-side // self.multiple) * self.multiple)
 
     def nearest(self, side: float) -> int:
-        """The side next to `side` that can be drawn."""
+        """The allowed length nearest to `side`."""
         return min(self.largest, max(self.smallest, round(side / self.multiple) * self.multiple))
 
     def into(self, side: int | None) -> int | None:
-        """`side` itself where it is within the range or open, else the nearest."""
+        """`side` itself if it is None or within the range, else the nearest allowed length."""
         return side if side is None or side in self else self.nearest(side)
 
     def __contains__(self, side: int) -> bool:
-        """Whether `side` is within the range; `up` makes a multiple of it."""
+        """Whether `side` is within the range. It need not be a multiple; see `up`."""
         return min(self.least, self.largest) <= side <= self.most
 
     def __str__(self) -> str:
@@ -59,14 +59,14 @@ class Sides:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes that a model draws."""
+    """The sizes that a model can draw."""
 
     width: Sides
     height: Sides
 
     @classmethod
     def of(cls, entry: Entry, max_dimension: int) -> Sizes:
-        """The entry's ranges, its least side and the operator's cap, which wins where they contradict each other."""
+        """The entry's ranges, limited by the operator's `max_dimension`, which takes precedence."""
         (least_w, most_w), (least_h, most_h) = entry.side_range("width"), entry.side_range("height")
         return cls(
             Sides(least_w, min(max_dimension, most_w or max_dimension), entry.size_multiple),
@@ -74,16 +74,16 @@ class Sizes:
         )
 
     def up(self, width: int, height: int) -> tuple[int, int]:
-        """What is drawn where a caller asks for a size within the range."""
+        """Round each side up to a multiple."""
         return self.width.up(width), self.height.up(height)
 
     def nearest(self, width: float, height: float) -> tuple[int, int]:
-        """The size next to width x height, each side for itself."""
+        """The nearest allowed length of each side separately."""
         return self.width.nearest(width), self.height.nearest(height)
 
     def keep_shape(self, ref_w: int, ref_h: int, width: int, height: int) -> bool:
-        """Whether width x height is the shape of ref_w x ref_h, but for the rounding of each side to a multiple."""
-        # a side that is asked for is rounded up, another one to the nearest
+        """Whether width x height has the shape of ref_w x ref_h, except for rounding each side to a multiple."""
+        # a requested side is rounded up, a computed side to the nearest multiple
         off_w, off_h = self.width.multiple + ROUNDING, self.height.multiple + ROUNDING
         least = max((width - off_w) / ref_w, (height - off_h) / ref_h)
         return least <= min((width + off_w) / ref_w, (height + off_h) / ref_h)
@@ -95,11 +95,11 @@ class Sizes:
 
 
 def reduced(width: int | None, height: int | None, sizes: Sizes) -> tuple[int | None, int | None]:
-    """The size to draw for a client that cannot know the model's range, such as one with a default of 1024x1024.
+    """Fit a size into the model's range, for clients that do not know the range and default to, say, 1024x1024.
 
-    width, height: at least 1; a side that is None stays open, and the other one becomes the nearest.
-    A size within the range is returned unchanged. Of the others: the nearest size of exactly the same shape, if the
-    range has one; else the nearest size, of the same shape but for the rounding of each side where that is possible.
+    width, height: at least 1. If one side is None it stays None, and the other becomes the nearest allowed length.
+    Returns a size within the range unchanged. Otherwise returns the nearest size of exactly the same shape if the range
+    has one, else the nearest size, with the same shape except for rounding where possible.
     """
     if width is None or height is None:
         return sizes.width.into(width), sizes.height.into(height)
@@ -115,9 +115,9 @@ def reduced(width: int | None, height: int | None, sizes: Sizes) -> tuple[int | 
 
 
 def hinted(width: int, height: int, entry: Entry, max_dimension: int) -> tuple[int | None, int | None]:
-    """The size that a template's hint means for `entry`: one that it draws, of the same shape if there is one.
+    """Fit a template's size into the range of `entry`, with the same shape if possible.
 
-    None for a model of noise, whose usual size is as good and soonest drawn.
+    Returns None, None for a noise model: its default size is equally good and fastest.
     """
     if entry.noise:
         return None, None
@@ -128,7 +128,7 @@ def hinted(width: int, height: int, entry: Entry, max_dimension: int) -> tuple[i
 
 
 def _unit(width: int, height: int, sizes: Sizes) -> tuple[int, int]:
-    """The least size of exactly this shape whose sides are multiples of what the model draws."""
+    """The smallest size of exactly this shape whose sides are multiples of the model's `multiple`."""
     shape = math.gcd(width, height)
     across, down = width // shape, height // shape
     times = math.lcm(
@@ -139,10 +139,10 @@ def _unit(width: int, height: int, sizes: Sizes) -> tuple[int, int]:
 
 
 def contain_size(ref_w: int, ref_h: int, sizes: Sizes, area_px: int) -> tuple[int, int]:
-    """Width and height of an edit whose caller named neither: the reference's shape at the model's usual area.
+    """Width and height of an edit that sets neither: the reference's shape at the area `area_px`.
 
-    A long reference is drawn larger where its short side would be under the least, as far as its long side goes; past
-    that its shape is not kept. Between the ends each side is within half a multiple of the exact shape.
+    If the short side would be below the minimum, both sides are scaled up until the long side reaches its maximum.
+    Beyond that the shape is not kept. Within the range each side is within half a multiple of the exact shape.
     """
     scale = max(math.sqrt(area_px / (ref_w * ref_h)), sizes.width.smallest / ref_w, sizes.height.smallest / ref_h)
     scale = min(scale, sizes.width.most / ref_w, sizes.height.most / ref_h)
@@ -152,7 +152,7 @@ def contain_size(ref_w: int, ref_h: int, sizes: Sizes, area_px: int) -> tuple[in
 def shaped(
     ref_w: int, ref_h: int, width: int | None, height: int | None, sizes: Sizes, area_px: int
 ) -> tuple[int, int]:
-    """The same where the caller may have named one side: the other one follows from the reference's shape."""
+    """Width and height of an edit that sets at most one side: the other side follows the reference's shape."""
     if width is not None:
         return sizes.width.up(width), sizes.height.nearest(width * ref_h / ref_w)
     if height is not None:

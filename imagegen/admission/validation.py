@@ -1,4 +1,4 @@
-"""What a request may ask for: checks against the model and the operator's caps. Pure: nothing is read or changed.
+"""Checks a request against the model and the operator's limits. Pure.
 
 Every check raises Refused 422.
 """
@@ -15,13 +15,13 @@ from imagegen.schemas import SEED_MAX, EditRequest, GenerateRequest, Refused, St
 from imagegen.settings import Settings
 
 MASK_SHAPE_TOLERANCE = 0.02
-"""How far the sides' ratio of a mask may be from its picture's: what rounding does to small sizes."""
+"""The largest relative difference between the aspect ratios of a mask and its picture, from rounding small sizes."""
 
 
 def check(request: GenerateRequest, entry: Entry, caps: Settings, catalog: Catalog) -> None:
-    """Everything that can be said of a request before its pictures are looked at.
+    """Check everything except the pictures. Raises Refused 422.
 
-    catalog: names the models that edit, where `entry` does not.
+    catalog: lists the models that edit, for the error message if `entry` does not.
     """
     _check_texts(request, caps)
     _check_size(request, entry, caps)
@@ -89,20 +89,20 @@ def _editors(catalog: Catalog) -> str:
 
 
 def check_key(key: str) -> None:
-    """Raises Refused unless the Idempotency-Key is 1 to 128 printable ASCII characters."""
+    """Raise Refused unless the Idempotency-Key is 1 to 128 printable ASCII characters."""
     if not (1 <= len(key) <= 128 and key.isascii() and key.isprintable()):
         raise Refused(422, "invalid_request", "Idempotency-Key must be 1 to 128 printable ASCII characters.")
 
 
 def check_shape(mask: StoredImage | Reference, picture: StoredImage | Reference) -> None:
-    """A mask of another shape than its picture would cover something else than was meant."""
+    """Refuse a mask whose aspect ratio differs from its picture's, because it would cover the wrong area."""
     if abs(mask.width * picture.height / (mask.height * picture.width) - 1) > MASK_SHAPE_TOLERANCE:
         sizes = f"{mask.width}x{mask.height} pixels, and the first picture {picture.width}x{picture.height}"
         raise Refused(422, "bad_image", f"The mask has {sizes}: send a mask of the picture's own shape.")
 
 
 def check_aspect(entry: Entry, width: int, height: int) -> None:
-    """Refuse an edit of a shape that the model's engine would refuse after it was loaded."""
+    """Refuse an edit whose aspect ratio the engine would refuse only after loading the model."""
     most = entry.edit_max_aspect
     if most is not None and max(width, height) > most * min(width, height):
         detail = (

@@ -1,3 +1,3 @@
 """The HTTP transport.
 
-Belongs here: routes, bodies, streams, answers, refusals. Not here: decisions about jobs, pictures or models."""
+Belongs here: routes, request bodies, streams, responses, errors. Not here: decisions about jobs, pictures or models."""

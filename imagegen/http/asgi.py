@@ -25,15 +25,16 @@ from imagegen.security.rate_limit import RateLimit
 from imagegen.telemetry.metrics import Metrics
 
 WARMS_PER_S = 0.5
-"""Warm-ups that each caller may ask for, in the long run; five at once. A page asks every 30 s while somebody types."""
+"""Warm-ups that each caller may request per second on average; bursts of five. A page sends one every 30 s while the
+user types."""
 
 FAMILIES = (jobs, previews, events, images, status, session, openai, sdapi, lists, tasks, openapi, metrics, page)
 ROUTES: list[Route] = [route for family in FAMILIES for route in family.ROUTES]
-"""Every route of the service, in the order in which docs/http.md lists them."""
+"""Every route of the service, in the order of docs/http.md."""
 
 
 def make_app(sessions: Sessions, counted: Metrics) -> Starlette:
-    """All routes; `attach` gives it the running service."""
+    """Build the app with all routes. `attach` connects it to the running service."""
     middleware = [Middleware(InternalErrors), Middleware(OneValueEach), Middleware(SdapiSwitch)]
     routes = [*ROUTES, Rest("/", app=nothing)]
     asgi = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=middleware)
@@ -43,22 +44,21 @@ def make_app(sessions: Sessions, counted: Metrics) -> Starlette:
 
 
 class Rest(Mount):
-    """All paths that no route of ours has, but for the one of BentoML's that comes after this app."""
+    """Matches every path except `/docs.json`, which BentoML serves after this app."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         return (Match.NONE, {}) if scope["path"] == "/docs.json" else super().matches(scope)
 
 
 DIALECTS = ("/v1/", "/sdapi/")
-"""Addresses of other services' APIs: their clients ask by OPTIONS whether a route is there (SillyTavern does)."""
+"""Path prefixes of other services' APIs. Their clients send OPTIONS to test whether a route exists (SillyTavern)."""
 
 
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    """Whatever no route takes: without this BentoML would answer, and not as problem+json.
+    """Answer requests that match no route with 404 or 405 as problem+json; otherwise BentoML would answer.
 
-    OPTIONS of a route of DIALECTS is answered 204.
-    It is a match for every request, so Starlette's own 405 is never reached; and that would name only the methods
-    of the first route of a path.
+    OPTIONS on a route of DIALECTS returns 204. This app matches every request, so Starlette's own 405 is never
+    reached. Starlette's 405 would list only the methods of the first route of a path.
     """
     if scope["type"] != "http":
         return

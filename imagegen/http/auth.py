@@ -1,4 +1,4 @@
-"""The lock on the door, as ASGI middleware in front of everything, BentoML's own routes included."""
+"""Authentication, as ASGI middleware in front of all routes, including BentoML's own."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from imagegen.security.tokens import Tokens
 
 SAFE = {"GET", "HEAD", "OPTIONS"}
 PRESENCE = "/api/events"
-"""The one address whose GET has an effect: with `?presence=1` it keeps the model loaded."""
+"""The only path where GET has a side effect: with `?presence=1` it keeps the model loaded."""
 OPEN = {"/", "/favicon.ico", "/readyz", "/livez", "/healthz"}
 STATIC = "/static/"
 PICTURE = re.compile(r"/images/[0-9a-f]{32}\.(png|jpg|webp)")
-"""A picture's id is 128 random bits: whoever has the address was given it."""
+"""Needs no token: a picture's id is 128 random bits, so its address cannot be guessed."""
 SECRETS_OF_A_QUERY = {"token", "access_token", "api_key", "apikey", "auth", "authorization", "bearer"}
 
 INSTANCE = "imagegen-instance"
-"""Names the process that answers. A request that carries it is for that process alone: the MCP front looks once at each
-process whether it asks for tokens, and a process that has taken the other's place must not get the request."""
+"""Header that identifies the answering process. A request with this header is refused by any other process: the MCP
+front checks each process once for whether it requires tokens, and a restarted service must not get its requests."""
 
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -48,13 +48,13 @@ HEADERS = {
 
 
 BASIC = "/sdapi/"
-"""The only addresses at which HTTP Basic is taken: clients of AUTOMATIC1111's API send nothing else. A browser sends
-Basic by itself once it knows it, so it opens no check that a bearer token opens."""
+"""The only path prefix that accepts HTTP Basic, because clients of AUTOMATIC1111's API send nothing else. Browsers send
+stored Basic credentials automatically, so Basic does not bypass the checks that a bearer token bypasses."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose token let a request in (None: nobody's), and how it came."""
+    """The name of the token that authenticated a request (None: no valid token), and how the token was sent."""
 
     name: str | None = None
     session: Session | None = None
@@ -62,7 +62,10 @@ class Caller:
 
 
 class AuthMiddleware:
-    """Refuses foreign hosts and origins, and with tokens whoever has none; notes the token's name in the scope."""
+    """Refuses foreign hosts and origins, and requests without a valid token if tokens are set.
+
+    Stores the token's name in the scope.
+    """
 
     def __init__(
         self,
@@ -74,7 +77,7 @@ class AuthMiddleware:
         origins: Origins | None = None,
         basic: bool = True,
     ) -> None:
-        """origins: whose pages may call with a bearer token. basic: whether HTTP Basic is taken, where it can be."""
+        """origins: origins whose pages may call with a bearer token. basic: accept HTTP Basic under BASIC."""
         self._app, self._basic, self._origins = app, basic, origins or Origins("")
         self._tokens, self._sessions, self._hosts, self._rate = tokens, sessions, hosts, rate
         self._instance = secrets.token_hex(16)
@@ -82,7 +85,7 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})  # nothing here speaks it
+            await send({"type": "websocket.close", "code": 1008})  # no route supports WebSocket
             return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -96,9 +99,9 @@ class AuthMiddleware:
         await self._app(scope, receive, _with_headers(send, self._headers))
 
     def _judge(self, scope: Scope) -> None:
-        """Raises Refused unless the request may pass."""
+        """Raise Refused unless the request is allowed."""
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
-        if "\n" in path:  # Starlette's mounts do not match it, so BentoML would answer, and not as problem+json
+        if "\n" in path:  # Starlette's mounts do not match it, so BentoML would answer, without problem+json
             raise Refused(404, "not_found", "There is nothing at this address: it has a line end in it.")
         caller = self._caller(headers, path)
         called = self._check_hosts(scope, headers, caller)
@@ -123,9 +126,9 @@ class AuthMiddleware:
         scope["imagegen.owner"], scope["imagegen.session"] = caller.name, caller.session
 
     def _check_hosts(self, scope: Scope, headers: Headers, caller: Caller) -> list[str | None]:
-        """The names that were called: the Host header's, and that of the public address. Raises Refused.
+        """Return the host names of the request: the Host header and the public address's host. Raises Refused.
 
-        With a bearer token the Host header may name any host: a hostile page does not have the token.
+        With a bearer token the Host header may name any host, because a hostile page does not have the token.
         """
         public = public_of(scope)
         host, forwarded = headers.get("host"), [public.host] if public else []
@@ -160,8 +163,10 @@ class AuthMiddleware:
             raise Refused(412, "instance_changed", detail)
 
     def _caller(self, headers: Headers, path: str) -> Caller:
-        """By the Authorization header if there is one, else by the session's cookie. For a page of another origin only
-        a bearer token counts: browsers send the others by themselves."""
+        """Identify the caller by the Authorization header if present, else by the session cookie.
+
+        From a page of another origin only a bearer token counts: browsers send Basic and cookies automatically.
+        """
         if self._tokens is None:
             return Caller()
         foreign = self._origins.allows(origin_of(headers))
@@ -182,7 +187,7 @@ class AuthMiddleware:
 
 
 def _password(basic: str) -> str:
-    """The password of HTTP Basic credentials (RFC 7617), which is the token here; the user's name does not matter."""
+    """The password of HTTP Basic credentials (RFC 7617), which holds the token. The user name is ignored."""
     try:
         return base64.b64decode(basic.strip(), validate=True).decode().partition(":")[2]
     except ValueError:  # neither base64 nor UTF-8
@@ -190,7 +195,7 @@ def _password(basic: str) -> str:
 
 
 def is_open(method: str, path: str) -> bool:
-    """What needs no token: the page, its files, the probes, a picture whose address one has, leaving."""
+    """Whether a request needs no token: the page and its files, probes, a picture by its address, and logout."""
     if method == "OPTIONS" or (method == "DELETE" and path == "/api/session"):
         return True
     return method in SAFE and (path in OPEN or path.startswith(STATIC) or PICTURE.fullmatch(path) is not None)
@@ -202,8 +207,8 @@ def _asks_presence(query: bytes) -> bool:
 
 
 def _check_address(path: str, query: bytes) -> None:
-    """Raises Refused for a parameter that is named like a secret. `;` separates parameters too: in paths (RFC 3986,
-    3.3), and in queries for older programs."""
+    """Raise Refused if a parameter in the address is named like a secret. `;` also separates parameters: in paths
+    (RFC 3986, 3.3), and in queries for older programs."""
     parameters = [*path.split(";")[1:], *map(unquote_plus, re.split("[&;]", query.decode("latin-1")))]
     names = {one.partition("=")[0].strip().lower().replace("-", "_") for one in parameters}
     if found := names & SECRETS_OF_A_QUERY:
@@ -226,10 +231,10 @@ def _with_headers(send: Send, more: Mapping[str, str]) -> Send:
 
 
 class LoopbackOnly:
-    """Without tokens, answers only requests that arrived on a loopback address of this machine.
+    """Without tokens, answers only requests that arrived on a loopback address.
 
-    Judged by each request's own socket, so that it holds however the service was started (BentoML's own
-    default binds every address).
+    Checks each request's own socket, so the rule holds however the service was started (BentoML binds every address
+    by default).
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -247,7 +252,7 @@ class LoopbackOnly:
 
 
 def is_loopback(scope: Scope) -> bool:
-    """Whether the request came in on a loopback address (or a Unix socket, which has none)."""
+    """Whether the request arrived on a loopback address or a Unix socket."""
     server = scope.get("server")
     if server is None or server[1] is None:
         return server is not None

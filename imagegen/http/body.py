@@ -1,4 +1,4 @@
-"""Request bodies: capped while they arrive, parsed strictly."""
+"""Request bodies: size limits and strict parsing."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from imagegen.schemas import Refused
 M = TypeVar("M", bound=BaseModel)
 
 MOST_VALUES = 100_000
-"""Commas and opening brackets of a JSON body. Sixteen pictures and two prompts of 12,000 commas stay below 25,000;
-each value may cost hundreds of bytes and some microseconds, 25 MiB of small ones a gigabyte and a minute."""
+"""The most commas and opening brackets in a JSON body. Sixteen pictures and two prompts of 12,000 commas stay below
+25,000. Each value may cost hundreds of bytes and some microseconds; 25 MiB of small values cost a gigabyte and a
+minute."""
 
 
 BOM = b"\xef\xbb\xbf"
-"""UTF-8's byte-order mark, which Windows programs put in front of a file. RFC 8259, 8.1, allows a reader to skip it."""
+"""UTF-8's byte-order mark, which Windows programs write. RFC 8259, 8.1, allows a parser to skip it."""
 OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")
-"""UTF-16's and UTF-32's: JSON that is exchanged is UTF-8."""
+"""The byte-order marks of UTF-16 and UTF-32. RFC 8259, 8.1, requires UTF-8."""
 
 
 class BodyEncoding:
-    """Refuses a body with a Content-Encoding (gzip, br …): no route decodes it, so each would read other bytes."""
+    """Refuses a body with a Content-Encoding (gzip, br …) with 415, because no route decodes it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -52,13 +53,13 @@ def _has_body(scope: Scope) -> bool:
 
 
 def encoding_of(headers: Headers) -> str | None:
-    """The Content-Encoding of a body, if it has one other than `identity`."""
+    """The Content-Encoding header, if it is not `identity`."""
     given = [one.strip() for value in headers.getlist("content-encoding") for one in value.split(",")]
     return ", ".join(one for one in given if one.lower() not in {"", "identity"}) or None
 
 
 class OneValueEach:
-    """Refuses a query string that names a parameter twice: which value counts would be a guess."""
+    """Refuses a query string that names a parameter twice, because the intended value is ambiguous."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -79,7 +80,7 @@ def repeated(names: Iterable[str]) -> list[str]:
 
 
 class BodyLimit:
-    """Refuses a body over the cap, by its Content-Length or while it arrives; BentoML itself has no limit."""
+    """Refuses a body over the limit with 413, by its Content-Length or by the bytes received. BentoML has no limit."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app, self._max = app, max_bytes
@@ -122,13 +123,13 @@ class BodyLimit:
 
 
 class _TooLarge(BaseException):
-    """Not an Exception: nobody between may take it for an error of the service."""
+    """Not an Exception, so that no handler between reports it as an internal error."""
 
 
 async def read_json(request: Request, model: type[M], *, untyped: bool = False) -> M:
-    """The body as `model`. Raises Refused 415, 400 `bad_json`, 422 `invalid_request`.
+    """Parse the body as `model`. Raises Refused 415, 400 `bad_json`, 422 `invalid_request`.
 
-    untyped: a body without a Content-Type is taken for JSON.
+    untyped: parse a body without a Content-Type as JSON.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if untyped and not kind:
@@ -139,13 +140,15 @@ async def read_json(request: Request, model: type[M], *, untyped: bool = False) 
 
 
 async def read_bytes(request: Request) -> bytes:
-    """The whole body. Unlike Request.body, keeps no copy for as long as the request lasts."""
+    """Read the whole body. Unlike Request.body, does not keep a copy on the request."""
     return b"".join([piece async for piece in request.stream()])
 
 
 def parse(body: bytes, model: type[M]) -> M:
-    """JSON bytes as `model`; NaN, infinities, bad UTF-8 and deep nesting are not JSON here. A UTF-8 byte-order mark is
-    skipped. Raises Refused 400 `bad_json`, 422 `invalid_request`, also for two fields of one name in any object.
+    """Parse JSON bytes as `model`. Skips a UTF-8 byte-order mark.
+
+    Raises Refused 400 `bad_json`, also for NaN, infinities, bad UTF-8 and deep nesting; 422 `invalid_request`, also
+    for a repeated field name in any object.
     """
     body = body.removeprefix(BOM)
     if body.startswith(OTHER_BOMS):
@@ -172,8 +175,10 @@ def parse(body: bytes, model: type[M]) -> M:
 
 
 def _repeated_fields(body: bytes) -> list[str]:
-    """Names that one object of a valid JSON text has twice. pydantic's parser keeps the last one without a word, and
-    has no hook; numbers are not converted here, since Python limits their digits.
+    """Field names that occur twice in one object of a valid JSON text.
+
+    pydantic's parser silently keeps the last value and has no hook. Numbers are not converted, because Python limits
+    their digits.
     """
     found: list[str] = []
 
@@ -189,7 +194,7 @@ def _unread(_number: str) -> None:
 
 
 def query_int(request: Request, name: str, default: int, low: int, high: int) -> int:
-    """A whole number of the query string. Raises Refused 422."""
+    """Parse an integer query parameter from `low` to `high`. Raises Refused 422."""
     text = request.query_params.get(name)
     if text is None:
         return default

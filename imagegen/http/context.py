@@ -1,4 +1,4 @@
-"""What a route may know of its request: the backend, the public address, and who asks."""
+"""Request context for routes: the app, the public address, and the caller."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def app_of(request: Request) -> App:
 
 
 def base_url(request: Request) -> str:
-    """The address the caller used, without a trailing slash: so that links work where the caller is.
+    """The base URL for links in responses, without a trailing slash: the address that the caller used.
 
-    Behind a reverse proxy it is the public one (`imagegen.http.public`).
+    Behind a reverse proxy it is the public address (`imagegen.http.public`).
     """
     address = public_of(request.scope)
     return address.url if address else str(request.base_url).rstrip("/")
 
 
 def own_urls(request: Request) -> tuple[str, ...]:
-    """Addresses under which this request may name pictures of the service: the public one, and the one it called."""
+    """Base URLs that count as this service in picture URLs: the public one and the one that the request used."""
     return tuple(dict.fromkeys([base_url(request), str(request.base_url).rstrip("/")]))
 
 
 def prefix(request: Request) -> str:
-    """The path under which the caller reaches the service: empty, or `/…`."""
+    """The path prefix under which the caller reaches the service: empty, or `/…`."""
     address = public_of(request.scope)
     return address.prefix if address else ""
 
@@ -44,10 +44,10 @@ def is_https(request: Request) -> bool:
 
 
 def owner_of(request: Request) -> str | None:
-    """The name of the token that let the request in; None without tokens."""
+    """The name of the token that authenticated the request; None without tokens."""
     return cast("str | None", request.scope.get("imagegen.owner"))
 
 
 def session_of(request: Request) -> Session | None:
-    """The session whose cookie let the request in; None if its own token did, and without tokens."""
+    """The session whose cookie authenticated the request; None if a token header did, or without tokens."""
     return cast("Session | None", request.scope.get("imagegen.session"))

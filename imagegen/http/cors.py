@@ -1,6 +1,6 @@
-"""Cross-origin requests of the origins that the operator named: preflights, and the headers that let a page read.
+"""CORS for the origins that the operator configured: preflights and response headers.
 
-Answers never carry Access-Control-Allow-Credentials: a browser then sends no cookie and shows no answer to one.
+Responses never carry Access-Control-Allow-Credentials, so browsers do not expose responses to requests with cookies.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ PREFLIGHT_AGE_S = 600
 
 
 def origin_of(headers: Headers) -> str | None:
-    """The Origin header; None without one, and for two of them."""
+    """The Origin header; None if it is missing or repeated."""
     given = headers.getlist("origin")
     return given[0] if len(given) == 1 else None
 
 
 class Cors:
-    """Answers preflights of named origins, and marks what they may read. Others pass as if this were not here."""
+    """Answers preflights of configured origins and adds CORS headers. Passes requests of other origins through."""
 
     def __init__(self, app: ASGIApp, origins: Origins) -> None:
         self._app, self._origins = app, origins
@@ -45,20 +45,20 @@ class Cors:
 
 
 def _preflight(headers: Headers) -> Response:
-    """What may be sent is told without a token: a preflight never carries one. The request itself is then judged."""
+    """Allow methods and headers without a token, which a preflight never carries. The actual request is checked."""
     answer = Response(status_code=204)
     answer.headers["access-control-allow-methods"] = METHODS
     answer.headers["access-control-max-age"] = str(PREFLIGHT_AGE_S)
     wanted = headers.get("access-control-request-headers", "")
     if HEADER_NAMES.fullmatch(wanted.strip()):
         answer.headers["access-control-allow-headers"] = wanted.strip()
-    if headers.get("access-control-request-private-network") == "true":  # Chrome asks before it calls loopback
+    if headers.get("access-control-request-private-network") == "true":  # Chrome's preflight for loopback
         answer.headers["access-control-allow-private-network"] = "true"
     return answer
 
 
 def _marked(send: Send, allowed: str | None) -> Send:
-    """Every answer varies by the origin: a cache must not give one page's answer to another."""
+    """Add `Vary: Origin` to every response, so that a cache does not serve one origin's response to another."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""Errors under the addresses of other services' APIs, in their shape: a problem is translated on its way out."""
+"""Translates problem documents into the error format of other services' APIs, by path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROBLEM = "application/problem+json"
 
 @dataclass(frozen=True)
 class Dialect:
-    """An API's addresses, and its shape and status of a problem document."""
+    """An API's paths, and how it represents a problem document: body and status."""
 
     addresses: re.Pattern[str]
     body: Callable[[dict[str, Any]], Any]
@@ -28,14 +28,14 @@ class Dialect:
 
 
 DIALECTS = (
-    # also behind a base URL that ends in a slash: `//v1/models` is refused in OpenAI's shape
+    # a client's base URL may end in a slash: `//v1/models` also gets OpenAI's error format
     Dialect(re.compile(r"/+v1(?:/|$)"), openai_error, openai_status),
     Dialect(re.compile(r"/+sdapi(?:/|$)"), sdapi_error, lambda problem: int(problem["status"])),
 )
 
 
 class DialectErrors:
-    """Every problem of a route of DIALECTS, whoever made it (the body limit, the lock, the router), translated."""
+    """Translates every problem under DIALECTS, whichever layer raised it (body limit, authentication, router)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -68,7 +68,7 @@ class DialectErrors:
 def _translated(dialect: Dialect, start: Message, body: bytes) -> JSONResponse:
     problem = json.loads(body)
     answer = JSONResponse(dialect.body(problem), dialect.status(problem))
-    if "job_id" in problem:  # the job itself failed: another one would, too
+    if "job_id" in problem:  # the job itself failed, so a retry would fail too
         answer.headers["x-should-retry"] = "false"
     for name, value in MutableHeaders(scope=start).items():
         if name not in {"content-type", "content-length"}:

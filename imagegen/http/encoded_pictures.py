@@ -1,20 +1,20 @@
-"""Pictures in JSON as clients encode them: data URLs, bare base64, the URL-safe alphabet, line breaks, no padding."""
+"""Normalizes pictures in JSON: data URLs, bare base64, the URL-safe alphabet, line breaks, missing padding."""
 
 from __future__ import annotations
 
 import re
 
 LEAST_CHARS = 64
-"""No picture file is shorter in base64; ids and names of files are."""
+"""Every picture file is at least this long in base64; ids and file names are shorter."""
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,15}:")
 _PLAIN = str.maketrans({"-": "+", "_": "/", "\r": None, "\n": None, " ": None, "\t": None})
 _ODD = ("-", "_", "\r", "\n", " ", "\t")
 
 
 def as_data_url(text: str) -> str:
-    """`text` as `parse_data_url` takes it, if it is base64 of some spelling; anything else as it is.
+    """Convert base64 in any variant to the data URL that `parse_data_url` expects; return other text unchanged.
 
-    Whether it is a picture is not looked at: what cannot be decoded is refused where it is read.
+    Does not check that the data is a picture: the decoder refuses it later.
     """
     head, payload = "data:image/png;base64,", text
     if text[:5].lower() == "data:":

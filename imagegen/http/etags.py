@@ -1,4 +1,4 @@
-"""Conditional requests: whether the caller has the current version already (RFC 9110, 13.1.2)."""
+"""Conditional requests: whether the client already has the current version (RFC 9110, 13.1.2)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 def is_known(request: Request, etag: str) -> bool:
     """Whether If-None-Match names `etag` (a strong tag, quoted).
 
-    The comparison is weak: `W/"x"` and `"x"` match. A proxy that compresses an answer makes its tag weak. `*` matches
-    everything that exists. A comma may be part of a tag.
+    The comparison is weak: `W/"x"` matches `"x"`, because a proxy that compresses a response weakens its tag.
+    `*` matches everything that exists. A tag may contain a comma.
     """
     given = ",".join(request.headers.getlist("if-none-match")).strip()
     return given == "*" or etag in _TAG.findall(given)

@@ -1,4 +1,4 @@
-"""Hints: fields of a request that change no picture here. A tolerant transport takes them with a warning."""
+"""Hints: request fields that do not affect the picture. A tolerant API accepts them with a warning."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from imagegen.schemas import Warn
 
 CODE = "hint_without_effect"
 TOLD = 8
-"""So many unknown fields are named."""
+"""The most unknown fields that a warning lists."""
 
 
 def without_effect(name: str, value: Any, why: str = "") -> Warn:
-    """The warning for a known field whose value changes nothing."""
+    """The warning for a known field whose value has no effect."""
     return Warn(code=CODE, detail=f"{name}={shown(value)} has no effect here. {why}".rstrip())
 
 
 def unknown(names: Iterable[str]) -> list[Warn]:
-    """The warning for fields that this service does not know; empty without any."""
+    """The warning for unknown fields; an empty list if there are none."""
     listed = sorted(names)
     if not listed:
         return []
@@ -28,6 +28,6 @@ def unknown(names: Iterable[str]) -> list[Warn]:
 
 
 def shown(value: Any) -> str:
-    """A value of the caller's, short enough for a sentence."""
+    """A value's repr, shortened to 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:39]}…"

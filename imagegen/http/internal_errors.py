@@ -1,4 +1,4 @@
-"""The answer to an exception that no handler expects: one 500, one stack trace in the log."""
+"""Handles unexpected exceptions: one 500 response, one stack trace in the log."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ log = logging.getLogger("imagegen.http")
 
 
 class InternalErrors:
-    """ASGI middleware that answers an unexpected exception with 500 `internal` and does not raise it again.
+    """ASGI middleware that answers an unexpected exception with 500 `internal` and does not re-raise it.
 
-    Starlette's own handler of `Exception` raises it again after the answer, so BentoML and uvicorn log it once more
-    each. If the answer has begun, it ends unfinished and uvicorn closes the connection.
+    Starlette's own handler of `Exception` re-raises after the response, so BentoML and uvicorn each log the exception
+    again. If the response has started, it stays incomplete and uvicorn closes the connection.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -38,7 +38,7 @@ class InternalErrors:
             await self._app(scope, receive, sending)
         except Exception as error:
             if isinstance(error, ClientDisconnect) or isinstance(error.__cause__, ClientDisconnect):
-                return  # nobody reads an answer, and nothing has failed
+                return  # the client disconnected: not an error, and no response is possible
             place = without_ids(scope["path"])[:200]
             log.error("internal error while answering %s %r", scope["method"], place, exc_info=error)
             if not started:

@@ -1,8 +1,7 @@
-"""Answers of blocking calls that pass through proxies: a connection that is silent for long is cut on its way.
+"""Keeps blocking calls alive through proxies, which close connections that stay silent.
 
-The request is validated first, and a refusal has its own status. Once IMAGEGEN_KEEPALIVE_S have passed the answer
-begins: status 200, and whitespace, which JSON allows in front of a value. What fails after that is an error object in
-the body.
+The request is validated first; an error then has its own status. After IMAGEGEN_KEEPALIVE_S the response starts with
+status 200 and whitespace, which JSON allows before a value. A later failure is an error object in the body.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ from imagegen.storage.errors import StorageError
 log = logging.getLogger("imagegen.http")
 
 Body = Callable[[Job], Awaitable[Any]]
-"""The answer's JSON, once the job is complete. Raises Refused, StorageError."""
+"""Builds the response JSON of a completed job. Raises Refused, StorageError."""
 Error = Callable[[dict[str, Any]], Any]
-"""A problem document in the API's own shape."""
+"""Converts a problem document to the API's own error format."""
 
 
 async def answered(request: Request, job: Job, body: Body, error: Error) -> Response:
-    """The answer of a blocking call whose job was accepted.
+    """The response to a blocking call whose job was accepted.
 
-    Raises Refused and ClientDisconnect, as long as nothing was sent.
+    Raises Refused and ClientDisconnect before the response has started.
     """
     app, held = app_of(request), False
     end = asyncio.create_task(until_ended(app, job.id))
@@ -81,7 +80,7 @@ async def _pieces(
 
 
 class _Held(StreamingResponse):
-    """Sends the pieces as they come; its client's leaving ends them at once."""
+    """Streams the pieces and closes their generator as soon as the client disconnects."""
 
     media_type = "application/json"
 
@@ -93,4 +92,4 @@ class _Held(StreamingResponse):
         try:
             await super().stream_response(send)
         finally:
-            await self._pieces.aclose()  # its finally runs now, not when the garbage is collected
+            await self._pieces.aclose()  # run its `finally` now, not at garbage collection

@@ -1,8 +1,8 @@
-"""The listening socket: counts open connections and caps them, in all and per address.
+"""The listening socket: limits open connections, in total and per address.
 
-Counted from `accept` to `close`, so that TLS handshakes and connections that send nothing count too. At a cap, the
-connection that has waited longest without a request is closed in favour of the new one; only if every connection has
-a request in progress is the new one refused.
+A connection counts from `accept` to `close`, so TLS handshakes and silent connections count too. At a limit, the
+connection that has been idle longest is closed to admit the new one. If every connection has a request in progress,
+the new one is refused.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ log = logging.getLogger("imagegen.http")
 
 RETRY_AFTER_S = 5
 REFUSALS_AT_ONCE = 64
-"""Refused connections per turn of the event loop; the rest wait in the kernel's queue until the next turn."""
+"""Refused connections per event loop iteration; the rest wait in the kernel's queue until the next one."""
 LOOPBACK = "loopback"
 LOOPBACK_SHARE = 8
-"""One eighth of all connections is kept for loopback clients: a reverse proxy, a health check, the command line."""
+"""One eighth of the connections is reserved for loopback clients: a reverse proxy, health checks, the CLI."""
 LOG_EVERY_S = 10.0
 
 
@@ -43,19 +43,19 @@ class Connection(socket.socket):
         super().close()
 
     def evict(self) -> None:
-        """End the connection; the transport sees the end of the stream and closes the socket."""
+        """Shut the connection down; the transport sees EOF and closes the socket."""
         self.evicted = True
         with contextlib.suppress(OSError):
             self.shutdown(socket.SHUT_RDWR)
 
 
 class Connections:
-    """All open connections, and the caps. `most`: in all; `most_per_address`: of one client, loopback excepted."""
+    """All open connections and their limits. `most`: in total; `most_per_address`: per client, except loopback."""
 
     def __init__(self, most: int, most_per_address: int) -> None:
         self.most, self.most_per_address = most, most_per_address
         self._open: dict[int, Connection] = {}  # by descriptor
-        self._idle: dict[Connection, None] = {}  # without a request, the one that waits longest first
+        self._idle: dict[Connection, None] = {}  # without a request, longest idle first
         self._groups: dict[str, int] = {}
         self._logged_at = 0.0
 
@@ -64,14 +64,14 @@ class Connections:
 
     @property
     def full(self) -> bool:
-        """Whether nothing may be accepted until sockets that are being closed are closed."""
+        """Whether `accept` must wait until evicted sockets are closed."""
         return len(self._open) >= self.most + SLACK
 
     def of(self, descriptor: int) -> Connection | None:
         return self._open.get(descriptor)
 
     def add(self, accepted: socket.socket, address: Any) -> Connection | None:
-        """Count a new connection, closing an idle one if need be; None: refused."""
+        """Register a new connection, evicting an idle one if necessary. Returns None if the connection is refused."""
         group = group_of(address)
         if not self._make_room(group):
             self._log_refusal(group)
@@ -90,17 +90,17 @@ class Connections:
         self._leave(connection)
 
     def busy(self, connection: Connection) -> None:
-        """A request has begun."""
+        """Mark the connection busy: a request has started."""
         self._idle.pop(connection, None)
 
     def idle(self, connection: Connection) -> None:
-        """A request has ended; the wait for the next one begins."""
+        """Mark the connection idle: its request has ended."""
         if not connection.evicted and self._open.get(connection.descriptor) is connection:
             self._idle.pop(connection, None)
             self._idle[connection] = None
 
     def _leave(self, connection: Connection) -> None:
-        if not connection.evicted:  # an evicted one has left already
+        if not connection.evicted:  # an evicted one was subtracted already
             self._groups[connection.group] -= 1
             if not self._groups[connection.group]:
                 del self._groups[connection.group]
@@ -132,7 +132,7 @@ class Connections:
 
 
 class Listener(socket.socket):
-    """Takes the place of a listening socket; `accept` returns only connections within the caps."""
+    """Replaces a listening socket; `accept` returns only connections within the limits."""
 
     def __init__(self, listening: socket.socket, connections: Connections, *, plain: bool) -> None:
         """plain: without TLS, a refused client gets an HTTP answer; with TLS its connection is closed."""
@@ -140,7 +140,7 @@ class Listener(socket.socket):
         self._connections, self._plain = connections, plain
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Raises BlockingIOError when none waits, or none can be taken now."""
+        """Raises BlockingIOError if no connection is waiting or none can be accepted now."""
         for _ in range(REFUSALS_AT_ONCE):
             if self._connections.full:
                 break
@@ -158,7 +158,7 @@ class Listener(socket.socket):
 
 
 def group_of(address: Any) -> str:
-    """Which clients share a cap: one IPv4 address, an IPv6 /64, and all of loopback (or a Unix socket)."""
+    """The group of clients that share a limit: one IPv4 address, an IPv6 /64, or loopback with Unix sockets."""
     if not isinstance(address, tuple):
         return LOOPBACK
     ip = ipaddress.ip_address(str(address[0]).split("%")[0])
@@ -170,7 +170,7 @@ def group_of(address: Any) -> str:
 
 
 def canned(status: str, code: str, detail: str, *headers: str) -> bytes:
-    """A whole HTTP answer with a problem document, for clients whose request was not read."""
+    """A complete HTTP response with a problem document, for clients whose request was not read."""
     body = json.dumps(problem_json(int(status.split()[0]), code, detail)).encode()
     lines = [f"HTTP/1.1 {status}", "content-type: application/problem+json", f"content-length: {len(body)}"]
     return "\r\n".join([*lines, "connection: close", *headers, "", ""]).encode() + body

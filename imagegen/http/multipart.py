@@ -1,4 +1,4 @@
-"""Forms with files: what curl -F and browsers send."""
+"""multipart/form-data requests, as curl -F and browsers send them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ PICTURES = {"image", "image[]", "images", "images[]"}
 PLAIN_TRANSFER = {"", "7bit", "8bit", "binary"}
 MOST_FILES, MOST_FIELDS = 20, 40
 MultiPartParser.spool_max_size = 2**40
-"""Starlette would write larger files to a second temporary file, in /tmp. `spool` bounds what is in memory."""
+"""Starlette would write larger files to a second temporary file in /tmp. `spool` limits what is in memory."""
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 _FRACTION = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?([eE][-+]?[0-9]{1,3})?")
 
 
 async def read_form(request: Request) -> FormData:
-    """The form, with few parts only; a name other than a picture's occurs once.
+    """Read the form: at most MOST_FILES files and MOST_FIELDS fields. Only picture fields may repeat.
 
-    Raises Refused 422 for a broken form and a repeated name, 415 for a file with an encoding of its own.
+    Raises Refused 422 for a malformed form or a repeated name, 415 for an encoded file.
     """
     try:
         form = await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS)
-    except (HTTPException, MultiPartException) as error:  # the first is how Starlette passes on the second
+    except (HTTPException, MultiPartException) as error:  # Starlette converts the second to the first
         detail = error.detail if isinstance(error, HTTPException) else error.message
         raise Refused(422, "invalid_request", f"The form cannot be read: {detail}") from None
     names = [name for name, _ in form.multi_items()]
@@ -48,21 +48,21 @@ async def read_form(request: Request) -> FormData:
 
 
 def _part_encoding(file: UploadFile) -> str | None:
-    """An encoding that Starlette does not undo. RFC 7578, 4.7, gives up Content-Transfer-Encoding; old clients send
-    it."""
+    """The part's encoding, which Starlette does not decode. RFC 7578, 4.7, deprecates Content-Transfer-Encoding, but
+    old clients send it."""
     transfer = file.headers.get("content-transfer-encoding", "").strip()
     return encoding_of(file.headers) or (transfer if transfer.lower() not in PLAIN_TRANSFER else None)
 
 
 async def read_edit(request: Request) -> EditRequest:
-    """An edit, as JSON or as a form. Raises Refused."""
+    """Read an edit request, as JSON or as a form. Raises Refused."""
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return await read_edit_form(request)
     return await read_json(request, EditRequest)
 
 
 async def read_edit_form(request: Request) -> EditRequest:
-    """An edit as a form: `image` files (or ids), the other fields as text."""
+    """Read an edit request from a form: `image` files or ids, the other fields as text. Raises Refused."""
     form = await read_form(request)
     fields: dict[str, Any] = {"images": []}
     for name, value in form.multi_items():
@@ -74,7 +74,7 @@ async def read_edit_form(request: Request) -> EditRequest:
             raise Refused(422, "invalid_request", f"{name[:64]!r} is a file; only image and mask may be.")
         else:
             fields[name] = number(name, value)
-    await form.close()  # frees the files: a blocking request lasts as long as its job
+    await form.close()  # free the files now: a blocking request lasts as long as its job
     try:
         return EditRequest.model_validate(fields)
     except ValidationError as error:
@@ -82,12 +82,12 @@ async def read_edit_form(request: Request) -> EditRequest:
 
 
 async def picture(value: UploadFile | str) -> Picture:
-    """A form's picture as EditRequest takes it: the file's bytes, or an id or a data URL."""
+    """A form's picture as EditRequest accepts it: the file's bytes, or an id or a data URL."""
     return value if isinstance(value, str) else await value.read()
 
 
 def number(name: str, text: str) -> Any:
-    """Form fields are text: numbers, true and false are read as such, or left for the validation to refuse."""
+    """Convert a form field's text to a number or boolean; return other text for validation to refuse."""
     if name in WHOLE and _WHOLE.fullmatch(text):
         return int(text)
     if name in FRACTIONS and _FRACTION.fullmatch(text):

@@ -1,4 +1,4 @@
-"""`/api/openapi.json`: the routes as OpenAPI 3.1, made from the route table, the models and this service's caps."""
+"""`/api/openapi.json`: OpenAPI 3.1, generated from the route table, the models and this service's limits."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ EVENT = {
     "required": ["data"],
     "properties": {name: {"type": "string"} for name in ("event", "id", "data", "retry")},
 }
-"""One event of a stream; its `data` is JSON."""
+"""Schema of one server-sent event; its `data` is JSON."""
 REFUSALS: dict[str, tuple[type[BaseModel], str]] = {
     "/v1/": (OpenAIError, "application/json"),
     "/sdapi/": (SdapiError, "application/json"),
 }
-"""Shape and media type of a refusal, by the beginning of the path; elsewhere a problem document."""
+"""Model and media type of an error, by path prefix. Other paths return a problem document."""
 TOLERANT = ("ImagesRequest", "ImagesEditRequest", "TextToImage", "ImageToImage")
 REQUESTS = ("GenerateRequest", "EditRequest", *TOLERANT)
 
@@ -47,7 +47,7 @@ async def openapi(request: Request) -> Response:
 
 
 def document(routes: Iterable[BaseRoute], settings: Settings) -> dict[str, Any]:
-    """The document for those of `routes` that are described; one without an operation is left out."""
+    """The OpenAPI document for `described(routes)`. Omits routes without an operation."""
     ref = "#/components/schemas/{model}"
     models = sorted(_models(), key=lambda model: model.__name__)
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=ref)
@@ -76,7 +76,7 @@ def document(routes: Iterable[BaseRoute], settings: Settings) -> dict[str, Any]:
 
 
 def described(routes: Iterable[BaseRoute]) -> list[Route]:
-    """The routes that belong into the document; the page, its files and `/metrics` are no API."""
+    """The routes that belong in the document: not the page, its files or `/metrics`."""
     return [
         one for one in routes if isinstance(one, Route) and one.path.startswith(DESCRIBED) and one.endpoint != openapi
     ]
@@ -139,7 +139,7 @@ def _pattern(path: str, name: str) -> dict[str, str]:
 
 
 def _cap(schemas: dict[str, Any], settings: Settings) -> None:
-    """Write what this service allows into the requests: the models know fields, settings and admission know caps."""
+    """Add this service's limits to the request schemas: the models define fields; settings and admission, limits."""
     s = settings
     bounds: dict[str, dict[str, Any]] = {
         "prompt": {"minLength": 1, "maxLength": s.max_prompt_chars},

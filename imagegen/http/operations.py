@@ -1,4 +1,4 @@
-"""What each route takes and answers, as the OpenAPI document tells it; its summary is the handler's docstring."""
+"""Each route's summary, parameters, request bodies and responses for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ Body = type[BaseModel] | str
 
 @dataclass(frozen=True)
 class Operation:
-    """One method of one path.
+    """The description of one route handler.
 
-    answers: by status, a model for JSON and the media types of what is none; empty: no body.
-    body: by media type, a model or a schema. query, headers: name and schema of what is optional there.
+    answers: by status, models for JSON and media types for other content; empty: no body.
+    body: by media type, a model or a schema. query, headers: optional parameters, name to schema.
     """
 
     summary: str
@@ -43,13 +43,13 @@ class Operation:
 
 
 def whole(low: int, high: int, default: int | None = None) -> dict[str, Any]:
-    """The schema of a whole number."""
+    """The schema of an integer from `low` to `high`."""
     schema: dict[str, Any] = {"type": "integer", "minimum": low, "maximum": high}
     return schema if default is None else schema | {"default": default}
 
 
 def form(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a form; a field that is not named is refused."""
+    """The schema of a form. Other fields are forbidden."""
     return {"type": "object", "required": required, "properties": properties, "additionalProperties": False}
 
 

@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457): a stable code, a title, a sentence that says what to do."""
+"""Errors as `application/problem+json` (RFC 9457): a stable code, a title, and a detail that says what to do."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ TITLES = {
 
 
 def problem(status: int, code: str, detail: str, **extra: Any) -> JSONResponse:
-    """A problem document; 429 and 503 say when to try again."""
+    """A problem response. 429 and 503 carry Retry-After: `retry_after_s` in seconds, default 5."""
     headers = {"retry-after": str(extra.pop("retry_after_s", 5))} if status in {429, 503} else None
     if status == 401:
         headers = {"www-authenticate": "Bearer"}
@@ -78,7 +78,7 @@ def problem(status: int, code: str, detail: str, **extra: Any) -> JSONResponse:
 
 
 def problem_json(status: int, code: str, detail: str, **extra: Any) -> dict[str, Any]:
-    """The document itself, with `extra` members."""
+    """The problem document, with `extra` members."""
     title = TITLES.get(code, code)
     return {"type": "about:blank", "status": status, "code": code, "title": title, "detail": detail} | extra
 
@@ -103,7 +103,7 @@ async def http_error(request: Request, error: Exception) -> Response:
 
 
 async def gone(_request: Request, _error: Exception) -> Response:
-    """The client hung up while it sent its body or waited for a picture: nobody reads this, and nothing has failed."""
+    """The client disconnected while sending its body or waiting for a picture. Not an error; the response is unread."""
     return Response(status_code=499)
 
 
@@ -126,18 +126,18 @@ _WRONG = {
     "bool_type": "must be true or false",
     "preview_wish": f'must be "off", "auto" or a whole number from 1 to {PREVIEW_EVERY_MAX}',
 }
-"""What is wrong with a field, by pydantic's error type; other types keep pydantic's words."""
+"""Error messages by pydantic's error type. Other types keep pydantic's message."""
 TOLD = 5
-"""So many wrong fields are told of one request."""
+"""The most invalid fields that one error lists."""
 
 
 def invalid(error: ValidationError) -> Refused:
-    """A pydantic error as one sentence a field."""
+    """Convert a pydantic error to Refused 422, one sentence per field."""
     sentences = []
     for one in error.errors(include_url=False, include_context=True)[:TOLD]:
         where = [str(part) for part in one["loc"]] or ["the body"]
         if where[-1] == "int":
-            continue  # of "a whole number or a number" the second half tells enough
+            continue  # for `int | float`, the float error is enough
         if where[-1] == "float":
             where.pop()
         name = ".".join(where)
@@ -154,13 +154,13 @@ def invalid(error: ValidationError) -> Refused:
 
 
 def given_twice(names: Sequence[str], where: str) -> Refused:
-    """Two values under one name: neither is chosen, since the other could be the one that was meant."""
+    """Refused 422 for repeated names. The service does not guess which value was meant."""
     shown = ", ".join(repr(name if len(name) <= 64 else name[:60] + "…") for name in names[:TOLD])
     return Refused(422, "invalid_request", f"The {where} gives {shown} more than once. Send one value for each name.")
 
 
 def unknown_fields(names: Sequence[str]) -> Refused:
-    """A misspelt field is refused by its name: to leave it out silently would draw something else."""
+    """Refused 422 that lists unknown fields. Ignoring a misspelt field would draw a different picture."""
     shown = ", ".join(repr(name if len(name) <= 64 else name[:60] + "…") for name in names[:TOLD])
     verb = "is not a field" if len(names) == 1 else "are not fields"
     return Refused(422, "invalid_request", f"{shown} {verb} of this request. Its fields are in docs/http.md.")

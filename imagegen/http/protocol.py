@@ -1,7 +1,7 @@
-"""HTTP connections with deadlines: uvicorn's protocol, and what it lacks.
+"""HTTP connections with deadlines that uvicorn's protocol lacks.
 
-uvicorn waits without a limit for the head of a request, for a client that does not read its answer, and for the rest
-of a body that was refused. Its keep-alive limit ends with the first byte of the next request.
+uvicorn has no timeout for request headers, for a client that does not read its response, or for the rest of a refused
+body. Its keep-alive timeout ends with the first byte of the next request.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from imagegen.http.listener import Connection, Connections, Listener, canned
 
 LINGER_S = 2.0
 LINGER_BYTES = 1024 * 1024
-"""What is still read of a refused body, and for how long. A socket closed with unread bytes resets the connection,
-and the client may lose the answer."""
+"""Read at most this much of a refused body, for at most LINGER_S seconds. Closing a socket with unread bytes resets
+the connection, and the client may lose the response."""
 SHORT_BODY_BYTES = 64 * 1024
 CLOSE = (b"connection", b"close")
 READS_NOTHING_S = 120.0
-"""A connection is ended if its client takes nothing of an answer for so long. On a slow link the kernel reports room
-in its buffer in steps that take many seconds."""
+"""Abort a connection whose client reads nothing of a response for this many seconds. On a slow link the kernel reports
+free buffer space only every many seconds."""
 
 
 class Protocol(H11Protocol):
-    """One connection. `head_s`: time for a head; `write_s`: time in which a client reads a part of an answer."""
+    """One connection. `head_s`: deadline for request headers. `write_s`: the client must read part of a response in
+    this time. Both in seconds."""
 
     def __init__(
         self, *given: Any, connections: Connections, head_s: float, write_s: float = READS_NOTHING_S, **named: Any
@@ -44,7 +45,7 @@ class Protocol(H11Protocol):
         self._inner = self.app
         self.app = self._answered
 
-    # ---- the head -----------------------------------------------------------------------------
+    # ---- the request headers ------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -70,12 +71,12 @@ class Protocol(H11Protocol):
             self._watch_writing()
 
     def _between_requests(self) -> bool:
-        """Nothing is owed to the client; the rest of a short body that nobody wants may still come."""
+        """Whether every response is complete. The rest of a short, unread body may still arrive."""
         answered = self.cycle is None or self.cycle.response_complete
         return answered and self.conn.their_state in {h11.IDLE, h11.SEND_BODY}
 
     def _watch_head(self) -> None:
-        """Start the deadline for a head, or end it when the head is there."""
+        """Start the deadline for request headers, or cancel it once they have arrived."""
         if not self._between_requests() or self.transport.is_closing():
             self._end_head_wait()
             if self._socket is not None and not self._between_requests():
@@ -92,7 +93,7 @@ class Protocol(H11Protocol):
         self._head = None
         if self.transport.is_closing() or not self._between_requests():
             return
-        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:  # a part of a head
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:  # incomplete headers
             detail = f"The request's headers did not arrive within {self._head_s:g} s (IMAGEGEN_HEADER_TIMEOUT_S)."
             self.transport.write(canned("408 Request Timeout", "request_timeout", detail))
         self.transport.close()
@@ -103,15 +104,15 @@ class Protocol(H11Protocol):
         self._watch_writing()
 
     def _should_upgrade(self) -> bool:
-        """Never: the service speaks no WebSocket, and a connection that changed its protocol has no deadlines."""
+        """Never upgrade: the service has no WebSocket, and an upgraded connection would have no deadlines."""
         return False
 
-    # ---- the answer ---------------------------------------------------------------------------
+    # ---- the response -------------------------------------------------------------------------
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The application; a connection whose body is not read to its end is closed after the answer.
+        """Run the application. Close the connection after the response if the request body was not read completely.
 
-        A short body may follow its head a moment later: its connection stays, and uvicorn reads and drops the rest.
+        A short body may arrive just after its headers: the connection stays open, and uvicorn discards the rest.
         """
         unread = False
 
@@ -140,7 +141,7 @@ class Protocol(H11Protocol):
             self._end_writing_watch()
 
     def _watch_writing(self) -> None:
-        """Look until the answer is sent whether the client still reads it."""
+        """Check that the client keeps reading until the response is sent."""
         if self._write is None:
             self._write = self.loop.call_later(self._write_s, self._look_at_writing, self._to_write())
 
@@ -177,13 +178,13 @@ async def _linger(receive: Receive) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server with our sockets and connections; set up by `install`."""
+    """uvicorn's server with `Listener` sockets and `Protocol` connections; configured by `install`."""
 
     connections: Connections
     head_s: float
 
     def __init__(self, config: uvicorn.Config) -> None:
-        config.proxy_headers = False  # uvicorn would believe X-Forwarded-For and -Proto of every loopback peer
+        config.proxy_headers = False  # uvicorn would trust X-Forwarded-For and -Proto of every loopback peer
         super().__init__(config)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -197,7 +198,10 @@ class Server(uvicorn.Server):
 
 
 def install(connections: Connections, head_s: float) -> None:
-    """Have BentoML's worker serve with `Server`: it makes `uvicorn.Config` and `uvicorn.Server` itself, after it has
-    loaded the service, and has no setting for either (`_bentoml_impl/worker/service.py`, 1.4.39)."""
+    """Replace `uvicorn.Server` so that BentoML's worker serves with `Server`.
+
+    The worker creates `uvicorn.Config` and `uvicorn.Server` after it has loaded the service, and has no setting for
+    either (`_bentoml_impl/worker/service.py`, 1.4.39). `head_s` is in seconds.
+    """
     Server.connections, Server.head_s = connections, head_s
     uvicorn.Server = Server  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The address under which a caller reaches the service, as the setting or a trusted proxy gives it."""
+"""The service's public address, from the setting or from a trusted proxy's headers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ FORWARDED = ("x-forwarded-proto", "x-forwarded-host", "x-forwarded-prefix")
 
 
 class PublicAddresses:
-    """Notes the public address in the scope, where it is another than the request's own.
+    """Stores the public address in the scope if it differs from the request's own.
 
-    IMAGEGEN_PUBLIC_URL counts before all headers. X-Forwarded-Proto, -Host and -Prefix count from trusted proxies; of
-    several values the last one does, which the proxy itself has added. From any other peer they are ignored.
+    IMAGEGEN_PUBLIC_URL takes precedence over headers. X-Forwarded-Proto, -Host and -Prefix are read only from trusted
+    proxies. Of several values the last one counts, because the proxy itself added it.
     """
 
     def __init__(self, app: ASGIApp, public: PublicAddress | None, proxies: Proxies) -> None:
@@ -35,7 +35,7 @@ class PublicAddresses:
         await self._app(scope, receive, send)
 
     def _forwarded(self, scope: Scope) -> PublicAddress | None:
-        """Raises ValueError."""
+        """The address from X-Forwarded headers. Raises ValueError."""
         headers = Headers(scope=scope)
         given = [_last(headers, name) for name in FORWARDED]
         client = scope.get("client")
@@ -50,6 +50,6 @@ def _last(headers: Headers, name: str) -> str:
 
 
 def public_of(scope: Scope) -> PublicAddress | None:
-    """The public address, if it is another than the request's own."""
+    """The public address, if it differs from the request's own."""
     address: PublicAddress | None = scope.get(SCOPE_KEY)
     return address

@@ -1,4 +1,4 @@
-"""Answers: the models of `responses`, filled from the parts that know the values."""
+"""Builds the response models of `responses` from the app's state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from imagegen.worker.lifecycle import EngineView
 
 
 def answer(shape: BaseModel, status_code: int = 200) -> JSONResponse:
-    """`shape` as JSON."""
+    """A JSON response with `shape`."""
     return JSONResponse(shape.model_dump(mode="json"), status_code)
 
 
@@ -54,7 +54,7 @@ def image(stored: StoredImage, base: str) -> responses.Image:
 
 
 def preview(newest: StoredPreview, base: str) -> responses.JobPreview:
-    """Where the newest preview of a running job is, and how far the picture is in it."""
+    """The URL of a running job's newest preview, and its step."""
     query = f"image={newest.image}&step={newest.step}"
     return responses.JobPreview(
         url=f"{base}/api/jobs/{newest.job_id}/preview?{query}",
@@ -65,7 +65,7 @@ def preview(newest: StoredPreview, base: str) -> responses.JobPreview:
 
 
 def job(app: App, row: Job, base: str) -> responses.Job:
-    """The job as docs/http.md describes it; position and ETA are computed now."""
+    """The job as docs/http.md describes it, with its current position and ETA."""
     images = [image(stored, base) for stored in row.images]
     newest = app.jobs.previews.get(row.id)
     return responses.Job(
@@ -110,7 +110,7 @@ def check(app: App, checked: NewJob) -> responses.Check:
 
 
 def model(app: App, entry: Entry) -> responses.Model:
-    """A catalog entry with what is installed of it, and what this machine knows of it."""
+    """A catalog entry with its installed files and this machine's measurements."""
     missing, packages = entry.missing(app.settings), lacking(entry.adapter)
     known = things(entry)
     same = responses.Model.model_fields.keys() & Entry.model_fields.keys()
@@ -131,7 +131,7 @@ def model(app: App, entry: Entry) -> responses.Model:
 
 
 def _usual(entry: Entry) -> Params:
-    """What a request that leaves every parameter to the model is drawn with."""
+    """The parameters of a request that sets none: the model's defaults."""
     d = entry.defaults
     return Params(
         width=int(d.width.value),
@@ -150,13 +150,13 @@ def models(app: App) -> responses.Models:
 
 
 def _caps(settings: Settings) -> dict[str, int | float]:
-    """The most a request may ask for; the names are the settings' (docs/settings.md)."""
+    """The limits of a request, by setting name (docs/settings.md)."""
     names = {"max_dimension", "max_steps", "max_n", "max_prompt_chars", "max_references", "max_body_bytes", "image_ttl"}
     return settings.model_dump(include=names)
 
 
 async def status(app: App) -> responses.ServiceStatus:
-    """The whole state; reading it wakes nothing."""
+    """The service's state. Reading it does not wake the engine."""
     view = app.worker.view()
     card = await asyncio.to_thread(gpu.read, view.pid) if app.gpu_seen else None
     default = app.default_entry

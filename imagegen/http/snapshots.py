@@ -1,4 +1,4 @@
-"""Snapshots that readers share: one ring may wake hundreds of them, and all want the same row."""
+"""Database reads shared by event streams: one notification may wake hundreds of streams that need the same row."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from imagegen.http.responses import ServiceStatus
 from imagegen.schemas import Job
 
 FRESH_S = 0.25
-"""An ETA is shared for so long; a row until the next ring."""
+"""Share reads for at most this many seconds, since they contain ETAs, or until the next notification."""
 
 
 class Snapshots:
-    """Reads each row once after a ring. A read is shared only by those that were woken before it began."""
+    """Reads each row once after a notification. Only readers woken before a read started share it."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -29,12 +29,12 @@ class Snapshots:
         self._texts: dict[tuple[str, int, str], str] = {}
 
     async def job(self, job_id: str) -> Job:
-        """The row, without renewing its lease. Raises Refused 404, 410."""
+        """The job, without renewing its lease. Raises Refused 404, 410."""
         job: Job = await self._read(job_id, lambda: self._app.jobs.get(job_id, renew=False))
         return job
 
     async def status(self) -> ServiceStatus:
-        """As `/api/status`."""
+        """The same as `/api/status`."""
         status: ServiceStatus = await self._read("status", lambda: serialize.status(self._app))
         return status
 
@@ -50,7 +50,7 @@ class Snapshots:
         self._forget()
         if key not in self._reads:
             self._reads[key] = asyncio.create_task(read())
-        return await asyncio.shield(self._reads[key])  # a reader that leaves does not end it for the others
+        return await asyncio.shield(self._reads[key])  # cancelling one reader must not cancel the read
 
     def _forget(self) -> None:
         rings, now = self._app.jobs.changes.version, time.monotonic()

@@ -1,7 +1,7 @@
-"""Request bodies on their way in: large ones wait in a temporary file, and their bytes are capped in all.
+"""Spools request bodies: large ones go to a temporary file, and their total size is limited.
 
-A handler gets a body only when all of it has arrived. Unfinished uploads therefore cost disk space and not memory,
-and LARGE_AT_ONCE large ones are in memory at a time.
+A handler gets a body only after all of it has arrived. Unfinished uploads therefore use disk space, not memory.
+At most LARGE_AT_ONCE large bodies are in memory at a time.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from imagegen.storage.descriptors import MOST_BODY_FILES, are_short
 log = logging.getLogger("imagegen.http")
 
 IN_MEMORY_BYTES = 64 * 1024
-"""Larger bodies go to a file and count as bytes in flight. A request with the longest prompts stays below, so uploads
-cannot keep it out."""
+"""Larger bodies go to a file and count as bytes in flight. A request with the longest prompts is smaller, so uploads
+cannot block it."""
 PIECE_BYTES = 1024 * 1024
 PROGRESS_BYTES = 16 * 1024
-"""A body must advance by this much (or end) within IMAGEGEN_BODY_TIMEOUT_S."""
+"""This many bytes of a body, or its end, must arrive within IMAGEGEN_BODY_TIMEOUT_S."""
 LARGE_AT_ONCE = 2
 RETRY_AFTER_S = 5
 WITHOUT_BODY = {"GET", "HEAD", "OPTIONS"}
@@ -36,7 +36,7 @@ SCOPE_KEY = "imagegen.body"
 
 
 class Spool:
-    """What all bodies share: the folder of their files, the bytes in flight, and turns in memory."""
+    """State shared by all bodies: the folder of their files, the bytes in flight, and the memory semaphore."""
 
     def __init__(self, folder: Path, most_bytes: int, progress_s: float) -> None:
         self.folder, self.most_bytes, self.progress_s = folder, most_bytes, progress_s
@@ -44,7 +44,7 @@ class Spool:
         self.turns = asyncio.Semaphore(LARGE_AT_ONCE)
 
     def reserve(self, size: int) -> None:
-        """Count bytes of a large body that arrived. Raises _Refusal 503 over the cap."""
+        """Count `size` received bytes of a large body. Raises _Refusal 503 over the limit."""
         self.check(size)
         self.bytes_in_flight += size
 
@@ -53,7 +53,7 @@ class Spool:
             raise _Refusal(_busy("IMAGEGEN_MAX_BODIES_BYTES"))
 
     def new_file(self) -> IO[bytes]:
-        """A file without a name, for this user alone. Raises OSError, _Refusal 503."""
+        """Create an unnamed file that only this user can read. Raises OSError, _Refusal 503."""
         if self.files >= MOST_BODY_FILES:
             raise _Refusal(_busy(f"{MOST_BODY_FILES} files"))
         self.folder.mkdir(mode=0o700, exist_ok=True)
@@ -68,7 +68,7 @@ def _busy(limit: str) -> Refused:
 
 
 class _Refusal(BaseException):
-    """Not an Exception: no handler may take it for an internal error."""
+    """Not an Exception, so that no handler reports it as an internal error."""
 
     def __init__(self, refused: Refused) -> None:
         super().__init__(refused.detail)
@@ -76,7 +76,7 @@ class _Refusal(BaseException):
 
 
 class _Body:
-    """One request's body: read whole from the connection, then given to the application."""
+    """One request's body: read completely from the connection, then passed to the application."""
 
     def __init__(self, spool: Spool, receive: Receive) -> None:
         self._spool, self._receive = spool, receive
@@ -102,7 +102,7 @@ class _Body:
         return await self._next()
 
     async def _take_in(self) -> bool:
-        """Read the body to its end; False if the client hung up before."""
+        """Read the body to its end. Returns False if the client disconnected first."""
         loop, more, came = asyncio.get_running_loop(), True, 0
         due = loop.time() + self._spool.progress_s
         while more:
@@ -152,7 +152,7 @@ class _Body:
         return {"type": "http.request", "body": piece, "more_body": False}
 
     def release(self) -> None:
-        """The body is not needed any more, neither here nor by the handler. Idempotent."""
+        """Free the body's memory, file and reservation. Idempotent."""
         self._spool.bytes_in_flight -= self._reserved
         self._reserved = 0
         self._held, self._given = bytearray(), True
@@ -183,7 +183,7 @@ def _write_all(file: IO[bytes], data: bytearray) -> None:
 
 
 class BodySpool:
-    """Reads each body before its handler sees a byte of it. Refuses with 408, 503, 507 or 500."""
+    """Reads each body completely before its handler runs on it. Refuses with 408, 503, 507 or 500."""
 
     def __init__(self, app: ASGIApp, spool: Spool) -> None:
         self._app, self._spool = app, spool
@@ -217,15 +217,15 @@ class BodySpool:
 
 
 def return_memory() -> None:
-    """Give free memory back to the system. glibc keeps what bodies of some MiB were parsed in: 16 edits of 24 MiB left
-    a worker of 140 MiB at 446 MiB."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    """Return free memory to the system. glibc keeps the memory used to parse large bodies: 16 edits of 24 MiB left a
+    140 MiB worker at 446 MiB."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
     if trim is not None:
         trim(0)
 
 
 def release_body(scope: Scope) -> None:
-    """A handler that goes on for long tells that it has kept what it needs of the body."""
+    """Release the body early. Called by long-running handlers that no longer need it."""
     body = scope.get(SCOPE_KEY)
     if body is not None:
         body.release()

@@ -1,4 +1,4 @@
-"""Server-sent events on the wire: frames, heartbeats, and readers that are slow or gone."""
+"""Server-sent events: frames, heartbeats, and slow or disconnected clients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("imagegen.http")
 
 HEARTBEAT_S = 15.0
 STUCK_S = 20.0
-"""A reader who takes nothing for so long is let go; a browser's EventSource comes back by itself."""
+"""Disconnect a client that reads nothing for this many seconds. A browser's EventSource reconnects automatically."""
 RETRY = b"retry: 2000\n\n"
 HEARTBEAT = b": still here\n\n"
 
@@ -22,22 +22,22 @@ Frames = AsyncGenerator[bytes, None]
 
 
 def frame(event: str, line: str, event_id: int | None = None) -> bytes:
-    """One event; `line` is JSON without line breaks."""
+    """Encode one event. `line` is JSON without line breaks."""
     head = f"event: {event}\n" if event_id is None else f"event: {event}\nid: {event_id}\n"
     return f"{head}data: {line}\n\n".encode()
 
 
 def last_event_id(request: Request) -> int | None:
-    """The id of the last event that a reconnecting reader saw; None for a new one, or one that is not ours."""
+    """The Last-Event-ID of a reconnecting client; None if missing or not an id of this service."""
     text = request.headers.get("last-event-id", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 class EventStream(StreamingResponse):
-    """Sends what `frames` yields as fast as the reader takes it, and nothing is kept for it in between.
+    """Sends `frames` as fast as the client reads them, without buffering.
 
-    Starlette's own and not sse-starlette's: that one replaces uvicorn's signal handling to learn of the stop,
-    which is ours already (`App.stopping`).
+    sse-starlette is not used: it replaces uvicorn's signal handling to detect shutdown, which `App.stopping` already
+    reports.
     """
 
     media_type = "text/event-stream"
@@ -56,11 +56,11 @@ class EventStream(StreamingResponse):
         except TimeoutError:
             log.info("a reader of events took nothing for %.0f s and was let go", STUCK_S)
         finally:
-            await self._frames.aclose()  # its finally runs now, not when the garbage is collected
+            await self._frames.aclose()  # run its `finally` now, not at garbage collection
 
 
 async def rung(event: asyncio.Event, timeout_s: float) -> bool:
-    """Wait for `event`; False once `timeout_s` seconds have passed without it, or at once if they have."""
+    """Wait for `event`. Returns False after `timeout_s` seconds, or at once if `timeout_s` is not positive."""
     if timeout_s <= 0:
         return False
     try:

@@ -1,8 +1,8 @@
-"""A job waited for: blocking routes make the same jobs as all others, and their client holds the line.
+"""Blocking routes: submit a job and wait for it while the client keeps the connection open.
 
-Nobody else knows the id of such a job, so it ends with its client: a dropped connection cancels it, and a lease
-ends it if the service dies under the connection and comes back. A client that sent an Idempotency-Key can come
-back with it, so its job stays.
+Only the waiting client can use such a job, so it ends with the client. A dropped connection cancels the job. If the
+service crashes and restarts, the job's lease expires. A client that sent an Idempotency-Key can reconnect with it, so
+its job is not cancelled.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from imagegen.schemas import GenerateRequest, Job, Refused, Status, Warn
 
 LEASE_S = 30.0
 PATIENCE_S = 1140.0
-"""Longer waits end in an answer of ours: at 1200 s (`traffic.timeout` in service.py) BentoML gives one of its own."""
+"""The longest wait. At 1200 s (`traffic.timeout` in service.py) BentoML would send its own timeout response."""
 FAILURE_STATUS = {"storage_full": 507, "gpu_busy": 503}
 
 _letting_go: set[asyncio.Task[Job]] = set()
@@ -29,7 +29,7 @@ _letting_go: set[asyncio.Task[Job]] = set()
 async def accept(
     request: Request, wanted: GenerateRequest, warnings: Sequence[Warn] = (), *, reduce_size: bool = False
 ) -> Job:
-    """Submit for a client that waits. `warnings`, `reduce_size`: as in `AdmissionController.admit`. Raises Refused."""
+    """Submit a job for a waiting client. `warnings`, `reduce_size`: see `AdmissionController.admit`. Raises Refused."""
     key = request.headers.get("idempotency-key")
     if key is None and wanted.lease_s is None:
         wanted = wanted.model_copy(update={"lease_s": LEASE_S})
@@ -41,7 +41,10 @@ async def accept(
 
 
 async def until_ended(app: App, job_id: str) -> Job:
-    """The job, once it has ended; its lease is renewed. Raises Refused 503 if it will not before the service stops."""
+    """Wait until the job has ended, renewing its lease, and return it.
+
+    Raises Refused 503 if the service stops while the job is queued.
+    """
     with app.jobs.changes.subscribe(job_id) as changed:
         while True:
             changed.clear()
@@ -56,10 +59,10 @@ async def until_ended(app: App, job_id: str) -> Job:
 async def wait_completed(
     request: Request, wanted: GenerateRequest, warnings: Sequence[Warn] = (), *, reduce_size: bool = False
 ) -> Job:
-    """The job of a blocking request, complete. `warnings`, `reduce_size`: as in `AdmissionController.admit`.
+    """Submit a job and return it once completed. `warnings`, `reduce_size`: see `AdmissionController.admit`.
 
-    Raises Refused if it was not taken, failed, was cancelled by somebody else or took too long, and
-    ClientDisconnect when the client has gone.
+    Raises Refused if the job was refused, failed, was cancelled or took too long; ClientDisconnect if the client
+    disconnected.
     """
     app = app_of(request)
     job = await accept(request, wanted, warnings, reduce_size=reduce_size)
@@ -74,7 +77,7 @@ async def wait_completed(
 
 
 async def ended_within(request: Request, end: asyncio.Task[Job], seconds: float) -> bool:
-    """Whether `end` is done within so long. Raises ClientDisconnect when the client has gone before."""
+    """Whether `end` is done within `seconds`. Raises ClientDisconnect if the client disconnects first."""
     gone = asyncio.create_task(disconnected(request))
     try:
         await asyncio.wait({end, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -86,13 +89,13 @@ async def ended_within(request: Request, end: asyncio.Task[Job], seconds: float)
 
 
 def too_long() -> Refused:
-    """What a blocking call gets when its picture takes longer than a connection is held."""
+    """Refused 504 for a blocking call that waited PATIENCE_S."""
     detail = f"The picture was not drawn within {PATIENCE_S:.0f} s. POST /api/generate holds no connection open."
     return Refused(504, "wait_too_long", detail)
 
 
 def completed(job: Job) -> Job:
-    """An ended job, if it is complete. Raises Refused with the reason if it is not; it names the job."""
+    """Return an ended job if it is complete. Otherwise raises Refused with the reason and the job's id."""
     if job.error is not None:
         raise Refused(FAILURE_STATUS.get(job.error.code, 500), job.error.code, job.error.detail, job_id=job.id)
     if job.status is Status.CANCELLED:
@@ -101,16 +104,16 @@ def completed(job: Job) -> Job:
 
 
 def release(request: Request, job_id: str, end: asyncio.Task[Job]) -> None:
-    """Nobody waits any more: stop waiting, and cancel a job that has not ended and that nobody can come back to."""
+    """Stop waiting. Cancel the job if it has not ended, unless the client sent an Idempotency-Key."""
     ended = end.done() and not end.cancelled() and end.exception() is None
     end.cancel()
     if not ended and request.headers.get("idempotency-key") is None:
         task = asyncio.get_running_loop().create_task(app_of(request).jobs.cancel(job_id))
-        _letting_go.add(task)  # the loop itself would forget it
+        _letting_go.add(task)  # the event loop keeps only a weak reference
         task.add_done_callback(_letting_go.discard)
 
 
 async def disconnected(request: Request) -> None:
-    """Returns when the client has gone; the body must have been read."""
+    """Return when the client has disconnected. The request body must have been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,3 +1,3 @@
 """OpenAI's image API over the service's own jobs.
 
-Belongs here: its routes, request fields and error shapes. Not here: decisions about jobs."""
+Belongs here: its routes, request fields and error format. Not here: decisions about jobs."""

@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape."""
+"""Errors in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ PARAMS = {
     "bad_image": "image",
     "unknown_image": "image",
 }
-"""Which of OpenAI's parameters a code is about, where the problem itself does not say."""
+"""OpenAI's `param` by error code, for problems that do not name a parameter."""
 
 
 def openai_error(problem: dict[str, Any]) -> dict[str, Any]:
-    """A problem document as OpenAI's error object."""
+    """Convert a problem document to OpenAI's error object."""
     code, status = problem["code"], problem["status"]
     kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
     param = problem.get("param", PARAMS.get(code))
@@ -24,7 +24,7 @@ def openai_error(problem: dict[str, Any]) -> dict[str, Any]:
 
 
 def openai_status(problem: dict[str, Any]) -> int:
-    """OpenAI answers 400 where we say 422, and 404 for a model that it does not have."""
+    """OpenAI's status for a problem: 404 for an unknown model, 400 instead of 422, otherwise the same."""
     status = int(problem["status"])
     if problem["code"] in {"unknown_model"}:
         return 404

@@ -1,8 +1,8 @@
-"""OpenAI's parameters and its clients' dialects, before they are a request of ours. Pure.
+"""Maps OpenAI's parameters and its clients' variants to this service's fields. Pure.
 
-Tolerant (the default): a field that changes no picture here becomes a warning, a synonym becomes this service's own
-field. Strict (IMAGEGEN_STRICT_OPENAI=1): both are refused. In either mode a value that asks for another picture than
-can be drawn is refused.
+Tolerant (the default): a field without an effect becomes a warning, a synonym becomes this service's own field.
+Strict (IMAGEGEN_STRICT_OPENAI=1): both are refused. Both modes refuse a value that requests a picture that the service
+cannot draw.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from imagegen.http import hints
 from imagegen.schemas import Refused, Warn
 
 IGNORED = ("user", "safety_identifier")
-"""Names of the caller's own users, for OpenAI's abuse reports: no picture depends on them."""
+"""End-user ids for OpenAI's abuse reports. Ignored without a warning."""
 
 FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "quality": (("auto", "standard"), "There are no levels of quality; choose steps or speed (extra fields)."),
@@ -28,7 +28,7 @@ FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "svg": ((), "There are no vector drawings here."),
     "markup": ((), "Say in the prompt what to change."),
 }
-"""Parameters without an effect here: the values that ask for what happens anyway, and what to do about others."""
+"""Parameters without an effect: the values that match the service's behavior, and advice for other values."""
 
 ANOTHER_PICTURE: dict[str, Callable[[Any], bool]] = {
     "background": lambda value: value == "transparent",
@@ -36,7 +36,7 @@ ANOTHER_PICTURE: dict[str, Callable[[Any], bool]] = {
     "svg": bool,
     "markup": bool,
 }
-"""Of FIXED, which values would mean another picture: they are refused in either mode."""
+"""Values of FIXED that would require a different picture. Both modes refuse them."""
 
 REFUSED = {
     "lora": "LoRAs cannot be chosen by a request.",
@@ -44,19 +44,19 @@ REFUSED = {
     "controlnet": "There is no ControlNet here.",
     "control_image": "There is no ControlNet here.",
 }
-"""Fields of other services that would mean another picture, if they have a value."""
+"""Fields of other services that, with a value, would require a different picture."""
 
 SYNONYMS = {"negative_prompt": "negative", "num_inference_steps": "steps", "guidance_scale": "cfg_scale"}
 PICTURES = ("image", "image[]", "images", "images[]", "ref_images", "ref_images[]")
-"""Names under which clients send the pictures of an edit."""
+"""Field names that clients use for the pictures of an edit."""
 EXTENSIONS = {"jpg": "jpeg"}
 EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
 
 
 def settled(fields: dict[str, Any], known: Collection[str], strict: bool) -> tuple[dict[str, Any], list[Warn]]:
-    """The fields that a request of ours has, and warnings for the others. `known`: the names that it has.
+    """Reduce `fields` to the request model's own, and return warnings for the others. `known`: the model's field names.
 
-    Raises Refused 400.
+    In strict mode unknown fields are kept for the model to refuse. Raises Refused 400.
     """
     left, warnings = {name: value for name, value in fields.items() if name not in IGNORED}, list[Warn]()
     for name, (fine, why) in FIXED.items():
@@ -88,7 +88,7 @@ def settled(fields: dict[str, Any], known: Collection[str], strict: bool) -> tup
 
 
 def _take_synonym(fields: dict[str, Any], name: str, ours: str) -> None:
-    """Rename a field. Raises Refused if both names are there with two values."""
+    """Rename a field. Raises Refused if both names are present with different values."""
     value = fields.pop(name, None)
     if value is None:
         return
@@ -98,5 +98,5 @@ def _take_synonym(fields: dict[str, Any], name: str, ours: str) -> None:
 
 
 def wrong(param: str | None, code: str, detail: str) -> Refused:
-    """A refusal that names OpenAI's parameter."""
+    """Refused 400 that names OpenAI's parameter."""
     return Refused(400, code, detail, param=param)

@@ -1,4 +1,4 @@
-"""OpenAI's partial pictures: previews of a job that is being drawn, as events of its stream."""
+"""OpenAI's partial images: previews of a running job as stream events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from imagegen.schemas import Job
 
 
 async def until_drawn(app: App, asked: ImagesRequest, job: Job, event: str, end: asyncio.Task[Job]) -> Frames:
-    """Partial pictures until `end` is done, the job's end; comments break a silence."""
+    """Yield partial pictures until `end`, the task that waits for the job, is done. Sends heartbeats in between."""
     sent = 0
     async for preview in _due(app, job.id, asked.partial_images or 0, end):
         if preview is None:
@@ -45,7 +45,10 @@ def _described(asked: ImagesRequest, job: Job, data: bytes) -> dict[str, Any]:
 async def _due(
     app: App, job_id: str, number: int, end: asyncio.Task[Job]
 ) -> AsyncGenerator[StoredPreview | None, None]:
-    """Previews of the job's first picture, at most `number`, spread over its steps; None after each silence."""
+    """Yield previews of the job's first picture, at most `number`, spread evenly over its steps.
+
+    Yields None after HEARTBEAT_S without a change.
+    """
     sent = 0
     with app.jobs.changes.subscribe(PREVIEW) as changed:
         while not end.done():
@@ -62,6 +65,6 @@ async def _due(
 
 
 def is_due(preview: StoredPreview, number: int, sent: int) -> bool:
-    """Whether this preview is to be the next partial picture of `number`, after `sent` of them."""
+    """Whether this preview is late enough to be the next of `number` partial pictures, after `sent` of them."""
     share = (sent + 1) / (number + 1)
     return preview.image == 1 and sent < number and preview.step >= share * preview.steps

@@ -1,4 +1,4 @@
-"""What OpenAI's images API may ask for: requests of its clients as requests of this service."""
+"""Requests of OpenAI's images API, parsed and converted to this service's requests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ImagesRequest(BaseModel):
     output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
     stream: bool | None = None
     partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
-    quality: StrictStr | None = None  # only `low` comes so far
+    quality: StrictStr | None = None  # `settled` removes every value except `low`
     # extra fields of this service
     width: int | None = None
     height: int | None = None
@@ -55,7 +55,7 @@ class ImagesRequest(BaseModel):
 
     @property
     def warnings(self) -> list[Warn]:
-        """What of the request has no effect: the job's first warnings."""
+        """Warnings for parts of the request without an effect; they come first in the job."""
         return self._warnings
 
     @property
@@ -64,15 +64,15 @@ class ImagesRequest(BaseModel):
 
     @property
     def compression(self) -> int:
-        """For Pillow, 1 to 100; OpenAI's default is 100."""
+        """Quality for Pillow, 1 to 100. OpenAI's default is 100."""
         return max(1, 100 if self.output_compression is None else self.output_compression)
 
     def wanted(self) -> GenerateRequest:
-        """The job that is asked for. Raises Refused."""
+        """Convert to this service's request. Raises Refused."""
         return GenerateRequest.model_validate(self._common())
 
     def forget_pictures(self) -> None:
-        """Drop the pictures of the request, once `wanted` has them: the request lasts as long as its job."""
+        """Drop the pictures once `wanted` has copied them, because this object lives as long as the job."""
 
     def _common(self) -> dict[str, Any]:
         names = {"prompt", "model", "negative", "steps", "seed", "cfg_scale", "sampler", "speed"}
@@ -81,7 +81,7 @@ class ImagesRequest(BaseModel):
         return self.model_dump(include=names) | more | ({"preview": "auto"} if self.partial_images else {})
 
     def _sides(self) -> tuple[int | None, int | None]:
-        """Raises Refused."""
+        """Width and height from `size` or the extra fields. Raises Refused."""
         if self.size is None or self.size == "auto":
             return self.width, self.height
         matched = SIZE.fullmatch(self.size)
@@ -102,7 +102,7 @@ class ImagesEditRequest(ImagesRequest):
     fit: Literal["contain", "cover", "stretch"] = "contain"
 
     def wanted(self) -> EditRequest:
-        """The job that is asked for. Raises Refused."""
+        """Convert to this service's request. Raises Refused."""
         more = {"images": self.images, "mask": self.mask, "fit": self.fit}
         return EditRequest.model_validate(self._common() | more)
 
@@ -118,7 +118,7 @@ class _Anything(BaseModel):
 
 
 async def read_generation(request: Request) -> ImagesRequest:
-    """The body of /v1/images/generations; with pictures in it, it asks for an edit. Raises Refused."""
+    """Read the body of /v1/images/generations. Unless strict, a body with pictures is an edit. Raises Refused."""
     fields, strict = await _json(request), _strict(request)
     if strict:
         return _read(ImagesRequest, fields, strict)
@@ -131,7 +131,7 @@ async def read_generation(request: Request) -> ImagesRequest:
 
 
 async def read_edit(request: Request) -> ImagesEditRequest:
-    """The body of /v1/images/edits, JSON or a form. Raises Refused."""
+    """Read the body of /v1/images/edits, JSON or a form. Raises Refused."""
     strict = _strict(request)
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return _read(ImagesEditRequest, await _form(request, *_reading(strict, STRICT_PICTURES)), strict)
@@ -141,7 +141,7 @@ async def read_edit(request: Request) -> ImagesEditRequest:
 
 
 def _reading(strict: bool, names: tuple[str, ...]) -> tuple[tuple[str, ...], Callable[[str], str]]:
-    """The names of pictures, `names` for a strict service, and how their text is read."""
+    """The accepted field names of pictures (`names` if strict), and the function that reads their text."""
     return (names, str) if strict else (PICTURES, as_data_url)
 
 
@@ -156,7 +156,7 @@ async def _json(request: Request) -> dict[str, Any]:
 def _with_pictures(
     fields: dict[str, Any], bases: Sequence[str], names: Sequence[str], text: Callable[[str], str]
 ) -> dict[str, Any]:
-    """The fields of a JSON body with all pictures under `images`. Raises Refused."""
+    """Move all pictures of a JSON body to `images`. Raises Refused."""
     given = [name for name in names if fields.get(name) not in EMPTY]
     if len(given) > 1:
         several = " and ".join(given[:2])
@@ -180,13 +180,15 @@ async def _form(request: Request, names: Sequence[str], text: Callable[[str], st
             fields["mask"] = _reference(await picture(value), bases, text)
         else:
             fields[name] = (value.filename or "a file") if isinstance(value, UploadFile) else value
-    await form.close()  # frees the files: the request lasts as long as its job
+    await form.close()  # free the files now: the request lasts as long as its job
     return fields
 
 
 def _reference(value: Any, bases: Sequence[str], text: Callable[[str], str]) -> Any:
-    """A picture in JSON: `{"image_url": …}` as OpenAI has it, base64, or an id or a data URL as the rest of this
-    service. A form's file is left as it is."""
+    """Read a picture in JSON: OpenAI's `{"image_url": …}`, base64, an id, a data URL, or a URL of this service.
+
+    Returns a form's file unchanged. Raises Refused for other URLs and types.
+    """
     if isinstance(value, bytes):
         return value
     url = value.get("image_url") if isinstance(value, Mapping) else value
@@ -231,7 +233,7 @@ def _read(model: type[R], fields: dict[str, Any], strict: bool) -> R:
 
 
 def _invalid(error: ValidationError) -> Refused:
-    """The first thing that is wrong, in OpenAI's words."""
+    """The first validation error, in OpenAI's wording."""
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0])[:64] if first["loc"] else None
     match first["type"]:

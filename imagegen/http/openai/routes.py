@@ -1,6 +1,6 @@
-"""OpenAI's images API over the same jobs: generations, edits, and the list of models.
+"""Routes of OpenAI's images API: generations, edits, and the list of models.
 
-What is asked for is read in `openai_request`; errors get their shape in `openai_errors`.
+`request` parses the requests; `errors` formats the errors.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NO_USAGE = {
     "output_tokens": 0,
     "total_tokens": 0,
 }
-"""OpenAI's clients read a usage; nothing is metered here."""
+"""OpenAI's clients expect `usage`; this service does not meter tokens."""
 
 
 async def generations(request: Request) -> Response:
@@ -53,7 +53,7 @@ async def _answer(request: Request, asked: ImagesRequest, event: str) -> Respons
     app = app_of(request)
     wanted, reduce = _taken(app, asked), not app.settings.strict_openai
     if asked.stream:
-        job = await accept(request, wanted, asked.warnings, reduce_size=reduce)  # a refusal is an answer, not an event
+        job = await accept(request, wanted, asked.warnings, reduce_size=reduce)  # a refusal is a response, not an event
         return EventStream(_events(request, asked, job, event))
     job = await accept(request, wanted, asked.warnings, reduce_size=reduce)
     del wanted  # its pictures are stored
@@ -77,12 +77,12 @@ async def _body(request: Request, asked: ImagesRequest, job: Job) -> dict[str, A
 
 
 def _quality(job: Job) -> str:
-    """In OpenAI's words: `low` where steps were left out."""
+    """OpenAI's `quality`: `low` if the job skipped steps, else `high`."""
     return "low" if job.params.speed == "fast" else "high"
 
 
 def _taken(app: App, asked: ImagesRequest) -> GenerateRequest:
-    """The job that is asked for, of a model of this service. Raises Refused."""
+    """The request for this service, with model aliases and `quality=low` resolved. Raises Refused."""
     if asked.model is not None:
         asked.model = app.aliases.model(asked.model)
     if asked.quality == "low" and asked.speed is None:
@@ -97,7 +97,7 @@ def _taken(app: App, asked: ImagesRequest) -> GenerateRequest:
 
 
 async def _datum(request: Request, asked: ImagesRequest, image: StoredImage) -> dict[str, Any]:
-    """One picture of the answer; its seed and its id, which an edit takes, as extra fields."""
+    """One picture of the response. Extra fields: its seed, and its id, which an edit accepts."""
     extra = {"id": image.id, "seed": image.seed}
     if asked.response_format == "url":
         own = serialize.image(image, base_url(request)).url
@@ -112,7 +112,7 @@ async def _b64(app: App, asked: ImagesRequest, image: StoredImage) -> str:
 
 
 async def _events(request: Request, asked: ImagesRequest, job: Job, event: str) -> Frames:
-    """Partial pictures, then one `….completed` event a picture or an `error`; comments break a silence."""
+    """Yield partial pictures, then one `….completed` event per picture or an `error` event, with heartbeats."""
     app = app_of(request)
     end = asyncio.create_task(until_ended(app, job.id))
     try:
@@ -148,7 +148,7 @@ def _warnings(job: Job) -> dict[str, Any]:
 
 
 async def models(request: Request) -> Response:
-    """The models that can draw now, then the aliases of them."""
+    """The models that can draw now, then their aliases."""
     return JSONResponse({"object": "list", "data": list(_offered(app_of(request)).values())})
 
 
@@ -162,7 +162,7 @@ async def model(request: Request) -> Response:
 
 
 def _offered(app: App) -> dict[str, dict[str, Any]]:
-    """By name; `created` is since when this service offers it, which is all it knows."""
+    """OpenAI's model objects by name. `created` is the start of this service, since no other date is known."""
     names = [entry.name for entry in usable(app)]
     aliases = {alias: name for alias, name in app.aliases.meant.items() if name in names}
     same = {"object": "model", "created": int(app.started_at), "owned_by": "imagegen"}
@@ -171,7 +171,7 @@ def _offered(app: App) -> dict[str, dict[str, Any]]:
 
 
 def usable(app: App) -> Sequence[Entry]:
-    """The models whose files and packages are here."""
+    """The models whose files and Python packages are installed."""
     entries = [app.catalog.get(name) for name in app.catalog.names()]
     able = [entry for entry in entries if not lacking(entry.adapter)]
     return [entry for entry in able if entry.made_by is not None or not entry.missing(app.settings)]

@@ -1,3 +1,3 @@
 """Routes of the service's own API, one family per file.
 
-Belongs here: request in, call, response out. Not here: OpenAI's dialect (http/openai), decisions."""
+Belongs here: read a request, call the service, build a response. Not here: OpenAI's API (http/openai), decisions."""

@@ -1,7 +1,7 @@
-"""Routes of events: what changes, as snapshots of the rows. There is no log of events: the newest snapshot wins.
+"""Event stream routes: changes as snapshots of the rows. There is no event log; the newest snapshot wins.
 
-A reader is woken, reads what is true now, and sends it; while the connection does not take more, nothing is
-gathered for it but the names of what has changed.
+A notification wakes a stream, which reads the current state and sends it. While the client reads slowly, the stream
+buffers only the keys of what changed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from imagegen.jobs.previews import PREVIEW, StoredPreview
 from imagegen.schemas import EngineState, Job, Refused, Status
 
 FIRST_JOBS = 100
-"""A new reader of everything gets snapshots of so many jobs that have not ended, the oldest first."""
+"""A new `/api/events` stream starts with snapshots of at most this many active jobs, oldest first."""
 LOADING_S = 1.0
-"""How often a load's progress is told; a warm-up's has no row that could ring."""
+"""How often, in seconds, to send the progress of a load. A warm-up has no row, so it sends no notification."""
 RECENT_JOBS, LOST_MS = 200, 2000
-"""A reader that comes back is told which of so many recent jobs ended after its last event, or just before."""
+"""A reconnecting client gets the jobs, among this many recent ones, that ended after its last event or up to LOST_MS
+before."""
 
 
 def preview_frame(preview: StoredPreview, base: str, event_id: int | None = None) -> bytes:
@@ -46,24 +47,24 @@ def snapshots_of(request: Request) -> Snapshots:
 
 
 async def of_job(request: Request) -> Response:
-    """`job` events, the row's revision as id, until the job has ended; `preview` events without an id.
+    """Stream `job` events, with the row's revision as id, and `preview` events without an id, until the job has ended.
 
-    204 for a reader that has seen the end: it tells a browser's EventSource not to come back.
+    Returns 204 to a client that has seen the end, which stops a browser's EventSource from reconnecting.
     """
     app, job_id = app_of(request), request.path_params["job_id"]
     seen = last_event_id(request)
-    job = await app.jobs.get(job_id)  # 404 and 410 are answers, not events
+    job = await app.jobs.get(job_id)  # 404 and 410 are HTTP responses, not events
     if job.status.ended and seen is not None and seen >= job.revision:
         return Response(status_code=204)
     return EventStream(job_snapshots(app, snapshots_of(request), job_id, base_url(request), seen))
 
 
 async def job_snapshots(app: App, shared: Snapshots, job_id: str, base: str, seen: int | None) -> Frames:
-    """A snapshot at every change of the row, and of a queued job's position; while it is read its lease is renewed."""
+    """Yield a snapshot at every change of the row or of a queued job's position. Renews the lease while streaming."""
     jobs = app.jobs
     with jobs.changes.subscribe(job_id) as changed, jobs.changes.subscribe(ANY) as anything:
         job = await jobs.get(job_id)
-        queued = job.status is Status.QUEUED  # its position changes without its row
+        queued = job.status is Status.QUEUED  # its position changes without a new revision
         shown = None if seen is None or queued or job.revision > seen else (job.revision, jobs.position(job))
         quiet_s = HEARTBEAT_S if job.lease_s is None else min(HEARTBEAT_S, job.lease_s / 2)
         yield RETRY
@@ -91,10 +92,10 @@ async def job_snapshots(app: App, shared: Snapshots, job_id: str, base: str, see
 
 
 async def of_everything(request: Request) -> Response:
-    """`status`, `queue`, `job` and `preview` events; `?presence=1` says that somebody looks at them.
+    """Stream `status`, `queue`, `job` and `preview` events. `?presence=1` reports that a user is watching.
 
-    The id is the service's clock in milliseconds: a reader that comes back with it also gets the jobs that
-    ended meanwhile.
+    The event id is the service's clock in milliseconds. A client that reconnects with it also gets the jobs that
+    ended in between.
     """
     present = request.query_params.get("presence", "0")
     if present not in {"0", "1"}:
@@ -104,7 +105,7 @@ async def of_everything(request: Request) -> Response:
 
 
 async def all_snapshots(app: App, shared: Snapshots, base: str, since_ms: int | None, *, present: bool) -> Frames:
-    """What changes anywhere: each changed job once, however often it changed since the last sending."""
+    """Yield every change: each changed job once, however often it changed since the last event."""
     queue: list[str] | None = None
     status: ServiceStatus | None = None
     with _presence(app, present), app.jobs.changes.subscribe_all() as heard:
@@ -141,7 +142,7 @@ async def all_snapshots(app: App, shared: Snapshots, base: str, since_ms: int | 
 
 
 async def _read(shared: Snapshots, keys: Iterable[str]) -> list[Job]:
-    """The jobs among `keys`, in order of arrival; those that have expired meanwhile are left out."""
+    """The jobs among `keys` in order of submission, without expired ones."""
     found = []
     for key in keys:
         with contextlib.suppress(Refused):

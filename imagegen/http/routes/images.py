@@ -1,4 +1,4 @@
-"""Routes of pictures: upload, fetch (converted and reduced on request), gallery."""
+"""Picture routes: upload, fetch (converted and scaled down on request), gallery."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 
 
 async def upload(request: Request) -> Response:
-    """A picture as the body (Content-Type: image/…) or as the form field `image`."""
+    """Store a picture sent as the body (Content-Type: image/…) or as the form field `image`."""
     app = app_of(request)
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -45,7 +45,7 @@ async def upload(request: Request) -> Response:
 
 
 async def fetch(request: Request) -> Response:
-    """`/images/ID.png`, or `.jpg`, `.webp`, and `?w=512` for at most that many pixels across."""
+    """Return `/images/ID.png`, `.jpg` or `.webp`. `?w=512` limits the width in pixels."""
     app = app_of(request)
     matched = NAME.fullmatch(request.path_params["name"])
     if matched is None:

@@ -1,4 +1,4 @@
-"""Routes of jobs: submit, look, wait, list, cancel."""
+"""Job routes: submit, check, read, wait, list, cancel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def edit(request: Request) -> Response:
 
 
 async def check(request: Request) -> Response:
-    """What a request would become, without a job: every value, warnings, time, and whether the model can draw it."""
+    """Resolve a request without creating a job: parameters, warnings, time, and whether the model can draw it."""
     app = app_of(request)
     wanted = await read_json(request, CheckRequest)
     try:
@@ -46,7 +46,7 @@ async def _accept(request: Request, wanted: GenerateRequest) -> Response:
 
 
 async def read(request: Request) -> Response:
-    """The job; with `?wait=S` at its next change of status, or after S seconds."""
+    """Return the job. `?wait=S` waits for its next change of status, at most S seconds."""
     app = app_of(request)
     wait = query_int(request, "wait", 0, 0, MAX_WAIT_S)
     job_id = request.path_params["job_id"]

@@ -1,4 +1,4 @@
-"""`/metrics`, for Prometheus. Reading it wakes nothing and counts as nothing."""
+"""`/metrics`, for Prometheus. Reading it does not wake the engine or count as activity."""
 
 from __future__ import annotations
 

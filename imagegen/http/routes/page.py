@@ -1,4 +1,4 @@
-"""The page and its files, read once at the start: no path of a request ever reaches the disk."""
+"""The page and its files, read once at startup: no request path reaches the disk."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-"""Files of the package with another ending (licences, this package's own modules) are not served."""
+"""Content types by file extension. Other files of the package (licences, Python modules) are not served."""
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types lit-html"
 )
-"""Nothing but the page's own files runs, and text becomes HTML nowhere: the one policy allowed is that of the
+"""Only the page's own files run, and no text is parsed as HTML: the only Trusted Types policy allowed is that of the
 vendored lit-html, which passes constant templates only."""
 
 
 class PageFile:
-    """A file in memory, as it is and compressed, each with an ETag of its own."""
+    """A file in memory, plain and gzipped, each with its own ETag."""
 
     def __init__(self, name: str, content: bytes) -> None:
         digest = hashlib.sha256(content).hexdigest()[:32]
         self._plain, self._zipped = content, gzip.compress(content, mtime=0)
         self._plain_tag, self._zipped_tag = f'"{digest}"', f'"{digest}-gzip"'
         self._headers = {
-            "cache-control": "no-cache",  # kept, and asked about each time: an upgrade is seen at once
+            "cache-control": "no-cache",  # revalidate each time, so that an upgrade is visible at once
             "content-type": TYPES[name[name.rindex(".") :]],
             "vary": "accept-encoding",
         }
@@ -80,7 +80,7 @@ async def static(request: Request) -> Response:
 
 
 async def icon(request: Request) -> Response:
-    """Browsers ask for it under this name where a picture is opened by itself."""
+    """Browsers request `/favicon.ico` when a picture is opened in its own tab."""
     return FILES["favicon.svg"].answer(request)
 
 

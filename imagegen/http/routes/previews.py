@@ -1,4 +1,4 @@
-"""Routes of what is not finished: the preview of a running job, and a draft that is to be kept."""
+"""Preview routes: read the preview of a running job, and keep a draft."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from imagegen.schemas import Refused
 
 
 async def read(request: Request) -> Response:
-    """The newest preview of a running job, a JPEG. The parameters only make each preview's address a different one."""
+    """Return the newest preview of a running job as JPEG. The query parameters only make each preview's URL unique."""
     app, job_id = app_of(request), request.path_params["job_id"]
-    await app.jobs.get(job_id)  # 404 and 410 of the job itself; its lease is renewed
+    await app.jobs.get(job_id)  # raises 404 and 410, and renews the lease
     preview = app.jobs.previews.get(job_id)
     if preview is None:
         detail = "This job has no preview: it is not being drawn, none was asked for, or the first is not there yet."
@@ -26,7 +26,7 @@ async def read(request: Request) -> Response:
 
 
 async def keep(request: Request) -> Response:
-    """A draft becomes a job like any other."""
+    """Turn a draft into an ordinary job."""
     app, job_id = app_of(request), request.path_params["job_id"]
     if await app.jobs.keep(job_id):
         app.worker.keep()

@@ -1,10 +1,10 @@
-"""Sessions of browsers: a token is swapped for a cookie that scripts cannot read, so that pictures and event
-streams, which cannot carry a header, are let in.
+"""Browser sessions: exchange a token for an HttpOnly cookie, which authenticates pictures and event streams. Browsers
+cannot send a header with those.
 
-A cookie is `name.expires` signed by itsdangerous: the service stores no session, and a cookie is valid over restarts.
-The signing key is the state folder's key followed by the token's digest: a session ends with its token, and the tokens'
+A cookie is `name.expires` signed by itsdangerous. The service stores no sessions, and cookies stay valid over restarts.
+The signing key is the state folder's key followed by the token's digest: a session ends with its token, and the token
 file alone is not enough to sign. `expires` is inside the signed value, because a new cookie of the same session must
-end when the first one does; itsdangerous' own timestamp is the time of signing, which would start the life again.
+expire with the first one. itsdangerous' own timestamp is the time of signing, which would restart the session's life.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from imagegen.storage import permissions
 
 COOKIE = "imagegen_session"
 LIFE_S = 30 * 86400
-"""The life of a session, counted from the request that showed the token. Nothing prolongs it."""
+"""The lifetime of a session from the request with the token. It is never extended."""
 KEY_BYTES = 32
 SALT = b"imagegen.session"
-"""Keeps these signatures apart from any other use of the key."""
+"""Separates these signatures from any other use of the key."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """A valid cookie's content: the token's name and the end of the session (POSIX seconds)."""
+    """A valid cookie's content: the token's name and the session's expiry (POSIX seconds)."""
 
     name: str
     expires: int
 
 
 class Sessions:
-    """Makes cookies and knows them again. `tokens` None: nobody needs one."""
+    """Signs and verifies session cookies. `tokens` None: the service requires no token."""
 
     def __init__(self, tokens: Tokens | None, key_file: Path, clock: Callable[[], float] = time.time) -> None:
         self._tokens, self._key_file, self._clock = tokens, key_file, clock
         self._key: bytes | None = None
 
     def begin(self, name: str) -> Session:
-        """A new session for the owner of the token `name`, who has just shown the token."""
+        """A new session for the token `name`, which the request has just sent."""
         return Session(name, int(self._clock()) + LIFE_S)
 
     def cookie(self, session: Session) -> str:
@@ -63,8 +63,8 @@ class Sessions:
         return max(0, session.expires - int(self._clock()))
 
     def read(self, cookie: str) -> Session | None:
-        """The cookie's session; None if the signature is not ours, the session has ended, or its token was removed."""
-        name = "".join(cookie.rsplit(".", 2)[:-2])  # not trusted yet: it only chooses the key
+        """The cookie's session; None if the signature is invalid, the session has expired, or its token was removed."""
+        name = "".join(cookie.rsplit(".", 2)[:-2])  # not verified yet: it only selects the key
         if self._tokens is None or self._tokens.digest_of(name) is None:
             return None
         try:
@@ -82,7 +82,7 @@ class Sessions:
 
 
 def _key(file: Path) -> bytes:
-    """The state folder's key for sessions; made at its first use, whole or not at all."""
+    """The state folder's session key, created atomically at first use."""
     with contextlib.suppress(FileNotFoundError):
         kept = file.read_bytes()
         if len(kept) == KEY_BYTES:
@@ -96,10 +96,10 @@ def _key(file: Path) -> bytes:
 
 
 async def begin(request: Request) -> Response:
-    """Swap the token that let this request in for a cookie; without tokens there is nothing to swap.
+    """Exchange the request's token for a cookie. If the service has no tokens, set no cookie.
 
-    A request that a cookie let in gets the same session again, with the same end: a stolen cookie could otherwise
-    renew itself for ever.
+    A request with a valid cookie gets the same session with the same expiry: otherwise a stolen cookie could be
+    renewed forever.
     """
     name = owner_of(request)
     if name is None:
@@ -120,7 +120,7 @@ async def begin(request: Request) -> Response:
 
 
 async def end(request: Request) -> Response:
-    """Make the browser forget its cookie."""
+    """Delete the browser's cookie."""
     answer = Response(status_code=204)
     answer.delete_cookie(COOKIE, path=prefix(request) or "/", httponly=True, samesite="strict")
     return answer

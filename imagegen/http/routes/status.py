@@ -1,4 +1,4 @@
-"""Routes of the service itself: state, models, policy, and the model's life by hand."""
+"""Service routes: status, models, policy, prompt templates, warm, unload."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ async def status(request: Request) -> Response:
 
 
 async def models(request: Request) -> Response:
-    """The catalog, and the caps that hold for every model."""
+    """The catalog, and the limits that apply to every model."""
     return serialize.answer(serialize.models(app_of(request)))
 
 
 async def policy(request: Request) -> Response:
-    """What is excluded, in the exact words the engine gets, and how they apply to `?model=`."""
+    """The operator's exclusions in the exact words sent to the engine, and how they apply to `?model=`."""
     app = app_of(request)
     entry = app.catalog.get(request.query_params.get("model", app.default_entry.name))
     cfg_scale, takes_negative = float(entry.defaults.cfg_scale.value), entry.capabilities.negative
@@ -38,9 +38,9 @@ async def policy(request: Request) -> Response:
 
 
 async def prompt_templates(request: Request) -> Response:
-    """Presets for a person to fill, with sizes that the default model draws, or `?model=`.
+    """Prompt presets, with sizes that the default model or `?model=` can draw.
 
-    Read anew each time: an operator edits them while the service runs.
+    Reads the files at each request: operators edit them while the service runs.
     """
     app = app_of(request)
     entry = app.catalog.get(request.query_params.get("model", app.default_entry.name))
@@ -57,10 +57,10 @@ def _hinted(template: Template, entry: Entry, settings: Settings) -> Template:
 
 
 async def warm(request: Request) -> Response:
-    """Load the default model (or `?model=`), if nothing else is to do and there is room for it.
+    """Load the default model or `?model=`, if the queue is empty and the model fits in memory.
 
-    Answers when that has begun or waits for the running job. Asking again while it loads changes nothing; once it is
-    there, it is kept a while for whoever types. Each caller may ask every few seconds.
+    Returns when the load has started or waits for the running job. A repeated request has no effect while the model
+    loads; afterwards it keeps the model loaded for a while. Rate-limited per caller. Raises Refused 409, 422, 429, 503.
     """
     app = app_of(request)
     if unknown := [name for name in request.query_params if name != "model"]:
@@ -73,12 +73,12 @@ async def warm(request: Request) -> Response:
     if wait_s := request.app.state.warm_rate.take(owner_of(request) or ""):
         detail = f"The model was asked for often enough. Ask again in {wait_s} s, or ask for a picture: that waits."
         raise Refused(429, "rate_limited", detail, retry_after_s=wait_s)
-    await asyncio.shield(app.worker.warm(entry.name).done)  # others may wait for the same order
+    await asyncio.shield(app.worker.warm(entry.name).done)  # other requests may wait for the same warm-up
     return serialize.answer(await serialize.status(app), 202)
 
 
 async def unload(request: Request) -> Response:
-    """End an idle engine, or a warm-up; answers when its memory is free."""
+    """Stop an idle engine or a warm-up. Returns when its memory is free."""
     app = app_of(request)
     await app.worker.unload()
     return serialize.answer(await serialize.status(app), 202)

@@ -1,8 +1,7 @@
-"""BentoML's task wire over our jobs: the routes that `@bentoml.task` declares, answered before BentoML's own.
+"""BentoML's task API over the service's jobs: replaces BentoML's own routes for `@bentoml.task`.
 
-BentoML's own task queue forgets every task at a start, runs them all at once and cannot cancel one (its issues
-5141, 5694, 5695). Here a task is a job like any other: first come, first served, checked when it is submitted,
-kept over a kill, cancelled when it is cancelled.
+BentoML's task queue loses all tasks at a restart, runs them all at once and cannot cancel them (BentoML issues 5141,
+5694, 5695). Here a task is an ordinary job: validated at submission, run in order, kept over a crash, cancellable.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ async def _wanted(request: Request) -> GenerateRequest:
 
 
 async def blocking(request: Request) -> Response:
-    """The job, once it is complete: the declared result."""
+    """Wait until the job is complete and return it, as the task declares."""
     job = await wait_completed(request, await _wanted(request))
     return serialize.answer(serialize.job(app_of(request), job, base_url(request)))
 
@@ -51,7 +50,7 @@ async def status(request: Request) -> Response:
 
 
 async def get(request: Request) -> Response:
-    """The result of a complete task, as often as it is asked for; 400 before it has ended, as BentoML has it."""
+    """Return the result of a completed task, any number of times. Raises Refused 400 before the end, like BentoML."""
     job = await _job(request)
     if not job.status.ended:
         state = "waits for its turn" if job.status is Status.QUEUED else "is being drawn"
@@ -60,7 +59,7 @@ async def get(request: Request) -> Response:
 
 
 async def retry(request: Request) -> Response:
-    """A new task that asks for the same as one that has ended; a seed that was chosen for it is chosen anew."""
+    """Submit the request of an ended task again. A seed that the caller did not set is drawn again."""
     job = await _job(request)
     if not job.status.ended:
         raise Refused(400, "not_completed", "The task has not ended: there is nothing to try again yet.")
@@ -68,7 +67,7 @@ async def retry(request: Request) -> Response:
 
 
 async def cancel(request: Request) -> Response:
-    """Cancel; a task that has ended stays as it is."""
+    """Cancel the task. An ended task does not change."""
     job = await app_of(request).jobs.cancel((await _job(request)).id)
     return _status(request, job)
 
@@ -87,7 +86,7 @@ async def _submitted(request: Request, wanted: GenerateRequest) -> Response:
 
 
 def _status(request: Request, job: Job) -> JSONResponse:
-    """BentoML's keys, and where the task is."""
+    """BentoML's task status, plus position, progress, ETA, warnings and error."""
     view = serialize.job(app_of(request), job, base_url(request)).model_dump(mode="json")
     body: dict[str, Any] = {
         "task_id": job.id,
@@ -100,7 +99,7 @@ def _status(request: Request, job: Job) -> JSONResponse:
 
 
 def same_again(job: Job) -> GenerateRequest:
-    """The request that `job` was made of, with the values that were chosen for it."""
+    """The request of `job`, with the parameters that were resolved for it. Keeps the seed only if the caller set it."""
     p = job.params
     fields: dict[str, Any] = {
         "prompt": job.prompt,
@@ -136,7 +135,7 @@ PATHS = frozenset(route.path for route in ROUTES)
 
 
 class TaskWire:
-    """Sends the task routes to `wire`, the app that has them: BentoML's own come before what is mounted."""
+    """Routes task paths to the app `wire`, because BentoML's own task routes take precedence over mounted apps."""
 
     def __init__(self, app: ASGIApp, wire: ASGIApp) -> None:
         self._app, self._wire = app, wire

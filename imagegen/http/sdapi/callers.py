@@ -1,6 +1,6 @@
-"""What AUTOMATIC1111's API remembers of its callers: the model each one chose, and the jobs each one waits for.
+"""Per-caller state of AUTOMATIC1111's API: the chosen model, and the jobs that the caller waits for.
 
-It lasts as long as the process: a restart means the default model again. Callers are told apart by their token's name.
+The state is in memory: after a restart the default model applies again. A caller is identified by its token's name.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from imagegen.jobs.active import ActiveJob
 
 
 class Callers:
-    """By the name of the token; None without tokens."""
+    """State by token name (`owner`); None without tokens."""
 
     def __init__(self) -> None:
         self._chosen: dict[str | None, str] = {}
         self._jobs: dict[str | None, set[str]] = {}
 
     def choose(self, owner: str | None, model: str) -> None:
-        """Have the owner's next requests use this model, unless they name one."""
+        """Set the model for the owner's next requests that do not name one."""
         self._chosen[owner] = model
 
     def chosen(self, owner: str | None) -> str | None:
         return self._chosen.get(owner)
 
     def began(self, owner: str | None, job_id: str, app: App) -> None:
-        """Note a job that the owner waits for; those that have ended are forgotten."""
+        """Add a job that the owner waits for, and remove its ended jobs."""
         active = {one.id for one in app.jobs.active()}
         self._jobs[owner] = (self._jobs.get(owner, set()) & active) | {job_id}
 
     def current(self, owner: str | None, app: App) -> tuple[ActiveJob | None, int]:
-        """The owner's job that runs or is next, and how many of its jobs have not ended."""
+        """The owner's running or next job, and the number of its jobs that have not ended."""
         mine = [one for one in app.jobs.active() if one.id in self._jobs.get(owner, set())]
         running = next((one for one in mine if one.running), None)
         return running or next(iter(mine), None), len(mine)

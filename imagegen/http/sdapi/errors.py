@@ -1,4 +1,4 @@
-"""Errors in the shape of AUTOMATIC1111's API: clients show `detail` or `errors`."""
+"""Errors in AUTOMATIC1111's format: clients show `detail` or `errors`."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from typing import Any
 
 
 def sdapi_error(problem: dict[str, Any]) -> dict[str, Any]:
-    """A problem document as AUTOMATIC1111's error object; `error` is the code."""
+    """Convert a problem document to AUTOMATIC1111's error object. `error` is the problem's code."""
     return {"error": problem["code"], "detail": problem["detail"], "body": "", "errors": problem["detail"]}

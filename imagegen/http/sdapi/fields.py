@@ -1,7 +1,7 @@
-"""Fields of AUTOMATIC1111's txt2img and img2img, before they are a request of ours. Pure.
+"""Maps fields of AUTOMATIC1111's txt2img and img2img to this service's fields. Pure.
 
-Clients send dozens of fields with their defaults. A value that changes nothing here is taken, with a warning unless it
-is the default; one that asks for another picture than can be drawn is refused by its name.
+Clients send dozens of fields with their defaults. A value without an effect is accepted, with a warning unless it is
+the default. A value that requests a picture that the service cannot draw is refused by field name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ USED = frozenset({
     *("sampler_name", "sampler_index", "override_settings", "send_images"),
     *("init_images", "mask", "resize_mode"),
 })  # fmt: skip
-"""Fields with an effect here."""
+"""Fields that this service uses."""
 
 SILENT = frozenset({
     *("do_not_save_samples", "do_not_save_grid", "save_images", "override_settings_restore_afterwards", "script_args"),
@@ -29,19 +29,19 @@ SILENT = frozenset({
     *("firstphase_width", "firstphase_height", "eta", "s_min_uncond", "s_churn", "s_tmax", "s_tmin", "s_noise"),
     *("seed_resize_from_h", "seed_resize_from_w", "refiner_switch_at", "initial_noise_multiplier", "image_cfg_scale"),
 })  # fmt: skip
-"""Fields that are about files and interfaces of the web UI, or that samplers here do not have."""
+"""Fields ignored without a warning: files and interface of the web UI, and options that samplers here lack."""
 
 OF_A_MASK = frozenset({
     *("mask_blur", "mask_blur_x", "mask_blur_y", "mask_round", "inpainting_fill", "inpaint_full_res"),
     "inpaint_full_res_padding",
 })  # fmt: skip
-"""Fields that mean nothing without a mask, and have no effect here with one."""
+"""Fields that matter only with a mask. They have no effect; with a mask they cause a warning."""
 
 HINTS: dict[str, tuple[tuple[Any, ...], str]] = {
     "scheduler": ((*EMPTY, "Automatic", "automatic"), "The model brings its own scheduler."),
     "restore_faces": (EMPTY, "There is no face restorer here."),
 }
-"""Fields without an effect here: the values that ask for what happens anyway, and what to do about others."""
+"""Fields without an effect: the values that match the service's behavior, and the warning text for other values."""
 
 REFUSED: dict[str, str] = {
     "styles": "There are no saved styles here. Write the style into the prompt.",
@@ -52,23 +52,23 @@ REFUSED: dict[str, str] = {
     "inpainting_mask_invert": "Send the mask inverted: white is what may change.",
     "script_name": "There are no scripts here.",
 }
-"""Fields that would mean another picture, if they have a value."""
+"""Fields that, with a value, would require a different picture; the text says what to do."""
 
 FITS = {0: "stretch", 1: "cover", 2: "contain", 3: "stretch"}
-"""AUTOMATIC1111's `resize_mode`: just resize, crop and resize, resize and fill, latent upscale."""
+"""`fit` by AUTOMATIC1111's `resize_mode`: just resize, crop and resize, resize and fill, latent upscale."""
 
 SCHEDULERS = ("karras", "exponential", "polyexponential", "sgmuniform", "uniform", "simple", "normal", "ddim", "beta")
-"""Names of schedulers that older clients put after a sampler's: `DPM++ 2M Karras`."""
+"""Scheduler names that older clients append to the sampler name: `DPM++ 2M Karras`."""
 SAMPLER_NAMES = {"eulerancestral": "euler_a", "dpm2a": "dpm2", "dpm++2sancestral": "dpm++2s_a"}
 
 
 def model_of(title: str) -> str:
-    """A model's name as clients send it: AUTOMATIC1111's titles have a hash behind the name, `name [0123abcd]`."""
+    """The model name in an AUTOMATIC1111 title, which appends a hash: `name [0123abcd]`."""
     return re.sub(r"\s*\[[0-9a-f]{6,64}\]\s*$", "", title.strip())
 
 
 def sampler_of(name: str, known: Sequence[str]) -> str | None:
-    """The sampler that a name of AUTOMATIC1111 or k-diffusion means; None if none of `known` is meant."""
+    """The sampler in `known` for an AUTOMATIC1111 or k-diffusion name; None if there is none."""
     key = re.sub(r"[^a-z0-9+]", "", name.lower()).replace("dpmpp", "dpm++").removeprefix("k")
     for scheduler in SCHEDULERS:
         if key != scheduler:
@@ -83,7 +83,7 @@ def _label(sampler: str) -> str:
 
 
 def checked(fields: Mapping[str, Any], *, edits: bool) -> list[Warn]:
-    """The warnings for fields without an effect. `edits`: of img2img. Raises Refused for one that is not possible."""
+    """The warnings for fields without an effect. `edits`: the request is img2img. Raises Refused 422."""
     for name, why in REFUSED.items():
         if fields.get(name) not in EMPTY:
             raise _refused(name, f"{name}={hints.shown(fields[name])} is not possible here. {why}")

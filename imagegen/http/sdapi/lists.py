@@ -1,4 +1,4 @@
-"""AUTOMATIC1111's API: what can be chosen, and what the service has."""
+"""AUTOMATIC1111's API: options, lists of models, samplers and schedulers, PNG info, and memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from imagegen.schemas import Refused
 
 CHECKPOINT = "sd_model_checkpoint"
 EMPTY_LISTS = ("upscalers", "latent-upscale-modes", "sd-vae", "sd-modules", "loras", "prompt-styles")
-"""Lists of what does not exist here."""
+"""Lists that are always empty, because the service has no such resources."""
 
 
 def _entry(request: Request) -> Entry:
@@ -40,7 +40,7 @@ def _entry(request: Request) -> Entry:
 
 
 async def options(request: Request) -> Response:
-    """The options that clients read; `sd_model_checkpoint` is the model of the caller's next request."""
+    """Return the options that clients read. `sd_model_checkpoint` is the model of the caller's next request."""
     return JSONResponse({
         CHECKPOINT: _entry(request).name,
         "sd_checkpoint_hash": "",
@@ -52,7 +52,7 @@ async def options(request: Request) -> Response:
 
 
 async def set_options(request: Request) -> Response:
-    """Choose the model of the caller's next requests; other options are ignored with a warning."""
+    """Set the model for the caller's next requests. Ignores other options with a warning."""
     app = app_of(request)
     given = (await read_json(request, Anything, untyped=True)).model_dump()
     named = given.pop(CHECKPOINT, None)
@@ -75,7 +75,7 @@ def _model(name: str) -> dict[str, Any]:
 
 
 async def samplers(request: Request) -> Response:
-    """The samplers that the chosen model can be drawn with."""
+    """The samplers that the chosen model supports."""
     names = _entry(request).samplers
     return JSONResponse([
         {"name": infotext.SAMPLER_LABELS.get(name, name), "aliases": [name], "options": {}} for name in names
@@ -83,7 +83,7 @@ async def samplers(request: Request) -> Response:
 
 
 async def schedulers(_request: Request) -> Response:
-    """One: each model brings its own."""
+    """One entry, because each model defines its own scheduler."""
     automatic = {"name": "automatic", "label": "Automatic", "aliases": None, "default_rho": -1.0}
     return JSONResponse([automatic | {"need_inner_model": False}])
 
@@ -109,7 +109,7 @@ class PictureInfo(BaseModel):
 
 
 async def png_info(request: Request) -> Response:
-    """The settings that a PNG carries; empty where it carries none."""
+    """Return the generation settings stored in a PNG; empty if there are none."""
     asked = await read_json(request, PictureInfo, untyped=True)
     found = await asyncio.to_thread(_texts, asked.image)
     written = infotext.read(found.get(infotext.KEYWORD, ""))
@@ -126,7 +126,7 @@ def _texts(picture: str) -> dict[str, str]:
     try:
         data = base64.b64decode(as_data_url(picture).partition(",")[2], validate=True)
         return texts(data) if data.startswith(b"\x89PNG") else {}
-    except (binascii.Error, ValueError, BrokenPng):  # as AUTOMATIC1111 does: no picture has no settings
+    except (binascii.Error, ValueError, BrokenPng):  # like AUTOMATIC1111: an unreadable picture has no settings
         return {}
 
 
@@ -148,7 +148,7 @@ def _cuda(app: App) -> dict[str, Any]:
 
 
 async def cmd_flags(_request: Request) -> Response:
-    """What of the web UI's command line is true here."""
+    """The web UI's command-line flags that apply to this service."""
     return JSONResponse({"api": True, "nowebui": True})
 
 

@@ -1,4 +1,4 @@
-"""What AUTOMATIC1111's txt2img and img2img ask for, as requests of this service."""
+"""Requests of AUTOMATIC1111's txt2img and img2img, parsed and converted to this service's requests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TextToImage(BaseModel):
     send_images: bool | None = None
 
     def named_model(self) -> str | None:
-        """The model that the request itself names."""
+        """The model that the request names, if any."""
         named = (self.override_settings or {}).get("sd_model_checkpoint")
         return named if isinstance(named, str) and named.strip() else None
 
@@ -53,7 +53,7 @@ R = TypeVar("R", bound=TextToImage)
 
 
 def read(model: type[R], body: dict[str, Any]) -> tuple[R, list[Warn]]:
-    """The request, and warnings for its fields without an effect. Raises Refused."""
+    """Parse the request, and return warnings for its fields without an effect. Raises Refused."""
     warnings = fields.checked(body, edits=issubclass(model, ImageToImage))
     try:
         return model.model_validate(
@@ -64,9 +64,9 @@ def read(model: type[R], body: dict[str, Any]) -> tuple[R, list[Warn]]:
 
 
 def wanted(app: App, asked: TextToImage, chosen: str | None, warnings: list[Warn]) -> GenerateRequest:
-    """The job that is asked for. `chosen`: the model that the caller has chosen for its requests. Adds to `warnings`.
+    """Convert to this service's request. `chosen`: the model that the caller set in the options.
 
-    Raises Refused.
+    Appends to `warnings`. Raises Refused.
     """
     name = asked.named_model() or chosen
     model = None if name is None else app.aliases.model(fields.model_of(name))
@@ -91,12 +91,12 @@ def wanted(app: App, asked: TextToImage, chosen: str | None, warnings: list[Warn
     images = [as_data_url(one) for one in asked.init_images]
     mask = as_data_url(asked.mask) if asked.mask else None
     fit = fields.FITS.get(0 if asked.resize_mode is None else asked.resize_mode, "stretch")
-    asked.init_images, asked.mask = [], None  # the request lasts as long as its job
+    asked.init_images, asked.mask = [], None  # free them: `asked` lives as long as the job
     return EditRequest.model_validate(common | {"images": images, "mask": mask, "fit": fit})
 
 
 def _sampler(asked: TextToImage, entry: Entry, warnings: list[Warn]) -> str | None:
-    """The sampler's name here; None, the model's own, for one that is not here."""
+    """The sampler's name in this service; None (the model's own) if it is unknown, with a warning."""
     name = asked.sampler_name or asked.sampler_index
     if not name:
         return None

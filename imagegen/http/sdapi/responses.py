@@ -1,4 +1,4 @@
-"""The shapes of AUTOMATIC1111's answers, for the OpenAPI document and the tests."""
+"""Response models of AUTOMATIC1111's API, for the OpenAPI document and the tests."""
 
 from __future__ import annotations
 

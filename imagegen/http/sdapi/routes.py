@@ -1,4 +1,4 @@
-"""AUTOMATIC1111's API: drawing, its progress and its end, over the same jobs."""
+"""AUTOMATIC1111's API: draw, progress and interrupt, over the service's jobs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def _draw(request: Request, model: type[TextToImage]) -> Response:
     app, callers, owner = app_of(request), callers_of(request), owner_of(request)
     body = (await read_json(request, Anything, untyped=True)).model_dump()  # Dify sends no Content-Type
     asked, warnings = read(model, body)
-    del body  # its pictures
+    del body  # frees its pictures
     new = wanted(app, asked, callers.chosen(owner), warnings)
     job = await accept(request, new, warnings, reduce_size=True)
     del new  # its pictures are stored
@@ -61,7 +61,7 @@ def callers_of(request: Request) -> Callers:
 
 
 async def _result(app: App, asked: TextToImage, job: Job) -> dict[str, Any]:
-    """AUTOMATIC1111's answer; `info` is JSON in a string, as its clients parse it."""
+    """AUTOMATIC1111's response. `info` is JSON in a string, as its clients expect."""
     images = []
     if asked.send_images is not False:
         images = [base64.b64encode(await app.images.read(image.id)).decode() for image in job.images]
@@ -133,7 +133,7 @@ def _job_timestamp(at: float) -> str:
 
 
 async def progress(request: Request) -> Response:
-    """How far the caller's own job is that runs or is next, with its newest preview."""
+    """The progress of the caller's running or next job, with its newest preview."""
     app = app_of(request)
     one, count = callers_of(request).current(owner_of(request), app)
     eta_s = preview = None
@@ -171,7 +171,7 @@ def _progress(one: ActiveJob | None, count: int, eta_s: float | None) -> dict[st
 
 
 async def interrupt(request: Request) -> Response:
-    """Cancel the caller's own job that runs or is next; without one, nothing happens."""
+    """Cancel the caller's running or next job, if there is one."""
     app = app_of(request)
     one, _ = callers_of(request).current(owner_of(request), app)
     if one is not None:
@@ -180,7 +180,7 @@ async def interrupt(request: Request) -> Response:
 
 
 async def skip(request: Request) -> Response:
-    """The same as interrupt: the pictures of a job end together."""
+    """The same as interrupt, because a job's pictures cannot be skipped separately."""
     return await interrupt(request)
 
 

@@ -1,4 +1,4 @@
-"""IMAGEGEN_A1111=0: the routes of AUTOMATIC1111's API are not there."""
+"""Disables the routes of AUTOMATIC1111's API if IMAGEGEN_A1111=0."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PREFIX = "/sdapi/"
 
 
 class SdapiSwitch:
-    """Answers 404 under /sdapi/ where the service's settings say so."""
+    """Answers 404 under /sdapi/ if the API is disabled."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
