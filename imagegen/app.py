@@ -1,4 +1,4 @@
-"""App: the parts of the service, put together, started in order and stopped in order."""
+"""App: creates the components of the service, and starts and stops them in order."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SWEEP_EVERY_S = 10.0
 
 
 class App:
-    """Everything behind the transports. One per process; `start` once, `stop` once."""
+    """All components behind the transports. One per process; call `start` once and `stop` once."""
 
     def __init__(
         self,
@@ -52,19 +52,21 @@ class App:
         gpu_sharing: GpuSharing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """clock: the worker's, by which a model is idle."""
+        """clock: the worker's clock for idle time, in seconds."""
         self.settings, self._clock = settings, clock
         self._gpu_sharing = gpu_sharing or GpuSharing(gpu.read, settings, lambda: built_engine(settings))
         self._recorder = recorder or Recorder()
         self.stopping = asyncio.Event()
         self.started_at = time.time()
-        self.present = 0  # readers of /api/events?presence=1: pages that somebody has open
+        self.present = 0  # number of readers of /api/events?presence=1 (open pages)
         self._lock: IO[bytes] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Claim the state folder, recover, and begin to work. Raises StateError, SettingsError, CatalogError
-        or PolicyError with a sentence."""
+        """Lock the state folder, recover the queue, and start the worker.
+
+        Raises StateError, SettingsError, CatalogError or PolicyError; each message is a sentence.
+        """
         self._lock = await asyncio.to_thread(lock_state_folder, self.settings.home)
         await self._configure()
         await self._open_state()
@@ -80,7 +82,7 @@ class App:
         log.info("ready model=%s gpu=%s", self.default_entry.name, self.gpu_seen is not None)
 
     async def _configure(self) -> None:
-        """What the operator has chosen, and the machine."""
+        """Read the catalog, the policy file and the aliases, and detect the GPU."""
         s = self.settings
         if not await asyncio.to_thread(s.database.exists):
             log.info("a new state folder: no job, picture or certificate is in it")  # an old one may be expected
@@ -91,7 +93,7 @@ class App:
         self.aliases = Aliases(s.model_aliases, self.catalog.names(), self.default_entry.name)
 
     async def _open_state(self) -> None:
-        """What the state folder holds: the database, pictures, jobs, and what was learned of this machine."""
+        """Open the contents of the state folder: the database, pictures, jobs and measurements."""
         s = self.settings
         self.database = await open_database(s.database)
         self.durations = Durations()
@@ -116,7 +118,7 @@ class App:
         )
 
     async def _make_parts(self) -> None:
-        """What works on the jobs: the worker with its engines, the estimates, admission."""
+        """Create the components that handle jobs: the worker with its engines, the estimator, admission."""
         s = self.settings
         machine = await asyncio.to_thread(compatibility.look_at_machine, s, self.gpu_seen)
         self.fetcher = Fetcher(s, lambda: self.jobs.changes.notify("engine"))
@@ -146,7 +148,7 @@ class App:
         )
 
     async def _recover(self) -> None:
-        """Take up what the last process left."""
+        """Recover the jobs of the last process, and delete orphaned files and expired pictures. Raises StateError."""
         try:
             await self.jobs.recover()
             await self.images.sweep_orphans()
@@ -156,7 +158,7 @@ class App:
             raise StateError(f"The state folder {home} cannot be used. {storage_failure(failure)}") from None
 
     def begin_stop(self) -> None:
-        """Refuse new jobs, end long-polls and event streams, give the running picture its grace."""
+        """Refuse new jobs, end long polls and event streams, and start the running picture's grace period."""
         if self._tasks and not self.stopping.is_set():
             self.stopping.set()
             self.jobs.close()
@@ -165,7 +167,7 @@ class App:
             log.info("stopping")
 
     async def stop(self) -> None:
-        """`begin_stop`, then wait for the worker, end the engine, and let the state folder go. Idempotent."""
+        """Call `begin_stop`, wait for the worker to end the engine, and unlock the state folder. Idempotent."""
         if self._lock is None:
             return
         self.begin_stop()
@@ -175,7 +177,7 @@ class App:
             await self.fetcher.stop()
             sweep.cancel()
             await asyncio.gather(sweep, return_exceptions=True)
-            with contextlib.suppress(DBAPIError):  # logged when it came; the next start draws these jobs again
+            with contextlib.suppress(DBAPIError):  # already logged; the next start draws these jobs again
                 await self.jobs.save_ends()
             await self.measurements.keep_idle()
             await self.database.close()
@@ -190,12 +192,12 @@ class App:
             raise StateError(f"The folder {self.settings.images_dir} cannot be made. {failure}") from None
 
     def look_on(self, more: int) -> None:
-        """So many more readers (or fewer) say that somebody is here: the model is kept a while longer for them."""
+        """Add `more` (may be negative) to the number of open pages, which keep the model loaded longer."""
         self.present += more
         if self.idle.present != (self.present > 0):
             self.idle.present = self.present > 0
-            self.worker.commands.ring()  # it decides anew when to unload
-            self.jobs.changes.notify("engine")  # and readers are told
+            self.worker.commands.ring()  # the worker recomputes the time of the unload
+            self.jobs.changes.notify("engine")  # readers see the new time
 
     async def _sweep(self) -> None:
         while True:
@@ -204,5 +206,5 @@ class App:
                 await self.jobs.sweep()
             except (DBAPIError, StorageError) as failure:
                 log.warning("sweeping is put off: %s", storage_failure(failure))
-            except Exception:  # what ends this loop would keep expired pictures for ever
+            except Exception:  # if this loop ended, expired pictures would stay for ever
                 log.exception("an error of the service while sweeping")

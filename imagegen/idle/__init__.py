@@ -1,3 +1,3 @@
-"""Decides when an idle model is unloaded.
+"""Decides when to unload an idle model.
 
-Belongs here: pure functions of past requests and load times. Not here: anything that does I/O."""
+Belongs here: pure functions of past requests and load times. Not here: I/O."""

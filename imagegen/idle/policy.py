@@ -1,16 +1,16 @@
-"""IdlePolicy: when an idle model gives its memory back. Pure arithmetic: no I/O and no clock of its own.
+"""IdlePolicy: when to unload an idle model. Pure arithmetic: no I/O and no clock of its own.
 
-The cost of a life is J = idle seconds + beta x cold starts, where beta is the number of idle GPU-seconds
-that a cold start is worth: `Evidence.knob` x `Evidence.cold_start_s`. A gap that ends within the time-out tau
-costs its own length, a longer one tau + beta; who knew it beforehand would pay min(gap, beta): OPT.
+The cost since the service's start is J = idle seconds + beta x cold starts. Beta is the number of idle GPU-seconds
+that a cold start is worth: `Evidence.knob` x `Evidence.cold_start_s`. A gap that ends within the time-out tau costs
+its own length, a longer one tau + beta. OPT is the cost of a policy that knows each gap in advance: min(gap, beta).
 
-Why J <= 3 OPT after every gap, whatever the gaps. For a given tau the worst gap ends just after it.
+Proof that J <= 3 OPT after every gap, for any gaps. For a given tau the worst gap ends just after tau.
 - tau in [beta/2, 2 beta] then costs tau + beta <= 3 min(tau, beta), so 3 OPT - J does not fall.
 - tau < beta/2 costs tau + beta where OPT pays tau, so 3 OPT - J falls by beta - 2 tau; such a tau is used
   only when 3 OPT - J is at least that much.
-Hence 3 OPT - J, which is 2 beta after the life's first cold start (nobody can avoid it: both sides pay),
-never falls below 0. Without learning, tau = beta costs at most 2 beta where OPT pays beta: J <= 2 OPT. Each
-gap is priced with one beta: `cold_start_s` is set when the gap begins and stays until it has been booked.
+The first cold start is unavoidable, so J and OPT both count it: 3 OPT - J is then 2 beta. Hence it never falls
+below 0. Without learning, tau = beta costs at most 2 beta where OPT pays beta: J <= 2 OPT. Each gap is priced with
+one beta: `cold_start_s` is set when the gap begins and does not change until the gap is booked.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from imagegen.idle.cold_starts import positive_seconds
 from imagegen.idle.gaps import MAX_GAPS, cheapest_timeout_s, likely_gaps
 
 UNKNOWN_COLD_START_S = 60.0
-"""Assumed until a load was measured: tens of seconds are usual for 10 to 20 GB of weights."""
+"""Assumed until a load has been measured: tens of seconds are usual for 10 to 20 GB of weights."""
 
 ROUNDING = 1e-9
-"""Keeps the account's floor on the safe side of the arithmetic's rounding, as a share of beta."""
+"""Margin against rounding errors in `Ledger.shortest_s`, as a share of beta."""
 
 WARMED_LEAST_S = 60.0
-"""A warm-up is given this long for its request, and no more than beta/2: whoever announced one is typing it."""
+"""How long to keep a warmed-up model for its request, at most beta/2: the user is still typing the prompt."""
 
 QUEUED_S = 0.1
-"""A shorter gap is that of a request that had been waiting: it says nothing of when people come."""
+"""A shorter gap belongs to a request that was queued, so it is not learned: it has no information on arrivals."""
 
 
 class Decision(NamedTuple):
-    """When to unload (on the clock of `Evidence.ended_at`; None: never), and why, in a sentence."""
+    """When to unload (on the clock of `Evidence.ended_at`; None: never), and the reason as a sentence."""
 
     unload_at: float | None
     reason: str
@@ -44,7 +44,7 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What this life has cost so far, in idle GPU-seconds: ours, and the least possible."""
+    """The cost since the service's start, in idle GPU-seconds: actual (`j_s`) and least possible (`opt_s`)."""
 
     j_s: float = 0.0
     opt_s: float = 0.0
@@ -54,27 +54,27 @@ class Ledger:
         return 3 * self.opt_s - self.j_s
 
     def shortest_s(self, beta_s: float) -> float:
-        """The shortest time-out the account allows: slack >= beta - 2 tau; at beta/2 none is needed."""
+        """The shortest time-out tau that the bound J <= 3 OPT allows: slack >= beta - 2 tau, at most beta/2."""
         lacking = beta_s - self.slack_s
         return min(lacking / 2 + ROUNDING * beta_s, beta_s / 2) if lacking > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the policy knows. Times in seconds; `ended_at` and `present_until` on the caller's clock.
+    """The input of the policy. Times in seconds; `ended_at`, `present_until` and `kept_until` on the caller's clock.
 
-    ended_at       end of the last service or warm-up
-    mode           `IMAGEGEN_IDLE_TIMEOUT`: auto, never, or seconds; all below only matters for auto
+    ended_at       end of the last job or warm-up
+    mode           `IMAGEGEN_IDLE_TIMEOUT`: auto, never, or seconds (then only kept_until and present_until matter)
     knob           idle GPU-seconds that one second of waiting is worth
-    cold_start_s   what the next cold start will take; None: no load was measured yet
-    min_s, max_s   bounds of the operator; they go before everything else, the guarantee included
+    cold_start_s   expected time of the next cold start; None: no load has been measured
+    min_s, max_s   the operator's bounds; they override everything else, including J <= 3 OPT
     gaps           recent gaps, oldest first
-    present_until  somebody is here (an open page, a prompt being typed) and will be until then
-    warmed_unused  the model was warmed up and nobody has used it: no longer is waited than for a used one, and at
-                   most beta/2; WARMED_LEAST_S is waited even if a used one would go sooner
-    kept_until     drafts were drawn since the last other picture: when the model would have gone without them. Once
-                   nobody is here, no longer is waited than until then, or than the account demands
-    gpu_wanted     another program wants the GPU's memory: no longer is waited than the account demands
+    present_until  until when a user is present (an open page, a prompt being typed); None: no user is
+    warmed_unused  the model was warmed up and not used since: the time-out is that of a used model, but at least
+                   WARMED_LEAST_S, and always at most beta/2
+    kept_until     when the model would have been unloaded without the drafts drawn since the last ordinary picture;
+                   None: no drafts. Without a present user, it is unloaded then, but not before `Ledger.shortest_s`
+    gpu_wanted     another program needs GPU memory: the time-out is at most `Ledger.shortest_s`
     """
 
     ended_at: float
@@ -92,35 +92,35 @@ class Evidence:
 
     @property
     def beta_s(self) -> float:
-        """Idle GPU-seconds that the next cold start is worth."""
+        """The cost of the next cold start in idle GPU-seconds."""
         return self.knob * (UNKNOWN_COLD_START_S if self.cold_start_s is None else self.cold_start_s)
 
     @property
     def after_drafts_s(self) -> float:
-        """Seconds from `ended_at` for which drafts may keep the model; infinite if there were none."""
+        """Seconds from `ended_at` for which drafts may keep the model loaded; infinite without drafts."""
         if self.kept_until is None:
             return float("inf")
         here_until = self.ended_at if self.present_until is None else self.present_until
         return max(self.kept_until, here_until) - self.ended_at
 
     def dump(self) -> dict[str, Any]:
-        """As JSON, what is kept over a restart: the gaps. A new life begins with a new ledger."""
+        """The JSON to store over a restart: the gaps, but not the ledger."""
         return {"gaps": list(self.gaps)}
 
     def restore(self, kept: Any) -> Evidence:
-        """With what `dump` gave; whatever is not a positive number of seconds is left out."""
+        """A copy with the gaps from `dump` and a new ledger. Ignores values that are not positive numbers."""
         gaps = positive_seconds(kept.get("gaps") if isinstance(kept, dict) else None)
         return replace(self, gaps=gaps[-MAX_GAPS:], ledger=Ledger())
 
 
 @dataclass(frozen=True, slots=True)
 class IdlePolicy:
-    """Chooses the time-out. `learning=False`: tau = beta, and only min_s and max_s move it."""
+    """Chooses the time-out. `learning=False`: tau = beta, within min_s and max_s."""
 
     learning: bool = True
 
     def decide(self, now: float, evidence: Evidence) -> Decision:
-        """When to unload, and why. `now` only serves to say how long that is from now."""
+        """When to unload, and why. `now` is used only for the remaining time in the reason."""
         if evidence.mode == "never":
             return Decision(None, "stays loaded: IMAGEGEN_IDLE_TIMEOUT is never")
         timeout_s, cause = self._timeout(evidence)
@@ -132,7 +132,7 @@ class IdlePolicy:
         return float("inf") if evidence.mode == "never" else self._timeout(evidence)[0]
 
     def _timeout(self, evidence: Evidence) -> tuple[float, str]:
-        """The time-out in seconds, and what it comes from, in words."""
+        """The time-out in seconds, and its reason in words."""
         if evidence.mode != "auto":
             fixed_s, drafts_s = float(evidence.mode), max(0.0, evidence.after_drafts_s)
             if drafts_s < fixed_s:
@@ -170,7 +170,7 @@ class IdlePolicy:
 
 
 def after_first_start(evidence: Evidence) -> Evidence:
-    """The life's first cold start, booked to both sides; `cold_start_s` as it is known after that start."""
+    """Add the first cold start to both sides of the ledger. `cold_start_s` includes that start's measurement."""
     return replace(evidence, ledger=Ledger(evidence.beta_s, evidence.beta_s))
 
 
@@ -183,16 +183,16 @@ def after_gap(
     by_policy: bool = True,
     learned_s: float | None = None,
 ) -> Evidence:
-    """Learn a gap that has ended, and book it.
+    """Learn a gap that has ended, and add its cost to the ledger.
 
-    evidence   as the gap's time-out was decided with
-    gap_s      from the end of service to the next arrival; one below QUEUED_S is not learned
-    learned_s  what to learn instead of gap_s: one that a warm-up divided is booked in parts and learned whole;
-               0: nothing, because it ended with a warm-up
+    evidence   the evidence with which the gap's time-out was decided
+    gap_s      seconds from the end of the last job to the next arrival; a gap below QUEUED_S is not learned
+    learned_s  the gap to learn in place of gap_s: a gap that a warm-up divided is booked in parts, but learned as a
+               whole; 0: learn nothing, because the gap ended with a warm-up
     was_cold   the engine had been ended before the arrival
-    held_s     how much of the gap it had stayed loaded; None: as long as IdlePolicy says
-    by_policy  False: it was ended for another reason (by hand, it died, another model was asked for). That
-               cold start is booked to both sides, because no time-out avoids it
+    held_s     seconds of the gap for which the model stayed loaded; None: the time-out of IdlePolicy
+    by_policy  False: the engine ended for another reason (by hand, it died, another model was needed). That cold
+               start is added to both sides, because no time-out avoids it
     """
     beta_s, ledger = evidence.beta_s, evidence.ledger
     if not was_cold:

@@ -1,6 +1,6 @@
-"""The idle policy's reasons, in words a person understands. Pure.
+"""The texts of the idle policy's reasons. Pure.
 
-A whole reason reads: "unloads in 85 s: loading takes 40 s here, and requests usually come within a minute".
+Example: "unloads in 85 s: loading takes 40 s here, and requests usually come within a minute".
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ UNKNOWN_HABIT = "with few requests so far it goes by what is usual elsewhere"
 IRREGULAR = "requests come too irregularly for another time-out to be better"
 
 FEW = 5
-"""With fewer gaps than this nothing is said of a habit."""
+"""The least number of gaps for a statement about a habit."""
 
 LATELY = 50
-"""A habit is what the last gaps, at most this many, show."""
+"""A habit is derived from at most this many of the last gaps."""
 
 USUALLY = 0.6
-"""The share of them that makes a habit."""
+"""The share of these gaps that makes a habit."""
 
 SPANS = (
     (1, "a second"), (2, "2 s"), (5, "5 s"), (10, "10 s"), (15, "15 s"), (20, "20 s"), (30, "30 s"),
@@ -29,11 +29,11 @@ SPANS = (
     (600, "10 minutes"), (900, "15 minutes"), (1800, "half an hour"), (3600, "an hour"), (7200, "2 hours"),
     (21_600, "6 hours"), (86_400, "a day"),
 )  # fmt: skip
-"""Round spans that people say, in seconds."""
+"""Round durations in seconds, with their names."""
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 0.5 s, 85 s, 12 min, 3 h."""
+    """Seconds as text, for example 0.5 s, 85 s, 12 min, 3 h."""
     if seconds < 10:
         return f"{seconds:.1f}".removesuffix(".0") + " s"
     if seconds < 120:
@@ -44,7 +44,7 @@ def duration(seconds: float) -> str:
 
 
 def when(seconds: float) -> str:
-    """The sentence's beginning, for an unload in `seconds`."""
+    """The first part of a reason, for an unload in `seconds`."""
     return f"unloads in {duration(seconds)}" if seconds >= 0.05 else "unloads now"
 
 
@@ -55,7 +55,7 @@ def load(cold_start_s: float | None, assumed_s: float) -> str:
 
 
 def habit(gaps: tuple[float, ...], timeout_s: float) -> str:
-    """What the recent gaps show, as far as it explains a time-out of `timeout_s`."""
+    """The part of a reason that explains a time-out of `timeout_s` by the recent gaps."""
     recent = gaps[-LATELY:]
     if len(recent) < FEW:
         return UNKNOWN_HABIT

@@ -1,4 +1,4 @@
-"""The queue in memory: what its readers and the arithmetic of waiting need of every job that has not ended."""
+"""The queue in memory: the data of every job that has not ended, for readers and time estimates."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from imagegen.schemas import Params, Progress
 
 @dataclass(frozen=True)
 class ActiveJob:
-    """What the queue's arithmetic needs of a job that has not ended."""
+    """The in-memory data of a job that has not ended."""
 
     seq: int
     id: str
     model: str
     params: Params
-    since: float  # POSIX seconds: its newest time, which the next one must not precede
+    since: float  # POSIX seconds: the job's latest timestamp; later ones must not precede it
     owner: str | None = None
     running: bool = False
-    progress: Progress | None = None  # the newest reported, while running
+    progress: Progress | None = None  # the latest report, while running
     draft: bool = False
 
 
 class ActiveJobs:
-    """The jobs that have not ended, in order of seq. `order` is asked for far more often than it changes."""
+    """The jobs that have not ended, in order of seq. `in_order` is cached, because reads far outnumber changes."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, ActiveJob] = {}

@@ -1,6 +1,6 @@
-"""How fast this machine is: what was measured, and what may be expected of the next job.
+"""Time estimates from the measurements of earlier jobs on this machine. Pure arithmetic.
 
-The estimates are pure arithmetic. The `measurements` table is read once at the start and written as jobs end.
+The service reads the `measurements` table once at the start and writes it when jobs end.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Literal
 from imagegen.schemas import Params, Phase, Progress, Speed
 
 What = Literal["load", "encode", "tokens", "step", "decode", "gap"]
-"""tokens: the encoding of a model that writes its picture's tokens first, more of them for a larger one. gap: between
-two lines of the engine."""
+"""tokens: the encoding of a model that first generates image tokens; their number grows with the size. gap: the time
+between two lines of the engine's output."""
 KEPT = 20
-"""Measurements kept for each model, phase and size: enough for a median, few enough to follow a change."""
+"""Measurements kept for each model, phase and size: enough for a median, few enough to follow changes."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Seconds that `what` took for `model` at `pixels` (0 where the size does not matter)."""
+    """Seconds that the phase `what` took for `model` at `pixels` (0 if the size has no effect)."""
 
     model: str
     what: What
@@ -31,17 +31,17 @@ class Measurement:
 
 
 def timed_as(model: str, speed: Speed) -> str:
-    """The name under which steps of `model` are measured: those of `fast` take less, and are told apart."""
+    """The name under which steps of `model` are measured. Each `speed` has its own, because `fast` steps take less."""
     return model if speed == "quality" else f"{model} ({speed})"
 
 
 class Durations:
-    """Expected seconds, from the medians of the recent measurements. Unknown is None, never a guess."""
+    """Expected seconds, from the medians of recent measurements; None without a measurement."""
 
     def __init__(self, measured: Iterable[Measurement] = ()) -> None:
         self._kept: defaultdict[tuple[str, What], dict[int, deque[float]]] = defaultdict(dict)
         self._jobs: dict[tuple[str, Speed, int, int, int, int], float | None] = {}
-        self.revision = 0  # grows with everything learned
+        self.revision = 0  # increases with each measurement
         for one in measured:
             self.add(one)
 
@@ -52,9 +52,9 @@ class Durations:
         sizes.setdefault(one.pixels, deque(maxlen=KEPT)).append(one.seconds)
 
     def expect(self, model: str, what: What, pixels: int = 0) -> float | None:
-        """Median seconds; at a size never drawn, the nearest size's, scaled by the pixels.
+        """Median seconds. An unmeasured size uses the nearest size's median; steps and decodes scale with the pixels.
 
-        Tokens have a part that every size has, so theirs lie on the line through the two nearest sizes.
+        Tokens have a cost that does not depend on the size, so they use the line through the two nearest sizes.
         """
         sizes = self._kept.get((model, what))
         if not sizes:
@@ -70,7 +70,7 @@ class Durations:
         return seconds
 
     def slowest(self, model: str, what: What, pixels: int) -> float | None:
-        """The longest seen at this size; at one never drawn, the nearest's, scaled up by the pixels."""
+        """The longest measurement at this size, in seconds; without one, the nearest size's, scaled up by pixels."""
         sizes = self._kept.get((model, what))
         if not sizes:
             return None
@@ -78,7 +78,7 @@ class Durations:
         return max(sizes[nearest]) * max(1.0, pixels / nearest if nearest else 1.0)
 
     def picture(self, model: str, params: Params, step_s: float | None = None) -> float | None:
-        """Seconds for one picture on a loaded engine: encode + steps + decode. step_s: instead of what was measured."""
+        """Seconds for one picture on a loaded engine: encode + steps + decode. step_s: replaces the measured step."""
         pixels = params.width * params.height
         step = self._step(model, params) if step_s is None else step_s
         if step is None:
@@ -91,13 +91,13 @@ class Durations:
         return tokens if tokens is not None else self.expect(model, "encode", pixels) or 0.0
 
     def _step(self, model: str, params: Params) -> float | None:
-        """Seconds a step; before the first fast picture those of the others, which are more."""
+        """Seconds per step. Before the first fast picture, those of `quality` (an upper bound)."""
         pixels = params.width * params.height
         timed = self.expect(timed_as(model, params.speed), "step", pixels)
         return self.expect(model, "step", pixels) if timed is None else timed
 
     def job(self, model: str, params: Params) -> float | None:
-        """Seconds for a whole job on a loaded engine; remembered until more is learned."""
+        """Seconds for a whole job on a loaded engine; cached until the next measurement."""
         key = (model, params.speed, params.width, params.height, params.steps, params.n)
         if key not in self._jobs:
             one = self.picture(model, params)
@@ -105,9 +105,9 @@ class Durations:
         return self._jobs[key]
 
     def remaining(self, model: str, params: Params, progress: Progress | None, phase_elapsed_s: float) -> float | None:
-        """Seconds until a running job ends, from where its progress says it is, at the pace of the running picture.
+        """Seconds until a running job ends, from its progress and the step time of the running picture.
 
-        `phase_elapsed_s`: seconds since the progress was noted; below zero (a clock was set back) it counts as none.
+        `phase_elapsed_s`: seconds since the progress report; a negative value (the clock was set back) counts as 0.
         """
         phase_elapsed_s = max(0.0, phase_elapsed_s)
         step_s = progress.step_s if progress else None
@@ -139,5 +139,5 @@ class Durations:
 
 
 def cancel_by_kill(remaining_s: float | None, reload_s: float | None) -> bool:
-    """D-05: end the engine if the rest would take longer than a reload, else drain; unknown means drain."""
+    """D-05: True (end the engine) if the rest takes longer than a reload; False (drain) if not, or if unknown."""
     return remaining_s is not None and reload_s is not None and remaining_s > reload_s

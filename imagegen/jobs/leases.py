@@ -1,6 +1,6 @@
-"""Leases: a job that somebody waits for ends when nobody asks for it any more.
+"""Leases: a job with a lease ends when no client reads it for the lease's duration.
 
-Kept in memory alone, so that every lease starts anew after a restart: whoever waits needs time to come back.
+Leases are kept in memory only. After a restart each one starts again, so that clients have time to reconnect.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 
 
 class Leases:
-    """One timer a job. All calls from one event loop."""
+    """One timer per job. All calls must come from one event loop."""
 
     def __init__(self, ran_out: Callable[[str, float], Awaitable[None]]) -> None:
-        """`ran_out(job_id, seconds)` ends a job that nobody has asked for in `seconds`."""
+        """`ran_out(job_id, seconds)` ends a job that no client has read for `seconds`."""
         self._ran_out = ran_out
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._ending: set[asyncio.Task[None]] = set()  # asyncio keeps no strong reference to a task
@@ -22,7 +22,7 @@ class Leases:
         return job_id in self._timers
 
     def start(self, job_id: str, seconds: float) -> None:
-        """Begin, or begin anew."""
+        """Start or restart the job's lease."""
         self.drop(job_id)
         self._timers[job_id] = asyncio.get_running_loop().call_later(seconds, self._end, job_id, seconds)
 

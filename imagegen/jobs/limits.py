@@ -1,4 +1,4 @@
-"""How many jobs may wait."""
+"""The limits on waiting jobs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from imagegen.schemas import Refused
 
 @dataclass(frozen=True)
 class QueueLimits:
-    """The most jobs that wait, of all tokens together and of each one."""
+    """The maximum number of waiting jobs: in total, and per token."""
 
     max_queue: int
     max_queue_per_token: int
 
     def check(self, queued: Iterable[ActiveJob], owner: str | None) -> None:
-        """Raises Refused 429 `queue_full` if the queue, or this token's share of it, is full."""
+        """Raises Refused 429 `queue_full` if a further job of the token `owner` would exceed a limit."""
         waiting = [one.owner for one in queued]
         if len(waiting) >= self.max_queue:
             detail = f"{self.max_queue} jobs are waiting already. Try again when some have ended."

@@ -1,9 +1,9 @@
-"""JobManager: what a job is and what became of it: its order, its lease, its end, and who is notified.
+"""JobManager: the states of jobs: order, leases, ends and notifications.
 
-It alone changes the `jobs` table, through JobRepository. A dispatcher for several hosts would replace `next_queued` and
-`start` alone: everything else only reads rows and notifies.
+Only JobManager changes the `jobs` table, through JobRepository. A dispatcher for several hosts would replace
+`next_queued` and `start` only: all other methods read rows and notify.
 
-The worker is woken by `changes` like every other reader. Its running job was cancelled if it is no longer active.
+`changes` wakes the worker like every other reader. If the worker's running job is no longer active, it was cancelled.
 """
 
 from __future__ import annotations
@@ -33,18 +33,20 @@ from imagegen.telemetry.recorder import Recorder
 log = logging.getLogger("imagegen.jobs")
 
 MAX_STARTS = 3
-"""A job that was running when something died is run again, at most twice (docs/reliability.md)."""
+"""A job that was running when the engine or the service died runs again, at most twice (docs/reliability.md)."""
 TOMBSTONE_S = 7 * 86400.0
-"""How long an expired id is remembered, so that 410 can say when it expired."""
+"""How long the id of an expired job is kept, so that the 410 answer has the time of expiry."""
 DRAFT_TTL_S = 120.0
-"""How long a draft that has ended is kept, unless the pictures' own time to live is shorter."""
+"""How long an ended draft is kept, unless the pictures' time to live is shorter."""
 
 
 class JobManager:
-    """The durable FIFO. Readers, `submit`, `start`, `report` and `complete` may raise sqlalchemy's DBAPIError if the
-    disk fails them; a job ends and goes back into the queue without the disk too, and is written when there is room.
+    """The durable FIFO queue.
 
-    Times of one job never run backwards, though the clock may be set back: they are clamped to the last one.
+    Readers, `submit`, `start`, `report` and `complete` raise sqlalchemy's DBAPIError if the disk fails. Other ends
+    of a job take effect without the disk: a later sweep writes them. `requeue` fails the job if the disk refuses.
+
+    Each timestamp of a job is at least its previous one, even if the clock is set back.
     """
 
     def __init__(
@@ -62,17 +64,17 @@ class JobManager:
         self._images, self._recorder = images, recorder or Recorder()
         self._limits = QueueLimits(max_queue, max_queue_per_token or max_queue)
         self._ttl_s, self._clock = ttl_s, clock
-        self._active = ActiveJobs()  # the queue, as this process wrote it
+        self._active = ActiveJobs()  # the queue in memory
         self._leases = Leases(self._lease_ran_out)
-        self._unsaved: dict[str, End] = {}  # ends that the disk refused; written at the next sweep
+        self._unsaved: dict[str, End] = {}  # ends that could not be written; the next sweep writes them
         self.changes = Notifier()
         self.previews = Previews(self.changes.notify)
-        self.closed = False  # set when the service stops: no new jobs
+        self.closed = False  # True when the service stops: no new jobs
 
-    # ---- the queue, as readers see it ---------------------------------------------------------
+    # ---- readers ------------------------------------------------------------------------------
 
     def active(self) -> Sequence[ActiveJob]:
-        """Every job that has not ended, in order; the same tuple until something changes."""
+        """Every job that has not ended, in order; the same object until the queue changes."""
         return self._active.in_order()
 
     def is_active(self, job_id: str) -> bool:
@@ -80,7 +82,7 @@ class JobManager:
         return job_id in self._active
 
     def position(self, job: Job) -> int | None:
-        """Jobs ahead, the running one included; 0 while running; None at the end."""
+        """The number of jobs ahead, including the running one; 0 while running; None if the job has ended."""
         if job.status.ended:
             return None
         if job.status is Status.RUNNING:
@@ -88,18 +90,18 @@ class JobManager:
         return bisect_left(self._active.in_order(), job.seq, key=lambda one: one.seq)
 
     async def get(self, job_id: str, *, renew: bool = True) -> Job:
-        """The job. Raises Refused 404 `job_not_found` or 410 `expired`. Reading renews its lease."""
+        """The job; `renew` restarts its lease. Raises Refused 404 `job_not_found` or 410 `expired`."""
         job = self._current(await self._rows.get(job_id))
         if renew and job_id in self._leases and job.lease_s:
             self._leases.start(job_id, job.lease_s)
         return job
 
     async def list(self, limit: int, before: int | None = None) -> list[Job]:
-        """The newest jobs first, without drafts, at most `limit`, older than the sequence number `before`."""
+        """At most `limit` jobs with a sequence number below `before`, newest first, without drafts."""
         return [self._current(job) for job in await self._rows.list(limit, before)]
 
     async def wait(self, job_id: str, seconds: float, stopping: asyncio.Event) -> Job:
-        """The job at its next change of status, or after `seconds`, or when the service stops."""
+        """The job after its next change of status, after `seconds`, or when the service stops."""
         deadline = asyncio.get_running_loop().time() + seconds
         with self.changes.subscribe(job_id) as changed:
             job = first = await self.get(job_id)
@@ -118,16 +120,19 @@ class JobManager:
     # ---- transports ---------------------------------------------------------------------------
 
     async def find_idempotent(self, owner: str | None, key: str, body_sha256: str) -> Job | None:
-        """The job this key already made. Raises Refused 409 if it was made with another body."""
+        """The job made with this Idempotency-Key, or None.
+
+        Raises Refused 409 if the request body differed, 410 if the job has expired.
+        """
         job = await self._rows.find_idempotent(owner, key, body_sha256)
         return None if job is None else self._current(job)
 
     async def submit(self, new: NewJob) -> Job:
-        """Accept a job: it is on the disk when this returns, its uploads with it. Raises Refused 429 `queue_full`, 503.
+        """Accept a job. It and its uploads are on the disk on return.
 
-        Another submit with its Idempotency-Key may have been quicker: then that one's job is returned, and the
-        uploads have not become visible. A draft is taken only while no other job waits or runs (409 `busy`), and
-        cancelled by the next job: so it never delays one.
+        If a concurrent submit with the same Idempotency-Key was first, its job is returned and the new uploads stay
+        invisible. A draft is accepted only if no other job waits or runs, and the next job cancels it, so that a
+        draft never delays a job. Raises Refused 429 `queue_full`, 409 `busy` (a draft), 503 `shutting_down`.
         """
         if self.closed:
             raise Refused(503, "shutting_down", "The service is stopping. Try again when it is back.")
@@ -151,18 +156,18 @@ class JobManager:
         return job
 
     async def cancel(self, job_id: str) -> Job:
-        """End a job that has not ended; an ended one is returned as it is."""
+        """Cancel a job. An ended job is returned unchanged."""
         await self._end(job_id, Status.CANCELLED)
         return await self.get(job_id, renew=False)
 
     async def drop_lease(self, job_id: str) -> Job:
-        """The waiter promises to come back: the job no longer ends when nobody reads it."""
+        """Remove the lease: the job no longer expires when unread."""
         self._leases.drop(job_id)
         await self._rows.drop_lease(job_id)
         return await self.get(job_id, renew=False)
 
     async def keep(self, job_id: str) -> bool:
-        """Make a draft a job like any other; False for one that was cancelled or has failed, and for no draft."""
+        """Turn a draft into an ordinary job; False if it was cancelled, failed or expired, or is not a draft."""
         now = self._clock()
         if not await self._rows.keep(job_id, now, now + self._ttl_s):
             return False
@@ -175,15 +180,15 @@ class JobManager:
     # ---- the worker ---------------------------------------------------------------------------
 
     def queued(self) -> Iterator[ActiveJob]:
-        """The jobs that wait, the oldest first."""
+        """The waiting jobs, oldest first."""
         return (one for one in self._active.values() if not one.running)
 
     def next_queued(self) -> ActiveJob | None:
-        """The oldest job that waits."""
+        """The oldest waiting job; None if there is none."""
         return next(self.queued(), None)
 
     async def start(self, job_id: str, progress: Progress) -> Job | None:
-        """Take a queued job; None if it ended meanwhile."""
+        """Mark a queued job as running; None if it has ended meanwhile."""
         one = self._active.get(job_id)
         if one is None:
             return None
@@ -201,30 +206,30 @@ class JobManager:
         return job
 
     async def report(self, job_id: str, progress: Progress) -> None:
-        """Note how far the running job is. The worker calls this at most twice a second (D-04)."""
+        """Write the running job's progress. The worker calls this at most twice a second (D-04)."""
         await self._rows.report(job_id, progress)
         if one := self._active.get(job_id):
             self._active[job_id] = replace(one, progress=progress)
         self.changes.notify(job_id)
 
     def show(self, preview: StoredPreview) -> None:
-        """Offer a preview of the running job; one that comes after the job's end is dropped."""
+        """Publish a preview of the running job. A preview after the job's end is dropped."""
         one = self._active.get(preview.job_id)
         if one is not None and one.running:
             self.previews.put(preview)
 
     async def complete(self, job: Job, images: Sequence[StoredImage], warnings: Sequence[Warn] = ()) -> bool:
-        """End a running job with its pictures, in one transaction; False if it had ended otherwise."""
+        """Complete a running job with its pictures in one transaction; False if it has ended before."""
         return await self._end(job.id, Status.COMPLETE, images=images, warnings=(*job.warnings, *warnings))
 
     async def fail(self, job_id: str, failure: Failure) -> bool:
-        """End a job with a reason; False if it had ended otherwise."""
+        """Fail a job; False if it has ended before."""
         return await self._end(job_id, Status.FAILED, failure=failure)
 
     async def requeue(self, job_id: str, *, counted: bool) -> None:
-        """Put the running job back at its place; `counted`: the start was used up (something died under it).
+        """Put the running job back at its place in the queue. `counted`: this start counts towards MAX_STARTS.
 
-        Where the disk refuses, the job fails, or is left to the next start if the service stops.
+        If the disk refuses, the job fails; while the service stops, the next start of the service recovers it.
         """
         try:
             requeued = await self._rows.requeue(job_id, counted=counted)
@@ -240,14 +245,17 @@ class JobManager:
             log.info("job %s queued again counted=%s", job_id, counted)
             self.changes.notify(job_id)
 
-    # ---- keeping house ------------------------------------------------------------------------
+    # ---- maintenance --------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """After a start: what ran when the last process died runs again; the queue keeps its order."""
+        """Restore the queue, in its order, at the service's start. Jobs that ran when the last process died run again.
+
+        Drafts are cancelled. Jobs that were started MAX_STARTS times fail.
+        """
         recovered = await self._rows.recover(MAX_STARTS)
         for one in recovered:
             self._active[one.active.id] = one.active
-            if one.lease_s:  # whoever waits needs time to come back
+            if one.lease_s:  # restarted, so that clients have time to reconnect
                 self._leases.start(one.active.id, one.lease_s)
         for one in recovered:
             if one.active.draft:
@@ -259,9 +267,9 @@ class JobManager:
             log.info("recovered %d jobs", len(self._active))
 
     async def sweep(self) -> None:
-        """Expire what is due: jobs become tombstones, their pictures go, tombstones go after 7 days.
+        """Expire jobs and pictures that are due. Jobs become tombstones, which are deleted after 7 days.
 
-        Pictures go first: on a full disk it is they who make room for the rest.
+        Pictures are deleted first, because on a full disk they free the space for the rest.
         """
         now = self._clock()
         forget_before = now - TOMBSTONE_S
@@ -270,19 +278,19 @@ class JobManager:
         await self._rows.expire(now, forget_before=forget_before)
 
     async def save_ends(self) -> None:
-        """Write the ends that the disk refused when they came. Raises DBAPIError if it still does."""
+        """Write the job ends that could not be written before. Raises DBAPIError if the disk still refuses."""
         for job_id, end in list(self._unsaved.items()):
             await self._rows.save_end(job_id, end)
             self._unsaved.pop(job_id)
             log.info("job %s: its end is written now", job_id)
 
     def close(self) -> None:
-        """Refuse new jobs from now on and wake every waiter."""
+        """Refuse new jobs and wake all waiting readers."""
         self.closed = True
         self._leases.clear()
         self.changes.notify_all()
 
-    # ---- within -------------------------------------------------------------------------------
+    # ---- internal -----------------------------------------------------------------------------
 
     async def _end(
         self,
@@ -293,9 +301,9 @@ class JobManager:
         images: Sequence[StoredImage] = (),
         warnings: Sequence[Warn] | None = None,
     ) -> bool:
-        """The one way a job ends. Fenced: only a job that has not ended can.
+        """End a job. Every end passes this method, and it is fenced: it returns False if the job has ended before.
 
-        Raises DBAPIError if it cannot be completed; every other end is noted here until the disk takes it.
+        Raises DBAPIError if a completion cannot be written. Other ends are kept in memory until they can be.
         """
         one = self._active.get(job_id)
         if one is None:
@@ -305,9 +313,9 @@ class JobManager:
         try:
             async with self._rows.writing() as connection:
                 still = self._active.get(job_id)
-                if still is None:  # somebody else ended it, and the disk may not know yet
+                if still is None:  # ended by another task, perhaps not yet written
                     return False
-                end = replace(end, expires_at=now + self._kept_s(still))  # a draft may have been kept meanwhile
+                end = replace(end, expires_at=now + self._kept_s(still))  # `keep` may have been called meanwhile
                 if not await self._rows.end(connection, job_id, end, images):
                     return False
         except DBAPIError as refused:
@@ -327,11 +335,11 @@ class JobManager:
         return True
 
     def _kept_s(self, one: ActiveJob) -> float:
-        """How long the job is kept once it has ended."""
+        """Seconds for which the job is kept after its end."""
         return min(DRAFT_TTL_S, self._ttl_s) if one.draft else self._ttl_s
 
     def _current(self, job: Job) -> Job:
-        """`job` as read, with the end that the disk has refused so far."""
+        """`job` as read, with its end if that has not been written yet."""
         end = self._unsaved.get(job.id)
         return job if end is None else end.applied(job)
 

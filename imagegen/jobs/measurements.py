@@ -1,4 +1,4 @@
-"""Measurements: what this machine did, learned from and kept in the database over restarts."""
+"""Measurements: stores the measured durations and the idle policy's data in the database."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ log = logging.getLogger("imagegen")
 
 
 class Measurements:
-    """The `measurements` table, all of which `durations` knows, and the note of what `idle` has learned."""
+    """The `measurements` table, loaded into `durations`, and the note with the data of `idle`."""
 
     def __init__(self, database: Database, notes: Notes, durations: Durations, idle: IdleTracker) -> None:
         self._database, self._notes, self._durations, self._idle = database, notes, durations, idle
 
     async def read(self, default: str, files_bytes: int) -> None:
-        """Learn everything that was kept, the oldest first. For the start: `default` is the model that may be loaded
-        first, of `files_bytes`."""
+        """Load the stored measurements, oldest first, at the service's start.
+
+        default: the default model, `files_bytes` large; its load times apply until a model is loaded.
+        """
         self._idle.restore(await self._notes.read("idle"), default, files_bytes)
         async with self._database.reading() as connection:
             for row in await connection.execute(select(table).order_by(table.c.id)):
                 self._durations.add(Measurement(row.model, row.what, row.pixels, row.seconds))
 
     async def learn(self, new: Sequence[Measurement]) -> None:
-        """Learn from a job that ended, and keep that. On a full disk it is forgotten at the next restart."""
+        """Add and store the measurements of a job. If the disk is full, they are lost at the next restart."""
         for one in new:
             self._durations.add(one)
         try:
@@ -43,7 +45,7 @@ class Measurements:
         await self.keep_idle()
 
     async def keep_idle(self) -> None:
-        """Keep what the idle policy has learned so far."""
+        """Store the idle policy's data."""
         await self._notes.keep("idle", self._idle.dump())
 
     async def _keep(self, new: Sequence[Measurement]) -> None:

@@ -1,6 +1,7 @@
-"""In-process wake-ups: who waits for a change of a row is woken when it is written (D-04).
+"""In-process notifications: wake the readers that wait for a change of a row (D-04).
 
-The row is the truth; a ring only says "look again". Listen before you read, so that no change falls between.
+The row is the source of truth; a notification only means "read again". Subscribe before you read, so that no change is
+missed.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 ANY = "*"
-"""The key that every ring reaches."""
+"""The key that receives every notification."""
 
 
 class Changes:
-    """Which keys were rung since somebody last took them: each once, however often it rang."""
+    """The set of keys notified since the last `take`."""
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
@@ -32,12 +33,12 @@ class Changes:
 
 
 class Notifier:
-    """Wakes listeners by key. All calls from one event loop."""
+    """Wakes listeners by key. All calls must come from one event loop."""
 
     def __init__(self) -> None:
         self._listeners: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._collectors: set[Changes] = set()
-        self.version = 0  # so far: what was read at another count may be old
+        self.version = 0  # number of notifications; data read at another version may be stale
 
     def notify(self, key: str) -> None:
         self.version += 1
@@ -49,8 +50,7 @@ class Notifier:
 
     @contextmanager
     def subscribe(self, key: str, event: asyncio.Event | None = None) -> Iterator[asyncio.Event]:
-        """An event (`event`, or a new one) that is set at every ring of `key` from now on; clear it before you read
-        again."""
+        """An event (`event`, or a new one) that each notification of `key` sets. Clear it before you read again."""
         event = event or asyncio.Event()
         self._listeners[key].add(event)
         try:
@@ -62,7 +62,7 @@ class Notifier:
 
     @contextmanager
     def subscribe_all(self) -> Iterator[Changes]:
-        """Every ring from now on, by key; take the keys before you read what they stand for."""
+        """The keys of all notifications from now on. Call `take` before you read the rows."""
         heard = Changes()
         self._collectors.add(heard)
         try:
@@ -71,7 +71,7 @@ class Notifier:
             self._collectors.discard(heard)
 
     def notify_all(self) -> None:
-        """Wake everybody, whatever they wait for (the service is stopping)."""
+        """Wake all listeners, for example when the service stops."""
         for events in self._listeners.values():
             for event in events:
                 event.set()

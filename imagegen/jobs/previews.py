@@ -1,4 +1,4 @@
-"""Previews: the newest preview of the running job. In memory only: it goes with the job's end, and with the process."""
+"""Previews: the newest preview of the running job, in memory only. The job's end removes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PREVIEW = "preview"
 
 @dataclass(frozen=True)
 class StoredPreview:
-    """A picture that is being drawn, as it looks after `step` steps. `data`: a JPEG file of at most 512 px a side."""
+    """A picture in progress, after `step` steps. `data`: a JPEG file of at most 512 px a side."""
 
     job_id: str
     image: int  # which of the job's `n` pictures, from 1
@@ -22,32 +22,32 @@ class StoredPreview:
 
     @property
     def etag(self) -> str:
-        """A strong tag, quoted."""
+        """A strong entity tag, quoted."""
         return f'"{hashlib.sha256(self.data).hexdigest()[:32]}"'
 
 
 class Previews:
-    """At most one preview, because at most one job runs. All calls from one event loop."""
+    """At most one preview, because at most one job runs. All calls must come from one event loop."""
 
     def __init__(self, notify: Callable[[str], None]) -> None:
         self._newest: StoredPreview | None = None
         self._notify = notify
 
     def put(self, preview: StoredPreview) -> None:
-        """Replace the preview before it and wake the readers of events."""
+        """Replace the previous preview and notify readers."""
         self._newest = preview
         self._notify(PREVIEW)
 
     def get(self, job_id: str) -> StoredPreview | None:
-        """The newest preview of this job; None if it has none (yet, or any more)."""
+        """The newest preview of this job; None if there is none."""
         newest = self._newest
         return newest if newest is not None and newest.job_id == job_id else None
 
     def newest(self) -> StoredPreview | None:
-        """The newest preview of whichever job runs."""
+        """The newest preview of the running job; None if there is none."""
         return self._newest
 
     def drop(self, job_id: str) -> None:
-        """The job has ended, or has gone back into the queue."""
+        """Remove the preview of a job that has ended or is queued again."""
         if self.get(job_id) is not None:
             self._newest = None

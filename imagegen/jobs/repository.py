@@ -1,7 +1,7 @@
-"""JobRepository: the `jobs` table as Job values. Every SQL statement about jobs stands here; the rules do not.
+"""JobRepository: all SQL on the `jobs` table, returning Job values. JobManager has the rules.
 
 A method that takes a connection runs in the caller's transaction, so that the caller can compare the queue in memory
-with the table before anything changes. Every method may raise sqlalchemy's DBAPIError.
+with the table before a change. Every method may raise sqlalchemy's DBAPIError.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ REVISION = {"revision": table.c.revision + 1}
 
 
 class JobRepository:
-    """Reads and writes job rows. Pictures of a job are read and inserted with it."""
+    """Reads and writes job rows, with the pictures of each job."""
 
     def __init__(self, database: Database, images: ImageStore) -> None:
         self._database, self._images = database, images
 
     def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A transaction; one at a time."""
+        """A write transaction; only one runs at a time."""
         return self._database.writing()
 
     # ---- reads --------------------------------------------------------------------------------
@@ -57,7 +57,7 @@ class JobRepository:
         return _job(rows[0], await self._images.drawn_by(job_id) if complete else [])
 
     async def list(self, limit: int, before: int | None = None) -> list[Job]:
-        """The newest jobs first, without drafts, at most `limit`, older than the sequence number `before`."""
+        """At most `limit` jobs with a sequence number below `before`, newest first, without drafts."""
         kept = select(table).where(table.c.expired_at.is_(None), ~table.c.draft)
         query = kept.order_by(table.c.seq.desc()).limit(limit)
         if before is not None:
@@ -67,7 +67,10 @@ class JobRepository:
             return [await self._read(connection, row) for row in rows]
 
     async def find_idempotent(self, owner: str | None, key: str, body_sha256: str) -> Job | None:
-        """The job this key already made. Raises Refused 409 if it was made with another body."""
+        """The job made with this Idempotency-Key, or None.
+
+        Raises Refused 409 `idempotency_conflict` if the request body differed, 410 `expired` if the job has expired.
+        """
         async with self._database.reading() as connection:
             row = (await connection.execute(_by_key(owner, key))).first()
             if row is None:
@@ -83,16 +86,16 @@ class JobRepository:
             return await self._read(connection, row)
 
     async def needed_images(self) -> set[str]:
-        """Ids of the pictures that jobs still to run start from."""
+        """Ids of the source pictures and masks of jobs that have not ended."""
         query = select(table.c.refs, table.c.mask).where(table.c.status.in_(NOT_ENDED))
         async with self._database.reading() as connection:
             rows = (await connection.execute(query)).all()
         return {image for row in rows for image in [*row.refs, row.mask] if image}
 
-    # ---- a job's life -------------------------------------------------------------------------
+    # ---- writes -------------------------------------------------------------------------------
 
     async def find_same(self, connection: AsyncConnection, new: NewJob) -> Job | None:
-        """The job that a request with the same Idempotency-Key and body has made, if there is one."""
+        """The job of an earlier request with the same Idempotency-Key and body, or None."""
         if not new.idempotency_key:
             return None
         row = (await connection.execute(_by_key(new.owner, new.idempotency_key))).first()
@@ -153,14 +156,14 @@ class JobRepository:
             )
 
     async def drop_lease(self, job_id: str) -> None:
-        """The job no longer has a lease."""
+        """Remove the job's lease."""
         async with self._database.writing() as connection:
             await connection.execute(update(table).where(table.c.id == job_id).values(lease_s=None))
 
     async def keep(self, job_id: str, now: float, expires_at: float) -> bool:
-        """Make a draft a job like any other; if it is complete, it and its pictures stay until `expires_at`.
+        """Turn a draft into an ordinary job. If it is complete, it and its pictures are kept until `expires_at`.
 
-        False if it is no draft, was cancelled, failed, or has expired.
+        Returns False if it is not a draft, was cancelled, failed or has expired.
         """
         complete = table.c.status == Status.COMPLETE.value
         usable = table.c.status.in_([*NOT_ENDED, Status.COMPLETE.value])
@@ -176,7 +179,7 @@ class JobRepository:
         return done.rowcount == 1
 
     async def end(self, connection: AsyncConnection, job_id: str, end: End, images: Sequence[StoredImage] = ()) -> bool:
-        """End a job with its pictures; False if it has ended already, or would complete without having run."""
+        """End a job and insert its pictures; False if it has ended before, or would complete without running."""
         open_states = [Status.RUNNING.value] if end.status is Status.COMPLETE else NOT_ENDED
         done = await connection.execute(
             update(table).where(table.c.id == job_id, table.c.status.in_(open_states)).values(REVISION | end.values())
@@ -187,12 +190,12 @@ class JobRepository:
         return True
 
     async def save_end(self, job_id: str, end: End) -> None:
-        """Write an end that could not be written when it came."""
+        """Write an end that could not be written before."""
         async with self._database.writing() as connection:
             await connection.execute(update(table).where(table.c.id == job_id).values(REVISION | end.values()))
 
     async def requeue(self, job_id: str, *, counted: bool) -> bool:
-        """Put the running job back at its place; False if it does not run. Not `counted`: as if never started."""
+        """Queue the running job again; False if it does not run. `counted`: keep the increased number of attempts."""
         async with self._database.writing() as connection:
             done = await connection.execute(
                 update(table)
@@ -208,7 +211,7 @@ class JobRepository:
         return done.rowcount == 1
 
     async def recover(self, max_starts: int) -> Sequence[Recovered]:
-        """Queue again what ran, unless it was started `max_starts` times; all jobs that have not ended, in order."""
+        """Queue running jobs again, unless they were started `max_starts` times. Returns all open jobs in order."""
         async with self._database.writing() as connection:
             await connection.execute(
                 update(table)
@@ -220,7 +223,7 @@ class JobRepository:
         return [Recovered(_active(row), row.lease_s, row.attempts) for row in rows]
 
     async def expire(self, now: float, *, forget_before: float) -> None:
-        """Empty the rows whose time is over; delete those that expired before `forget_before`."""
+        """Clear the rows that expire by `now`; delete those that expired before `forget_before`."""
         async with self._database.writing() as connection:
             await connection.execute(
                 update(table)

@@ -1,4 +1,4 @@
-"""What goes into the jobs table and comes out of it beside a Job: a new job, an end, a job that is taken up again."""
+"""Values of the jobs table besides Job: a new job, an end, a recovered job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from imagegen.schemas import EngineTexts, Failure, Job, Kind, Params, Policy, Pr
 
 @dataclass(frozen=True)
 class NewJob:
-    """A request that passed every check, with every parameter resolved."""
+    """A request that passed all checks, with all parameters resolved."""
 
     kind: Kind
     model: str
@@ -23,7 +23,7 @@ class NewJob:
     mask: str | None = None
     warnings: tuple[Warn, ...] = ()
     lease_s: float | None = None
-    uploads: tuple[StoredImage, ...] = ()  # references that came with the request: they are kept if the job is
+    uploads: tuple[StoredImage, ...] = ()  # references sent with the request; kept only if the job is accepted
     owner: str | None = None
     idempotency_key: str | None = None
     body_sha256: str | None = None
@@ -33,7 +33,7 @@ class NewJob:
 
 @dataclass(frozen=True)
 class End:
-    """How and when a job ended. Times are POSIX seconds; `warnings` None: those of the row stay."""
+    """How and when a job ended. Times are POSIX seconds. `warnings` None: the row's warnings stay."""
 
     status: Status
     finished_at: float
@@ -42,7 +42,7 @@ class End:
     warnings: tuple[Warn, ...] | None = None
 
     def values(self) -> dict[str, Any]:
-        """The columns that change."""
+        """The columns to update."""
         values: dict[str, Any] = {"status": self.status.value, "progress": None}
         values |= {"finished_at": self.finished_at, "expires_at": self.expires_at}
         if self.failure:
@@ -52,7 +52,7 @@ class End:
         return values
 
     def applied(self, job: Job) -> Job:
-        """`job` as it is read once this end is written."""
+        """`job` as it will be read after this end is written."""
         changed: dict[str, Any] = {"status": self.status, "progress": None, "revision": job.revision + 1}
         changed |= {"finished_at": self.finished_at, "expires_at": self.expires_at}
         if self.failure:
@@ -64,7 +64,7 @@ class End:
 
 @dataclass(frozen=True)
 class Recovered:
-    """A job that had not ended when the last process died. `active.running`: it was started too often."""
+    """A job that had not ended when the last process died. `active.running`: it was started `max_starts` times."""
 
     active: ActiveJob
     lease_s: float | None

@@ -1,7 +1,7 @@
-"""The SQLite database of the state folder: how it is opened, read and written.
+"""Opens, reads and writes the SQLite database of the state folder.
 
-WAL with `synchronous=FULL`: what was answered is on the disk. One service owns the folder (see `lock_state_folder`), so
-writers never meet; readers never wait.
+WAL with `synchronous=FULL`: a commit is on the disk before the service answers. One service owns the folder (see
+`lock_state_folder`), so no other process writes. Readers never wait.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ log = logging.getLogger("imagegen.database")
 
 
 class StateError(Exception):
-    """The state folder cannot be used; the message says why and what to do."""
+    """The state folder cannot be used. The message has the reason and the remedy."""
 
 
 READ_THREADS = 2
 SHORTAGE_PAUSES_S = (0.1, 0.3, 1.0, 2.0)
-"""Tries to open the database again when no file descriptor was free."""
+"""Pauses between attempts to open the database when no file descriptor is free."""
 CLAIM_WAIT_S = 3.0
-"""A service that was killed may need a moment to be gone."""
+"""How long to wait for the lock: a killed service may take a moment to exit."""
 
 
 def lock_state_folder(home: Path) -> IO[bytes]:
-    """Make the state folder, let only this user use it, and hold its lock while the returned file is open.
+    """Create the state folder, restrict it to this user, and lock it. The lock holds while the returned file is open.
 
-    Raises StateError if it cannot be made or written, or another service has it.
+    Raises StateError if the folder cannot be created or written, or another service holds the lock.
     """
     try:
         permissions.make_folder(home)
@@ -79,7 +79,7 @@ def lock_state_folder(home: Path) -> IO[bytes]:
 
 
 class Database:
-    """The open file: `reading()` gives a connection, `writing()` a transaction; one writer at a time."""
+    """The open database: `reading()` yields a connection, `writing()` a transaction; one writer at a time."""
 
     def __init__(self, engine: AsyncEngine, path: Path) -> None:
         self._engine, self._files = engine, DatabaseFiles(path)
@@ -95,8 +95,10 @@ class Database:
             yield await self._connected(stack)
 
     async def fetch(self, statement: Select[Any], **values: Any) -> Sequence[Row[Any]]:
-        """All rows of one read, for those that are made hundreds of times a second: it costs one change of threads,
-        where aiosqlite needs one each for cursor, execute, fetch, close and rollback."""
+        """All rows of one query, for queries that run hundreds of times a second.
+
+        It switches threads once. aiosqlite switches for each of cursor, execute, fetch, close and rollback.
+        """
         self._check_file_unchanged()
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._fetch, statement, values)
 
@@ -113,7 +115,7 @@ class Database:
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """Committed when the block ends, rolled back when it raises or is cancelled."""
+        """A transaction, committed at the end of the block, or rolled back if the block raises or is cancelled."""
         async with self._lock:
             self._check_file_unchanged()
             async with AsyncExitStack() as stack:
@@ -121,11 +123,11 @@ class Database:
                 await stack.enter_async_context(connection.begin())
                 yield connection
             self._files.written()
-            if self._files.fault() == MAIN_GONE:  # while it was written; a lost log has been copied
+            if self._files.fault() == MAIN_GONE:  # lost during the write; a lost log has been copied
                 raise _gone(MAIN_GONE)
 
     async def _connected(self, stack: AsyncExitStack) -> AsyncConnection:
-        """A connection, closed with `stack`; where no file descriptor is free for a new one, wait a moment for it."""
+        """A connection that `stack` closes. Retries while no file descriptor is free."""
         for pause_s in (*SHORTAGE_PAUSES_S, None):
             try:
                 return await stack.enter_async_context(self._engine.connect())
@@ -136,8 +138,11 @@ class Database:
         raise AssertionError("unreachable")
 
     def _check_file_unchanged(self) -> None:
-        """Raises OperationalError if a file was removed or replaced: SQLite would go on to use the open one, which
-        nobody ever sees again, and make an empty one for its next connection."""
+        """Raises OperationalError if a database file was removed or replaced.
+
+        SQLite would continue to use the open file, whose data is lost on close, and create an empty file for its
+        next connection.
+        """
         if (fault := self._files.fault()) is not None:
             raise _gone(fault)
 
@@ -153,9 +158,9 @@ def _gone(fault: str) -> OperationalError:
 
 
 def storage_failure(failure: Exception) -> StorageError:
-    """What the disk said, as a sentence without any path of the host's; StorageFull where there is no room.
+    """The StorageError for `failure`; StorageFull if the disk is full. Its message contains no path of the host.
 
-    failure: sqlalchemy's DBAPIError, or a StorageError, which is given back.
+    failure: sqlalchemy's DBAPIError, or a StorageError, which is returned unchanged.
     """
     if isinstance(failure, StorageError):
         return failure
@@ -182,8 +187,8 @@ def _locked(lock: IO[bytes]) -> bool:
 
 
 async def open_database(path: Path) -> Database:
-    """Open (or make) the database. Raises StateError if it is corrupt, or written by a newer version."""
-    with contextlib.suppress(OSError):  # SQLite fails at the same file, and says why
+    """Open or create the database. Raises StateError if it is unusable, corrupt, or written by a newer version."""
+    with contextlib.suppress(OSError):  # SQLite fails at the same file, with a reason
         database_files.make_private(path)
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}", connect_args={"timeout": 10.0}, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _configure)
@@ -209,8 +214,8 @@ async def open_database(path: Path) -> Database:
 
 
 def _bring_up_to_date(connection: Connection, version: int) -> None:
-    """Make the schema of this version, out of nothing or out of an older one, in one transaction."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 begins none by itself before a change of the schema
+    """Create the current schema, or migrate an older one to it, in one transaction."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 does not begin a transaction before DDL
     if version:
         migrate(connection, version)
     metadata.create_all(connection)

@@ -16,15 +16,15 @@ PART_GONE = "a file beside the database was removed or replaced"
 
 
 def parts(path: Path) -> tuple[Path, Path, Path]:
-    """The main file first, then -wal and -shm, which SQLite puts beside the file that a symbolic link leads to."""
+    """The main file, -wal and -shm. SQLite puts the latter two beside the target of a symbolic link."""
     real = path.resolve()
     return path, real.with_name(f"{real.name}-wal"), real.with_name(f"{real.name}-shm")
 
 
 def make_private(path: Path) -> None:
-    """Make the main file with mode 0600, and take others' rights from files that exist. Raises OSError.
+    """Create the main file with mode 0600; remove the rights of group and others from existing files.
 
-    SQLite gives -wal and -shm the mode of the main file.
+    SQLite gives -wal and -shm the mode of the main file. Raises OSError.
     """
     os.close(permissions.open_private(path, os.O_RDWR))
     for part in parts(path):
@@ -33,23 +33,23 @@ def make_private(path: Path) -> None:
 
 
 class DatabaseFiles:
-    """Knows each file by its inode, so that a removed or replaced one is noticed.
+    """Detects by inode whether a database file was removed or replaced.
 
-    SQLite goes on to use a removed file as long as it is open: what it writes there is lost when it closes it. Holds a
-    connection of its own, because SQLite removes -wal and -shm when the last one closes.
+    SQLite continues to use a removed file while it is open, and the data is lost on close. This class holds a
+    connection of its own, because SQLite removes -wal and -shm when the last connection closes.
     """
 
     def __init__(self, path: Path) -> None:
-        """`path` is a database in WAL mode. Raises sqlite3.Error, OSError."""
+        """`path`: a database in WAL mode. Raises sqlite3.Error, OSError."""
         self._connection = sqlite3.connect(path, timeout=10.0, isolation_level=None)
         self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opens -wal and -shm
         self._known = {part: _identity(part) for part in parts(path)}
-        self._path, self._saved = path, False  # saved: the open log is in the main file
+        self._path, self._saved = path, False  # saved: the main file contains the open log
 
     def fault(self) -> str | None:
-        """MAIN_GONE or PART_GONE; None while all files are there.
+        """MAIN_GONE or PART_GONE; None if all files are unchanged.
 
-        With PART_GONE, what was committed is first copied into the main file, so that it outlives this process.
+        On PART_GONE, committed data is first copied into the main file, so that it outlives this process.
         """
         lost = [part for part, identity in self._known.items() if _identity(part) != identity]
         if not lost:
@@ -62,14 +62,14 @@ class DatabaseFiles:
         return PART_GONE
 
     def written(self) -> None:
-        """A transaction was committed: if a file was lost meanwhile, it is copied into the main file too."""
+        """Note a commit. If -wal or -shm is lost, the next `fault` copies the commit into the main file too."""
         self._saved = False
 
     def close(self) -> None:
         self._connection.close()
 
     def _checkpoint(self) -> bool:
-        """Copy the open -wal into the main file; False if a reader or the disk was in the way."""
+        """Copy the open -wal into the main file; False if a reader or a disk error prevented that."""
         try:
             busy, pages, copied = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error as refused:

@@ -1,7 +1,7 @@
-"""File descriptors: the process's limit, the share of it that connections may use, and shortages.
+"""File descriptors: the process's limit, the number that connections may use, and detection of shortages.
 
-One worker process serves all connections, holds the database and starts the engine. The connections get what the
-limit leaves after RESERVED, so that clients cannot take the descriptors that jobs need.
+One worker process serves all connections, holds the database and starts the engine. Connections may use the limit
+minus RESERVED, so that clients cannot exhaust the descriptors that jobs need.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import sqlite3
 from imagegen.settings import Settings, SettingsError
 
 MOST_WANTED = 65_536
-"""The soft limit is raised to the hard limit, and not above this: containers set a hard limit of 2**30, and a child
-process that closes every possible descriptor would need minutes for it."""
+"""Upper bound of the soft limit. Containers set a hard limit of 2**30, and a child process that closes every possible
+descriptor would then take minutes."""
 MOST_BODY_FILES = 96
-"""Request bodies in temporary files at once; each needs a descriptor."""
+"""Concurrent request bodies in temporary files; each needs a descriptor."""
 SLACK = 32
-"""Connections that are being closed to make room for new ones."""
+"""Descriptors of connections that are being closed in favour of new ones."""
 OWN = 128
-"""The worker's own, as an upper bound: 12 after a start (/proc/PID/fd), up to 17 database connections of 3 files each
-(SQLAlchemy's pool of 5 with an overflow of 10, and READ_THREADS), the engine's pipes and connections, picture files."""
+"""Upper bound of the worker's own descriptors: 12 after a start (/proc/PID/fd), up to 17 database connections of 3
+files each (SQLAlchemy's pool of 5 with an overflow of 10, and READ_THREADS), the engine's pipes and connections, and
+picture files."""
 RESERVED = OWN + MOST_BODY_FILES + SLACK
 DEFAULT_CONNECTIONS = 1000
 FEWEST_CONNECTIONS = 32
@@ -31,7 +32,7 @@ _SHORT = {errno.EMFILE, errno.ENFILE}
 
 
 def raise_limit() -> int:
-    """Raise this process's RLIMIT_NOFILE to its hard limit (at most MOST_WANTED); the limit that holds then.
+    """Raise this process's RLIMIT_NOFILE to its hard limit (at most MOST_WANTED). Returns the new limit.
 
     Child processes inherit it.
     """
@@ -44,9 +45,9 @@ def raise_limit() -> int:
 
 
 def connections_allowed(settings: Settings, limit: int) -> int:
-    """The cap on open connections in all, for a process that may open `limit` descriptors.
+    """The maximum number of open connections for a process that may open `limit` descriptors.
 
-    Raises SettingsError where the limit is too low for the setting, or for any service.
+    Raises SettingsError if the limit is too low for IMAGEGEN_MAX_CONNECTIONS, or for FEWEST_CONNECTIONS.
     """
     left, asked = limit - RESERVED, settings.max_connections
     if asked is not None and asked > left:
@@ -63,9 +64,9 @@ def connections_allowed(settings: Settings, limit: int) -> int:
 
 
 def are_short(error: BaseException | None) -> bool:
-    """Whether `error`, or what caused it, says that no descriptor was free (EMFILE, ENFILE).
+    """Whether a lack of file descriptors (EMFILE, ENFILE) caused `error`.
 
-    SQLite reports every failure to open a file with one code, so that one counts only if no descriptor is free now.
+    SQLite reports every failure to open a file with the same code, which counts only if no descriptor is free now.
     """
     seen: set[int] = set()
     pending = [error]

@@ -1,19 +1,19 @@
-"""What can go wrong with the disk, for pictures and for the database."""
+"""Storage errors of pictures and the database."""
 
 from __future__ import annotations
 
 
 class StorageError(Exception):
-    """The disk refused to store or read something. The message is a sentence without any path of the host."""
+    """A read or write failed. The message is a sentence without paths of the host."""
 
     code = "storage_error"
 
 
 class StorageFull(StorageError):
-    """There is no room on the disk."""
+    """The disk is full."""
 
     code = "storage_full"
 
 
 class CorruptImage(StorageError):
-    """A stored file is no longer the picture that was stored."""
+    """A stored file differs from the picture that was stored."""

@@ -1,4 +1,4 @@
-"""Notes: small JSON objects that are kept over restarts, each under a key."""
+"""Notes: small JSON objects stored by key."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Notes:
         self._database = database
 
     async def read(self, key: str) -> dict[str, Any]:
-        """What was kept under `key`; empty if nothing was."""
+        """The note `key`; empty if there is none."""
         async with self._database.reading() as connection:
             value = (await connection.execute(select(table.c.value).where(table.c.key == key))).scalar()
         return value if isinstance(value, dict) else {}
 
     async def keep(self, key: str, value: dict[str, Any]) -> None:
-        """Write `value` in place of what was there. A full disk costs the note and is logged, nothing else."""
+        """Write `value` in place of the previous note. A storage error is only logged, and the note is lost."""
         statement = upsert(table).values(key=key, value=value)
         statement = statement.on_conflict_do_update(index_elements=["key"], set_={"value": value})
         try:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 UMASK = 0o077
-"""The service's umask: what it makes, and what its engine makes, is its user's alone."""
+"""The umask of the service and its engine: only their user may use the files they create."""
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _KEPT_HERE = ("before-deploy", "engine", "images", "lock", "models", "session.key", "templates", "tls", "tokens")
@@ -16,9 +16,9 @@ _DATABASE = "jobs.sqlite3"  # and its -wal and -shm, and copies of all three
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder, and those above it that are missing, with mode 0700, whatever the umask. Raises OSError.
+    """Create the folder and its missing parents with mode 0700, regardless of the umask. Raises OSError.
 
-    A folder that exists keeps its mode: see `restrict`.
+    An existing folder keeps its mode; see `restrict`.
     """
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     for one in reversed(missing):
@@ -28,7 +28,10 @@ def make_folder(folder: Path) -> None:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """A descriptor of the file, which is made with mode 0600 if it is missing, whatever the umask. Raises OSError."""
+    """Open the file and return its descriptor. A new or empty file gets mode 0600, regardless of the umask.
+
+    Raises OSError.
+    """
     descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
@@ -41,10 +44,10 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def restrict(home: Path) -> list[Path]:
-    """Set the state folder to 0700, and take the rights of group and others from what the service keeps in it.
+    """Set the state folder to mode 0700, and remove the rights of group and others from the service's files in it.
 
-    Other files of the folder keep their mode, in case it is somebody's home. Symbolic links are not followed. A folder
-    with the sticky bit (/tmp) is shared on purpose: its own mode stays. Returns the paths that others may still use.
+    Other files keep their mode, because the folder may be a home folder. Symbolic links are not followed. A folder
+    with the sticky bit (/tmp) is shared on purpose and keeps its mode. Returns the paths that others may still use.
     """
     open_to_others = []
     mode = stat.S_IMODE(home.stat().st_mode)
@@ -63,7 +66,7 @@ def restrict(home: Path) -> list[Path]:
 
 
 def others_may(path: Path) -> bool:
-    """Whether the mode lets the group or others do anything; False for what is missing."""
+    """Whether the mode grants any right to group or others; False for a missing path."""
     try:
         return bool(path.stat().st_mode & _OTHERS)
     except OSError:
@@ -82,6 +85,6 @@ def _kept(home: Path) -> Iterator[Path]:
 def _chmod(path: Path, mode: int) -> bool:
     try:
         path.chmod(mode)
-    except OSError:  # another user's, or a file system without modes
+    except OSError:  # owned by another user, or a file system without modes
         return False
     return True

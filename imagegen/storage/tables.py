@@ -1,4 +1,4 @@
-"""The tables of the database, as the newest schema has them. `migrations/` brings an older one there."""
+"""The tables of the database in the current schema. `migrations/` upgrades older schemas."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ jobs = Table(
     Column("started_at", Float),
     Column("finished_at", Float),
     Column("expires_at", Float),
-    Column("expired_at", Float),  # set: a tombstone, the rest of the row is emptied
+    Column("expired_at", Float),  # not NULL: a tombstone, whose other columns are cleared
     sqlite_autoincrement=True,
 )
 Index("jobs_active", jobs.c.status, jobs.c.seq)
@@ -46,7 +46,7 @@ images = Table(
     "images",
     metadata,
     Column("id", String(32), primary_key=True),
-    Column("job_id", String(32)),  # None: an upload
+    Column("job_id", String(32)),  # NULL: an upload
     Column("idx", Integer, nullable=False, default=0),
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
@@ -74,7 +74,7 @@ measurements = Table(
     Column("at", Float, nullable=False),
 )
 
-notes = Table(  # small things kept over restarts: what the idle policy learned, the schema's history
+notes = Table(  # small JSON values: the idle policy's data, the schema's history
     "notes",
     metadata,
     Column("key", String(64), primary_key=True),

@@ -1,3 +1,3 @@
 """Metrics, logs and the recorder that feeds them.
 
-Belongs here: what is counted and how it is printed. Not here: what decides anything."""
+Belongs here: counters and log formats. Not here: decisions."""

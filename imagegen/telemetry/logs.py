@@ -1,4 +1,4 @@
-"""Logging: one structured line per event on stderr; no prompt, picture id or path at INFO, no id in a stack trace."""
+"""Logging: one line per event on stderr. No prompt, picture id or path at INFO; no id in a stack trace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ID = re.compile(r"[0-9a-fA-F]{32}")
 
 
 def without_ids(text: str) -> str:
-    """`text` with `ID` for each id of a job or picture: whoever knows a picture's id may fetch the picture."""
+    """Replace each id of a job or picture by `ID`, because a picture's id is enough to fetch the picture."""
     return _ID.sub("ID", text)
 
 
@@ -21,7 +21,7 @@ class _Formatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Give the `imagegen` loggers their own handler, whatever BentoML does with the root logger."""
+    """Give the `imagegen` loggers their own handler, so that they do not depend on BentoML's root logger."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logger = logging.getLogger("imagegen")

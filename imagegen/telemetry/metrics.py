@@ -1,8 +1,8 @@
-"""Metrics for Prometheus: what the recorder heard, and the state at the moment of reading.
+"""Metrics for Prometheus: counters of recorded events, and gauges of the current state.
 
-Few series whatever happens: labels are states, reasons and models of the catalog, never an id, a path or a token.
-The registry is this process's own. BentoML's metrics are off (see service.py): they make new series for every path,
-so for every job, and keep them in one folder a user, which the start of any other BentoML service empties.
+The number of series is bounded: labels are states, reasons and models of the catalog, never an id, a path or a token.
+The registry belongs to this process. BentoML's metrics are off (see service.py): they create series for every path,
+hence for every job, and store them in one folder per user, which the start of any other BentoML service empties.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from imagegen.engines.base import DrawTimes
 from imagegen.schemas import EngineState, Status
 from imagegen.telemetry.recorder import Recorder
 
-# BentoML sets PROMETHEUS_MULTIPROC_DIR, which would make every value a file in the shared folder after all.
+# BentoML sets PROMETHEUS_MULTIPROC_DIR, with which prometheus_client keeps every value in a file of that shared folder.
 values.ValueClass = values.MutexValue
 
 LOAD_S = (0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320)
@@ -43,12 +43,12 @@ REASONS = {
     "a cancelled picture did not end": "cancel",
     "the load ended early": "load_ended",
 }
-"""The log's reasons as labels; whatever else ends an engine is `failure`."""
+"""The labels for the reasons of an unload. All other reasons are `failure`."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state when the metrics are read; reading it wakes nothing."""
+    """The state at the time of a scrape. Reading it does not wake the worker."""
 
     queued: int
     running: int
@@ -58,7 +58,7 @@ class Snapshot:
 
 
 class Metrics(Recorder):
-    """Counts what it hears; `page` is what Prometheus reads."""
+    """Counts the recorded events; `page` renders them for Prometheus."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -79,11 +79,11 @@ class Metrics(Recorder):
         self._draw = _histogram("draw", "Time a whole picture took on a loaded engine.", DRAW_S, own)
         self._stored = Gauge("imagegen_stored_bytes", "Size of all stored pictures.", registry=own)
         for status in (Status.COMPLETE, Status.FAILED, Status.CANCELLED):
-            self._jobs.labels(status.value)  # rate() needs a zero to start from
+            self._jobs.labels(status.value)  # rate() needs an initial zero
         for reason in {*REASONS.values(), "failure"}:
             self._unloads.labels(reason)
 
-    # ---- heard --------------------------------------------------------------------------------
+    # ---- events -------------------------------------------------------------------------------
 
     def job_ended(self, status: Status) -> None:
         self._jobs.labels(status.value).inc()
@@ -106,10 +106,10 @@ class Metrics(Recorder):
         if times.sample_s is not None and times.steps:
             self._step.labels(model).observe(times.sample_s / times.steps)
 
-    # ---- read ---------------------------------------------------------------------------------
+    # ---- scrapes ------------------------------------------------------------------------------
 
     def page(self, now: Snapshot) -> bytes:
-        """Everything, in Prometheus' text format."""
+        """All metrics, in Prometheus' text format."""
         self._count_idle()
         self._queue.labels("queued").set(now.queued)
         self._queue.labels("running").set(now.running)

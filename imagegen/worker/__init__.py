@@ -1,4 +1,4 @@
 """The one loop that owns the engine process and runs the jobs.
 
 Belongs here: loading, drawing, cancelling, unloading, progress and ETA.
-Not here: job rows' SQL, HTTP, an engine's own protocol."""
+Not here: the SQL of job rows, HTTP, the protocol of an engine."""

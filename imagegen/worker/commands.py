@@ -1,4 +1,4 @@
-"""What others want of the worker: orders, and the end of the service. Only the worker's loop reads it."""
+"""The queue of commands for the worker, and the shutdown request. Only the worker's loop reads it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from imagegen.schemas import Refused
 
 @dataclass
 class Command:
-    """A warm-up or an unload. `done` is set when the loop has refused it, or has done it; of a warm-up: when it has
-    begun, or waits for the running job."""
+    """A request to load a model early (`warm`) or to end the engine (`unload`).
+
+    The loop sets `done` when it has refused or finished the command. It sets a warm-up's `done` earlier: when the load
+    has begun, or when the warm-up waits for the running job.
+    """
 
     what: Literal["warm", "unload"]
     model: str | None = None
@@ -28,26 +31,26 @@ class Command:
     def fail(self, refusal: Refused) -> None:
         if not self.done.done():
             self.done.set_exception(refusal)
-            self.done.exception()  # a warm-up has nobody who waits for it
+            self.done.exception()  # asyncio logs an exception that nothing retrieves, and no caller awaits a warm-up
 
 
 def stopping() -> Refused:
-    """What an order is told that comes too late."""
+    """The refusal of commands that arrive while the service stops."""
     return Refused(503, "shutting_down", "The service is stopping.")
 
 
 class CommandQueue:
-    """Everybody may put something in, from the event loop's thread; the worker wakes and takes it out."""
+    """Commands for the worker, in order of arrival. Any code on the event loop's thread may add one."""
 
     def __init__(self) -> None:
         self.bell = asyncio.Event()
         self._stopping = asyncio.Event()
         self._orders: list[Command] = []
-        self.stop_at: float | None = None  # monotonic seconds; set: the service is stopping
+        self.stop_at: float | None = None  # monotonic seconds; not None while the service stops
         self._closed = False
 
     def ring(self) -> None:
-        """There is something new in the queue."""
+        """Wake the worker."""
         self.bell.set()
 
     def stop(self, grace_s: float) -> None:
@@ -56,7 +59,7 @@ class CommandQueue:
         self.bell.set()
 
     def order(self, order: Command) -> Command:
-        """Leave an order; a warm-up that is already here is not left twice."""
+        """Add a command and wake the worker; return the waiting command if it warms up the same model."""
         if self._closed:
             order.fail(stopping())
             return order
@@ -70,16 +73,16 @@ class CommandQueue:
     # ---- the worker's side --------------------------------------------------------------------
 
     def next_command(self) -> Command | None:
-        """The oldest order, taken out."""
+        """Remove and return the oldest command; None if there is none."""
         return self._orders.pop(0) if self._orders else None
 
     def put_off(self, order: Command) -> None:
-        """A warm-up whose turn comes after the jobs; who asked need not wait for that."""
+        """Queue a warm-up again, behind the jobs, and set its `done` now, so that its caller need not wait."""
         order.succeed()
         self._orders.append(order)
 
     def close(self) -> None:
-        """Nobody reads this any more: every order is refused."""
+        """Refuse the waiting commands and all later ones. For the end of the worker's loop."""
         self._closed = True
         while (order := self.next_command()) is not None:
             order.fail(stopping())
@@ -88,7 +91,7 @@ class CommandQueue:
         return any(order.what == "unload" for order in self._orders)
 
     def answer_during_warmup(self, model: str) -> None:
-        """Answer the warm-ups that came while `model` is warmed up; an order to unload stays, for it ends that."""
+        """Answer warm-ups that arrive while `model` is warmed up. An unload stays queued, because it ends the load."""
         orders, self._orders = self._orders, []
         for order in orders:
             if order.what == "unload":
@@ -99,7 +102,7 @@ class CommandQueue:
                 self.put_off(order)
 
     def answer_while_busy(self, model: str) -> None:
-        """Answer the orders that came while a job's `model` loads or draws; a warm-up of another one waits."""
+        """Answer commands that arrive while a job's `model` loads or draws: refuse unloads, put off other warm-ups."""
         self.answer_during_warmup(model)
         for order in self._orders:
             if order.what == "unload":
@@ -108,7 +111,7 @@ class CommandQueue:
         self._orders = [order for order in self._orders if order.what != "unload"]
 
     async def wait(self, timeout: float | None, others: Iterable[asyncio.Future[Any]] = ()) -> None:
-        """Sleep until the bell rings, one of `others` is done, or `timeout` seconds have passed."""
+        """Sleep until `bell` is set, one of `others` is done, or `timeout` seconds have passed. Clears `bell`."""
         changes = asyncio.ensure_future(self.bell.wait())
         try:
             await asyncio.wait({changes, *others}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -117,6 +120,6 @@ class CommandQueue:
             self.bell.clear()
 
     async def rest(self, seconds: float) -> None:
-        """Sleep for so long, whatever the bell says, or until the service stops."""
+        """Sleep for `seconds` or until the service stops; commands do not end the sleep."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)

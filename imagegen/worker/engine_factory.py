@@ -1,4 +1,4 @@
-"""EngineFactory: how a model of the catalog becomes an engine. The worker knows no engine by name."""
+"""EngineFactory: creates the engine adapter for a model. The worker does not depend on a particular engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from imagegen.worker.prefetch import ReadAhead
 
 
 class EngineFactory:
-    """The `EngineProvider` of the service."""
+    """The implementation of `EngineProvider` that the service uses."""
 
     def __init__(self, settings: Settings, catalog: Catalog, files: ModelFiles, gpu_sharing: GpuSharing) -> None:
         self._settings, self._catalog, self._files = settings, catalog, files
@@ -44,7 +44,10 @@ class EngineFactory:
         return ReadAhead(paths, lambda: psutil.virtual_memory().available)
 
     def make_adapter(self, entry: Entry) -> Adapter:
-        """Raises EngineError if the engine is not there."""
+        """Create an adapter for `entry`; the engine is not started.
+
+        Raises EngineError `load_failed` if the engine is not installed, or cannot take a flag of the entry.
+        """
         s = self._settings
         threads = s.threads or psutil.cpu_count(logical=False) or 1
         workdir = s.home / "engine"
@@ -66,13 +69,13 @@ class EngineFactory:
                 loras=entry.lora_files(s),
                 channel=self._files.machine.has_channel,
             )
-        except ValueError as wrong:  # a flag of the operator's own catalog entry
+        except ValueError as wrong:  # a bad flag in a catalog entry that the operator wrote
             raise EngineError("load_failed", f"{entry.name} cannot be started: {wrong}") from None
 
     def fingerprint(self, entry: Entry) -> object:
-        """Changes when a file of the model, or the engine, does: then a failed load is worth another try."""
+        """A value that changes with a file of the model or the engine; then a failed load is tried again."""
         marks: list[object] = []
-        named = [entry.path_of(file, self._settings) for file in entry.files]  # one that is not there is a mark too
+        named = [entry.path_of(file, self._settings) for file in entry.files]  # a missing file counts too
         for path in dict.fromkeys([*named, *entry.paths(self._settings)]):
             try:
                 stat = path.stat()
@@ -88,7 +91,7 @@ class EngineFactory:
 
 
 def built_engine(settings: Settings) -> Path | None:
-    """The sd-server that the next load would start; None if there is none, which that load reports."""
+    """The sd-server that the next load would start; None if there is none (the load reports the error)."""
     try:
         return engine_build.resolve(settings)
     except engine_build.EngineBuildError:

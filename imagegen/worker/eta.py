@@ -1,4 +1,4 @@
-"""When a job will be done: the queue ahead of it, the load before it, and its own drawing."""
+"""Estimate when a job completes: the jobs ahead of it, the model loads, and its own drawing."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from imagegen.worker.loop import Worker
 
 
 class EtaEstimator:
-    """Seconds to a result, computed when somebody asks. None as soon as one part is unknown.
+    """Seconds until results are complete, computed on each call; None if one part is unknown.
 
-    fetching: how far the download is that a model cannot be loaded without, if one runs.
+    fetching: returns the progress of the download that a model's load needs; None if no such download runs.
     """
 
     def __init__(
@@ -32,16 +32,16 @@ class EtaEstimator:
         self._line: tuple[Sequence[ActiveJob], int, str | None, list[float]] | None = None
 
     def eta_s(self, job: Job) -> float | None:
-        """Seconds until `job` is complete; None if it has ended or a part was never measured."""
+        """Seconds until `job` is complete; None if it has ended or a part has not been measured."""
         return None if job.status.ended else self._until(job.seq)
 
     def queue_s(self) -> float | None:
-        """Seconds until everything accepted so far is drawn; 0 when nothing waits."""
+        """Seconds until all accepted jobs are complete; 0 if there is none."""
         active = self._jobs.active()
         return self._until(active[-1].seq) if active else 0.0
 
     def new_job_s(self, model: str, params: Params) -> float | None:
-        """Seconds until a job that is submitted now would be complete; None if a part was never measured."""
+        """Seconds until a job submitted now would be complete; None if a part has not been measured."""
         drawing = self._durations.job(model, params)
         active = self._jobs.active()
         before = self.queue_s() if active else self._before_first_s(model)
@@ -50,7 +50,7 @@ class EtaEstimator:
         return None if drawing is None or before is None or load is None else before + load + drawing
 
     def _until(self, seq: int) -> float | None:
-        """Seconds until the job `seq`, and every one before it, is drawn."""
+        """Seconds until the job `seq` and all jobs before it are complete."""
         active = self._jobs.active()
         count = bisect_right(active, seq, key=lambda one: one.seq)
         whole = self._whole_s(active)
@@ -66,9 +66,9 @@ class EtaEstimator:
         return total
 
     def _whole_s(self, active: Sequence[ActiveJob]) -> list[float]:
-        """Seconds until each of the jobs is drawn, as if none had begun; ends before the first unknown one.
+        """Seconds until each job is complete, as if none had begun; the list ends before the first unknown duration.
 
-        Kept until the queue or the pace changes: hundreds of readers of a long queue ask at each of its changes.
+        Cached until the queue or a measurement changes: each change of the queue makes hundreds of readers ask.
         """
         lifecycle = self._worker.view().model
         if self._line is not None:
@@ -79,7 +79,7 @@ class EtaEstimator:
         for one in active:
             seconds = self._durations.job(one.model, one.params)
             if seconds is None and one.running:
-                seconds = 0.0  # the first of its kind: `_until` adds what its own progress says
+                seconds = 0.0  # no measurement yet: `_until` adds the estimate from its progress
             load = 0.0 if loaded in {None, one.model} else self._durations.expect(one.model, "load")
             if seconds is None or load is None:
                 break
@@ -90,14 +90,14 @@ class EtaEstimator:
         return sums
 
     def _drawing_s(self, one: ActiveJob) -> float | None:
-        """Seconds that a job still takes on a loaded engine; its load is counted before the first job."""
+        """Seconds that a job still takes on a loaded engine. `_before_first_s` counts its load."""
         progress = one.progress
         if not one.running or progress is None or progress.phase in {Phase.FETCHING, Phase.LOADING}:
             return self._durations.job(one.model, one.params)
         return self._durations.remaining(one.model, one.params, progress, time.time() - progress.at)
 
     def load_s(self, engine: EngineView, model: str) -> float | None:
-        """Seconds until the running load ends: by the engine's own words, else by what loads of it have taken."""
+        """Seconds until the running load ends: the engine's own estimate, else from earlier loads of the model."""
         if engine.load is not None and (engine.load.waits_for is not None or engine.load.left_s is not None):
             return engine.load.left_s
         load = self._durations.expect(engine.model or model, "load")
@@ -106,7 +106,7 @@ class EtaEstimator:
         return max(0.0, load - max(0.0, time.time() - engine.load_started))
 
     def _before_first_s(self, model: str) -> float | None:
-        """Seconds until the engine can begin: what is left of a download, a load or a cancelled picture."""
+        """Seconds until the engine can begin: the rest of a download, a load or a cancelled picture."""
         engine = self._worker.view()
         waits = engine.state not in {EngineState.READY, EngineState.DRAWING, EngineState.DRAINING}
         if waits and engine.load_started is None and (fetching := self._fetching(model)) is not None:

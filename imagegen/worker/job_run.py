@@ -1,4 +1,4 @@
-"""JobRun: one job on its way through the engine, and what is found out on the way."""
+"""JobRun: one run of a job, with the measurements and warnings that it collects."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ NONE_SKIPPED = Warn(
 
 @dataclass
 class JobRun:
-    """Made for each start of a job, and forgotten when that start is over.
+    """The state of one run of a job. Each start of the job creates a new one.
 
-    began: monotonic seconds; waiting for files or for the GPU is not the job's own time. skipped: steps that a cache
-    left out of its pictures.
+    began: start in monotonic seconds, without the wait for files or for the GPU. skipped: sampling steps that the
+    engine's cache left out.
     """
 
     job: Job
@@ -39,7 +39,7 @@ class JobRun:
         self._measure(self.entry.name, "load", 0, seconds)
 
     def note_draw(self, drawn: DrawTimes) -> None:
-        """A picture is drawn; what it cost is learned."""
+        """Record the timings and warnings of one drawn picture."""
         self.skipped += drawn.skipped
         self.engine_said += [one for one in drawn.warnings if one not in self.engine_said]
         model, params = self.job.model, self.job.params
@@ -51,7 +51,7 @@ class JobRun:
         self._measure(model, "gap", pixels, drawn.longest_gap_s)
 
     def warnings(self) -> list[Warn]:
-        """What the caller should know of the pictures, once all are drawn."""
+        """The job's warnings about its pictures. Call it after the last picture."""
         none_skipped = [NONE_SKIPPED] if self.job.params.speed == "fast" and not self.skipped else []
         return [*self.found, *none_skipped, *self.engine_said]
 

@@ -1,4 +1,4 @@
-"""ModelLifecycle: the one model that is loaded, and the engine process that holds it. The worker alone calls it."""
+"""ModelLifecycle: loads and unloads the one model and its engine process. Only the worker calls it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from imagegen.worker.provider import EngineProvider
 log = logging.getLogger("imagegen.engine")
 
 IDLE = "idle"
-"""The reason of an unload that the idle policy has decided."""
+"""The reason of unloads by the idle policy."""
 
 
 class Stopped(Exception):
-    """The service stops; a running job goes back into the queue, not counted."""
+    """The service stops. The running job is queued again, and this start is not counted."""
 
 
 class LoadFailed(Exception):
-    """The model could not be loaded; `error` says why."""
+    """The model did not load; `error` has the reason."""
 
     def __init__(self, error: EngineError) -> None:
         super().__init__(str(error))
@@ -41,12 +41,12 @@ class LoadFailed(Exception):
 
 
 class Cancelled(Exception):
-    """The running job is no longer wanted."""
+    """The running job or warm-up was cancelled."""
 
 
 @dataclass(frozen=True)
 class EngineView:
-    """The engine's state as readers see it; times are POSIX seconds."""
+    """A snapshot of the engine's state for readers; times are POSIX seconds."""
 
     state: EngineState
     since: float
@@ -58,7 +58,7 @@ class EngineView:
 
 
 class ModelLifecycle:
-    """At most one engine process; `state` tells where it is in its life."""
+    """Owns at most one engine process; `state` is its current state."""
 
     def __init__(
         self,
@@ -70,13 +70,13 @@ class ModelLifecycle:
         recorder: Recorder,
         clock: Callable[[], float],
     ) -> None:
-        """idle: learns of loads and unloads, by `clock`."""
+        """idle: records loads and unloads, in `clock` seconds."""
         self._provider, self._commands, self._backoff = provider, commands, backoff
         self._idle, self._changes, self._recorder, self._clock = idle, changes, recorder, clock
         self.state, self._since = EngineState.COLD, time.time()
         self.adapter: Adapter | None = None
         self.entry: Entry | None = None
-        self._coming: Entry | None = None  # what is being loaded, though another model may still be there
+        self._coming: Entry | None = None  # the model being loaded; another one may still be loaded
         self._load: LoadProgress | None = None
         self._load_started: float | None = None
         self._error: Failure | None = None
@@ -89,16 +89,16 @@ class ModelLifecycle:
         return EngineView(self.state, self._since, model, pid, self._load, self._load_started, self._error)
 
     def is_loaded(self, entry: Entry) -> bool:
-        """Whether `entry` is loaded."""
+        """Whether the loaded model is `entry`."""
         return self.adapter is not None and self.entry is not None and self.entry.name == entry.name
 
     def stays_loaded(self, model: str) -> bool:
-        """Whether `model` is loaded and stays so as far as is known now."""
+        """Whether `model` is loaded and no unload or other load has begun."""
         staying = {EngineState.READY, EngineState.DRAWING, EngineState.DRAINING}
         return self.state in staying and self.entry is not None and self.entry.name == model
 
     def set_state(self, state: EngineState) -> None:
-        """Note and tell a state; called by the worker's loop and from here."""
+        """Set the state, log it and notify readers. Only the worker's loop and this class call it."""
         if state is not self.state:
             self.state, self._since = state, time.time()
             log.info("engine %s", state.value)
@@ -113,10 +113,9 @@ class ModelLifecycle:
         *,
         room: bool = False,
     ) -> None:
-        """What can be known and fetched before `load`: its files are here, and with `room` there is some on the GPU
-        for it in the loaded model's place. A loaded model stays, whatever comes of it.
+        """Ensure the model's files exist and, with `room`, that it fits in VRAM. Never unloads the current model.
 
-        Raises LoadFailed, Stopped, Cancelled like `load`.
+        `room` counts the current model's VRAM as free. Raises LoadFailed, Stopped, Cancelled like `load`.
         """
         self._coming, self._error, self._load, self._load_started = entry, None, None, None
         self.set_state(EngineState.LOADING)
@@ -144,11 +143,11 @@ class ModelLifecycle:
         *,
         wait_for_room: bool = True,
     ) -> float:
-        """After `prepare`: make `entry` the loaded model; seconds that it took, without those for a full GPU.
+        """Load `entry` after `prepare`. Returns the seconds that this took, without the wait for free VRAM.
 
-        unwanted: asked whenever something has come into the inbox, to answer it. Raises LoadFailed (`gpu_busy` at
-        once if not `wait_for_room`), Stopped when the service stops, Cancelled when `unwanted()`; no process is left
-        then.
+        unwanted: called at each wake-up; answers the waiting commands and returns whether to cancel the load.
+        Raises LoadFailed (`gpu_busy` at once if not `wait_for_room`), Stopped when the service stops, Cancelled when
+        `unwanted()` is true. After an error no engine process is left.
         """
         await self.unload("another model is asked for")
         self.entry = entry
@@ -193,7 +192,7 @@ class ModelLifecycle:
         return seconds
 
     async def _attend(self, work: Coroutine[Any, Any, None], unwanted: Callable[[], bool]) -> None:
-        """Until `work` is done, or broken off; what comes into the inbox meanwhile is for `unwanted` to answer."""
+        """Run `work` to its end. Raises Stopped, or Cancelled when `unwanted()`, which also answers the commands."""
         task = asyncio.create_task(work)
         try:
             while True:
@@ -210,7 +209,7 @@ class ModelLifecycle:
             await asyncio.gather(task, return_exceptions=True)
 
     async def unload(self, reason: str) -> None:
-        """End the engine process and wait until it is gone; nothing to do without one."""
+        """End the engine process and wait for its exit. Does nothing if there is no process."""
         adapter = self.adapter
         if adapter is not None:
             if self._coming is None:
@@ -225,7 +224,7 @@ class ModelLifecycle:
             self.set_state(EngineState.COLD)
 
     def _read_bytes(self) -> int:
-        """What was fetched from storage for the engine so far; 0 where the kernel does not tell."""
+        """Bytes read from storage for the engine so far; 0 if the kernel does not report it."""
         pid = self.adapter.pid if self.adapter else None
         try:
             own = 0 if pid is None else int(psutil.Process(pid).io_counters().read_bytes)
@@ -234,7 +233,7 @@ class ModelLifecycle:
         return own + self._ahead_bytes
 
     def failed(self, failure: Failure) -> None:
-        """A load has ended with `failure`. If another model is still loaded, that is none of its business."""
+        """Note that a load ended with `failure`. The state stays as it is if another model is still loaded."""
         if self.adapter is None:
             self._error = failure
             self.set_state(EngineState.FAILED)

@@ -1,4 +1,4 @@
-"""LoadBackoff: when a model whose load failed may be tried again. It sets no state of the engine."""
+"""LoadBackoff: when a model may be loaded again after a failed load. It does not change the engine's state."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from imagegen.worker.provider import EngineProvider
 log = logging.getLogger("imagegen.engine")
 
 FIRST_RETRY_S, LAST_RETRY_S = 30.0, 600.0
-"""After a failed load the next try waits this long, doubling, unless the model's files change."""
+"""Wait before the next load after the first failure, and its maximum. The wait doubles with each failure. A change of
+the model's files ends it."""
 
 
 @dataclass(frozen=True)
 class FailedLoad:
-    """A model's last load failed: why, with which files, and when (monotonic) the next try may be."""
+    """A model's last failed load: the reason, the fingerprint of its files, and when to retry (monotonic seconds)."""
 
     failure: Failure
     fingerprint: object
@@ -28,18 +29,18 @@ class FailedLoad:
 
 
 class LoadBackoff:
-    """The failed loads, by model."""
+    """Keeps the last failed load of each model."""
 
     def __init__(self, provider: EngineProvider) -> None:
         self._provider = provider
         self._failures: dict[str, FailedLoad] = {}
 
     def forget(self, model: str) -> None:
-        """`model` was loaded."""
+        """Remove the failure of `model`, because it has been loaded."""
         self._failures.pop(model, None)
 
     def record(self, model: str, error: EngineError | Refused) -> Failure:
-        """Note that `model` did not load; the next try waits. The reason, as the waiting jobs get it."""
+        """Note that `model` did not load, and set the time of the next try. Returns the failure for its jobs."""
         before = self._failures.get(model)
         wait_s = min(before.wait_s * 2, LAST_RETRY_S) if before else FIRST_RETRY_S
         failure = Failure(code=error.code, detail=error.detail)
@@ -48,7 +49,7 @@ class LoadBackoff:
         return failure
 
     def refusal(self, model: str) -> Refused | None:
-        """What a warm-up is told that comes before the next try is due; None: try now."""
+        """The 503 for a warm-up that arrives before the next try is due; None if it is due."""
         wait_s = ceil(self.retry_in_s(model))
         if not wait_s:
             return None
@@ -62,12 +63,12 @@ class LoadBackoff:
         )
 
     def retry_in_s(self, model: str) -> float:
-        """Seconds that a job for `model` has to wait after a failed load; 0: try now."""
+        """Seconds until `model` may be loaded again after a failed load; 0 if now."""
         failed = self._failures.get(model)
         if failed is None:
             return 0.0
         if self._fingerprint(model) != failed.fingerprint:
-            del self._failures[model]  # something was put right: a fresh start
+            del self._failures[model]  # the files changed: the wait starts at FIRST_RETRY_S again
             return 0.0
         return max(0.0, failed.retry_at - time.monotonic())
 

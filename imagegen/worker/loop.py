@@ -1,29 +1,29 @@
-"""Worker: one loop that alone owns the engine and changes its state: load, draw, idle, unload.
+"""Worker: one loop that owns the engine and alone changes its state: load, draw, idle, unload.
 
-Everybody else leaves a command, or changes the queue, and is answered by the loop, so that no two transitions can race
-(the lesson of llama-swap's process state machine). The queue's notifier wakes it. Verdicts come from `JobRunner` (a job
-that has been started), `Watchdog` (a running picture), `WarmUp`, `Schedule` and the idle policy; the loop acts on them.
+Other code adds commands or changes the queue, and the loop answers. So no two transitions can race (as in llama-swap's
+process state machine). The queue's notifier wakes the loop. `JobRunner` (a started job), `Watchdog` (a running
+picture), `WarmUp`, `Schedule` and the idle policy return verdicts, and the loop acts on them.
 
 | state | event | action |
 |---|---|---|
-| cold, failed, ready | a job is due | start it: load its model if another one is there (loading), draw (drawing) |
-| cold, failed, ready | warm-up, and no job is due | load it (loading), then ready; refused if files or room lack |
+| cold, failed, ready | a job is due | start it: load its model if it is not loaded (loading), draw (drawing) |
+| cold, failed, ready | warm-up, and no job is due | load it (loading), then ready; refuse if files or VRAM lack |
 | cold, failed, ready | unload | end the engine, if there is one (unloading), then cold |
-| failed | the next try is due, or a file was changed | the model's jobs are due again |
+| failed | the next try is due, or a file changed | the model's jobs are due again |
 | ready | idle long enough, or the engine died | end it (unloading), then cold |
-| loading | loaded | the job is drawn (drawing); after a warm-up ready |
-| loading | it fails | failed, or ready where another model is still loaded; the model's jobs fail, the next try waits |
-| loading | the engine is killed | the job is queued again, at most MAX_STARTS times |
-| loading | its job is cancelled, and the next one wants another model | break the load off, then cold |
-| loading, for a warm-up | unload, or a job for another model | break it off |
+| loading | loaded | draw the job (drawing); after a warm-up ready |
+| loading | the load fails | failed, or ready if another model is still loaded; the model's jobs fail; retry later |
+| loading | the engine is killed | queue the job again, at most MAX_STARTS starts |
+| loading | the job is cancelled, and the next one needs another model | cancel the load, then cold |
+| loading, for a warm-up | unload, or a job for another model | cancel the load |
 | drawing | drawn | complete the job, then ready |
-| drawing | its job is cancelled | interrupt or let it run out (draining), or end the engine: see `Watchdog` |
-| drawing | it takes too long, hangs, or the engine dies | end it; the job fails, or is queued again |
-| draining | the picture has run out | ready |
-| loading, drawing, draining | unload | refused: busy |
+| drawing | the job is cancelled | interrupt or drain the picture (draining), or end the engine: see `Watchdog` |
+| drawing | the job takes too long, or the engine hangs or dies | end the engine; fail the job or queue it again |
+| draining | the picture has ended | ready |
+| loading, drawing, draining | unload | refuse: busy |
 | loading, drawing, draining | warm-up of the same model | done; of another model: after the jobs |
-| any | stop | a picture has its grace; end the engine; what ran is queued again, not counted |
-| any | an error of our own | end the engine, fail the job, rest, go on |
+| any | stop | wait for the picture at most the grace period; end the engine; queue the job again, not counted |
+| any | an internal error | end the engine, fail the job, pause, continue |
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ from imagegen.worker.watchdog import Timing, Watchdog
 log = logging.getLogger("imagegen.worker")
 
 LOOK_AGAIN_S = 2.0
-"""How often a job that waits after a failed load looks whether the model's files were put right."""
+"""How often to check whether a model's files changed after a failed load; also the pause after an internal error."""
 OWN_ERROR = Failure(code="gave_up", detail="The service failed at this job by an error of its own; its log says more.")
 WARM_UP_ERROR = "The service failed at this warm-up by an error of its own; its log says more."
 
@@ -75,7 +75,7 @@ class _Short(Exception):
 
 
 class Worker:
-    """Runs the queue's jobs one after the other on one engine."""
+    """Runs the queued jobs one at a time on one engine."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Worker:
         recorder: Recorder,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """clock: seconds by which a model is idle; nobody sets it, and it stands still while the machine sleeps."""
+        """clock: measures idle time, in seconds; monotonic, and it must not advance while the machine is suspended."""
         self._jobs, self._idle_tracker, self._timing, self._provider = jobs, idle, timing, provider
         self._measurements, self._clock = measurements, clock
         self.commands = CommandQueue()
@@ -103,38 +103,38 @@ class Worker:
         )
         self._warmup = WarmUp(provider, self._schedule, self._backoff, self.commands, self._lifecycle, idle, clock)
 
-    # ---- what others may ask ------------------------------------------------------------------
+    # ---- the interface for other packages -----------------------------------------------------
 
     def stop(self) -> None:
-        """Finish within the grace, then end the engine; `run` returns."""
+        """Stop: the running picture has the grace period, then the engine is ended and `run` returns."""
         self.commands.stop(self._timing.shutdown_grace_s)
 
     def warm(self, model: str) -> Command:
-        """Load `model` when nothing else is to do; one that is loaded is kept a while for whoever announced himself.
+        """Load `model` when no job is due. If it is loaded, keep it longer for the expected request.
 
-        The order is done once that has begun or waits for the running job. Raises through it Refused 409, 503.
+        The command's `done` is set when the load has begun or waits for the running job; it raises Refused 409, 503.
         """
         if self._lifecycle.stays_loaded(model):
             self._idle_tracker.typing(self._clock())
-            self._jobs.changes.notify("engine")  # readers are told when it is unloaded now
+            self._jobs.changes.notify("engine")  # the time of the unload has changed
         return self.commands.order(Command("warm", model))
 
     def keep(self) -> None:
-        """A draft is kept: it counts as use, so when to unload is decided anew."""
+        """Count a kept draft as use of the model, and recompute the time of the unload."""
         self._idle_tracker.used(self._clock())
         self.commands.ring()
         self._jobs.changes.notify("engine")
 
     async def unload(self) -> None:
-        """End an idle engine or a warm-up; it is gone then. Raises Refused 409 `busy`, 503 `shutting_down`."""
+        """End an idle engine or a warm-up, and wait for it. Raises Refused 409 `busy`, 503 `shutting_down`."""
         await self.commands.order(Command("unload")).done
 
     def view(self) -> EngineView:
-        """The engine's state now; reading it wakes nothing."""
+        """The engine's current state. Does not wake the loop."""
         return self._lifecycle.view()
 
     def decision(self) -> Decision | None:
-        """While idle and loaded: when the engine is unloaded (POSIX seconds), and why."""
+        """When and why an idle engine will be unloaded (POSIX seconds); None unless a model is loaded and idle."""
         if self._lifecycle.state is not EngineState.READY:
             return None
         now = self._clock()
@@ -142,13 +142,13 @@ class Worker:
         return Decision(None if at is None else time.time() + at - now, reason)
 
     def draining_s(self) -> float | None:
-        """Seconds until a cancelled picture has run out; None when none does, or nobody knows."""
+        """Seconds until a cancelled picture ends; None if there is none, or its end is unknown."""
         return self._watchdog.draining_s()
 
     # ---- the loop -----------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Live until `stop`. Leaves no engine process behind, however it ends."""
+        """Run jobs and commands until `stop`. Always ends the engine process, also after an error."""
         try:
             with self._jobs.changes.subscribe(ANY, self.commands.bell):
                 while self.commands.stop_at is None:
@@ -158,7 +158,7 @@ class Worker:
             self.commands.close()
 
     async def _take_turn(self) -> None:
-        """The next job, if there is one, else what is to be done without."""
+        """Run the next job; without one, handle commands and idle time."""
         active = None
         try:
             active, _held_s = self._schedule.next()
@@ -166,19 +166,19 @@ class Worker:
                 await self._idle()
             else:
                 await self._serve(active)
-        except Exception as error:  # a loop that ended would leave every job waiting for ever, and nobody told
+        except Exception as error:  # if the loop ended, all jobs would wait for ever
             log.exception("an error of the service itself")
             await self._start_over(None if are_short(error) else active)
 
     async def _start_over(self, active: ActiveJob | None) -> None:
-        """After an error of our own: without an engine, without the job that brought it about, and after a rest."""
+        """Recover from an internal error: end the engine, fail the job that caused it, and pause."""
         await self._lifecycle.unload("an error of the service")
         if active is not None:
             await self._jobs.fail(active.id, OWN_ERROR)
         await self.commands.rest(LOOK_AGAIN_S)
 
     async def _idle(self) -> None:
-        """Wait for a job, an order, the engine's death, or the time to unload."""
+        """Wait for a job, a command, the engine's exit, or the time to unload."""
         self._prefetcher.end()
         if self._lifecycle.adapter is not None:
             self._idle_tracker.gpu_wanted = await self._provider.gpu_sharing.wanted(self._lifecycle.adapter.pid)
@@ -208,7 +208,7 @@ class Worker:
             death.cancel()
 
     async def _run_commands(self) -> None:
-        """Do what was ordered while nothing runs; a warm-up's turn comes after the jobs."""
+        """Run the waiting commands while no job runs. Warm-ups come after the jobs that are due."""
         while self.commands.stop_at is None and (order := self.commands.next_command()) is not None:
             if order.what == "unload":
                 await self._lifecycle.unload("asked for")
@@ -220,7 +220,7 @@ class Worker:
                 await self._warm_up(order)
 
     async def _warm_up(self, order: Command) -> None:
-        """Load the order's model, if nothing speaks against it; the order is answered when that is known."""
+        """Load the command's model unless `WarmUp` refuses it, and set the command's `done`."""
         try:
             verdict = await self._warmup.run(order)
             if isinstance(verdict, Warm):
@@ -232,18 +232,18 @@ class Worker:
                 order.fail(verdict)
             else:
                 error = verdict.error
-                if error.code == "gpu_busy":  # says nothing of the model
+                if error.code == "gpu_busy":  # not a fault of the model
                     log.info("not warmed up: %s", error.detail)
                 else:
                     await self._load_failed(order.model or "", error)
                 order.fail(Refused(503, error.code, f"{order.model} is not loaded: {error.detail}"))
         finally:
-            order.fail(Refused(500, "internal", WARM_UP_ERROR))  # if it has no answer yet
+            order.fail(Refused(500, "internal", WARM_UP_ERROR))  # has no effect if `done` is set
 
     # ---- one job ------------------------------------------------------------------------------
 
     async def _serve(self, active: ActiveJob) -> None:
-        """Run one job to its end, whatever happens on the way."""
+        """Run one job to its end, and handle each failure."""
         try:
             entry = self._provider.find_model(active.model)
         except Refused as unknown:
@@ -292,7 +292,7 @@ class Worker:
         await self._measurements.learn(run.measurements)
 
     async def _run_unless_short(self, run: JobRun) -> None:
-        """Raises _Short in place of any error that a missing file descriptor caused; else as `JobRunner.run`."""
+        """`JobRunner.run`, but raises _Short in place of an error that a lack of file descriptors caused."""
         try:
             await self._runner.run(run)
         except (Cancelled, Stopped):
@@ -303,14 +303,14 @@ class Worker:
             raise
 
     async def _pause_for_descriptors(self) -> None:
-        """The job is in the queue; wait until descriptors may be free again."""
+        """Pause until file descriptors may be free again. The job is in the queue."""
         log.warning("no file descriptor is free: the job stays in the queue")
         await self.commands.rest(LOOK_AGAIN_S)
 
-    # ---- what a failure means -----------------------------------------------------------------
+    # ---- failures -----------------------------------------------------------------------------
 
     async def _engine_failed(self, job: Job, error: EngineError) -> None:
-        """Decide what an engine's failure while it drew means for its job."""
+        """Fail the job after an engine error, or queue it again if the engine died or hung."""
         if not error.draws_on:
             await self._lifecycle.unload(error.code)
         if error.code not in {"engine_died", "engine_hung"}:
@@ -323,17 +323,17 @@ class Worker:
             await self._jobs.fail(job.id, Failure(code=error.code, detail=detail))
 
     async def _not_loaded(self, job: Job, error: EngineError) -> None:
-        """A load that somebody killed is tried again; one that fails by itself would fail again."""
+        """Queue the job again if the engine was killed while loading; else fail it, because a retry would fail too."""
         if error.code == "engine_died" and job.attempts < MAX_STARTS:
             log.warning("job %s: the engine was killed while it loaded; it is run again", job.id)
             await self._jobs.requeue(job.id, counted=True)
-        elif error.code == "gpu_busy":  # says nothing of the model: whoever is next waits in its turn
+        elif error.code == "gpu_busy":  # not a fault of the model: other jobs may still load it
             await self._jobs.fail(job.id, Failure(code=error.code, detail=error.detail))
         else:
             await self._load_failed(job.model, error)
 
     async def _load_failed(self, model: str, error: EngineError | Refused) -> None:
-        """The model cannot be loaded: whoever waits for it is told why."""
+        """Record that `model` cannot be loaded, and fail the jobs that need it."""
         failure = self._backoff.record(model, error)
         self._lifecycle.failed(failure)
         if are_short(error):

@@ -1,4 +1,4 @@
-"""ModelFiles: whether a model's files are here or can be had, and what is known to go wrong with it on this machine."""
+"""ModelFiles: ensures that a model's files exist, and reports the model's known problems on this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from imagegen.settings import Settings
 
 
 class ModelFiles:
-    """The models' files on this machine. `machine` is looked at anew before each load."""
+    """The models' files on this machine. `prepare` refreshes `machine` before each load."""
 
     def __init__(
         self,
@@ -29,18 +29,18 @@ class ModelFiles:
         machine: compatibility.Machine,
         fetcher: Fetcher,
     ) -> None:
-        """card: as it was at the start; None without one."""
+        """card: the GPU found at the start; None without one."""
         self._settings, self._default, self._card, self._fetcher = settings, default, card, fetcher
         self.machine = machine
 
     def misfits(self, entry: Entry) -> tuple[Warn, ...]:
-        """What is known to go wrong with `entry` here: for its jobs' warnings and the status."""
+        """The known problems of `entry` on this machine, for its jobs' warnings and the status."""
         return compatibility.warnings(entry, self._settings, self.machine)
 
     def unfamiliar(self, entry: Entry, kind: Kind, prompt: str) -> tuple[Warn, ...]:
-        """What `entry` cannot draw of a prompt, as far as that is known: for its jobs' warnings.
+        """Warnings about parts of `prompt` that `entry` is known not to draw.
 
-        An edit's subject is in its picture; only what it adds can be unknown.
+        An edit's subject is in its source picture, so only the additions are checked.
         """
         things = synthetic.things(entry)
         if things is None:
@@ -50,7 +50,7 @@ class ModelFiles:
         return tuple(one for one in found if one is not None)
 
     def troubles(self) -> tuple[Warn, ...]:
-        """What is known to be wrong here: with the default model, and with the GPU. Asks the driver: blocks."""
+        """The known problems of the default model and the GPU. Blocks: it queries the driver."""
         found = list(self.misfits(self._default))
         if without := compatibility.lacking_channel(self._default, self.machine.has_channel):
             found.append(without)
@@ -61,13 +61,15 @@ class ModelFiles:
         return tuple(found)
 
     def may_fetch(self, entry: Entry) -> bool:
-        """Whether the service downloads `entry` by itself."""
+        """Whether the service may download `entry` without a command of the operator."""
         is_default = entry.name == self._default.name
         return may_fetch(entry, self._settings.auto_fetch, is_default, self._card is not None)
 
     def unobtainable(self, entry: Entry) -> str | None:
-        """Why `entry` cannot be loaded unless somebody does something: its files are neither here nor to be had, or its
-        engine's packages are not installed."""
+        """Why `entry` needs the operator before it can be loaded; None if it does not.
+
+        Either its files are missing and the service may not fetch them, or its engine's packages are not installed.
+        """
         if (needed := lacking_sentence(entry)) is not None:
             return needed
         if entry.made_by is not None or not entry.missing(self._settings) or self.may_fetch(entry):
@@ -75,11 +77,11 @@ class ModelFiles:
         return missing_sentence(entry, self._settings)
 
     async def prepare(self, entry: Entry, told: Callable[[Fetching], None]) -> None:
-        """Have the model's files: make those that a script of ours makes, fetch what may be fetched.
+        """Ensure that the model's files exist: generate a synthetic model, download the others if allowed.
 
         Raises EngineError `model_missing`, `fetch_failed`.
         """
-        # the engine may be another one than at the last load
+        # the engine binary may have changed since the last load
         self.machine = await asyncio.to_thread(compatibility.look_at_machine, self._settings, self._card)
         if (needed := self.unobtainable(entry)) is not None:
             raise EngineError("model_missing", needed)
@@ -91,9 +93,9 @@ class ModelFiles:
         if entry.missing(self._settings):
             await self._fetcher.have(entry, told)
         else:
-            self.fetch_lacking(entry)  # what the model works without
+            self.fetch_lacking(entry)  # optional files
 
     def fetch_lacking(self, entry: Entry) -> None:
-        """Begin to fetch what `entry` lacks, where the service may; nobody waits for it."""
+        """Start a background download of the files that `entry` lacks, if the service may fetch them."""
         if (entry.missing(self._settings) or entry.absent(self._settings)) and self.may_fetch(entry):
             self._fetcher.begin(entry)

@@ -1,4 +1,4 @@
-"""Fetches a model's files into the page cache while something else is waited for: the GPU, or the engine's start."""
+"""Reads a model's files into the page cache during another wait: for the GPU, or for the engine's start."""
 
 from __future__ import annotations
 
@@ -15,51 +15,49 @@ from imagegen.jobs.manager import JobManager
 from imagegen.schemas import Refused
 
 if TYPE_CHECKING:
-    from imagegen.worker.provider import EngineProvider  # which names ReadAhead
+    from imagegen.worker.provider import EngineProvider  # it imports ReadAhead: a cycle
 
 log = logging.getLogger("imagegen.readahead")
 
 ASK_BYTES = 128 * 1024
-"""Linux fetches no more than its own window (`read_ahead_kb`, 128 by default) for one POSIX_FADV_WILLNEED, and says
-nothing of the rest."""
+"""Bytes per POSIX_FADV_WILLNEED: Linux reads at most its window (`read_ahead_kb`, 128 by default), without an error."""
 STEP_BYTES = 4 * 1024 * 1024
-"""As often it is looked whether memory is free, and whether it is still wanted."""
+"""Check free memory, and whether to stop, once per this many bytes."""
 RESERVE_BYTES = 1024**3
-"""Memory left alone: the engine's own buffers and everybody else need some while the files come in."""
+"""Memory to leave free for the engine's buffers and other processes."""
 
 JOBS_AHEAD = 100
-"""So far into the queue another model is looked for."""
+"""How many queued jobs to scan for the next model."""
 
 
 class ReadAhead:
-    """One thread that has files fetched, in order, no more than memory has room for. It begins at once.
+    """A thread that reads `paths` into the page cache, in order, as far as memory allows. Starts at once.
 
-    The kernel fetches what is not there yet and copies nothing, so files that are cached cost next to nothing; and it
-    gives pages of the cache away before anything else. Therefore they count as available, read or not, and the bound
-    is what was available at the beginning: more would push out what was fetched first. Where the kernel does not know
-    POSIX_FADV_WILLNEED, nothing happens.
+    The kernel reads only uncached pages and copies nothing, so cached files cost almost no time. Available memory
+    includes the page cache, so it does not shrink as files are read. The bound is therefore the memory available at
+    the start: reading more would evict the files read first. Does nothing if the kernel lacks POSIX_FADV_WILLNEED.
     """
 
     def __init__(self, paths: Sequence[Path], available_bytes: Callable[[], int]) -> None:
         self._paths, self._available_bytes = paths, available_bytes
         self._stopped = threading.Event()
-        self._left_bytes = 0  # that may still be asked for
+        self._left_bytes = 0  # still allowed to read
         self.from_storage_bytes = 0
-        """What it had fetched, once it has ended; 0 where the kernel does not tell."""
+        """Bytes read from storage, set at the thread's end; 0 if the kernel does not report it."""
         self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
-        """Nothing more is fetched after the running step."""
+        """Stop after the current step; does not wait."""
         self._stopped.set()
 
     def stop(self) -> None:
-        """`end`, and wait for that step."""
+        """Stop after the current step, and wait for the thread."""
         self.end()
         self._thread.join()
 
     def wait(self) -> None:
-        """Return when everything is fetched, or memory is short."""
+        """Wait until all files are read or memory is short."""
         self._thread.join()
 
     def _run(self) -> None:
@@ -69,7 +67,7 @@ class ReadAhead:
             try:
                 with path.open("rb", buffering=0) as file:
                     self._fetch(file.fileno())
-            except OSError as gone:  # the engine will say so in its own words
+            except OSError as gone:  # the engine's load reports the error
                 log.debug("%s was not read ahead: %s", path.name, gone.strerror)
         self.from_storage_bytes = _read_by_this_thread() - before
 
@@ -86,7 +84,7 @@ class ReadAhead:
 
 
 class Prefetcher:
-    """Reads ahead for the model that is due after the one that draws."""
+    """Reads ahead for the next model in the queue while another one draws."""
 
     def __init__(self, jobs: JobManager, provider: EngineProvider) -> None:
         self._jobs, self._provider = jobs, provider
@@ -94,25 +92,28 @@ class Prefetcher:
         self._running: ReadAhead | None = None
 
     def look(self, drawing: str) -> None:
-        """While `drawing` draws: read for the next job of another model; whoever else it was is given up."""
+        """While the model `drawing` draws: read ahead for the next queued job of another model.
+
+        Ends the read-ahead of any other model.
+        """
         waiting = islice(self._jobs.queued(), JOBS_AHEAD)
         model = next((one.model for one in waiting if one.model != drawing), None)
         if model != self._model:
             self.end()
             if model is not None:
-                with suppress(Refused):  # a model that is no longer known: its job will say so
+                with suppress(Refused):  # the model left the catalog: its job reports that
                     self._running = self._provider.read_ahead(self._provider.find_model(model))
             self._model = model
 
     def end(self) -> None:
-        """Nothing draws any more."""
+        """End the current read-ahead."""
         if self._running is not None:
             self._running.end()
         self._model = self._running = None
 
 
 def _read_by_this_thread() -> int:
-    """Bytes that were fetched from storage on behalf of this thread (proc(5), /proc/PID/io)."""
+    """Bytes that this thread has read from storage (`read_bytes` in proc(5), /proc/PID/io); 0 if unknown."""
     try:
         lines = Path("/proc/thread-self/io").read_text().splitlines()
         return next(int(line.partition(":")[2]) for line in lines if line.startswith("read_bytes:"))

@@ -1,4 +1,4 @@
-"""Previews on their way from the engine to the readers: the newest wins, one is encoded at a time."""
+"""Encodes the engine's previews for readers: one at a time, always the newest."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from imagegen.schemas import Job
 log = logging.getLogger("imagegen.worker")
 
 EVERY_S = 0.2
-"""The least time between two previews: a fast engine makes more of them than a page can fade in."""
+"""The least time between two previews: a fast engine makes them faster than a page can fade them in."""
 
 
 class PreviewWriter:
-    """Call it with every preview of a job; a task of its own encodes them in a thread."""
+    """Takes every preview of a job; a background task encodes them in a thread."""
 
     def __init__(self, jobs: JobManager, job: Job, colours: PreviewColours | None) -> None:
         self._jobs, self._job, self._colours = jobs, job, colours
@@ -28,7 +28,7 @@ class PreviewWriter:
         self._task: asyncio.Task[None] | None = None
 
     def __call__(self, image: int, preview: Preview) -> None:
-        """image: which of the job's pictures, from 1."""
+        """image: the number of the job's picture, from 1."""
         self._waiting = image, preview
         self._news.set()
 
@@ -57,7 +57,7 @@ class PreviewWriter:
                     (params.width, params.height),
                     self._colours,
                 )
-            except (OSError, ValueError) as odd:  # a preview costs itself, never the job
+            except (OSError, ValueError) as odd:  # a failed preview must not fail the job
                 log.warning("job %s: a preview cannot be encoded (%s)", self._job.id, odd)
                 continue
             self._jobs.show(StoredPreview(self._job.id, image, preview.step, params.steps, data))

@@ -1,4 +1,4 @@
-"""Pixels in and pixels out: what the engine is asked for, and what becomes of its answer."""
+"""ImageProcessor: builds the engine's draw requests, and checks, labels and stores its pictures."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from imagegen.settings import Settings
 
 
 class ImageProcessor:
-    """Prepares each picture of a job and stores it. Pillow and the disk run in threads."""
+    """Prepares and stores each picture of a job. Pillow and disk work runs in threads."""
 
     def __init__(self, images: ImageStore, guardrails: Guardrails, catalog: Catalog, settings: Settings) -> None:
         self._images, self._guardrails, self._catalog, self._settings = images, guardrails, catalog, settings
 
     async def preprocess(self, job: Job, seed: int) -> DrawRequest:
-        """A picture of the job, as the engine gets it. Raises Refused if a reference is gone or damaged."""
+        """The draw request for one picture. Raises Refused if a reference is gone or damaged."""
         entry, p = self._catalog.get(job.model), job.params
         texts = job.engine_texts
         if texts is None:
@@ -35,7 +35,7 @@ class ImageProcessor:
             png = await self._images.read(image_id)
             references.append(await asyncio.to_thread(convert.fit, png, p.width, p.height, p.fit or "contain"))
         mask = None
-        if job.mask is not None:  # fitted as its picture is: the bars of `contain` are white, and may change
+        if job.mask is not None:  # fitted like its picture: `contain` adds white bars, which may change
             png = await self._images.read(job.mask)
             mask = await asyncio.to_thread(convert.fit, png, p.width, p.height, p.fit or "contain")
         return DrawRequest(
@@ -55,14 +55,14 @@ class ImageProcessor:
         )
 
     async def check_blank(self, job: Job, png: bytes) -> sanity.Finding | None:
-        """What is wrong with the engine's picture if it is one single colour."""
+        """The finding if the engine's picture has a single colour; None if not, or if the file is damaged."""
         try:
             return await asyncio.to_thread(sanity.check_blank, png, job.model, job.params.cfg_scale)
-        except (OSError, SyntaxError, ValueError):  # as Pillow tells of a damaged file: `save` refuses it
+        except (OSError, SyntaxError, ValueError):  # Pillow's errors for a damaged file: `postprocess` raises BrokenPng
             return None
 
     async def postprocess(self, job: Job, index: int, seed: int, png: bytes) -> StoredImage:
-        """Check and label the engine's picture, drawn with `seed`, and put it on the disk. Raises BrokenPng."""
+        """Check the picture drawn with `seed`, add its metadata and write it. Raises BrokenPng, StorageError."""
         p = job.params
         metadata = None
         if self._settings.png_metadata != "off":
@@ -104,5 +104,5 @@ class ImageProcessor:
 
 
 def seed_of(job: Job, index: int, attempt: int = 0) -> int:
-    """The seed of picture `index`: the job's, counted up; of another attempt one that no other picture has."""
+    """The seed of picture `index`: the job's seed + `index`. Each further attempt uses seeds of no other picture."""
     return (job.params.seed + index + attempt * job.params.n) % (SEED_MAX + 1)

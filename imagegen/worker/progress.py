@@ -1,4 +1,4 @@
-"""Progress on its way to the job's row: the newest wins, at most two writes a second (D-04)."""
+"""Writes the newest progress to the job's row, at most twice a second (D-04)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVERY_S = 0.5
 
 
 class ProgressWriter:
-    """Call it with every progress; a task of its own writes. A full disk costs progress, not the job."""
+    """Takes every progress report; a background task writes the newest. A full disk does not fail the job."""
 
     def __init__(self, jobs: JobManager, job_id: str) -> None:
         self._jobs, self._job_id = jobs, job_id
@@ -33,7 +33,7 @@ class ProgressWriter:
         self._news.set()
 
     def loading(self, now: LoadProgress | Fetching) -> None:
-        """A load or a download has come this far."""
+        """Report the progress of a load, a wait for the GPU, or a download."""
         if isinstance(now, Fetching):
             self(fetching(now))
         elif now.waits_for is not None:
@@ -50,8 +50,8 @@ class ProgressWriter:
             )
 
     def drawing(self, image: int) -> Callable[[DrawProgress], None]:
-        """Picture `image`, from 1, begins; what is to be called as it goes on."""
-        pace_s = self.latest.step_s if self.latest else None  # of the job's picture before
+        """Report that picture `image` (from 1) begins. Returns the callback for its progress."""
+        pace_s = self.latest.step_s if self.latest else None  # seconds per step of the job's previous picture
 
         def told(now: DrawProgress) -> None:
             done, total = (now.tile, now.tiles) if now.tile is not None else (now.step, now.steps)
@@ -83,7 +83,7 @@ class ProgressWriter:
     async def _write(self) -> None:
         while True:
             await self._news.wait()
-            await asyncio.sleep(EVERY_S)  # a picture that takes less needs no row of its own
+            await asyncio.sleep(EVERY_S)  # at most one write per interval
             self._news.clear()
             if self.latest is None:
                 continue
@@ -94,7 +94,7 @@ class ProgressWriter:
 
 
 def fetching(now: Fetching) -> Progress:
-    """A download as a job's progress."""
+    """The progress of a download, as a job's progress."""
     return Progress(
         phase=Phase.FETCHING,
         fraction=now.fraction,

@@ -1,4 +1,4 @@
-"""EngineProvider: what the worker asks for to make an engine of a model of the catalog."""
+"""EngineProvider: the interface through which the worker creates engines."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from imagegen.worker.prefetch import ReadAhead
 
 
 class EngineProvider(Protocol):
-    """How a model becomes an engine. See `EngineFactory`."""
+    """Finds models, prepares their files and creates their adapters. `EngineFactory` implements it."""
 
     @property
     def gpu_sharing(self) -> GpuSharing: ...
 
     def find_model(self, name: str) -> Entry:
-        """Raises Refused `unknown_model`."""
+        """The catalog entry `name`. Raises Refused `unknown_model`."""
 
     async def prepare(self, entry: Entry, told: Callable[[Fetching], None]) -> None:
-        """Have its files, made or fetched, and say how far that is. Raises EngineError if they cannot be had."""
+        """Generate or download the model's files. `told` gets the progress. Raises EngineError if that fails."""
 
     def make_adapter(self, entry: Entry) -> Adapter:
-        """Raises EngineError if the engine is not there."""
+        """Create an adapter. Raises EngineError if the engine is not installed."""
 
     def fingerprint(self, entry: Entry) -> object:
-        """Changes when a file of the model, or the engine, does."""
+        """A value that changes with a file of the model or the engine."""
 
     def files_bytes(self, entry: Entry) -> int:
-        """Size of the model's files."""
+        """Size of the model's files in bytes."""
 
     def read_ahead(self, entry: Entry) -> ReadAhead:
-        """Begin to fetch its files into the page cache."""
+        """Start to read the model's files into the page cache."""

@@ -1,4 +1,4 @@
-"""JobRunner: one started job until its pictures are stored: load, draw, complete."""
+"""JobRunner: runs one started job: load the model, draw the pictures, store them, complete the job."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ log = logging.getLogger("imagegen.worker")
 
 
 class JobRunner:
-    """One job at a time, called by the worker alone. It acts on the watchdog's verdicts.
+    """Runs one job at a time and acts on the watchdog's verdicts. Only the worker calls it.
 
-    Whatever it raises leaves the job as it is: the worker decides what that means for it.
+    An exception does not change the job's status: the worker does that.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class JobRunner:
         self._lifecycle, self._watchdog, self._recorder = lifecycle, watchdog, recorder
 
     async def run(self, run: JobRun) -> None:
-        """Load if need be, draw the job's pictures, complete it; a job that ends otherwise keeps none.
+        """Load the model if needed, draw the job's pictures, complete the job. Discards the pictures of other ends.
 
         Raises LoadFailed, Cancelled, Stopped, EngineError, Refused, StorageError or DBAPIError.
         """
@@ -75,13 +75,13 @@ class JobRunner:
             return not self._jobs.is_active(job.id) and (behind is None or behind.model != job.model)
 
         await self._lifecycle.prepare(run.entry, run.report.loading, unwanted)
-        self._prefetcher.end()  # the load has its own
+        self._prefetcher.end()  # `load` starts its own read-ahead
         run.note_load(await self._lifecycle.load(run.entry, run.report.loading, unwanted))
-        if not self._jobs.is_active(job.id):  # cancelled, and the load went on for those behind
+        if not self._jobs.is_active(job.id):  # cancelled; the load continued for the next job
             raise Cancelled
 
     async def _picture(self, run: JobRun, index: int, previews: PreviewWriter) -> tuple[bytes, int]:
-        """Picture `index` and its seed; one of a single colour is drawn once more if the seed was ours."""
+        """Picture `index` and its seed. Redraws a single-coloured picture once, if the service chose the seed."""
         job = run.job
         seed = seed_of(job, index)
         png = await self._draw(run, index, seed, previews)
@@ -97,7 +97,7 @@ class JobRunner:
         return png, seed
 
     async def _draw(self, run: JobRun, index: int, seed: int, previews: PreviewWriter) -> bytes:
-        """One picture, a PNG, drawn under the watchdog's eyes."""
+        """Draw one picture under the watchdog, as PNG. Raises Cancelled, and the error of a `Kill` verdict."""
         request = await self._processor.preprocess(run.job, seed)
         adapter = self._lifecycle.adapter
         assert adapter is not None

@@ -1,4 +1,4 @@
-"""Schedule: which job is due."""
+"""Schedule: selects the next job."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from imagegen.worker.load_backoff import LoadBackoff
 
 
 class Schedule:
-    """The queue's order, less the jobs whose model waits for another try."""
+    """Selects jobs in queue order, and skips models that wait after a failed load."""
 
     def __init__(self, jobs: JobManager, backoff: LoadBackoff) -> None:
         self._jobs, self._backoff = jobs, backoff
 
     def next(self) -> tuple[ActiveJob | None, float | None]:
-        """The oldest job whose model may be tried now; else the seconds until one that waits may be.
+        """The oldest job whose model may be loaded now, or None and the seconds until the first model may be.
 
-        A model whose last load failed holds back its own jobs, not those of other models.
+        A failed load delays the jobs of its model only. Both values are None if the queue is empty.
         """
         held: dict[str, float] = {}
         for active in self._jobs.queued():

@@ -1,7 +1,7 @@
-"""WarmUp: loads a model for a request that is only expected. The worker alone calls it, and acts on its verdict.
+"""WarmUp: loads a model before a request for it arrives. Only the worker calls it, and acts on its verdict.
 
-Nobody waits for a warm-up, so it waits for nothing and displaces no job: it is left out if the files or the room are
-not there, and ends when a job for another model comes, or an order to unload. What is loaded stays until that is known.
+A warm-up never delays a job. It is refused if the model's files or the VRAM are missing. A job for another model or an
+unload cancels it. The current model stays loaded until the new one is known to fit.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ BROKEN_OFF = "The warm-up was broken off: a job for another model came, or someb
 
 @dataclass(frozen=True)
 class Warm:
-    """The model is loaded; `load_s`: the seconds that this took, None if it was there."""
+    """The model is loaded. `load_s`: seconds that the load took; None if it was loaded before."""
 
     load_s: float | None
 
 
 class WarmUp:
-    """One warm-up at a time."""
+    """Runs one warm-up at a time."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class WarmUp:
         self._commands, self._lifecycle, self._idle, self._clock = commands, lifecycle, idle, clock
 
     async def run(self, order: Command) -> Warm | Refused | LoadFailed:
-        """Load the order's model, if nothing speaks against it. The order is answered early once that has begun."""
+        """Load the command's model unless it is refused. Sets the command's `done` when the load begins."""
         try:
             entry = self._provider.find_model(order.model or "")
             if (refusal := self._backoff.refusal(entry.name)) is not None:
@@ -70,7 +70,7 @@ class WarmUp:
             return due.model != entry.name
 
         def told(_progress: LoadProgress | Fetching) -> None:
-            order.succeed()  # its files are fetched first, which takes longer than anybody waits for an answer
+            order.succeed()  # a download or load has begun, and takes longer than a client waits
 
         await self._lifecycle.prepare(entry, told, unwanted, room=True)
         order.succeed()

@@ -1,4 +1,4 @@
-"""Watchdog: watches a picture while the engine draws it, and says when it must not go on."""
+"""Watchdog: monitors the running picture, and decides when to drain it or to end the engine."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from imagegen.worker.lifecycle import Cancelled, Stopped
 from imagegen.worker.prefetch import Prefetcher
 
 LEAST_STALL_S, STALL_FACTOR = 120.0, 10.0
-"""A drawing engine may be silent for max(LEAST_STALL_S, STALL_FACTOR x the longest gap seen at this size)."""
+"""Silence allowed while drawing: max(LEAST_STALL_S, STALL_FACTOR x the longest gap measured at this size)."""
 LEAST_OBEY_S, OBEY_STEPS = 10.0, 3.0
-"""An interrupted engine has max(LEAST_OBEY_S, OBEY_STEPS x a step) to let go of its picture; then D-05 decides."""
+"""Time for an interrupted engine to stop its picture: max(LEAST_OBEY_S, OBEY_STEPS x a step). Then D-05 decides."""
 LOOK_AGAIN_S = 2.0
-"""How often a cancelled picture that runs out is looked at."""
+"""How often to check a cancelled picture that is draining."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The bounds of a job, in seconds; `stall_s` None: learned from the engine's past."""
+    """The time limits of a job, in seconds. `stall_s` None: derived from measured gaps."""
 
     max_job_s: float
     stall_s: float | None
@@ -34,7 +34,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Kill:
-    """The engine has to be ended, for `reason`; `error` says what that means for the job."""
+    """Verdict: end the engine, for `reason`, and raise `error` for the job."""
 
     reason: str
     error: Exception
@@ -42,28 +42,28 @@ class Kill:
 
 @dataclass(frozen=True)
 class Drain:
-    """The job was cancelled, and its picture ends by itself; an engine that was interrupted has until `obeys_until`."""
+    """Verdict: the job was cancelled; wait for its picture to end. `obeys_until`: deadline of an interrupted engine."""
 
     obeys_until: float | None = None  # monotonic seconds
 
 
 class Watchdog:
-    """One picture at a time, called by the worker alone. It returns verdicts and changes nothing of the engine."""
+    """Monitors one picture at a time and returns verdicts. It interrupts the engine, but never ends it."""
 
     def __init__(
         self, jobs: JobManager, commands: CommandQueue, prefetcher: Prefetcher, durations: Durations, timing: Timing
     ) -> None:
         self._jobs, self._commands, self._prefetcher = jobs, commands, prefetcher
         self._durations, self._timing = durations, timing
-        self._drained_at: float | None = None  # monotonic: when a cancelled picture should have run out
+        self._drained_at: float | None = None  # monotonic seconds: expected end of a cancelled picture
 
     def draining_s(self) -> float | None:
-        """Seconds until a cancelled picture has run out; None when none does, or nobody knows."""
+        """Seconds until a cancelled picture ends; None if there is none, or its end is unknown."""
         return None if self._drained_at is None else max(0.0, self._drained_at - time.monotonic())
 
     async def attend(self, drawing: asyncio.Task[bytes], adapter: Adapter, run: JobRun) -> Kill | Drain | None:
-        """Wait until the picture is drawn or has failed: None; else what must be done about it."""
-        self._look_into_queue(run)  # what came before it began to draw
+        """Wait until the picture is drawn or has failed, and return None; or return a verdict earlier."""
+        self._look_into_queue(run)  # commands that arrived before the drawing began
         while not drawing.done():
             patience_s = self._bound(run, adapter) - time.monotonic()
             await self._commands.wait(max(0.01, patience_s), [drawing])
@@ -73,7 +73,7 @@ class Watchdog:
         return None
 
     async def drain(self, drawing: asyncio.Task[bytes], adapter: Adapter, run: JobRun, verdict: Drain) -> Kill | None:
-        """Wait until a cancelled picture has run out: None; or until the engine has to be ended."""
+        """Wait until a cancelled picture has ended, and return None; or Kill if the engine must be ended."""
         obeys_until = verdict.obeys_until
         try:
             while not drawing.done():
@@ -97,19 +97,19 @@ class Watchdog:
             self._drained_at = None
 
     def _look_into_queue(self, run: JobRun) -> None:
-        """Something may have come: answer what cannot wait, and read ahead for the next model."""
+        """Answer the waiting commands, and read ahead for the next model."""
         self._commands.answer_while_busy(run.job.model)
         self._prefetcher.look(run.job.model)
 
     def _bound(self, run: JobRun, adapter: Adapter) -> float:
-        """The moment (monotonic) at which the running picture has to be judged anew."""
+        """When to judge the running picture next, in monotonic seconds."""
         bounds = [run.began + self._timing.max_job_s, adapter.last_line_at + self._stall_s(run.job)]
         if self._commands.stop_at is not None:
             bounds.append(self._commands.stop_at)
         return min(bounds)
 
     def _judge(self, run: JobRun, adapter: Adapter) -> Kill | Drain | None:
-        """Whether the running picture has to be broken off."""
+        """The verdict on the running picture; None to continue."""
         now = time.monotonic()
         if not self._jobs.is_active(run.job.id):
             return self._cancel(run, adapter)
@@ -134,7 +134,7 @@ class Watchdog:
         return self._end_if_sooner(run) or Drain()
 
     def _end_if_sooner(self, run: JobRun) -> Kill | None:
-        """D-05: end the engine if a reload takes less than the rest of the picture; else expect it to run out."""
+        """D-05: return Kill if a reload takes less time than the rest of the picture; else expect it to drain."""
         remaining_s = self._remaining_s(run)
         if cancel_by_kill(remaining_s, self._durations.expect(run.job.model, "load")):
             return Kill("a running job was cancelled", Cancelled())
@@ -145,7 +145,7 @@ class Watchdog:
         self._drained_at = None if seconds is None else time.monotonic() + seconds
 
     def _remaining_s(self, run: JobRun) -> float | None:
-        """Seconds that the running picture would still take; None: not known."""
+        """Seconds that the running picture still takes; None if unknown."""
         job, latest = run.job, run.report.latest
         elapsed_s = 0.0 if latest is None else time.time() - latest.at
         this_picture = job.params.model_copy(update={"n": latest.image if latest else 1})

@@ -1,7 +1,7 @@
-"""The steps that bring a database of an older version to the schema of this one, oldest first.
+"""The steps that upgrade the schema of an older database, oldest first.
 
-A step is a function `(connection) -> None` that changes tables which exist. `create_all` makes new tables after the
-steps. A released step never changes, and it uses no table definition of storage/database.py, because those change.
+A step is a function `(connection) -> None` that changes existing tables. `create_all` creates new tables after the
+steps. A released step never changes, and it uses no definition of storage/tables.py, because those change.
 The schema's version is SQLite's user_version; 1 is the schema of the first release.
 """
 
@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1 + len(STEPS)
 
 
 def migrate(connection: Connection, version: int) -> None:
-    """Do the steps that a database of schema `version` (1 or later) lacks, in the caller's transaction."""
+    """Run the steps that a database of schema `version` (1 or later) lacks, in the caller's transaction."""
     for step in STEPS[version - 1 :]:
         step(connection)
 

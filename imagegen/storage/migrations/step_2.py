@@ -1,4 +1,4 @@
-"""Schema 2: a job's row has the texts that the engine gets, so that another policy file does not change them."""
+"""Schema 2: job rows store the texts sent to the engine, so that a change of the policy file does not change them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schema 3: a picture's row has the warnings of its upload, so that an edit that names it can repeat them."""
+"""Schema 3: picture rows store the warnings of the upload, so that an edit of the picture can repeat them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schema 4: a job's row has the previews that its caller wants, and whether it is a draft."""
+"""Schema 4: job rows store the requested previews, and whether the job is a draft."""
 
 from __future__ import annotations
 
