@@ -114,8 +114,8 @@ class AuthMiddleware:
             return
         if caller.name is None:
             detail = (
-                "This service needs a token: send it as the header `Authorization: Bearer …`. Whoever runs the "
-                "service makes one with `imagegen token new NAME`."
+                "This service needs a token: send it as the header `Authorization: Bearer …`. The operator of "
+                "the service makes one with `imagegen token new NAME`."
             )
             raise Refused(401, "unauthorized", detail)
         if wait_s := self._rate.take(caller.name):

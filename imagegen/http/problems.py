@@ -24,7 +24,7 @@ TITLES = {
     "lock_required": "Not open to other machines",
     "foreign_host": "Unknown host name",
     "foreign_origin": "Request from another site",
-    "not_found": "Nothing here",
+    "not_found": "Not found",
     "method_not_allowed": "Method not allowed",
     "job_not_found": "No such job",
     "image_not_found": "No such picture",
@@ -51,7 +51,7 @@ TITLES = {
     "uploads_busy": "Too many uploads at once",
     "shutting_down": "The service is stopping",
     "storage_full": "The disk is full",
-    "storage_error": "The disk fails the service",
+    "storage_error": "Storage error",
     "wait_too_long": "Waited too long",
     "not_completed": "The task has not ended",
     "cancelled": "The job was cancelled",
@@ -63,8 +63,8 @@ TITLES = {
     "gpu_busy": "The GPU is in use",
     "out_of_vram": "The GPU's memory is too small",
     "gave_up": "The job was given up",
-    "lease_expired": "Nobody asked for the job",
-    "internal": "An error of the service",
+    "lease_expired": "The lease of the job ran out",
+    "internal": "Internal error",
 }
 
 

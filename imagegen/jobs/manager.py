@@ -344,5 +344,5 @@ class JobManager:
         return job if end is None else end.applied(job)
 
     async def _lease_ran_out(self, job_id: str, seconds: float) -> None:
-        reason = f"Nobody asked for this job for {seconds:g} s, so it was given up. Ask for it again."
+        reason = f"No client asked for this job for {seconds:g} s, so it was ended. Submit it again."
         await self.fail(job_id, Failure(code="lease_expired", detail=reason))

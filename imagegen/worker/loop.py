@@ -66,8 +66,8 @@ log = logging.getLogger("imagegen.worker")
 
 LOOK_AGAIN_S = 2.0
 """How often to check whether a model's files changed after a failed load; also the pause after an internal error."""
-OWN_ERROR = Failure(code="gave_up", detail="The service failed at this job by an error of its own; its log says more.")
-WARM_UP_ERROR = "The service failed at this warm-up by an error of its own; its log says more."
+OWN_ERROR = Failure(code="gave_up", detail="Internal error while running this job. See the service log.")
+WARM_UP_ERROR = "Internal error while warming the model up. See the service log."
 
 
 class _Short(Exception):

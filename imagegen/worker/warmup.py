@@ -20,7 +20,7 @@ from imagegen.worker.load_backoff import LoadBackoff
 from imagegen.worker.provider import EngineProvider
 from imagegen.worker.schedule import Schedule
 
-BROKEN_OFF = "The warm-up was broken off: a job for another model came, or somebody unloaded. Ask again later."
+BROKEN_OFF = "The warm-up was stopped: a job for another model arrived, or the model was unloaded. Try again later."
 
 
 @dataclass(frozen=True)

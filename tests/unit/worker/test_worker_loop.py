@@ -1,4 +1,4 @@
-"""The worker's loop in process: what it does about an error of its own."""
+"""The worker's loop in process: what it does about an internal error."""
 
 from __future__ import annotations
 
