@@ -47,7 +47,7 @@ async def test_an_error_of_its_own_costs_the_job_and_not_the_loop(folder: Path) 
         await asyncio.to_thread(until, lambda: not state.jobs.active(), "both end", 20.0)
         first, second = await state.jobs.get(poison.id), await state.jobs.get(after.id)
         assert (first.status, first.error.code) == (Status.FAILED, "gave_up")
-        assert "its log says more" in first.error.detail
+        assert "See the service log" in first.error.detail
         assert (second.status, second.error.code) == (Status.FAILED, "model_missing")
         assert worker.view().state is EngineState.COLD
         order = worker.commands.order(Command("unload"))
