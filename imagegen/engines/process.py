@@ -30,7 +30,7 @@ _PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "GGML_", "SD_VK_", "VK_", "HIP_", "RO
 def engine_environment(ours: Mapping[str, str]) -> dict[str, str]:
     """The engine's environment: the variables that locate libraries and GPUs, without IMAGEGEN_* (tokens)."""
     passed = {k: v for k, v in ours.items() if k in _PASSED_ON or k.startswith(_PASSED_ON_PREFIXES)}
-    # CUDA then numbers the cards as the driver and nvidia-smi do, so that imagegen.gpu reads the engine's card.
+    # CUDA then numbers the cards as the driver and nvidia-smi do, so that hardware/gpu.py reads the engine's card.
     passed.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     # On an abort ggml would fork a debugger to print a backtrace (ggml_print_backtrace in ggml.c).
     return passed | {"LC_ALL": "C", "GGML_NO_BACKTRACE": "1"}
