@@ -41,7 +41,7 @@ class Stage(StrEnum):
     COMPILING = "compiling"  # Ninja; done and total count its steps
     CHECKING = "checking"  # the new binary is run once
     PACKING = "packing"  # a package is written or read; done and total count megabytes
-    READY = "ready"  # built now or before
+    READY = "ready"  # built, or found built already
 
 
 OnProgress = Callable[[Stage, int, int, str], None]
