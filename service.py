@@ -1,6 +1,6 @@
 """The BentoML service, `bentoml serve service:ImageGen`: configure, start, serve, stop.
 
-BentoML's supervisor and its worker both import this module. What the service does is in `imagegen`.
+BentoML's supervisor and its worker both import this module. The service itself is in `imagegen`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ except Exception as failure:
     signals.end_start(failure, IN_WORKER)
 SETTINGS = CONFIGURED.settings
 
-# BentoML's own task store is not used; by default two services would delete each other's file of it at the start.
+# BentoML's task store is not used. By default it is a file that two services share, and each deletes it at its start.
 os.environ.setdefault("BENTOML_RESULT_STORE", ":memory:")
 logs.configure(SETTINGS.log_level)
 SESSIONS = Sessions(CONFIGURED.tokens, SETTINGS.home / "session.key")
@@ -54,7 +54,7 @@ ANSWERED_BY_TASK_WIRE = "TaskWire answers this route; the declaration tells Bent
     name="imagegen",
     workers=1,
     resources={"gpu": 1},
-    traffic={"timeout": 1200, "max_concurrency": 10_000},  # it would throttle status polling too
+    traffic={"timeout": 1200, "max_concurrency": 10_000},  # high, because the limit also applies to status polling
     http={"host": SETTINGS.host, "port": SETTINGS.port},
     ssl={"enabled": False}
     if CONFIGURED.certificate is None
@@ -65,7 +65,7 @@ ANSWERED_BY_TASK_WIRE = "TaskWire answers this route; the declaration tells Bent
         "ciphers": tls.CIPHERS,
     },
     logging={"access": {"enabled": False}},
-    metrics={"enabled": False},  # imagegen/telemetry/metrics.py says why
+    metrics={"enabled": False},  # see imagegen/telemetry/metrics.py
 )
 @bentoml.asgi_app(asgi, path="/")
 class ImageGen:
@@ -79,7 +79,7 @@ class ImageGen:
     @bentoml.on_deployment
     @staticmethod
     def supervise() -> None:
-        """In the supervisor, before it listens and starts the worker."""
+        """Runs in the supervisor, before it listens and starts the worker."""
         signals.guard_supervisor()
         try:
             configuration.check(CONFIGURED, *port.asked_for(SETTINGS))
@@ -88,7 +88,7 @@ class ImageGen:
 
     @bentoml.on_startup
     async def start(self) -> None:
-        """In the worker, before the first request."""
+        """Runs in the worker, before the first request."""
         signals.guard_worker()
         os.umask(permissions.UMASK)
         app = App(SETTINGS, METRICS)
@@ -103,7 +103,7 @@ class ImageGen:
             tls.announce(CONFIGURED.certificate)
         signals.stop_on_signals(app.begin_stop, SETTINGS.shutdown_grace_s)
 
-    # ---- serve: routes that BentoML's clients know; all others are in the ASGI app ------------------
+    # ---- serve: the routes for BentoML's clients; all others are in the ASGI app --------------------
 
     @bentoml.task(input_spec=GenerateRequest)
     async def generate(self, **_request: Any) -> dict[str, Any]:
@@ -123,22 +123,22 @@ class ImageGen:
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        """After the last answer: a signal has begun the stop before."""
+        """Runs in the worker after the last response; a signal has begun the stop before."""
         if self._app is not None:
             await self._app.stop()
 
 
-# ---- serve: what a request passes on its way to a route -----------------------------------------
+# ---- serve: the middleware between the listener and the routes ----------------------------------
 
 install(
     Connections(CONFIGURED.connections, SETTINGS.max_connections_per_address),
     head_s=SETTINGS.header_timeout_s,
 )
-WRAPPED: Any = ImageGen  # what @bentoml.service made of the class
-# The first one added is the outermost: nothing may be put in front of the lock but what shapes its refusals.
+WRAPPED: Any = ImageGen  # the bentoml.Service that the decorator made of the class
+# The first one added is the outermost. Only middleware that shapes the refusals of AuthMiddleware may precede it.
 WRAPPED.add_asgi_middleware(Cors, origins=CONFIGURED.origins)
 WRAPPED.add_asgi_middleware(DialectErrors)
-WRAPPED.add_asgi_middleware(InternalErrors)  # of the middleware below; the app has its own
+WRAPPED.add_asgi_middleware(InternalErrors)  # for errors of the middleware below; the app has its own instance
 WRAPPED.add_asgi_middleware(PublicAddresses, public=CONFIGURED.public, proxies=CONFIGURED.proxies)
 WRAPPED.add_asgi_middleware(
     AuthMiddleware,

@@ -1,4 +1,4 @@
-"""The engine's binary: sd-server, built from its pinned source or brought by the user.
+"""The engine's binary, sd-server: built from its pinned source or supplied by the user.
 
 Belongs here: source, toolchain, build, choice of the binary. Not here: running it (engines)."""
 

@@ -1,4 +1,4 @@
-"""Building sd-server: one builder at a time, in a folder of its own, renamed into place once it has run."""
+"""Builds sd-server: one builder at a time, in a temporary folder that is renamed once the binary has run."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from imagegen.engine_build.plan import (
 
 SCRATCH_PREFIX = ".building-"
 DISK_BYTES: dict[Backend, int] = {"cpu": 400_000_000, "cuda": 6_000_000_000}
-"""Free space asked for before a build. CPU: 300 MB were measured at the peak; CUDA: an allowance, not measured."""
+"""Free space required before a build. CPU: 300 MB measured at the peak, plus a margin. CUDA: not measured."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """A finished build in the cache; `fresh` when this call made it."""
+    """A finished build in the cache; `fresh`: made by this call."""
 
     binary: Path
     manifest: Manifest
@@ -52,10 +52,10 @@ def build(
     jobs: int | None = None,
     sdist: Sdist = PINNED,
 ) -> Built:
-    """Build sd-server into `engine_dir/<name>/`, or find it there.
+    """Build sd-server into `engine_dir/<name>/`, or return the existing build.
 
-    jobs: parallel compilers; None for as many as cores and memory allow. Raises EngineBuildError with a
-    sentence. Whatever ends it, KeyboardInterrupt included, leaves nothing that a later run takes for whole.
+    jobs: parallel compilers; None: as many as cores and memory allow. Raises EngineBuildError with a sentence. After
+    any interruption, KeyboardInterrupt included, a later run does not mistake the remains for a finished build.
     """
     features = cpu_features()
     folder = engine_dir / name_of(sdist, options, features)
@@ -68,7 +68,7 @@ def build(
     try:
         engine_dir.mkdir(parents=True, exist_ok=True)
         with only_builder(engine_dir, on_progress):
-            found = existing(folder)  # the builder we waited for may have made it
+            found = existing(folder)  # the builder that held the lock may have made it
             if found is not None:
                 on_progress(Stage.READY, 0, 0, f"Already built: {folder / BINARY}")
                 return Built(folder / BINARY, found, fresh=False)
@@ -89,7 +89,7 @@ def build(
 
 
 def _find_cuda(options: Options, engine_dir: Path) -> toolchain.Cuda | None:
-    """The toolkit of this machine; None where the one of the package index has to be fetched.
+    """The toolkit of this machine; None if it has to be fetched from the package index.
 
     Raises EngineBuildError.
     """
@@ -113,7 +113,7 @@ def _find_cuda(options: Options, engine_dir: Path) -> toolchain.Cuda | None:
 
 
 def _fetch_cuda(options: Options, engine_dir: Path, scratch: Path, on_progress: OnProgress) -> toolchain.Cuda:
-    """The toolkit of the package index, installed into the cache. Raises EngineBuildError, OSError."""
+    """Install the toolkit from the package index into the cache. Raises EngineBuildError, OSError."""
     logs = engine_dir / "logs"
     logs.mkdir(exist_ok=True)
     with (logs / "cuda-packages.log").open("wb") as log:
@@ -124,7 +124,7 @@ def _fetch_cuda(options: Options, engine_dir: Path, scratch: Path, on_progress: 
 
 
 def existing(folder: Path) -> Manifest | None:
-    """The manifest of the build in `folder`; None where there is none, or its binary is not the one that was built."""
+    """The manifest of the build in `folder`; None if there is none, or if its binary has another hash."""
     manifest = read_manifest(folder)
     if manifest is None or source.sha256_of(folder / BINARY) != manifest.sha256:
         return None
@@ -133,7 +133,7 @@ def existing(folder: Path) -> Manifest | None:
 
 @contextmanager
 def only_builder(engine_dir: Path, on_progress: OnProgress) -> Iterator[None]:
-    """Hold the cache's lock; the kernel lets go of it when we end, however we end."""
+    """Hold the cache's lock; the kernel releases it when this process exits, for any reason."""
     with (engine_dir / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -155,7 +155,7 @@ def only_builder(engine_dir: Path, on_progress: OnProgress) -> Iterator[None]:
 
 
 def _sweep(engine_dir: Path) -> None:
-    """Remove what interrupted builds left; called under the lock, so none of it is in use."""
+    """Remove the folders of interrupted builds. Called under the lock, so none is in use."""
     for leftover in engine_dir.glob(f"{SCRATCH_PREFIX}*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
@@ -166,7 +166,7 @@ def _check_disk(engine_dir: Path, backend: Backend) -> None:
 
 
 def _disk_sentence(engine_dir: Path, backend: Backend, error: OSError) -> str:
-    """What an OSError of the cache folder means to the person who asked for the build."""
+    """The message for an OSError of the cache folder."""
     if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
         return (
             f"The build stopped at a file it could not read or write: {error}. Correct that, or set "

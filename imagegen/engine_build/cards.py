@@ -1,4 +1,4 @@
-"""Which NVIDIA cards a build is for, as NVML tells it."""
+"""The NVIDIA cards of this machine, read from NVML, to choose a build for them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Card:
 class Cards:
     """The GPUs of this machine.
 
-    `driver_cuda`: the newest CUDA release that the driver runs; `driver`: its own version; `problem`: why NVML
-    would not tell.
+    `driver_cuda`: the newest CUDA release that the driver supports; `driver`: the driver's version; `problem`: NVML's
+    error.
     """
 
     found: tuple[Card, ...] = ()
@@ -30,12 +30,12 @@ class Cards:
 
     @property
     def archs(self) -> tuple[str, ...]:
-        """The distinct compute capabilities, as `90`."""
+        """The distinct compute capabilities, such as `90`."""
         return tuple(f"{major}{minor}" for major, minor in sorted({card.capability for card in self.found}))
 
 
 def find_cards() -> Cards:
-    """Ask NVML. No driver (library missing or not loaded) means no cards; any other fault is a `problem`."""
+    """Query NVML. No driver (library missing or not loaded) means no cards; any other error is a `problem`."""
     try:
         pynvml.nvmlInit()
     except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):

@@ -1,4 +1,4 @@
-"""One child process of a build: its output into the log, its end with ours, its failure in words."""
+"""Runs a child process of a build: logs its output, ends it with the build, and keeps its last lines for errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OUT_OF_MEMORY = ("Killed signal terminated program", "fatal error: Killed", "vi
 
 
 class NinjaStep(NamedTuple):
-    """A line of Ninja's: `done` of `total` steps, and what the step is."""
+    """A progress line of Ninja: `done` of `total` steps, and a description of the step."""
 
     done: int
     total: int
@@ -30,7 +30,7 @@ class NinjaStep(NamedTuple):
 
 
 def parse_ninja(line: str) -> NinjaStep | None:
-    """Read Ninja's `[12/193] Building CXX object …` (NINJA_STATUS="[%f/%t] "); None for any other line."""
+    """Parse Ninja's `[12/193] Building CXX object …` (NINJA_STATUS="[%f/%t] "); None for any other line."""
     match = _NINJA.match(line)
     if match is None:
         return None
@@ -39,7 +39,7 @@ def parse_ninja(line: str) -> NinjaStep | None:
 
 
 class Output:
-    """The last lines a child wrote, and whether any line told of a full disk or of memory running out."""
+    """The last lines of a child's output, and whether any line reported a full disk or a lack of memory."""
 
     def __init__(self) -> None:
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -52,14 +52,14 @@ class Output:
         self.out_of_memory |= any(sign in line for sign in _OUT_OF_MEMORY)
 
     def quote(self) -> str:
-        """The last lines that say something, for the end of an error message."""
+        """The last lines that are neither empty nor progress, for the end of an error message."""
         telling = [line for line in self.tail if line.strip() and parse_ninja(line) is None]
         return "\n".join(f"  {line}" for line in telling[-QUOTED_LINES:])
 
 
 def environment(scratch: Path) -> dict[str, str]:
-    """The environment of a build's children: English messages, because we read them, and temporary files
-    in the build's own folder, so that they are on the disk we measured and go away with it."""
+    """The environment of a build's children: English messages, because this module parses them, and temporary files
+    in the build's folder, so that they are on the disk that was checked and are deleted with the folder."""
     return {**os.environ, "LC_ALL": "C", "NINJA_STATUS": "[%f/%t] ", "TMPDIR": str(scratch)}
 
 
@@ -70,10 +70,10 @@ def run(
     log: BinaryIO,
     on_line: Callable[[str], None] | None = None,
 ) -> tuple[int, Output]:
-    """Run a child to its end; its exit status and its output.
+    """Run a child to its end; return its exit status and its output.
 
-    The child leads a process group of its own: Ctrl-C on a terminal reaches us alone, and whatever exception
-    ends us here ends the whole group first. Raises EngineBuildError when it cannot be started.
+    The child leads its own process group, so Ctrl-C on a terminal reaches only this process. Any exception here ends
+    the whole group first. Raises EngineBuildError if the child cannot be started.
     """
     output = Output()
     log.write(f"$ {' '.join(str(arg) for arg in argv)}\n".encode())
@@ -106,8 +106,8 @@ def run(
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:
-    """SIGTERM first: Ninja gives each compiler a group of its own and passes the signal on; SIGKILL would
-    leave them running."""
+    """End the group, by SIGTERM first: Ninja puts each compiler into its own group and forwards the signal. SIGKILL
+    would leave the compilers running."""
     try:
         os.killpg(child.pid, signal.SIGTERM)
         child.wait(TERM_GRACE_S)

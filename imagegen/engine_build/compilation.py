@@ -1,4 +1,4 @@
-"""Compilation: one build of sd-server, from the archive of its source to a folder that has run once."""
+"""Compilation: one build of sd-server, from the source archive to a folder with a binary that has run once."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from imagegen.engine_build.plan import (
 )
 
 LARGEST_COMPILE_BYTES = 2_500_000_000
-"""Memory of the one compiler that reads the tokenizers' tables (vocab.cpp: 2.44 GB with GCC 12)."""
+"""Memory of the compiler of the tokenizers' tables (vocab.cpp: 2.44 GB measured with GCC 12)."""
 
 JOB_MEMORY_BYTES: dict[Backend, int] = {"cpu": 1_200_000_000, "cuda": 2_000_000_000}
-"""Memory of each further compiler. CPU: 1.14 GB measured for the next largest (stable-diffusion.cpp, GCC 12);
-CUDA: an allowance, not measured."""
+"""Memory of each further compiler. CPU: 1.14 GB measured for the next largest file (stable-diffusion.cpp, GCC 12);
+CUDA: an estimate, not measured."""
 
 CHECK_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """One build, from the archive to the finished folder. Held under the cache's lock."""
+    """One build, from the archive to the finished folder. Runs under the cache's lock."""
 
     engine_dir: Path
     scratch: Path
@@ -80,7 +80,7 @@ class Compilation:
             channel=channel,
         )
         (out / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
-        if folder.exists():  # `existing` found it damaged
+        if folder.exists():  # damaged, according to `existing`
             shutil.rmtree(folder)
         out.rename(folder)
         return manifest
@@ -111,7 +111,7 @@ class Compilation:
 
         def on_line(line: str) -> None:
             step = process.parse_ninja(line)
-            if step is not None and step.done > 0:  # "[0/2] Re-checking globbed directories" counts nothing
+            if step is not None and step.done > 0:  # "[0/2] Re-checking globbed directories" is not a compile step
                 self.on_progress(Stage.COMPILING, step.done, step.total, step.what)
 
         command: list[str | Path] = [
@@ -127,7 +127,7 @@ class Compilation:
             raise self._failure("Compiling the engine failed", status, output, log)
 
     def _check(self, log: BinaryIO) -> Path:
-        """Run the new binary once: a missing library or a wrong instruction set shows now, not at a job."""
+        """Run the new binary once, to detect a missing library or a wrong instruction set before the first job."""
         self.on_progress(Stage.CHECKING, 0, 0, "Checking that it runs")
         binary = self.scratch / "build" / "bin" / BINARY
         try:
@@ -137,7 +137,7 @@ class Compilation:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 timeout=CHECK_TIMEOUT_S,
-                env={**os.environ, "GGML_NO_BACKTRACE": "1"},  # else ggml forks a debugger when it aborts
+                env={**os.environ, "GGML_NO_BACKTRACE": "1"},  # else ggml forks a debugger at an abort
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -152,7 +152,7 @@ class Compilation:
         return binary
 
     def _check_channel(self, binary: Path, log: BinaryIO) -> int:
-        """The channel's version as the new binary reports it."""
+        """The channel's version as reported by the new binary. Raises EngineBuildError if it has none."""
         version = probe.channel_version(binary)
         if version is None:
             raise EngineBuildError(
@@ -174,7 +174,7 @@ class Compilation:
 
 
 def default_jobs(backend: Backend) -> int:
-    """Parallel compilers: one a core we may use, fewer where memory is short."""
+    """The number of parallel compilers: one per usable core, fewer if memory is short."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     spare_bytes = psutil.virtual_memory().available - LARGEST_COMPILE_BYTES
     return max(1, min(cores, 1 + spare_bytes // JOB_MEMORY_BYTES[backend]))

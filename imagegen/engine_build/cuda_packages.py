@@ -1,6 +1,7 @@
-"""CUDA's compiler and cuBLAS from the package index, kept in the cache: a GPU host needs no toolkit of its own.
+"""Installs CUDA's compiler and cuBLAS from the package index into the cache, for a GPU host without a toolkit.
 
-The packages are those of `requirements/cuda.txt`, pinned by hash. They never come into the user's Python environment.
+The packages are those of `requirements/cuda.txt`, pinned by hash. They are not installed into the user's Python
+environment.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from imagegen.engine_build.plan import EngineBuildError, OnProgress, Stage, olde
 
 LOCK = Path(__file__).parent / "cuda.txt"
 RELEASE = (13, 0)
-"""The release of CUDA that the packages are."""
+"""The CUDA release of the packages."""
 
 DOWNLOAD_BYTES = {
     "nvidia-cublas==13.0.2.14": 420_882_912,
@@ -34,13 +35,13 @@ DOWNLOAD_BYTES = {
     "nvidia-cuda-runtime==13.0.96": 2_243_632,
     "nvidia-nvvm==13.0.88": 61_601_415,
 }
-"""Size of each wheel for x86-64, as the package index sends it."""
+"""Size of each wheel for x86-64, as served by the package index."""
 
 DISK_BYTES = 2_000_000_000
-"""Free space asked for: 525 MB of wheels beside 840 MB of unpacked files were measured, the rest is an allowance."""
+"""Free space required: 525 MB of wheels and 840 MB of unpacked files were measured; the rest is a margin."""
 
 TYPICAL_BYTES_PER_S = 12_000_000
-"""A line of 100 Mbit/s: only for the sentence before the first byte. The bar then shows the real rate."""
+"""100 Mbit/s: used only for the estimate in the first message. The progress bar then shows the real rate."""
 
 _PIN = re.compile(r"^([\w-]+==[\w.]+)((?:[ \t]*\\\n[ \t]+--hash=sha256:[0-9a-f]{64})+)", re.MULTILINE)
 POLL_S = 0.5
@@ -49,32 +50,32 @@ PIP = (sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check")
 
 @dataclass(frozen=True)
 class Pin:
-    """One package of the lock, with its hashes, as pip reads it."""
+    """One package of the lock file, with its hashes, in pip's format."""
 
     name: str  # with the version: `nvidia-nvvm==13.0.88`
     lines: str
 
     @property
     def stem(self) -> str:
-        """How the names of its wheels begin."""
+        """The prefix of its wheels' file names."""
         return self.name.replace("-", "_").replace("==", "-") + "-"
 
 
 def pins() -> list[Pin]:
-    """The packages of the lock."""
+    """The packages of the lock file."""
     found = _PIN.findall(LOCK.read_text())
     return [Pin(name, name + hashes) for name, hashes in found]
 
 
 def folder(engine_dir: Path) -> Path:
-    """Where the packages of the lock are, once they are installed."""
+    """The folder into which the packages of the lock file are installed."""
     release = ".".join(map(str, RELEASE))
     lock = LOCK.read_bytes() if LOCK.is_file() else b""  # an image's builder stage has the packages, and no lock
     return engine_dir / f"cuda-{release}-packages-{hashlib.sha256(lock).hexdigest()[:8]}"
 
 
 def check_driver(cards: Cards) -> None:
-    """Raises EngineBuildError, before anything is fetched, where the driver could not run what they compile."""
+    """Raises EngineBuildError if the driver does not support the packages' CUDA release; call it before a download."""
     if cards.driver_cuda is not None and cards.driver_cuda[0] < RELEASE[0]:
         has = ".".join(map(str, cards.driver_cuda))
         raise EngineBuildError(
@@ -85,10 +86,10 @@ def check_driver(cards: Cards) -> None:
 
 
 def install(engine_dir: Path, scratch: Path, log: BinaryIO, on_progress: OnProgress) -> Path:
-    """The folder with the packages (`nvidia/cu13` is the toolkit), fetched first if need be.
+    """Fetch the packages if necessary and return their folder (`nvidia/cu13` is the toolkit).
 
-    Held under the cache's lock. Each package that has come stays in the cache, so that the next call goes on with
-    the one that was interrupted. Raises EngineBuildError with pip's words, OSError for a full disk.
+    Runs under the cache's lock. Each downloaded package stays in the cache, so the next call resumes with the one that
+    was interrupted. Raises EngineBuildError with pip's message, OSError for a full disk.
     """
     target = folder(engine_dir)
     if target.is_dir():
@@ -125,7 +126,7 @@ def install(engine_dir: Path, scratch: Path, log: BinaryIO, on_progress: OnProgr
     if status != 0:
         if output.disk_full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        shutil.rmtree(wheels)  # one of them is damaged: the next call fetches them again
+        shutil.rmtree(wheels)  # a wheel is damaged: the next call fetches all again
         raise EngineBuildError(
             f"CUDA's packages could not be unpacked:\n{output.quote()}\nRun again. Full log: {log.name}"
         )
@@ -135,7 +136,7 @@ def install(engine_dir: Path, scratch: Path, log: BinaryIO, on_progress: OnProgr
 
 
 def _fetch(pin: Pin, wheels: Path, scratch: Path, log: BinaryIO) -> None:
-    """Let pip fetch one wheel and check its hash. Raises EngineBuildError, or OSError for a full disk."""
+    """Fetch one wheel with pip, which checks its hash. Raises EngineBuildError, or OSError for a full disk."""
     requirement, arrived = scratch / "cuda-requirement.txt", scratch / "cuda-wheel"
     requirement.write_text(pin.lines + "\n")
     argv: list[str | Path] = [*PIP, "download", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
@@ -156,7 +157,7 @@ def _fetch(pin: Pin, wheels: Path, scratch: Path, log: BinaryIO) -> None:
 
 @contextmanager
 def _bytes_shown(wheels: Path, scratch: Path, total: int, on_progress: OnProgress) -> Iterator[None]:
-    """Report megabytes that have come, kept wheels included, while pip fetches silently."""
+    """Report the downloaded megabytes, including kept wheels, while pip runs without output."""
     over = threading.Event()
 
     def look() -> None:
@@ -174,7 +175,7 @@ def _bytes_shown(wheels: Path, scratch: Path, total: int, on_progress: OnProgres
 
 
 def _bytes_in(place: Path) -> int:
-    """Bytes of the files below a folder; files may go while it is read."""
+    """Bytes of the files below a folder; files may be deleted meanwhile."""
     total = 0
     for file in place.rglob("*"):
         try:

@@ -1,4 +1,4 @@
-"""What is built: the pinned source, the options, the compiler flags they mean, and the result's name."""
+"""The definition of a build: the pinned source, the options, their compiler flags, and the name of the result."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ Backend = Literal["cpu", "cuda"]
 
 
 class EngineBuildError(Exception):
-    """The engine cannot be built (or found); the message is a sentence for the person who asked."""
+    """The engine cannot be built or found; the message is a sentence for the user."""
 
 
 class EngineMissing(EngineBuildError):
-    """There is no engine that this machine can run; the message says how to get one."""
+    """This machine has no engine that it can run; the message says how to get one."""
 
 
 class Stage(StrEnum):
-    """What a build is doing now, in this order."""
+    """The stages of a build, in order."""
 
-    WAITING = "waiting"  # another build holds the cache
-    TOOLKIT = "toolkit"  # CUDA's packages come from the package index; done and total count megabytes
-    FETCHING = "fetching"  # the source comes from the package index
+    WAITING = "waiting"  # another build holds the cache's lock
+    TOOLKIT = "toolkit"  # fetching CUDA's packages from the package index; done and total count megabytes
+    FETCHING = "fetching"  # fetching the source from the package index
     UNPACKING = "unpacking"
     CONFIGURING = "configuring"  # CMake
     COMPILING = "compiling"  # Ninja; done and total count its steps
@@ -45,7 +45,7 @@ class Stage(StrEnum):
 
 
 OnProgress = Callable[[Stage, int, int, str], None]
-"""Called as (stage, done, total, message); done and total are 0 where a stage has no steps."""
+"""Called as (stage, done, total, message); done and total are 0 for a stage without steps."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Sdist:
     version: str
     sha256: str
     size_bytes: int
-    source_dir: str  # the folder in the archive that CMake is pointed at
+    source_dir: str  # the source folder for CMake, inside the archive
 
     @property
     def stem(self) -> str:
@@ -76,7 +76,7 @@ PINNED = Sdist(
 )
 
 ALL_ARCHS = ("75-real", "80-real", "86-real", "89-real", "90-real", "100-real", "120a-real")
-"""Turing to Blackwell. Named, because ggml's own default without GGML_NATIVE has no sm_90."""
+"""Turing to Blackwell. Listed here, because ggml's default without GGML_NATIVE lacks sm_90."""
 
 COMMON_FLAGS = (
     "-DCMAKE_BUILD_TYPE=Release",
@@ -84,20 +84,20 @@ COMMON_FLAGS = (
     "-DSD_WEBP=OFF",
     "-DSD_WEBM=OFF",
     "-DCMAKE_BUILD_RPATH=$ORIGIN/lib",  # the libraries that `imagegen engine export` packs (transfer.py)
-    "-DSD_SERVER_BUILD_FRONTEND=OFF",  # else a pnpm in the PATH fetches packages in the middle of the build
+    "-DSD_SERVER_BUILD_FRONTEND=OFF",  # else the build runs a pnpm in the PATH, which downloads packages
 )
 PORTABLE_X86_FLAGS = ("-DGGML_AVX2=ON", "-DGGML_FMA=ON", "-DGGML_F16C=ON")
 PORTABLE_X86_FEATURES = frozenset({"sse4_2", "avx", "avx2", "bmi2", "fma", "f16c"})
-"""What ggml compiles for on x86 when GGML_NATIVE is off and the flags above are on."""
+"""The CPU features that ggml uses on x86 with GGML_NATIVE off and the flags above on."""
 
 _SIMD = re.compile(r"^(s?sse|avx|amx|fma|f16c|bmi|popcnt|abm|movbe|adx|aes|vaes|v?pclmul|gfni|sha)")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a build is for. `archs` are CMake's CUDA architectures, empty for the CPU.
+    """The target of a build. `archs`: CMake's CUDA architectures, empty for the CPU.
 
-    A build that is not portable uses every instruction of the machine that compiles it.
+    A build that is not portable uses all instruction sets of the machine that compiles it.
     """
 
     backend: Backend = "cpu"
@@ -106,21 +106,21 @@ class Options:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """CMake's flags, without the paths that differ from machine to machine."""
+        """CMake's flags, without paths that depend on the machine."""
         flags = list(COMMON_FLAGS)
         if self.portable:
             flags.append("-DGGML_NATIVE=OFF")
             flags.extend(PORTABLE_X86_FLAGS if _is_x86() else ())
         if self.backend == "cuda":
             flags.append("-DSD_CUDA=ON")
-            # No link to libcuda: the binary then also starts, and says so, where no driver is installed
-            # (a container's builder, a machine that lost its GPU).
+            # Without a link to libcuda the binary also starts where no driver is installed (a container's builder, a
+            # machine that lost its GPU), and can report that.
             flags.append("-DGGML_CUDA_NO_VMM=ON")
             flags.append(f"-DCMAKE_CUDA_ARCHITECTURES={';'.join(self.archs)}")
         return tuple(flags)
 
     def needs(self, here: frozenset[str]) -> frozenset[str]:
-        """The CPU features the result needs, when it is compiled on a machine with the features `here`."""
+        """The CPU features that the binary needs if it is compiled on a machine with the features `here`."""
         if not self.portable:
             return here
         return PORTABLE_X86_FEATURES if _is_x86() else frozenset()
@@ -135,7 +135,7 @@ class Options:
 
 
 class Manifest(BaseModel):
-    """What lies beside a built binary: where it came from and what it runs on."""
+    """The description of a built binary, stored in its folder: its origin and its requirements."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -148,8 +148,8 @@ class Manifest(BaseModel):
     sha256: str  # of the binary
     size_bytes: int
     seconds: float  # from configuring to the checked binary
-    cuda: tuple[int, int] | None = None  # the release it was compiled with; builds of before did not note it
-    channel: int | None = None  # the protocol version that the binary reports; None: built before there was a channel
+    cuda: tuple[int, int] | None = None  # the CUDA release of the compiler; None in manifests of older releases
+    channel: int | None = None  # the protocol version that the binary reports; None: built before the channel existed
 
     def runs_on_cpu(self, here: frozenset[str]) -> bool:
         return here.issuperset(self.cpu_features)
@@ -164,12 +164,12 @@ version compatibility, Linux)."""
 
 
 def oldest_driver(cuda: tuple[int, int]) -> str:
-    """The oldest driver branch that runs what this CUDA release compiled."""
+    """The oldest driver branch that runs binaries of this CUDA release."""
     return OLDEST_DRIVER.get(cuda[0], f"of CUDA {cuda[0]}.0")
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a finished build, or None where there is none or its binary is not whole."""
+    """The manifest of a finished build; None if there is none, or if the size of its binary is wrong."""
     try:
         manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
         whole = (folder / BINARY).stat().st_size == manifest.size_bytes
@@ -179,20 +179,20 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def name_of(sdist: Sdist, options: Options, cpu_features: frozenset[str], channel: Path = CHANNEL_DIR) -> str:
-    """The folder of a build: `<version>-<backend>-<label>-<hash of source, channel, flags and CPU features>`."""
+    """The folder name of a build: `<version>-<backend>-<label>-<hash of source, channel, flags and CPU features>`."""
     parts = [sdist.sha256, channel_hash(channel), *options.flags, *sorted(options.needs(cpu_features))]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
     return f"{sdist.version}-{options.backend}-{options.label}-{digest}"
 
 
 def channel_hash(folder: Path = CHANNEL_DIR) -> str:
-    """SHA-256 over the SHA-256 of each of the channel's files."""
+    """SHA-256 over the SHA-256 hashes of the channel's files."""
     hashes = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in CHANNEL_FILES]
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """The CPU's instruction sets that a compiler may use; empty where the system does not tell."""
+    """The CPU's instruction sets that a compiler may use; empty if the system does not report them."""
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
@@ -207,9 +207,9 @@ def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 
 
 def parse_archs(text: str) -> tuple[str, ...]:
-    """CUDA architectures from what a person types: `90`, `75,86,90` or `all`.
+    """Parse CUDA architectures from user input: `90`, `75,86,90` or `all`.
 
-    Plain numbers become machine code for that architecture (`90-real`). Raises EngineBuildError.
+    A plain number means machine code for that architecture (`90-real`). Raises EngineBuildError.
     """
     if text.strip().lower() == "all":
         return ALL_ARCHS
@@ -223,16 +223,16 @@ def parse_archs(text: str) -> tuple[str, ...]:
             )
         number, suffix, kind = match.groups()
         if number.startswith("12") and len(number) == 3 and not suffix:
-            suffix = "a"  # ggml's FP4 kernels compile for the specific variants only
+            suffix = "a"  # ggml's FP4 kernels compile only for the architecture-specific variants
         archs.append(f"{number}{suffix}{kind or '-real'}")
     return tuple(sorted(set(archs), key=lambda arch: (int(re.findall(r"\d+", arch)[0]), arch)))
 
 
 def arch_runs_on(arch: str, capability: tuple[int, int]) -> bool:
-    """Whether code compiled for a CMake architecture runs on a card of this compute capability.
+    """Whether code for a CMake architecture runs on a card of this compute capability.
 
-    CUDA's compatibility rules: machine code runs within its major version from its minor upwards, the `a`
-    variants on exactly their own, PTX (`-virtual`) on everything newer.
+    CUDA's compatibility rules: machine code runs on the same major version with the same or a higher minor version.
+    The `a` variants run only on their own capability. PTX (`-virtual`) runs on the same and all newer capabilities.
     """
     match = re.match(r"(\d+)(\d)([af]?)", arch)
     if match is None:

@@ -1,4 +1,4 @@
-"""What an sd-server says of itself: its usage text, asked for once per binary and kept until the file changes."""
+"""Queries an sd-server binary: its usage text and its channel version, cached until the file changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROBE_TIMEOUT_S = 20.0
 
 
 class EngineSilent(EngineBuildError):
-    """The binary does not run, or prints no usage text; the message says how it ended."""
+    """The binary does not run or prints no usage text; the message says how it ended."""
 
 
 _kept: dict[Path, tuple[tuple[int, int], str | EngineSilent]] = {}
@@ -23,10 +23,10 @@ _lock = threading.Lock()
 
 
 def usage(binary: Path) -> str:
-    """What `sd-server --help` prints, both streams. Blocks for some 10 ms the first time.
+    """The output of `sd-server --help`, both streams. The first call blocks for some 10 ms.
 
-    Raises EngineSilent. The exit status means nothing: the pinned version calls --help an invalid parameter,
-    prints its usage all the same, and ends with 0.
+    Raises EngineSilent. The exit status is ignored: the pinned version reports --help as an invalid parameter, prints
+    its usage nevertheless, and exits with 0.
     """
     mark = _mark(binary)
     with _lock:
@@ -34,7 +34,7 @@ def usage(binary: Path) -> str:
         if kept is None or kept[0] != mark:
             try:
                 kept = mark, _ask(binary)
-            except EngineSilent as silent:  # kept too: one that hangs is not waited for again and again
+            except EngineSilent as silent:  # cached too: a binary that hangs must not block every call
                 kept = mark, silent
             _kept[binary] = kept
     if isinstance(kept[1], EngineSilent):
@@ -43,9 +43,9 @@ def usage(binary: Path) -> str:
 
 
 def channel_version(binary: Path) -> int | None:
-    """The version of the channel (docs/engine.md) that is linked into a binary; None without one.
+    """The version of the channel (docs/engine.md) that is linked into a binary; None without a channel.
 
-    `--help` keeps a binary without the channel, which ignores the variable, from starting.
+    A binary without the channel ignores IMAGEGEN_CHANNEL_PROBE; `--help` makes it exit instead of starting a server.
     """
     try:
         mark = _mark(binary)
@@ -59,7 +59,7 @@ def channel_version(binary: Path) -> int | None:
 
 
 def _mark(binary: Path) -> tuple[int, int]:
-    """Changes when the file does."""
+    """Modification time and size, which change with the file. Raises EngineSilent."""
     try:
         stat = binary.stat()
     except OSError as gone:

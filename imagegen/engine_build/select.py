@@ -1,4 +1,4 @@
-"""Which engine this machine runs, and which it should have built."""
+"""Chooses the engine that this machine runs, and the engine that it should build."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from imagegen.engine_build.plan import (
     read_manifest,
 )
 
-if TYPE_CHECKING:  # an image's builder stage has this package without the rest of the service
+if TYPE_CHECKING:  # the builder stage of the container image has only this package of the service
     from imagegen.settings import Settings
 
 CPU_INSTEAD = "Or choose the CPU, which is very much slower: `imagegen engine build --backend cpu`."
@@ -35,7 +35,7 @@ CPU_INSTEAD = "Or choose the CPU, which is very much slower: `imagegen engine bu
 
 @dataclass(frozen=True)
 class Reason:
-    """Why something cannot be used, as the end of a sentence, and what to do about it, as another."""
+    """Why something cannot be used, and the remedy, each as the end of a sentence."""
 
     why: str
     remedy: str
@@ -49,7 +49,7 @@ TORCH_FOR_CPU = Reason(
 def resolve(settings: Settings) -> Path:
     """The sd-server to start: IMAGEGEN_SD_SERVER, else a CUDA build that fits the GPU here, else a CPU build.
 
-    Raises EngineMissing saying what to do. Looks only; builds nothing.
+    Raises EngineMissing, which says what to do. Builds nothing.
     """
     if settings.sd_server is not None:
         return _own_binary(settings.sd_server)
@@ -75,10 +75,10 @@ def resolve(settings: Settings) -> Path:
 
 
 def missing_gpu(settings: Settings, torch_uses_cuda: bool | None = None) -> Reason | None:
-    """Why no GPU of this machine can be used; None where the engine has one.
+    """Why no GPU of this machine can be used; None if the engine can use one.
 
-    An engine of the user's own (IMAGEGEN_SD_SERVER) is taken to use whatever card there is. torch_uses_cuda: given
-    where the second engine draws, and sd-server does not matter.
+    The user's own engine (IMAGEGEN_SD_SERVER) is assumed to use the card. torch_uses_cuda: set if the second engine
+    draws; sd-server is then not checked.
     """
     cards = find_cards()
     if (none := _no_card(cards)) is not None:
@@ -99,7 +99,7 @@ def missing_gpu(settings: Settings, torch_uses_cuda: bool | None = None) -> Reas
 
 
 def require_gpu(settings: Settings, torch_uses_cuda: bool | None = None) -> None:
-    """Raises EngineMissing with one sentence where IMAGEGEN_ON_MISSING_GPU=exit and no GPU can be used."""
+    """Raises EngineMissing with one sentence if IMAGEGEN_ON_MISSING_GPU=exit and no GPU can be used."""
     if settings.on_missing_gpu == "exit" and (missing := missing_gpu(settings, torch_uses_cuda)) is not None:
         raise EngineMissing(
             f"This service is to draw on an NVIDIA GPU, but {missing.why}: {missing.remedy}; or let it draw on the "
@@ -108,10 +108,10 @@ def require_gpu(settings: Settings, torch_uses_cuda: bool | None = None) -> None
 
 
 def default_backend(cards: Cards | None = None) -> Backend:
-    """What to build when nobody says: cuda where there is a GPU, cpu where there is none.
+    """The default backend of a build: cuda with a GPU, cpu without one.
 
-    Raises EngineBuildError where there is a GPU that cannot be built for: then a CPU engine is for a person
-    to choose.
+    Raises EngineBuildError if there is a GPU and no engine can be built for it. The user then has to choose a CPU
+    engine explicitly.
     """
     cards = find_cards() if cards is None else cards
     if cards.problem is not None:
@@ -124,7 +124,7 @@ def default_backend(cards: Cards | None = None) -> Backend:
     try:
         try:
             toolchain.find_cuda()
-        except toolchain.NoCuda:  # then the build fetches it
+        except toolchain.NoCuda:  # the build will fetch the toolkit
             cuda_packages.check_driver(cards)
     except EngineBuildError as missing:
         raise EngineBuildError(
@@ -135,10 +135,9 @@ def default_backend(cards: Cards | None = None) -> Backend:
 
 
 def options_for(backend: Backend, arch: str | None = None, portable: bool = False) -> Options:
-    """The options of a build: `arch` as typed (`90`, `75,86,90`, `all`), None for this machine's own cards.
+    """The options of a build. arch: the user's input (`90`, `75,86,90`, `all`), None for this machine's cards.
 
-    A list of architectures is for other machines too, so it makes the build portable.
-    Raises EngineBuildError.
+    A build for named architectures may run on other machines, so it is portable. Raises EngineBuildError.
     """
     if backend == "cpu":
         if arch is not None:
@@ -158,7 +157,7 @@ def options_for(backend: Backend, arch: str | None = None, portable: bool = Fals
 
 
 def ensure(settings: Settings, on_progress: OnProgress, jobs: int | None = None) -> Path:
-    """The engine of this machine, built first if need be: what setting up a machine calls.
+    """Return the engine of this machine; build it first if necessary. Used by the setup of a machine.
 
     Raises EngineBuildError (EngineMissing for a wrong IMAGEGEN_SD_SERVER).
     """
@@ -173,7 +172,7 @@ def ensure(settings: Settings, on_progress: OnProgress, jobs: int | None = None)
     except EngineBuildError as unbuildable:
         if not fitting:
             raise
-        chosen = fitting[0][0] / BINARY  # somebody asked for it by name before
+        chosen = fitting[0][0] / BINARY  # the user chose its backend explicitly in an earlier build
         on_progress(Stage.READY, 0, 0, f"Using the engine built before, {chosen}. {unbuildable}")
         return chosen
     for folder, manifest in fitting:
@@ -201,11 +200,11 @@ def _own_binary(path: Path) -> Path:
 
 
 def _builds(engine_dir: Path) -> list[tuple[Path, Manifest]]:
-    """The whole builds of the pinned version, best first: CUDA before CPU, this release's before an older one's,
-    native before portable."""
+    """The complete builds of the pinned version, best first: CUDA before CPU, this release before older ones, native
+    before portable."""
     try:
         folders = list(engine_dir.glob(f"{PINNED.version}-*"))
-    except OSError:  # a folder that cannot be read has no engine: building one says why
+    except OSError:  # an unreadable folder counts as empty; a build will report the error
         folders = []
     found = []
     for folder in folders:
@@ -218,13 +217,13 @@ def _builds(engine_dir: Path) -> list[tuple[Path, Manifest]]:
 
 
 def _is_current(folder: Path, manifest: Manifest) -> bool:
-    """Whether this release would give such a build the same name: the same source, channel and flags."""
+    """Whether the build has the source, channel and flags of this release, which its name encodes."""
     options = Options(manifest.backend, manifest.archs, manifest.portable)
     return folder.name == name_of(PINNED, options, frozenset(manifest.cpu_features))
 
 
 def misfit_of(manifest: Manifest, cards: Cards) -> Reason | None:
-    """Why a build, which `was …`, is of no use on this machine; None if it is."""
+    """Why this machine cannot use a build, as the end of a sentence with "was"; None if it can."""
     if not manifest.runs_on_cpu(cpu_features()):
         return Reason(
             "compiled for a CPU with instructions that this one lacks", f"build it on this machine: {_build_for(cards)}"

@@ -1,4 +1,4 @@
-"""The engine's source: fetched from the package index by pip, hash checked, kept in the cache."""
+"""The engine's source: fetched from the package index with pip, verified by hash, kept in the cache."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from imagegen.engine_build.plan import EngineBuildError, OnProgress, Sdist, Stag
 
 
 def fetch(sdist: Sdist, engine_dir: Path, scratch: Path, log: BinaryIO, on_progress: OnProgress) -> Path:
-    """The archive, with the right hash; no network when it is in the cache already.
+    """Return the archive, verified by hash; from the cache if it is there.
 
-    pip does the fetching, so that the index, proxy and certificates a person has set for it apply here too.
-    Raises EngineBuildError, with pip's own words, when it cannot be had.
+    The download uses pip, so the user's index, proxy and certificates apply. Raises EngineBuildError with pip's message
+    if the download fails.
     """
     kept = engine_dir / "sdist" / sdist.filename
     if kept.is_file():
@@ -39,14 +39,14 @@ def fetch(sdist: Sdist, engine_dir: Path, scratch: Path, log: BinaryIO, on_progr
 
 
 def unpack(sdist: Sdist, archive: Path, scratch: Path) -> Path:
-    """Unpack the engine's part of the archive; the folder for CMake. Raises EngineBuildError."""
+    """Unpack the engine's part of the archive; return the source folder for CMake. Raises EngineBuildError."""
     root = f"{sdist.stem}/{sdist.source_dir}/"
     try:
         with tarfile.open(archive) as tar:
             members = [member for member in tar if member.name.startswith(root) and _is_plain(member)]
             if hasattr(tarfile, "data_filter"):
                 tar.extractall(scratch, members, filter="data")
-            else:  # Debian 12's Python 3.11.2; what `_is_plain` lets through needs no filter
+            else:  # Debian 12's Python 3.11.2; members that pass `_is_plain` need no filter
                 tar.extractall(scratch, members)  # noqa: S202
     except tarfile.TarError as error:
         raise EngineBuildError(f"{archive} cannot be unpacked: {error}. Delete it and run again.") from error
@@ -57,7 +57,7 @@ def unpack(sdist: Sdist, archive: Path, scratch: Path) -> Path:
 
 
 def _is_plain(member: tarfile.TarInfo) -> bool:
-    """A file or folder that lands below where it is unpacked: no link, no device, no way upwards."""
+    """Whether a member is a file or a folder (no link, no device) without `..` in its path."""
     return (member.isfile() or member.isdir()) and ".." not in Path(member.name).parts
 
 
@@ -67,8 +67,8 @@ def sha256_of(path: Path) -> str:
 
 
 def _download(sdist: Sdist, scratch: Path, log: BinaryIO) -> Path:
-    """Let pip fetch the archive. It also asks the build backend for the package's metadata (a few seconds),
-    with the backend that is installed here."""
+    """Fetch the archive with pip. pip also runs the installed build backend to read the package's metadata (a few
+    seconds)."""
     requirement = scratch / "requirement.txt"
     requirement.write_text(f"{sdist.project}=={sdist.version} --hash=sha256:{sdist.sha256}\n")
     target = scratch / "download"
@@ -97,7 +97,7 @@ def _download(sdist: Sdist, scratch: Path, log: BinaryIO) -> Path:
             f"The Python environment of {sys.executable} has no pip, which fetches the engine's source: "
             f"install it with `{sys.executable} -m ensurepip`."
         )
-    # pip's last line is "No matching distribution" also when it reached no index: the reason came earlier.
+    # pip ends with "No matching distribution" also if it reached no index; the reason is in an earlier line.
     broken = [line for line in lines if "connection broken by" in line]
     words = [*broken[-1:], *lines[-1:]] or [f"exit status {status}, no output"]
     raise EngineBuildError(

@@ -1,4 +1,4 @@
-"""The programs a build needs: a C++ compiler, CMake, Ninja and, for a GPU, CUDA's nvcc."""
+"""Finds the programs of a build: a C++ compiler, CMake, Ninja and, for a GPU, CUDA's nvcc."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from imagegen.engine_build.plan import EngineBuildError
 
 PROBE_TIMEOUT_S = 60.0
 CUDA_FOLDERS = (Path("/usr/local/cuda"), Path("/opt/cuda"))
-"""Where the CUDA toolkit's installers put it without touching the PATH."""
+"""Folders where the CUDA toolkit's installers put it without changing the PATH."""
 
 CUDA_WHEELS = {
     "nvidia-cuda-nvcc": "bin/nvcc",
@@ -29,7 +29,7 @@ CUDA_WHEELS = {
     "nvidia-cuda-cccl": "include/cccl/thrust/version.h",
     "nvidia-cublas": "include/cublas_v2.h",
 }
-"""The packages that together are a CUDA 13 toolkit, each with a file of its own (all in nvidia/cu13)."""
+"""The packages that together form a CUDA 13 toolkit, each with a file that identifies it (all in nvidia/cu13)."""
 
 WHEEL_COMMAND = "pip install " + " ".join(f'"{name}==13.0.*"' for name in CUDA_WHEELS if name != "nvidia-cublas")
 GET_NVCC = (
@@ -39,14 +39,14 @@ GET_NVCC = (
 
 
 class NoCuda(EngineBuildError):
-    """There is no whole CUDA toolkit; the one of the package index would do."""
+    """There is no complete CUDA toolkit; the packages of the package index can replace it."""
 
 
 @dataclass(frozen=True)
 class Cuda:
-    """A CUDA toolkit: its compiler, root folder and release, whether it has cuBLAS and is made of wheels.
+    """A CUDA toolkit: its compiler, root folder and release, whether it has cuBLAS, whether it consists of wheels.
 
-    cublas_package: the folder of the Python package whose cuBLAS completes a toolkit that has none.
+    cublas_package: the folder of the Python package that supplies cuBLAS for a toolkit without it.
     """
 
     nvcc: Path
@@ -58,9 +58,9 @@ class Cuda:
 
 
 def packaged(name: str) -> Path:
-    """The `cmake` or `ninja` of this Python environment (never the system's: its version is not pinned).
+    """The `cmake` or `ninja` of this Python environment, not the system's, whose version is not pinned.
 
-    Raises EngineBuildError when the package is there without its program.
+    Raises EngineBuildError if the package lacks its program.
     """
     folder = {"cmake": cmake.CMAKE_BIN_DIR, "ninja": ninja.BIN_DIR}[name]
     program = Path(folder) / name
@@ -73,7 +73,7 @@ def packaged(name: str) -> Path:
 
 
 def check_compilers() -> None:
-    """Look for a C and a C++ compiler as CMake will (CC and CXX first). Raises EngineBuildError."""
+    """Check for a C and a C++ compiler in CMake's order (CC and CXX first). Raises EngineBuildError."""
     for language, variable, usual in (
         ("C", "CC", ("cc", "gcc", "clang")),
         ("C++", "CXX", ("c++", "g++", "clang++")),
@@ -90,12 +90,14 @@ def check_compilers() -> None:
 
 
 def find_cuda(kept: Path | None = None) -> Cuda:
-    """The first CUDA toolkit with a compiler and cuBLAS: CUDACXX, CUDA_PATH, CUDA_HOME, the PATH, the usual
-    folders, the wheels of this Python environment, then those in the folder `kept`. If none has cuBLAS, the first
-    one with the cuBLAS of this Python environment (PyTorch brings it) or of `kept`.
+    """The first CUDA toolkit with a compiler and cuBLAS.
 
-    Raises EngineBuildError saying what was found and what is missing; NoCuda where the packages of the package
-    index would help.
+    Search order: CUDACXX, CUDA_PATH, CUDA_HOME, the PATH, CUDA_FOLDERS, the wheels of this Python environment, the
+    wheels in the folder `kept`. If none has cuBLAS, the first toolkit is combined with the cuBLAS of this Python
+    environment (a dependency of PyTorch) or of `kept`.
+
+    Raises EngineBuildError, which says what was found and what is missing; NoCuda if the packages of the package index
+    would help.
     """
     without_cublas = None
     for cuda in _toolkits(kept):
@@ -113,10 +115,10 @@ def find_cuda(kept: Path | None = None) -> Cuda:
 
 
 def inspect(nvcc: Path) -> Cuda:
-    """What an nvcc is part of, in its own words. Raises EngineBuildError when it does not answer."""
+    """The toolkit of an nvcc, from nvcc's own output. Raises EngineBuildError if nvcc does not answer."""
     release = re.search(r"release (\d+)\.(\d+)", _ask(nvcc, "--version"))
     plan = _ask(nvcc, "--dryrun", "-x", "cu", os.devnull)
-    top = re.search(r"^#\$ TOP=(.*)$", plan, re.MULTILINE)  # the PATH may have a wrapper that lies elsewhere
+    top = re.search(r"^#\$ TOP=(.*)$", plan, re.MULTILINE)  # nvcc in the PATH may be a wrapper in another folder
     if release is None or top is None:
         raise EngineBuildError(f"{nvcc} does not answer as CUDA's nvcc does: set CUDACXX to one that works.")
     includes = [Path(folder) for folder in re.findall(r'"-I([^"]+)"', plan)] + [Path("/usr/include")]
@@ -125,7 +127,7 @@ def inspect(nvcc: Path) -> Cuda:
 
 
 def check_archs(cuda: Cuda, archs: tuple[str, ...]) -> None:
-    """Raises EngineBuildError when this nvcc cannot compile for one of the architectures."""
+    """Raises EngineBuildError if this nvcc cannot compile for one of the architectures."""
     known = set(re.findall(r"sm_(\d+)", _ask(cuda.nvcc, "--list-gpu-code")))
     refused = [arch for arch in archs if re.findall(r"^\d+", arch)[0] not in known]
     if refused:
@@ -138,16 +140,17 @@ def check_archs(cuda: Cuda, archs: tuple[str, ...]) -> None:
 
 
 def linked(cuda: Cuda, engine_dir: Path) -> Cuda:
-    """A toolkit folder of links into the Python packages, in the form that CMake and the linker look for.
+    """Make a toolkit folder of links into the Python packages, in the layout that CMake and the linker expect.
 
-    The packages have no `lib64` and no library names without a version. An installed toolkit that is whole is
-    returned as it is. The folder stays in the cache, because the binary's run path points to it.
+    The packages have no `lib64` and no library names without a version. A complete installed toolkit is returned
+    unchanged. The folder stays in the cache, because the binary's run path points to it.
     """
     if not cuda.wheels and cuda.cublas_package is None:
         return cuda
     root = engine_dir / f"cuda-{'.'.join(map(str, cuda.release))}-{'wheels' if cuda.wheels else 'cublas'}"
     libraries = cuda.root / ("lib" if cuda.wheels else "lib64")
-    # Real folders: nvcc finds everything else relative to its own, and the headers of both lie side by side.
+    # Real folders with links, because nvcc finds its files relative to its own folder, and because the headers of the
+    # toolkit and the package have to be in one folder.
     for folder, source in (("bin", cuda.root / "bin"), ("include", cuda.root / "include"), ("lib", libraries)):
         for entry in source.iterdir():
             _link(root / folder / entry.name, entry)
@@ -174,7 +177,7 @@ def _link(link: Path, target: Path) -> None:
 
 
 def _toolkits(kept: Path | None) -> Iterator[Cuda]:
-    """The CUDA toolkits of this machine, in the order that `find_cuda` promises; CUDACXX alone, if it is set."""
+    """The CUDA toolkits of this machine, in the order of `find_cuda`; only CUDACXX, if it is set."""
     named = os.environ.get("CUDACXX", "").strip()
     if named:
         program = shutil.which(named)
@@ -194,9 +197,9 @@ def _toolkits(kept: Path | None) -> Iterator[Cuda]:
 
 
 def _wheels(kept: Path | None) -> list[Cuda]:
-    """The toolkit that NVIDIA's CUDA 13 packages make in site-packages or in `kept`, if they are there.
+    """The toolkit of NVIDIA's CUDA 13 packages in site-packages or in `kept`, if installed.
 
-    Raises NoCuda when only some of them are installed.
+    Raises NoCuda if only some of them are installed.
     """
     incomplete = None
     for root in (place / "cu13" for place in _nvidia_folders(kept)):
@@ -215,7 +218,7 @@ def _wheels(kept: Path | None) -> list[Cuda]:
 
 
 def _cublas_package(cuda_major: int, kept: Path | None) -> Path | None:
-    """The folder of NVIDIA's cuBLAS package for this release of CUDA (13: cu13, 12: cublas), if it is there."""
+    """The folder of NVIDIA's cuBLAS package for this CUDA release (13: cu13, 12: cublas), or None."""
     for place in _nvidia_folders(kept):
         for root in (place / f"cu{cuda_major}", place / "cublas"):
             if (root / "include/cublas_v2.h").is_file() and (root / f"lib/libcublas.so.{cuda_major}").is_file():
@@ -224,14 +227,14 @@ def _cublas_package(cuda_major: int, kept: Path | None) -> Path | None:
 
 
 def _nvidia_folders(kept: Path | None) -> list[Path]:
-    """Where NVIDIA's packages can be: in this Python environment, then in `kept`."""
+    """The folders that can contain NVIDIA's packages: this Python environment, then `kept`."""
     spec = importlib.util.find_spec("nvidia")
     places = [Path(place) for place in (spec.submodule_search_locations or ())] if spec is not None else []
     return places if kept is None else [*places, kept / "nvidia"]
 
 
 def _ask(nvcc: Path, *arguments: str) -> str:
-    """What nvcc prints, on either stream. Raises EngineBuildError when it does not run."""
+    """The output of nvcc, both streams. Raises EngineBuildError if it does not run."""
     try:
         answer = subprocess.run(
             [nvcc, *arguments],

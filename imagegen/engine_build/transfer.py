@@ -1,7 +1,7 @@
-"""A built engine in one file: built on one machine, used on others.
+"""Exports a built engine into one file, and installs it on other machines.
 
-The file is a gzipped tar: `package.json` first, then the binary, its manifest, and below `lib/` every library that a
-machine with nothing but an NVIDIA driver lacks. The binary looks for libraries in `lib/` beside it.
+The file is a gzipped tar: first `package.json`, then the binary, its manifest, and below `lib/` the libraries that a
+machine with only an NVIDIA driver lacks. The binary's run path is `lib/` in its own folder.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ MAX_BYTES = 8_000_000_000
 
 MAX_PACKAGE_BYTES = 100_000
 CHUNK_BYTES = 1 << 20
-COMPRESSION = 1  # of 9: libraries of CUDA hardly get smaller above it
+COMPRESSION = 1  # of 9: higher levels hardly reduce CUDA's libraries
 
 OF_THE_SYSTEM = re.compile(r"^(ld-linux.*|linux-vdso|lib(c|m|dl|rt|pthread|cuda))\.so")
-"""Libraries that stay behind: the C library's, which belong to the kernel's distribution, and the driver's."""
+"""Libraries that are not packed: those of the C library, which belong to the distribution, and the driver's."""
 
 _LDD = re.compile(r"^\s*(\S+) => (/\S+|not found)", re.MULTILINE)
 
@@ -61,14 +61,14 @@ class File(BaseModel):
 
 
 class Package(BaseModel):
-    """What a package says of itself."""
+    """The description of a package."""
 
     model_config = ConfigDict(frozen=True)
 
     format: int
     name: str  # of the build's folder
-    machine: str  # as `uname -m` says it
-    glibc: tuple[int, int]  # the C library it was built with; an older one cannot load it
+    machine: str  # `uname -m`
+    glibc: tuple[int, int]  # the C library of the build; an older one cannot load the binary
     manifest: Manifest
     files: dict[str, File]  # by path in the package
 
@@ -103,7 +103,7 @@ def export(folder: Path, target: Path, on_progress: OnProgress) -> Package:
                     _add(tar, name, file, package.files[name].bytes, 0o755 if name == BINARY else 0o644)
                 done += package.files[name].bytes
                 on_progress(Stage.PACKING, done // 1_000_000, max(1, total // 1_000_000), name)
-        os.link(making, target)  # fails where somebody else made the file meanwhile
+        os.link(making, target)  # fails if another process has made the file meanwhile
     except OSError as error:
         raise EngineBuildError(f"{target} cannot be written: {error.strerror or error}.") from error
     finally:
@@ -112,10 +112,10 @@ def export(folder: Path, target: Path, on_progress: OnProgress) -> Package:
 
 
 def install(archive: Path, engine_dir: Path, on_progress: OnProgress) -> builder.Built:
-    """Install the engine of a package into the cache, once it is known to run here.
+    """Install the engine of a package into the cache, after a check that it runs on this machine.
 
-    Raises EngineBuildError: it is no package, is damaged, is of another release, or this machine cannot run it. Then
-    nothing is changed.
+    Raises EngineBuildError if the file is not a package, is damaged or from another release, or if this machine cannot
+    run the engine. Then the cache is unchanged.
     """
     try:
         engine_dir.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def install(archive: Path, engine_dir: Path, on_progress: OnProgress) -> builder
 
 
 def _libraries(binary: Path) -> list[Path]:
-    """The libraries that the binary loads and a bare machine lacks. Raises EngineBuildError."""
+    """The libraries of the binary that have to be packed. Raises EngineBuildError."""
     try:
         answer = subprocess.run(["ldd", binary], capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
@@ -153,12 +153,12 @@ def _libraries(binary: Path) -> list[Path]:
             continue
         if path == "not found":
             raise EngineBuildError(f"The engine's library {name} is not on this machine: build the engine again.")
-        found.append(Path(path).parent / name)  # by the name that the binary asks for, which can be a link
+        found.append(Path(path).parent / name)  # under the name that the binary loads, which can be a link
     return found
 
 
 def _glibc() -> tuple[int, int]:
-    """The release of the C library here; (0, 0) where it is another one."""
+    """The release of glibc on this machine; (0, 0) for another C library."""
     name, release = platform.libc_ver()
     numbers = re.match(r"(\d+)\.(\d+)", release) if name == "glibc" else None
     return (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
@@ -172,7 +172,7 @@ def _add(tar: tarfile.TarFile, name: str, file: object, size: int, mode: int) ->
 
 @contextmanager
 def _opened(archive: Path) -> Iterator[tuple[tarfile.TarFile, Package]]:
-    """The archive, read up to its description. Raises EngineBuildError, OSError."""
+    """Open the archive and read its description. Raises EngineBuildError, OSError."""
     try:
         with tarfile.open(archive, "r|gz") as tar:
             first = tar.next()
@@ -186,7 +186,7 @@ def _opened(archive: Path) -> Iterator[tuple[tarfile.TarFile, Package]]:
 
 
 def _check(package: Package) -> None:
-    """Raises EngineBuildError where, by the package's words, this release or this machine cannot use the engine."""
+    """Raises EngineBuildError if, according to the package, this release or this machine cannot use the engine."""
     manifest = package.manifest
     if package.format != FORMAT:
         raise EngineBuildError("The package was written by another release of imagegen: export it again with this one.")
@@ -211,7 +211,7 @@ def _check(package: Package) -> None:
 
 
 def _unpack(tar: tarfile.TarFile, package: Package, out: Path, on_progress: OnProgress) -> None:
-    """Write the package's files below `out`, each with the size and the hash that the package promises."""
+    """Write the package's files below `out`; verify sizes and hashes. Raises EngineBuildError."""
     total = sum(file.bytes for file in package.files.values())
     if len(package.files) > MAX_FILES or total > MAX_BYTES:
         raise EngineBuildError("The package is larger than any engine: it was not unpacked.")

@@ -1,4 +1,4 @@
 """Drivers of engines, one package for each engine.
 
-Belongs here: starting, asking, watching and ending an engine process.
-Not here: when that happens (worker), building the binary (engine_build)."""
+Belongs here: starting, calling, monitoring and ending an engine process.
+Not here: deciding when to do so (worker), building the binary (engine_build)."""

@@ -1,4 +1,4 @@
-"""What an adapter is: the contract between the worker and whatever draws."""
+"""The adapter protocol: the contract between the worker and an engine."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Protocol
 from imagegen.schemas import Phase, Warn
 
 INTERRUPTED = "interrupted"
-"""The code of a picture that was broken off because somebody asked for it; no job ever has it."""
+"""The error code of a picture that was interrupted on request; never the code of a job."""
 
 
 class EngineError(Exception):
-    """The engine could not do what it was asked; `code` is one of the job codes or INTERRUPTED, `detail` a sentence.
+    """A request to the engine failed; `code` is one of the job codes or INTERRUPTED, `detail` a sentence.
 
-    draws_on: it said so itself, of this picture alone, and can be asked for the next one.
+    draws_on: the engine itself reported the error, for this picture only, and can draw the next one.
     """
 
     def __init__(self, code: str, detail: str, *, draws_on: bool = False) -> None:
@@ -26,9 +26,10 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class LoadProgress:
-    """How far a load is: fraction 0..1 of the tensors; bytes read, of how many, and a second, by the engine's words.
+    """Progress of a load: fraction 0..1 of the tensors; bytes read, total bytes and bytes per second, as reported by
+    the engine.
 
-    waits_for: nothing is loaded yet, because others hold the GPU's memory: who, in a sentence.
+    waits_for: a sentence that names the programs that hold the GPU's memory; the load has not begun.
     """
 
     fraction: float
@@ -39,7 +40,7 @@ class LoadProgress:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until all files are read, at the engine's own rate; None before it tells one."""
+        """Seconds until all files are read, at the engine's own rate; None until it reports a rate."""
         if not self.bytes_per_s or self.bytes_done is None or self.bytes_total is None:
             return None
         return max(0, self.bytes_total - self.bytes_done) / self.bytes_per_s
@@ -47,7 +48,7 @@ class LoadProgress:
 
 @dataclass(frozen=True)
 class DrawProgress:
-    """Where one picture is: `step` of `steps` while sampling, `tile` of `tiles` while decoding in tiles.
+    """Progress of one picture: `step` of `steps` while sampling, `tile` of `tiles` while decoding in tiles.
 
     step_s: seconds per step of this picture so far; None before its first step.
     """
@@ -63,14 +64,14 @@ class DrawProgress:
 class PreviewMode(StrEnum):
     """How the engine makes a preview of the latents."""
 
-    PROJECTION = "projection"  # a matrix, one pixel a latent: costs no measurable time; not for every model's latents
+    PROJECTION = "projection"  # a matrix, one pixel per latent: no measurable cost; not available for every model
     TAE = "tae"  # the model's tiny autoencoder
-    VAE = "vae"  # the model's own autoencoder: a whole decoding for each preview
+    VAE = "vae"  # the model's own autoencoder: one full decode per preview
 
 
 @dataclass(frozen=True)
 class PreviewPlan:
-    """The previews of one picture: how they are made, and after every how many steps (1 or more)."""
+    """The previews of one picture: their mode and their interval in steps (1 or more)."""
 
     mode: PreviewMode
     every: int = 1
@@ -78,7 +79,7 @@ class PreviewPlan:
 
 @dataclass(frozen=True)
 class Preview:
-    """The picture as it looks after `step` steps: RGB, 3 bytes a pixel, rows from the top; at most 512 px a side."""
+    """The picture after `step` steps: RGB, 3 bytes per pixel, rows from the top; at most 512 px per side."""
 
     step: int
     width: int
@@ -88,10 +89,10 @@ class Preview:
 
 @dataclass(frozen=True)
 class DrawRequest:
-    """One picture, in the engine's terms: what is here is what the engine gets.
+    """One picture in the engine's terms; adapters pass these values on unchanged.
 
-    width, height in pixels, multiples of what the model takes; references are RGB PNG files, already fitted.
-    preview: None for no previews; an engine that cannot make them ignores it.
+    width, height: pixels, multiples of the model's size_multiple. references: RGB PNG files, already fitted.
+    preview: None for no previews; an engine without previews ignores it.
     """
 
     prompt: str
@@ -111,31 +112,30 @@ class DrawRequest:
 
 @dataclass(frozen=True)
 class DrawTimes:
-    """What a finished picture cost: seconds by phase; None where the engine's log did not say."""
+    """Duration of a finished picture in seconds, by phase; None where the engine's log has no value."""
 
     encode_s: float | None
     sample_s: float | None
     decode_s: float | None
     steps: int | None
     total_s: float
-    longest_gap_s: float  # the longest silence between two lines of the engine
-    skipped: int = 0  # of the steps, those that a cache left out, as the engine counts them
-    tokens: int | None = None  # that the encoding wrote, where the engine writes a picture's tokens
-    warnings: tuple[Warn, ...] = ()  # what the engine said of the picture that its owner should know
+    longest_gap_s: float  # the longest time between two lines of the engine
+    skipped: int = 0  # steps that a cache skipped, as counted by the engine
+    tokens: int | None = None  # tokens generated during encoding, for an autoregressive engine
+    warnings: tuple[Warn, ...] = ()  # the engine's warnings about the picture, for its owner
 
 
 class Adapter(Protocol):
     """Drives one engine process. One caller (the worker) at a time; every method may be cancelled.
 
-    Life: start → generate* → stop. After `stop`, or once `wait_died` returned, `start` begins anew with a new
-    process.
+    Lifecycle: start → generate* → stop. After `stop`, or once `wait_died` has returned, `start` starts a new process.
     """
 
     async def start(self, on_progress: Callable[[LoadProgress], None]) -> None:
-        """Start the engine and return when it can draw. Cancelling it ends the process.
+        """Start the engine and return when it can draw. Cancelling ends the process.
 
-        Raises EngineError, with the engine's own last words: load_failed · model_missing · out_of_vram, or
-        engine_died if somebody killed it, which says nothing about the model.
+        Raises EngineError with the engine's last log lines: load_failed · model_missing · out_of_vram, or engine_died
+        if another process killed it, which is not a fault of the model.
         """
 
     async def generate(
@@ -144,41 +144,40 @@ class Adapter(Protocol):
         on_progress: Callable[[DrawProgress], None],
         on_preview: Callable[[Preview], None] | None = None,
     ) -> bytes:
-        """Draw one picture; a PNG file of the size asked for.
+        """Draw one picture and return it as a PNG file of the requested size.
 
-        on_preview: called with each preview that `request.preview` asks for, in the order of the steps; the engine
-        leaves previews out where they are read too slowly, and makes none of latents that it cannot project.
+        on_preview: called with each preview that `request.preview` asks for, in the order of the steps. The engine
+        skips previews if they are read too slowly, and makes none of latents that it cannot project.
 
-        Raises EngineError(engine_died · out_of_vram · draw_failed: it refused or could not draw, and lives ·
-        interrupted). It never gives up on a silent engine: the caller judges `last_line_at`. Cancelled, it lets go
-        of the picture and interrupts it; an engine that cannot be interrupted draws on, and the next `generate`
-        waits for it.
+        Raises EngineError: engine_died · out_of_vram · draw_failed (the engine refused or failed, and still runs) ·
+        interrupted. There is no timeout on a silent engine: the caller judges `last_line_at`. Cancelling interrupts
+        the picture; an engine that cannot be interrupted continues to draw, and the next `generate` waits for it.
         """
 
     def interrupt(self) -> bool:
-        """Ask the engine to break the running picture off before its next step; returns at once.
+        """Ask the engine to interrupt the running picture before its next step; returns at once.
 
-        True: `generate` then raises EngineError(interrupted), if the picture is not finished first. False: nothing
-        is drawn, or this engine cannot be interrupted.
+        True: `generate` then raises EngineError(interrupted), unless the picture is finished first. False: no picture
+        is running, or this engine cannot be interrupted.
         """
 
     async def stop(self) -> None:
-        """End the process (SIGKILL: the engine has nothing to save) and wait until it is gone. Idempotent."""
+        """End the process (SIGKILL: the engine has nothing to save) and wait for its exit. Idempotent."""
 
     async def wait_died(self) -> None:
-        """Return when the engine process is gone, whoever ended it; at once if there is none."""
+        """Return when the engine process has exited, for any reason; at once if there is none."""
 
     @property
     def pid(self) -> int | None:
-        """The engine's process id while it lives."""
+        """The engine's process id while it runs, else None."""
 
     @property
     def last_line_at(self) -> float:
-        """When the engine last gave a sign of life, or was last asked for one (time.monotonic, seconds)."""
+        """Time of the engine's last output or of the last request to it (time.monotonic, seconds)."""
 
     @property
     def last_draw(self) -> DrawTimes | None:
-        """What the last finished picture cost; None before the first."""
+        """The times of the last finished picture; None before the first."""
 
     def last_words(self) -> str:
-        """The engine's last log lines, for an error message; never a prompt, never a path of the host."""
+        """The engine's last log lines for an error message, without prompts and without paths of the host."""

@@ -1,4 +1,4 @@
-"""Where an engine's HTTP server listens: on a Unix socket in a private folder, or on a loopback TCP port."""
+"""The address of an engine's HTTP server: a Unix socket in a private folder, or a loopback TCP port."""
 
 from __future__ import annotations
 
@@ -22,48 +22,48 @@ from imagegen.engines.ports import LOOPBACK, listening_inodes, reserve_port, ses
 MAX_PATH_BYTES = 107  # sockaddr_un.sun_path without the closing zero byte (unix(7))
 PREFIX = "imagegen-engine-"
 KEEPALIVE_S = 2.0
-"""Below the 5 s of sd-server (CPPHTTPLIB_KEEPALIVE_TIMEOUT_SECOND) and uvicorn, so that they never close first."""
+"""Below the 5 s of sd-server (CPPHTTPLIB_KEEPALIVE_TIMEOUT_SECOND) and uvicorn, so that the client closes first."""
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
 _FOLDER_ATTEMPTS = 5
 
 
 class AddressTaken(Exception):
-    """Another program listens where the engine should."""
+    """Another program listens on the engine's address."""
 
 
 class Listener(Enum):
-    """Who listens on an endpoint, seen from the process that was started as the engine."""
+    """The process that listens on an endpoint, relative to the process that was started as the engine."""
 
     NOBODY = auto()
     ENGINE = auto()
-    DESCENDANT = auto()  # a process that the engine's process has started
+    DESCENDANT = auto()  # a child of the engine's process
     STRANGER = auto()
 
 
 class Endpoint(ABC):
-    """The address of one engine process; a new one is made for each start."""
+    """The address of one engine process; each start makes a new one."""
 
-    taken: ClassVar[str]  # a sentence: what it means that the engine could not listen, several times in a row
+    taken: ClassVar[str]  # a sentence for the error when the engine failed to listen several times in a row
 
     @abstractmethod
     def listener(self, pid: int) -> Listener:
-        """Who listens here; `pid` is the process that was started as the engine."""
+        """The process that listens here; `pid` is the process that was started as the engine."""
 
     @abstractmethod
     def client(self, connections: int) -> httpx.AsyncClient:
-        """An HTTP client with at most `connections` keep-alive connections and no time-out."""
+        """An HTTP client with at most `connections` keep-alive connections and no timeout."""
 
     @abstractmethod
     def ready(self) -> None:
-        """The engine listens: release what was held for it until then."""
+        """Release what was reserved for the engine; call it when the engine listens."""
 
     @abstractmethod
     def close(self) -> None:
-        """The engine's process is gone: leave nothing behind. Idempotent."""
+        """Remove everything that the endpoint made; call it when the engine's process has exited. Idempotent."""
 
 
 class TcpEndpoint(Endpoint):
-    """A loopback port of its own, for an engine without the channel: any local program can connect to it."""
+    """A loopback port for an engine without the channel. Any local program can connect to it."""
 
     taken: ClassVar[str] = (
         "Another program took the engine's port. Find out what listens on 127.0.0.1 here, or use an engine with the "
@@ -76,8 +76,8 @@ class TcpEndpoint(Endpoint):
         self.port: int = self._reserved.getsockname()[1]
 
     def listener(self, pid: int) -> Listener:
-        """See Endpoint. SO_REUSEPORT lets a second server of the same user share the port and take half of the
-        requests: then nobody but the engine may listen."""
+        """See Endpoint. With SO_REUSEPORT a second server of the same user can share the port and receive half of the
+        requests, so only the engine may listen."""
         listening = listening_inodes(self.port)
         if not listening:
             return Listener.NOBODY
@@ -97,12 +97,12 @@ class TcpEndpoint(Endpoint):
 
 
 class UnixEndpoint(Endpoint):
-    """A socket named `path` in a new folder that only its owner can enter. No other user and no browser reaches it."""
+    """A socket named `path` in a new folder of mode 0700. Other users and browsers cannot connect to it."""
 
     taken: ClassVar[str] = "The engine could not listen on its Unix socket."
 
     def __init__(self, fallback: Path) -> None:
-        """fallback: an existing folder to use where neither the temporary nor the runtime folder serves.
+        """fallback: an existing folder, used if neither the temporary nor the runtime folder is usable.
 
         Raises OSError, or EngineError(load_failed) if every folder's path is too long for a socket.
         """
@@ -114,7 +114,7 @@ class UnixEndpoint(Endpoint):
             knock.setblocking(False)
             try:
                 knock.connect(str(self.path))
-            except OSError:  # not there, not listening, or its backlog is full
+            except OSError:  # missing, not listening, or its backlog is full
                 return Listener.NOBODY
             peer, _uid, _gid = _CREDENTIALS.unpack(
                 knock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -127,7 +127,7 @@ class UnixEndpoint(Endpoint):
         return _client("http://localhost", str(self.path), connections)
 
     def ready(self) -> None:
-        """Nothing was held."""
+        """Nothing is reserved."""
 
     def close(self) -> None:
         if self._lock >= 0:
@@ -148,16 +148,16 @@ def _client(base_url: str, uds: str | None, connections: int) -> httpx.AsyncClie
     return httpx.AsyncClient(
         base_url=base_url,
         transport=transport,
-        trust_env=False,  # a proxy from the environment has no business here
-        timeout=None,  # noqa: S113 - a silent engine is the worker's to judge
+        trust_env=False,  # no proxy from the environment: the engine is local
+        timeout=None,  # noqa: S113 - the worker's watchdog handles a silent engine
     )
 
 
 def _parents(fallback: Path) -> list[Path]:
     """Folders for the socket's folder, best first.
 
-    The temporary folder comes before XDG_RUNTIME_DIR, because logind deletes the latter when its user logs out,
-    while a service in tmux goes on.
+    The temporary folder comes before XDG_RUNTIME_DIR, because logind deletes the latter at logout, while a service in
+    tmux continues to run.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     named = [tempfile.gettempdir(), *([runtime] if runtime else []), "/tmp", str(fallback)]  # noqa: S108
@@ -165,7 +165,7 @@ def _parents(fallback: Path) -> list[Path]:
 
 
 def _new_folder(parents: list[Path]) -> tuple[int, Path]:
-    """A new 0700 folder in the first of `parents` that takes one, and the descriptor that holds its lock."""
+    """Make a 0700 folder in the first usable folder of `parents`; return its lock's descriptor and its path."""
     refused: OSError | None = None
     for parent in parents:
         longest = os.fsencode(parent / f"{PREFIX}12345678" / "s")
@@ -185,7 +185,8 @@ def _new_folder(parents: list[Path]) -> tuple[int, Path]:
 
 
 def _locked_folder(parent: Path) -> tuple[int, Path]:
-    """The lock tells _remove_stale, and systemd-tmpfiles, that the folder is in use; it ends with this process."""
+    """Make and lock a folder. The lock marks it as in use for _remove_stale and systemd-tmpfiles; the kernel releases
+    it when this process exits."""
     for _ in range(_FOLDER_ATTEMPTS):
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -193,14 +194,14 @@ def _locked_folder(parent: Path) -> tuple[int, Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(lock), folder.stat()):
                 return lock, folder
-        except OSError:  # another service has just taken it for a stale one
+        except OSError:  # another service has just judged it stale
             pass
         os.close(lock)
     raise BlockingIOError("no folder for the engine's socket could be locked")
 
 
 def _remove_stale(parent: Path) -> None:
-    """Delete the folders of services that were killed: ours by owner, and no longer locked."""
+    """Delete the folders of killed services: same owner, and no longer locked."""
     for folder in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

@@ -1,4 +1,4 @@
-"""HttpSubprocessAdapter: the half of an adapter that any engine with an HTTP server shares."""
+"""HttpSubprocessAdapter: the part of an adapter that all engines with an HTTP server share."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from imagegen.schemas import Phase, Warn
 
 T = TypeVar("T")
 
-DEATH_NOTICE_S = 2.0  # a dying engine's connection breaks before its exit is known
+DEATH_NOTICE_S = 2.0  # a dying engine's connection breaks before its exit is observed
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class HttpSubprocessAdapter(EngineLife):
-    """Asks a running engine for pictures, one at a time, and follows them.
+    """Requests pictures from a running engine, one at a time, and tracks their progress.
 
-    A subclass gives what EngineLife asks for, and draws in the engine's own protocol.
+    A subclass implements EngineLife's abstract methods and the engine's own protocol.
     """
 
     def __init__(self, binary: Path, workdir: Path, load_stall_s: float) -> None:
@@ -36,28 +36,28 @@ class HttpSubprocessAdapter(EngineLife):
         self._on_draw: Callable[[DrawProgress], None] | None = None
         self._on_preview: Callable[[Preview], None] | None = None
         self._drawing: asyncio.Task[bytes] | None = None
-        self._number = 0  # of the picture that was asked for last
+        self._number = 0  # of the last requested picture
         self._last_draw: DrawTimes | None = None
 
-    # What a subclass gives
+    # For subclasses
 
     @abstractmethod
     async def _picture(self, request: DrawRequest, number: int, client: httpx.AsyncClient) -> bytes:
-        """Have the engine draw `request` and return what it made. Raises EngineError, httpx.TransportError.
+        """Draw `request` with the engine and return its PNG. Raises EngineError, httpx.TransportError.
 
-        number: the picture's own, higher than that of every picture before.
+        number: the picture's number, higher than all numbers before.
         """
 
     def interrupt(self) -> bool:
-        """Ask the engine to break the running picture off: see Adapter. False: this one cannot."""
+        """Ask the engine to interrupt the running picture: see Adapter. False: this engine cannot."""
         return False
 
     def _drawn_with(self) -> tuple[Warn, ...]:
-        """What the engine said of the picture it has just made that the picture's owner should know."""
+        """The engine's warnings about the picture that it has just finished."""
         return ()
 
     def _died_of(self, exit_status: int | None) -> str | None:
-        """Why an engine that ended while it drew would do so again at the same picture: a sentence, or None."""
+        """If the same picture would end the engine again: the reason as a sentence. Else None."""
         del exit_status
         return None
 
@@ -69,10 +69,10 @@ class HttpSubprocessAdapter(EngineLife):
         on_progress: Callable[[DrawProgress], None],
         on_preview: Callable[[Preview], None] | None = None,
     ) -> bytes:
-        """Draw one picture; a PNG of exactly the size asked for: see Adapter.
+        """Draw one picture and return a PNG of exactly the requested size: see Adapter.
 
-        It never gives up by itself: silence is judged by the caller, from `last_line_at`. Cancelled, it lets go of
-        the picture and interrupts it where the engine can be interrupted; the next `generate` waits for its end.
+        There is no timeout: the caller judges silence by `last_line_at`. Cancelling interrupts the picture if the
+        engine can be interrupted; the next `generate` waits for its end.
         """
         self._heard_since = monotonic()
         self._number += 1
@@ -104,7 +104,7 @@ class HttpSubprocessAdapter(EngineLife):
         return png
 
     def _drawn(self, event: Event) -> None:
-        """The engine said where the running picture is."""
+        """Handle an event of the running picture."""
         if self._draw is not None and (progress := self._draw.feed(event, monotonic())):
             self._tell(progress)
 
@@ -113,7 +113,7 @@ class HttpSubprocessAdapter(EngineLife):
             self._on_draw(progress)
 
     def _draw_error(self, message: str) -> EngineError:
-        """Why a picture was not drawn by an engine that lives."""
+        """The error for a picture that a running engine failed to draw."""
         if self._blame(f"{self._words.complaints}\n{message}") == "out_of_vram":
             return self._too_large()
         return EngineError("draw_failed", f"The engine could not draw it: {message}.{self._words.as_suffix()}")
@@ -124,19 +124,19 @@ class HttpSubprocessAdapter(EngineLife):
 
     @property
     def last_draw(self) -> DrawTimes | None:
-        """What the last finished picture cost: see Adapter."""
+        """The times of the last finished picture: see Adapter."""
         return self._last_draw
 
     @property
     def last_line_at(self) -> float:
-        """When the engine last printed something, or was last asked to draw (time.monotonic)."""
+        """Time of the engine's last output or of the last draw request (time.monotonic)."""
         return max(self._heard_since, 0.0 if self._child is None else self._child.last_line_at)
 
     async def _unless_ended(self, work: Coroutine[Any, Any, T]) -> T:
         """Await `work`.
 
-        Raises EngineError: engine_died or out_of_vram if the engine ends first, draw_failed if it lives and
-        breaks the connection.
+        Raises EngineError: engine_died or out_of_vram if the engine ends first, draw_failed if it still runs and breaks
+        the connection.
         """
         child = self._child
         assert child is not None
@@ -162,13 +162,13 @@ class HttpSubprocessAdapter(EngineLife):
 
 
 def _retrieve(task: asyncio.Task[bytes]) -> None:
-    """Look at the outcome of an abandoned picture, so that asyncio does not report it as forgotten."""
+    """Retrieve the exception of an abandoned picture, so that asyncio does not log it as never retrieved."""
     if not task.cancelled():
         task.exception()
 
 
 def _of_size(png: bytes, width: int, height: int) -> bytes:
-    """`png`, if it is one of width × height pixels. Raises EngineError(draw_failed)."""
+    """Return `png` if it is a PNG of width × height pixels. Raises EngineError(draw_failed)."""
     if len(png) < 24 or not png.startswith(PNG_SIGNATURE):
         raise EngineError("draw_failed", "What the engine drew is not a PNG.")
     drawn = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])  # IHDR: width, height

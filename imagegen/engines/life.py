@@ -1,4 +1,4 @@
-"""EngineLife: an engine's process from its start to its end, and what it says meanwhile."""
+"""EngineLife: the lifecycle of an engine's process, and its output."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from imagegen.engines.process import EngineProcess
 from imagegen.engines.words import Words
 
 ADDRESS_ATTEMPTS = 3
-LOADING_CHECK_S = 0.25  # between looks at the endpoint while the engine still loads
-LISTENING_CHECK_S = 0.005  # the same once it has said that it is about to listen
+LOADING_CHECK_S = 0.25  # interval between checks of the endpoint while the engine loads
+LISTENING_CHECK_S = 0.005  # the same once the engine has announced that it will listen
 PROBE_TIMEOUT_S = 2.0
 STRANGER_NOTICE_S = 0.25
 
 
 class Link(Protocol):
-    """A connection beside HTTP that the engine inherits as an open file."""
+    """A connection besides HTTP that the engine inherits as an open file."""
 
     @property
     def descriptor(self) -> int:
         """The engine's end."""
 
     async def open(self) -> None:
-        """The process was started: use this end."""
+        """Start to use this end; called when the process was started."""
 
     async def close(self) -> None:
-        """The process has ended, or could not be started."""
+        """Close both ends; called when the process has ended or could not be started."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What the program is started with: arguments, variables beside engine_environment's, and what it inherits."""
+    """How to start the program: arguments, variables besides those of engine_environment, and the inherited link."""
 
     arguments: list[str]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -50,15 +50,15 @@ class Launch:
 
 
 class EngineLife(ABC):
-    """Starts the program on an endpoint of its own, follows its load, notices its death, ends it.
+    """Starts the program on a new endpoint, tracks its load, detects its exit, ends it.
 
-    load_stall_s: a load that reports nothing new for this long is given up. The event loop's thread has to live as long
-    as the service: see EngineProcess.
+    load_stall_s: a load without progress for this long is aborted. The event loop's thread has to live as long as the
+    service: see EngineProcess.
     """
 
     ready_path: ClassVar[str]  # answers 200 when the engine can draw
-    connections: ClassVar[int]  # how many the engine may be asked on at once
-    mend: ClassVar[str]  # what to do when the program itself is not there, as the end of a sentence
+    connections: ClassVar[int]  # the maximum number of open connections to the engine
+    mend: ClassVar[str]  # what to do when the program's file is missing, as the end of a sentence
 
     def __init__(self, binary: Path, workdir: Path, load_stall_s: float) -> None:
         self.binary, self.workdir, self.load_stall_s = binary, workdir, load_stall_s
@@ -73,30 +73,30 @@ class EngineLife(ABC):
         self._words = Words(self._readable)
         self._ending: asyncio.Task[None] | None = None
 
-    # What a subclass gives
+    # For subclasses
 
     def _new_endpoint(self) -> Endpoint:
-        """Where the next process listens."""
+        """The endpoint of the next process."""
         return UnixEndpoint(self.workdir)
 
     @abstractmethod
     def _launch(self, endpoint: Endpoint) -> Launch:
-        """How the program is started, so that it listens on `endpoint`."""
+        """How to start the program so that it listens on `endpoint`."""
 
     @abstractmethod
     def _check_files(self) -> None:
-        """Raise EngineError(model_missing) if a file the engine is told to read is not there."""
+        """Raise EngineError(model_missing) if a file that the engine will read is missing."""
 
     @abstractmethod
     def _heard(self, line: str) -> bool:
-        """The engine printed a line: tell `_loading` and `_listening` what it means, and the one who draws.
+        """Handle a line of the engine: pass its meaning to `_loading`, `_listening` and the running picture.
 
-        False: not worth keeping.
+        False: the line is not kept for error messages.
         """
 
     @abstractmethod
     def _blame(self, complaints: str) -> str | None:
-        """The job code that the engine's complaints stand for, or None."""
+        """The job code for the engine's warnings and errors, or None."""
 
     @abstractmethod
     def _complains(self, line: str) -> bool:
@@ -104,11 +104,11 @@ class EngineLife(ABC):
 
     @abstractmethod
     def _readable(self, line: str) -> str:
-        """A line without what only a developer of the engine reads."""
+        """A line without the parts that are for the engine's developers."""
 
     @abstractmethod
     def _could_not_bind(self, exit_status: int | None) -> bool:
-        """Whether an engine that ended like this, before it was ready, did so because its address was taken."""
+        """Whether this exit status, before the engine was ready, means that its address was in use."""
 
     # Start and end
 
@@ -116,7 +116,7 @@ class EngineLife(ABC):
         """Start the engine and return when it can draw: see Adapter. Cancelling it ends the process."""
         if self.pid is not None:
             raise RuntimeError("the engine is already running: stop() comes first")
-        await self.stop()  # closes what an engine that died by itself left behind
+        await self.stop()  # closes what is left of an engine that exited by itself
         self._check_files()
         if not self.binary.is_file():
             raise EngineError("load_failed", f"The engine, {self.binary.name}, is not there: {self.mend}.")
@@ -128,7 +128,7 @@ class EngineLife(ABC):
                     return await self._start_once(endpoint, on_progress)
                 except AddressTaken:
                     continue
-        except OSError as refused:  # a full disk, a folder that may not be written, no more processes
+        except OSError as refused:  # a full disk, a read-only folder, the limit of processes
             why = os.strerror(refused.errno) if refused.errno else str(refused)
             raise EngineError("load_failed", f"The engine cannot be started: {why}.") from refused
         raise EngineError("load_failed", f"{endpoint.taken} This happened {ADDRESS_ATTEMPTS} times in a row.")
@@ -182,18 +182,19 @@ class EngineLife(ABC):
             case Listener.ENGINE:
                 pass
             case other:
-                await first_of(child.ended, timeout_s=STRANGER_NOTICE_S)  # or it was ours, and has just died
+                await first_of(child.ended, timeout_s=STRANGER_NOTICE_S)  # the engine itself may have just exited
                 if not child.ended.is_set():
                     raise self._not_ours(other)
                 return False
         try:
             answer = await client.get(self.ready_path, timeout=PROBE_TIMEOUT_S)
-        except httpx.TransportError:  # not yet, or it is dying: the next look tells
+        except httpx.TransportError:  # not ready yet, or exiting: the next check distinguishes
             return False
         return answer.status_code == httpx.codes.OK
 
     def _not_ours(self, listener: Listener) -> Exception:
-        """A script that does not become the engine cannot be tied to the service's life."""
+        """The error when `listener` is not the engine's process. A script that runs the engine as its child cannot be
+        tied to the service's lifetime."""
         if listener is Listener.STRANGER:
             return AddressTaken()
         return EngineError(
@@ -204,7 +205,7 @@ class EngineLife(ABC):
 
     def _load_error(self, child: EngineProcess) -> EngineError:
         code = self._blame(self._words.complaints) or "load_failed"
-        if code == "load_failed" and child.returncode == -signal.SIGKILL:  # never its own doing: worth a re-run
+        if code == "load_failed" and child.returncode == -signal.SIGKILL:  # sent from outside: worth a retry
             code = "engine_died"
         meaning = {
             "engine_died": "The engine was killed while it loaded the model, perhaps for want of memory",
@@ -214,7 +215,7 @@ class EngineLife(ABC):
         return EngineError(code, f"{meaning}: it {child.describe_end()}.{self._words.as_suffix()}")
 
     async def stop(self) -> None:
-        """End the process with SIGKILL and wait until it is gone. Idempotent; cancelled, it still ends it."""
+        """End the process with SIGKILL and wait for its exit. Idempotent; if cancelled, the process still ends."""
         if self._ending is None or self._ending.done():
             self._ending = asyncio.create_task(self._end(), name="engine-end")
         await asyncio.shield(self._ending)
@@ -233,19 +234,19 @@ class EngineLife(ABC):
             endpoint.close()
 
     async def wait_died(self) -> None:
-        """Return when the engine process is gone, whoever ended it; at once if there is none."""
+        """Return when the engine process has exited, for any reason; at once if there is none."""
         if self._child is not None:
             await self._child.ended.wait()
 
     @property
     def pid(self) -> int | None:
-        """The engine's process id while it lives."""
+        """The engine's process id while it runs, else None."""
         return None if self._child is None or self._child.ended.is_set() else self._child.pid
 
-    # What it says
+    # Output
 
     def last_words(self) -> str:
-        """The engine's last complaints, or its last lines: see Adapter."""
+        """The engine's last warnings and errors, or else its last lines: see Adapter."""
         return self._words.last()
 
     def _line(self, line: str, from_stderr: bool) -> None:
@@ -259,7 +260,7 @@ class EngineLife(ABC):
         self._about_to_listen.set()
 
     def _loading(self, progress: LoadProgress | None) -> None:
-        """The load moved; None where the engine only said a word."""
+        """Record progress of the load; None for output without a measure of progress."""
         self._moved_at = monotonic()
         if progress is not None and self._on_load is not None:
             self._load_fraction = progress.fraction
@@ -267,7 +268,7 @@ class EngineLife(ABC):
 
 
 async def first_of(*happenings: asyncio.Event | asyncio.Task[Any], timeout_s: float | None = None) -> None:
-    """Return when one of these has happened or the time is up; tasks given here go on."""
+    """Return when one of these has happened or the timeout has passed; the given tasks are not cancelled."""
     waits = [h if isinstance(h, asyncio.Task) else asyncio.create_task(h.wait()) for h in happenings]
     try:
         await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

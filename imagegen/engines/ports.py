@@ -1,4 +1,4 @@
-"""Loopback ports: one to give to an engine, and whether it alone listens there (Linux)."""
+"""Loopback ports: reserve one for an engine, and find out which processes listen on it (Linux)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _LISTEN = "0A"  # TCP_LISTEN in the kernel's include/net/tcp_states.h, as /proc/
 
 
 def reserve_port() -> socket.socket:
-    """Bind a free loopback port and do not listen, so that nothing else is given it while the engine loads.
+    """Bind a free loopback port without listening, so that the system gives it to no other program.
 
-    sd-server binds with SO_REUSEPORT (other servers with SO_REUSEADDR), so it can take the port from under a
-    socket that has the option too and does not listen; a connection of another program cannot. Close the socket
-    when the engine listens.
+    sd-server binds with SO_REUSEPORT (other servers with SO_REUSEADDR), so it can bind the port while this socket, with
+    the same option, does not listen. An outgoing connection of another program cannot. Close the socket when the engine
+    listens.
     """
     held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -28,7 +28,7 @@ def reserve_port() -> socket.socket:
 
 
 def listening_inodes(port: int) -> set[str]:
-    """Inodes of every IPv4 socket that listens on `port`, whoever owns it."""
+    """Inodes of all IPv4 sockets that listen on `port`, of any user."""
     inodes = set()
     for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         # sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode
@@ -39,7 +39,7 @@ def listening_inodes(port: int) -> set[str]:
 
 
 def session_pids(session: int) -> list[int]:
-    """The processes of a session, its leader among them."""
+    """The processes of a session, including its leader."""
     members = []
     for pid in psutil.pids():
         with contextlib.suppress(ProcessLookupError):
@@ -49,16 +49,16 @@ def session_pids(session: int) -> list[int]:
 
 
 def socket_inodes(pid: int) -> set[str]:
-    """Inodes of the sockets a process has open; empty if it is gone."""
+    """Inodes of a process's open sockets; empty if the process has exited."""
     inodes = set()
     try:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             try:
                 target = str(descriptor.readlink())
-            except FileNotFoundError:  # closed since
+            except FileNotFoundError:  # closed meanwhile
                 continue
             if target.startswith("socket:["):
                 inodes.add(target[len("socket:[") : -1])
-    except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone; a zombie's folder cannot be read
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # exited; a zombie's folder is not readable
         return set()
     return inodes

@@ -1,4 +1,4 @@
-"""One engine process: it cannot outlive the service, its output is always read, its end is noticed."""
+"""One engine process: it cannot outlive the service, its output is always read, its exit is detected."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from imagegen.engines.sdcpp.log import LineSplitter
 logger = logging.getLogger("imagegen.engine")
 
 READ_BYTES = 65_536
-LAST_OUTPUT_S = 2.0  # how long to wait for the end of a dead engine's output
+LAST_OUTPUT_S = 2.0  # how long to wait for the rest of an exited engine's output
 
 _PASSED_ON = {"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH"}  # HOME: CUDA keeps its kernel cache there
 _PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "GGML_", "SD_VK_", "VK_", "HIP_", "ROCR_", "OMP_")
 
 
 def engine_environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """What of our environment the engine gets: what finds libraries and GPUs, and no IMAGEGEN_* (tokens)."""
+    """The engine's environment: the variables that locate libraries and GPUs, without IMAGEGEN_* (tokens)."""
     passed = {k: v for k, v in ours.items() if k in _PASSED_ON or k.startswith(_PASSED_ON_PREFIXES)}
-    # CUDA then counts cards as the driver and nvidia-smi do, so that imagegen.gpu looks at the engine's card.
+    # CUDA then numbers the cards as the driver and nvidia-smi do, so that hardware/gpu.py reads the engine's card.
     passed.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     # On an abort ggml would fork a debugger to print a backtrace (ggml_print_backtrace in ggml.c).
     return passed | {"LC_ALL": "C", "GGML_NO_BACKTRACE": "1"}
@@ -39,7 +39,7 @@ def engine_environment(ours: Mapping[str, str]) -> dict[str, str]:
 class EngineProcess:
     """A running engine process; `ended` is set once it is reaped and its output is read.
 
-    Plain subprocess and a thread that waits, not asyncio's: that one does not tell of an end for as long as a
+    Uses subprocess and a waiting thread instead of asyncio's subprocess, which does not report an exit as long as a
     grandchild keeps the pipes open (cpython#119710).
     """
 
@@ -51,12 +51,12 @@ class EngineProcess:
         environment: Mapping[str, str] | None = None,
         descriptors: tuple[int, ...] = (),
     ) -> None:
-        """Start argv[0] in `cwd`; `on_line(line, from_stderr)` is called for every line it prints.
+        """Start argv[0] in `cwd`; `on_line(line, from_stderr)` is called for every line that it prints.
 
-        environment: variables beside those of engine_environment. descriptors: open files that it inherits.
+        environment: variables besides those of engine_environment. descriptors: open files that it inherits.
 
-        The engine dies with the thread that calls this (PR_SET_PDEATHSIG): the event loop's, which has to be one
-        that lives as long as the service. Raises OSError if even the interpreter cannot be started.
+        The engine is killed when the calling thread exits (PR_SET_PDEATHSIG). That is the event loop's thread, which
+        has to live as long as the service. Raises OSError if the Python interpreter cannot be started.
         """
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", guarded_exec.__file__, str(os.getpid()), *argv],
@@ -66,7 +66,7 @@ class EngineProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # a terminal's ^C, ^\ and hang-up are for the service
+            start_new_session=True,  # a terminal's ^C, ^\ and hang-up reach only the service
         )
         self._on_line = on_line
         self.last_line_at = monotonic()
@@ -82,17 +82,17 @@ class EngineProcess:
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, or minus the signal that ended it; None while it lives."""
+        """The exit status, or minus the signal that ended it; None while it runs."""
         return self._process.returncode
 
     def kill(self) -> None:
-        """Send SIGKILL, which a stopped process obeys too, to it and to what it has started."""
+        """Send SIGKILL, which also ends a stopped process, to the process group."""
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
 
     def describe_end(self) -> str:
-        """How it ended, as the end of a sentence that begins with "the engine"."""
+        """How the process ended, as the end of a sentence that begins with "the engine"."""
         code = self.returncode
         if code is None:
             return "is still running"
@@ -110,7 +110,7 @@ class EngineProcess:
 
     def _reap(self, loop: asyncio.AbstractEventLoop) -> None:
         self._process.wait()
-        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to tell
+        with contextlib.suppress(RuntimeError):  # the loop has closed
             loop.call_soon_threadsafe(self._exited.set)
 
     async def _watch_until_ended(self) -> None:
@@ -120,12 +120,12 @@ class EngineProcess:
             self._drain(self._process.stderr, from_stderr=True),
         )
         await self._exited.wait()
-        with contextlib.suppress(TimeoutError):  # whoever inherited its pipes may keep them open
+        with contextlib.suppress(TimeoutError):  # a descendant may keep the pipes open
             await asyncio.wait_for(reading, LAST_OUTPUT_S)
         self.ended.set()
 
     async def _drain(self, pipe: IO[bytes], from_stderr: bool) -> None:
-        """Read to the end: an engine whose pipe is full stops drawing."""
+        """Read to the end of the pipe: an engine blocks when its pipe is full."""
         reader = asyncio.StreamReader()
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), pipe

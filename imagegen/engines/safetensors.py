@@ -1,4 +1,4 @@
-"""The header of a safetensors file: which tensors it has, and whether the file is whole. No tensor is read.
+"""The header of a safetensors file: its tensors, and whether the file is complete. Reads no tensor data.
 
 Format: https://github.com/huggingface/safetensors#format
 """
@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MAX_HEADER_BYTES = 100_000_000
-"""The format's own limit."""
+"""The format's limit."""
 OTHER_FORMATS = (b"GGUF", b"PK\x03\x04", b"\x80\x02")
-"""What else the engine reads a LoRA from: GGUF, and PyTorch's two pickled formats."""
+"""First bytes of the other LoRA formats that the engine reads: GGUF, and PyTorch's two pickled formats."""
 
 
 class NotSafetensors(Exception):
-    """The file is none, or not a whole one: the message is the end of a sentence that begins with its name."""
+    """The file is not a complete safetensors file. The message is the end of a sentence that begins with its name."""
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor, by name. Raises NotSafetensors, OSError."""
+    """The shapes of all tensors, by name. Raises NotSafetensors, OSError."""
     size_bytes = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -40,7 +40,7 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def header_fault(path: Path) -> str | None:
-    """What is wrong with a safetensors file: the end of a sentence that begins with its name, or None."""
+    """The fault of a safetensors file as the end of a sentence that begins with its name, or None."""
     try:
         shapes(path)
     except NotSafetensors as wrong:
@@ -51,7 +51,7 @@ def header_fault(path: Path) -> str | None:
 
 
 def lora_fault(path: Path) -> str | None:
-    """What is wrong with a LoRA as far as its file tells: the end of a sentence that begins with its name, or None."""
+    """The fault of a LoRA file as the end of a sentence that begins with its name, or None."""
     try:
         with path.open("rb") as file:
             if file.read(4).startswith(OTHER_FORMATS):
@@ -65,7 +65,7 @@ def lora_fault(path: Path) -> str | None:
 
 
 def _odd_pairs(found: dict[str, tuple[int, ...]]) -> Iterator[str]:
-    """Pairs of matrices whose inner sides differ: down is rank x in, up is out x rank."""
+    """Pairs of matrices whose ranks differ: down is rank x in, up is out x rank."""
     for down, up in (("lora_down", "lora_up"), ("lora_A", "lora_B"), ("lora.down", "lora.up")):
         for name, shape in found.items():
             other = found.get(name.replace(down, up)) if down in name else None

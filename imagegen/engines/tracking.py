@@ -1,7 +1,7 @@
-"""What an engine said it does, and the phases of one picture that follow from it: the same for every engine.
+"""Events of an engine, and the phases of one picture derived from them; shared by all engines.
 
-Pure: no I/O and no clock. Each engine's own reader makes these events of its lines (engines/sdcpp/log.py,
-engines/glm/server/lines.py) or of its channel (engines/sdcpp/adapter.py).
+Pure: no I/O and no clock. Each engine's parser makes these events from its log lines (engines/sdcpp/log.py,
+engines/glm/server/lines.py) or its channel (engines/sdcpp/adapter.py).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from imagegen.schemas import Phase
 
 
 class Mark(Enum):
-    """A line that says where the engine is."""
+    """A change of the engine's state."""
 
-    LISTENING = auto()  # printed before bind: not yet ready
+    LISTENING = auto()  # printed before bind: the engine is not ready yet
     DRAW_BEGUN = auto()
     SAMPLING_BEGUN = auto()
     SAMPLING_DONE = auto()
     DECODING = auto()
-    DRAW_DONE = auto()  # printed before the PNG is made: not yet to be fetched
+    DRAW_DONE = auto()  # printed before the PNG is encoded: it cannot be fetched yet
     TROUBLE = auto()  # an error: the job may have failed
 
 
@@ -36,7 +36,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Before the sampling an autoregressive model writes `done` of `total` tokens (GLM-Image does)."""
+    """An autoregressive model (GLM-Image) has generated `done` of `total` tokens, before the sampling."""
 
     done: int
     total: int
@@ -44,7 +44,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Tile:
-    """The autoencoder has worked through `done` of `total` tiles of the picture."""
+    """The autoencoder has processed `done` of `total` tiles of the picture."""
 
     done: int
     total: int
@@ -52,19 +52,19 @@ class Tile:
 
 @dataclass(frozen=True)
 class Skipped:
-    """The sampler's last word about its cache: how many of the steps it left out."""
+    """The number of steps that the sampler's cache skipped; reported at the end of the sampling."""
 
     steps: int
 
 
 Event = Bar | Mark | Tokens | Tile | Skipped | None
-"""None: a line that only people read."""
+"""None: a line without meaning for the service."""
 
 
 class DrawTracker:
-    """Follows one picture through encoding, sampling and decoding; never goes backwards.
+    """Tracks one picture through encoding, sampling and decoding; the phase never goes backwards.
 
-    sd-server's decoder prints the same bars as its sampler (one a VAE tile): only those between SAMPLING_BEGUN and
+    sd-server's decoder prints the same bars as its sampler (one per VAE tile). Only bars between SAMPLING_BEGUN and
     SAMPLING_DONE are steps.
     """
 
@@ -81,7 +81,7 @@ class DrawTracker:
         self._heard_at, self._longest_gap_s = begun_at, 0.0
 
     def feed(self, event: Event, now: float) -> DrawProgress | None:
-        """The progress that a line brings, if any; `now` in seconds of the clock `begun_at` came from."""
+        """The progress that follows from an event, if any; `now` in seconds, of the same clock as `begun_at`."""
         self._longest_gap_s = max(self._longest_gap_s, now - self._heard_at)
         self._heard_at = now
         if isinstance(event, Tokens):
@@ -95,12 +95,12 @@ class DrawTracker:
             self.step, self.steps = event.done, event.total
             self._step_s = (now - self._at[Phase.SAMPLING]) / self.step
             return DrawProgress(Phase.SAMPLING, self.step, self.steps, self._step_s)
-        if isinstance(event, Tile):  # those of reference pictures, encoded before, begin again with each of them
+        if isinstance(event, Tile):  # reference pictures are encoded in tiles too, each counted from 1
             if self.phase is not Phase.DECODING or event.done <= self._tile:
                 return None
             self._tile = event.done
             return DrawProgress(Phase.DECODING, step_s=self._step_s, tile=event.done, tiles=event.total)
-        if isinstance(event, Skipped):  # said at the end of the sampling, and read later where the steps come otherwise
+        if isinstance(event, Skipped):  # printed after sampling; read later if the steps come over the channel
             if self.phase is not Phase.ENCODING:
                 self.skipped = min(event.steps, self.steps or 0)
             return None
@@ -117,7 +117,7 @@ class DrawTracker:
         return DrawProgress(phase, step_s=self._step_s)
 
     def times(self, now: float) -> DrawTimes:
-        """What was measured, `now` being when the picture had arrived."""
+        """The measured times; `now` is when the picture arrived."""
         sampling, decoding = self._at.get(Phase.SAMPLING), self._at.get(Phase.DECODING)
         return DrawTimes(
             encode_s=None if sampling is None else sampling - self._begun_at,

@@ -1,4 +1,4 @@
-"""What an engine printed, as far as an error message may repeat it: the last complaints, no folders of this machine."""
+"""The engine's last output, in the form that error messages quote: without folders of this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _BARE_PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/'\":,;()]+/)+([^\s/'\":,;()]*)")
 
 
 class Words:
-    """The last lines of one engine process. readable: a line without what only the engine's developers read."""
+    """The last lines of one engine process. readable: removes the parts of a line that are for the engine's developers.
+
+    A complaint is a warning or an error.
+    """
 
     def __init__(self, readable: Callable[[str], str]) -> None:
         self._readable = readable
@@ -25,13 +28,14 @@ class Words:
         self._folders: set[str] = set()
 
     def begin(self, argv: Iterable[str]) -> None:
-        """A process starts with these arguments; the folders of the files among them may have spaces."""
+        """Reset for a process with these arguments, and note the folders of the files among them: they may contain
+        spaces, which the patterns above do not match."""
         self._lines.clear()
         self._complaints.clear()
         self._folders = {f"{Path(word).parent}/" for word in argv if word.startswith("/")}
 
     def forgive(self) -> None:
-        """A new picture begins: earlier complaints are not about it."""
+        """Drop the complaints of earlier pictures; called when a picture begins."""
         self._complaints.clear()
 
     def add(self, line: str) -> None:
@@ -45,19 +49,19 @@ class Words:
         return "\n".join(self._complaints)
 
     def last(self) -> str:
-        """The complaints, or else the last lines; of a path only the file's name is left."""
+        """The complaints, or else the last lines; paths are reduced to the file's name."""
         lines = list(self._complaints) or list(self._lines)
-        if len(lines) > LAST_WORDS_LINES:  # the first complaint is the cause, the last ones its consequences
+        if len(lines) > LAST_WORDS_LINES:  # the first complaint is the cause, the last ones are consequences
             lines = [lines[0], "…", *lines[1 - LAST_WORDS_LINES :]]
         return self.without_folders(" · ".join(self._readable(line) for line in lines))[:LAST_WORDS_CHARS]
 
     def without_folders(self, words: str) -> str:
-        """`words` with no more of a path than the file's name."""
+        """`words` with each path reduced to the file's name."""
         for folder in self._folders:
             words = words.replace(folder, "")
         return _BARE_PATH.sub(r"\1", _QUOTED_PATH.sub(r"'\1'", words))
 
     def as_suffix(self) -> str:
-        """The last words as a sentence to put behind another; empty if there are none."""
+        """The last words as a sentence to append to another; empty if there are none."""
         words = self.last()
         return f" Its last words: {words}" if words else ""

@@ -1,3 +1,3 @@
 """The GPU and this machine.
 
-Belongs here: memory, other programs on the card, what a model needs. Not here: starting engines."""
+Belongs here: memory, other programs on the card, a model's requirements. Not here: starting engines."""

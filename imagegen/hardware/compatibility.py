@@ -1,4 +1,4 @@
-"""Does a model fit this machine? What the engine at hand lacks for it, and what the memory cannot hold."""
+"""Checks whether a model fits this machine: the engine's flags and channel, the card and the memory."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Machine:
-    """What a model has to fit: the engine's flags (empty: unknown), and bytes of memory; no card: None.
+    """The engine's flags (empty: unknown) and the memory of this machine in bytes; None without a card.
 
-    torch_uses_cuda: whether the second engine's torch is built for a card. has_channel: whether sd-server has the
-    channel of this release (docs/engine.md).
+    torch_uses_cuda: whether the second engine's torch is built for CUDA. has_channel: whether sd-server has the channel
+    of this release (docs/engine.md).
     """
 
     flags: Collection[str]
@@ -41,12 +41,12 @@ class Machine:
 
 
 def look_at_machine(settings: Settings, card: Gpu | None) -> Machine:
-    """What a model has to fit now. Blocks: it runs the engine's --help where that is not known yet."""
+    """Read the machine's current state. Blocks: it runs the engine's --help unless its output is cached."""
     try:
         binary = engine_build.resolve(settings)
         flags = sdcpp_flags.known_flags(probe.usage(binary))
         has_channel = probe.channel_version(binary) == CHANNEL_VERSION
-    except engine_build.EngineBuildError as missing:  # told by the load that needs it, and by the doctor
+    except engine_build.EngineBuildError as missing:  # reported by the load that needs the engine, and by the doctor
         log.debug("the engine's flags are not known: %s", missing)
         flags, has_channel = frozenset(), True
     return Machine(
@@ -60,7 +60,7 @@ def look_at_machine(settings: Settings, card: Gpu | None) -> Machine:
 
 
 def warnings(entry: Entry, settings: Settings, machine: Machine) -> tuple[Warn, ...]:
-    """What is known to go wrong with `entry` on `machine`, in the words of a job's warnings."""
+    """The known problems of `entry` on `machine`, as a job's warnings."""
     found = [
         lacking_flags(entry, machine.flags),
         unused_card(entry, machine.card_name, machine.torch_uses_cuda),
@@ -70,7 +70,7 @@ def warnings(entry: Entry, settings: Settings, machine: Machine) -> tuple[Warn, 
 
 
 def lacking_flags(entry: Entry, flags: Collection[str]) -> Warn | None:
-    """`flag_missing`: the entry names flags that the engine has no word for; the service leaves them out."""
+    """`flag_missing`: the entry names flags that the engine does not know; the service omits them."""
     lacking = sdcpp_flags.adapt(entry.engine_flags, flags).lacking if entry.adapter == "sdcpp" else ()
     if not lacking:
         return None
@@ -84,7 +84,7 @@ def lacking_flags(entry: Entry, flags: Collection[str]) -> Warn | None:
 
 
 def lacking_channel(entry: Entry, has_channel: bool) -> Warn | None:
-    """`channel_missing`: the engine listens on a TCP port and cannot be interrupted. For the status, not for jobs."""
+    """`channel_missing`: the engine has a TCP port and cannot be interrupted. Only for the status, not for jobs."""
     if entry.adapter != "sdcpp" or has_channel:
         return None
     return Warn(
@@ -96,7 +96,7 @@ def lacking_channel(entry: Entry, has_channel: bool) -> Warn | None:
 
 
 def unused_card(entry: Entry, card_name: str | None, torch_uses_cuda: bool) -> Warn | None:
-    """`gpu_unused`: there is a card, and the torch that draws `entry` is not built for it."""
+    """`gpu_unused`: there is a card, and the torch that draws `entry` is built for the CPU."""
     if entry.adapter != "glm" or card_name is None or torch_uses_cuda or lacking(entry.adapter):
         return None
     return Warn(
@@ -108,11 +108,10 @@ def unused_card(entry: Entry, card_name: str | None, torch_uses_cuda: bool) -> W
 
 
 def memory(entry: Entry, settings: Settings, machine: Machine) -> Warn | None:
-    """`does_not_fit`: the model needs more memory than there is.
+    """`does_not_fit`: the model needs more memory than the card has, or than the machine's RAM without a card.
 
-    What it needs is the catalog's `[memory]`; where that is not known, the size of its files, which the engine
-    holds at the least (one part at a time where it can: see `part_bytes`). With a card that counts
-    against the card, else against the RAM.
+    The need is the catalog's `[memory]`, or if unknown the size of the model's files, which is the minimum that the
+    engine holds. If the engine can load one part at a time, the largest part counts: see `part_bytes`.
     """
     on_card = machine.card_bytes is not None
     total = machine.ram_bytes if machine.card_bytes is None else machine.card_bytes
@@ -137,15 +136,15 @@ def memory(entry: Entry, settings: Settings, machine: Machine) -> Warn | None:
 
 
 def files_bytes(entry: Entry, settings: Settings) -> int:
-    """Bytes of the model's files that are here, LoRAs too."""
+    """Bytes of the model's files on this machine, including LoRAs."""
     return sum(_sizes(entry, settings))
 
 
 def part_bytes(entry: Entry, settings: Settings) -> int | None:
-    """Bytes of the largest part of a model of which a card holds one part at a time; None where it holds all of it.
+    """Bytes of the largest part, for a model of which the card can hold one part at a time; None for other models.
 
-    sd-server does so with --offload-to-cpu, a file at a time; the second engine where the whole does not fit, a folder
-    of the repository at a time.
+    sd-server loads one file at a time with --offload-to-cpu. The second engine loads one folder of the repository at a
+    time if the whole model does not fit.
     """
     if entry.adapter == "glm":
         parts: dict[Path, int] = {}

@@ -1,7 +1,7 @@
-"""What NVML says of the GPU that the engine uses. Everything answers None where there is no such card to ask.
+"""NVML readings of the GPU that the engine uses. Without such a card every function returns None.
 
-NVML is opened once and kept: opening it takes tens of milliseconds, a reading less than one. Only NVIDIA cards and
-CUDA engines are looked at; a Vulkan engine's card is not known here.
+NVML is opened once and kept open: opening takes tens of milliseconds, a reading less than one. Only NVIDIA cards and
+CUDA engines are supported; a Vulkan engine's card is unknown here.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ import pynvml
 log = logging.getLogger("imagegen.gpu")
 
 TRY_AGAIN_S = 60.0
-"""A driver that did not answer is asked again this much later."""
+"""Interval before a driver that did not answer is queried again."""
 NO_CARD = {"", "-1", "none", "nodevfiles"}
-"""What in CUDA_VISIBLE_DEVICES means: no card at all."""
+"""The values of CUDA_VISIBLE_DEVICES that hide every card."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Another program on the card. None: the driver does not say (a container, another user's program)."""
+    """Another program on the card. None: not reported by the driver (a container, another user's program)."""
 
     pid: int
     name: str | None
     held_bytes: int | None
-    since: float | None  # POSIX seconds: when it was started
+    since: float | None  # start of the process, POSIX seconds
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One card, now. Sizes in bytes; `ours_bytes` is what the engine's process holds, None if not told."""
+    """The current state of one card, sizes in bytes. `ours_bytes`: held by the engine's process; None if not
+    reported."""
 
     name: str
     total_bytes: int
     free_bytes: int
     ours_bytes: int | None
-    others: tuple[Holder, ...] = ()  # the one that holds most first
+    others: tuple[Holder, ...] = ()  # in descending order of held bytes
 
 
 class Nvml:
-    """The NVIDIA driver's library, and the one card that a CUDA engine started from here uses.
+    """The NVIDIA driver's library, and the card that a CUDA engine started by this process uses. Thread-safe.
 
-    library: the module `pynvml`, or a stand-in for it. environment: ours, which the engine gets too. Safe to call
-    from several threads.
+    library: the module `pynvml`, or a fake. environment: this process's environment, which the engine inherits.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Nvml:
         self._problem: str | None = None
 
     def look(self, engine_pid: int | None = None) -> Gpu | None:
-        """The card now; None without one, or when the driver does not answer (then see `problem`)."""
+        """Read the card; None without a card, or if the driver does not answer (then see `problem`)."""
         with self._lock:
             if self._try_at is not None and self._clock() < self._try_at:
                 return None
@@ -77,7 +77,7 @@ class Nvml:
                     self._open()
                 return None if self._handle is None else self._read(engine_pid)
             except (self._nvml.NVMLError_LibraryNotFound, self._nvml.NVMLError_DriverNotLoaded):
-                self._give_up(None)  # no NVIDIA card here, which is no fault
+                self._give_up(None)  # a machine without an NVIDIA card is not a problem
             except self._nvml.NVMLError_LibRmVersionMismatch:
                 self._give_up(
                     "The NVIDIA driver was updated while the old one is still running, so no program can use the GPU: "
@@ -91,7 +91,7 @@ class Nvml:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with the GPU, or doubtful about which it is, as of the last `look`; None: nothing."""
+        """A sentence about a fault of the GPU or a doubt about which card is used, as of the last `look`; else None."""
         return self._problem
 
     # ---- opening --------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ class Nvml:
                 log.debug("nvmlShutdown: %s", also)
 
     def _choose(self) -> tuple[Any, str | None]:
-        """The card that CUDA counts as its first, and what is doubtful about it."""
+        """The first card in CUDA's order, and a sentence if that is doubtful."""
         count = self._nvml.nvmlDeviceGetCount()
         if count == 0:
             return None, None
@@ -134,7 +134,7 @@ class Nvml:
         return self._nvml.nvmlDeviceGetHandleByIndex(int(first)), self._order_doubt(count)
 
     def _by_uuid(self, uuid: str, said: str, count: int) -> tuple[Any, str | None]:
-        """CUDA takes the beginning of a UUID too, if only one card begins so."""
+        """The card with this UUID. CUDA also accepts a unique prefix of a UUID."""
         if uuid.startswith("MIG-"):
             try:
                 return self._nvml.nvmlDeviceGetHandleByUUID(uuid), None
@@ -151,7 +151,8 @@ class Nvml:
         return None, f"{said} names {len(found) or 'no'} GPUs of this machine: see `nvidia-smi -L` for their names."
 
     def _order_doubt(self, count: int) -> str | None:
-        """NVML counts the cards by their place on the bus; so does CUDA for the engine, unless it is told not to."""
+        """A sentence if CUDA may number the cards differently from NVML, else None. NVML uses the bus order, and so
+        does CUDA in the engine unless CUDA_DEVICE_ORDER says otherwise."""
         order = self._environment.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
         if count == 1 or order == "PCI_BUS_ID":
             return None
@@ -178,7 +179,7 @@ class Nvml:
         return Gpu(self._name, total, free, ours, tuple(others))
 
     def _memory(self) -> tuple[int, int]:
-        """Bytes in all and free. A GPU that shares the machine's memory has none of its own to tell of."""
+        """Total and free bytes. A GPU that shares the machine's memory reports none, so the RAM's are returned."""
         try:
             memory = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
             return int(memory.total), int(memory.free)
@@ -187,7 +188,7 @@ class Nvml:
             return int(shared.total), int(shared.available)
 
     def _processes(self) -> dict[int, int | None]:
-        """Bytes by pid, of programs that compute and of those that paint."""
+        """Held bytes by pid, of compute and graphics processes."""
         found: dict[int, int | None] = {}
         for ask in (self._nvml.nvmlDeviceGetComputeRunningProcesses, self._nvml.nvmlDeviceGetGraphicsRunningProcesses):
             try:
@@ -211,11 +212,11 @@ _here = Nvml()
 
 
 def read(engine_pid: int | None = None) -> Gpu | None:
-    """The card that the engine uses, now; None without one (or without a driver that answers: see `problem`)."""
+    """Read the card that the engine uses; None without a card, or if the driver does not answer (see `problem`)."""
     return _here.look(engine_pid)
 
 
 def problem() -> str | None:
-    """What is wrong with the GPU of this machine, in a sentence that says what to do; None: nothing is."""
+    """A sentence about a fault of this machine's GPU and its remedy, or None."""
     _here.look()
     return _here.problem

@@ -1,4 +1,4 @@
-"""How the service shares a GPU with other programs: it waits for room, gives way, and sees that it gave back."""
+"""Sharing a GPU with other programs: wait for free memory, release memory that others want, verify the release."""
 
 from __future__ import annotations
 
@@ -22,27 +22,29 @@ log = logging.getLogger("imagegen.gpu")
 
 GB = 1e9
 MARGIN_BYTES = 1024**3
-"""What a model needs beside its files where the catalog states no figure: CUDA's own half a gigabyte, and the
-buffers of a small picture. A large picture's buffers may need more: then the engine says so when it draws."""
+"""What a model needs in addition to its files if the catalog has no figure: half a gigabyte for CUDA, and the buffers
+of a small picture. A large picture may need more; then the engine reports out_of_vram at the draw."""
 IN_USE_SHARE = 0.05
-"""Of a card of which less than this is taken, nobody holds enough for waiting to help."""
+"""If less than this share of the card is in use, other programs hold too little for a wait to help."""
 LOW_SHARE = 0.1
-"""With less than this of the card free, another program that asks for more memory may not get it."""
+"""If less than this share of the card is free, an allocation of another program may fail."""
 GROWTH_BYTES = 256 * 1024**2
-"""What somebody else has to have taken since we became idle: a CUDA program holds as much before it has any data."""
+"""Growth of the other programs' memory since the engine became idle that counts as demand. A CUDA program holds this
+much before it has any data."""
 LOOK_EVERY_S = 2.0
 GIVEN_BACK_S, GIVEN_BACK_EVERY_S = 2.0, 0.05
-"""After the engine's end its memory is free within this time: `nvidia-smi` shows it a moment later."""
+"""Time limit for the engine's memory to become free after its exit, and the interval between checks. The driver
+reports it as free with a short delay."""
 SLACK_BYTES = 64 * 1024**2
-"""Differences below this are the driver's own bookkeeping."""
+"""Smaller differences are the driver's own bookkeeping."""
 
 Look = Callable[[int | None], Gpu | None]
 
 
 def needed_bytes(entry: Entry, settings: Settings) -> int:
-    """What loading `entry` takes of the card: the catalog's figure, else the files' sizes and MARGIN_BYTES.
+    """Bytes of the card that loading `entry` takes: the catalog's figure, else the files' sizes plus MARGIN_BYTES.
 
-    Where the engine can do with one part of the model at a time on the card, the largest counts.
+    If the engine can hold one part of the model at a time on the card, the largest part counts.
     """
     if entry.memory is not None and entry.memory.vram_bytes is not None:
         return entry.memory.vram_bytes
@@ -52,10 +54,10 @@ def needed_bytes(entry: Entry, settings: Settings) -> int:
 
 
 def shortage(card: Gpu, need_bytes: int) -> str | None:
-    """Why a model that needs `need_bytes` has to wait for this card, in words; None: it need not.
+    """Why a model that needs `need_bytes` has to wait for this card, as a sentence; None if it need not wait.
 
-    Waiting helps only if somebody holds what is lacking: a model that is too large for the whole card, or lacks
-    room on a card that nobody uses, is for the engine to refuse.
+    A wait helps only if other programs hold the missing memory. A model that is too large for the card, or does not fit
+    on an unused card, is refused by the engine.
     """
     taken = card.total_bytes - card.free_bytes
     if card.free_bytes >= need_bytes or need_bytes > card.total_bytes or taken < IN_USE_SHARE * card.total_bytes:
@@ -79,26 +81,26 @@ def _words(holder: Holder) -> str:
 
 
 class GpuContention:
-    """Whether somebody else wants the card's memory while the engine is idle.
+    """Detects whether other programs want the card's memory while the engine is idle.
 
-    An idle engine's memory does not grow, so what is newly taken is somebody else's: that holds in a container
-    too, where the driver names no programs. What the engine holds is left out where the driver tells it. Who asks
-    for memory, gets none and leaves is not seen.
+    An idle engine's memory does not grow, so any growth belongs to other programs. This also holds in a container,
+    where the driver names no programs. The engine's own memory is subtracted if the driver reports it. A program whose
+    allocation failed and that exited is not detected.
     """
 
     def __init__(self) -> None:
-        self.least_taken_bytes: int | None = None  # by others, since we became idle
+        self.least_taken_bytes: int | None = None  # by other programs, since the engine became idle
         self.wanted = False
         self._ours_told = False
 
     def forget(self) -> None:
-        """The engine has worked, or is gone: what it holds has changed."""
+        """Reset; called when the engine has worked or exited, because its memory has changed."""
         self.least_taken_bytes, self.wanted = None, False
 
     def look(self, card: Gpu) -> bool:
-        """Judge by the card as it is now."""
+        """Update from a reading of the card; return whether other programs want memory."""
         if (told := card.ours_bytes is not None) is not self._ours_told:
-            self.forget()  # what was counted before had the engine's share in it, or had not
+            self.forget()  # earlier readings are not comparable: the engine's share was counted differently
             self._ours_told = told
         taken = card.total_bytes - card.free_bytes - (card.ours_bytes or 0)
         self.least_taken_bytes = taken if self.least_taken_bytes is None else min(taken, self.least_taken_bytes)
@@ -108,7 +110,7 @@ class GpuContention:
 
 
 class GpuSharing:
-    """The service's behaviour on the card; everything is a no-op without one, or with an engine that uses none.
+    """Shares the card with other programs; does nothing without a card or with an engine that uses none.
 
     look: `gpu.read`. binary: the engine that the next load will start, None if there is none.
     """
@@ -121,9 +123,9 @@ class GpuSharing:
         self._uses_cuda: tuple[object, bool] | None = None
 
     async def check_swap_fits(self, entry: Entry, engine_pid: int | None) -> None:
-        """Whether `entry` has room in the place of what the idle engine `engine_pid` holds. Changes nothing.
+        """Check whether `entry` would fit after the idle engine `engine_pid` has been unloaded. Changes nothing.
 
-        Raises EngineError `gpu_busy`. If the driver does not say what the engine holds, nobody knows before it ends.
+        Raises EngineError `gpu_busy`. If the driver does not report the engine's memory, the check passes.
         """
         if not await asyncio.to_thread(self._has_card, entry):
             return
@@ -136,9 +138,9 @@ class GpuSharing:
             raise _busy(short)
 
     async def wait_for_memory(self, entry: Entry, told: Callable[[str], None], *, wait: bool) -> None:
-        """Return when there is room for `entry`; `told` hears for whom is waited.
+        """Return when `entry` fits; while waiting, call `told` with a sentence that names the other programs.
 
-        Raises EngineError `gpu_busy` after IMAGEGEN_GPU_WAIT_S, at once if not `wait`.
+        Raises EngineError `gpu_busy` after IMAGEGEN_GPU_WAIT_S, or at once if `wait` is false.
         """
         self.contention.forget()
         self._before = None
@@ -158,16 +160,17 @@ class GpuSharing:
         self._before = card
 
     async def wanted(self, engine_pid: int | None) -> bool:
-        """Whether somebody else wants the memory that the idle engine holds."""
+        """Whether other programs want the memory that the idle engine holds."""
         card = await self._card(engine_pid) if self.present else None
         return card is not None and self.contention.look(card)
 
     def reset_baseline(self) -> None:
-        """A job has ended: its pictures may have changed what the engine holds."""
+        """Reset the detection; called when a job has ended, because its pictures may have changed the engine's
+        memory."""
         self.contention.forget()
 
     async def check_memory_released(self) -> None:
-        """After the engine's end: wait until its memory is free, at most GIVEN_BACK_S; else the log says so."""
+        """Wait after the engine's exit until its memory is free; after GIVEN_BACK_S log a warning and return."""
         before, self._before = self._before, None
         self.contention.forget()
         if before is None:
@@ -203,7 +206,7 @@ class GpuSharing:
 
 
 def _not_given_back(before: Gpu, now: Gpu) -> int:
-    """Bytes that are taken now and were not before the load, without what other programs took since."""
+    """Bytes in use now that were free before the load, without the growth of other programs."""
     others_before = sum(holder.held_bytes or 0 for holder in before.others)
     others_now = sum(holder.held_bytes or 0 for holder in now.others)
     kept = before.free_bytes - now.free_bytes - max(0, others_now - others_before)
@@ -211,7 +214,7 @@ def _not_given_back(before: Gpu, now: Gpu) -> int:
 
 
 def uses_cuda(binary: Path) -> bool:
-    """Whether the program names a CUDA library to the loader; one that does not runs on the CPU or by Vulkan."""
+    """Whether the binary names a CUDA library; a binary without one uses the CPU or Vulkan."""
     try:
         if binary.stat().st_size == 0:
             return False

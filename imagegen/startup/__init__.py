@@ -1,3 +1,3 @@
-"""The start of the service: what it is configured with, its port, and the signals of its processes.
+"""The start of the service: its configuration, its port, and the signals of its processes.
 
-Belongs here: what supervisor and worker need before there is an App. Not here: bentoml; service.py alone imports it."""
+Belongs here: what supervisor and worker need before the App exists. Not here: bentoml; only service.py imports it."""

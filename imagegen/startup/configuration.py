@@ -1,4 +1,4 @@
-"""Everything that is read once before the service listens: settings, tokens, certificate, limits, names."""
+"""Reads and checks the configuration before the service listens: settings, tokens, certificate, limits, names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from imagegen.storage.errors import StorageError
 
 @dataclass(frozen=True)
 class Configuration:
-    """connections: the cap on open connections. tokens, certificate and public are None where there is none."""
+    """The configuration of the service.
+
+    connections: the limit of open connections. tokens, certificate and public are None if not configured.
+    """
 
     settings: Settings
     tokens: tokens.Tokens | None
@@ -36,12 +39,12 @@ class Configuration:
 
     @property
     def is_open(self) -> bool:
-        """Whether other machines are served."""
+        """Whether the service accepts requests from other machines."""
         return self.tokens is not None or self.settings.allow_anonymous
 
 
 def read() -> Configuration:
-    """Read the environment and the files that it names, and raise this process's limit of open files.
+    """Read the environment and the files that it names, and increase this process's limit of open files.
 
     Raises SettingsError with a sentence.
     """
@@ -60,7 +63,7 @@ def read() -> Configuration:
 
 
 def check(configured: Configuration, host: str, port: int) -> Entry:
-    """Look before the service listens at what would end it later: port, state folder, policy, catalog and GPU.
+    """Check what the service needs before it listens: port, state folder, policy, catalog and GPU.
 
     Makes the state folder. Returns the default model. Raises one of SENTENCES.
     """
@@ -86,7 +89,7 @@ SENTENCES = (
 
 
 def sentence(failure: BaseException) -> str | None:
-    """Why the service cannot start, for a person; None for an error of the service itself."""
+    """Why the service cannot start, as a sentence for the user; None for an internal error."""
     if isinstance(failure, SENTENCES):
         return str(failure)
     if isinstance(failure, OSError) and failure.strerror:

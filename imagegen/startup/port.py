@@ -1,4 +1,4 @@
-"""Whether the service can listen on its address, and who is in the way."""
+"""Checks whether the service can listen on its address, and finds the programs that use the port."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from imagegen.settings import Settings, SettingsError
 
 
 def asked_for(settings: Settings) -> tuple[str, int]:
-    """Host and port that the running command listens on: `bentoml serve` has options and variables of its own
-    (--host, BENTOML_PORT), which come before the settings."""
+    """Host and port on which the running command listens. The options and variables of `bentoml serve` (--host,
+    BENTOML_PORT) override the settings."""
     context = click.get_current_context(silent=True)
     typed = context.params if context else {}
     return typed.get("host") or settings.host, typed.get("port") or settings.port
 
 
 def check(host: str, port: int) -> None:
-    """Raises SettingsError, with the setting to change, if the address cannot be listened on."""
+    """Raises SettingsError, with the setting to change, if the service cannot listen on the address."""
     if (problem := problem_of(host, port)) is not None:
         raise SettingsError(problem)
 
 
 def problem_of(host: str, port: int) -> str | None:
-    """Why the address cannot be listened on, as a sentence; None if it can. Binds it for a moment."""
+    """Why the service cannot listen on the address, as a sentence, or None. Binds the address briefly."""
     refusal = _refusal(host, port)
     if refusal is None:
         return None
@@ -45,7 +45,7 @@ def problem_of(host: str, port: int) -> str | None:
 
 
 def holders(port: int) -> set[int | None]:
-    """The processes that listen on the port, on whatever address; None: one of another user."""
+    """The ids of the processes that listen on the port, on any address; None: a process of another user."""
     return {
         connection.pid
         for connection in psutil.net_connections("tcp")
@@ -54,7 +54,7 @@ def holders(port: int) -> set[int | None]:
 
 
 def _refusal(host: str, port: int) -> OSError | None:
-    """As BentoML's supervisor binds it (circus/sockets.py)."""
+    """The error of a bind with the options of BentoML's supervisor (circus/sockets.py), or None."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as trial:

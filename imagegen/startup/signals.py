@@ -1,13 +1,13 @@
-"""Signals of the service's processes, and how a worker that cannot start ends its supervisor.
+"""Signal handling of the service's processes, and the end of a start that failed.
 
 | signal | supervisor | worker | engine |
 |---|---|---|---|
-| SIGTERM, SIGINT | stops in order | stops in order | ignored; the worker ends it |
-| SIGQUIT | stops in order | ignored | ignored |
+| SIGTERM, SIGINT | orderly stop | orderly stop | ignored; the worker ends it |
+| SIGQUIT | orderly stop | ignored | ignored |
 | IGNORED | ignored | ignored | ignored |
-| SIGWINCH, SIGCONT, SIGPIPE | without effect | without effect | without effect |
+| SIGWINCH, SIGCONT, SIGPIPE | no effect | no effect | no effect |
 
-The supervisor passes a stop on to the worker. The engine's part is in `engines/guarded_exec.py`.
+The supervisor forwards a stop to the worker. The engine's signals are set in `engines/guarded_exec.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from imagegen.startup.configuration import sentence
 log = logging.getLogger("imagegen")
 
 IGNORED = (
-    signal.SIGHUP,  # a logout or a closed terminal; BentoML's supervisor would replace the worker in mid-picture
+    signal.SIGHUP,  # a logout or a closed terminal; BentoML's supervisor would replace the worker during a picture
     signal.SIGTSTP,  # Ctrl-Z
     signal.SIGTTIN,
     signal.SIGTTOU,
@@ -42,25 +42,24 @@ IGNORED = (
     signal.SIGPROF,
     signal.SIGIO,
 )
-"""Their default action would end or suspend a process. A program that this one starts ignores them too."""
+"""Signals whose default action would end or suspend a process. Child processes inherit that they are ignored."""
 
 START_FAILED = signal.SIGRTMAX
-"""From a worker that cannot start to its supervisor. No terminal, shell or service manager sends this one."""
+"""Sent to the supervisor by a worker that cannot start. No terminal, shell or service manager sends this signal."""
 
 DRAIN_BOUND_S = 10.0
-"""How long clients may take to read their last answers once the picture is done."""
+"""Time limit for clients to read their last responses after the picture is done."""
 
 
 def guard_supervisor() -> None:
-    """Ignore what must not stop the service, exit with 1 after START_FAILED, and end with a sentence when BentoML
-    fails before it serves.
+    """Ignore IGNORED, exit with status 1 after START_FAILED, and print a sentence if BentoML fails before it serves.
 
-    BentoML exits with 0 after every SIGTERM, which systemd and Docker would take for an orderly stop.
+    BentoML exits with 0 after every SIGTERM, which systemd and Docker would treat as an orderly stop.
     """
     if threading.current_thread() is not threading.main_thread():
-        return  # a program that only loads the service, in a thread of its own
+        return  # a program that only loads the service, in a thread; only the main thread can set handlers
     _ignore(*IGNORED)
-    # circus registers its handlers after this (circus/sighandler.py, 0.19): its reload at SIGHUP replaces the worker.
+    # circus registers its handlers later (circus/sighandler.py, 0.19); its reload at SIGHUP would replace the worker.
     SysHandler.SIGNALS = [one for one in SysHandler.SIGNALS if one not in IGNORED]
     failed = False
 
@@ -80,21 +79,20 @@ def guard_supervisor() -> None:
 
 
 def guard_worker() -> None:
-    """Ignore what must not stop the service, and die with the supervisor: the worker would live on and hold port and
-    GPU."""
+    """Ignore IGNORED and SIGQUIT, and exit with the supervisor: else the worker would keep the port and the GPU."""
     _ignore(*IGNORED, signal.SIGQUIT)
     parent = os.getppid()
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died in between
+        if os.getppid() != parent:  # the supervisor died before prctl
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def end_start(failure: Exception, in_worker: bool) -> NoReturn:
-    """End the service, which cannot start, with one sentence and exit code 1.
+    """End a service that cannot start, with one sentence and exit status 1.
 
-    A worker ends its supervisor too, which would start a dead worker again for ever. It does not raise, because
+    A worker also ends its supervisor, which would otherwise restart the worker forever. It does not raise, because
     BentoML would print two tracebacks after the sentence.
     """
     reason = sentence(failure)
@@ -110,10 +108,10 @@ def end_start(failure: Exception, in_worker: bool) -> NoReturn:
 
 
 def stop_on_signals(begin_stop: Callable[[], None], grace_s: float) -> None:
-    """Call `begin_stop` at SIGTERM and SIGINT, before uvicorn's own handler, and end the worker at last.
+    """Call `begin_stop` at SIGTERM and SIGINT, before uvicorn's handler; exit `grace_s` + DRAIN_BOUND_S later.
 
-    uvicorn first waits for every open connection to end, and long-polls and event streams only end when the service
-    stops. BentoML waits a day for a client that never reads; nothing is lost by then.
+    uvicorn first waits until all connections are closed, and long-polls and event streams end only when the service
+    stops. BentoML would wait a day for a client that never reads; no data is lost at the exit.
     """
     loop = asyncio.get_running_loop()
 
@@ -138,7 +136,7 @@ def _ignore(*numbers: signal.Signals) -> None:
 
 
 def _in_a_sentence(kind: type[BaseException], failure: BaseException, trace: TracebackType | None) -> None:
-    """An exception that ends the supervisor, such as an address that is taken since it was checked."""
+    """Report an exception that ends the supervisor, such as an address that was taken after its check."""
     reason = sentence(failure)
     if reason is None:
         sys.__excepthook__(kind, failure, trace)

@@ -1,4 +1,4 @@
-"""GlmImageAdapter: drives our own server around diffusers' GlmImagePipeline (imagegen.engines.glm.server)."""
+"""GlmImageAdapter: drives this project's server around diffusers' GlmImagePipeline (imagegen.engines.glm.server)."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ INTERRUPT_TIMEOUT_S = 5.0
 
 
 class GlmImageAdapter(HttpSubprocessAdapter):
-    """One process of imagegen.engines.glm.server and the pipeline it has loaded.
+    """One process of imagegen.engines.glm.server and the pipeline that it has loaded.
 
-    folder: a diffusers repository. threads: CPU threads of torch. python: what runs it, with the extra installed.
+    folder: a diffusers repository. threads: torch's CPU threads. python: an interpreter with the extra installed.
     """
 
     ready_path: ClassVar[str] = "/ready"
-    connections: ClassVar[int] = 2  # a picture's answer holds one until it is drawn; the other interrupts it
+    connections: ClassVar[int] = 2  # one for the running picture's response, one to interrupt it
     mend: ClassVar[str] = "install the service again"
 
     def __init__(
@@ -46,20 +46,20 @@ class GlmImageAdapter(HttpSubprocessAdapter):
     ) -> None:
         super().__init__(python, workdir, load_stall_s)
         self.folder, self.threads = folder, threads
-        self._load_at: tuple[float, int] | None = None  # when the load's first bytes were told, and how many
+        self._load_at: tuple[float, int] | None = None  # time and bytes of the load's first report
         self._interrupting: asyncio.Task[None] | None = None
 
     def _launch(self, endpoint: Endpoint) -> Launch:
         assert isinstance(endpoint, UnixEndpoint)
         self._load_at = None
-        # -P: no module of the folder it runs in takes the place of one that is meant.
+        # -P: a module in the working folder must not shadow an installed one.
         return Launch(["-P", str(PROGRAM), "serve", str(self.folder), str(endpoint.path), str(self.threads)])
 
     def _check_files(self) -> None:
         if gone := components.missing(self.folder):
             raise EngineError("model_missing", f"The model's folder has no {', '.join(gone)}: fetch the model again.")
 
-    # Reading its lines
+    # Reading the log
 
     def _heard(self, line: str) -> bool:
         event = lines.parse(line)
@@ -109,7 +109,7 @@ class GlmImageAdapter(HttpSubprocessAdapter):
                 raise EngineError("draw_failed", f"The engine refused the picture: {_detail(answer)}", draws_on=True)
 
     def interrupt(self) -> bool:
-        """Ask the engine to break the running picture off before its next step or token: see Adapter."""
+        """Ask the engine to interrupt the running picture before its next step or token: see Adapter."""
         if self._client is None or self.pid is None or self._drawing is None or self._drawing.done():
             return False
         interrupt = self._interrupt(self._client, self._number)
@@ -117,7 +117,7 @@ class GlmImageAdapter(HttpSubprocessAdapter):
         return True
 
     async def _interrupt(self, client: httpx.AsyncClient, number: int) -> None:
-        """Ask until it has heard: on a busy machine it may be slow to listen."""
+        """Repeat the request until the engine answers, which can take long on a busy machine."""
         while True:
             try:
                 await client.post(f"/interrupt/{number}", timeout=INTERRUPT_TIMEOUT_S)
@@ -125,12 +125,12 @@ class GlmImageAdapter(HttpSubprocessAdapter):
             except httpx.TimeoutException:
                 if self._drawing is None or self._drawing.done():
                     return
-            except (httpx.TransportError, RuntimeError):  # it is dying, or was ended: so is the picture
+            except (httpx.TransportError, RuntimeError):  # the engine is exiting or has exited, and with it the picture
                 return
 
 
 def order(request: DrawRequest) -> bytes:
-    """The JSON of `POST /draw` (glm_engine.order). The pipeline takes no negative prompt, sampler or mask."""
+    """The JSON of `POST /draw` (server/request.py). The pipeline takes no negative prompt, sampler or mask."""
     return json.dumps(
         {
             "prompt": request.prompt,

@@ -1,7 +1,7 @@
 """SdcppServerAdapter: drives stable-diffusion.cpp's sd-server through its native API.
 
-Only `/sdcpp/v1`: the server's OpenAI and SD-WebUI routes take commands out of the prompt
-(`<sd_cpp_extra_args>`), among them paths of files to open.
+Uses only `/sdcpp/v1`. The server's OpenAI and SD-WebUI routes execute commands in the prompt (`<sd_cpp_extra_args>`),
+including paths of files to open.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from imagegen.engines.sdcpp.wire import picture, refusal, request_body
 from imagegen.engines.tracking import Bar, Mark, Skipped, Tile
 from imagegen.schemas import Warn
 
-SLOW_POLL_S = 0.5  # in case the log's words have changed: they only make things quicker
-FAST_POLL_S = 0.005  # once the engine reports that the picture is drawn: the PNG is still being made
+SLOW_POLL_S = 0.5  # works without log and channel, which only make polling faster
+FAST_POLL_S = 0.005  # after the engine reports that the picture is drawn, while it encodes the PNG
 FAST_POLL_GROWTH = 1.5
-LARGE_BYTES = 262_144  # decoding more than this is done in a thread
-LAST_LINE_S = 2.0  # from the picture to its last line in the log and its last frame, which come by other ways
-UNUSED_PORT = 1  # an engine with the channel binds its socket in the port's place, and 1 is no port that it could have
+LARGE_BYTES = 262_144  # larger bodies are encoded and decoded in a thread
+LAST_LINE_S = 2.0  # wait after the picture for its last log line and last frame, which arrive separately
+UNUSED_PORT = 1  # an engine with the channel binds its socket instead of the port; it could not bind port 1
 CHATTY_FLAGS = {"-v", "--verbose"}
 
 
 class SdcppServerAdapter(HttpSubprocessAdapter):
-    """One sd-server process and the model it has loaded.
+    """One sd-server process and the model that it has loaded.
 
     model_argv: the catalog entry's flags, files as absolute paths; no listen, thread or verbosity flags.
-    threads: CPU threads, also for loading. workdir: a folder of its own, where the engine runs.
-    lora_dir: the folder of the LoRAs that `DrawRequest.options["lora"]` may name; sd-server looks through it
-    on every request, so None gives it an empty one (its default is the folder it runs in). loras: those in it that
-    will be named, which are looked at before the start.
+    threads: CPU threads, also for loading. workdir: the engine's private working folder.
+    lora_dir: the folder of the LoRAs that `DrawRequest.options["lora"]` may name. sd-server scans it on every request,
+    so None stands for an empty folder (sd-server's default is its working folder).
+    loras: the LoRAs in it that will be named; their files are checked before the start.
     channel: whether the binary has the channel (engine_build.probe.channel_version). Without it the engine listens on a
     TCP port, its progress is read from its log, there are no previews, and a picture cannot be interrupted.
     """
 
     ready_path: ClassVar[str] = "/v1/models"
-    connections: ClassVar[int] = 1  # it has 8 threads, and each open connection holds one
+    connections: ClassVar[int] = 1  # sd-server has 8 threads, and each open connection occupies one
     mend: ClassVar[str] = "build it again"
 
     def __init__(
@@ -78,10 +78,10 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         self._asked_loras: tuple[Path, ...] = ()
         self._has_channel = channel
         self._channel: Channel | None = None
-        self._over = asyncio.Event()  # the picture's last frame has come
-        self._announced = 0  # the picture that is drawn
-        self._stopped = 0  # this picture, and those before, are to be stopped
-        self._skipped: Skipped | None = None  # what the log says of the running picture's cache
+        self._over = asyncio.Event()  # the picture's last frame has arrived
+        self._announced = 0  # the number of the running picture
+        self._stopped = 0  # pictures up to this number are to be stopped
+        self._skipped: Skipped | None = None  # the log's report on the running picture's cache
 
     def _new_endpoint(self) -> Endpoint:
         return UnixEndpoint(self.workdir) if self._has_channel else TcpEndpoint()
@@ -123,7 +123,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         elif self._on_load is not None:
             if bar := self._load.feed(event, monotonic()):
                 self._loading(self._load_progress(self._load.fraction, bar.bytes_per_s, self._load.bytes_done))
-            elif not isinstance(event, Bar):  # a bar that repeats itself is a load that stands still
+            elif not isinstance(event, Bar):  # a repeated bar means no progress
                 self._loading(None)
         else:
             self._heard_drawing(event)
@@ -172,14 +172,14 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
                 self._worth_a_look.set()
 
     def _channel_broke(self, why: str) -> None:
-        """End an engine that cannot be understood: what it would draw could not be followed or stopped."""
+        """End the engine: without a readable channel its pictures cannot be tracked or stopped."""
         self._words.complain(f"[ERROR] The channel of the engine cannot be read: {why}.")
         if self._child is not None:
             self._child.kill()
 
     @property
     def last_line_at(self) -> float:
-        """When the engine last printed a line or sent a frame, or was last asked to draw (time.monotonic)."""
+        """Time of the engine's last line or frame, or of the last draw request (time.monotonic)."""
         return max(super().last_line_at, self._channel.last_frame_at if self._channel else 0.0)
 
     def _blame(self, complaints: str) -> str | None:
@@ -223,7 +223,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
             ) from odd
 
     async def _last_words_of_picture(self, request: DrawRequest) -> None:
-        """Read what log and channel still have to say of a drawn picture."""
+        """Wait for the last log line and the last frame of a drawn picture, at most LAST_LINE_S each."""
         with contextlib.suppress(TimeoutError):
             if self._channel is not None:
                 await asyncio.wait_for(self._over.wait(), LAST_LINE_S)
@@ -234,7 +234,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
 
     def interrupt(self) -> bool:
         """Order the engine to stop the running picture before its next step: see Adapter. Encoding and decoding are
-        not broken off; the picture is discarded after them."""
+        not interrupted; the picture is discarded after them."""
         if self._channel is None or self.pid is None or self._drawing is None or self._drawing.done():
             return False
         self._stopped = self._number
@@ -260,7 +260,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         return broke_it(self._asked_loras, self._lora_watch.proven, self._words.complaints)
 
     async def _finished(self, client: httpx.AsyncClient, url: str, number: int) -> bytes:
-        """The finished job's JSON. Channel or log say when to look; with the slow poll that only saves time."""
+        """Poll the job and return its JSON when it is finished. Channel and log only make the polling faster."""
         pause_s = SLOW_POLL_S
         while True:
             if self._worth_a_look.is_set():
@@ -274,7 +274,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
             answer = await client.get(url)
             if answer.status_code != httpx.codes.OK:
                 raise EngineError("draw_failed", f"The engine lost the picture: {refusal(answer)}")
-            if len(answer.content) > LARGE_BYTES:  # only a picture is that large
+            if len(answer.content) > LARGE_BYTES:  # only a finished picture is that large
                 return answer.content
             job = answer.json()
             if job["status"] == "completed":

@@ -1,7 +1,7 @@
-"""The service's end of the channel to sd-server: progress and previews come in, announcements and stops go out.
+"""The service's end of the channel to sd-server: receives progress and previews, sends announcements and stops.
 
-docs/engine.md describes the protocol (The channel); imagegen/engine_build/channel/channel.cpp is the other end. Decoder
-is pure; Channel does the I/O.
+The protocol is described in docs/engine.md (The channel); the engine's end is
+imagegen/engine_build/channel/channel.cpp. Decoder is pure; Channel does the I/O.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger("imagegen.engine")
 
 VERSION = 1
 MAX_SIDE_PX = 512
-MAX_PAYLOAD_BYTES = 16 + 3 * MAX_SIDE_PX**2  # a preview: no frame is longer
+MAX_PAYLOAD_BYTES = 16 + 3 * MAX_SIDE_PX**2  # a preview, which is the longest frame
 READ_BYTES = 65_536
 
 _HEADER = struct.Struct("<IB")
@@ -41,7 +41,7 @@ _MODES = {None: 0, PreviewMode.PROJECTION: 1, PreviewMode.TAE: 2, PreviewMode.VA
 
 
 class ChannelError(Exception):
-    """What came is no frame of this protocol; the message says what is wrong with it."""
+    """The received data is not a frame of this protocol; the message says what is wrong."""
 
 
 class EnginePhase(IntEnum):
@@ -70,7 +70,7 @@ class PhaseBegun:
 
 @dataclass(frozen=True)
 class StepDone:
-    """`step` of `steps` is done; 0 when sampling begins. seconds: of this step."""
+    """`step` of `steps` is done; 0 when sampling begins. seconds: the duration of this step."""
 
     picture: int
     step: int
@@ -80,7 +80,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Tensors and bytes that a load has read so far, and the seconds since it began."""
+    """Tensors and bytes read so far by a load, and the seconds since its start."""
 
     tensors: int
     of_tensors: int
@@ -112,13 +112,13 @@ Message = Hello | PhaseBegun | StepDone | Loaded | TileDone | PreviewMade | Pict
 
 
 class Decoder:
-    """Bytes as they come from the socket → messages. Keeps less than one frame between two calls."""
+    """Decodes bytes from the socket into messages. Keeps less than one frame between two calls."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that `data` completes. Raises ChannelError; nothing can be read after it."""
+        """The messages that `data` completes. Raises ChannelError; the decoder is unusable after it."""
         self._rest += data
         messages: list[Message] = []
         at = 0
@@ -138,7 +138,7 @@ class Decoder:
 
 
 def _message(kind: int, payload: bytes) -> Message | None:
-    """None: a kind or a value of a later version, which means nothing here."""
+    """Decode one frame. None: an unknown kind or value, from a later version of the protocol."""
     layout = _LAYOUTS.get(kind)
     if layout is None:
         return None
@@ -169,22 +169,22 @@ def _preview(rgb: bytes, picture: int, step: int, width: int, height: int) -> Pr
 
 
 def announcement(picture: int, plan: PreviewPlan | None) -> bytes:
-    """The frame PICTURE."""
+    """A PICTURE frame."""
     payload = struct.pack("<IBI", picture, _MODES[plan.mode if plan else None], plan.every if plan else 0)
     return _HEADER.pack(len(payload), _PICTURE) + payload
 
 
 def stop_order(picture: int) -> bytes:
-    """The frame STOP."""
+    """A STOP frame."""
     payload = struct.pack("<I", picture)
     return _HEADER.pack(len(payload), _STOP) + payload
 
 
 class Channel:
-    """One engine process's channel. The engine ends when this end is closed, so `close` comes after its end."""
+    """The channel of one engine process. The engine exits when this end is closed, so call `close` after its exit."""
 
     def __init__(self, on_message: Callable[[Message], None], on_broken: Callable[[str], None]) -> None:
-        """on_broken: called once, with a reason, if what the engine writes cannot be read; it has to be ended then."""
+        """on_broken: called once, with a reason, if the received data cannot be decoded; then end the engine."""
         self._on_message, self._on_broken = on_message, on_broken
         self._ours, self._theirs = socket.socketpair()
         self._writer: asyncio.StreamWriter | None = None
@@ -197,10 +197,10 @@ class Channel:
         return self._theirs.fileno()
 
     async def open(self) -> None:
-        """The engine's process has inherited its end: begin to read."""
+        """Begin to read; called when the engine's process has inherited its end."""
         self._theirs.close()
         reader, self._writer = await asyncio.open_unix_connection(sock=self._ours)
-        self._writer.transport.set_write_buffer_limits(0)  # `drain` returns when the kernel has all of it
+        self._writer.transport.set_write_buffer_limits(0)  # `drain` returns when the kernel has all data
         self._reading = asyncio.create_task(self._read(reader), name="engine-channel")
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
@@ -214,7 +214,7 @@ class Channel:
                     self._tell(message)
         except ChannelError as wrong:
             self._on_broken(str(wrong))
-        except OSError:  # the engine ended with something of ours unread
+        except OSError:  # the engine exited without reading all frames
             pass
 
     def _tell(self, message: Message) -> None:
@@ -224,10 +224,10 @@ class Channel:
             log.exception("A listener failed on a message of the engine; the engine goes on.")
 
     async def announce(self, picture: int, plan: PreviewPlan | None) -> None:
-        """Before the HTTP request for a picture: its number, higher than all before, and its previews."""
+        """Send a picture's number, higher than all before, and its preview plan; call it before the HTTP request."""
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(announcement(picture, plan))
-            with contextlib.suppress(ConnectionError):  # the engine has ended: its end is noticed elsewhere
+            with contextlib.suppress(ConnectionError):  # the engine has exited, which EngineLife detects
                 await self._writer.drain()
 
     def stop(self, picture: int) -> bool:

@@ -1,8 +1,8 @@
-"""sd-server's command line as the engine at hand spells it: flags are looked up in what its `--help` prints.
+"""Adapts sd-server's command line to the engine in use: flags are looked up in its `--help` output.
 
-Pure. The catalog writes the flags of the source this project builds (May 2026). Upstream renamed some in August
-2026: `--qwen-image-zero-cond-t` became `--model-args qwen_image_zero_cond_t=true`, and a model is loaded at the
-first picture unless `--eager-load` is given, which would make "ready" a lie.
+Pure. The catalog uses the flags of the source that this project builds (May 2026). Upstream renamed some in August
+2026: `--qwen-image-zero-cond-t` became `--model-args qwen_image_zero_cond_t=true`. Since then sd-server loads the model
+at the first picture unless `--eager-load` is given; without that flag it would report ready before the load.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ _OPTION = re.compile(r"^\s+(-{1,2}[A-Za-z][\w-]*)(?:,\s+(--[A-Za-z][\w-]*))?", r
 _FLAG = re.compile(r"--?[A-Za-z][\w-]*")
 
 SUCCESSORS = {"--qwen-image-zero-cond-t": ("--model-args", "qwen_image_zero_cond_t=true")}
-"""What an older flag without a value became: the flag to look for, and its value."""
+"""The successors of renamed flags without a value: the new flag and its value."""
 
 EAGER = "--eager-load"
 
 ESSENTIAL = frozenset({"--listen-ip", "--listen-port", "--lora-model-dir", "-t", "--diffusion-model", "--llm"})
-"""What the adapter itself passes: a program without these is no sd-server that this service can drive."""
+"""The flags that the adapter itself passes. A program without them is not an sd-server that this service can use."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Arguments that the engine at hand takes; `lacking`: the flags it has no word for, left out."""
+    """Arguments that the engine accepts; `lacking`: the omitted flags, which it does not know."""
 
     argv: list[str]
     lacking: tuple[str, ...] = ()
 
 
 def known_flags(help_text: str) -> frozenset[str]:
-    """The flags that a usage text lists, short forms included."""
+    """The flags that a usage text lists, including short forms."""
     return frozenset(flag for pair in _OPTION.findall(help_text) for flag in pair if flag)
 
 
 def adapt(argv: Sequence[str], known: Collection[str]) -> Command:
-    """`argv` in the words of an engine that knows `known`; unchanged if nothing is known of it.
+    """Translate `argv` for an engine with the flags `known`; unchanged if `known` is empty.
 
-    A flag the engine has under a newer name is translated. One that it lacks is left out with its value, because
-    sd-server ends at an unknown flag; but a file's flag stays, because a model without that file is another model.
+    A renamed flag is translated. An unknown flag is omitted with its value, because sd-server exits at an unknown flag.
+    An unknown flag with a file is kept, because a model without that file would be a different model.
     """
     if not known:
         return Command(list(argv))
@@ -60,7 +60,7 @@ def adapt(argv: Sequence[str], known: Collection[str]) -> Command:
 
 
 def _groups(argv: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Each flag with the values behind it; a negative number is a value."""
+    """Each flag with the values that follow it; a negative number is a value."""
     groups: list[tuple[str, list[str]]] = []
     for word in argv:
         if _FLAG.fullmatch(word) or not groups:

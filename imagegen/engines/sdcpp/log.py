@@ -1,9 +1,8 @@
-"""sd-server's output, read: bytes to lines, lines to events, events to how far a load is.
+"""Parser of sd-server's output: bytes to lines, lines to events, events to the progress of a load.
 
 Pure: no I/O and no clock. Written from the sources of stable-diffusion.cpp as vendored by
-stable-diffusion-cpp-python 0.4.7 (src/util.cpp, src/model.cpp, src/stable-diffusion.cpp). Without `-v` the
-engine never prints a prompt, so nothing a caller types can imitate these lines; what looks odd is ignored all
-the same.
+stable-diffusion-cpp-python 0.4.7 (src/util.cpp, src/model.cpp, src/stable-diffusion.cpp). Without `-v` the engine never
+prints a prompt, so a caller cannot forge these lines. Implausible values are ignored nevertheless.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ import re
 from imagegen.engines.tracking import Bar, DrawTracker, Mark, Skipped
 
 MAX_LINE_BYTES = 4096  # the engine's own log buffer (LOG_BUFFER_SIZE); the rest of a longer line is dropped
-MAX_COUNT = 1_000_000  # a larger "n/m" is not the engine's: models have thousands of tensors
+MAX_COUNT = 1_000_000  # a larger "n/m" is not from the engine: models have thousands of tensors
 
-# A progress bar ends with "erase to the end of the line", and only the last one with a newline.
+# A progress bar ends with the escape sequence "erase to end of line"; only the last bar ends with a newline.
 _LINE_END = re.compile(rb"[\r\n]|\x1b\[K")
 _LONGEST_END = 3
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -36,15 +35,15 @@ _MARKS = (
 
 
 class LineSplitter:
-    """Bytes as they come from a pipe → printable lines. Keeps at most MAX_LINE_BYTES between two calls."""
+    """Splits bytes from a pipe into printable lines. Keeps at most MAX_LINE_BYTES between two calls."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that `data` completes, without empty ones; progress bars are complete at once."""
+        """The lines that `data` completes, without empty lines; a progress bar is a complete line."""
         *lines, rest = _LINE_END.split(self._rest + data)
-        if len(rest) > MAX_LINE_BYTES:  # keep its start, which says what it is, and an unfinished line end
+        if len(rest) > MAX_LINE_BYTES:  # keep its start, which identifies it, and an incomplete line end
             rest = rest[: MAX_LINE_BYTES - _LONGEST_END] + rest[-_LONGEST_END:]
         self._rest = rest
         return [text for line in lines if (text := _printable(line))]
@@ -61,7 +60,7 @@ def _printable(line: bytes) -> str:
 
 
 def parse(line: str) -> Bar | Mark | Skipped | None:
-    """What a line means; None for one that only people read."""
+    """The event that a line reports; None for a line without meaning for the service."""
     if bar := _BAR.search(line):
         done, total, unit = int(bar[1]), int(bar[2]), bar[4]
         if not 0 < done <= total <= MAX_COUNT:
@@ -78,7 +77,7 @@ def parse(line: str) -> Bar | Mark | Skipped | None:
 
 
 def is_complaint(line: str) -> bool:
-    """Whether a line from stdout warns or reports an error (everything on stderr does)."""
+    """Whether a line from stdout is a warning or an error (every line on stderr is)."""
     return line.startswith(("[ERROR]", "[WARN ]"))
 
 
@@ -93,7 +92,7 @@ _OUT_OF_MEMORY = re.compile(
         (
             r"cudaMalloc failed",  # ggml-cuda.cu, ggml_backend_cuda_buffer_type_alloc_buffer
             r"out of memory",  # cudaGetErrorString, and CUDA_CHECK's abort
-            r"bad_alloc",  # libstdc++'s last words before SIGABRT; gguf.cpp
+            r"bad_alloc",  # libstdc++'s message before SIGABRT; gguf.cpp
             r"CUBLAS_STATUS_ALLOC_FAILED",
             r"ErrorOutOf(?:Device|Host)Memory",  # Vulkan
             r"alloc (?:partial )?(?:runtime )?params backend buffer failed",  # ggml_extend.hpp
@@ -112,17 +111,18 @@ _MODEL_MISSING = re.compile(
 
 
 def blame(complaints: str) -> str | None:
-    """The job code that the engine's complaints stand for: out_of_vram, model_missing, or None."""
+    """The job code for the engine's warnings and errors: out_of_vram, model_missing, or None."""
     if _OUT_OF_MEMORY.search(complaints):
         return "out_of_vram"
     return "model_missing" if _MODEL_MISSING.search(complaints) else None
 
 
 class LoadTracker:
-    """How far a load is. Tensor bars count over all files; a LoRA's own bar may start again from 1.
+    """Progress of a load. Tensor bars count over all files; a LoRA's own bar may start again from 1.
 
-    The engine prints no bytes but bytes/s since it began to load tensors, which it does after its last words before
-    the first bar: so `bytes_done` is that rate times that time, right within the bars' 200 ms.
+    The engine prints no bytes, only bytes/s since it began to load tensors. It begins after the last line before the
+    first bar. So `bytes_done` is that rate times the time since that line, accurate within the bars' interval of
+    200 ms.
     """
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class LoadTracker:
         self._begun_at: float | None = None
 
     def feed(self, event: Bar | Mark | Skipped | None, now: float) -> Bar | None:
-        """The bar, if it moved the load forward; `now` in seconds of any clock that does not jump."""
+        """The bar, if it shows progress; `now` in seconds of any monotonic clock."""
         if not isinstance(event, Bar) or event.bytes_per_s is None:
             if self.fraction == 0.0:
                 self._begun_at = now

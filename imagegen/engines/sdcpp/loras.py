@@ -1,9 +1,9 @@
-"""What became of the LoRAs of a picture, from the engine's own log: sd-server draws without one that it cannot use.
+"""Checks in the engine's log whether LoRAs were applied: sd-server draws without a LoRA that it cannot use.
 
-Pure, but for the files' headers. Written from lora.hpp and stable-diffusion.cpp of the engine that is built here: per
-LoRA and part of the model it prints `loading LoRA from 'PATH'`, and after the last step, or when it merged the LoRA
-into the weights, `(n / m) LoRA tensors have been applied, lora_file_path = PATH`. A part of the model that none of the
-file's tensors are for has no such line, so that what is missing is told by the file's own count.
+Pure, except that it reads the files' headers. Written from lora.hpp and stable-diffusion.cpp of the pinned engine. Per
+LoRA and part of the model sd-server prints `loading LoRA from 'PATH'`. After the last step, or when it has merged the
+LoRA into the weights, it prints `(n / m) LoRA tensors have been applied, lora_file_path = PATH`. It prints no such line
+for a part of the model without tensors in the file, so the total is taken from the file's header.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ WHAT_TO_DO = "Put the LoRA of this very model in its place, or take it out of th
 
 
 class LoraWatch:
-    """Follows the LoRAs of one engine process, picture by picture; `files`: those it may be asked for."""
+    """Tracks the LoRAs of one engine process, picture by picture; `files`: the LoRAs that pictures may name."""
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._files = {str(path): path for path in files}
         self._totals: dict[str, int] = {}
-        self.proven: set[str] = set()  # file names of those that a picture was drawn with
+        self.proven: set[str] = set()  # file names of the LoRAs that were applied to a picture
         self.begin()
 
     def begin(self) -> None:
-        """A picture begins."""
+        """Reset; called when a picture begins."""
         self._loaded: set[str] = set()
         self._unread: set[str] = set()
-        self._counts: dict[str, tuple[int, int]] = {}  # applied, of how many
+        self._counts: dict[str, tuple[int, int]] = {}  # tensors applied, in total
 
     def hear(self, line: str) -> None:
-        """The engine printed a line."""
+        """Handle a line of the engine's log."""
         text = untagged(line)
         if told := _APPLIED.search(text):
             done, total = self._counts.get(told["path"], (0, 0))
@@ -57,9 +57,9 @@ class LoraWatch:
             self._unread |= {told["path"] for pattern in _UNREAD if (told := pattern.search(text))}
 
     def verdict(self, asked: Iterable[Path]) -> tuple[Warn, ...]:
-        """What the caller of a picture with these LoRAs should know.
+        """The warnings for a picture with these LoRAs.
 
-        Raises EngineError(draw_failed) for one that is not in the picture.
+        Raises EngineError(draw_failed) for a LoRA that was not applied.
         """
         return tuple(warning for path in asked if (warning := self._judge(str(path), path.name)) is not None)
 
@@ -88,7 +88,7 @@ class LoraWatch:
         return Warn(code="lora_in_doubt", detail=detail)
 
     def _total(self, path: str) -> int:
-        """How many tensors the file has; 0 where that cannot be told."""
+        """The number of tensors in the file; 0 if it cannot be read."""
         if path not in self._totals:
             try:
                 self._totals[path] = len(shapes(self._files[path]))
@@ -98,7 +98,7 @@ class LoraWatch:
 
 
 def broke_it(asked: Iterable[Path], proven: set[str], complaints: str) -> str | None:
-    """Whether an engine that aborted did so over a LoRA it had not drawn with before: a sentence, or None."""
+    """If the engine aborted because of a LoRA that it had not applied before: a sentence. Else None."""
     names = ", ".join(path.name for path in asked if path.name not in proven)
     if not names or ASSERTION not in complaints:
         return None

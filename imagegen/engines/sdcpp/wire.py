@@ -1,4 +1,4 @@
-"""What is sent to sd-server's native API and what comes back: JSON of requests, pictures and refusals. Pure."""
+"""Encodes requests to sd-server's native API and decodes its responses: pictures and refusals. Pure."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def refusal(answer: httpx.Response) -> str:
 def request_body(request: DrawRequest) -> bytes:
     """The JSON of `POST /sdcpp/v1/img_gen`.
 
-    sd-server ignores unknown and wrong-typed fields without a word, so every field has the name and the type
-    that `SDGenerationParams::from_json_str` reads, and none that changes the picture is left to its defaults.
+    sd-server silently ignores unknown fields and fields of a wrong type. So every field has the name and the type that
+    `SDGenerationParams::from_json_str` reads, and every field that changes the picture is set explicitly.
     """
     body = deepcopy(request.options)
     sampling: dict[str, Any] = {
@@ -44,18 +44,18 @@ def request_body(request: DrawRequest) -> bytes:
         "batch_count": 1,
         "sample_params": sampling,
         "ref_images": [base64.b64encode(picture).decode() for picture in request.references],
-        "embed_image_metadata": False,  # the service writes its own
+        "embed_image_metadata": False,  # the service writes the metadata
         "output_format": "png",
     }
     if request.mask is not None:
-        # Outside the mask the first reference's latents stay; strength 1 runs every step asked for.
+        # Outside the mask the first reference's latents are kept; strength 1 runs all requested steps.
         ours |= {"init_image": ours["ref_images"][0], "strength": 1.0}
         ours |= {"mask_image": base64.b64encode(request.mask).decode()}
     return json.dumps(_merged({"lora": []} | body, ours), allow_nan=False).encode()
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Both, `over` winning, objects merged field by field."""
+    """Merge two objects field by field; `over` takes precedence."""
     merged = dict(under)
     for key, value in over.items():
         below = merged.get(key)
@@ -64,7 +64,7 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def picture(job: bytes) -> bytes:
-    """The picture in a finished job's JSON. Raises EngineError(draw_failed) if there is none."""
+    """The picture in a finished job's JSON. Raises EngineError(draw_failed) if the job did not complete."""
     answer = json.loads(job)
     if answer["status"] != "completed":
         raise EngineError("draw_failed", f"The engine ended the picture as {answer['status']}.")

@@ -1,5 +1,5 @@
-"""The second engine: a small HTTP server around diffusers' GlmImagePipeline, run as a process of its own.
+"""The second engine: a small HTTP server around diffusers' GlmImagePipeline, run as a separate process.
 
-Alone imports torch, diffusers and transformers, and only in that process (`__main__.py`): the service reads what it
-prints (`lines.py`), asks for pictures in `request.py`'s words, and ends it to have its memory back.
+Only this package imports torch, diffusers and transformers, and only in that process (`__main__.py`). The service
+parses its output (`lines.py`), sends requests in the format of `request.py`, and ends the process to free its memory.
 """

@@ -1,6 +1,6 @@
 """The engine's process: `python -P …/glm/server/__main__.py serve FOLDER SOCKET THREADS`, or `… make FOLDER`.
 
-Started by path, because the environment it gets says nothing of where the service's code is.
+Started by path, because its environment has no PYTHONPATH to the service's code.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import sys
 import warnings
 from pathlib import Path
 
-SOCKET_TAKEN = 98  # the exit status that says so: EADDRINUSE
+SOCKET_TAKEN = 98  # exit status: EADDRINUSE
 
 
 def say(line: str) -> None:
-    """To the service, at once."""
+    """Print a line to the service and flush it."""
     print(line, flush=True)
 
 
 def serve(folder: Path, path: str, threads: int) -> int:
-    """Make the Unix socket `path` (mode 0600), load the model, then listen until the process is ended."""
+    """Make the Unix socket `path` (mode 0600), load the model, then serve until the process is ended."""
     from imagegen.engines.glm.server import lines
 
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -56,7 +56,7 @@ def serve(folder: Path, path: str, threads: int) -> int:
 
 
 def quieten() -> None:
-    """Nothing is printed but what `say` says and why the process ends: no bar, no advice, no text of a caller."""
+    """Silence the libraries: no progress bars, no warnings, no text of a caller. Only `say` and fatal errors print."""
     os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
     warnings.simplefilter("ignore")
     import diffusers.utils.logging

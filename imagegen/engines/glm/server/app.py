@@ -1,6 +1,7 @@
-"""The engine's HTTP on a Unix socket: `GET /ready`, `POST /draw/7` (answers a PNG), `POST /interrupt/7`. One client.
+"""The engine's HTTP API on a Unix socket, for one client: `GET /ready`, `POST /draw/7` (returns a PNG),
+`POST /interrupt/7`.
 
-The client numbers its pictures, each higher than the one before: so an interrupt can come before its picture does.
+The client numbers its pictures in ascending order, so an interrupt can arrive before its picture.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ class TooLarge(Exception):
 
 
 class Server:
-    """Draws one order after the other, in a thread of its own, so that it answers meanwhile.
+    """Draws one order at a time in a separate thread, so that the server can answer meanwhile.
 
-    explain: an error of `draw` as a status and a sentence.
+    explain: converts an error of `draw` into a status and a sentence.
     """
 
     def __init__(self, draw: Draw, explain: Callable[[Exception, DrawRequestBody], tuple[int, str]]) -> None:
         self._draw, self._explain = draw, explain
         self._hand = ThreadPoolExecutor(max_workers=1, thread_name_prefix="painter")
-        self._stops: dict[int, Event] = {}  # of the pictures that are drawn, wait or are still on their way
-        self._over = 0  # pictures up to this number are broken off, also those that are yet to come
+        self._stops: dict[int, Event] = {}  # by number of the pictures that are drawn, wait or are being received
+        self._over = 0  # pictures up to this number are interrupted, including those that have not arrived
         self.app = Starlette(
             routes=[
                 Route("/ready", self.ready),
@@ -52,7 +53,7 @@ class Server:
         return JSONResponse({"status": "ready"})
 
     async def interrupt(self, request: Request) -> Response:
-        """Break off every picture up to this one; one that is not here yet is broken off when it comes."""
+        """Interrupt all pictures up to this number; a picture that has not arrived is interrupted on arrival."""
         self._over = max(self._over, request.path_params["picture"])
         for picture, stop in self._stops.items():
             if picture <= self._over:
@@ -60,7 +61,8 @@ class Server:
         return JSONResponse({"interrupted": self._over}, 202)
 
     async def draw(self, request: Request) -> Response:
-        """200 with the PNG; 409 interrupted; 422 not an order; else as `explain` says."""
+        """Draw: 200 with the PNG; 409 interrupted; 413 body too large; 422 invalid order; else the status of
+        `explain`."""
         picture, stop = request.path_params["picture"], Event()
         if picture <= self._over:
             stop.set()
@@ -82,7 +84,7 @@ class Server:
         try:
             ends: set[asyncio.Future[Any]] = {work, left}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():  # nobody waits for it any more
+            if not work.done():  # the client has disconnected
                 stop.set()
             return Response(await work, media_type="image/png")
         except Exception as failure:
@@ -112,7 +114,8 @@ def _problem(status: int, detail: str) -> Response:
 
 @contextlib.asynccontextmanager
 async def _deaf(_app: Starlette) -> AsyncIterator[None]:
-    """uvicorn ends at SIGTERM and SIGINT, which BentoML's supervisor sends to its grandchildren too early."""
+    """Ignore SIGTERM and SIGINT: uvicorn would exit, and BentoML's supervisor sends them to its grandchildren too
+    early."""
     for polite in (signal.SIGTERM, signal.SIGINT):
         signal.signal(polite, signal.SIG_IGN)
     yield

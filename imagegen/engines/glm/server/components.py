@@ -1,4 +1,4 @@
-"""The parts of a GLM-Image repository, and which of them are not there. Pure but for looking at names."""
+"""The parts of a GLM-Image repository, and which of them are missing. Reads only file names and indexes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from pathlib import Path
 
 INDEX = "model_index.json"
 WEIGHTED = ("vision_language_encoder", "text_encoder", "transformer", "vae")
-"""The parts that have weights, in the order in which they are loaded."""
+"""The parts with weights, in loading order."""
 
 
 def missing(folder: Path) -> list[str]:
-    """What the repository in `folder` lacks of what its index names: `vae`, `weights of vae`, a file of weights.
-
-    What the files hold is not looked at.
-    """
+    """The parts that the index of the repository in `folder` names and that are missing: `vae`, `weights of vae`, or
+    a file of weights. Weights are not read."""
     if not (folder / INDEX).is_file():
         return [INDEX]
     try:
@@ -32,7 +30,7 @@ def missing(folder: Path) -> list[str]:
 
 
 def _missing_weights(part: Path) -> list[str]:
-    """Weights are one file, or several that an index beside them names."""
+    """The missing weights of a part: one file, or several that an index in the same folder names."""
     if not any(part.glob("*.safetensors")):
         return [f"weights of {part.name}"]
     named: set[str] = set()

@@ -1,4 +1,4 @@
-"""Why a picture was not drawn or a model not loaded: as a status and a sentence that has no prompt in it."""
+"""Converts an error of a draw or a load into a status and a sentence without the prompt."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Iterable
 
 MAX_SAID_CHARS = 300
 LEAST_SECRET_CHARS = 4
-"""A shorter prompt gives nothing away, and taking it out would tear holes into every word."""
+"""A shorter prompt reveals nothing, and removing it would make the message unreadable."""
 CUT = "…"
 
 OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|bad_alloc|Cannot allocate memory|MemoryError", re.IGNORECASE
 )
-"""What torch, the C++ library, the system and Python say where memory is lacking."""
+"""Out-of-memory messages of torch, the C++ library, the system and Python."""
 _PROBE_BYTES = 64 * 1024**2
 
 
 class Interrupted(Exception):
-    """The picture was broken off because somebody asked for it."""
+    """The picture was interrupted on request."""
 
 
 def explain(failure: Exception, secrets: Iterable[str]) -> tuple[int, str]:
-    """409 interrupted, 507 out of memory, or 500; and what went wrong, without the `secrets`."""
+    """The status (409 interrupted, 507 out of memory, else 500) and a description without the `secrets`."""
     if isinstance(failure, Interrupted):
         return 409, "interrupted"
     words = in_words(failure, secrets)
@@ -31,9 +31,9 @@ def explain(failure: Exception, secrets: Iterable[str]) -> tuple[int, str]:
 
 
 def is_out_of_memory(failure: BaseException) -> bool:
-    """Judged by the failure itself: what is left of its words without a prompt may say nothing of memory any more.
+    """Whether memory ran out, judged by the original message: with the prompt removed it may no longer mention memory.
 
-    Only of kinds that do not repeat what a caller typed.
+    Only exception types that do not quote a caller's text are considered.
     """
     if not isinstance(failure, MemoryError | RuntimeError | OSError):  # torch's OutOfMemoryError is a RuntimeError
         return False
@@ -42,7 +42,7 @@ def is_out_of_memory(failure: BaseException) -> bool:
 
 
 def _is_onednn_short(text: str) -> bool:
-    """oneDNN gives no reason: whether it is memory shows when there is not even a little left."""
+    """Whether oneDNN failed for lack of memory. It reports no reason, so a small allocation is tried."""
     if "could not create a primitive" not in text:
         return False
     try:
@@ -53,7 +53,7 @@ def _is_onednn_short(text: str) -> bool:
 
 
 def in_words(failure: BaseException, secrets: Iterable[str] = ()) -> str:
-    """What went wrong, on one line, without the `secrets`, as they are or as Python quotes them."""
+    """The error on one line, without the `secrets` in plain or in Python's quoted form."""
     text = _raw(failure)
     spelled = {form for secret in secrets for form in (secret, repr(secret)[1:-1])}
     for secret in sorted(spelled, key=len, reverse=True):

@@ -1,6 +1,6 @@
-"""What the engine prints about a load or a picture, a line each: written by the engine, read by its adapter. Pure.
+"""The lines by which the engine reports the progress of a load or a picture to its adapter. Pure.
 
-Nothing that a caller types is ever printed, so nothing of theirs can imitate these lines.
+The engine never prints a caller's text, so a caller cannot forge these lines.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from imagegen.engines.tracking import Bar, Event, Mark, Tokens
 
-MAX_COUNT = 10**15  # bytes of a model: a larger number is no count of ours
+MAX_COUNT = 10**15  # bytes of a model; a larger number is invalid
 
 _COUNTED = re.compile(r"@(loading|tokens|step) (\d{1,16})/(\d{1,16})", re.ASCII)
 _MARKS = {
@@ -25,7 +25,7 @@ LISTENING, SAMPLING, DECODING, DRAWN = _MARKS
 
 @dataclass(frozen=True)
 class Loaded:
-    """How far a load is: bytes in memory, of how many."""
+    """Progress of a load: bytes in memory, total bytes."""
 
     done: int
     total: int
@@ -44,12 +44,12 @@ def step(done: int, total: int) -> str:
 
 
 def complaint(text: str) -> str:
-    """A warning or an error for people, on one line."""
+    """A warning or an error for users, on one line."""
     return f"[ERROR] {' '.join(text.split())}"
 
 
 def parse(line: str) -> Event | Loaded:
-    """What a line means; None for one that only people read."""
+    """The event that a line reports; None for a line without meaning for the service."""
     if line in _MARKS:
         return _MARKS[line]
     counted = _COUNTED.fullmatch(line)

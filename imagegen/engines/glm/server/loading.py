@@ -1,4 +1,4 @@
-"""LoadWatch: how far a load is, told while the libraries read, which tell nobody."""
+"""LoadWatch: reports the progress of a load, which the libraries do not report."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ LOOK_EVERY_S = 0.5
 
 
 class LoadWatch:
-    """Bytes of the parts that are in memory, of all: finished parts whole, the one at work by how memory grows.
+    """Reports the bytes loaded: the file sizes of the finished parts, and the growth of memory for the current part.
 
-    `with` it while parts are loaded in the order of `parts`, each a folder in `folder`; `finished` after each.
+    A context manager around the load. Parts are loaded in the order of `parts`, each a folder in `folder`; call
+    `finished` after each.
     """
 
     def __init__(self, folder: Path, parts: list[str], say: Callable[[str], None]) -> None:
@@ -40,7 +41,7 @@ class LoadWatch:
         self._thread.join()
 
     def finished(self, part: str) -> None:
-        """`part` is loaded."""
+        """Record that `part` is loaded."""
         with self._lock:
             self._waiting.remove(part)
             self._done_bytes += self._sizes[part]
@@ -56,7 +57,7 @@ class LoadWatch:
             at_work = self._sizes[self._waiting[0]] if self._waiting else 0
             grown = min(at_work, max(0, self._memory_bytes() - self._before_bytes))
             done = min(self.total_bytes, self._done_bytes + grown)
-            if done > self._told_bytes:  # a load that stands still says nothing
+            if done > self._told_bytes:  # no report without progress: the service detects a stall by silence
                 self._told_bytes = done
                 self._say(lines.loading(done, self.total_bytes))
 

@@ -1,9 +1,9 @@
-"""Pipeline: loads a GlmImagePipeline and draws with it, one picture at a time. Imports torch: this process only.
+"""Pipeline: loads a GlmImagePipeline and draws one picture at a time. Imports torch, so only this process imports it.
 
 Written from diffusers 0.42.1 (pipelines/glm_image/pipeline_glm_image.py) and transformers 5.24.0 (models/glm_image).
-A picture is drawn in three parts: the vision-language encoder writes the picture's tokens one by one, the transformer
-samples latents from them (flow matching), the VAE decodes. Progress is told, and a stop is obeyed, between two tokens
-and between two steps.
+A picture has three phases: the vision-language encoder generates the picture's tokens, the transformer samples latents
+from them (flow matching), the VAE decodes the latents. Between two tokens and between two steps the pipeline reports
+progress and checks for a stop.
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ from imagegen.engines.glm.server.text import literal
 
 _CLASSES = (GlmImageForConditionalGeneration, T5EncoderModel, GlmImageTransformer2DModel, AutoencoderKL)
 WEIGHTS: dict[str, Any] = dict(zip(WEIGHTED, _CLASSES, strict=True))
-"""What loads each part that has weights. A list of ours: `model_index.json` may name any class of any library."""
-TOKENS_EVERY = 8  # tokens between two lines: a thousand are written for a picture of 1024 pixels
+"""The class that loads each part with weights. Fixed here, because `model_index.json` may name any class of any
+library."""
+TOKENS_EVERY = 8  # tokens between two lines; a picture of 1024 pixels has a thousand tokens
 SIDE_MULTIPLE = 32
 FITS_FACTOR = 1.2
-"""A card that has this much more free than the weights are large gets all of them; a choice, not a measurement."""
+"""All weights go to the card if its free memory exceeds their size times this factor; a choice, not a measurement."""
 
 
 class PartUnreadable(Exception):
-    """A part of the model cannot be loaded: which, and why in the libraries' words."""
+    """A part of the model cannot be loaded; the message has its name and the library's error."""
 
 
 class Pipeline:
-    """One loaded pipeline; `say` hears the lines of `lines.py`."""
+    """One loaded pipeline; it reports progress to `say` in the lines of `lines.py`."""
 
     def __init__(self, folder: Path, threads: int, say: Callable[[str], None]) -> None:
-        """Load the pipeline in `folder`. Raises PartUnreadable, and what the libraries raise."""
+        """Load the pipeline in `folder`. Raises PartUnreadable and the libraries' own errors."""
         torch.set_num_threads(threads)
         self._say = say
         self._stop = Event()
@@ -56,7 +57,7 @@ class Pipeline:
 
     def _load(self, folder: Path) -> Any:
         on_card = self._device.type == "cuda"
-        dtype = torch.bfloat16 if on_card else torch.float32  # the card's own; a CPU without AMX crawls in bfloat16
+        dtype = torch.bfloat16 if on_card else torch.float32  # bfloat16 is very slow on a CPU without AMX
         watch = LoadWatch(folder, list(WEIGHTS), self._say)
         whole = on_card and torch.cuda.mem_get_info()[0] > watch.total_bytes * FITS_FACTOR
         parts = {}
@@ -77,7 +78,7 @@ class Pipeline:
         return pipeline
 
     def draw(self, order: DrawRequestBody, stop: Event) -> bytes:
-        """The picture, a PNG without metadata. Raises Interrupted once `stop` is set; what torch raises."""
+        """Draw a picture; a PNG without metadata. Raises Interrupted once `stop` is set, and torch's own errors."""
         self._stop = stop
         self._obey()
         pictures = [self._reference(data) for data in order.references]
@@ -88,7 +89,7 @@ class Pipeline:
             height=order.height,
             num_inference_steps=order.steps,
             guidance_scale=order.guidance_scale,
-            generator=torch.Generator().manual_seed(order.seed),  # of the CPU: the same noise on every card
+            generator=torch.Generator().manual_seed(order.seed),  # on the CPU: the same noise on every card
             callback_on_step_end=self._stepped,
         ).images[0]
         self._say(lines.DRAWN)
@@ -97,7 +98,7 @@ class Pipeline:
         return png.getvalue()
 
     def sent(self, prompt: str) -> str:
-        """`prompt` as the pipeline gets it: only text."""
+        """`prompt` as passed to the pipeline, with its control tokens escaped."""
         return literal(prompt, self._control_tokens)
 
     def _obey(self) -> None:
@@ -114,7 +115,7 @@ class Pipeline:
     # The tokens
 
     def _follow_tokens(self) -> None:
-        """Hear of every token that the encoder writes; the pipeline has no callback for them."""
+        """Wrap the encoder's methods to observe each generated token; the pipeline has no callback for tokens."""
         encoder = self._pipeline.vision_language_encoder
         generate = encoder.generate
         features_of, image_tokens = encoder.get_image_features, encoder.get_image_tokens
@@ -127,14 +128,14 @@ class Pipeline:
                 if done % TOKENS_EVERY == 0 or done == total:
                     self._say(lines.tokens(done, total))
                 self._obey()
-                return torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)  # never the end
+                return torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)  # never stop here
 
             outputs = generate(**inputs, stopping_criteria=[written])
             self._say(lines.SAMPLING)
             return outputs
 
         def on_the_card(*inputs: Any, **more: Any) -> Any:
-            # accelerate moves a part to the card when its forward is called, and diffusers 0.42.1 calls this one first.
+            # accelerate moves a part to the card at its forward; diffusers 0.42.1 calls this method before forward.
             self._obey()
             hook = getattr(encoder, "_hf_hook", None)
             if hook is not None:
@@ -142,7 +143,7 @@ class Pipeline:
             return features_of(*inputs, **more)
 
         def one_by_one(features: Any, grids: Any = None) -> Any:
-            # diffusers 0.42.1 joins the references' features by their channels; transformers 5.24.0 wants them apart.
+            # diffusers 0.42.1 concatenates the references' features; transformers 5.24.0 expects them separate.
             if grids is not None and isinstance(features, torch.Tensor) and features.dim() == 3:
                 features = features.unflatten(0, (len(grids), -1))
             return image_tokens(features, grids)
@@ -153,10 +154,10 @@ class Pipeline:
     # References
 
     def _reference(self, data: bytes) -> Image.Image:
-        """A reference picture of a size that every part of the pipeline takes as it is.
+        """A reference picture, resized to a size that every part of the pipeline uses unchanged.
 
-        The processor enlarges what is below its least side before it makes tokens of it, and the VAE does not: they
-        would disagree about how many there are.
+        The processor enlarges a picture below its least side before tokenizing it, and the VAE does not. Their token
+        counts would differ.
         """
         self._obey()
         with Image.open(io.BytesIO(data), formats=["PNG"]) as opened:

@@ -1,4 +1,4 @@
-"""What the engine is asked for: the body of `POST /draw`, with bounds of its own behind the service's caps."""
+"""The body of `POST /draw`, with the engine's own bounds in addition to the service's caps."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
 MAX_BODY_BYTES = 128 * 1024 * 1024
-"""Four references of the largest size as PNG in base64, with room."""
+"""Four references of the largest size as PNG in base64, with a margin."""
 
 Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]  # the model's card: divisible by 32
 
 
 class DrawRequestBody(BaseModel):
-    """One picture: sides in pixels, references as PNG files in base64, of the picture's own size."""
+    """One picture: sides in pixels, references as PNG files in base64, of the picture's size."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 

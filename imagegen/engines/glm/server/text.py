@@ -1,19 +1,19 @@
-"""Plain text as GLM-Image's tokenizer takes it: the model's own control tokens are no text. Pure."""
+"""Escapes the model's control tokens in a prompt for GLM-Image's tokenizer. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
 
-_LIKE_A_TOKEN = re.compile(r"<(?=([^<>]*>))|\[(?=([^\[\]]*\]))")  # its first character; what follows may begin another
+_LIKE_A_TOKEN = re.compile(r"<(?=([^<>]*>))|\[(?=([^\[\]]*\]))")  # consumes one character: tokens may overlap
 
 
 def literal(prompt: str, tokens: Collection[str]) -> str:
-    """`prompt` with a space behind the first character of every control token that it spells out.
+    """`prompt` with a space after the first character of every control token in it.
 
-    `<|image|>` stands for a reference picture and `<sop>32 32<eop>` for a size: in a prompt they would be taken for
-    the service's own, and end the picture or draw another one. Quotation marks stay: what is between them is what
-    the model writes into the picture.
+    `<|image|>` stands for a reference picture and `<sop>32 32<eop>` for a size. The pipeline inserts these tokens
+    itself; in a prompt they would make the draw fail or change the picture. Quotation marks are kept: the model writes
+    the text between them into the picture.
     """
 
     def _parted(found: re.Match[str]) -> str:

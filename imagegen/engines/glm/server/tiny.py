@@ -1,7 +1,7 @@
-"""A GLM-Image pipeline with random weights, as small as its parts can be: `glm-tiny`.
+"""A minimal GLM-Image pipeline with random weights: `glm-tiny`.
 
-Shaped as diffusers' own test of the pipeline shapes it; the tokenizer and the processor, which that test takes from the
-hub, are made here. The same torch writes the same weights.
+Its shapes are those of diffusers' own test of the pipeline. That test gets the tokenizer and the processor from the
+hub; they are made here. The same version of torch writes the same weights.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from transformers.models.glm_image.image_processing_pil_glm_image import GlmImag
 
 SEED = 1234
 CODES = 128  # image tokens
-START, END = CODES, CODES + 1  # what a picture's tokens are between
+START, END = CODES, CODES + 1  # the tokens before and after a picture's tokens
 VOCABULARY = 512
 WIDTH = 32  # of every hidden state
-LEAST_PX = 64  # of a reference
+LEAST_PX = 64  # least side of a reference
 
 CHAT = (
     "{% for message in messages %}{% for part in message.content %}{% if part.type == 'image' %}"
@@ -73,7 +73,7 @@ def make(folder: Path) -> None:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """A token a byte, and the model's own control tokens under their real names."""
+    """One token per byte, and the model's control tokens under their real names."""
     words = [f"<|dit_token_{code}|>" for code in range(CODES + 2)] + sorted(pre_tokenizers.ByteLevel.alphabet())
     bytes_only = Tokenizer(models.BPE(vocab={word: number for number, word in enumerate(words)}, merges=[]))
     bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -101,7 +101,7 @@ def _encoder(tokenizer: PreTrainedTokenizerFast) -> GlmImageConfig:
             "max_position_embeddings": 65_536,
             "vision_vocab_size": CODES,
             "pad_token_id": tokenizer.pad_token_id,
-            "eos_token_id": END,  # beyond CODES: never drawn, as a picture's tokens must all come
+            "eos_token_id": END,  # beyond CODES: never generated, because a picture needs all its tokens
             "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": (4, 2, 2)},
         },
         vision_config={
