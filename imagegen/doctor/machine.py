@@ -51,7 +51,7 @@ def gpus(cards: Cards, used: Gpu | None, problem: str | None, engine_is_cuda13: 
 
 
 def is_cuda13(binary: Path | None) -> bool:
-    """Whether the binary links CUDA 13's runtime."""
+    """Whether the binary contains the name of CUDA 13's runtime library."""
     try:
         if binary is None or binary.stat().st_size == 0:
             return False

@@ -1,6 +1,6 @@
-"""The service that runs here: found by its state folder or its port, examined with the settings it was started with.
+"""Finds the running service by its state folder or its port, so that it is checked with its own settings.
 
-A shell need not have the settings of the service that was started in another one."""
+The service may have other settings than the shell in which the doctor runs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _environment_of(pid: int) -> dict[str, str] | None:
     found = {name: value for name, value in everything.items() if _is_of_service(name)}
     for name in ("HOME", "CACHE", "SD_SERVER", "POLICY_FILE", "TEMPLATES_DIR"):
         if value := found.get(PREFIX + name):
-            found[PREFIX + name] = os.path.join(folder, os.path.expanduser(value))  # noqa: PTH118, PTH111 - not of here
+            found[PREFIX + name] = os.path.join(folder, os.path.expanduser(value))  # noqa: PTH118, PTH111 - relative to `folder`
     return found
 
 

@@ -21,7 +21,7 @@ from imagegen.storage.permissions import others_may
 
 CLOCK_SLACK_S = 60.0
 FIRST_YEAR = 2025
-"""The service's libraries are newer than this. An earlier date means that the clock was reset."""
+"""The service's libraries are newer. A clock with an earlier year has lost its battery."""
 _PICTURE = re.compile(r"([0-9a-f]{32})\.png")
 _PART = re.compile(r"\.[0-9a-f]{32}\.[0-9a-f]{8}\.tmp")
 
