@@ -1,4 +1,4 @@
-"""A small convolutional network that corrects the colours of projected latents. No I/O.
+"""A small convolutional network that corrects the colours of projected latents. Pure arithmetic on arrays.
 
 `training/preview_colours.py` fits it. Synchronous: 16x16 pixels take less than a millisecond.
 """

@@ -28,7 +28,7 @@ _SEND = "Send a PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF, TGA or ICO file."
 _TGA_DESCRIPTOR = 17
 """Offset of the TGA header byte whose low 4 bits are the number of alpha bits."""
 
-# Decoding takes up to 22 bytes of memory a pixel, 0.9 GB for 40 Mpx. Larger pictures are decoded one at a time.
+# Pictures above this size are decoded one at a time: decoding takes up to 22 bytes a pixel, 0.9 GB for 40 Mpx.
 _LARGE_PX = 8_000_000
 _large = threading.Lock()
 
