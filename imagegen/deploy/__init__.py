@@ -1,3 +1,3 @@
-"""The service as a container: build the image, start it in the old one's place, check it.
+"""The service as a container: builds the image, replaces the old container, checks the new one.
 
-Belongs here: container tools, the host's configuration, roll-out and roll-back. Not here: the service itself."""
+Belongs here: container tools, the host's configuration, rollout and rollback. Not here: the service itself."""

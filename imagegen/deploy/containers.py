@@ -1,4 +1,4 @@
-"""Docker or Podman, whichever answers: their command line is the same but for a few words, and those are here."""
+"""Docker or Podman. Their command lines are the same except for a few options, which this module handles."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Runtime = Literal["docker", "podman"]
 RUNTIMES: tuple[Runtime, ...] = ("docker", "podman")
 LAST_LINES = 15
 HELP = re.compile(r"(run|see) '[^']*--help'", re.IGNORECASE)
-"""What Docker ends its refusals with, and says nothing of the reason."""
+"""The last line of Docker's error messages, which gives no reason."""
 
 
 class DeployError(Exception):
-    """A step of the deployment failed; the message is a sentence for the person who asked for it."""
+    """A step of the deployment failed. The message is a sentence for the operator."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What the runtime says of a container: `running`, `exited`, …; how it ended, how often it was started anew."""
+    """A container's state. status: `running`, `exited`, … restarts: by its restart policy."""
 
     status: str
     exit_code: int
@@ -32,36 +32,36 @@ class State:
 
     @property
     def failed(self) -> bool:
-        """It ended, or ended and was started again by its restart policy."""
+        """Whether it ended, or its restart policy restarted it."""
         return self.restarts > 0 or self.status in {"exited", "dead", "stopped"}
 
 
 @dataclass(frozen=True)
 class Containers:
-    """A container runtime's command line. Its refusals are raised as DeployError, in its own words."""
+    """A container runtime's command line. A failed command raises DeployError with the runtime's message."""
 
     name: Runtime
     program: Path
 
     def ask(self, *arguments: str | Path) -> str:
-        """Run a command and return what it prints on standard output."""
+        """Run a command and return its standard output."""
         done = self._run(arguments, capture=True)
         if done.returncode != 0:
             raise DeployError(f"`{self.name} {arguments[0]}` failed: {_reason(done.stderr)}")
         return done.stdout.strip()
 
     def try_(self, *arguments: str | Path) -> bool:
-        """Run a command whose refusal is an answer, too."""
+        """Run a command and return whether it succeeded."""
         return self._run(arguments, capture=True).returncode == 0
 
     def show(self, *arguments: str | Path) -> None:
-        """Run a command that talks to the terminal itself."""
+        """Run a command with the terminal's output streams."""
         done = self._run(arguments, capture=False)
         if done.returncode != 0:
             raise DeployError(f"`{self.name} {arguments[0]}` failed with exit code {done.returncode}; see above.")
 
     def state(self, container: str) -> State | None:
-        """None if there is no such container."""
+        """The state of a container, None if it does not exist."""
         form = "{{.State.Status}}|{{.State.ExitCode}}|{{.RestartCount}}|{{.Image}}|{{.State.StartedAt}}"
         done = self._run(("container", "inspect", "--format", form, container), capture=True)
         if done.returncode != 0:
@@ -70,7 +70,7 @@ class Containers:
         return State(status, int(code), int(restarts), image, started)
 
     def last_words(self, container: str) -> str:
-        """The last lines of its log, both streams."""
+        """The last lines of a container's log, both streams."""
         done = subprocess.run(
             [self.program, "logs", "--tail", str(LAST_LINES), container],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -79,13 +79,13 @@ class Containers:
         return done.stdout.strip()
 
     def gpu_options(self) -> list[str]:
-        """What gives a container every NVIDIA GPU of the machine."""
+        """Options that give a container every NVIDIA GPU of the machine."""
         return ["--gpus", "all"] if self.name == "docker" else ["--device", "nvidia.com/gpu=all"]
 
     def format_options(self) -> list[str]:
-        """What keeps a health check in a finished image: Podman writes OCI's format, which has none.
+        """Options that keep the health check in the final image: Podman's default, the OCI format, has none.
 
-        For the last build only: what BentoML builds is in OCI's format, and Podman's cache keeps the two apart.
+        Use only for the last build: BentoML builds in OCI format, and Podman caches the two formats separately.
         """
         return ["--format", "docker"] if self.name == "podman" else []
 
@@ -94,15 +94,15 @@ class Containers:
         return subprocess.run(
             [self.program, *arguments],
             stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace", check=False,
-            process_group=0 if capture else None,  # the terminal's Ctrl-C is for this process, which ends its child
+            process_group=0 if capture else None,  # Ctrl-C reaches only this process, which ends its child
         )  # fmt: skip
 
 
 def find(wanted: Runtime | None = None) -> Containers:
-    """The runtime that is named, else Docker, else Podman where Docker is not installed.
+    """Find the `wanted` runtime, else Docker, else Podman if Docker is not installed.
 
-    Raises DeployError saying why there is none. A Docker that is installed and silent is not passed over: what it
-    runs and keeps, Podman does not have.
+    Raises DeployError with the reason if none is usable. An installed Docker that does not answer is an error, because
+    Podman does not have Docker's containers and volumes.
     """
     reasons = []
     for name in RUNTIMES:

@@ -1,4 +1,4 @@
-"""One deployment: where it is, what was chosen for it, and what its container is started with."""
+"""One deployment: its folder, the operator's choices and the container's options."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from imagegen.security.tls import own_addresses
 
 PORT_INSIDE = 8765
 STOP_MARGIN_S = 30
-"""What a stop may take beyond the picture: answers that are still read, the engine's end."""
+"""Time that a stop may take after the running picture, for open responses and the engine's exit."""
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """What every command is about."""
+    """The deployment that every deploy command works on."""
 
     containers: Containers
     place: Place
@@ -39,12 +39,12 @@ class Deployment:
 
     @property
     def beyond_loopback(self) -> bool:
-        """Whether other machines reach it."""
+        """Whether other machines can reach it."""
         return not ipaddress.ip_address(self.choices.host).is_loopback
 
     @property
     def tls(self) -> str:
-        """IMAGEGEN_TLS of the container: what the settings file says, else HTTPS where other machines are served."""
+        """The container's IMAGEGEN_TLS: from the settings file, else HTTPS if other machines can reach it."""
         told = self.place.settings().get("IMAGEGEN_TLS", "").strip()
         return told or ("auto" if self.beyond_loopback else "off")
 
@@ -52,7 +52,7 @@ class Deployment:
         return Rollout(self.containers, self.name, self.volume, ready_timeout_s, tell)
 
     def check(self) -> None:
-        """Whatever can be known before the old container is stopped. Raises DeployError."""
+        """Check everything possible before the old container stops. Raises DeployError."""
         grace_s(self.place.settings())
         if self.beyond_loopback and self.tls.lower() == "off":
             raise DeployError(
@@ -62,11 +62,11 @@ class Deployment:
             )
 
     def run_options(self, backend: Backend, cards: Cards) -> list[str]:
-        """Everything of `docker run` but the container's name and the image. cards: what this machine has."""
+        """The options of `docker run`, without the container's name and the image. cards: this machine's GPUs."""
         choices, settings = self.choices, self.place.settings()
         host = f"[{choices.host}]" if ":" in choices.host else choices.host
         options = [
-            *("--hostname", socket.gethostname()),  # its own name to browsers and in the certificate
+            *("--hostname", socket.gethostname()),  # its name for browsers and in the certificate
             *("--publish", f"{host}:{choices.port}:{PORT_INSIDE}"),
             *("--volume", f"{self.volume}:/data"),
             *("--env-file", str(self.place.env_file)),
@@ -76,7 +76,7 @@ class Deployment:
             *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),  # noqa: S108
         ]
         if self.beyond_loopback:
-            # A container does not see the addresses by which its host is called.
+            # A container does not see its host's addresses.
             names = [*settings.get("IMAGEGEN_ALLOWED_HOSTS", "").split(","), *own_addresses()]
             options += ["--env", f"IMAGEGEN_ALLOWED_HOSTS={','.join(name for name in names if name)}"]
         if backend == "cuda" and (cards.found or not _may_draw_on_cpu(settings)):
@@ -84,9 +84,9 @@ class Deployment:
         return options
 
     def make_token(self, image: str, tell: Tell) -> None:
-        """Have a token for deploys that the volume knows; not where IMAGEGEN_TOKENS says who may use the service.
+        """Ensure that deploys have a token that the volume accepts, unless IMAGEGEN_TOKENS sets the tokens.
 
-        The service's own command makes it; the volume keeps only its SHA-256.
+        The service's command creates it. The volume stores only its SHA-256.
         """
         if "IMAGEGEN_TOKENS" in self.place.settings():
             return

@@ -1,6 +1,6 @@
-"""`python -m imagegen.deploy.healthcheck [URL]`: exit code 0 if what serves in this container answers that it is ready.
+"""`python -m imagegen.deploy.healthcheck [URL]`: exit code 0 if the service in this container is ready.
 
-A container runtime starts it every few seconds, so it imports nothing but the standard library.
+A container runtime starts it every few seconds, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ TIMEOUT_S = 4.0
 
 
 def own_url(environment: Mapping[str, str]) -> str:
-    """Where the service of this environment says whether it accepts jobs."""
+    """The readiness URL of the service with these settings."""
     scheme = "http" if environment.get("IMAGEGEN_TLS", "off").strip().lower() in {"", "off"} else "https"
     return f"{scheme}://127.0.0.1:{environment.get('IMAGEGEN_PORT', '8765')}/readyz"
 
 
 def trouble(url: str) -> str | None:
-    """Why what answers at `url` is not ready, None if it is. Any certificate will do: the call stays in here."""
+    """Why the service at `url` is not ready, None if it is. The certificate is not verified: the call stays local."""
     anybody = ssl.create_default_context()
     anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     direct = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=anybody)
-    )  # a proxy of the environment is not for calls to oneself
+    )  # the environment's proxy does not apply to loopback requests
     try:
         with direct.open(url, timeout=TIMEOUT_S):
             return None
     except urllib.error.HTTPError as refused:
         return f"{url} answered {refused.code}"
-    except OSError as silent:  # URLError is one
+    except OSError as silent:  # includes URLError
         return f"{url} does not answer: {silent}"
 
 

@@ -1,6 +1,6 @@
-"""What a deployment keeps on the host, outside the code's folder: the operator's settings and the deploy's own token.
+"""A deployment's files on the host, outside the code's folder: the operator's settings and the deploy token.
 
-Whatever is there is never overwritten: a deploy once replaced a folder in which certificates lay (docs/operations.md).
+Existing files are never overwritten: a deploy once replaced a folder with certificates (docs/operations.md).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ ENV_TEMPLATE = """\
 
 @dataclass(frozen=True)
 class Choices:
-    """How the last deploy was asked for, so that the next one needs no options.
+    """The options of the last deploy, so that the next one needs none.
 
-    `name`: the container's. `host`: an address of this machine, where it is published. None: nobody named one, so the
-    volume is called by the container's name, and runtime and backend are what the machine has.
+    name: the container's. host: the address of this machine on which it is published. None: not chosen. Then the volume
+    gets the container's name, and the machine determines runtime and backend.
     """
 
     name: str = DEFAULT_NAME
@@ -56,7 +56,7 @@ class Place:
 
     @classmethod
     def default(cls, name: str) -> Place:
-        """A folder of its own for each container's name."""
+        """A separate folder for each container name."""
         folder = Path(platformdirs.user_config_dir("imagegen", appauthor=False))
         return cls(folder if name == DEFAULT_NAME else folder / "deployments" / name)
 
@@ -73,15 +73,15 @@ class Place:
         return self.folder / "deploy.json"
 
     def prepare(self) -> None:
-        """Make the folder and the settings file, if they are not there."""
+        """Create the folder and the settings file if they are missing."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self.env_file.exists():
             _write(self.env_file, ENV_TEMPLATE)
 
     def settings(self) -> dict[str, str]:
-        """The settings file as a container runtime reads it; empty if it is not there.
+        """Read the settings file as a container runtime does. Empty if it is missing.
 
-        Raises DeployError for a line that is none.
+        Raises DeployError for an invalid line.
         """
         found: dict[str, str] = {}
         if not self.env_file.exists():
@@ -96,7 +96,7 @@ class Place:
         return found
 
     def token(self) -> str | None:
-        """The token that deploys use, None before the first one."""
+        """The deploy token, None before the first deploy."""
         try:
             return self.token_file.read_text(encoding="ascii").strip() or None
         except FileNotFoundError:
@@ -106,7 +106,7 @@ class Place:
         _write(self.token_file, token + "\n")
 
     def choices(self) -> Choices | None:
-        """None before the first deploy. Raises DeployError if they cannot be read."""
+        """The last deploy's choices, None before the first one. Raises DeployError if they cannot be read."""
         try:
             kept = json.loads(self._choices_file.read_text(encoding="utf-8"))
             return Choices(**kept)
@@ -123,7 +123,7 @@ class Place:
 
 
 def grace_s(settings: Mapping[str, str]) -> float:
-    """How long a running picture may take to finish, by the settings file. Raises DeployError."""
+    """The time for a running picture to finish, from the settings file. Raises DeployError."""
     told = settings.get("IMAGEGEN_SHUTDOWN_GRACE_S", "30")
     try:
         return float(told)
@@ -132,7 +132,7 @@ def grace_s(settings: Mapping[str, str]) -> float:
 
 
 def _write(file: Path, text: str) -> None:
-    """The whole file or none of it, for its owner alone: it may hold a secret."""
+    """Write the file atomically, readable by its owner only, because it may contain a secret."""
     whole = file.with_name(f".{file.name}.{os.getpid()}")
     whole.unlink(missing_ok=True)
     with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:

@@ -1,4 +1,4 @@
-"""The image's way: the engine's base, BentoML's image on it, and the finished one that is put together of both."""
+"""Builds the image in three steps: the engine's base image, BentoML's image on it, and the final image from both."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from imagegen.engine_build.plan import OLDEST_DRIVER, Backend
 Tell = Callable[[str], None]
 
 CUDA_MAJOR = 13
-"""The release that requirements/cuda.in pins."""
+"""The CUDA release that requirements/cuda.in pins."""
 BENTO_BASE = "localhost/imagegen-engine:bento"
-"""The base that bentofile.yaml names."""
+"""The base image that bentofile.yaml names."""
 BENTO = "localhost/imagegen-bento:latest"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an image is built of. `archs`, `jobs`: as `imagegen engine build` takes them; 0 jobs: by cores and memory.
+    """Build options of an image.
 
-    `options` go to every build, such as `network=host`.
+    archs, jobs: as for `imagegen engine build`. 0 jobs: chosen by cores and memory. options: for every build, such as
+    `network=host`.
     """
 
     backend: Backend
@@ -47,7 +48,7 @@ class Recipe:
 
 
 def choose_backend(cards: Cards | None = None) -> Backend:
-    """cuda where there is an NVIDIA GPU that a container could use, cpu where there is none. Raises DeployError."""
+    """cuda if a container could use an NVIDIA GPU of this machine, cpu if it has none. Raises DeployError."""
     cards = find_cards() if cards is None else cards
     if cards.problem is not None:
         raise DeployError(
@@ -61,7 +62,7 @@ def choose_backend(cards: Cards | None = None) -> Backend:
 
 
 def check_driver(cards: Cards) -> None:
-    """Raises DeployError if the cards of this machine have a driver that is too old for the CUDA image."""
+    """Raises DeployError if this machine's driver is too old for the CUDA image."""
     if cards.found and cards.driver_cuda is not None and cards.driver_cuda[0] < CUDA_MAJOR:
         raise DeployError(
             f"The image is built with CUDA {CUDA_MAJOR}, which needs the NVIDIA driver {OLDEST_DRIVER[CUDA_MAJOR]} or "
@@ -71,7 +72,7 @@ def check_driver(cards: Cards) -> None:
 
 
 def build(containers: Containers, recipe: Recipe, tell: Tell) -> str:
-    """Build whatever changed; the name of the finished image. Raises DeployError."""
+    """Build what has changed and return the final image's name. Raises DeployError."""
     if not (recipe.root / "deploy" / "engine.Dockerfile").is_file():
         raise DeployError(
             f"{recipe.root} has no deploy/engine.Dockerfile: run this from a copy of the project's repository "
@@ -95,7 +96,7 @@ def build(containers: Containers, recipe: Recipe, tell: Tell) -> str:
 
 
 def sizes(containers: Containers, recipe: Recipe) -> str:
-    """The images' sizes in MB, base and whole."""
+    """A text with the sizes of the base and the final image in MB."""
     words = []
     for image in (recipe.engine_image, recipe.image):
         size_bytes = int(containers.ask("image", "inspect", "--format", "{{.Size}}", image))
@@ -119,9 +120,9 @@ def _build(
 
 
 def _bento(containers: Containers, recipe: Recipe) -> None:
-    """Pack the service and make BentoML's image of it, with a store of its own, so that no Bento piles up."""
+    """Pack the service and build BentoML's image. Uses a separate BentoML store, so that Bentos do not accumulate."""
     with tempfile.TemporaryDirectory(prefix="imagegen-bento-") as store:
-        # The service's module is imported to pack it: the settings, tokens and certificate of this shell are not its.
+        # Packing imports the service's module, which must not read this shell's settings, tokens and certificate.
         clean = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEGEN_")}
         environment = {
             **clean,
@@ -151,7 +152,7 @@ def _run(command: list[str], environment: Mapping[str, str], folder: Path, *, sh
 
 
 def _revision(root: Path) -> str:
-    """The commit that is built, with `-dirty` for changes that are in none; `unknown` outside of a git checkout."""
+    """The current commit, with `-dirty` for uncommitted changes. `unknown` outside a git checkout."""
     try:
         done = subprocess.run(
             ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=40"],

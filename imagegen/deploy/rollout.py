@@ -1,7 +1,7 @@
-"""A new container in the old one's place: the old one drains, and is started again if the new one does not get ready.
+"""Replaces the old container: drains it, starts the new one, and restarts the old one if the new one is not ready.
 
-Both work on one volume, one port and one GPU, so they never run at the same time. Whatever ends a rollout, the next
-one finds out how far it came (`tidy`).
+Both use the same volume, port and GPU, so they never run at the same time. After an interrupted rollout the next one
+finds its state and continues (`tidy`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ LOOK_EVERY_S = 1.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 SAVED = "/data/before-deploy"
-"""The new service may bring the database to a form that the old one refuses: the old one gets this copy back then.
+"""Copy of the old database. The new service may migrate the database to a schema that the old one refuses; a rollback
+restores this copy.
 
-It is there only while a rollout goes on, or after one that was killed: then it may be the only copy that the old
-service can read.
+It exists only during a rollout or after a killed one. Then it may be the only copy that the old service can read.
 """
 SAVE = f"""\
 set -e
@@ -48,7 +48,7 @@ FORGET = ("rm", "-rf", SAVED, f"{SAVED}.part")
 
 @dataclass(frozen=True)
 class Rollout:
-    """One container, by name. `volume`: the state folder, a volume's name or a path of the host."""
+    """The rollout of one container. `volume`: the state folder, as a volume name or a host path."""
 
     containers: Containers
     name: str
@@ -61,10 +61,11 @@ class Rollout:
         return f"{self.name}-before"
 
     def replace(self, image: str, options: list[str]) -> None:
-        """Start `image` where the old container was, if there is one. Raises DeployError; the old one runs then.
+        """Replace the old container, if there is one, with a new one from `image`.
 
-        So it does after Ctrl-C, SIGTERM and SIGHUP, which end this with KeyboardInterrupt.
-        options: what `docker run` gets beside the name.
+        Raises DeployError after restarting the old one. Ctrl-C, SIGTERM and SIGHUP also restart the old one, and raise
+        KeyboardInterrupt.
+        options: of `docker run`, without the name.
         """
         self.tidy()
         before = self.containers.state(self.name)
@@ -87,7 +88,7 @@ class Rollout:
         self.containers.ask("exec", self.name, *FORGET)
 
     def until_ready(self) -> None:
-        """Return once it accepts jobs. Raises DeployError, with its last words, if it ends or takes too long."""
+        """Wait until the container accepts jobs. Raises DeployError with its last log lines if it ends or times out."""
         deadline = time.monotonic() + self.ready_timeout_s
         while True:
             state = self.containers.state(self.name)
@@ -105,11 +106,11 @@ class Rollout:
         return self.containers.try_("exec", self.name, *HEALTHCHECK)
 
     def was_cut_off(self) -> bool:
-        """A rollout was killed half-way: the old container still lies aside."""
+        """Whether a killed rollout left the old container renamed."""
         return self.containers.state(self._old) is not None
 
     def tidy(self) -> None:
-        """Go on from where a rollout that was killed had come to."""
+        """Clean up after a killed rollout: keep the new container if it is ready, else restore the old one's name."""
         if not self.was_cut_off():
             return
         if self.containers.state(self.name) is not None:
@@ -120,14 +121,14 @@ class Rollout:
         self.containers.ask("rename", self._old, self.name)
 
     def in_volume(self, image: str, script: str) -> str:
-        """Run a shell script of the image's on the state folder, with nothing else in reach; what it prints."""
+        """Run a shell script in `image` with access to the state folder only. Returns its output."""
         own = f"{self.name}-volume"
         try:
             return self.containers.ask(
                 "run", "--rm", "--name", own, "--network", "none", "--volume", f"{self.volume}:/data",
                 "--entrypoint", "sh", image, "-c", script,
             )  # fmt: skip
-        except KeyboardInterrupt:  # which ends the command; its container would go on
+        except KeyboardInterrupt:  # ends the command but not its container
             self.containers.try_("rm", "--force", own)
             raise
 
@@ -140,7 +141,7 @@ class Rollout:
         self.containers.ask("rename", self.name, self._old)
 
     def _take_back(self, there_was_one: bool) -> str:
-        """Remove the new container and start the old one; what became of it, in a sentence."""
+        """Remove the new container and start the old one. Returns a sentence about the outcome."""
         try:
             aside = self.was_cut_off()
             if (aside or not there_was_one) and self.containers.state(self.name) is not None:
@@ -151,7 +152,7 @@ class Rollout:
                 self.containers.ask("rename", self._old, self.name)
             elif not self.containers.try_("stop", self.name) and self.is_ready():
                 return "The old container runs on."
-            # The stop, because one that was cut off goes on in the container: until its end, a start does nothing.
+            # An interrupted stop continues in the container. Until it ends, a start has no effect: hence `stop` above.
             return self._start_old()
         except DeployError as worse:
             again = f"`{self.containers.name} start {self.name}`"
@@ -174,7 +175,7 @@ class Rollout:
         return words
 
     def _ask_for_patience(self, *_: object) -> None:
-        with suppress(OSError):  # the terminal may be gone, and what goes on here must not end with it
+        with suppress(OSError):  # the terminal may be closed, which must not end the rollback
             self.tell("a moment: what was there before the deploy is put back")
 
     def _words(self) -> str:
@@ -183,7 +184,7 @@ class Rollout:
 
 @contextmanager
 def _on_signals(handler: Callable[..., object]) -> Iterator[None]:
-    """What SIGNALS do meanwhile; one that was ignored (nohup) still is."""
+    """Handle SIGNALS with `handler` inside the block. An ignored signal (nohup) stays ignored."""
     before = {one: signal.getsignal(one) for one in SIGNALS}
     heard = [one for one in SIGNALS if before[one] is not signal.SIG_IGN]
     try:

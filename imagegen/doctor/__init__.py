@@ -1,6 +1,6 @@
-"""Looks at everything the service needs, changes nothing, and says what is wrong and what to do.
+"""Checks everything that the service needs, without changes, and reports problems and their fixes.
 
-Belongs here: checks and their findings. Not here: repairs, checks that the service itself makes while it runs."""
+Belongs here: checks and their findings. Not here: repairs, and checks that the running service makes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Finding", "Level", "examine"]
 
 
 def examine(deep: bool = False) -> Iterator[Finding]:
-    """Every finding, in the order of the checks; a later check does without what an earlier one found broken.
+    """Yield every finding, in the order of the checks. A later check skips what an earlier one found broken.
 
-    A service that runs is asked first, and examined with the settings that it was started with. deep: hash the large
-    files of the model too. Reads the environment, and takes wrong variables out of it.
+    Queries a running service first and checks it with its own settings. deep: also hash the model's large files.
+    Reads the environment, and removes invalid variables from it.
     """
     settings, found = configuration.settings()
     yield from found

@@ -1,4 +1,4 @@
-"""What an operator gave the service: settings, tokens, certificate, policy, templates, catalog."""
+"""Checks the operator's configuration: settings, tokens, certificate, policy, templates, catalog."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from imagegen.settings import PREFIX, Settings, SettingsError, load
 
 
 def settings() -> tuple[Settings, Iterable[Finding]]:
-    """The settings as far as they can be used, and each wrong or unknown variable.
+    """The usable settings, and a finding for each invalid or unknown variable.
 
-    A wrong one is taken out of this process's environment, so that the other checks see its default.
+    Removes invalid variables from this process's environment, so that the other checks use the default.
     """
     try:
         return load(), [ok("settings", f"{_set_count()} settings are set, and all are known and valid.")]
@@ -41,7 +41,7 @@ def _set_count() -> int:
 
 
 def door(settings: Settings) -> Iterable[Finding]:
-    """Tokens: readable by the service, by nobody else, and there if other machines may come."""
+    """Check the tokens: readable by the service only, and present if other machines can reach it."""
     try:
         found = tokens.for_service(settings)
     except SettingsError as wrong:
@@ -64,7 +64,7 @@ def door(settings: Settings) -> Iterable[Finding]:
 
 
 def certificate(settings: Settings) -> Iterable[Finding]:
-    """The certificate of IMAGEGEN_TLS: there, valid with its key, not near its end. Makes none."""
+    """Check the certificate of IMAGEGEN_TLS: it exists, matches its key and does not expire soon. Creates none."""
     if settings.tls == "off":
         yield ok("certificate", "HTTPS is off (IMAGEGEN_TLS).")
         return
@@ -98,7 +98,7 @@ def certificate(settings: Settings) -> Iterable[Finding]:
 
 
 def policy(settings: Settings) -> Iterable[Finding]:
-    """The policy in force can be read."""
+    """Check that the active policy can be read."""
     try:
         rules = Guardrails.load(settings.policy_file)
     except PolicyError as wrong:
@@ -108,7 +108,7 @@ def policy(settings: Settings) -> Iterable[Finding]:
 
 
 def prompt_templates(settings: Settings) -> Iterable[Finding]:
-    """Every template file can be used."""
+    """Check that every template file is valid."""
     found, problems = templates.load(settings)
     for problem in problems:
         yield warn("templates", str(problem), "The template is left out until then: docs/templates.md.")
@@ -117,7 +117,7 @@ def prompt_templates(settings: Settings) -> Iterable[Finding]:
 
 
 def catalog(settings: Settings, has_gpu: bool) -> tuple[Entry | None, Iterable[Finding]]:
-    """The default model's entry, if the catalog can be read."""
+    """The default model's entry, None if the catalog is invalid, and the findings."""
     try:
         loaded = Catalog.offered(settings)
         entry = loaded.default(settings, has_gpu=has_gpu)

@@ -1,4 +1,4 @@
-"""A finding of the doctor: how bad it is, what is so, and what to do about it."""
+"""A finding of the doctor: its level, the observation and the fix."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """What a finding means for the service."""
+    """Effect of a finding on the service."""
 
-    OK = "ok"  # as it should be
-    WARN = "warn"  # it works, and something is not as it should be
-    FAIL = "fail"  # it does not work, or will not
+    OK = "ok"  # no problem
+    WARN = "warn"  # the service works, with a problem
+    FAIL = "fail"  # the service does not work, or will fail
 
 
 @dataclass(frozen=True)
 class Finding:
-    """check: the name of the check, stable; what: a sentence; do: what to do, empty where nothing is to be done."""
+    """check: the stable name of the check. what: the observation, a sentence. do: the fix, empty if none is needed."""
 
     check: str
     level: Level

@@ -1,4 +1,4 @@
-"""The machine: GPU and driver, memory, disk, the port."""
+"""Checks the machine: GPU and driver, memory, disk, port."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from imagegen.settings import Settings
 from imagegen.startup import port as listening
 
 CUDA13_DRIVER = 580
-"""The oldest driver branch that runs CUDA 13 (NVIDIA's table of toolkit and minimum driver versions)."""
+"""The oldest driver branch for CUDA 13 (NVIDIA's table of toolkit and minimum driver versions)."""
 CUDA13_LIBRARY = b"libcudart.so.13"
 LEAST_FREE_BYTES, LOW_FREE_BYTES = 200_000_000, 2_000_000_000
 GB = 1e9
 
 
 def gpus(cards: Cards, used: Gpu | None, problem: str | None, engine_is_cuda13: bool) -> Iterable[Finding]:
-    """Whether the engine can use the cards; `used` is the one it would, `problem` what is wrong or doubtful there."""
+    """Check whether the engine can use the cards. used: the card it would use. problem: an error or doubt about it."""
     major = (cards.driver or "").partition(".")[0]
     if engine_is_cuda13 and major.isdigit() and int(major) < CUDA13_DRIVER:
         yield fail(
@@ -51,7 +51,7 @@ def gpus(cards: Cards, used: Gpu | None, problem: str | None, engine_is_cuda13: 
 
 
 def is_cuda13(binary: Path | None) -> bool:
-    """Whether the binary asks the loader for CUDA 13's runtime."""
+    """Whether the binary contains the name of CUDA 13's runtime library."""
     try:
         if binary is None or binary.stat().st_size == 0:
             return False
@@ -62,7 +62,7 @@ def is_cuda13(binary: Path | None) -> bool:
 
 
 def memory(entry: Entry, settings: Settings, flags: frozenset[str], card: Gpu | None) -> Iterable[Finding]:
-    """Whether the default model fits into this machine, and now beside the other programs on the card."""
+    """Check whether the default model fits in memory, in total and with the card's current memory use."""
     ram = psutil.virtual_memory()
     machine = compatibility.Machine(flags, card.name if card else None, card.total_bytes if card else None, ram.total)
     misfit = compatibility.memory(entry, settings, machine)
@@ -77,7 +77,7 @@ def memory(entry: Entry, settings: Settings, flags: frozenset[str], card: Gpu | 
 
 
 def disk(settings: Settings, entry: Entry | None) -> Iterable[Finding]:
-    """Room for pictures, and for what of the default model is still to come."""
+    """Check the disk space for pictures and for the default model's missing files."""
     folder = settings.home
     while not folder.exists():
         folder = folder.parent
@@ -100,7 +100,7 @@ def disk(settings: Settings, entry: Entry | None) -> Iterable[Finding]:
 
 
 def port(settings: Settings, service_pids: set[int]) -> Iterable[Finding]:
-    """Whether the service's port is free, or the service's own (`service_pids`)."""
+    """Check whether the service's port is free, or held by the service itself (`service_pids`)."""
     where = f"Port {settings.port}"
     if listening.holders(settings.port) & service_pids:
         yield ok("port", f"{where} is the running service's.")

@@ -1,4 +1,4 @@
-"""What draws: the engine's binary and the files of the default model."""
+"""Checks the engine's binary and the default model's files."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from imagegen.models.synthetic.packed import Stated
 from imagegen.settings import Settings
 
 HASHED_BYTES = 64 * 1024 * 1024
-"""Larger files are hashed only when asked for (`--deep`): a disk reads some hundred MB a second."""
+"""Larger files are hashed only with `--deep`, because a disk reads only some hundred MB a second."""
 GGUF_MAGIC = b"GGUF"
 
 
 def find_engine(settings: Settings, entry: Entry | None) -> tuple[Path | None, frozenset[str], Iterable[Finding]]:
-    """The sd-server that the service would start, its flags (empty: not known), and whether it runs.
+    """Find the sd-server that the service would start, and its flags (empty: unknown). Check whether it runs.
 
-    What is wrong with it is a failure only where the default model, `entry`, is drawn by it.
+    A problem is a failure only if the default model, `entry`, uses sd-server.
     """
     binary, flags, found = _sd_server(settings)
     if found.level is Level.FAIL and entry is not None and entry.adapter != "sdcpp":
         what = f"{entry.name} has an engine of its own; models of sd-server cannot be drawn. {found.what}"
-        wrong = settings.sd_server is not None  # named by a person, who meant to have it
+        wrong = settings.sd_server is not None  # the operator chose it explicitly
         found = warn("engine", what, "Or unset IMAGEGEN_SD_SERVER.") if wrong else ok("engine", what)
     return binary, flags, [found]
 
@@ -59,7 +59,7 @@ def _sd_server(settings: Settings) -> tuple[Path | None, frozenset[str], Finding
 
 
 def engine_flags(entry: Entry, flags: frozenset[str]) -> Iterable[Finding]:
-    """Whether the engine has a word for every flag of the default model."""
+    """Check whether the engine supports every flag of the default model."""
     if not flags or entry.adapter != "sdcpp":
         return
     lacking = compatibility.lacking_flags(entry, flags)
@@ -70,7 +70,7 @@ def engine_flags(entry: Entry, flags: frozenset[str]) -> Iterable[Finding]:
 
 
 def engine_channel(entry: Entry, binary: Path | None, flags: frozenset[str]) -> Iterable[Finding]:
-    """Whether the engine has the channel of this release; an engine that does not run has no flags."""
+    """Check whether the engine has this release's channel. An engine that does not run has no flags."""
     if binary is None or not flags or entry.adapter != "sdcpp":
         return
     has_channel = probe.channel_version(binary) == CHANNEL_VERSION
@@ -81,13 +81,13 @@ def engine_channel(entry: Entry, binary: Path | None, flags: frozenset[str]) -> 
 
 
 def limits(entry: Entry) -> Iterable[Finding]:
-    """What the default model's pictures cannot be, where a person might expect more."""
+    """Report limits of the default model that a user may not expect."""
     if entry.limits is not None:
         yield ok("model", f"The model is {entry.name}. {entry.limits} `imagegen models list` names others.")
 
 
 def packages(entry: Entry) -> Iterable[Finding]:
-    """Whether the Python packages of the default model's engine are installed; for other models only told."""
+    """Check the Python packages of the default model's engine. For other models missing packages are no problem."""
     if lacking := extras.lacking_sentence(entry):
         yield fail("packages", lacking, "Or choose another model: IMAGEGEN_MODEL.")
         return
@@ -103,7 +103,7 @@ def packages(entry: Entry) -> Iterable[Finding]:
 
 
 def torch(entry: Entry, settings: Settings, card: Gpu | None) -> Iterable[Finding]:
-    """Whether the second engine, if it draws the default model, uses the card that is here."""
+    """Check whether the second engine, if the default model uses it, uses this machine's card."""
     misfit = compatibility.unused_card(entry, None if card is None else card.name, extras.torch_uses_cuda())
     if misfit is not None:
         level = Level.FAIL if settings.on_missing_gpu == "exit" else Level.WARN
@@ -111,7 +111,7 @@ def torch(entry: Entry, settings: Settings, card: Gpu | None) -> Iterable[Findin
 
 
 def model_files(entry: Entry, settings: Settings, deep: bool, has_gpu: bool) -> Iterable[Finding]:
-    """Every file of the default model: there, of the size and hash that are known of it, of its kind."""
+    """Check that every file of the default model exists, with the expected size, hash and file type."""
     try:
         if synthetic.to_make(entry, settings):
             yield ok("model files", f"The service makes the files of {entry.name} when they are first needed.")
@@ -145,7 +145,7 @@ def model_files(entry: Entry, settings: Settings, deep: bool, has_gpu: bool) -> 
 
 
 def _absent(entry: Entry, absent: list[ModelFile], fetches: bool) -> Iterable[Finding]:
-    """Optional files that a hub has and that are not here: pictures are drawn without, and nothing else says so."""
+    """Report missing optional files that a hub has. Nothing else reports that the model draws without them."""
     named = "; ".join(file.file + (f" ({file.note})" if file.note else "") for file in absent)
     what = f"{entry.name} works without {named}, which is not here: pictures are drawn without it."
     if fetches:
@@ -156,7 +156,7 @@ def _absent(entry: Entry, absent: list[ModelFile], fetches: bool) -> Iterable[Fi
 
 @dataclass(frozen=True)
 class _Stated:
-    """What a file should be, by the catalog, else by what was noted when it was fetched or packed; None: not known."""
+    """A file's expected properties, from the catalog, else from its fetch record or its pack. None: unknown."""
 
     size_bytes: int | None
     sha256: str | None
@@ -174,7 +174,7 @@ def _stated(file: ModelFile, path: Path, made: Stated | None) -> _Stated:
 
 
 def _damage(file: _Stated, path: Path, deep: bool) -> tuple[str | None, bool]:
-    """What is wrong with a file that is there, and whether its hash was compared as far as one is stated."""
+    """The damage of an existing file, None if none is found, and whether the hash was checked if one is known."""
     try:
         size = path.stat().st_size
         with path.open("rb") as opened:

@@ -1,6 +1,6 @@
-"""The service that runs here: found by its state folder or its port, examined with the settings it was started with.
+"""Finds the running service by its state folder or its port, so that it is checked with its own settings.
 
-A shell need not have the settings of the service that was started in another one."""
+The service may have other settings than the shell in which the doctor runs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ _LET_IN = {401, 403}
 
 @dataclass(frozen=True)
 class Running:
-    """A service and the settings that it runs with. environment: its variables, None if this user may not read them.
+    """A running service and its settings.
 
-    differing: names of variables that are set otherwise in this process.
+    environment: its variables, None if this user may not read them. differing: names of variables with another value in
+    this process.
     """
 
     pids: set[int]
@@ -35,7 +36,7 @@ class Running:
 
 
 def find(settings: Settings) -> Running | None:
-    """The service that holds the state folder, else the one that listens on the port; None if there is neither."""
+    """Find the service that holds the state folder, else the one that listens on the port, else None."""
     if pids := state.service_pids(settings):
         environments = [environment for pid in pids if (environment := _environment_of(pid)) is not None]
         for environment in environments:
@@ -53,7 +54,7 @@ def find(settings: Settings) -> Running | None:
 
 
 def _environment_of(pid: int) -> dict[str, str] | None:
-    """The variables of a process that the service reads. Its relative paths are made absolute."""
+    """The service's variables in the environment of a process, with relative paths made absolute."""
     try:
         process = psutil.Process(pid)
         everything, folder = process.environ(), process.cwd()
@@ -62,7 +63,7 @@ def _environment_of(pid: int) -> dict[str, str] | None:
     found = {name: value for name, value in everything.items() if _is_of_service(name)}
     for name in ("HOME", "CACHE", "SD_SERVER", "POLICY_FILE", "TEMPLATES_DIR"):
         if value := found.get(PREFIX + name):
-            found[PREFIX + name] = os.path.join(folder, os.path.expanduser(value))  # noqa: PTH118, PTH111 - not of here
+            found[PREFIX + name] = os.path.join(folder, os.path.expanduser(value))  # noqa: PTH118, PTH111 - relative to `folder`
     return found
 
 
@@ -82,7 +83,7 @@ def _with(environment: dict[str, str], pids: set[int]) -> Running | None:
 
 @contextlib.contextmanager
 def adopted(environment: Mapping[str, str] | None) -> Iterator[None]:
-    """Let this process see the service's variables in place of its own; None changes nothing."""
+    """Replace this process's variables with the service's. None changes nothing."""
     before = {name: value for name, value in os.environ.items() if _is_of_service(name)}
     try:
         if environment is not None:
@@ -99,16 +100,16 @@ def _replace(environment: Mapping[str, str]) -> None:
 
 
 def answer(running: Running) -> Iterable[Finding]:
-    """What the service says of itself, and which settings it has that this shell lacks.
+    """Findings about the running service: its own answer, and the settings that this shell lacks.
 
-    Nothing of one that does not listen: that is a finding of the state folder.
+    Yields no finding for a service that does not listen: the state folder's check reports it.
     """
     if not port.holders(running.settings.port) & running.pids:
         return
     url = running.settings.url
     token = os.environ.get("IMAGEGEN_TOKEN")
     try:
-        # The process that listens there is known, so its certificate is not checked.
+        # The listening process is known, so its certificate is not verified.
         with httpx.Client(verify=False, trust_env=False, timeout=ANSWER_S) as client:  # noqa: S501
             headers = {"authorization": f"Bearer {token}"} if token else {}
             got = client.get(f"{url}/api/status", headers=headers)

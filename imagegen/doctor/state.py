@@ -1,4 +1,4 @@
-"""The state folder: who holds it, whether it can be written, the database, the clock, what a crash left behind."""
+"""Checks the state folder: its holder, write access, the database, the clock, and leftovers of a crash."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from imagegen.storage.permissions import others_may
 
 CLOCK_SLACK_S = 60.0
 FIRST_YEAR = 2025
-"""The libraries this service is made of are younger: a clock that says less has lost its battery."""
+"""The service's libraries are newer. A clock with an earlier year has lost its battery."""
 _PICTURE = re.compile(r"([0-9a-f]{32})\.png")
 _PART = re.compile(r"\.[0-9a-f]{32}\.[0-9a-f]{8}\.tmp")
 
 
 def service_pids(settings: Settings) -> set[int]:
-    """The process that holds the state folder's lock, with its parent (the supervisor); empty if nobody does."""
+    """The process that holds the state folder's lock, and its parent (the supervisor). Empty if the lock is free."""
     lock = settings.home / "lock"
     try:
         inode = lock.stat().st_ino
@@ -47,7 +47,7 @@ def service_pids(settings: Settings) -> set[int]:
 
 
 def folder(settings: Settings, pids: set[int]) -> Iterable[Finding]:
-    """Whether the state folder can be used, and by whom it is."""
+    """Check whether the state folder is usable, and which process holds it."""
     home = settings.home
     if not home.exists():
         place = home.parent
@@ -69,7 +69,7 @@ def folder(settings: Settings, pids: set[int]) -> Iterable[Finding]:
 
 
 def privacy(settings: Settings) -> Iterable[Finding]:
-    """Whether other users of this machine can reach the database, which holds every prompt."""
+    """Check whether other users of this machine can access the database, which contains every prompt."""
     if others_may(settings.home) and others_may(settings.database):
         what = f"{settings.home} and its database, which holds all prompts, can be used by other users of this machine."
         yield warn("state folder", what, f"Start the service once, or chmod -R go= {settings.home}")
@@ -91,7 +91,7 @@ def _holder(pids: set[int], held: str) -> Iterable[Finding]:
 
 
 def is_held(settings: Settings) -> bool:
-    """Whether somebody has the state folder's lock; asks the kernel, and lets go at once."""
+    """Whether a process holds the state folder's lock. Tries the lock and releases it at once."""
     try:
         with (settings.home / "lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -103,7 +103,7 @@ def is_held(settings: Settings) -> bool:
 
 
 def database(settings: Settings) -> tuple[sqlite3.Connection | None, Iterable[Finding]]:
-    """The database, opened for reading, if it is whole and of a schema that this version knows."""
+    """The database, opened read-only, None if it is missing, damaged or of an unknown schema, and the findings."""
     path = settings.database
     if not path.exists():
         return None, [ok("database", "There is none yet: the first start makes it.")]
@@ -123,7 +123,7 @@ def database(settings: Settings) -> tuple[sqlite3.Connection | None, Iterable[Fi
 
 
 def clock(connection: sqlite3.Connection | None, now: float | None = None) -> Iterable[Finding]:
-    """Whether this machine's clock can be right: times of jobs, expiry and certificates hang on it."""
+    """Check whether this machine's clock is plausible: job times, expiry and certificates depend on it."""
     now = time.time() if now is None else now
     today = datetime.datetime.fromtimestamp(now, datetime.UTC)
     newest = 0.0
@@ -146,7 +146,7 @@ def clock(connection: sqlite3.Connection | None, now: float | None = None) -> It
 
 
 def leftovers(settings: Settings, connection: sqlite3.Connection | None, held: bool) -> Iterable[Finding]:
-    """Files that no picture owns, and rows without their file. While a service runs only the latter can be told."""
+    """Report files without a row, and rows without a file. While a service runs only the latter can be checked."""
     on_disk, parts = _files(settings.images_dir)
     known: set[str] = set()
     if connection is not None:
@@ -170,7 +170,7 @@ def leftovers(settings: Settings, connection: sqlite3.Connection | None, held: b
 
 
 def _files(folder: Path) -> tuple[set[str], list[str]]:
-    """Ids of the pictures in the folder, and the names of half-written ones."""
+    """Ids of the pictures in the folder, and names of partial files."""
     try:
         names = [entry.name for entry in folder.iterdir()]
     except OSError:
@@ -180,7 +180,7 @@ def _files(folder: Path) -> tuple[set[str], list[str]]:
 
 
 def engines(settings: Settings, pids: set[int]) -> Iterable[Finding]:
-    """Engine processes that no service owns: they run in the state folder's `engine` and hold memory for nobody."""
+    """Report orphaned engine processes: they run in the state folder's `engine`, hold memory and have no service."""
     workdir = str(settings.home / "engine")
     stray = []
     for process in psutil.process_iter():

@@ -1,12 +1,12 @@
-"""Is it a picture at all? Tells the pictures that are one colour, or nearly, and what in the settings does that.
+"""Detects pictures of one colour, or nearly one, and names the likely cause in the settings.
 
-An engine whose arithmetic has overflowed (NaN) reports success and writes a file. What that file looks like
-depends on the decoder: black from the full VAEs (stable-diffusion.cpp issues 968, 1158, 1253), middle grey,
-128 in every channel, from the small TAE decoder (seen with a FLUX.2-klein-shaped model at cfg_scale 1e30). A model that
-is asked for far more pixels than it was trained on draws a faint pattern around one colour (sketch at 1024x1024: grey).
+An engine whose arithmetic overflows (NaN) reports success and writes a file. The decoder determines its look.
+The full VAEs write black (stable-diffusion.cpp issues 968, 1158, 1253). The small TAE decoder writes middle grey,
+128 in every channel (seen with a FLUX.2-klein-shaped model at cfg_scale 1e30). A model asked for far more pixels
+than it was trained on draws a faint pattern around one colour (sketch at 1024x1024: grey).
 
-The measure is the range of each channel once single pixels are averaged away. It is the extremes that count, and not
-the share of the picture: a small icon on a white page covers few pixels, and spans most of the range.
+The measure is the range of each channel after a 3 x 3 blur. The range does not depend on the area drawn: a small icon
+on a white page covers few pixels and spans most of the range.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ Kind = Literal["black", "white", "uniform"]
 Channels = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 RANGE_MAX = 2
-"""A picture whose every channel spans at most this many of 256 levels counts as one colour."""
+"""A picture is one colour if every channel spans at most this many of 256 levels."""
 
 NEAR_RANGE_MAX = 16
-"""The same for nearly one colour, after single pixels were averaged away. The faintest thing that people draw on
-purpose, such as a watermark, stands out by more."""
+"""The same limit for nearly one colour, after the blur. A faint intended drawing, such as a watermark, spans more."""
 
 _NOISE = ImageFilter.BoxBlur(1)
-"""The mean of 3 x 3 pixels: what is smaller than that is no drawing."""
+"""The mean of 3 x 3 pixels: smaller details count as noise."""
 
 CFG_USUAL_MAX = 4.0
 """The highest cfg_scale that any model card of the catalog gives (Qwen-Image)."""
@@ -46,7 +45,7 @@ _KNOWN_BLACK = ("qwen", "z-image")  # stable-diffusion.cpp issues 1158 and 1253
 class Finding:
     """A picture of one colour, or nearly. `colour` is 8-bit RGB.
 
-    detail: the first line says what that means; the lines after it are details: the likely cause and what to try.
+    detail: the first line says what that means. The lines after it give the likely cause and what to try.
     """
 
     kind: Kind
@@ -56,10 +55,10 @@ class Finding:
 
 
 def check_blank(png: bytes, model: str, cfg_scale: float) -> Finding | None:
-    """Look at a drawn picture; None if it shows anything.
+    """Check whether a drawn picture is blank. Returns None if it is not.
 
-    png: a whole PNG file; model: its name in the catalog; cfg_scale: what the picture was drawn with. The
-    finding is a warning and no verdict: somebody may have asked for a white page.
+    png: a whole PNG file. model: its name in the catalog. cfg_scale: the value the picture was drawn with.
+    The finding is only a warning: the prompt may have asked for a white page.
     """
     with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         picture = image.convert("RGB")
@@ -82,7 +81,7 @@ def _extremes(picture: Image.Image) -> Channels:
 
 
 def _range(channels: Channels) -> int:
-    """The range of the channel that spans most."""
+    """The largest range of any channel."""
     return max(high - low for low, high in channels)
 
 
@@ -100,7 +99,7 @@ def _kind(channels: Channels) -> tuple[Kind, str]:
 
 
 def _cause(kind: Kind, model: str, cfg_scale: float) -> str:
-    """The likeliest cause first: an extreme cfg_scale, then what the model is known for, then the rest."""
+    """The likeliest cause: an extreme cfg_scale, then a known fault of the model, then any other."""
     if cfg_scale > CFG_USUAL_MAX:
         return (
             f"cfg_scale {cfg_scale:g} is above {CFG_USUAL_MAX:g}, the highest that the card of any model here"

@@ -1,7 +1,7 @@
-"""A stored picture in the size and format somebody asked for; and, by one import, all else done to pictures.
+"""Converts a stored picture to a requested size and format. Re-exports the other picture operations.
 
-Every function is synchronous, may be called from several threads at once, and takes and gives whole files as
-bytes. Callers in the event loop run them in a thread.
+Every function is synchronous and thread-safe. Input and output are whole files as bytes. Callers in the event loop
+run these functions in a thread.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _PREVIEW_TRIES = ((PREVIEW_SIDE_PX, 85), (PREVIEW_SIDE_PX, 70), (PREVIEW_SIDE_PX
 
 
 def fit(reference_png: bytes, width: int, height: int, mode: Fit) -> bytes:
-    """A stored PNG as an RGB PNG of exactly width x height pixels.
+    """Fit a stored PNG into an RGB PNG of exactly width x height pixels.
 
-    contain: all of it, its shape kept, white bars where it does not reach; cover: its shape kept, the middle
-    of it, filling everything; stretch: all of it, distorted. Raises BrokenPng.
+    contain: pad with white. cover: crop to the middle. stretch: distort. contain and cover keep the aspect ratio.
+    Raises BrokenPng.
     """
     stored = _open_own(reference_png)
     if stored.size == (width, height) and stored.mode == "RGB":
@@ -52,11 +52,11 @@ def fit(reference_png: bytes, width: int, height: int, mode: Fit) -> bytes:
 
 
 def convert(source: Path | bytes, format: Format, width: int | None = None, quality: int = 90) -> bytes:
-    """A stored PNG as a file of `format`, reduced to `width` pixels across, its shape kept; never enlarged.
+    """Convert a stored PNG to `format`, reduced to `width` pixels. Keeps the aspect ratio and never enlarges.
 
-    PNG without a reduction is the stored file, byte for byte. A side that `format` cannot hold is reduced to the
-    longest that it can: an older version stored such pictures. JPEG lies on white. quality: 1 to 100, for JPEG
-    and WebP. What the picture says of its making goes along: text in PNG, XMP in JPEG and WebP.
+    PNG without a reduction returns the stored file unchanged. A side too long for `format` is reduced to the
+    format's limit: an older version stored such pictures. JPEG gets a white background. quality: 1 to 100, for JPEG
+    and WebP. The generation metadata is kept: text in PNG, XMP in JPEG and WebP.
     Raises ValueError for a width under 1, OSError if the file cannot be read, BrokenPng if it is damaged.
     """
     if width is not None and width < 1:
@@ -78,9 +78,10 @@ def convert(source: Path | bytes, format: Format, width: int | None = None, qual
 
 
 def preview(source: Path | bytes) -> bytes:
-    """A stored PNG as a JPEG of at most 512 pixels a side and 100,000 bytes: noise costs quality, then size.
+    """Convert a stored PNG to a JPEG of at most 512 pixels a side and 100,000 bytes.
 
-    Carries the XMP that says it is AI-generated. Raises OSError, BrokenPng.
+    A noisy picture is saved with less quality, then smaller. The XMP marks it as AI-generated.
+    Raises OSError, BrokenPng.
     """
     image = _open_own(source if isinstance(source, bytes) else source.read_bytes())
     xmp = image.info.get("xmp", b"")
@@ -96,7 +97,7 @@ def preview(source: Path | bytes) -> bytes:
 
 
 def _open_own(png: bytes) -> Image.Image:
-    """A PNG of the store's, decoded."""
+    """Decode a stored PNG. Raises BrokenPng."""
     try:
         image = Image.open(io.BytesIO(png), formats=["PNG"])
         image.load()

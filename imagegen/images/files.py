@@ -1,8 +1,7 @@
-"""The folder of pictures: PNG files named by id, whole or not there at all.
+"""The folder of pictures: PNG files named by id, written atomically.
 
-A file appears under its name only when every byte of it is on the disk, so that a crash or a full disk leaves
-a temporary file, which `orphans` removes, and never half a picture. Knows no SQL: which pictures exist is for
-the database to say.
+A file gets its name only after all its bytes are on the disk. A crash or a full disk leaves a temporary file, which
+`orphans` removes, and never a partial picture. This module uses no SQL: the database decides which pictures exist.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from imagegen.storage.errors import CorruptImage, StorageError, StorageFull
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _PNG = re.compile(r"([0-9a-f]{32})\.png")
-_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.[0-9a-f]{8}\.tmp")  # what `write` makes, and nobody else
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.[0-9a-f]{8}\.tmp")  # as `write` names them
 
 
 _FULL = {
@@ -47,27 +46,27 @@ def new_id() -> str:
 
 
 class ImageFiles:
-    """PNG files in one flat folder. Every method may be called from several threads, and does disk I/O.
+    """PNG files in one flat folder. Every method is thread-safe and does disk I/O.
 
     A method that takes an id raises ValueError for anything but 32 lowercase hexadecimal digits, so that no
-    request can name a file outside the folder. All of them raise StorageFull or StorageError where the disk
-    refuses; the OSError is its cause.
+    request can name a file outside the folder. Every method raises StorageFull or StorageError on a disk error; the
+    OSError is its cause.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder, readable by this user alone, if it is not there."""
+        """Create the folder, readable by this user alone, if it is missing."""
         self._folder = folder
         with _told():
             permissions.make_folder(folder)
 
     def path(self, image_id: str) -> Path:
-        """Where a picture is, or would be."""
+        """The path of a picture, whether it exists or not."""
         if not _ID.fullmatch(image_id):
             raise ValueError("an image id is 32 lowercase hexadecimal digits")
         return self._folder / f"{image_id}.png"
 
     def write(self, image_id: str, png: bytes) -> None:
-        """Store a picture so that it survives a power cut; one of the same id is replaced in one step."""
+        """Store a picture durably: it survives a power cut. Replaces a picture of the same id atomically."""
         target = self.path(image_id)
         temporary = self._folder / f".{image_id}.{secrets.token_hex(4)}.tmp"
         with _told():
@@ -84,20 +83,20 @@ class ImageFiles:
             self._sync_folder()
 
     def read(self, image_id: str) -> bytes:
-        """The stored bytes. Raises FileNotFoundError where there is no such picture."""
+        """Return the stored bytes. Raises FileNotFoundError for an unknown picture."""
         path = self.path(image_id)
         with _told(absent_is_told=False):
             return path.read_bytes()
 
     def verify(self, image_id: str, sha256: str) -> bytes:
-        """The stored bytes, if their sha256 (hex) is still this one. Raises CorruptImage, or as `read` does."""
+        """Return the stored bytes if their SHA-256 (hex) is `sha256`. Raises CorruptImage, and what `read` raises."""
         png = self.read(image_id)
         if hashlib.sha256(png).hexdigest() != sha256:
             raise CorruptImage("The stored picture was damaged on the disk and cannot be served: draw it again.")
         return png
 
     def delete(self, image_id: str) -> bool:
-        """Remove a picture; False if there was none."""
+        """Remove a picture. Returns False if there was none."""
         path = self.path(image_id)
         try:
             with _told(absent_is_told=False):
@@ -107,10 +106,10 @@ class ImageFiles:
         return True
 
     def orphans(self, known: Collection[str], min_age_s: float = 0.0, now: Callable[[], float] = time.time) -> int:
-        """Remove pictures whose id is not in `known`, and temporary files; how many were removed.
+        """Remove pictures whose id is not in `known`, and temporary files. Returns how many were removed.
 
-        min_age_s: younger files stay. 0 is right at the start, when nobody writes; later it would take pictures
-        whose row is still to come. Files that cannot be ours are left alone.
+        min_age_s: younger files stay. Use 0 only at startup, before any write: later it would remove pictures whose row
+        is not inserted yet. Other files stay.
         """
         removed = 0
         for entry in self._entries():
@@ -118,14 +117,14 @@ class ImageFiles:
             ours = picture[1] not in known if picture else _TEMPORARY.fullmatch(entry.name)
             if not ours:
                 continue
-            with _told(), contextlib.suppress(FileNotFoundError):  # somebody else removed it first
+            with _told(), contextlib.suppress(FileNotFoundError):  # already removed
                 if now() - entry.stat(follow_symlinks=False).st_mtime >= min_age_s:
                     Path(entry.path).unlink()
                     removed += 1
         return removed
 
     def bytes_stored(self) -> int:
-        """Bytes of all pictures in the folder, temporary files not counted."""
+        """Bytes of all pictures in the folder, without temporary files."""
         total = 0
         for entry in self._entries():
             if _PNG.fullmatch(entry.name):
@@ -148,7 +147,7 @@ class ImageFiles:
 
 @contextlib.contextmanager
 def _told(*, absent_is_told: bool = True) -> Iterator[None]:
-    """Turn what the operating system says into a sentence for the person who runs the service."""
+    """Convert an OSError to StorageFull or StorageError with a message for the operator."""
     try:
         yield
     except OSError as refused:

@@ -1,6 +1,6 @@
-"""Which file is it? Picture formats by their first bytes: those that are decoded, and what to do about all others.
+"""Recognises picture formats by their first bytes, and gives advice for formats that the service does not decode.
 
-One table, in order: the first match counts. Formats that look alike at the start come after the more exact ones.
+One ordered table: the first match counts. A format with a less specific signature comes after a more specific one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file. name: after "The file is"; pillow: the decoder that may read it, None where none may;
+    """A file format.
+
+    name: completes "The file is". pillow: the decoder that may read it, None if the service refuses the format.
     advice: what to do instead, an imperative.
     """
 
@@ -30,11 +32,11 @@ _HEIF_BRANDS = frozenset(
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _VIDEO_BRANDS = (b"isom", b"iso", b"mp4", b"M4V", b"qt  ", b"avc1", b"3gp", b"3g2", b"dash", b"MSNV", b"f4v")
 _BMP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})
-"""Lengths of the header after BMP's 14 bytes: "BM" alone is how a text may begin."""
+"""Lengths of the header after BMP's 14 bytes. They are checked because a text can also begin with "BM"."""
 
 
 def recognise(data: bytes) -> Format | None:
-    """The format of a file; None if it begins like nothing in the table."""
+    """The format of a file. None if no signature in the table matches."""
     return next((format_ for format_, matches in _TABLE if matches(data)), None)
 
 
@@ -55,7 +57,7 @@ def _brands(data: bytes) -> list[bytes]:
 
 
 def _is_avif(data: bytes) -> bool:
-    """By its own brand, or by a compatible one of a file that is HEIF in general."""
+    """Whether the major brand is AVIF's, or the major brand is HEIF's and a compatible brand is AVIF's."""
     brands = _brands(data)
     return bool(brands) and (brands[0] in _AVIF_BRANDS or (brands[0] in _HEIF_BRANDS and _holds(brands, _AVIF_BRANDS)))
 
@@ -86,8 +88,10 @@ _TGA_FOOTER = b"TRUEVISION-XFILE.\0"
 
 
 def _is_tga(data: bytes) -> bool:
-    """A Truevision TGA file: by the footer of version 2, or by a header in which every field fits the others and the
-    file's length. Version 1 has no signature.
+    """Whether it is a Truevision TGA file.
+
+    Version 2 has a footer. Version 1 has no signature: its header fields must agree with each other and with the
+    file's length.
     """
     if len(data) < 18:
         return False
@@ -108,7 +112,7 @@ def _is_tga(data: bytes) -> bool:
 
 
 def _text(*starts: bytes) -> Matches:
-    """How a text file begins, but for a byte-order mark, white space and case."""
+    """Match the start of a text file. Ignores a byte-order mark, white space and case."""
     return lambda data: data[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(starts)
 
 
@@ -139,7 +143,7 @@ _TABLE: tuple[tuple[Format, Matches], ...] = (
     (Format("BMP", "BMP"), _is_bmp),
     (Format("AVIF", "AVIF"), _is_avif),
     (ICON, _is_icon),
-    # refused, with their names
+    # recognised and refused
     (Format("HEIC", None, "export it as JPEG or PNG"), _is_heif),
     (Format("JPEG XL"), _starts(b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")),
     (Format("JPEG 2000"), _starts(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")),
@@ -177,6 +181,6 @@ _TABLE: tuple[tuple[Format, Matches], ...] = (
     (Format("a web page", None, "save the picture in it and send that"), _text(b"<!doctype html", b"<html")),
     (Format("an archive or an office document", None, "take the picture out of it and send that"), _starts(b"PK\3\4")),
     (Format("a compressed file", None, "unpack it first"), _starts(b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"7z\xbc\xaf")),
-    # without a signature, and so last
+    # last, because it has no signature
     (TGA, _is_tga),
 )

@@ -1,6 +1,6 @@
 """Icons and cursors (ICO, CUR): the largest picture of the file, as a PNG or as an icon with that picture alone.
 
-The directory only says how large its pictures are; a PNG in it may be of any size. So the pictures' own headers count.
+The sizes come from the pictures' own headers. The directory's sizes are not reliable: a PNG in it can have any size.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _BMP_SIDE_PX = 256
-"""The longest side of a BMP in an icon: its directory can say no more."""
+"""The longest side of a BMP in an icon, as its directory cannot state a longer one."""
 _MOST_PICTURES = 256
 
 
@@ -23,12 +23,12 @@ class _Picture:
 
     @property
     def order(self) -> tuple[int, int]:
-        """What the largest has most of: pixels, then colours."""
+        """Sort key for `largest`: pixels, then colours."""
         return self.width * self.height, self.bits
 
 
 def largest(data: bytes) -> bytes:
-    """The largest picture: a whole PNG, or an ICO with one BMP. Raises ValueError if there is none."""
+    """Return the largest picture: a whole PNG, or an ICO with one BMP. Raises ValueError if there is none."""
     (count,) = struct.unpack_from("<H", data, 4)
     found = [_picture(data, 6 + 16 * index) for index in range(min(count, _MOST_PICTURES))]
     best = max((one for one in found if one is not None), key=lambda one: one.order, default=None)
@@ -41,7 +41,7 @@ def largest(data: bytes) -> bytes:
 
 
 def _picture(data: bytes, at: int) -> _Picture | None:
-    """The picture of a directory entry; None where it is cut off or of no kind that icons have."""
+    """The picture of a directory entry. None if it is truncated or of a kind that icons do not have."""
     if at + 16 > len(data):
         return None
     size, start = struct.unpack_from("<II", data, at + 8)
@@ -54,4 +54,4 @@ def _picture(data: bytes, at: int) -> _Picture | None:
     header, width, height, _planes, bits, compression = struct.unpack_from("<IiiHHI", held)
     if header < 40 or compression or not (0 < width <= _BMP_SIDE_PX and 0 < height // 2 <= _BMP_SIDE_PX):
         return None
-    return _Picture(held, width, height // 2, bits)  # its height counts the mask, too
+    return _Picture(held, width, height // 2, bits)  # the header's height includes the mask

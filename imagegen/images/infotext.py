@@ -1,4 +1,4 @@
-"""A picture's settings as AUTOMATIC1111's web UI writes them: the PNG text `parameters`, which many programs read.
+"""A picture's settings in the format of AUTOMATIC1111's web UI: the PNG text `parameters`, which many programs read.
 
 a red circle
 Negative prompt: hats
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 KEYWORD = "parameters"
 NEGATIVE = "Negative prompt: "
 LEAST_FIELDS = 3
-"""A last line with fewer fields than these belongs to the prompt, as AUTOMATIC1111 reads it."""
+"""A last line with fewer fields belongs to the prompt, as in AUTOMATIC1111's parser."""
 _FIELD = re.compile(r'\s*(\w[\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 
 SAMPLER_LABELS = {
@@ -36,12 +36,12 @@ SAMPLER_LABELS = {
     "er_sde": "ER SDE",
     "default": "Default",
 }
-"""What AUTOMATIC1111's web UI calls the engine's samplers; those that it does not have are written alike."""
+"""AUTOMATIC1111's names for the engine's samplers. A sampler that it lacks gets a name in the same style."""
 
 
 @dataclass(frozen=True)
 class Infotext:
-    """Settings, read: `fields` by their labels, in order."""
+    """Parsed settings. `fields`: values by label, in order."""
 
     prompt: str = ""
     negative: str = ""
@@ -49,7 +49,7 @@ class Infotext:
 
 
 def write(prompt: str, negative: str, fields: Mapping[str, object]) -> str:
-    """The text; an empty prompt or negative prompt is left out."""
+    """Format the text. Omits an empty prompt or negative prompt."""
     lines = [prompt] if prompt else []
     if negative:
         lines.append(f"{NEGATIVE}{negative}")
@@ -60,7 +60,7 @@ def write(prompt: str, negative: str, fields: Mapping[str, object]) -> str:
 def drawn(
     *, model: str, seed: int, steps: int, cfg_scale: float, sampler: str, size: tuple[int, int], version: str
 ) -> dict[str, object]:
-    """The fields of a picture of this service, by AUTOMATIC1111's labels."""
+    """The fields of a picture that this service drew, by AUTOMATIC1111's labels."""
     return {
         "Steps": steps,
         "Sampler": SAMPLER_LABELS.get(sampler, sampler),
@@ -73,7 +73,7 @@ def drawn(
 
 
 def read(text: str) -> Infotext:
-    """The settings in a text of any program that writes them so."""
+    """Parse the settings from any program's text in this format."""
     *lines, last = text.strip().split("\n")
     found = {label: _unquoted(value) for label, value in _FIELD.findall(last)}
     if len(found) < LEAST_FIELDS:

@@ -1,7 +1,7 @@
-"""Picture files without the metadata that a decoder could stumble over: metadata never decides whether pixels are read.
+"""Removes metadata that could make a decoder fail, so that bad metadata never prevents reading the pixels.
 
 Pillow refuses a whole PNG for a text chunk that unpacks to more than 1 MiB, and for a bad checksum of a chunk that
-browsers skip. These functions copy a file without such parts; nothing is decoded, and damaged pixels stay damaged.
+browsers skip. These functions copy a file without such parts. They decode nothing and repair no pixels.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from dataclasses import dataclass
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 _UNPACKED_MAX_BYTES = 1024 * 1024
-"""Pillow's MAX_TEXT_CHUNK: a longer text or profile makes it refuse the file."""
+"""Pillow's MAX_TEXT_CHUNK: Pillow refuses a file with a longer text or profile."""
 
 _LEAST_BYTES = {b"eXIf": 8, b"acTL": 8, b"fcTL": 26, b"fdAT": 4}
-"""Ancillary PNG chunks that are kept, with the least length that Pillow reads: orientation and animation."""
+"""Kept ancillary PNG chunks (orientation and animation), with the minimum length that Pillow reads."""
 
 _ORIENTING = {b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp"}
-"""Keywords of the texts in which Pillow looks for an orientation."""
+"""Keywords of the texts that Pillow searches for an orientation."""
 
 
 @dataclass(frozen=True)
 class Readable:
-    """A file to decode. `profile_dropped`: it had a colour profile that cannot be unpacked."""
+    """A file to decode. `profile_dropped`: its colour profile could not be unpacked and was removed."""
 
     data: bytes
     profile_dropped: bool = False
 
 
 def readable(data: bytes) -> Readable:
-    """The same file without metadata that the picture does not need; `data` itself where there is none."""
+    """Copy a file without metadata that the picture does not need. Returns `data` itself if there is none."""
     if data.startswith(_PNG):
         return _readable_png(data)
     if data.startswith(b"\xff\xd8\xff"):
@@ -41,7 +41,7 @@ def readable(data: bytes) -> Readable:
 
 
 def _joined(data: bytes, parts: Iterator[tuple[int, int]]) -> bytes:
-    """The bytes of the ranges that are kept, copied once for each gap."""
+    """Join the kept ranges, with one copy for each gap."""
     ranges: list[tuple[int, int]] = []
     for start, end in parts:
         if ranges and ranges[-1][1] == start:
@@ -61,14 +61,14 @@ def _readable_png(data: bytes) -> Readable:
 
 
 def _png_parts(data: bytes, dropped: list[bytes]) -> Iterator[tuple[int, int]]:
-    """The ranges of a PNG to keep: critical chunks as they are, and ancillary ones that are sound and needed."""
+    """The ranges of a PNG to keep: all critical chunks, and the ancillary chunks that are valid and needed."""
     yield 0, len(_PNG)
     at, texts = len(_PNG), set[bytes]()
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
         ancillary = kind.isalpha() and kind[:1].islower() and kind != b"tRNS"
-        if ancillary and end > len(data):  # the file ends within metadata: its pixels may all be here
+        if ancillary and end > len(data):  # the file ends inside metadata: the pixels may be complete
             return
         if not ancillary or _sound(data, at, end, kind, texts):
             yield at, min(end, len(data))
@@ -82,7 +82,7 @@ def _png_parts(data: bytes, dropped: list[bytes]) -> Iterator[tuple[int, int]]:
 
 
 def _sound(data: bytes, at: int, end: int, kind: bytes, texts: set[bytes]) -> bool:
-    """Whether an ancillary chunk is one that is used, has the right checksum and can be unpacked."""
+    """Whether an ancillary chunk is used, has the right checksum and can be unpacked."""
     if kind not in _LEAST_BYTES and kind not in {b"iCCP", b"tEXt", b"zTXt", b"iTXt"}:
         return False
     if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
@@ -106,7 +106,7 @@ def _sound(data: bytes, at: int, end: int, kind: bytes, texts: set[bytes]) -> bo
 
 
 def _unpacks(packed: memoryview) -> bool:
-    """Whether zlib unpacks it whole, to no more than Pillow takes."""
+    """Whether zlib unpacks it completely, within Pillow's limit."""
     unpacker = zlib.decompressobj()
     try:
         unpacker.decompress(packed, _UNPACKED_MAX_BYTES)
@@ -116,14 +116,14 @@ def _unpacks(packed: memoryview) -> bool:
 
 
 _JPEG_LEAST_BYTES = {0xE0: 14, 0xEE: 12}
-"""JFIF and Adobe segments say how colours are coded; libjpeg (jdmarker.c) reads none that is shorter than this."""
+"""JFIF and Adobe segments give the colour coding. libjpeg (jdmarker.c) ignores a segment shorter than this."""
 
 _SOS = 0xDA
 _ICC = b"ICC_PROFILE\0"
 
 
 def _jpeg_parts(data: bytes) -> Iterator[tuple[int, int]]:
-    """The ranges of a JPEG to keep: all but comments and application segments that the picture does not need."""
+    """The ranges of a JPEG to keep: all except comments and unneeded application segments."""
     yield 0, 2
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:

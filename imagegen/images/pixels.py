@@ -1,4 +1,4 @@
-"""Operations on decoded pictures that reading, fitting and converting share."""
+"""Shared operations on decoded pictures."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ LONGEST_SIDE_PX = {"webp": 16_383, "jpeg": 65_500}
 jmorecfg.h (the field itself has room for 65,535). A PNG's side can be 2**31 - 1."""
 
 MAX_SIDE_PX = min(LONGEST_SIDE_PX.values())
-"""Longest side of a picture that is stored: every format it is served in can hold it."""
+"""Longest side of a stored picture: every served format can hold it."""
 
 
 def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colour (mode L, RGB or CMYK) and, where the picture can be transparent, alpha (mode L)."""
+    """Split into colour (mode L, RGB or CMYK) and alpha (mode L, None if the picture cannot be transparent)."""
     if image.mode.startswith("I;16"):
         return _split_alpha_16bit(image)
     if image.mode == "RGB" and max(image.info.get("transparency", (0,))) > 255:
@@ -32,7 +32,7 @@ def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 def _split_alpha_16bit(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Grey of 16 bits by its high bytes: Pillow's own conversion clips everything above 255 to white."""
+    """Reduce 16-bit grey to its high bytes, because Pillow's conversion clips everything above 255 to white."""
     values = np.asarray(image)
     transparent = image.info.get("transparency")
     grey = Image.fromarray((values >> 8).astype(np.uint8))
@@ -42,24 +42,24 @@ def _split_alpha_16bit(image: Image.Image) -> tuple[Image.Image, Image.Image | N
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """The picture without alpha, as it is where it has none."""
+    """RGB without alpha. Returns an RGB picture unchanged."""
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def full_colour(image: Image.Image) -> Image.Image:
-    """RGB, or RGBA where it can be transparent: what can be resized without a palette in the way."""
+    """Convert to RGB, or RGBA if it can be transparent, because a palette picture cannot be resized smoothly."""
     wanted = "RGBA" if image.has_transparency_data else "RGB"
     return image if image.mode == wanted else image.convert(wanted)
 
 
 def flat_rgb(image: Image.Image) -> Image.Image:
-    """RGB, on white where it was transparent."""
+    """Convert to RGB, with transparent parts on white."""
     colour, alpha = split_alpha(image)
     return rgb(colour) if alpha is None else on_white(rgb(colour), alpha)
 
 
 def on_white(colour: Image.Image, alpha: Image.Image) -> Image.Image:
-    """An RGB picture as it looks on white paper."""
+    """Composite onto a white background, as RGB."""
     white = Image.new("RGB", colour.size, WHITE)
     white.paste(colour, mask=alpha)
     return white
@@ -68,19 +68,19 @@ def on_white(colour: Image.Image, alpha: Image.Image) -> Image.Image:
 def resized(
     image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
 ) -> Image.Image:
-    """`box` of the picture, by default all of it, in `size` pixels."""
+    """Resize `box` of the picture, by default all of it, to `size` pixels."""
     if image.size == size and box is None:
         return image
     return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
 
 
 def rgb_png(image: Image.Image) -> bytes:
-    """A PNG file, quickly: half the time of Pillow's default level for a tenth more bytes, at 512x512."""
+    """Encode a PNG at a fast level: at 512x512, half the time of Pillow's default for a tenth more bytes."""
     return saved(image, "PNG", compress_level=1)
 
 
 def saved(image: Image.Image, format: str, **options: object) -> bytes:
-    """A file of `format` with the pixels and `options`, and nothing that an earlier file left in `info`."""
+    """Encode the pixels as `format` with `options`, without the `info` of the source file."""
     image.info = {}
     file = io.BytesIO()
     image.save(file, format, **options)

@@ -1,8 +1,7 @@
-"""PNG at the level of its chunks: check the engine's file, and say in it how it was made, pixels untouched.
+"""PNG chunks: checks the engine's file and adds generation metadata without changing pixels.
 
-Chunks and keywords are those of the PNG specification (W3C, third edition, 5.3 and 11.3.3). That a picture
-is AI-generated is said in XMP with IPTC's digital source type, which is what search engines and platforms
-read, and in a plain comment for everybody else.
+Chunks and keywords follow the PNG specification (W3C, third edition, 5.3 and 11.3.3). Two marks identify a picture
+as AI-generated: XMP with IPTC's digital source type, which search engines and platforms read, and a plain comment.
 """
 
 from __future__ import annotations
@@ -37,18 +36,18 @@ _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # of grey, RGB, grey with alpha, RGBA
 _TEXT_CHUNKS = {b"tEXt", b"zTXt", b"iTXt"}
 _IHDR_END = len(SIGNATURE) + 25  # IHDR comes first and is always 4 + 4 + 13 + 4 bytes
 
-# Neither tEXt nor XML 1.0 can carry these: controls but tab and newline, lone surrogates, non-characters.
+# Neither tEXt nor XML 1.0 allows these: controls except tab and newline, lone surrogates, non-characters.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _KEYWORD = re.compile(r"(?! )(?!.*  )[\x20-\x7e\xa1-\xff]{1,79}(?<! )")
 
 
 class BrokenPng(ValueError):
-    """Bytes that should be a whole PNG file are not; the message is a sentence that says in what way."""
+    """The bytes are not a valid PNG file. The message is a sentence with the reason."""
 
 
 @dataclass(frozen=True)
 class FinishedPng:
-    """A PNG file ready to be stored: `width`, `height` in pixels, `sha256` of `data` as 64 hex digits."""
+    """A PNG file to store. `width`, `height`: pixels. `sha256`: of `data`, 64 hex digits."""
 
     data: bytes
     width: int
@@ -57,10 +56,10 @@ class FinishedPng:
 
 
 def finish_png(png_from_engine: bytes, metadata: Mapping[str, str] | None) -> FinishedPng:
-    """Check that the engine's PNG is whole, and replace its text by `metadata`, without re-encoding pixels.
+    """Check the engine's PNG and replace its text with `metadata`, without re-encoding pixels.
 
-    metadata: keyword → text, for example Software, model, prompt, seed; Software and model are repeated in
-    XMP, and the marks for AI-generated pictures are added. None: the file says nothing at all of its making.
+    metadata: keyword → text, for example Software, model, prompt, seed. Software and model are repeated in XMP, and
+    the marks for AI-generated pictures are added. None: the file gets no generation metadata.
     Raises BrokenPng if a checksum, the structure or the pixels are wrong, ValueError for a bad keyword.
     """
     kept = [(kind, raw) for kind, raw in _chunks(png_from_engine) if kind in _PIXEL_CHUNKS]
@@ -71,10 +70,10 @@ def finish_png(png_from_engine: bytes, metadata: Mapping[str, str] | None) -> Fi
 
 
 def _check_pixels(header: bytes, compressed: bytes) -> None:
-    """Every row is there, and none too many, each with a filter that exists: then every pixel can be decoded.
+    """Check that the number of rows is right and each row has a valid filter: then every pixel can be decoded.
 
-    Pillow would not do: it fills up with black what a file leaves out. Undoing the filters cannot fail, so it
-    is left to whoever looks at the picture.
+    Pillow cannot check this, because it fills missing rows with black. Undoing the filters cannot fail, so this
+    function does not undo them.
     """
     width, height, depth, colour_type, *methods = struct.unpack(">IIBBBBB", header)
     if not (width and height and depth in {8, 16} and colour_type in _CHANNELS and methods == [0, 0, 0]):
@@ -99,7 +98,7 @@ def size_of(png: bytes) -> tuple[int, int]:
 
 
 def with_text_of(source: bytes, target: bytes) -> bytes:
-    """`target` with the text chunks of `source` in it: a reduced picture says the same of its making.
+    """Copy the text chunks of `source` into `target`, so that a reduced picture keeps its generation metadata.
 
     Both are whole PNG files. Raises BrokenPng if `source` is not.
     """
@@ -107,7 +106,7 @@ def with_text_of(source: bytes, target: bytes) -> bytes:
 
 
 def texts(png: bytes) -> dict[str, str]:
-    """The texts of a PNG by keyword, the first of each; compressed ones are left out. Raises BrokenPng."""
+    """The texts of a PNG by keyword, the first of each, without compressed ones. Raises BrokenPng."""
     found: dict[str, str] = {}
     for kind, raw in _chunks(png):
         keyword, _, rest = raw[8:-4].partition(b"\0")
@@ -123,7 +122,7 @@ def _insert(png: bytes, chunks: bytes) -> bytes:
 
 
 def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Type and raw bytes of each chunk up to IEND; what follows IEND is no part of the picture."""
+    """Type and raw bytes of each chunk up to IEND. Data after IEND is not part of the picture."""
     if not png.startswith(SIGNATURE):
         raise BrokenPng("The file is not a PNG: it does not begin with PNG's signature.")
     at = len(SIGNATURE)
@@ -148,21 +147,21 @@ def _metadata_chunks(metadata: Mapping[str, str]) -> bytes:
     texts = {keyword: printable(text) for keyword, text in metadata.items()}
     chunks = [_text_chunk(keyword, text) for keyword, text in texts.items()]
     chunks.append(_text_chunk("Comment", AI_COMMENT))
-    # Adobe's XMP specification wants iTXt, uncompressed, even where the text is plain ASCII
+    # Adobe's XMP specification requires uncompressed iTXt, even for plain ASCII
     chunks.append(_itxt_chunk(XMP_KEYWORD, xmp_packet(texts.get("Software", ""), texts.get("model", ""))))
     return b"".join(chunks)
 
 
 def printable(text: str) -> str:
-    """`text` with line ends as newlines and every character that PNG or XML cannot carry as U+FFFD."""
+    """Normalise line ends to newlines, and replace each character that PNG or XML does not allow with U+FFFD."""
     return _UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def xmp_packet(software: str = "", model: str = "") -> str:
-    """An XMP packet saying "made by a trained model", and with which program and model if those are given.
+    """An XMP packet that marks a picture as made by a trained model, with the program and model if given.
 
-    Properties: IPTC Extension DigitalSourceType and AISystemUsed (standard 2025.1), XMP CreatorTool. The
-    prompt is not repeated here: the packet goes into previews too, where it would cost kilobytes.
+    Properties: IPTC Extension DigitalSourceType and AISystemUsed (standard 2025.1), XMP CreatorTool. The packet
+    omits the prompt, because previews contain the packet and the prompt would add kilobytes.
     """
     optional = {"xmp:CreatorTool": software, "Iptc4xmpExt:AISystemUsed": model}
     attributes = "".join(f' {name}="{html.escape(printable(value))}"' for name, value in optional.items() if value)
@@ -177,7 +176,7 @@ def xmp_packet(software: str = "", model: str = "") -> str:
 
 
 def _text_chunk(keyword: str, text: str) -> bytes:
-    """tEXt where Latin-1 will do, since every reader knows it; else iTXt, which is UTF-8."""
+    """tEXt if the text is Latin-1, because every reader supports it. Otherwise iTXt, which is UTF-8."""
     try:
         return _chunk(b"tEXt", keyword.encode("latin-1") + b"\0" + text.encode("latin-1"))
     except UnicodeEncodeError:

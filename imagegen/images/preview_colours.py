@@ -19,21 +19,21 @@ Array = np.ndarray
 @dataclass(frozen=True)
 class PreviewColours:
     """mean, spread: of the projected red, green and blue (0 to 255). layers: kernel (height, width, in, out) and bias
-    (out); a ReLU follows each but the last, whose output is colour from 0 to 1."""
+    (out); a ReLU follows each layer except the last, whose output is colour from 0 to 1."""
 
     mean: Array
     spread: Array
     layers: tuple[tuple[Array, Array], ...]
 
     def corrected(self, pixels: Array) -> Array:
-        """pixels: bytes (height, width, 3), as the engine projects them. The same shape, in true colours."""
+        """Correct the colours of the engine's projection. Input and output: bytes (height, width, 3)."""
         values = (pixels.astype(np.float32) - self.mean) / self.spread
         for number, (kernel, bias) in enumerate(self.layers, 1):
             margin = kernel.shape[0] // 2
             padded = np.pad(values, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
             windows = sliding_window_view(padded, kernel.shape[:2], axis=(0, 1))  # height, width, in, kernel's sides
             flat = kernel.transpose(2, 0, 1, 3).reshape(-1, kernel.shape[-1])
-            # Row by row: so small products stay on this thread, where one large one would wake OpenBLAS's own.
+            # Row by row: OpenBLAS computes small products on this thread and starts its own threads for a large one.
             rows = windows.reshape(*windows.shape[:2], -1)
             values = np.stack([row @ flat for row in rows]) + bias
             if number < len(self.layers):

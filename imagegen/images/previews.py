@@ -1,4 +1,4 @@
-"""The picture that is being drawn, made fit to be shown: colours corrected, enlarged smoothly, a small JPEG.
+"""Encodes the engine's intermediate pixels as a small JPEG: corrects the colours and enlarges smoothly.
 
 Synchronous; callers in the event loop run it in a thread.
 """
@@ -19,7 +19,7 @@ QUALITY = 80
 
 
 def shown_size(width: int, height: int) -> tuple[int, int]:
-    """The size in which a preview of a picture is shown: the picture's own shape, at most 512 px a side."""
+    """The size of a picture's preview: the picture's aspect ratio, at most 512 px a side."""
     scale = min(1.0, SIDE_PX / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
@@ -27,10 +27,10 @@ def shown_size(width: int, height: int) -> tuple[int, int]:
 def encode_preview(
     rgb: bytes, size: tuple[int, int], picture_size: tuple[int, int], colours: PreviewColours | None = None
 ) -> bytes:
-    """A JPEG of the engine's pixels, enlarged smoothly to what the picture will be, at most 512 px a side.
+    """Encode the engine's pixels as a JPEG, enlarged smoothly to the picture's size, at most 512 px a side.
 
-    rgb: 3 bytes a pixel, `size` (width, height) of them, rows from the top: of a projection one pixel a latent, so 8 or
-    16 times fewer a side than the picture has. colours: a correction of them.
+    rgb: 3 bytes a pixel, rows from the top. size: width and height of `rgb`. A projection has one pixel per latent, so
+    each side is 8 or 16 times shorter than the picture's. colours: the correction to apply.
     """
     image = Image.frombytes("RGB", size, rgb)
     if colours is not None:
@@ -42,7 +42,7 @@ def encode_preview(
 
 
 def converted(jpeg: bytes, format: Format, quality: int) -> bytes:
-    """A preview in the format of the picture that it is a preview of. quality: 1 to 100, not for PNG."""
+    """Convert a preview to the format of its picture. quality: 1 to 100, ignored for PNG."""
     if format == "jpeg":
         return jpeg
     image = Image.open(io.BytesIO(jpeg), formats=["JPEG"])

@@ -1,7 +1,7 @@
-"""A stranger's bytes become a picture to start from, or a sentence that says why not.
+"""Decodes untrusted files into reference pictures and masks, or refuses them with a reason.
 
-Pillow tries only the decoder that `formats` names for a file, sees no more than the header of a picture that is too
-large, and may raise whatever it likes. Every function is synchronous and may be called from several threads at once.
+Pillow tries only the decoder that `formats` names for a file, and reads only the header of a picture that is too
+large. Any exception that Pillow raises becomes a refusal. Every function is synchronous and thread-safe.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from imagegen.schemas import Refused, Warn
 
 _SEND = "Send a PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF, TGA or ICO file."
 _TGA_DESCRIPTOR = 17
-"""The byte of TGA's header whose low half is the number of alpha bits."""
+"""Offset of the TGA header byte whose low 4 bits are the number of alpha bits."""
 
-# Decoding takes up to 22 bytes of memory a pixel, 0.9 GB for 40 Mpx: above this size, one at a time.
+# Pictures above this size are decoded one at a time: decoding takes up to 22 bytes a pixel, 0.9 GB for 40 Mpx.
 _LARGE_PX = 8_000_000
 _large = threading.Lock()
 
@@ -39,7 +39,7 @@ _PROFILE_DROPPED = Warn(
 _ON_WHITE = Warn(code="transparency_on_white", detail="Transparent parts of the picture were laid on white.")
 _FIRST_FRAME = Warn(code="first_frame_only", detail="The picture has several frames or pages; only the first is used.")
 
-# What EXIF's orientation (CIPA DC-008, tag 274) says must be done to see the picture upright.
+# The operation that turns a picture upright, by EXIF orientation (CIPA DC-008, tag 274).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,9 +53,9 @@ _UPRIGHT = {
 
 @dataclass(frozen=True)
 class Reference:
-    """A picture to start from: an RGB PNG without metadata.
+    """A reference picture: an RGB PNG without metadata.
 
-    width, height in pixels; sha256 of `png` as 64 hex digits; warnings: what its owner may not expect.
+    width, height: pixels. sha256: of `png`, 64 hex digits. warnings: changes that the caller may not expect.
     """
 
     png: bytes
@@ -66,13 +66,13 @@ class Reference:
 
 
 def decode_reference(data: bytes, max_px: int, keep_px: int | None = None) -> Reference:
-    """A stranger's picture file as an upright sRGB PNG, 8 bits a channel, on white where it was transparent.
+    """Decode an untrusted picture file to an upright sRGB PNG, 8 bits a channel, with transparent parts on white.
 
-    Reads the formats that `formats` gives a decoder, the first frame or page of those that have several, and the
-    largest picture of an icon. Colour profiles are converted to sRGB; all other metadata (place, camera, text) is
-    dropped.
-    max_px: refused above, from the header, before anything is decoded; so is a side longer than MAX_SIDE_PX.
-    keep_px: reduced to this area above.
+    Reads the formats that have a decoder in `formats`: the first frame or page, and the largest picture of an icon.
+    Converts colour profiles to sRGB and drops all other metadata (place, camera, text).
+
+    max_px: a larger picture is refused by its header, before decoding. So is a side longer than MAX_SIDE_PX.
+    keep_px: a larger picture is reduced to this area.
     Raises Refused(422, bad_image).
     """
     with _decoded(data, max_px) as picture:
@@ -90,10 +90,10 @@ def decode_reference(data: bytes, max_px: int, keep_px: int | None = None) -> Re
 
 
 def decode_mask(data: bytes, max_px: int) -> Reference:
-    """A stranger's mask as an upright grey picture in an RGB PNG: white where the picture may change.
+    """Decode an untrusted mask to an upright grey picture in an RGB PNG: white where the picture may change.
 
-    A mask with transparency is read as OpenAI's API reads it (transparent: may change); without, white may
-    change. Formats, limits and errors are those of `decode_reference`.
+    In a mask with transparency, transparent parts may change, as in OpenAI's API. Otherwise white parts may change.
+    Formats, limits and errors are those of `decode_reference`.
     """
     with _decoded(data, max_px) as picture:
         mask = picture.colour.convert("L") if picture.alpha is None else ImageChops.invert(picture.alpha)
@@ -101,9 +101,9 @@ def decode_mask(data: bytes, max_px: int) -> Reference:
 
 
 def parse_data_url(text: str, max_bytes: int) -> bytes:
-    """The bytes of a `data:image/…;base64,…` URL, strictly: no spaces, no other alphabet, right padding.
+    """Decode a `data:image/…;base64,…` URL strictly: no spaces, standard alphabet, correct padding.
 
-    Raises Refused(422, bad_image), before decoding where the text alone is too long for `max_bytes`.
+    Raises Refused(422, bad_image). A text too long for `max_bytes` is refused before decoding.
     """
     head, comma, payload = text[:256].partition(",")
     scheme, _, parameters = head.partition(";")
@@ -114,10 +114,10 @@ def parse_data_url(text: str, max_bytes: int) -> bytes:
     if len(payload) > (max_bytes + 2) // 3 * 4:
         raise _refused(too_long)
     try:
-        if len(payload) % 4 or payload.endswith("==="):  # strict_mode lets superfluous padding pass
+        if len(payload) % 4 or payload.endswith("==="):  # strict_mode accepts superfluous padding
             raise ValueError("wrong padding")
         data = binascii.a2b_base64(payload.encode("ascii"), strict_mode=True)
-    except ValueError:  # which binascii.Error and UnicodeEncodeError are
+    except ValueError:  # includes binascii.Error and UnicodeEncodeError
         detail = "The data URL's base64 is damaged; use the standard alphabet, padded, in one line."
         raise _refused(detail) from None
     if len(data) > max_bytes:
@@ -131,20 +131,20 @@ def _refused(detail: str) -> Refused:
 
 @dataclass(frozen=True)
 class _Decoded:
-    """A stranger's picture in modes that hold no surprise."""
+    """An untrusted picture in one of a few known modes."""
 
     colour: Image.Image  # L, RGB or CMYK
     alpha: Image.Image | None  # L; None if nothing is transparent
     icc: bytes | None
-    turn: int  # EXIF's orientation, not yet applied
+    turn: int  # EXIF orientation, not yet applied
     warnings: list[Warn]
 
 
 @contextlib.contextmanager
 def _decoded(data: bytes, max_px: int) -> Iterator[_Decoded]:
-    """The picture, its first frame decoded; while it is a large one, the only large one.
+    """Decode the first frame. Only one large picture is decoded at a time.
 
-    Lack of memory, here or in the block, is Refused(422, bad_image).
+    Raises Refused(422, bad_image) if memory runs out here or in the `with` block.
     """
     with _enough_memory():
         file = _readable(data)
@@ -159,7 +159,7 @@ def _decoded(data: bytes, max_px: int) -> Iterator[_Decoded]:
         except Exception as broken:  # a decoder may raise anything on bad input
             raise _damaged(file.format) from broken
         if file.format is formats.TGA and not data[_TGA_DESCRIPTOR] & 0x0F:
-            alpha = None  # the header says that the fourth channel is none
+            alpha = None  # the header says that the fourth channel is not alpha
         if alpha is not None and alpha.getextrema() == (255, 255):
             alpha = None
         picture = _Decoded(colour, alpha, image.info.get("icc_profile"), _orientation(image), [])
@@ -167,7 +167,7 @@ def _decoded(data: bytes, max_px: int) -> Iterator[_Decoded]:
             picture.warnings.append(_PROFILE_DROPPED)
         if several:
             picture.warnings.append(_FIRST_FRAME)
-        del image  # the decoder's own copy of the pixels is not needed any more
+        del image  # frees the decoder's copy of the pixels
         yield picture
 
 
@@ -187,7 +187,7 @@ def _reference(flat: Image.Image, picture: _Decoded) -> Reference:
 
 @dataclass(frozen=True)
 class _File:
-    """A file that one of Pillow's decoders may read. several: it has more pages than the first."""
+    """A file that one of Pillow's decoders may read. several: it has more than one page."""
 
     data: bytes
     format: Format
@@ -196,7 +196,7 @@ class _File:
 
 
 def _readable(data: bytes) -> _File:
-    """The file without what its picture does not need. Raises Refused if it is of no kind that is decoded."""
+    """Remove the data that the picture does not need. Raises Refused for a format that the service does not decode."""
     if not data:
         raise _refused(f"The picture is empty (0 bytes). {_SEND}")
     found = formats.recognise(data)
@@ -220,15 +220,15 @@ def _readable(data: bytes) -> _File:
 
 
 def _header(file: _File, max_px: int) -> ImageFile.ImageFile:
-    """The picture with only its header read, and its size found acceptable."""
+    """Read only the header and check the size. Raises Refused."""
     assert file.format.pillow is not None
     try:
         image = Image.open(io.BytesIO(file.data), formats=[file.format.pillow])
-    # Pillow's own limits lie above ours. Its warning is an exception only where the process wants it to be.
+    # Pillow's limits are above `max_px`. Its warning is an exception only if the process turns warnings into errors.
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _refused(f"The picture has far more than the {max_px} pixels that are taken.") from None
     except Exception as broken:
-        if file.format is formats.TIFF:  # its directory is sound: Pillow does not know this combination of tags
+        if file.format is formats.TIFF:  # its directory is valid: Pillow does not support this combination of tags
             raise _not_read(file.format, " of a kind that is not read") from broken
         raise _damaged(file.format) from broken
     if _px(image) > max_px:
@@ -255,15 +255,15 @@ def _not_read(found: Format, kind: str = "") -> Refused:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; 1, which is upright, where EXIF is absent or cannot be read."""
+    """EXIF orientation, 1 to 8. 1 (upright) if EXIF is absent or unreadable."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # EXIF is a stranger's TIFF: its parser may raise anything
+    except Exception:  # EXIF is untrusted TIFF data: its parser may raise anything
         return 1
 
 
 def _in_srgb(picture: _Decoded) -> Image.Image:
-    """The colours as sRGB: by the picture's own profile where it has one that fits, else as they are."""
+    """Convert the colours to sRGB by the picture's profile. Without a matching profile they stay unchanged."""
     colour = picture.colour
     if not picture.icc:
         return rgb(colour)
@@ -275,10 +275,10 @@ def _in_srgb(picture: _Decoded) -> Image.Image:
         if colour.mode != {"GRAY": "L"}.get(space, space):
             raise ValueError(f"a {space} profile in a {colour.mode} picture")
         if ImageCms.getProfileDescription(profile).startswith("sRGB"):
-            return colour  # which saves the time of converting most pictures there are into themselves
+            return colour  # already sRGB, as most pictures are: skipping the conversion saves time
         converted = ImageCms.profileToProfile(colour, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
         picture.warnings.append(_PROFILE_DROPPED)
         return rgb(colour)
-    assert converted is not None  # None is the answer of the in-place variant
+    assert converted is not None  # only the in-place variant returns None
     return converted

@@ -1,6 +1,6 @@
-"""ImageStore: pictures with a time to live. The file is written first, the row makes it a picture.
+"""ImageStore: pictures with a time to live. It writes the file first, then the row that makes the picture visible.
 
-A file without a row is what a crash left, and is swept; a row never points to a file that was not synced.
+A crash can leave a file without a row; a sweep removes it. A row never refers to a file that was not synced.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from imagegen.storage.tables import jobs
 log = logging.getLogger("imagegen.images")
 
 LOGGED_DIGITS = 8
-"""Digits of a picture's id that the log may show: enough to find the file, too few to fetch the picture."""
+"""Digits of a picture's id that the log shows: enough to find the file, too few to fetch the picture."""
 
 
 OF_JOB = select(table).where(table.c.job_id == bindparam("job_id")).order_by(table.c.idx)
@@ -40,7 +40,7 @@ class ImageStore:
         self._database, self._files, self._ttl_s, self._clock = database, files, ttl_s, clock
 
     async def write(self, png: bytes, *, width: int, height: int, sha256: str, seed: int, index: int) -> StoredImage:
-        """Put a job's picture on the disk. It becomes visible when the job completes with it."""
+        """Write a job's picture to disk. It becomes visible when the job completes."""
         image_id = new_id()
         await asyncio.to_thread(self._files.write, image_id, png)
         return StoredImage(
@@ -49,7 +49,7 @@ class ImageStore:
         )  # fmt: skip
 
     async def discard(self, images: Sequence[StoredImage]) -> None:
-        """Take back written pictures that did not become visible; what the disk keeps is swept at the next start."""
+        """Delete written pictures that did not become visible. The next start removes what cannot be deleted now."""
         for image in images:
             try:
                 await asyncio.to_thread(self._files.delete, image.id)
@@ -57,7 +57,7 @@ class ImageStore:
                 log.warning("picture %s… is not wanted and cannot be deleted: %s", image.id[:LOGGED_DIGITS], kept)
 
     async def prepare(self, picture: Reference) -> StoredImage:
-        """Put a reference on the disk, as a PNG the engine can read. It becomes visible when it is inserted."""
+        """Write a reference to disk as a PNG that the engine can read. `insert` makes it visible."""
         image_id, now = new_id(), self._clock()
         await asyncio.to_thread(self._files.write, image_id, picture.png)
         return StoredImage(
@@ -67,7 +67,7 @@ class ImageStore:
         )  # fmt: skip
 
     async def upload(self, picture: Reference) -> StoredImage:
-        """Keep a reference picture until its time is over."""
+        """Store a reference picture for its time to live."""
         image = await self.prepare(picture)
         try:
             async with self._database.writing() as connection:
@@ -99,7 +99,7 @@ class ImageStore:
         await connection.execute(update(table).where(table.c.job_id == job_id).values(expires_at=expires_at))
 
     async def get(self, image_id: str) -> StoredImage:
-        """The picture's row. Raises Refused 404 `image_not_found` or 410 `expired`."""
+        """Return the picture's row. Raises Refused 404 `image_not_found` or 410 `expired`."""
         async with self._database.reading() as connection:
             row = (await connection.execute(select(table).where(table.c.id == image_id))).one_or_none()
         if row is None:
@@ -109,7 +109,7 @@ class ImageStore:
         return _image(row)
 
     async def read(self, image_id: str) -> bytes:
-        """The PNG file. Raises Refused 404, 410, and 500 `image_damaged` for a file that is not what was written."""
+        """Return the PNG file. Raises Refused 404, 410, and 500 `image_damaged` for a missing or changed file."""
         image = await self.get(image_id)
         return await asyncio.to_thread(self._checked, image)
 
@@ -118,7 +118,7 @@ class ImageStore:
             return self._files.verify(image.id, image.sha256)
         except (CorruptImage, FileNotFoundError):
             if image.expires_at is not None and image.expires_at <= self._clock():
-                raise expired("picture", image.expires_at) from None  # deleted, and not yet noted
+                raise expired("picture", image.expires_at) from None  # deleted, but the row is not updated yet
             log.error("picture %s… is missing from the disk or damaged", image.id[:LOGGED_DIGITS])
             raise Refused(
                 500,
@@ -132,11 +132,11 @@ class ImageStore:
         return [_image(row) for row in rows]
 
     async def drawn_by(self, job_id: str) -> list[StoredImage]:
-        """The pictures of a job that has completed, in order."""
+        """The pictures of a completed job, in order."""
         return [_image(row) for row in await self._database.fetch(OF_JOB, job_id=job_id)]
 
     async def list(self, limit: int, before: float | None = None) -> list[StoredImage]:
-        """Pictures that jobs drew, the newest first; those of drafts are left out."""
+        """Pictures that jobs drew, newest first, without those of drafts."""
         drafts = select(jobs.c.id).where(jobs.c.draft)
         query = (
             select(table)
@@ -155,9 +155,9 @@ class ImageStore:
             return int((await connection.execute(query)).scalar_one())
 
     async def sweep(self, now: float, *, keep: set[str], forget_before: float) -> None:
-        """Delete what is past its time, except what a waiting job starts from.
+        """Delete expired pictures, except the references of waiting jobs (`keep`).
 
-        The files go first: on a full disk it is they who make room for the rows.
+        Files are deleted before rows are updated: on a full disk this frees the space that the database needs.
         """
         due = select(table.c.id).where(table.c.expires_at <= now, table.c.expired_at.is_(None))
         async with self._database.reading() as connection:
@@ -174,7 +174,7 @@ class ImageStore:
             log.info("swept %d pictures", len(ids))
 
     async def sweep_orphans(self) -> None:
-        """At the start: remove files that never became pictures."""
+        """Remove files that have no row. Call only at startup."""
         async with self._database.reading() as connection:
             known = {row.id for row in await connection.execute(select(table.c.id).where(table.c.expired_at.is_(None)))}
         orphans = await asyncio.to_thread(self._files.orphans, known, 0.0)

@@ -1,7 +1,7 @@
-"""TIFF files cut down to what a picture needs: libtiff sees the first page, plain compression, and no metadata.
+"""Reduces a TIFF file to its first page without metadata, so that libtiff reads only simple files.
 
-TIFF is a container for anything. Of it are read: grey, palette, RGB and CMYK with 1 to 16 bits, uncompressed or by LZW,
-Deflate or PackBits, in strips or tiles. A copy of the file gets a directory with just the tags for that.
+Supported: grey, palette, RGB and CMYK with 1 to 16 bits, uncompressed or with LZW, Deflate or PackBits compression, in
+strips or tiles. The copy of the file gets a directory with only the tags for these.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ _TAGS = frozenset(
     # fill order, orientation, samples, rows of a strip, planes, predictor, ink set, extra samples
 )
 _PLAIN = {1, 5, 8, 32773, 32946}
-"""Compressions: none, LZW, Deflate, PackBits, Deflate under its old number."""
+"""Supported compressions: none, LZW, Deflate, PackBits, Deflate under its old number."""
 _COMPRESSION_NAMES = {2: "CCITT", 3: "CCITT", 4: "CCITT", 6: "JPEG", 7: "JPEG", 34925: "LZMA", 50000: "Zstandard"}
 _COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
-"""Bytes of a value by its type (TIFF 6.0, section 2)."""
+"""Bytes per value, by type (TIFF 6.0, section 2)."""
 _TILE_SPARE_PX = 1024 * 1024
 _MOST_ENTRIES = 4096
 
 
 class NotRead(ValueError):
-    """A sound TIFF of a kind that is not read; the message names the kind."""
+    """A valid TIFF of an unsupported kind. The message names the kind."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """data: a TIFF of one page; several: the file had more; profile_dropped: its colour profile is cut off."""
+    """data: a TIFF of one page. several: the file had more. profile_dropped: its colour profile was truncated."""
 
     data: bytes
     several: bool
@@ -44,7 +44,7 @@ class Page:
 
 
 def first_page(data: bytes) -> Page:
-    """The first page without metadata. Raises NotRead, or ValueError for a directory that is damaged."""
+    """Copy the first page without metadata. Raises NotRead, or ValueError for a damaged directory."""
     order = "<" if data[:2] == b"II" else ">"
     try:
         entries, following = _directory(data, order)
@@ -67,7 +67,7 @@ def first_page(data: bytes) -> Page:
 
 
 def _directory(data: bytes, order: str) -> tuple[dict[int, bytes], int]:
-    """The entries of the first directory, 12 bytes each, and where the next one is (0: nowhere)."""
+    """The entries of the first directory, 12 bytes each, and the offset of the next one (0: none)."""
     (at,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, at)
     if not 0 < count <= _MOST_ENTRIES:
@@ -78,7 +78,7 @@ def _directory(data: bytes, order: str) -> tuple[dict[int, bytes], int]:
 
 
 def _values(data: bytes, order: str, entry: bytes) -> Sequence[int] | None:
-    """The values of a tag, none of a type that is no whole number; None where they are cut off."""
+    """The integer values of a tag. Empty for a tag of another type, None if the values are truncated."""
     _tag, kind, count = struct.unpack_from(order + "HHI", entry)
     size = _SIZES.get(kind, 1) * count
     source, at = (entry, 8) if size <= 4 else (data, struct.unpack_from(order + "I", entry, 8)[0])
@@ -89,13 +89,13 @@ def _values(data: bytes, order: str, entry: bytes) -> Sequence[int] | None:
 
 
 def _check_inside(starts: Sequence[int], lengths: Sequence[int], end: int) -> None:
-    """Raises ValueError for strips or tiles that the file does not hold."""
+    """Raises ValueError for strips or tiles outside the file."""
     if len(lengths) < len(starts) or any(at + size > end for at, size in zip(starts, lengths, strict=False)):
         raise ValueError("pixels are cut off")
 
 
 def _check(values: dict[int, int]) -> None:
-    """Raises NotRead for a kind that is not read, ValueError for tiles that are larger than the picture needs."""
+    """Raises NotRead for an unsupported kind, ValueError for tiles far larger than the picture."""
     compression, bits, colours = values.get(_COMPRESSION, 1), values.get(_BITS, 1), values.get(_PHOTOMETRIC, 0)
     if compression not in _PLAIN:
         raise NotRead(f"with {_COMPRESSION_NAMES.get(compression, 'another')} compression")

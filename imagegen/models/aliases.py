@@ -1,4 +1,4 @@
-"""Model aliases: names that clients send hard-wired, and the model that each one means here."""
+"""Model aliases: maps the model names that clients hard-code to models of the catalog."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ HOW = "Write names separated by commas, for the default model, or NAME=MODEL: da
 
 
 class Aliases:
-    """The names of IMAGEGEN_MODEL_ALIASES. A model of the catalog counts before an alias of the same name."""
+    """The aliases of IMAGEGEN_MODEL_ALIASES. A model of the catalog takes precedence over an alias of the same name."""
 
     def __init__(self, text: str, models: Iterable[str], default: str) -> None:
-        """text: the setting. Raises CatalogError with a sentence for a name that is none, or an unknown model."""
+        """text: the setting. Raises CatalogError with a sentence for an invalid alias or an unknown model."""
         self._models = set(models)
         self._meant = _parsed(text, default)
         for alias, model in self._meant.items():
@@ -26,12 +26,12 @@ class Aliases:
                 )
 
     def model(self, name: str) -> str:
-        """The model that `name` means; `name` itself if it is no alias."""
+        """The model that `name` refers to. Returns `name` itself if it is not an alias."""
         return name if name in self._models else self._meant.get(name, name)
 
     @property
     def meant(self) -> Mapping[str, str]:
-        """Each alias with its model, without those that a model of the same name hides."""
+        """Each alias with its model, without aliases that a model of the same name hides."""
         return {alias: model for alias, model in self._meant.items() if alias not in self._models}
 
 

@@ -1,7 +1,7 @@
-"""The catalog: the package's own entries, and the ones a user adds in the models folder.
+"""The catalog: the package's entries and the user's entries from the models folder.
 
-An entry is one TOML file, `NAME.toml`. A user's file with the name of one of ours takes its place;
-`base = "NAME"` starts from an existing entry instead of from nothing.
+An entry is one TOML file, `NAME.toml`. A user's file replaces the package's entry of the same name.
+`base = "NAME"` inherits from an existing entry.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from imagegen.settings import Settings
 GPU_DEFAULT = "qwen-image-edit-2511"
 CPU_DEFAULTS = ("sketch", "tiny")  # the first that the catalog has
 NOT_INHERITED = {"made_by", "download_bytes", "memory"}
-"""What is true of a `base` as a whole and not of what is built on it."""
+"""Fields that an entry does not inherit from its `base`, because they describe the base as a whole."""
 
 
 class CatalogError(Exception):
-    """An entry's file cannot be used; the message names file and field and says what is allowed."""
+    """An entry's file is invalid. The message names the file, the field and the allowed values."""
 
 
 @dataclass(frozen=True)
 class _File:
-    """One TOML file as read: `label` is what messages call it, `own` whether it is a user's."""
+    """One parsed TOML file. `label`: its name in messages. `own`: whether it is the user's file."""
 
     label: str
     own: bool
@@ -41,7 +41,7 @@ class _File:
 
 
 class Catalog:
-    """All models the service knows, by name."""
+    """All models that the service knows, by name."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._entries = {e.name: e for e in sorted(entries, key=lambda e: e.name)}
@@ -50,12 +50,12 @@ class Catalog:
     def load(cls, settings: Settings) -> Catalog:
         """Read the package's entries and `settings.models_dir/*.toml`.
 
-        Raises CatalogError for a file that is not an entry, and for an IMAGEGEN_MODEL that no entry has.
+        Raises CatalogError for a file that is not a valid entry, and for an unknown IMAGEGEN_MODEL.
         """
         ours = _read_package()
         theirs = _read_folder(settings.models_dir)
         resolver = _Resolver(ours, theirs)
-        # The user's first: a mistake in one that ours build on is then told of his file.
+        # The user's first: an error in a base that a package entry inherits then names the user's file.
         catalog = cls([resolver.entry(name) for name in {**theirs, **ours}])
         if settings.model is not None and settings.model not in catalog._entries:
             raise CatalogError(
@@ -65,7 +65,7 @@ class Catalog:
 
     @classmethod
     def offered(cls, settings: Settings) -> Catalog:
-        """What a request may ask for: of `load`, the entries that IMAGEGEN_MODELS names. Raises CatalogError."""
+        """The models that a request may name: the entries of `load` that IMAGEGEN_MODELS lists. Raises CatalogError."""
         catalog = cls.load(settings)
         if settings.models is None:
             return catalog
@@ -80,7 +80,7 @@ class Catalog:
 
     @classmethod
     def packaged(cls) -> Catalog:
-        """The package's own entries, whatever the user has added."""
+        """The package's entries only."""
         ours = _read_package()
         return cls([_Resolver(ours, {}).entry(name) for name in ours])
 
@@ -93,7 +93,7 @@ class Catalog:
         return list(self._entries.values())
 
     def get(self, name: str) -> Entry:
-        """The entry called `name`. Raises Refused(422, unknown_model) with the names there are."""
+        """The entry called `name`. Raises Refused(422, unknown_model), which lists the known names."""
         entry = self._entries.get(name)
         if entry is None:
             shown = name if len(name) <= 64 else f"{name[:60]}…"
@@ -101,9 +101,9 @@ class Catalog:
         return entry
 
     def default(self, settings: Settings, has_gpu: bool) -> Entry:
-        """The model of a request that names none: IMAGEGEN_MODEL, else by whether there is a GPU.
+        """The model for a request that names none: IMAGEGEN_MODEL, else a choice that depends on `has_gpu`.
 
-        Without one that is the first model by name that somebody has installed, else one of our own.
+        Without a GPU it is the first installed model by name that no script makes, else one of CPU_DEFAULTS.
         """
         if settings.model is not None:
             return self.get(settings.model)
@@ -117,7 +117,7 @@ class Catalog:
 
 
 def missing_sentence(entry: Entry, settings: Settings) -> str:
-    """What `entry` lacks, where it belongs and how to get it, for a person."""
+    """A sentence for the user: the missing files of `entry`, their folders and how to get them."""
     missing = entry.missing(settings)
     if not missing:
         return f"The model {entry.name} is complete."
@@ -162,7 +162,7 @@ def _read_folder(folder: Path) -> dict[str, _File]:
 
 
 def _with_sources(data: dict[str, Any], source: str) -> dict[str, Any]:
-    """A user's file may leave the sources out, and write `steps = 20`."""
+    """Add the sources that a user's file may omit. A plain value such as `steps = 20` becomes a table."""
 
     def sourced(value: Any) -> Any:
         return {"source": source, **(value if isinstance(value, dict) else {"value": value})}
@@ -191,17 +191,17 @@ def _parse(label: str, raw: bytes) -> dict[str, Any]:
 
 
 class _Resolver:
-    """Turns files into entries, following `base` from one to the other."""
+    """Turns files into entries and resolves `base`."""
 
     def __init__(self, ours: Mapping[str, _File], theirs: Mapping[str, _File]) -> None:
         self._ours, self._theirs = ours, theirs
 
     def entry(self, name: str) -> Entry:
-        """Validate what the files say of `name`. Raises CatalogError."""
+        """Validate the entry called `name`. Raises CatalogError."""
         return self._resolve(name, self._theirs.get(name) or self._ours[name], ())[0]
 
     def _resolve(self, name: str, file: _File, above: tuple[str, ...]) -> tuple[Entry, dict[str, Any]]:
-        """The entry, and the valid data it is made of; `above`: labels of the files that build on this one."""
+        """The entry and its merged data. `above`: labels of the files that inherit from this one."""
         data = {"name": name, **file.data}
         base = data.pop("base", None)
         if base is not None:
@@ -229,13 +229,13 @@ class _Resolver:
     def _parent(self, base: Any, file: _File, name: Any) -> _File | None:
         if not isinstance(base, str):
             return None
-        if file.own and base == name:  # what a user's file replaces, it may build on
+        if file.own and base == name:  # a user's file may inherit from the entry that it replaces
             return self._ours.get(base)
         return self._theirs.get(base) or self._ours.get(base)
 
 
 def _overlay(base: dict[str, Any], own: dict[str, Any], place: str) -> dict[str, Any]:
-    """`own` over `base`: tables by key, files by role, flags by flag; the base's files stay in `place`."""
+    """Merge `own` over `base`: tables by key, files by role, flags by flag. The base's files stay in folder `place`."""
     merged = {**base, **own}
     for table in ("defaults", "options"):
         if isinstance(own.get(table), dict) and isinstance(base.get(table), dict):
@@ -248,13 +248,13 @@ def _overlay(base: dict[str, Any], own: dict[str, Any], place: str) -> dict[str,
 
 def _overlay_list(base: Any, own: Any, key: str) -> Any:
     if not (isinstance(own, list) and all(isinstance(item, dict) for item in [*base, *own])):
-        return own  # not what it should be: validation says so
+        return own  # wrong type: validation reports it
     taken = {item.get(key) for item in own}
     return [item for item in base if item.get(key) not in taken] + own
 
 
 def _explain(error: Any) -> str:
-    """One line of pydantic's as `field: what is wrong; allowed: …`."""
+    """Format a pydantic error as `field: what is wrong; allowed: …`."""
     loc = [part for part in error["loc"] if not str(part).startswith(("function-", "int", "float", "str"))]
     field = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc).lstrip(".") or "the entry"
     if error["type"] == "extra_forbidden":

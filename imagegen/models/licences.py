@@ -1,4 +1,4 @@
-"""What a licence's name on the hub says of commercial use. Pure."""
+"""Reads from a licence's name on the hub whether it forbids commercial use. Pure."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _FORBIDS = re.compile(r"(?:^|[^a-z])nc(?:[^a-z]|$)|non[-_ ]?commercial|research[
 
 
 def forbids_commercial(stated: str) -> bool:
-    """Whether the name itself says so: cc-by-nc-4.0, flux-1-dev-non-commercial-license."""
+    """Whether the name forbids it, such as cc-by-nc-4.0 or flux-1-dev-non-commercial-license."""
     return _FORBIDS.search(stated) is not None

@@ -1,4 +1,4 @@
-"""The packages that an engine needs beyond the service's own, and how a person gets them."""
+"""The additional Python packages that an engine needs, and how to install them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from imagegen.models.entry import Entry
 
 PACKAGES = {"glm": ("torch", "diffusers", "transformers", "accelerate")}
-"""By adapter: what `pip install 'imagegen[NAME]'` brings (pyproject.toml has the versions)."""
+"""By adapter: the packages of `pip install 'imagegen[NAME]'` (pyproject.toml has the versions)."""
 
 
 def lacking(adapter: str) -> tuple[str, ...]:
-    """The packages of `adapter` that are not installed where this runs; nothing is imported."""
+    """The packages of `adapter` that are not installed in this environment. Imports none of them."""
     return tuple(name for name in PACKAGES.get(adapter, ()) if find_spec(name) is None)
 
 
 def lacking_sentence(entry: Entry) -> str | None:
-    """What `entry`'s engine lacks here and how to install it; None if it lacks nothing."""
+    """A sentence with the missing packages of `entry`'s engine and how to install them. None if none is missing."""
     names = lacking(entry.adapter)
     if not names:
         return None
@@ -30,13 +30,13 @@ def lacking_sentence(entry: Entry) -> str | None:
 
 
 def how_to_install(adapter: str) -> str:
-    """The commands that install the extra of `adapter`, as a part of a sentence."""
+    """The commands that install the extra of `adapter`, as part of a sentence."""
     extra = f"imagegen[{adapter}]"
     return f"make {adapter} in a clone, else pip install '{extra}' in the Python environment that the service runs in"
 
 
 def torch_uses_cuda() -> bool:
-    """Whether the torch that is installed was built for CUDA; it is not imported, its library is looked for."""
+    """Whether the installed torch is a CUDA build. Looks for its CUDA library and does not import torch."""
     torch = find_spec("torch")
     folders = () if torch is None else torch.submodule_search_locations or ()
     return any((Path(folder) / "lib" / "libtorch_cuda.so").is_file() for folder in folders)

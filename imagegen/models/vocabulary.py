@@ -1,4 +1,4 @@
-"""What a model from a small world can draw, and whether a prompt names any of it. Pure."""
+"""Warnings for a model with a small vocabulary, when a prompt asks for something that it cannot draw. Pure."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from collections.abc import Sequence
 from imagegen.schemas import Warn
 
 Things = Sequence[Sequence[str]]
-"""Each thing with its names, singular and plural, the usual one first."""
+"""The names of each thing, singular and plural, the usual name first."""
 _ADDED = re.compile(
     r"\b(?:add|insert|include|put|place)\s+(.+?)"
     r"(?=$|[.,;:!?\"'()\n]|\s(?:and|to|in|into|on|onto|at|with|above|below|over|under|beside|behind|near|next)\b)",
     re.IGNORECASE,
 )
 _NO_THING = {"it", "them", "this", "that", "these", "those", "one", "ones", "more", "background", "color", "colour"}
-"""What a phrase may end with that names no thing of its own."""
+"""Last words of a phrase that name no thing."""
 
 STYLES = (
     "photo", "photos", "photograph", "photographic", "photorealistic", "photoreal", "realistic", "hyperrealistic",
     "painting", "painted", "watercolor", "watercolour", "gouache", "impressionist", "charcoal", "pencil", "engraving",
     "3d", "render", "rendered", "isometric", "anime", "manga", "comic", "pixel art", "cinematic", "mosaic", "collage",
 )  # fmt: skip
-"""Words for styles that are not flat clip-art, as prompts for other models and the templates have them."""
+"""Words for styles other than flat clip-art, from prompts for other models and from the templates."""
 _WRITTEN = re.compile(r'"[^"\n]*\w[^"\n]*"|“[^”\n]*\w[^”\n]*”')
 
 CANNOT_DRAW = frozenset({"unknown_subject", "unknown_style", "text_unreadable"})
-"""Warnings by which a picture will not show what was asked for."""
+"""Codes of the warnings that the picture will not show what the prompt asks for."""
 
 
 def unknown_subject(model: str, things: Things, prompt: str) -> Warn | None:
@@ -37,9 +37,9 @@ def unknown_subject(model: str, things: Things, prompt: str) -> Warn | None:
 
 
 def unknown_addition(model: str, things: Things, instruction: str) -> Warn | None:
-    """`unknown_subject`: an edit adds or puts something ("add a giraffe") that is none of the things `model` knows.
+    """`unknown_subject`: an edit adds something ("add a giraffe") that `model` does not know.
 
-    Looked at is what stands right behind "add", "put" and the like: of "add a star and a giraffe" the star alone.
+    Checks only the first thing after "add", "put" and the like: in "add a star and a giraffe" only the star.
     """
     for phrase in _ADDED.findall(instruction):
         words = _words(phrase)
@@ -49,7 +49,7 @@ def unknown_addition(model: str, things: Things, instruction: str) -> Warn | Non
 
 
 def unknown_style(model: str, prompt: str) -> Warn | None:
-    """`unknown_style`: the prompt names another style than flat clip-art, which is all that a small world has."""
+    """`unknown_style`: the prompt names a style other than flat clip-art, the only style of such a model."""
     said = f" {' '.join(_words(prompt))} "
     named = next((style for style in STYLES if f" {style} " in said), None)
     if named is None:
@@ -61,7 +61,7 @@ def unknown_style(model: str, prompt: str) -> Warn | None:
 
 
 def unreadable_text(model: str, prompt: str) -> Warn | None:
-    """`text_unreadable`: the prompt has words in quotation marks, which are what is to be written in the picture."""
+    """`text_unreadable`: the prompt has words in quotation marks, which ask for text in the picture."""
     if _WRITTEN.search(prompt) is None:
         return None
     return Warn(

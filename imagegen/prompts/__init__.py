@@ -1,4 +1,4 @@
 """Policy texts, prompt templates and presets.
 
-Belongs here: what is added to or refused in a prompt.
+Belongs here: additions to a prompt, and checks that refuse one.
 Not here: an engine's prompt notation (engines/sdcpp/prompt.py)."""

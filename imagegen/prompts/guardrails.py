@@ -1,7 +1,7 @@
-"""What every picture is kept from, and what the engine is told because of it. Pure, but for reading a file.
+"""The policy: texts that the service adds to every prompt and negative prompt. Pure, except for reading a file.
 
-The rules are data, applied whatever the way in. They steer a model; they are no filter that a caller who
-means to get round them could not get round. `docs/policy.md` says the same for people.
+The policy is data and applies to every API. It steers a model but is not a security filter: a caller can get around
+it. `docs/policy.md` is the user documentation.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ BASELINE_NEGATIVE = (
     "placeholder text, lorem ipsum, gibberish text, invented words, invented alphabets, misspelled words, "
     "garbled text, garbled letters, text-shaped marks, text-like squiggles"
 )
-"""Noun phrases between commas, as diffusion models take a negative prompt. No bare "diagram", "sketch" or
-"handwriting": a whiteboard, a pencil sketch and a sticky note are what people come for."""
+"""Comma-separated noun phrases, the format of a diffusion model's negative prompt. It omits plain "diagram", "sketch"
+and "handwriting", because users ask for whiteboards, pencil sketches and sticky notes."""
 
 TEXT_FAITHFULNESS_DIRECTIVE = (
     "Any text in the picture is made of real words, spelled correctly, in the language that this prompt uses "
     "or names and otherwise in English, and it makes sense in the scene. "
     "Where no text is asked for, add none: no words, letters or numbers."
 )
-"""Plain sentences for the positive prompt. They name nothing excluded: a model draws the nouns it reads.
-"Add none" and not "show none": an edit keeps the sign that is in its reference picture."""
+"""Plain sentences for the positive prompt. They name no excluded thing, because a model draws the nouns it reads.
+"Add none" instead of "show none" lets an edit keep a sign in its reference picture."""
 
-PROMPT_JOIN = "\n\n"  # the directive is a paragraph of its own, however the prompt ends
+PROMPT_JOIN = "\n\n"  # the directive is a separate paragraph
 NEGATIVE_JOIN = ", "
 
 BASELINE_MAX_CHARS = 1200
 DIRECTIVE_MAX_CHARS = 500
 PROMPT_MAX_BYTES = 24_000
-"""Of a prompt in UTF-8, whatever IMAGEGEN_MAX_PROMPT_CHARS allows: with a policy of the longest texts (4 bytes a
+"""Limit of a prompt in UTF-8, in addition to IMAGEGEN_MAX_PROMPT_CHARS. With the longest policy texts (4 bytes a
 character) the engine gets less than 30,000 bytes. The engine's limits are in bytes, not in characters."""
 FILE_MAX_BYTES = 65_536
 
 KEYS = {"baseline_negative": BASELINE_MAX_CHARS, "directive": DIRECTIVE_MAX_CHARS}
 
-# C0, DEL, C1 and lone surrogates. Tab and line ends stay: a browser's form sends them as CR LF.
+# C0, DEL, C1 and lone surrogates. Tab and line ends are allowed: a browser's form sends line ends as CR LF.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class PolicyError(Exception):
-    """A policy file cannot be used; the message names file and key and says what is allowed."""
+    """A policy file is invalid. The message names the file, the key and the allowed values."""
 
 
 @dataclass(frozen=True)
 class Guardrails:
-    """The policy in force. `source` is "built-in" or the name of the operator's file."""
+    """The active policy. `source`: "built-in" or the name of the operator's file."""
 
     baseline_negative: str = BASELINE_NEGATIVE
     directive: str = TEXT_FAITHFULNESS_DIRECTIVE
@@ -67,9 +67,9 @@ class Guardrails:
 
     @classmethod
     def load(cls, path: Path | None) -> Guardrails:
-        """The built-in policy, or the one in the TOML file `path`: a key it leaves out keeps the built-in text.
+        """Load the policy from the TOML file `path`, or return the built-in one. A missing key keeps the built-in text.
 
-        White space around a text is dropped. Raises PolicyError for a file that is not such a policy.
+        Strips white space around a text. Raises PolicyError for an invalid file.
         """
         if path is None:
             return cls()
@@ -115,7 +115,7 @@ def _policy_text(path: Path, key: str, value: object) -> str:
 
 @dataclass(frozen=True)
 class Composed:
-    """What the engine is told, and what the job says about it."""
+    """The engine's texts, and the job's policy and warnings."""
 
     prompt: str
     negative: str
@@ -126,13 +126,13 @@ class Composed:
 def compose(
     guardrails: Guardrails, prompt: str, negative: str, cfg_scale: float, takes_negative: bool = True
 ) -> Composed:
-    """The caller's texts, unaltered, with the policy's around them.
+    """Add the policy's texts to the caller's unchanged texts.
 
-    Prompt: PROMPT_JOIN and the directive follow it. Negative: the baseline and NEGATIVE_JOIN precede it; without
-    one of the caller's the baseline stands alone. Where the negative prompt is inert (D-03) the job says so, and
-    the caller is warned if they wrote one. At cfg 1 it is sent all the same, because the engine does not read
-    it; below 1 guidance turns round and would draw what it names, so the engine gets an empty one.
-    takes_negative: False for a model that never reads one.
+    Prompt: the caller's, PROMPT_JOIN, the directive. Negative: the baseline, NEGATIVE_JOIN, the caller's. Without a
+    caller's negative prompt it is the baseline alone. If the negative prompt is inert (D-03), the job's policy reports
+    it, and a caller who wrote one gets a warning. At cfg 1 the engine gets the negative prompt but does not read it.
+    Below 1 guidance reverses and would draw the named things, so the engine gets an empty one.
+    takes_negative: False for a model that never reads a negative prompt.
     """
     given = bool(negative.strip())
     joined = guardrails.baseline_negative + (NEGATIVE_JOIN + negative if given else "")
@@ -152,12 +152,12 @@ def compose(
 
 
 def negative_applies(cfg_scale: float, takes_negative: bool = True) -> bool:
-    """Whether a negative prompt keeps anything out of the picture: only above cfg 1, and if the model reads one."""
+    """Whether a negative prompt has an effect: only above cfg 1, and if the model reads one."""
     return takes_negative and _engine_float(cfg_scale) > 1
 
 
 def _engine_float(value: float) -> float:
-    """As the engine holds it, in 32 bits: 1.00000001 is 1 there."""
+    """The value in the engine's 32-bit precision, in which 1.00000001 is 1."""
     return ctypes.c_float(value).value
 
 
@@ -185,8 +185,8 @@ class PolicyView(BaseModel):
 
 
 def policy_view(guardrails: Guardrails, model: str, cfg_scale: float, takes_negative: bool = True) -> PolicyView:
-    """The answer of `GET /api/policy`: the exact texts, how they are joined to a caller's, and whether they take
-    effect on `model` at `cfg_scale` (its default). `policy` has the shape it has in a job."""
+    """The response of `GET /api/policy`: the exact texts, how they are joined to a caller's, and whether they have an
+    effect on `model` at its default `cfg_scale`. `policy` has the same schema as in a job."""
     applied = negative_applies(cfg_scale, takes_negative)
     if applied:
         effect = f"Both take effect on {model} at cfg_scale {cfg_scale:g}."
@@ -215,10 +215,10 @@ def policy_view(guardrails: Guardrails, model: str, cfg_scale: float, takes_nega
 
 
 def check_prompt(text: str, max_chars: int, what: str = "prompt") -> None:
-    """Let any text through that the engine can take; `what` is how messages call it.
+    """Refuse a text that the engine cannot process. what: its name in messages.
 
-    Raises Refused 422: invalid_request if nothing but white space, or a control character other than tab and
-    line end, is in it; prompt_too_long over `max_chars` characters or PROMPT_MAX_BYTES bytes of UTF-8.
+    Raises Refused 422: invalid_request if the text is blank or has a control character other than tab and line end;
+    prompt_too_long above `max_chars` characters or PROMPT_MAX_BYTES bytes of UTF-8.
     """
     if len(text) > max_chars:
         raise Refused(

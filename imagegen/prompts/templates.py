@@ -1,6 +1,6 @@
-"""Prompt templates: presets with gaps that a person fills before the prompt is sent. The server never applies one.
+"""Prompt templates: presets with placeholders that the user fills before sending the prompt. The server applies none.
 
-One TOML file a template: the built-in ones in `presets/`, an operator's in a folder (`docs/templates.md`).
+Each template is one TOML file. The built-in ones are in `presets/`, the operator's in a folder (`docs/templates.md`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Side = Annotated[int, Field(strict=True, ge=64, le=4096)]
 
 
 class TemplateError(Exception):
-    """A template's file, or a value for one of its gaps, cannot be used; the message names it."""
+    """A template's file or a placeholder's value is invalid. The message names it."""
 
 
 class Placeholder(BaseModel):
@@ -88,8 +88,11 @@ _FILE_FIELDS = [field for field in Template.model_fields if field not in _NAMED_
 
 
 def fill(template: Template, values: Mapping[str, str]) -> str:
-    """The prompt with its gaps filled: by `values`, else by the defaults. What is filled in is not looked
-    through for gaps again. Raises TemplateError for a gap that stays open and for a value without a gap."""
+    """Fill the placeholders of the prompt with `values`, else with the defaults.
+
+    Placeholders inside a value are not filled. Raises TemplateError for a placeholder without a value and for an
+    unknown placeholder.
+    """
     gaps = {gap.name: gap for gap in template.placeholders}
     if unknown := sorted(values.keys() - gaps.keys()):
         known = ", ".join(gaps) or "none"
@@ -102,10 +105,10 @@ def fill(template: Template, values: Mapping[str, str]) -> str:
 
 
 def load(settings: Settings) -> tuple[tuple[Template, ...], tuple[TemplateError, ...]]:
-    """The built-in templates and the operator's, by title, and what is wrong with files that were left out.
+    """Load the built-in and the operator's templates, sorted by title, and the errors of skipped files.
 
-    The operator's folder is IMAGEGEN_TEMPLATES_DIR, else `templates` in the state folder if it is there. A file
-    named as a built-in template takes its place. Reads the disk: from the loop, call it in a thread.
+    The operator's folder is IMAGEGEN_TEMPLATES_DIR, else `templates` in the state folder if it exists. A file with the
+    name of a built-in template replaces it. Does disk I/O: call it in a thread from the event loop.
     """
     templates = {template.name: template for template in TEMPLATES}
     problems: list[TemplateError] = []
@@ -138,9 +141,9 @@ def _files(settings: Settings, problems: list[TemplateError]) -> Sequence[Path]:
 
 
 def read(path: Path | Traversable, source: str | None = None) -> Template:
-    """The template in a TOML file; its name is the file's, and so is its source unless another is given.
+    """Read a template from a TOML file. The file name gives its name, and its source unless `source` is given.
 
-    Raises TemplateError, which names file and field.
+    Raises TemplateError, which names the file and the field.
     """
     try:
         with path.open("rb") as file:
@@ -164,7 +167,7 @@ def read(path: Path | Traversable, source: str | None = None) -> Template:
 
 
 def _sentence(invalid: ValidationError) -> str:
-    """The first thing wrong, as `field: what is wrong`; the items of a list are counted from 1."""
+    """The first validation error as `field: what is wrong`. List items are counted from 1."""
     error = invalid.errors()[0]
     field = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
     if field == "name":

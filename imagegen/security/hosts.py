@@ -1,8 +1,8 @@
-"""Which addresses the service may be called by, and which pages may write to it.
+"""Checks the host names of requests and the origins of pages that may write to the service.
 
-A page on the web can make a browser on this machine send requests here: under the page's own name once its DNS
-answers with this machine's address (rebinding), and across origins at any time. The Host header gives away the
-first, Origin and Sec-Fetch-Site the second; browsers let no page forge them.
+A web page can make a browser on this machine send requests to the service in two ways. With DNS rebinding the page's
+own name resolves to this machine: the Host header reveals this. The page can also send cross-origin requests: Origin
+and Sec-Fetch-Site reveal these. A page cannot forge these headers.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ HOST = re.compile(
     r"(?:(?P<name>[a-z0-9._-]+)|\[(?P<address>[0-9a-f:.]+(?:%[a-z0-9._~-]+)?)\])(?::[0-9]{0,5})?",
     re.ASCII | re.IGNORECASE,
 )
-"""A host name or an address, with or without a port, and nothing else (RFC 9110, 7.2). A parser of whole addresses
-would read a name out of `localhost#evil` and `evil\\@localhost` that browsers and proxies do not see there."""
+"""A host name or an address, with or without a port, and nothing else (RFC 9110, 7.2). A URL parser would read a
+different name from `localhost#evil` and `evil\\@localhost` than browsers and proxies do."""
 
 
 CONTAINER_HOST = ("host.docker.internal", "host.containers.internal")
-"""What Docker and Podman call this machine inside its containers. No page can have such a name: `.internal` is reserved
-for private use (ICANN, 2024), so no public DNS answers for it."""
+"""Names of this machine inside Docker and Podman containers. No public page can have such a name: `.internal` is
+reserved for private use (ICANN, 2024), so public DNS does not resolve it."""
 
 
 def own_names() -> tuple[str, ...]:
-    """Names of this machine: localhost, its host name, and that under mDNS."""
+    """Names of this machine: localhost, its host name, and its mDNS name."""
     name = socket.gethostname().lower().rstrip(".")
     return tuple(dict.fromkeys(["localhost", *([name, f"{name.split('.')[0]}.local"] if name else [])]))
 
 
 class Hosts:
-    """The names that requests may carry: this machine's own and those of IMAGEGEN_ALLOWED_HOSTS."""
+    """The allowed host names: this machine's own, the public one and those of IMAGEGEN_ALLOWED_HOSTS."""
 
     def __init__(self, allowed: Iterable[str], public: str | None = None) -> None:
         """public: the host of IMAGEGEN_PUBLIC_URL.
@@ -53,7 +53,7 @@ class Hosts:
         self._names = self._extra | {*own_names(), *CONTAINER_HOST} | ({_allowed(public)} if public else set())
 
     def allows(self, host: str | None, scope: Scope) -> bool:
-        """Whether a Host header is one of this service's; a request without one comes from no browser."""
+        """Whether a Host header is allowed. A request without one is allowed, because no browser sends it."""
         if host is None:
             return True
         name = _hostname(host)
@@ -69,27 +69,26 @@ class Hosts:
 
     @staticmethod
     def names_a_host(host: str | None) -> bool:
-        """Whether a Host header is a name or an address at all, whosever it is."""
+        """Whether a Host header is a valid name or address, or absent."""
         return host is None or _hostname(host) != ""
 
     def same_origin(self, origin: str, *hosts: str | None) -> bool:
-        """Whether an Origin header names one of the hosts that were called, or one of IMAGEGEN_ALLOWED_HOSTS."""
+        """Whether an Origin header names one of the called `hosts`, or one of IMAGEGEN_ALLOWED_HOSTS."""
         scheme, _, called = origin.partition("://")
         if scheme not in {"http", "https"}:
-            return False  # `null` (sandboxed frames, files) and extensions
+            return False  # `null` (sandboxed frames, files) and browser extensions
         name = _hostname(called)
         return name != "" and (called.lower() in {(host or "").lower() for host in hosts} or name in self._extra)
 
 
 def _allowed(given: str) -> str:
-    """An entry of IMAGEGEN_ALLOWED_HOSTS as `Hosts` compares it; empty if it is no host at all. An IPv6 address may
-    stand there without brackets."""
+    """Normalise an entry of IMAGEGEN_ALLOWED_HOSTS. Empty if it is not a host. An IPv6 address needs no brackets."""
     address = _address(given) or _address(_hostname(given))
     return str(address) if address else _hostname(given)
 
 
 def _hostname(host: str) -> str:
-    """`Host` without its port and brackets; empty if it is no host at all."""
+    """A Host header without its port and brackets. Empty if it is not a host."""
     parts = HOST.fullmatch(host.strip())
     return (parts["name"] or parts["address"]).lower().rstrip(".") if parts else ""
 

@@ -1,4 +1,4 @@
-"""Origins of other programs' pages that may use the service from a browser: IMAGEGEN_CORS_ORIGINS."""
+"""Origins whose pages may use the service from a browser (CORS): IMAGEGEN_CORS_ORIGINS."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 from imagegen.settings import SettingsError
 
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
-"""Scheme, host and port as browsers write an Origin header (RFC 6454, 6.2): in lower case, without a path."""
+"""Scheme, host and port in the format of an Origin header (RFC 6454, 6.2): lower case, without a path."""
 
 
 class Origins:
-    """The origins that the operator named. They are compared whole: there are no patterns."""
+    """The origins that the operator allows. Only exact matches count: there are no patterns."""
 
     def __init__(self, text: str) -> None:
         """text: the setting. Raises SettingsError for an entry that no Origin header could match, and for `*`."""
@@ -29,5 +29,5 @@ class Origins:
         return bool(self._allowed)
 
     def allows(self, origin: str | None) -> bool:
-        """Whether an Origin header names one of them."""
+        """Whether an Origin header names an allowed origin."""
         return origin is not None and origin.lower() in self._allowed

@@ -1,4 +1,4 @@
-"""When a client uses the proxies of the environment, and which variables name them."""
+"""Proxies of the environment for outgoing requests: when they apply, and which variables set them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 def is_loopback(url: str) -> bool:
-    """Whether `url` names this machine itself, which no proxy can reach."""
+    """Whether `url` is a loopback address, which no proxy can reach."""
     try:
         host = (urlsplit(url).hostname or "").rstrip(".")
     except ValueError:
@@ -26,7 +26,7 @@ def is_loopback(url: str) -> bool:
 
 
 def unusable(reason: Exception) -> str | None:
-    """The sentence for a client that cannot be made because of a proxy variable; None if none is set."""
+    """The error message if a proxy variable prevents creating an HTTP client. None if no such variable is set."""
     named = [name for upper in VARIABLES for name in (upper, upper.lower()) if os.environ.get(name)]
     if not named:
         return None

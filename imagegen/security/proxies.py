@@ -1,4 +1,4 @@
-"""The public address of the service behind a reverse proxy, and which proxies may name it."""
+"""The public address of the service behind a reverse proxy, and the proxies that may set it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from imagegen.security.hosts import HOST
 from imagegen.settings import SettingsError
 
 PREFIX = re.compile(r"(?:/(?:[A-Za-z0-9_~-]|%[0-9A-Fa-f]{2})(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})*)+", re.ASCII)
-"""A path of one segment or more: no dot at a segment's start, nothing that ends a cookie's attribute or an address."""
+"""A path of one or more segments. A segment has no leading dot and no character that ends a cookie attribute or URL."""
 PORTS = {"http": ":80", "https": ":443"}
 
 
 @dataclass(frozen=True)
 class PublicAddress:
-    """Scheme, host (with a port other than the scheme's own) and path prefix (empty, or `/…` without a slash at its
-    end)."""
+    """Scheme, host (with a port unless it is the scheme's default) and path prefix (empty, or `/…` without a final
+    slash)."""
 
     scheme: str
     host: str
@@ -31,7 +31,7 @@ class PublicAddress:
 
 
 def public_address(scheme: str, host: str, prefix: str) -> PublicAddress:
-    """The address of these parts, each checked and normalised. Raises ValueError that names the wrong part."""
+    """Check and normalise the parts of an address. Raises ValueError, which names the invalid part."""
     scheme, host, prefix = scheme.strip().lower(), host.strip().lower(), prefix.strip().rstrip("/")
     if scheme not in PORTS:
         raise ValueError(f"the scheme {scheme[:40]!r} is neither http nor https")
@@ -43,7 +43,7 @@ def public_address(scheme: str, host: str, prefix: str) -> PublicAddress:
 
 
 def public_url(text: str | None) -> PublicAddress | None:
-    """IMAGEGEN_PUBLIC_URL as an address. Raises SettingsError."""
+    """Parse IMAGEGEN_PUBLIC_URL. Raises SettingsError."""
     if text is None or not text.strip():
         return None
     try:
@@ -58,14 +58,14 @@ def public_url(text: str | None) -> PublicAddress | None:
 
 
 class Proxies:
-    """The peers whose X-Forwarded headers count: the addresses and networks of IMAGEGEN_TRUSTED_PROXIES."""
+    """The peers whose X-Forwarded headers are trusted: the addresses and networks of IMAGEGEN_TRUSTED_PROXIES."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
         """Raises SettingsError for an entry that is neither an address nor a network."""
         self._networks = [_network(one.strip()) for one in trusted if one.strip()]
 
     def trusts(self, peer: str | None) -> bool:
-        """Whether the connection's other end, an IP address, is one of them. None (a Unix socket) never is."""
+        """Whether the peer's IP address is trusted. None (a Unix socket) is not."""
         try:
             address = ipaddress.ip_address((peer or "").split("%")[0])
         except ValueError:

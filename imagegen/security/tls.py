@@ -1,7 +1,7 @@
-"""HTTPS: which certificate the service shows. `auto` makes its own, and keeps it in the state folder.
+"""HTTPS certificates. `auto` makes a self-signed certificate and keeps it in the state folder.
 
-Nobody vouches for a self-signed certificate, so clients pin its SHA-256. It therefore stays the same over restarts
-and redeploys, even when the machine's names change, and its key stays the same for ever.
+No authority signs this certificate, so clients pin its SHA-256. It therefore stays the same over restarts and
+redeploys, even when the machine's names change. Its key never changes.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from imagegen.storage import permissions
 log = logging.getLogger("imagegen.tls")
 
 LIFE_DAYS = 825
-"""The longest that Apple's systems accept for a server (support.apple.com, HT210176)."""
+"""The longest validity that Apple's systems accept for a server (support.apple.com, HT210176)."""
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Suites of TLS 1.2, in OpenSSL's words: forward secrecy and authenticated encryption, no CBC. uvicorn's own default
+"""TLS 1.2 suites in OpenSSL's syntax: forward secrecy and authenticated encryption, no CBC. uvicorn's default
 (`TLSv1`) offers CBC. TLS 1.3 has only suites of this kind."""
 RENEW_DAYS = 30
-"""A certificate with less than this left is renewed at the next start."""
+"""The next start renews a certificate that expires in fewer days."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Files:
 
 
 def files_of(settings: Settings) -> Files | None:
-    """What IMAGEGEN_TLS names; None for `off`; `auto` makes and renews what it needs.
+    """The files of IMAGEGEN_TLS, None for `off`. For `auto` it creates or renews them.
 
-    Raises SettingsError with a sentence if the files cannot be used, or cannot be made.
+    Raises SettingsError with a sentence if the files cannot be used or created.
     """
     if settings.tls == "off":
         return None
@@ -70,7 +70,7 @@ def files_of(settings: Settings) -> Files | None:
 
 
 def check(files: Files) -> None:
-    """Raises SettingsError unless a server can use these files together."""
+    """Raises SettingsError unless a server can use this certificate with this key."""
     for what, file in (("certificate", files.certificate), ("key", files.key)):
         try:
             file.open("rb").close()
@@ -92,23 +92,23 @@ def check(files: Files) -> None:
 
 
 def load_certificate(files: Files) -> x509.Certificate:
-    """The certificate that clients see first. Raises OSError, ValueError."""
+    """Load the server's certificate, the first of the chain. Raises OSError, ValueError."""
     return x509.load_pem_x509_certificate(files.certificate.read_bytes())
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 of the DER form, 64 hexadecimal digits: what IMAGEGEN_TLS_SHA256 of a client pins."""
+    """SHA-256 of the DER form, 64 hexadecimal digits, as in a client's IMAGEGEN_TLS_SHA256."""
     return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
 
 
 def key_pin(certificate: x509.Certificate) -> str:
-    """What `curl --pinnedpubkey` takes; it outlives a renewal, since the key stays."""
+    """The public key's pin for `curl --pinnedpubkey`. A renewal keeps the key and so the pin."""
     public = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return "sha256//" + b64encode(hashlib.sha256(public).digest()).decode()
 
 
 def announce(files: Files) -> None:
-    """Say at the start what clients pin, and since when only few days are left."""
+    """Log the certificate's SHA-256 and its end, with a warning if fewer than RENEW_DAYS are left."""
     certificate = load_certificate(files)
     until = certificate.not_valid_after_utc
     log.info("tls sha256=%s until=%s", fingerprint(certificate), until.date())
@@ -117,7 +117,7 @@ def announce(files: Files) -> None:
 
 
 def names_of(certificate: x509.Certificate) -> list[str]:
-    """The host names and addresses that the certificate is for."""
+    """The certificate's host names and addresses."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -125,11 +125,11 @@ def names_of(certificate: x509.Certificate) -> list[str]:
     return [str(name.value) for name in names]
 
 
-# ---- a certificate of our own -------------------------------------------------------------------
+# ---- the self-signed certificate ----------------------------------------------------------------
 
 
 def own_files(settings: Settings) -> Files:
-    """Where `auto` keeps its certificate and key."""
+    """The certificate and key files of `auto`."""
     return Files(settings.tls_dir / "cert.pem", settings.tls_dir / "key.pem")
 
 
@@ -154,7 +154,7 @@ def _own(settings: Settings) -> Files:
 
 
 def renew_own(settings: Settings) -> None:
-    """Sign the certificate of `auto` anew, for the names this machine has now. Raises SettingsError."""
+    """Renew the certificate of `auto` for this machine's current names. Raises SettingsError."""
     files = _own(settings)
     try:
         renew(files, [*own_names(), *own_addresses()])
@@ -163,13 +163,13 @@ def renew_own(settings: Settings) -> None:
 
 
 def new_key() -> bytes:
-    """A fresh P-256 key as PEM."""
+    """A new P-256 key as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def renew(files: Files, names: Iterable[str], days: float = LIFE_DAYS) -> None:
-    """Sign a fresh certificate for `names` with the key that is there. Raises OSError, ValueError."""
+    """Sign a new certificate for `names` with the existing key. Raises OSError, ValueError."""
     key = load_pem_private_key(files.key.read_bytes(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError("not a key that was made here")
@@ -185,7 +185,7 @@ def renew(files: Files, names: Iterable[str], days: float = LIFE_DAYS) -> None:
         .not_valid_before(now - datetime.timedelta(hours=1))  # a client's clock may be behind
         .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
-        # No CA: whoever trusts it trusts this service, and not every site that its key could sign for.
+        # Not a CA: a client that trusts it must not trust other certificates signed by its key.
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
@@ -196,7 +196,7 @@ def renew(files: Files, names: Iterable[str], days: float = LIFE_DAYS) -> None:
 
 
 def own_addresses() -> list[str]:
-    """This machine's addresses, loopback first; link-local ones are left out, since they need a zone."""
+    """This machine's addresses, loopback first, without link-local ones, which need a zone."""
     found = ["127.0.0.1", "::1"]
     for one in (address for addresses in psutil.net_if_addrs().values() for address in addresses):
         if one.family not in {socket.AF_INET, socket.AF_INET6}:
@@ -219,7 +219,7 @@ def _left(certificate: x509.Certificate) -> datetime.timedelta:
 
 
 def _write(file: Path, data: bytes) -> None:
-    """The whole file or none of it, with mode 0600."""
+    """Write the file atomically, with mode 0600."""
     whole = file.with_name(f".{file.name}.{os.getpid()}")
     whole.unlink(missing_ok=True)
     with os.fdopen(permissions.open_private(whole, os.O_WRONLY | os.O_EXCL), "wb") as out:

@@ -1,7 +1,7 @@
-"""Tokens: who may use the service. A token is known by its name; kept is its SHA-256 alone, where a file keeps it.
+"""Access tokens. Each token has a name. A token file stores only SHA-256 digests.
 
-They come from IMAGEGEN_TOKENS, or from the file `tokens` of the state folder, which `imagegen token new` writes.
-Nothing here makes one by itself: a start that found none would otherwise print a secret into a log.
+Tokens come from IMAGEGEN_TOKENS, or from the file `tokens` of the state folder, which `imagegen token new` writes. The
+service does not create a token at startup, because it would print a secret into a log.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from imagegen.storage import permissions
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 LEAST_CHARS = 16
-"""A token of somebody's own must be this long: the service counts no wrong guesses."""
+"""Minimum length of a token that the user chooses, because the service does not limit wrong guesses."""
 NEW_BYTES = 32
 """Random bytes of a new token: 256 bits."""
 
@@ -33,7 +33,7 @@ class Tokens:
         self._digests = dict(digests)
 
     def name_of(self, presented: str) -> str | None:
-        """Whose token this is, or None. Takes the same time whichever it is, and whether it is one."""
+        """The name of a token, None if it is unknown. Takes constant time, whether it matches or not."""
         digest = hashlib.sha256(presented.encode()).digest()
         found = None
         for name, known in self._digests.items():
@@ -42,7 +42,7 @@ class Tokens:
         return found
 
     def digest_of(self, name: str) -> bytes | None:
-        """What a session of `name` is bound to; None if there is no such token (any more)."""
+        """The digest that a session of `name` is bound to. None if the token does not exist or was removed."""
         return self._digests.get(name)
 
     @property
@@ -51,9 +51,9 @@ class Tokens:
 
 
 def for_service(settings: Settings) -> Tokens | None:
-    """The tokens that the service asks for; None: it asks for none.
+    """The tokens that the service accepts. None: it requires no token.
 
-    Raises SettingsError if they cannot be read, or if there are none and the service would be open to others.
+    Raises SettingsError if they cannot be read, or if there are none and other machines could reach the service.
     """
     tokens = load(settings)
     if tokens is None and not settings.allow_anonymous and not ipaddress.ip_address(settings.host).is_loopback:
@@ -66,7 +66,7 @@ def for_service(settings: Settings) -> Tokens | None:
 
 
 def load(settings: Settings) -> Tokens | None:
-    """IMAGEGEN_TOKENS, else the state folder's file, else None. Raises SettingsError with a sentence."""
+    """Load IMAGEGEN_TOKENS, else the state folder's file, else None. Raises SettingsError with a sentence."""
     told = (settings.tokens or "").strip()
     if told.startswith("@"):
         try:
@@ -79,9 +79,9 @@ def load(settings: Settings) -> Tokens | None:
 
 
 def new(name: str, file: Path) -> str:
-    """Make a token, append `name:sha256` to `file` (made with mode 0600), and return the token, kept nowhere.
+    """Create a token, append `name:sha256` to `file` (created with mode 0600), and return the token. It is not stored.
 
-    Raises SettingsError for a bad or taken name, OSError if the file cannot be written.
+    Raises SettingsError for an invalid or taken name, OSError if the file cannot be written.
     """
     _check_name(name, "The name")
     if file.exists() and name in _digests(file):

@@ -1,4 +1,4 @@
-"""Fetcher: the service's own downloads. Each runs in a thread; jobs that need its files wait for it and hear of it."""
+"""Fetcher: the service's downloads. Each runs in a thread. Jobs that need its files wait and get its progress."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ log = logging.getLogger("imagegen.fetch")
 
 TELL_EVERY_S, LOG_EVERY_S, RING_EVERY_S = 0.25, 30.0, 1.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 30.0, 600.0
-"""A download that the service began by itself and that failed is tried again after so long, doubling."""
+"""First and longest pause before the service retries a download that it started itself. The pause doubles."""
 Policy = Literal["auto", "on", "off"]
 
 
 def may_fetch(entry: Entry, policy: Policy, is_default: bool, has_gpu: bool) -> bool:
-    """Whether the service fetches `entry` by itself: `auto` only the default model where there is a GPU.
+    """Whether the service fetches `entry` without a request from the user.
 
-    Never a model whose licence a person has to read first, or one that no hub has, and nothing at all offline.
+    `auto` allows only the default model, and only with a GPU. No policy allows a model whose licence is not known to
+    permit commercial use, a model that is on no hub, or any download in offline mode.
     """
     if policy == "off" or (policy == "auto" and not (is_default and has_gpu)):
         return False
@@ -41,9 +42,9 @@ def may_fetch(entry: Entry, policy: Policy, is_default: bool, has_gpu: bool) -> 
 
 
 def only_free(entry: Entry, todo: Plan) -> None:
-    """Take what the hub gives for non-commercial use only out of `todo`: nobody is there to be asked.
+    """Remove items with a non-commercial licence from `todo`, because no user is present to accept the licence.
 
-    Raises FetchError where the model needs it.
+    Raises FetchError if the model needs such an item.
     """
     for repo, stated in todo.licences.items():
         theirs = [item for item in todo.items if item.repo == repo]
@@ -61,9 +62,10 @@ def only_free(entry: Entry, todo: Plan) -> None:
 
 @dataclass
 class _Download:
-    """One that runs: who listens, and whether it goes on without listeners, and after a failure (`kept`).
+    """A running download.
 
-    outcome: None once the files are there that the model needs, else why they cannot be had; a new one for each try.
+    kept: continue without listeners and after a failure. outcome: None once the model's required files are complete,
+    else the error. Each try has a new `outcome`.
     """
 
     stop: Event
@@ -89,7 +91,7 @@ class _Download:
 
 
 class Fetcher:
-    """Fetches models for the service. Called from the event loop's thread only; `changed` hears of what runs."""
+    """Fetches models for the service. Call only from the event loop's thread. Calls `changed` on progress."""
 
     def __init__(self, settings: Settings, changed: Callable[[], None] = lambda: None) -> None:
         self._settings, self._changed = settings, changed
@@ -98,7 +100,10 @@ class Fetcher:
         self._rung_at = 0.0
 
     def begin(self, entry: Entry) -> None:
-        """Fetch `entry`, whether a job waits for it or not, until it is there or the service stops; once a service."""
+        """Fetch `entry`, with or without a waiting job, until it is complete or the service stops.
+
+        Repeated calls for the same entry have no effect.
+        """
         if entry.name in self._begun:
             return
         self._begun.add(entry.name)
@@ -108,13 +113,14 @@ class Fetcher:
         running.kept = True
 
     async def have(self, entry: Entry, told: Callable[[Fetching], None]) -> None:
-        """Wait until `entry` is fetched; given up by its last listener, a download that nobody began stops.
+        """Wait until `entry` is fetched. Starts a download if none runs.
 
-        Raises EngineError `fetch_failed`. A trouble that passes is waited for as long as the service tries.
+        A download that `begin` did not start stops when its last listener leaves. Raises EngineError `fetch_failed`.
+        During a temporary error it waits as long as the service retries.
         """
         while (running := self._running.get(entry.name)) is not None and running.stop.is_set():
             assert running.task is not None
-            await asyncio.wait([running.task])  # an earlier one that was given up
+            await asyncio.wait([running.task])  # an earlier download that is stopping
         running = running or self._start(entry)
         running.wanted.set()
         running.listeners.append(told)
@@ -130,7 +136,7 @@ class Fetcher:
             raise EngineError("fetch_failed", str(failed))
 
     def view(self, model: str | None = None) -> tuple[str, Fetching] | None:
-        """The download of `model`, else any that runs: whose it is, and how far."""
+        """The model and progress of the download of `model`, else of any running download."""
         for name in sorted(self._running, key=lambda name: name != model):
             latest = self._running[name].latest
             if latest is not None:
@@ -138,14 +144,14 @@ class Fetcher:
         return None
 
     def needed(self, model: str) -> Fetching | None:
-        """How far the download is that `model` cannot be loaded without; None where none runs."""
+        """Progress of the download that `model` needs before it can be loaded. None if no such download runs."""
         running = self._running.get(model)
         if running is None or running.latest is None or running.outcome.done():
             return None
         return running.latest.seen(time.monotonic())
 
     def begin_stop(self) -> None:
-        """End all downloads; what has come is kept, and the next start goes on with it."""
+        """Stop all downloads. Received bytes are kept, and the next start resumes."""
         for running in self._running.values():
             running.stop.set()
 
@@ -163,7 +169,7 @@ class Fetcher:
         return running
 
     async def _run(self, entry: Entry, running: _Download) -> None:
-        """Try until it is there; one that was begun for a job alone is tried once (with the patience of `fetch`)."""
+        """Retry until the download is complete. A download that only a job started gets one call of `fetch`."""
         pause_s = FIRST_PAUSE_S
         while True:
             running.wanted.clear()
@@ -173,7 +179,7 @@ class Fetcher:
                 if not running.kept:
                     raise
                 trouble = failed.passing or str(failed).rstrip(".")
-                if not failed.passing:  # whoever waits is told; who comes later has it tried again
+                if not failed.passing:  # waiting jobs fail now; a later job starts a new try
                     running.tell(failed)
                     running.outcome = asyncio.get_running_loop().create_future()
             else:
@@ -186,7 +192,7 @@ class Fetcher:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def _rest(self, name: str, running: _Download, trouble: str, pause_s: float) -> None:
-        """Wait for the next try, or until somebody wants the model. Raises FetchStopped."""
+        """Wait for the next try, or until a job needs the model. Raises FetchStopped."""
         far = running.latest or Fetching("", 0, 0)
         resting = Fetching(far.file, far.done_bytes, far.total_bytes, None, trouble, pause_s)
         until = time.monotonic() + pause_s
@@ -198,7 +204,7 @@ class Fetcher:
                 await asyncio.wait_for(running.wanted.wait(), TELL_EVERY_S)
 
     async def _fetch(self, entry: Entry, running: _Download) -> Plan:
-        latest: list[Fetching] = []  # at most one: the thread writes, the loop looks
+        latest: list[Fetching] = []  # at most one: the thread writes, the event loop reads
 
         def tell(now: Fetching) -> None:
             latest[:] = [now]

@@ -1,4 +1,4 @@
-"""Fetches a model's files from the hub: what is missing is planned, then it comes file by file."""
+"""Fetches a model's missing files from the hub: makes a plan, then downloads file by file."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def fetch(
     stop: Event,
     agree: Callable[[Plan], None] = lambda _plan: None,
 ) -> Plan:
-    """Bring what `entry` lacks, optional files too; one fetch of a state folder at a time, the others wait.
+    """Download the missing files of `entry`, including optional ones. Only one fetch runs per models folder.
 
-    `agree` sees what is to come before a byte of it does, and may raise FetchError or take optional items out.
+    `agree` gets the plan before the download. It may raise FetchError or remove optional items.
     Raises FetchError with a sentence, FetchStopped.
     """
     retry_policy = RetryPolicy(lambda trouble, waits_s: tell(Fetching("", 0, 0, None, trouble, waits_s)), stop)
@@ -63,11 +63,11 @@ def fetch(
 
 
 class _Fetch:
-    """The items one after the other, and how far they are."""
+    """Downloads the items one after the other and reports progress."""
 
     def __init__(self, todo: Plan, hub: Hub, tell: Tell, stop: Event) -> None:
         self._todo, self._hub, self._tell, self._stop = todo, hub, tell, stop
-        self._done = self._came = 0  # bytes that are there; bytes that came over the network since the start
+        self._done = self._came = 0  # bytes on the disk; bytes from the network since the start
         self._marks: deque[tuple[float, int]] = deque()  # (monotonic seconds, _came) of the last SPEED_OVER_S
 
     def run(self) -> None:
@@ -109,7 +109,7 @@ class _Fetch:
 
 @contextlib.contextmanager
 def _alone(path: Path, tell: Tell, stop: Event) -> Iterator[None]:
-    """Hold the lock; whoever waits for it says so. The kernel frees it if its holder is killed."""
+    """Hold the lock. Reports through `tell` while waiting for it. The kernel releases it if its holder is killed."""
     with path.open("w") as lock:
         while True:
             try:

@@ -1,4 +1,4 @@
-"""One file of a model, from the hub to its place: resumed, checked, and there only when it is whole."""
+"""Downloads one file of a model: resumes, verifies, and renames it into place only when it is complete."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ READ_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Item:
-    """A file to fetch: `path` of `repo` at `commit` becomes `target`. size_bytes and the checksums are what the
-    catalog says, else the hub; sha256 None: `git_sha1`, which git makes of a small file. optional: the model works
-    without it."""
+    """A file to fetch: `path` of `repo` at `commit` becomes `target`.
+
+    size_bytes, sha256: from the catalog, else from the hub. git_sha1: git's blob hash, used if `sha256` is None.
+    optional: the model works without it.
+    """
 
     repo: str
     commit: str
@@ -40,7 +42,7 @@ class Item:
 
     @property
     def part(self) -> Path:
-        """Where it grows. The name holds the checksum, so that only bytes of the same file are ever continued."""
+        """The partial file. Its name contains the checksum, so that a resume never mixes different files."""
         return self.target.with_name(f".{self.target.name}.{self.checksum[:16]}.part")
 
     def hasher(self) -> Any:
@@ -49,16 +51,16 @@ class Item:
         return hashlib.sha1(f"blob {self.size_bytes}\0".encode(), usedforsecurity=False)
 
     def is_whole(self, digest: str) -> bool:
-        """Whether `digest` is the file's; a hub that states no checksum is believed the size."""
+        """Whether `digest` is the file's checksum. Without a known checksum only the size counts."""
         return digest == (self.sha256 or self.git_sha1 or digest)
 
 
 OnBytes = Callable[[int, bool], None]
-"""Hears how many bytes more are there (fewer: below zero), and whether they came over the network just now."""
+"""Called with the change in bytes on the disk (negative if bytes are dropped), and whether the network sent them."""
 
 
 def download(item: Item, hub: Hub, on_bytes: OnBytes, retry_policy: RetryPolicy, stop: Event) -> None:
-    """Fetch `item` and rename it into its place; what an earlier try left is told to `on_bytes` first.
+    """Fetch `item` and rename it into place. Bytes from an earlier try are reported to `on_bytes` first.
 
     Raises HubError, FetchError for wrong bytes, FetchStopped, OSError.
     """
@@ -76,13 +78,13 @@ def download(item: Item, hub: Hub, on_bytes: OnBytes, retry_policy: RetryPolicy,
             "and was thrown away. Try again; if it happens again, the hub or the way to it is broken."
         )
     item.part.replace(item.target)
-    for stale in item.target.parent.glob(f".{item.target.name}.*.part"):  # of other versions of the file
+    for stale in item.target.parent.glob(f".{item.target.name}.*.part"):  # other versions of the file
         stale.unlink(missing_ok=True)
     _sync(item.target.parent)
 
 
 def _grow(item: Item, hub: Hub, on_bytes: OnBytes, retry_policy: RetryPolicy, stop: Event) -> str:
-    """Bring the part to the file's size, over as many connections as it takes; the checksum of what is there."""
+    """Complete the partial file, over several connections if necessary. Returns its checksum."""
     with item.part.open("a+b") as part:
         if part.tell() > item.size_bytes:
             part.truncate(0)
@@ -92,7 +94,7 @@ def _grow(item: Item, hub: Hub, on_bytes: OnBytes, retry_policy: RetryPolicy, st
             before = have
             try:
                 with hub.read(item.repo, item.commit, item.path, item.size_bytes, have) as body:
-                    if body.offset != have:  # the server takes no ranges: from the start
+                    if body.offset != have:  # the server ignores ranges: start again
                         on_bytes(-have, False)
                         part.truncate(0)
                         hasher, have = item.hasher(), 0
@@ -125,7 +127,7 @@ def _grow(item: Item, hub: Hub, on_bytes: OnBytes, retry_policy: RetryPolicy, st
 
 
 def _read_again(part: BinaryIO, hasher: Any, on_bytes: OnBytes, stop: Event) -> int:
-    """Count and hash what an earlier try left."""
+    """Count and hash the bytes from an earlier try."""
     part.seek(0)
     have = 0
     while chunk := part.read(READ_BYTES):
@@ -147,7 +149,7 @@ def _unless_stopped(stop: Event) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """The rename, too, outlives a power cut."""
+    """Make the rename durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

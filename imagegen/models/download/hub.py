@@ -1,9 +1,9 @@
-"""The model hub: what a repository has, and the bytes of one file. The only module that speaks its protocol.
+"""Client of the model hub: lists a repository and reads one file. The only module that uses the hub's protocol.
 
-`huggingface_hub` gives the listing, the token (HF_TOKEN, or a login), the endpoint (HF_ENDPOINT), offline mode
-(HF_HUB_OFFLINE) and the HTTP session. The bytes are read here, because its own downloads cannot be stopped and, since
-https://github.com/huggingface/huggingface_hub/pull/4228, begin anew after a crash. They come over plain HTTP; those of
-files that the hub does not serve so come through Xet (`xet.py`).
+`huggingface_hub` provides the listing, the token (HF_TOKEN, or a login), the endpoint (HF_ENDPOINT), offline mode
+(HF_HUB_OFFLINE) and the HTTP session. This module reads the bytes itself, because the library's downloads cannot be
+stopped and, since https://github.com/huggingface/huggingface_hub/pull/4228, restart from zero after a crash. It uses
+plain HTTP, or Xet (`xet.py`) for files that the hub does not serve over HTTP.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from imagegen.security import outgoing_proxies
 
 REVISION = "main"
 SILENCE_S = 10.0
-"""A connection that says nothing this long is broken: huggingface_hub's own default."""
+"""Timeout of a silent connection: huggingface_hub's default."""
 
 
 def is_offline() -> bool:
-    """Whether the environment says that no hub is to be asked, as huggingface_hub reads it."""
+    """Whether the environment sets offline mode, as huggingface_hub reads it."""
     told = os.environ.get("HF_HUB_OFFLINE", os.environ.get("TRANSFORMERS_OFFLINE", ""))
     return told.upper() in {"1", "ON", "YES", "TRUE"}
 
 
 class HubError(Exception):
-    """The hub refused or cannot be reached: a sentence. `retry_s`: seconds until another try makes sense, or None.
+    """The hub refused or cannot be reached. The message is a sentence.
 
-    now: the same in a few words, for whoever waits for that try.
+    retry_s: seconds until a retry makes sense, else None. now: the reason in a few words, shown until the retry.
     """
 
     def __init__(self, detail: str, retry_s: float | None = None, now: str = "") -> None:
@@ -40,13 +40,13 @@ class HubError(Exception):
 
     @property
     def passing(self) -> str | None:
-        """`now` where another try makes sense."""
+        """`now` if a retry makes sense, else None."""
         return None if self.retry_s is None else self.now
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository: large ones have a sha256, the others git's SHA-1 of the blob, as the hub states them."""
+    """A file of a repository. The hub states a sha256 for large files, and git's blob SHA-1 for others."""
 
     path: str
     size_bytes: int | None
@@ -56,7 +56,7 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """A repository at one commit; `licence` is what its page states."""
+    """A repository at one commit. `licence`: as its page states."""
 
     repo: str
     commit: str
@@ -66,9 +66,9 @@ class Listing:
 
 @dataclass(frozen=True)
 class Body:
-    """Bytes of a file from `offset` on: not the one asked for where a server takes no ranges.
+    """Bytes of a file from `offset` on. `offset` differs from the requested one if the server ignores ranges.
 
-    An empty chunk says that nothing has come for a moment.
+    An empty chunk means that no bytes have arrived for a moment.
     """
 
     offset: int
@@ -79,13 +79,13 @@ class Hub:
     """A model hub, `endpoint` or the one that HF_ENDPOINT names. Blocks; every method raises HubError."""
 
     def __init__(self, endpoint: str | None = None) -> None:
-        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # else its first request asks who runs it
-        from huggingface_hub import constants  # slow to import, and most commands need no hub
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # else the library first fetches /api/agent-harnesses
+        from huggingface_hub import constants  # slow to import, and most commands do not use the hub
 
         self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
 
     def listing(self, repo: str) -> Listing:
-        """What `repo` has now, on its main branch."""
+        """The current contents of `repo`'s main branch."""
         from huggingface_hub import HfApi
 
         api = HfApi(endpoint=self.endpoint, library_name="imagegen")
@@ -96,7 +96,7 @@ class Hub:
                 raise ValueError("no commit")
             card: Any = info.card_data or {}
             licence = card.get("license")
-            if licence == "other":  # then its name is beside it
+            if licence == "other":  # then `license_name` has its name
                 licence = card.get("license_name") or licence
             files = tuple(_file(one) for one in info.siblings or ())
         except (ValueError, KeyError, TypeError, AttributeError) as odd:
@@ -107,9 +107,9 @@ class Hub:
 
     @contextlib.contextmanager
     def read(self, repo: str, commit: str, path: str, size_bytes: int, offset: int) -> Iterator[Body]:
-        """The file's bytes from `offset` on, as they come; a connection that breaks is a HubError with `retry_s`.
+        """Stream the file's bytes from `offset` on. A broken connection raises HubError with `retry_s`.
 
-        size_bytes: of the whole file; a large one comes through Xet where the hub has it there.
+        size_bytes: of the whole file. A large file is read through Xet if the hub stores it there.
         """
         from huggingface_hub import get_session, hf_hub_url
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
@@ -133,7 +133,7 @@ class Hub:
                 yield Body(offset if answer.status_code == 206 else 0, answer.iter_raw())
 
     def _in_xet(self, url: str, size_bytes: int, headers: dict[str, str]) -> xet.XetFile | None:
-        """Where Xet has the file; None on a hub without Xet."""
+        """The file's location in Xet. None on a hub without Xet."""
         from huggingface_hub import get_hf_file_metadata
 
         stored = get_hf_file_metadata(url, timeout=SILENCE_S, headers=headers, endpoint=self.endpoint).xet_file_data
@@ -143,8 +143,8 @@ class Hub:
 
     @contextlib.contextmanager
     def _told(self, repo: str) -> Iterator[None]:
-        """What the library raises becomes a HubError."""
-        import httpx2  # huggingface_hub's HTTP client: its errors come out as they are
+        """Convert the library's exceptions to HubError."""
+        import httpx2  # huggingface_hub's HTTP client: huggingface_hub does not wrap its errors
         from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
         try:
@@ -170,7 +170,7 @@ class Hub:
                 retry_s=1.0,
                 now=f"the model hub cannot be reached, or its connection broke ({reason})",
             ) from None
-        except (ImportError, ValueError) as wrong:  # httpx2 refuses a proxy when it makes the client
+        except (ImportError, ValueError) as wrong:  # httpx2 refuses a proxy when it creates the client
             sentence = outgoing_proxies.unusable(wrong) if "proxy" in str(wrong).lower() else None
             if sentence is None:
                 raise
@@ -210,7 +210,7 @@ def _file(sibling: Any) -> HubFile:
 
 
 def _wait_s(headers: Any) -> float | None:
-    """What a refusal says of when to come back."""
+    """Seconds until a retry, from the headers of a refusal."""
     from huggingface_hub.utils import parse_ratelimit_headers
 
     limit = parse_ratelimit_headers(headers)

@@ -1,4 +1,4 @@
-"""What is to be fetched for a model: each missing file is looked up on the hub, and the disk is measured."""
+"""Plans a fetch: looks up each missing file on the hub and checks the free disk space."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from imagegen.models.entry_tables import ModelFile
 from imagegen.settings import Settings
 
 SPARE_BYTES = 64 * 1024 * 1024
-"""Left free beside the files, for the queue and its pictures."""
+"""Free space that a fetch leaves for the queue and its pictures."""
 WITHOUT = "The model works without it."
 SHOWN = 20
 
 
 @dataclass
 class Plan:
-    """What is to be fetched, and what a person should know about it."""
+    """The files to fetch, with remarks for the user."""
 
     items: list[Item] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    licences: dict[str, str] = field(default_factory=dict)  # by repository, as its page states
-    again: str | None = None  # an optional file was left out for this trouble, which may pass
+    licences: dict[str, str] = field(default_factory=dict)  # by repository, as its page states them
+    again: str | None = None  # the temporary error for which an optional file was left out
 
     @property
     def size_bytes(self) -> int:
         return sum(item.size_bytes for item in self.items)
 
     def leave_out(self, failed: HubError | FetchError) -> None:
-        """An optional file cannot be had: the others are no worse for it."""
+        """Note that an optional file cannot be fetched."""
         self.remarks.append(f"{failed} {WITHOUT}")
         self.again = failed.passing or self.again
 
 
 def plan(entry: Entry, settings: Settings, hub: Hub, retry_policy: RetryPolicy) -> Plan:
-    """Look up every file that is missing, the optional ones last. Raises HubError, FetchError, FetchStopped."""
+    """Look up every missing file, optional ones last. Raises HubError, FetchError, FetchStopped."""
     found = Plan()
     listings: dict[str, Listing] = {}
     for file in sorted(entry.files, key=lambda one: one.optional):
@@ -79,7 +79,7 @@ def _matches(file: ModelFile, listing: Listing, remarks: list[str]) -> list[HubF
     """The files of the repository that `file` names: one, or all of a whole repository."""
     wanted = file.path or file.file
     hits = sorted((f for f in listing.files if f.path == wanted or fnmatchcase(f.path, wanted)), key=lambda f: f.path)
-    if file.role == "repository":  # the file that tells that all is there comes last
+    if file.role == "repository":  # last, because the presence of this file means that all are complete
         return sorted(hits, key=lambda f: f.path == file.file)
     if not hits:
         names = sorted(f.path for f in listing.files)
@@ -117,7 +117,7 @@ def _item(file: ModelFile, one: HubFile, listing: Listing, folder: Path) -> Item
 
 
 def check_disk(items: list[Item]) -> None:
-    """Raises FetchError if what is still to come does not fit, before a byte of it comes."""
+    """Raises FetchError if the remaining bytes do not fit on the disk."""
     needs: defaultdict[int, int] = defaultdict(int)
     folders: dict[int, Path] = {}
     for item in items:

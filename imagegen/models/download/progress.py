@@ -1,4 +1,4 @@
-"""How far a fetch is, and the words for it."""
+"""Progress of a fetch, and its text."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def _duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Fetching:
-    """How far a fetch was at `at` (monotonic seconds): bytes of all files together.
+    """Progress of a fetch at `at` (monotonic seconds), in bytes of all files together.
 
-    trouble: why nothing comes now, in a few words; waits_s: seconds to the next try then, if known; silent_s: for so
-    long nothing has come.
+    trouble: why the download is paused, in a few words. waits_s: seconds to the next try, if known. silent_s: seconds
+    without received bytes.
     """
 
     file: str
@@ -34,7 +34,7 @@ class Fetching:
     at: float = field(default_factory=time.monotonic, compare=False)
 
     def seen(self, now: float) -> Fetching:
-        """What is true of it at `now`: a wait has grown shorter, and a speed is none any more once nothing comes."""
+        """The progress at `now`: reduces `waits_s` by the elapsed time, and clears the speed after a silence."""
         age_s = max(0.0, now - self.at)
         if self.trouble is not None:
             return replace(self, waits_s=None if self.waits_s is None else max(0.0, self.waits_s - age_s))
@@ -42,7 +42,7 @@ class Fetching:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until all is there; None where nothing comes, or nothing is left but to look at it."""
+        """Estimated seconds left. None without a speed, or if no bytes are left to fetch."""
         left = self.total_bytes - self.done_bytes
         return left / self.bytes_per_s if self.bytes_per_s and left > 0 else None
 
@@ -52,7 +52,7 @@ class Fetching:
 
     @property
     def words(self) -> str:
-        """All of it, the time that is left too."""
+        """The text with the estimated time left."""
         left_s = self.left_s
         return f"{self}, about {_duration(left_s)} left" if left_s is not None and left_s >= 1 else str(self)
 
@@ -70,9 +70,9 @@ class Fetching:
 
 
 Tell = Callable[[Fetching], None]
-"""Hears of every piece that came: it must be quick."""
+"""Called for every chunk: it must be quick."""
 
 
 def size(count_bytes: float) -> str:
-    """Bytes as a person reads them."""
+    """Bytes as MB or GB."""
     return f"{count_bytes / 1e9:.2f} GB" if count_bytes >= 1e9 else f"{count_bytes / 1e6:.1f} MB"

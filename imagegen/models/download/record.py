@@ -1,4 +1,4 @@
-"""`fetched.json`, beside the files: where each of them came from."""
+"""`fetched.json` in the models' folders: the origin of each file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RECORD = "fetched.json"
 
 
 def record(item: Item) -> None:
-    """Note beside the file where it came from: `fetched.json`, by file name."""
+    """Record the origin of a file in `fetched.json` of its folder, by file name."""
     path = item.target.parent / RECORD
     known = recorded(item.target.parent)
     known[item.target.name] = {
@@ -28,7 +28,7 @@ def record(item: Item) -> None:
 
 
 def recorded(folder: Path) -> dict[str, dict[str, object]]:
-    """What `record` noted of the files in `folder`."""
+    """The records of the files in `folder`."""
     try:
         known = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""How long a hub in trouble is waited for: one loop of tries, for its listings and for its bytes."""
+"""Retries after hub errors, for listings and for downloads."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ log = logging.getLogger("imagegen.models")
 T = TypeVar("T")
 
 TRIES = 8
-"""A hub that answers nothing of use this often in a row is given up: after two minutes, if it names no wait itself."""
+"""Give up after this many failed tries in a row. Takes two minutes if the hub names no wait."""
 LONGEST_WAIT_S = 300.0
-"""The hub's rate limit counts in windows of five minutes: no longer is waited between two tries."""
+"""Longest wait between two tries: the hub's rate limit has windows of five minutes."""
 
 
 class FetchError(Exception):
-    """The files cannot be had: a sentence without paths of this machine.
+    """The files cannot be fetched. The message is a sentence without local paths.
 
-    passing: why, in a few words, where another try later may succeed; else None.
+    passing: the reason in a few words if a later try may succeed, else None.
     """
 
     def __init__(self, detail: str, passing: str | None = None) -> None:
@@ -31,19 +31,19 @@ class FetchError(Exception):
 
 
 class FetchStopped(Exception):
-    """Somebody wanted the download to stop; what has come is kept for the next time."""
+    """The caller stopped the download. Received bytes are kept for the next time."""
 
 
 class RetryPolicy:
-    """Waits between the tries of one download. `told(trouble, seconds)` hears of each wait before it."""
+    """Waits between the tries of one download. Calls `told(trouble, seconds)` before each wait."""
 
     def __init__(self, told: Callable[[str, float], None], stop: Event) -> None:
         self._told, self._stop, self._in_vain = told, stop, 0
 
     def wait(self, trouble: HubError, moved: bool = False) -> None:
-        """Sleep until another try makes sense; `moved`: the last one brought something.
+        """Sleep until a retry makes sense. moved: the last try received bytes.
 
-        Raises `trouble` where none does or after too many in vain, FetchStopped.
+        Raises `trouble` if no retry makes sense or after TRIES failures, FetchStopped.
         """
         self._in_vain = 0 if moved else self._in_vain + 1
         if trouble.retry_s is None or self._in_vain >= TRIES:
@@ -54,7 +54,7 @@ class RetryPolicy:
         wait(seconds, self._stop)
 
     def ask(self, question: Callable[[], T]) -> T:
-        """What `question` answers, asked as often as makes sense. Raises HubError, FetchStopped."""
+        """Call `question` with retries and return its result. Raises HubError, FetchStopped."""
         self._in_vain = 0
         while True:
             try:
@@ -64,6 +64,6 @@ class RetryPolicy:
 
 
 def wait(seconds: float, stop: Event) -> None:
-    """Sleep, unless somebody wants it to stop. Raises FetchStopped."""
+    """Sleep until the time is over or `stop` is set. Raises FetchStopped."""
     if stop.wait(seconds):
         raise FetchStopped

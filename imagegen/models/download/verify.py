@@ -1,4 +1,4 @@
-"""Files that are there: whether they have the size that is known of them, from the catalog, their fetch or the hub."""
+"""Compares the sizes of existing files with those from the catalog, the fetch record or the hub."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from imagegen.settings import Settings
 
 
 def odd_sizes(entry: Entry, settings: Settings, hub: Hub, retry_policy: RetryPolicy) -> list[str]:
-    """A sentence for each file that is there with another size than is known of it.
+    """A sentence for each existing file with an unexpected size.
 
-    The hub is asked only of files that neither the catalog nor their own fetch knows the size of. Raises HubError.
+    Queries the hub only if neither the catalog nor the fetch record has a file's size. Raises HubError.
     """
     odd: list[str] = []
     listings: dict[str, Listing] = {}
@@ -39,7 +39,7 @@ def odd_sizes(entry: Entry, settings: Settings, hub: Hub, retry_policy: RetryPol
 
 
 def _on_hub(file: ModelFile, listing: Listing, name: str) -> int | None:
-    """The size of `file` in its repository; of a pattern's matches, of the one that is called `name`."""
+    """The size of `file` in its repository. For a pattern: of the match called `name`."""
     wanted = file.path or file.file
     hits = [one for one in listing.files if one.path == wanted or fnmatchcase(one.path, wanted)]
     if file.is_pattern:

@@ -1,6 +1,6 @@
-"""Bytes of a file through Xet, the hub's store of deduplicated chunks: `hf_xet` reads, its caller writes and resumes.
+"""Reads a file through Xet, the hub's store of deduplicated chunks. The caller writes and resumes.
 
-The hub serves files above `LARGEST_PLAIN_BYTES` this way only (huggingface_hub raises ValueError for them over HTTP).
+The hub serves files above `LARGEST_PLAIN_BYTES` only this way (huggingface_hub raises ValueError for them over HTTP).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any
 LARGEST_PLAIN_BYTES = 50_000_000_000
 """huggingface_hub.constants.MAX_HTTP_DOWNLOAD_SIZE (2.4.0)."""
 LOOK_EVERY_S = 0.25
-"""How often a reader that waits for bytes gets an empty chunk."""
+"""Interval of the empty chunks that a waiting reader gets."""
 RETRIES = 2
-"""Of one request, inside hf_xet: one broken connection of many does not cost what the others hold in memory."""
+"""Retries of one request inside hf_xet, so that one broken connection does not lose the data of the others."""
 
 REFUSALS = {"XetAuthenticationError", "XetObjectNotFoundError"}
 
 
 class XetError(Exception):
-    """hf_xet failed: its reason without addresses, which may be signed. `final`: another try changes nothing."""
+    """hf_xet failed. The reason omits URLs, because they may be signed. `final`: a retry is useless."""
 
     def __init__(self, reason: str, final: bool = False) -> None:
         super().__init__(reason)
@@ -37,7 +37,7 @@ class XetError(Exception):
 
 @dataclass(frozen=True)
 class XetFile:
-    """A file in Xet's store, as the hub names it; a GET of `token_url` with `headers` answers a token for it."""
+    """A file in Xet's store. A GET of `token_url` with `headers` returns an access token for it."""
 
     hash: str
     size_bytes: int
@@ -47,9 +47,9 @@ class XetFile:
 
 @contextlib.contextmanager
 def stream(file: XetFile, offset: int, silence_s: float) -> Iterator[Iterator[bytes]]:
-    """The file's bytes from `offset` on, in order; empty chunks while nothing comes, so that the reader can stop.
+    """Stream the file's bytes from `offset` on. Yields empty chunks while no bytes arrive, so that the reader can stop.
 
-    A connection that sends nothing for `silence_s` is broken. Raises XetError, from the iterator too.
+    silence_s: timeout of a silent connection. Raises XetError, also from the iterator.
     """
     pieces: queue.Queue[bytes | Exception | None] = queue.Queue(maxsize=1)
     ended = threading.Event()
@@ -74,13 +74,13 @@ def stream(file: XetFile, offset: int, silence_s: float) -> Iterator[Iterator[by
         except Exception as failure:
             put(failure)
 
-    reader = threading.Thread(target=read, name="xet")  # of its own: a wait inside hf_xet holds up its thread
+    reader = threading.Thread(target=read, name="xet")  # hf_xet blocks its thread while it waits
     reader.start()
     try:
         yield _chunks(pieces)
     finally:
         ended.set()
-        session.sigint_abort()  # group.abort() lets a wait for bytes go on
+        session.sigint_abort()  # group.abort() does not end a wait for bytes
         reader.join()
 
 
@@ -101,7 +101,7 @@ def _chunks(pieces: queue.Queue[bytes | Exception | None]) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
-    """What hf_xet raises (OSError, RuntimeError and others of Python's own classes) becomes a XetError."""
+    """Convert hf_xet's exceptions (OSError, RuntimeError and other built-in classes) to XetError."""
     try:
         yield
     except ImportError:
@@ -112,7 +112,7 @@ def _errors() -> Iterator[None]:
         final = type(failure).__name__ in REFUSALS or (status is not None and status[1] in {"401", "404"})
         if status is not None:
             reason = f"HTTP {status[1]}"
-        elif said.startswith("Internal error"):  # its writer's end, when that comes before the request's own error
+        elif said.startswith("Internal error"):  # hf_xet's writer ended before the request's error arrived
             reason = "it ended early"
         else:
             reason = re.sub(r"\S*https?://\S+", "…", said)
@@ -138,9 +138,9 @@ def _session(silence_s: float) -> Any:
 
 
 def _keep_quiet() -> None:
-    """Unless the environment says otherwise, hf_xet writes no log and keeps no folder in the user's home.
+    """Stop hf_xet from writing a log or a cache in the user's home, unless the environment sets them.
 
-    It reads both when it is imported and when a session starts.
+    hf_xet reads both variables at import and at the start of a session.
     """
     os.environ.setdefault("HF_XET_LOG_DEST", os.devnull)
     if "HF_XET_CACHE" not in os.environ:

@@ -1,3 +1,3 @@
-"""Makes the small models that come with the project.
+"""Makes the small models of the project.
 
 Belongs here: weights written by script or unpacked from the package. Not here: training."""

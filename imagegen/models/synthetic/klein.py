@@ -1,8 +1,8 @@
-"""The files of a FLUX.2 klein with random weights, as small as sd-server loads them.
+"""The files of the smallest FLUX.2 klein with random weights that sd-server loads.
 
-sd-server (stable-diffusion.cpp, May 2026) reads depth, width and context width from the tensors. Fixed are
-the attention head of 128, the text model's 32 query and 8 key heads of 128, the token table's 151,936 rows
-(the prompt's template uses ids up to 151,668) and the whole shape of the tiny autoencoder.
+sd-server (stable-diffusion.cpp, May 2026) reads depth, width and context width from the tensors. These are fixed: the
+attention head of 128, the text model's 32 query and 8 key heads of 128, the token table's 151,936 rows (the prompt's
+template uses ids up to 151,668) and the whole shape of the tiny autoencoder.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _tae(seed: int) -> RandomGGUF:
         for _ in range(3):
             _tae_block(gguf, f"decoder.layers.{layer}", pooled=stage == 0)
             layer += 1
-        layer += 1  # an upsampling without weights
+        layer += 1  # an upsampling layer without weights
         _conv(gguf, f"decoder.layers.{layer}", n, n, bias=None)
         layer += 1
     _tae_block(gguf, f"decoder.layers.{layer}")

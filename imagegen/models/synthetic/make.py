@@ -1,7 +1,7 @@
 """Makes the models that need no download.
 
-Most have the shapes of real ones, filled with seeded random weights: their pictures are noise, and everything else
-about them is real, which is what tests need. One is trained: its weights are in the package, and are unpacked.
+Most have the shapes of real models and seeded random weights. They draw noise, but tests can run the real engine on
+them. One is trained: its weights are unpacked from the package.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from imagegen.settings import Settings
 from imagegen.storage import permissions
 
 Progress = Callable[[int, int], None]
-"""Hears how many bytes are written, of how many."""
+"""Called with the bytes written and the total."""
 
 
 class Written(Protocol):
-    """A file that can be written, in `written_bytes` that `write` reports piece by piece. Raises OSError."""
+    """A file to write. `write` reports its progress, `written_bytes` in all, and raises OSError."""
 
     @property
     def written_bytes(self) -> int: ...
@@ -39,33 +39,34 @@ class Written(Protocol):
 
 
 PACKS = {"sketch": Pack("sketch")}
-"""Trained weights that the package has, by what an entry's `made_by` names."""
+"""Trained weights in the package, by the entry's `made_by`."""
 
 MADE: dict[str, Callable[[], Mapping[str, Written]]] = {
     "klein": klein.files,
     "qwen": qwen.files,
     **{name: pack.files for name, pack in PACKS.items()},
 }
-"""What an entry's `made_by` names: a function that describes the files, by name."""
+"""By the entry's `made_by`: a function that returns the files by name."""
 
 EXTRAS: dict[str, Callable[[], Mapping[str, Written]]] = {
     "qwen": qwen.vision_files,
 }
-"""The same for optional files: today vision towers."""
+"""The same for optional files: vision towers."""
 
 
 VERSION = ".version"
-"""Beside unpacked weights: which ones they are. It comes last, so it never names files that are not all there."""
+"""File with the version of the unpacked weights. It is renamed last, so it never names an incomplete set."""
 
 
 def _silent(_done: int, _total: int) -> None:
-    """Nobody asked to be told."""
+    """Report no progress."""
 
 
 def make(name: str, settings: Settings, on_progress: Progress = _silent, vision: bool = False) -> Path:
-    """Write the files of the catalog's entry `name`, anew if they are there; returns their folder.
+    """Write the files of the catalog's entry `name` and replace existing ones. Returns their folder.
 
-    vision: the optional vision tower too. All files appear at once, or none; two callers wait for each other.
+    vision: also write the optional vision tower. All files appear together or not at all. Concurrent calls wait
+    for each other.
     Raises Refused(422, unknown_model), CatalogError if no script makes that model or its tower, OSError.
     """
     entry = Catalog.load(settings).get(name)
@@ -81,7 +82,7 @@ def make(name: str, settings: Settings, on_progress: Progress = _silent, vision:
     with (folder.parent / f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for left_over in folder.parent.glob(f".{folder.name}.making-*"):
-            shutil.rmtree(left_over)  # of a process that was killed: while it lived, it held the lock
+            shutil.rmtree(left_over)  # from a killed process: a live one would hold the lock
         making = Path(tempfile.mkdtemp(prefix=f".{folder.name}.making-", dir=folder.parent))
         try:
             write(making)
@@ -95,7 +96,7 @@ def make(name: str, settings: Settings, on_progress: Progress = _silent, vision:
 
 
 def to_make(entry: Entry, settings: Settings) -> bool:
-    """Whether `make` has to be called before `entry` is loaded: files are missing, or older than the package's.
+    """Whether `entry` needs `make` before it is loaded: files are missing or older than the package's.
 
     Raises OSError.
     """
@@ -108,20 +109,20 @@ def to_make(entry: Entry, settings: Settings) -> bool:
 
 
 def stated(entry: Entry) -> dict[str, Stated]:
-    """What the files of a trained model that the package has must be; nothing is stated of the others."""
+    """The expected size and hash of each file of a packed model. Empty for other models."""
     pack = PACKS.get(entry.made_by or "")
     return {} if pack is None else pack.stated
 
 
 def things(entry: Entry) -> Things | None:
-    """All that such a model can draw; None: nobody has counted it. Raises OSError."""
+    """All things that a packed model can draw. None for other models. Raises OSError."""
     pack = PACKS.get(entry.made_by or "")
     known: Things | None = None if pack is None else pack.about["things"]
     return known
 
 
 def _writer(made_by: str, vision: bool, on_progress: Progress) -> Callable[[Path], None]:
-    """What writes the model's files into a folder."""
+    """A function that writes the model's files into a folder."""
     if made_by == "glm":
         return lambda folder: _pipeline(folder, on_progress)
     files = {**MADE[made_by](), **(EXTRAS[made_by]() if vision else {})}
@@ -129,7 +130,10 @@ def _writer(made_by: str, vision: bool, on_progress: Progress) -> Callable[[Path
 
 
 def _pipeline(folder: Path, on_progress: Progress) -> None:
-    """By a process of its own: the service never imports torch. Raises CatalogError in its last words."""
+    """Make the files in a subprocess, because the service never imports torch.
+
+    Raises CatalogError with the last line of the subprocess's stderr.
+    """
     on_progress(0, 1)
     ran = subprocess.run(
         [sys.executable, "-P", str(Path(server.__file__).with_name("__main__.py")), "make", str(folder)],
@@ -164,11 +168,11 @@ def _check(entry: Entry, folder: Path) -> None:
 
 
 def _put(making: Path, folder: Path) -> None:
-    """Rename the whole folder where there is none yet, else file by file: an engine may have them open."""
+    """Rename the whole folder if none exists yet. Otherwise rename file by file: an engine may have them open."""
     if not folder.exists():
         making.rename(folder)
         return
-    # The version last: a folder that is half new counts as old.
+    # The version last: a partly updated folder counts as old.
     for path in sorted(making.rglob("*"), key=lambda path: (path.name == VERSION, path)):
         if path.is_dir():
             (folder / path.relative_to(making)).mkdir(exist_ok=True)

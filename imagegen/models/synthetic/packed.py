@@ -1,9 +1,9 @@
-"""Trained weights as the package carries them: what is not zero, once, compressed; unpacked into GGUF files at set-up.
+"""The package's trained weights: compressed without zeros, and unpacked into GGUF files at set-up.
 
-`NAME.npz` has an index and the stored parts of the tensors, under the names that the engine knows them by;
-`NAME.json` beside it says what the packed file and the unpacked ones must be, and what the model knows. Both are
-written by `pack`. A part is the smallest box that holds everything but zeros; a table of rows that are nearly all
-the same is kept as that row and the others.
+`pack` writes two files. `NAME.npz` has an index and the stored parts of the tensors, under the engine's tensor names.
+`NAME.json` has the expected size and hash of the packed and unpacked files, and the model's vocabulary. A part is
+the smallest box that contains every non-zero value. A table whose rows are nearly all the same is stored as that row
+and the different rows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gguf.quants import quantize
 BF16, F16, F32, Q8_0 = (GGMLQuantizationType[name] for name in ("BF16", "F16", "F32", "Q8_0"))
 KINDS = {kind.name: kind for kind in (BF16, F16, F32, Q8_0)}
 DTYPES = {F16: "<f2", F32: "<f4"}
-BLOCK, BLOCK_BYTES = GGML_QUANT_SIZES[Q8_0]  # a scale of 16 bits and 32 signed bytes
+BLOCK, BLOCK_BYTES = GGML_QUANT_SIZES[Q8_0]  # a 16-bit scale and 32 signed bytes
 FORMAT = 1
 INDEX = "index"
 
@@ -36,7 +36,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Dense:
-    """A tensor to be packed: float values, slowest dimension first, and how the engine shall get them."""
+    """A tensor to pack: float values, slowest dimension first, and the type for the engine."""
 
     values: Array
     kind: GGMLQuantizationType
@@ -44,7 +44,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class Table:
-    """A bf16 table to be packed: `count` rows that are all `fill`, but for `rows` (n, width) at the numbers `ids`."""
+    """A bf16 table to pack: `count` rows equal to `fill`, except `rows` (n, width) at the indices `ids`."""
 
     count: int
     fill: Array
@@ -54,16 +54,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Stated:
-    """What a file must be."""
+    """The expected size and hash of a file."""
 
     size_bytes: int
     sha256: str
 
 
 class Pack:
-    """Weights that the package carries under one name.
+    """One model's weights in the package.
 
-    Every method raises OSError if the package's own files are damaged or lacking.
+    Every method raises OSError if the package's files are damaged or missing.
     """
 
     def __init__(self, name: str, folder: Traversable | None = None) -> None:
@@ -72,7 +72,7 @@ class Pack:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What `NAME.json` says."""
+        """The contents of `NAME.json`."""
         try:
             about = json.loads((self._folder / f"{self.name}.json").read_text("utf-8"))
         except ValueError:
@@ -82,16 +82,16 @@ class Pack:
 
     @property
     def version(self) -> str:
-        """Changes whenever the weights do: the packed file's SHA-256."""
+        """The packed file's SHA-256, which changes with the weights."""
         return str(self.about["packed"]["sha256"])
 
     @property
     def stated(self) -> dict[str, Stated]:
-        """The unpacked files, by name."""
+        """The expected size and hash of each unpacked file, by name."""
         return {name: Stated(**file) for name, file in self.about["files"].items()}
 
     def files(self) -> dict[str, PackedGGUF]:
-        """What can be written, by file name; the packed file is read and its SHA-256 compared."""
+        """The files to write, by name. Reads the packed file and checks its SHA-256."""
         packed = (self._folder / f"{self.name}.npz").read_bytes()
         if hashlib.sha256(packed).hexdigest() != self.version:
             raise self._damaged(f"{self.name}.npz")
@@ -113,18 +113,18 @@ def _files(packed: bytes, stated: Mapping[str, Stated]) -> dict[str, PackedGGUF]
 
 
 class PackedGGUF:
-    """A GGUF file that can be written from packed weights."""
+    """A GGUF file to write from packed weights."""
 
     def __init__(self, name: str, arch: str, tensors: Sequence[_Stored], stated: Stated | None) -> None:
         self._name, self._arch, self.tensors, self._stated = name, arch, tensors, stated
 
     @property
     def written_bytes(self) -> int:
-        """How much `write` will report in all."""
+        """The bytes that `write` reports in all."""
         return sum(tensor.nbytes for tensor in self.tensors)
 
     def write(self, path: Path, on_bytes: Callable[[int], None]) -> None:
-        """Write the file and compare it with what it must be; `on_bytes` hears of each tensor. Raises OSError."""
+        """Write the file and check its size and hash. Calls `on_bytes` after each tensor. Raises OSError."""
         writer = GGUFWriter(path, self._arch)
         writer.add_name(self._name)
         for tensor in self.tensors:
@@ -145,7 +145,7 @@ class PackedGGUF:
 
 
 class _Stored:
-    """A tensor of the packed file, in the guise of an array: GGUFWriter asks for no more than `nbytes` and `tofile`."""
+    """A tensor of the packed file. It mimics an array: GGUFWriter uses only `nbytes` and `tofile`."""
 
     def __init__(self, about: Mapping[str, Any], file: str, parts: Mapping[str, Array]) -> None:
         self.name: str = about["name"]
@@ -161,12 +161,12 @@ class _Stored:
 
     @property
     def ids(self) -> list[int]:
-        """Of a table: the rows that are not its fill, in the order in which they were packed."""
+        """The indices of a table's rows that differ from its fill, in packed order."""
         found: list[int] = self._parts[f"{self._key}:ids"].tolist()
         return found
 
     def tofile(self, out: io.BufferedWriter) -> None:
-        """Write the tensor at `out`'s position."""
+        """Write the tensor at the position of `out`."""
         out.write(self.unpacked().tobytes())
 
     def unpacked(self) -> Array:
@@ -189,7 +189,7 @@ class _Stored:
         return whole
 
     def _blocks(self) -> Array:
-        """Scales and quants lie apart in the packed file, because that compresses better."""
+        """Interleave scales and quants. The packed file stores them separately, because that compresses better."""
         scales, quants = self._parts[f"{self._key}:scales"], self._parts[f"{self._key}:quants"]
         scales = np.ascontiguousarray(scales.astype("<f2"))[..., np.newaxis].view(np.uint8)
         return np.concatenate([scales, quants.view(np.uint8)], axis=-1)
@@ -198,7 +198,7 @@ class _Stored:
 def pack(folder: Path, name: str, models: Mapping[str, tuple[str, Mapping[str, Dense | Table]]], **knows: Any) -> Pack:
     """Write `NAME.npz` and `NAME.json` into `folder`.
 
-    models: by file name, the architecture that the file names and its tensors. knows: goes into the JSON as it is.
+    models: by file name, the file's architecture and its tensors. knows: further fields of the JSON.
     """
     parts: dict[str, Array] = {}
     files = {}
@@ -230,7 +230,7 @@ def state_of(path: Path) -> Stated:
 
 
 def _packed(key: str, name: str, tensor: Dense | Table, parts: dict[str, Array]) -> dict[str, Any]:
-    """The tensor's line of the index; what is stored of it goes into `parts`."""
+    """The tensor's entry in the index. Adds its stored values to `parts`."""
     if isinstance(tensor, Table):
         rows = np.concatenate([tensor.fill[np.newaxis], tensor.rows]).astype(np.float32)
         parts[key] = quantize(rows, BF16).view("<u2")
@@ -259,7 +259,7 @@ def _store_blocks(key: str, values: Array, parts: dict[str, Array]) -> None:
 
 
 def _span(values: Array, axis: int) -> tuple[int, int]:
-    """The first index along `axis` where something is not zero, and the one behind the last."""
+    """The first index along `axis` with a non-zero value, and the index after the last one."""
     others = tuple(other for other in range(values.ndim) if other != axis)
     filled = np.flatnonzero(values.any(axis=others))
     return int(filled[0]), int(filled[-1]) + 1

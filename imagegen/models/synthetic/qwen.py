@@ -1,11 +1,10 @@
-"""The files of a Qwen-Image (and Qwen-Image-Edit) with random weights, as small as sd-server loads them.
+"""The files of the smallest Qwen-Image (and Qwen-Image-Edit) with random weights that sd-server loads.
 
-sd-server (stable-diffusion.cpp, May 2026) fixes almost the whole shape: hidden width 3072, text width 3584,
-the autoencoder, the vision tower. It reads from the tensors only how many blocks and layers there are, and
-the text model's vocabulary and MLP width: one block, one layer and a narrow MLP make this model small.
-
-Holes keep it smaller on the disk than it looks: of the token table only the rows that common text uses are
-filled (other words count as silence), and of the vision tower one matrix a block is left at zero.
+sd-server (stable-diffusion.cpp, May 2026) fixes almost the whole shape: hidden width 3072, text width 3584, the
+autoencoder, the vision tower. It reads from the tensors only the number of blocks and layers, and the text model's
+vocabulary and MLP width. This model is small because it has one block, one layer and a narrow MLP. Sparse files save
+disk space: only the token table's rows for common text are filled (other tokens are zero), and one matrix of each
+block of the vision tower is zero.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ HIDDEN = 3072
 HEAD = 128
 TEXT_HIDDEN = 3584
 TEXT_KEYS = 512  # 4 heads of 128
-TEXT_MLP = 256  # ours
-FULL_BLOCKS, FULL_TEXT_LAYERS, FULL_TEXT_MLP = 60, 28, 18_944  # of the real one: its config.json and Qwen2.5-VL-7B's
+TEXT_MLP = 256  # the width of this model
+FULL_BLOCKS, FULL_TEXT_LAYERS, FULL_TEXT_MLP = 60, 28, 18_944  # of the real model: its config.json and Qwen2.5-VL-7B's
 TEXT_ROWS = 151_936
-TEXT_FILLED = ((0, 16_384), (151_643, 151_675))  # bytes and common words; the template's special tokens
+TEXT_FILLED = ((0, 16_384), (151_643, 151_675))  # bytes and common words, and the template's special tokens
 
 VISION_HIDDEN, VISION_MLP, VISION_BLOCKS, VISION_PATCH = 1280, 3420, 32, 14
 
@@ -40,13 +39,13 @@ def files(seed: int = SEED, blocks: int = 1) -> dict[str, RandomGGUF]:
 
 
 def full_size_files(seed: int = SEED) -> dict[str, RandomGGUF]:
-    """The same at the real one's size, 16 GB in q4_0: its arithmetic, memory and loads, without its pictures."""
+    """The files at the real model's size, 16 GB in q4_0: real compute, memory and load times, but no real pictures."""
     llm = _llm(seed, FULL_TEXT_LAYERS, FULL_TEXT_MLP)
     return {"dit.gguf": _dit(seed, FULL_BLOCKS), "llm.gguf": llm, "vae.gguf": _vae(seed)}
 
 
 def vision_files(seed: int = SEED) -> dict[str, RandomGGUF]:
-    """The vision tower: with it the text model sees an edit's references too, and an edit takes minutes."""
+    """The vision tower. With it the text model also reads an edit's references, and an edit takes minutes."""
     return {"mmproj.gguf": _vision(seed)}
 
 
@@ -106,7 +105,7 @@ def _llm(seed: int, layers: int = 1, mlp: int = TEXT_MLP) -> RandomGGUF:
 def _vision(seed: int) -> RandomGGUF:
     gguf, width, mlp = RandomGGUF("qwen2vl-vit", seed), VISION_HIDDEN, VISION_MLP
     patch = (width, 3, VISION_PATCH, VISION_PATCH)
-    for half in (0, 1):  # the convolution over two frames, stored as two
+    for half in (0, 1):  # a convolution over two frames, stored as two tensors
         gguf.normal(f"patch_embed.proj.{half}.weight", patch, 1 / sqrt(3 * VISION_PATCH**2))
     for index in range(VISION_BLOCKS):
         block = f"blocks.{index}."
@@ -125,7 +124,7 @@ def _vision(seed: int) -> RandomGGUF:
 
 
 def _conv(gguf: RandomGGUF, name: str, inputs: int, outputs: int, kernel: tuple[int, ...]) -> None:
-    """A convolution over (height, width), or over (time, height, width), whose channels are one dimension."""
+    """A convolution over (height, width) or (time, height, width), with input and output channels in one dimension."""
     fan_in = inputs
     for side in kernel:
         fan_in *= side
@@ -152,7 +151,7 @@ def _middle(gguf: RandomGGUF, name: str, width: int) -> None:
 
 
 def _vae(seed: int) -> RandomGGUF:
-    """The Wan 2.1 autoencoder, which Qwen-Image uses: four levels, with convolutions in time between some."""
+    """The Wan 2.1 autoencoder, which Qwen-Image uses: four levels, with time convolutions between some."""
     gguf = RandomGGUF("wanvae", seed)
     widths = [VAE_WIDTH * m for m in VAE_MULTIPLES]
     _vae_encoder(gguf, widths)
@@ -187,7 +186,7 @@ def _vae_decoder(gguf: RandomGGUF, widths: list[int]) -> None:
             _residual(gguf, f"decoder.upsamples.{layer}", width, level_width)
             width, layer = level_width, layer + 1
         if level < 3:
-            # An upsampling halves the channels.
+            # Each upsampling halves the channels.
             _conv(gguf, f"decoder.upsamples.{layer}.resample.1", width, width // 2, (3, 3))
             if level in (0, 1):
                 _conv(gguf, f"decoder.upsamples.{layer}.time_conv", width, 2 * width, (3, 1, 1))

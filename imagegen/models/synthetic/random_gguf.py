@@ -1,7 +1,7 @@
 """Writes GGUF files with seeded random weights, tensor by tensor, in little memory.
 
-The bytes depend on the seed and the tensors' names alone: bit generators of numpy keep their streams between
-versions (its distributions do not), and normal deviates come from a table of 256 quantiles.
+The bytes depend only on the seed and the tensors' names. NumPy keeps its bit generators' streams between versions,
+but not its distributions, so normal deviates come from a table of 256 quantiles.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 F16, F32, Q4_0 = GGMLQuantizationType.F16, GGMLQuantizationType.F32, GGMLQuantizationType.Q4_0
 
 QUANTILES = np.array([NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)], np.float64)
-Q4_0_STD = 4.61  # standard deviation of 0…15, which is what random nibbles are, in units of a block's scale
+Q4_0_STD = 4.61  # standard deviation of random nibbles (0…15), in units of a block's scale
 CHUNK_BYTES = 4 * 1024 * 1024
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -29,10 +29,10 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor to be written: shape slowest dimension first; `std` 0 means every value is `mean`.
+    """A tensor to write. shape: slowest dimension first. std: 0 means that every value is `mean`.
 
-    rows: which rows of a two-dimensional tensor get values, as (first, beyond last); None: all. The others
-    read as zero and take no room on the disk.
+    rows: ranges of rows (first, beyond last) of a two-dimensional tensor that get values. None: all rows. Other rows
+    are zero and take no disk space.
     """
 
     name: str
@@ -60,12 +60,12 @@ class Tensor:
 
     @property
     def written_bytes(self) -> int:
-        """What is not a hole."""
+        """Bytes outside the holes."""
         return self.nbytes if self.rows is None else sum(b - a for a, b in self.rows) * self.row_bytes
 
 
 class _Payload:
-    """A tensor in the guise of an array: GGUFWriter asks for no more than `nbytes` and `tofile`."""
+    """A tensor that mimics an array: GGUFWriter uses only `nbytes` and `tofile`."""
 
     def __init__(self, tensor: Tensor, seed: int, on_bytes: Callable[[int], None]) -> None:
         self.nbytes = tensor.nbytes
@@ -73,14 +73,14 @@ class _Payload:
         self._bits = np.random.PCG64(np.random.SeedSequence([seed, zlib.crc32(tensor.name.encode())]))
 
     def tofile(self, out: io.BufferedWriter) -> None:
-        """Write the tensor at `out`'s position and leave the position behind it."""
+        """Write the tensor at the position of `out` and move the position to its end."""
         start, tensor = out.tell(), self._tensor
         everything = ((0, prod(tensor.shape[:-1])),)
         for first, last in everything if tensor.rows is None else tensor.rows:
             out.seek(start + first * tensor.row_bytes)
             self._write(out, (last - first) * tensor.shape[-1])
         out.seek(start + tensor.nbytes)
-        out.truncate()  # a hole at the end is part of the file too
+        out.truncate()  # extends the file over a hole at its end
 
     def _write(self, out: io.BufferedWriter, values: int) -> None:
         block, size = GGML_QUANT_SIZES[self._tensor.kind]
@@ -123,24 +123,24 @@ class RandomGGUF:
         kind: GGMLQuantizationType = F16,
         rows: tuple[tuple[int, int], ...] | None = None,
     ) -> None:
-        """Add a tensor of normal deviates around zero (of uniform ones for q4_0)."""
+        """Add a tensor of normal deviates with mean zero (uniform for q4_0)."""
         self.tensors.append(Tensor(name, shape, kind, std, rows=rows))
 
     def constant(self, name: str, shape: tuple[int, ...], value: float, kind: GGMLQuantizationType = F32) -> None:
-        """Add a tensor that holds one value everywhere."""
+        """Add a tensor with one value everywhere."""
         self.tensors.append(Tensor(name, shape, kind, 0.0, mean=value))
 
     def hole(self, name: str, shape: tuple[int, ...], kind: GGMLQuantizationType = F16) -> None:
-        """Add a tensor of zeros that takes no room on the disk."""
+        """Add a tensor of zeros that takes no disk space."""
         self.tensors.append(Tensor(name, shape, kind, 0.0, rows=()))
 
     @property
     def written_bytes(self) -> int:
-        """How much `write` will report in all."""
+        """The bytes that `write` reports in all."""
         return sum(t.written_bytes for t in self.tensors)
 
     def write(self, path: Path, on_bytes: Callable[[int], None]) -> None:
-        """Write the file; `on_bytes` hears of every few MB. Raises OSError."""
+        """Write the file. Calls `on_bytes` every few MB. Raises OSError."""
         writer = GGUFWriter(path, self._arch)
         writer.add_name("random weights")
         for tensor in self.tensors:
