@@ -1,4 +1,4 @@
-"""A model of the service's catalog, in words for an agent that has to choose one."""
+"""A model of the service's catalog, described for an agent that has to choose one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from mcp_front.progress import duration
 
 
 class Capabilities(Read):
-    """What can be asked of a model."""
+    """The operations that a model supports."""
 
     draw: bool = True
     edit: bool = False
@@ -16,7 +16,7 @@ class Capabilities(Read):
 
 
 class Usual(Read):
-    """A default value, and the range in which the model is known to work."""
+    """A default value, and the range in which the model works."""
 
     value: int | float | str
     min: int | float | None = None
@@ -32,13 +32,13 @@ class Defaults(Read):
 
 
 class Fast(Read):
-    """The model's fast setting; None where it has none."""
+    """The model's fast setting. None if it has none."""
 
     cache_mode: str | None = None
 
 
 class Model(Read):
-    """A model; `picture_s`: seconds of a usual picture here, None until one was measured."""
+    """A model. `picture_s`: seconds for a typical picture on the service's machine, None until one was measured."""
 
     name: str
     title: str
@@ -54,7 +54,7 @@ class Model(Read):
     misfits: tuple[Said, ...] = ()
 
     def lines(self) -> list[str]:
-        """One line of what it is, and one for each thing that an agent has to tell the user before drawing."""
+        """One line that describes the model, and one for each fact that the user has to know before drawing."""
         default = ", the default" if self.default else ""
         if not self.installed:
             return [f"- {self.name} (not installed{default}): {self.description}"]

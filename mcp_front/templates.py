@@ -1,4 +1,4 @@
-"""A prompt template of the service's, and what a person's values make of it."""
+"""A prompt template of the service, and its prompt with a user's values filled in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BRACES = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class Placeholder(Read):
-    """A gap in a template, written `{name}` in its prompt; without a default a person has to fill it."""
+    """A placeholder in a template, written `{name}` in its prompt. Without a default it needs a value."""
 
     name: str
     description: str = ""
@@ -21,7 +21,7 @@ class Placeholder(Read):
 
 
 class Template(Read):
-    """A preset of the service's. Width and height (pixels) suit the motif, and the model can draw them."""
+    """A prompt template. Width and height in pixels suit the subject and the model."""
 
     name: str
     title: str
@@ -33,20 +33,20 @@ class Template(Read):
     notes: str = ""
 
     def filled(self, values: Mapping[str, Any]) -> str:
-        """The prompt with its gaps filled, from the defaults where nothing was typed.
+        """The prompt with its placeholders filled, from the defaults if no value is given.
 
-        A gap with neither stays as it is, for the agent to ask about.
+        A placeholder with neither stays in the prompt, so that the agent asks about it.
         """
         known = {gap.name: values.get(gap.name) or gap.default for gap in self.placeholders}
         return _BRACES.sub(lambda gap: str(known.get(gap[1]) or gap[0]), self.prompt)
 
     @property
     def size(self) -> str:
-        """The size as arguments of generate_image, or nothing."""
+        """The size as arguments of generate_image. Empty if the template has none."""
         return f"width={self.width}, height={self.height}" if self.width and self.height else ""
 
     def lines(self) -> list[str]:
-        """The template for an agent to read."""
+        """The template as text for an agent."""
         gaps = [
             f"    {{{gap.name}}}: {gap.description}" + (f" Default: {gap.default}" if gap.default else " Needed.")
             for gap in self.placeholders
