@@ -7,7 +7,7 @@ from mcp_front.progress import duration
 
 
 class Capabilities(Read):
-    """The operations that a model supports."""
+    """What can be asked of a model."""
 
     draw: bool = True
     edit: bool = False
@@ -16,7 +16,7 @@ class Capabilities(Read):
 
 
 class Usual(Read):
-    """A default value, and the range in which the model works."""
+    """A default value, and the range in which the model is known to work."""
 
     value: int | float | str
     min: int | float | None = None
@@ -32,13 +32,13 @@ class Defaults(Read):
 
 
 class Fast(Read):
-    """The model's fast setting. None if it has none."""
+    """The model's fast setting; None where it has none."""
 
     cache_mode: str | None = None
 
 
 class Model(Read):
-    """A model. `picture_s`: seconds for a typical picture on the service's machine, None until one was measured."""
+    """A model; `picture_s`: seconds of a usual picture here, None until one was measured."""
 
     name: str
     title: str

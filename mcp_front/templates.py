@@ -12,7 +12,7 @@ _BRACES = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class Placeholder(Read):
-    """A placeholder in a template, written `{name}` in its prompt. Without a default it needs a value."""
+    """A gap in a template, written `{name}` in its prompt; without a default a person has to fill it."""
 
     name: str
     description: str = ""
@@ -21,7 +21,7 @@ class Placeholder(Read):
 
 
 class Template(Read):
-    """A prompt template. Width and height in pixels suit the subject and the model."""
+    """A preset of the service's. Width and height (pixels) suit the motif, and the model can draw them."""
 
     name: str
     title: str
