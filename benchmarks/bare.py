@@ -1,4 +1,4 @@
-"""sd-server spawned by hand, with what the service would give it, and the shortest driver there can be."""
+"""sd-server started directly, with the service's arguments and a minimal driver."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POLL_S = 0.005
 
 
 class Bare:
-    """One process of the engine on a port of its own. command: the binary and its model's flags."""
+    """An engine process on its own port. command: the binary and its model's flags."""
 
     def __init__(self, command: Sequence[str], workdir: Path, start_limit_s: float = 300.0) -> None:
         (workdir / "loras").mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ class Bare:
         return self._process.pid if self._process else None
 
     def load(self) -> float:
-        """Spawn it; seconds until it answers."""
+        """Start the engine. Returns the seconds until it answers. Raises SystemExit if it does not."""
         environment = engine_environment(os.environ)
         began = time.perf_counter()
         with (self._workdir / "engine.log").open("ab") as log:
@@ -56,7 +56,7 @@ class Bare:
         return time.perf_counter() - began
 
     def _answers(self) -> bool:
-        with socket.socket() as knock:  # cheaper than a request that is refused, which would slow the load
+        with socket.socket() as knock:  # cheaper than a refused request, which would slow the load
             if knock.connect_ex(("127.0.0.1", self._port)) != 0:
                 return False
         try:
@@ -65,7 +65,7 @@ class Bare:
             return False
 
     def draw(self, request: dict[str, Any]) -> bytes:
-        """One picture, a PNG. request: of the engine's native API, but for what is the same in all."""
+        """Draw one picture. Returns a PNG. request: fields of the engine's native API beside the common ones."""
         body = {"batch_count": 1, "embed_image_metadata": False, "output_format": "png"} | request
         job = self._http.post("/sdcpp/v1/img_gen", json=body).raise_for_status().json()["id"]
         while True:
@@ -77,7 +77,7 @@ class Bare:
             time.sleep(POLL_S)
 
     def unload(self) -> None:
-        """End the process, if there is one."""
+        """Kill the process, if any."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -37,11 +37,11 @@ TRIED: list[tuple[str, dict[str, float]]] = [
     ("cache-dit", {}),
     ("spectrum", {}),
 ]
-"""At the engine's own options; easycache at the Qwen-Image entries' threshold, and at one that noise passes."""
+"""At the engine's default options. easycache at the Qwen-Image entries' threshold, and at one that noise passes."""
 
 
 class Bench:
-    """One engine, and the CPU seconds of its sampling."""
+    """One engine, and its CPU seconds of sampling."""
 
     def __init__(self, adapter: SdcppServerAdapter, side: int, steps: int) -> None:
         self._adapter, self._side, self._steps = adapter, side, steps
@@ -53,7 +53,7 @@ class Bench:
         self._cpu_s.setdefault(progress.phase, times.user + times.system)
 
     async def draw(self, options: dict[str, object]) -> tuple[np.ndarray, float, int]:
-        """The pixels, the CPU seconds of sampling, and the steps that were left out."""
+        """The pixels, the CPU seconds of sampling, and the number of skipped steps."""
         self._cpu_s.clear()
         request = DrawRequest(
             "a cat", "", self._side, self._side, self._steps, 1.0, "euler", None, 1, (), None, options

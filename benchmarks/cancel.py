@@ -2,11 +2,11 @@
 
     python benchmarks/cancel.py [--model sketch] [--rounds 10] [--steps 8] [--json]
 
-Two jobs are submitted; once the first has made some steps it is deleted, and the moments of the second are noted: when
-the engine is asked for it, when its text is read and sampling begins, and when its first step is done. The service runs
-inside this process, so that each moment is known exactly; requests go through its HTTP routes. Also measured: a step of
-a picture that is not disturbed. Prints the medians; `makes_way` is the time from DELETE until the engine is asked for
-the next picture. The goal is that it takes at most one step and 50 ms.
+Submits two jobs and deletes the first after some steps. Records when the engine gets the request for the second, when
+its sampling begins after the text encoding, and when its first step is done. The service runs in this process, so that
+these times are exact; requests use its HTTP routes. Also measures a step of an undisturbed picture. Prints the medians.
+`makes_way` is the time from DELETE until the engine gets the request for the next picture. Its goal is at most one step
+plus 50 ms.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from imagegen.schemas import Phase
 from imagegen.settings import Settings
 from imagegen.telemetry.metrics import Metrics
 
-SPARE_S = 0.05  # of the goal, beside one step
-LONG_STEPS = 100  # of the picture that is deleted
+SPARE_S = 0.05  # of the goal, in addition to one step
+LONG_STEPS = 100  # of the deleted picture
 
 
 class Moments:
-    """When each picture of the engine reached what, in seconds of perf_counter."""
+    """The times at which each picture of the engine reached each stage, in seconds of perf_counter."""
 
     def __init__(self) -> None:
         self.pictures: list[dict[str, float]] = []
         self._news = asyncio.Event()
 
     def watch(self) -> None:
-        """Note the progress of every picture from now on."""
+        """Record the progress of every picture from now on."""
         moments, generate = self, HttpSubprocessAdapter.generate
 
         async def watched(adapter: Any, request: Any, on_progress: Any, on_preview: Any = None) -> bytes:
@@ -66,7 +66,7 @@ class Moments:
         self._news.set()
 
     async def reached(self, number: int, name: str) -> float:
-        """The moment at which picture `number` reaches `name`; waits for it."""
+        """Wait until picture `number` reaches `name`. Returns the time."""
         while len(self.pictures) <= number or name not in self.pictures[number]:
             self._news.clear()
             await self._news.wait()

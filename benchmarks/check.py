@@ -1,4 +1,4 @@
-"""`make bench-check`: the goals of docs/performance.md, measured now; exit 1 if one is missed."""
+"""`make bench-check`: measure the goals of docs/performance.md. Exit code 1 if one is missed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def met(what: str, value: float, most: float) -> bool:
 
 
 def loads() -> list[bool]:
-    """The goals of loads; those from a disk need one of known speed, and it is said where there can be none."""
+    """Measure the goals of loads. Loads from a disk need a SlowDisk; if there can be none, print why."""
     reason = why_not()
     disks = [] if reason else [FAR_DISK]
     found = coldstart.measure(gb=0.8, rounds=5, threads=[1], disks=disks)["threads"]["1"]

@@ -42,15 +42,15 @@ from imagegen.settings import Settings  # noqa: E402
 
 MODEL = "qwen-tiny"
 BASE_BYTES, BLOCK_BYTES = 795e6, 191e6
-"""The model's files with one block, and what each further one adds."""
-START_LIMIT_S = 300.0  # of the service, which is not what is measured
+"""The size of the model's files with one block, and of each further block."""
+START_LIMIT_S = 300.0  # of the service, whose start is not measured
 KEPT_SHARE = 0.001
-"""A page or two may stay: somebody reads the file's header."""
+"""The share of a file that may stay in the page cache: a page or two, as another process reads the header."""
 
 
 @dataclass(frozen=True)
 class Ways:
-    """What is compared, on the same files."""
+    """The compared ways to load, on the same files."""
 
     bare: Bare
     service: Service
@@ -65,7 +65,7 @@ WAYS = ("bare", *SERVICES)
 
 
 def make_weights(folder: Path, gb: float) -> list[Path]:
-    """The model's files in `folder`, about `gb` GB of them."""
+    """Write the model's files, about `gb` GB, into `folder`."""
     blocks = max(1, round((gb * 1e9 - BASE_BYTES) / BLOCK_BYTES) + 1)
     folder.mkdir()
     files = []
@@ -76,7 +76,7 @@ def make_weights(folder: Path, gb: float) -> list[Path]:
 
 
 def drop_all(files: list[Path]) -> None:
-    """Out of the page cache, all of it: SystemExit if somebody keeps it there."""
+    """Drop the files from the page cache. Raises SystemExit if some pages stay."""
     for path in files:
         drop(path)
     kept = {path.name: share for path in files if (share := cached_share(path)) > KEPT_SHARE}
@@ -85,7 +85,7 @@ def drop_all(files: list[Path]) -> None:
 
 
 def load_by_hand(bare: Bare) -> float:
-    """Seconds from spawning sd-server until it answers; ended after."""
+    """Seconds from spawning sd-server until it answers. Ends it afterwards."""
     try:
         return bare.load()
     finally:
@@ -93,7 +93,7 @@ def load_by_hand(bare: Bare) -> float:
 
 
 def load_by_service(service: Service) -> float:
-    """Seconds from asking the service to load until it tells its readers that the engine is ready."""
+    """Seconds from the warm-up request until the event that the engine is ready."""
     with service.http.stream("GET", "/api/events") as events:
         lines = events.iter_lines()
         next(line for line in lines if line.startswith("data: "))
@@ -106,7 +106,7 @@ def load_by_service(service: Service) -> float:
 
 
 def put(models: Path, folder: Path) -> None:
-    """Have everybody take the model's files from `models`."""
+    """Link the model's files in `models` into the folder of each service."""
     for name in SERVICES:
         link = folder / name / "models" / MODEL
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def put(models: Path, folder: Path) -> None:
 
 @contextmanager
 def stand(folder: Path, threads: int) -> Iterator[Ways]:
-    """The ways, on the model's files that were `put` there."""
+    """The ways, on the model's files that `put` has linked."""
     binary = engine_build.resolve(Settings())
     services = {}
     try:
@@ -141,10 +141,10 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def compare(ways: Ways, before: Callable[[], None], rounds: int) -> dict[str, Any]:
-    """Each way `rounds` times in turns, `before` each; seconds, and the service's ratios to its neighbours."""
+    """Run the ways in turn, `rounds` times, each after `before`. Returns seconds and the service's ratios."""
     took: dict[str, list[float]] = {name: [] for name in WAYS}
     for turn in range(rounds):
-        for name in WAYS[turn % 3 :] + WAYS[: turn % 3]:  # nobody is always the first
+        for name in WAYS[turn % 3 :] + WAYS[: turn % 3]:  # no way is always the first
             before()
             took[name].append(ways.load(name))
 
@@ -158,7 +158,7 @@ def compare(ways: Ways, before: Callable[[], None], rounds: int) -> dict[str, An
 
 
 def measure(gb: float, rounds: int, threads: list[int], disks: list[Speed], cached: bool = True) -> dict[str, Any]:
-    """Every disk (none: the temporary folder's own), and the page cache, with every number of threads."""
+    """Measure each disk (by default the temporary folder's) and the page cache, with each number of threads."""
     with tempfile.TemporaryDirectory(prefix="imagegen-coldstart-") as name:
         folder = Path(name)
         files = make_weights(folder / "weights", gb)

@@ -58,7 +58,7 @@ from imagegen.models.synthetic.random_gguf import RandomGGUF  # noqa: E402
 from imagegen.settings import Settings  # noqa: E402
 
 MORE_TO_DO = 75  # EX_TEMPFAIL of sysexits.h
-# The first picture of an engine compiles and allocates.
+# An engine compiles and allocates during its first picture.
 SERVICE_START, FIRST_PICTURE = "start of the service", "first picture"
 CACHE = {"cache_mode": "easycache", "cache_option": "threshold=0.2"}
 SETUPS = (  # the most important one first
@@ -70,7 +70,7 @@ EXPECTED_S = {
     "cold load": 40.0, "warm load": 20.0, FIRST_PICTURE: 20.0, SERVICE_START: 30.0, "picture 512": 10.0,
     "picture 1024": 40.0, "weights": 120.0, "engine": 300.0,
 }  # fmt: skip
-"""Seconds that a step at full size is expected to take on a data centre's card: only to decide what to begin."""
+"""Expected seconds of a full-size step on a data centre's card. Used only to decide whether to begin it."""
 ENTRY = """
 title = "Benchmark"
 description = "Random weights."
@@ -93,7 +93,7 @@ sampler = "euler"
 
 @dataclass(frozen=True)
 class Scale:
-    """How large everything is; `files` describes the weights by name, `roles` what the engine uses them for."""
+    """The sizes of all parts. `files` has the weights by name, `roles` their roles in the engine."""
 
     files: Callable[[], dict[str, RandomGGUF]]
     roles: dict[str, str]
@@ -123,14 +123,14 @@ TOY = Scale(
 
 @dataclass
 class Bench:
-    """The stages, on what this call may use."""
+    """The stages, within the limits of this call."""
 
     work: Path
     dry: bool
     brought: Path | None
     page: Path
     call: Call
-    pictures: int | None = None  # of each size and setup, instead of the scale's own number
+    pictures: int | None = None  # of each size and setup, replaces the scale's number
     setups: tuple[Setup, ...] = SETUPS
     only_weights: bool = False
 
@@ -143,7 +143,7 @@ class Bench:
         return Settings(home=self.work / "home")
 
     def run(self) -> None:
-        """Do the stages. Raises OutOfTime; the page then shows what was measured."""
+        """Run the stages. Raises OutOfTime; the page then shows the results so far."""
         try:
             self.call.unit("weights", "weights", self._weights)
             if self.only_weights:
@@ -161,7 +161,7 @@ class Bench:
         if self.call.state.done("engine") is not None:
             gpu_page.write(self.page, self.work / "results.json", self.call.state.data, self.scale.sizes_px, SETUPS)
 
-    # ---- building -----------------------------------------------------------------------------
+    # ---- build --------------------------------------------------------------------------------
 
     def _toolkit(self) -> dict[str, Any]:
         if self.settings.sd_server is not None:
@@ -180,12 +180,12 @@ class Bench:
                 raise SystemExit(
                     "The packages could not be installed: pip has said why. Without a network, --from."
                 ) from None
-            importlib.invalidate_caches()  # they came after this process had looked
+            importlib.invalidate_caches()  # they were installed after this process's first import
             cuda = toolchain.find_cuda()
         return {"nvcc": str(cuda.nvcc), "release": ".".join(map(str, cuda.release)), "packages": cuda.wheels}
 
     def _engine(self) -> dict[str, Any]:
-        """Let `imagegen engine build` work in a session of its own, and wait for it as long as there is time."""
+        """Run `imagegen engine build` in its own session, and wait for it while time is left."""
         settings = self.settings
         archive = self.brought / PINNED.filename if self.brought else None
         if archive is not None and archive.is_file():
@@ -199,7 +199,7 @@ class Bench:
         with (self.work / "engine-build.log").open("a+") as log:
             build = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
             try:
-                # A build that a call before this one began holds the cache's lock: this one waits for it.
+                # The build of an earlier call holds the cache's lock: this build waits for it.
                 status = build.wait(max(1.0, self.call.left_s))
             except subprocess.TimeoutExpired:
                 raise OutOfTime from None
@@ -209,21 +209,21 @@ class Bench:
         return self._about_engine()
 
     def _about_engine(self) -> dict[str, Any]:
-        """What the manifest beside the binary says; nothing is known of one that has none."""
+        """Build facts from the manifest beside the binary; None values without a manifest."""
         manifest = read_manifest(self._binary().parent)
         if manifest is None:
             return {"backend": None, "archs": None, "seconds": None}
         return {name: getattr(manifest, name) for name in ("backend", "archs", "seconds", "sha256")}
 
     def _binary(self) -> Path:
-        """The engine for these measurements: never one of the CPU for figures of a GPU."""
+        """The engine for these measurements. Never a CPU build for the figures of a GPU."""
         binary = engine_build.resolve(self.settings)
         if not self.dry and not uses_cuda(binary):
             raise SystemExit(f"{binary} is no CUDA build, and figures of a GPU are wanted.")
         return binary
 
     def _weights(self) -> dict[str, Any]:
-        """Make the files side by side, each in a process of its own."""
+        """Make the files in parallel, one process each."""
         folder = self.work / "weights"
         folder.mkdir(exist_ok=True)
         began = time.monotonic()
@@ -231,10 +231,10 @@ class Bench:
             sizes = dict(pool.map(_make_weights, [(self.dry, name, folder) for name in self.scale.files()]))
         return {"bytes": sum(sizes.values()), "files": sizes, "s": round(time.monotonic() - began, 1)}
 
-    # ---- measuring ----------------------------------------------------------------------------
+    # ---- measure ------------------------------------------------------------------------------
 
     def _measure(self, setup: Setup, way_name: str) -> None:
-        """Loads, then pictures on the warm engine; nothing is started if all of it was done before."""
+        """Measure loads, then pictures on the loaded engine. Starts nothing if all were measured before."""
         at = f"{setup.name}/{way_name}"
         seeds = range(1, (self.pictures or self.scale.pictures) + 1)
         pictures = [(size, seed) for size in self.scale.sizes_px for seed in seeds]
@@ -261,7 +261,7 @@ class Bench:
                 )
 
     def _entry(self, setup: Setup) -> None:
-        """The setup as a model of the catalog."""
+        """The setup as a catalog entry."""
         scale, models = self.scale, self.settings.models_dir
         models.mkdir(parents=True, exist_ok=True)
         link = models / f"bench-{setup.name}"
@@ -280,7 +280,7 @@ class Bench:
 
     @contextmanager
     def _started(self, setup: Setup, way_name: str) -> Iterator[Way]:
-        """A way to drive the engine, of which nothing is left after the `with`."""
+        """A way to drive the engine. Its processes end with the `with` block."""
         model = f"bench-{setup.name}"
         threads = 1 if self.dry else psutil.cpu_count(logical=False) or 1
         binary = self._binary()
@@ -303,18 +303,18 @@ class Bench:
 
 
 def _make_weights(task: tuple[bool, str, Path]) -> tuple[str, int]:
-    """Write one file of the model; its name and its size in bytes."""
+    """Write one file of the model. Returns its name and size in bytes."""
     dry, name, folder = task
     making = folder / f".{name}.making"
     (TOY if dry else FULL).files()[name].write(making, lambda _bytes: None)
     with making.open("rb") as file:
-        os.fsync(file.fileno())  # what is not on the disk cannot be dropped from the page cache
+        os.fsync(file.fileno())  # only pages written to the disk can be dropped from the page cache
     making.replace(folder / name)
     return name, (folder / name).stat().st_size
 
 
 def _loaded(way: Way, files: list[Path], before: Callable[[Path], None]) -> dict[str, Any]:
-    """A load and an unload: seconds, and what is taken before, with the model loaded, and after."""
+    """Load and unload. Returns seconds, and the bytes in use before, with the model loaded, and after."""
     for path in files:
         before(path)
     cached = sum(cached_share(path) * path.stat().st_size for path in files)
@@ -330,7 +330,7 @@ def _loaded(way: Way, files: list[Path], before: Callable[[Path], None]) -> dict
 
 
 def about(dry: bool) -> dict[str, Any]:
-    """What the figures are of. SystemExit without a card, unless it is a dry run."""
+    """The machine and versions that the figures belong to. Raises SystemExit without a GPU, except in a dry run."""
     cards = find_cards()
     if not cards.found and not dry:
         why = cards.problem or "no NVIDIA GPU was found"

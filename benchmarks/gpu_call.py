@@ -1,4 +1,4 @@
-"""One call of gpu.py: what all calls have done so far, and whether this one has the time for more."""
+"""One call of gpu.py: the results of all calls so far, and the time left in this call."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-UNKNOWN = 1 / 3  # of a call: what a kind of step takes that was not done yet and of which nothing is expected
+UNKNOWN = 1 / 3  # share of a call: the assumed time of a step without a measured or expected time
 MARGIN = 1.2
 
 
 class OutOfTime(Exception):
-    """This call's minutes are over; what it has done is kept."""
+    """The time of this call is up. Its results are kept."""
 
 
 @dataclass
 class State:
-    """The results so far, in a file that is whole at any time."""
+    """The results so far, in a file that is written atomically."""
 
     path: Path
     data: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path, about: dict[str, Any]) -> State:
-        """Go on with what is there. SystemExit if that was measured on something else."""
+        """Read the earlier results. Raises SystemExit if they belong to another machine or version."""
         try:
             kept = json.loads(path.read_text())
         except FileNotFoundError:
@@ -40,7 +40,7 @@ class State:
         return self.data["done"].get(name)
 
     def took_s(self, kind: str) -> float | None:
-        """The longest that a step of this kind took in any call; None if there was none."""
+        """The longest time of a step of this kind in any call, in seconds; None if there was none."""
         return self.data.get("took_s", {}).get(kind)
 
     def note_time(self, kind: str, seconds: float) -> None:
@@ -61,9 +61,9 @@ class State:
 
 @dataclass
 class Call:
-    """`seconds`: how long it may take, since `began` of time.monotonic(); `has_result`: it has measured something.
+    """A call that may take `seconds` from `began` (time.monotonic()). `has_result`: it has measured something.
 
-    expected_s: seconds that a kind of step is expected to take before it was done once.
+    expected_s: expected seconds of a kind of step, used until one was measured.
     """
 
     state: State
@@ -77,7 +77,7 @@ class Call:
         return self.began + self.seconds - time.monotonic()
 
     def demand(self, *kinds: str) -> None:
-        """Raises OutOfTime unless steps of these kinds, one after the other, can be expected to end in time."""
+        """Raises OutOfTime unless steps of these kinds, in sequence, are expected to end in time."""
         needed = sum(self._expected_s(kind) for kind in kinds)
         if self.has_result and MARGIN * needed > self.left_s:
             raise OutOfTime
@@ -87,14 +87,14 @@ class Call:
         return self.expected_s.get(kind, self.seconds * UNKNOWN) if took is None else took
 
     def timed(self, kind: str, work: Callable[[], Any]) -> Any:
-        """Do a step that each call may have to do again."""
+        """Run a step that each call may have to repeat."""
         began = time.monotonic()
         result = work()
         self.state.note_time(kind, time.monotonic() - began)
         return result
 
     def unit(self, name: str, kind: str, work: Callable[[], Any]) -> None:
-        """Do `work` unless it was done before, if it can be expected to end in time."""
+        """Run `work` unless its result is known. Raises OutOfTime if it is not expected to end in time."""
         if self.state.done(name) is not None:
             return
         self.demand(kind)

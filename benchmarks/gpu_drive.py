@@ -1,6 +1,6 @@
-"""Drives one engine on one model, directly or through the service: loads, pictures, and the memory they take.
+"""Drive one engine on one model, directly or through the service. Measures loads, pictures and memory.
 
-Used by gpu.py. Both ways have the same methods, so that one measurement serves both.
+Used by gpu.py. Both ways have the same methods, so that both are measured by the same code.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ START_LIMIT_S = 500.0
 
 @dataclass(frozen=True)
 class Setup:
-    """How the model is run: `flags` and request `options` are the engine's own.
+    """How the model is run. `flags` and request `options` are those of the engine.
 
-    ways: by which it is driven, `direct` and `service`. loads: whether loads are measured, not only pictures.
+    ways: `direct`, `service` or both. loads: whether loads are measured, not only pictures.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What every picture is drawn with; `steps` of the sampler."""
+    """The settings of every picture. `steps` are sampler steps."""
 
     steps: int
     cfg_scale: float
@@ -58,13 +58,13 @@ class Drawing:
 
 
 class Way(Protocol):
-    """One engine process under somebody's control."""
+    """A way to control one engine process."""
 
     def load(self) -> float:
-        """Load the model; seconds until it can draw."""
+        """Load the model. Returns the seconds until it can draw."""
 
     def draw_square(self, size_px: int, seed: int) -> bytes:
-        """A picture, as PNG."""
+        """Draw a picture. Returns a PNG."""
 
     def unload(self) -> None:
         """End the engine's process."""
@@ -74,7 +74,7 @@ class Way(Protocol):
 
 
 class Direct(Bare):
-    """The engine itself, told what the service would tell it."""
+    """The engine alone, with the same requests that the service would send."""
 
     def __init__(self, command: list[str], workdir: Path, drawing: Drawing, options: dict[str, str]) -> None:
         super().__init__(command, workdir, START_LIMIT_S)
@@ -116,7 +116,7 @@ class Served:
         raise SystemExit(f"the service did not load the model: {self._service.status()['engine']['error']}")
 
     def _warm(self) -> float:
-        """Ask for the load; when that was heard. Asking too often is refused, so wait as long as it says."""
+        """Request a warm-up. Returns the time of the accepted request. Waits for Retry-After if refused with 429."""
         while True:
             began = time.perf_counter()
             answer = self._service.http.post("/api/warm")
@@ -140,11 +140,11 @@ class Served:
         self._service.http.post("/api/unload", timeout=60).raise_for_status()
 
 
-# ---- what is taken ----------------------------------------------------------------------------
+# ---- memory in use ----------------------------------------------------------------------------
 
 
 def taken_bytes(pid: int | None) -> int:
-    """What is taken of the card, by everybody; without a card, the engine's resident memory."""
+    """The VRAM in use by all processes; without a GPU, the engine's resident memory. In bytes."""
     card = gpu.read()
     if card is not None:
         return card.total_bytes - card.free_bytes
@@ -155,7 +155,7 @@ def taken_bytes(pid: int | None) -> int:
 
 
 def after_unload(before_bytes: int) -> tuple[int, float]:
-    """What is still taken once the level of before is reached (within 64 MiB), or after 2 s; and how long it took."""
+    """Wait for the level of before (within 64 MiB), at most 2 s. Returns bytes still in use, and seconds waited."""
     began = time.perf_counter()
     while (left := taken_bytes(None)) > before_bytes + 64 * 1024**2 and time.perf_counter() - began < GIVEN_BACK_S:
         time.sleep(0.02)
@@ -164,7 +164,7 @@ def after_unload(before_bytes: int) -> tuple[int, float]:
 
 @contextmanager
 def peak(pid: int | None) -> Iterator[Callable[[], int]]:
-    """Watch the memory while something runs; calling what is given tells the most that was taken."""
+    """Sample the memory in use during the `with` block. Yields a function that returns the peak in bytes."""
     most, done = [taken_bytes(pid)], threading.Event()
 
     def watch() -> None:
@@ -185,7 +185,7 @@ def pixels_of(png: bytes) -> bytes:
 
 
 def drawn(way: Way, size_px: int, seed: int) -> dict[str, Any]:
-    """One picture: seconds, the most memory taken meanwhile, and the CRC of its pixels."""
+    """Draw one picture. Returns seconds, peak memory in bytes, and the CRC of its pixels."""
     with peak(way.pid) as most:
         began = time.perf_counter()
         png = way.draw_square(size_px, seed)

@@ -1,4 +1,4 @@
-"""The results of gpu.py as a table, between two markers of docs/gpu.md."""
+"""Write the results of gpu.py as tables between two markers of docs/gpu.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BEGIN, END = "<!-- written by `benchmarks/gpu.py`: run that -->", "<!-- end of w
 
 
 def write(page: Path, results: Path, state: dict[str, Any], sizes_px: Sequence[int], setups: Sequence[Setup]) -> None:
-    """Put the tables into `page` and everything that was measured, with the medians, into `results`."""
+    """Write the tables into `page`, and all measurements and medians into `results`."""
     done = state["done"]
     rows = [_row(done, setup, sizes_px) for setup in setups]
     results.write_text(json.dumps(state | {"rows": rows}, indent=2) + "\n")
@@ -25,7 +25,7 @@ def write(page: Path, results: Path, state: dict[str, Any], sizes_px: Sequence[i
 
 
 def _row(done: dict[str, Any], setup: Setup, sizes_px: Sequence[int]) -> dict[str, Any]:
-    """The medians of one setup as far as they were measured, and whether both ways drew the same pictures."""
+    """The medians measured for one setup, and whether both ways drew the same pictures."""
     row: dict[str, Any] = {"setup": setup.title}
     loads = []
     for way in setup.ways:
@@ -53,7 +53,7 @@ def _row(done: dict[str, Any], setup: Setup, sizes_px: Sequence[int]) -> dict[st
 
 
 def _pictures(done: dict[str, Any], prefix: str) -> dict[str, dict[str, Any]]:
-    """What was measured of each picture, by its seed."""
+    """The measurements of each picture by its seed."""
     return {name.removeprefix(prefix): result for name, result in done.items() if name.startswith(prefix)}
 
 

@@ -42,7 +42,7 @@ SUBMITS, READ_S, READERS_AT_ONCE, PROBES, CHANGES, SETTLE_S = 300, 5.0, 4, 200, 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement; `goal` None: told, not judged. `at_least`: more is better."""
+    """One measurement. `goal` None: reported without a goal. `at_least`: the goal is a minimum."""
 
     what: str
     value: float
@@ -58,13 +58,13 @@ class Row:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The smallest value that `share` of all are not above."""
+    """The smallest value with at least `share` of all values at or below it."""
     ordered = sorted(values)
     return ordered[max(0, -(-int(len(ordered) * share * 1000) // 1000) - 1)]
 
 
 async def timed(ask: Callable[[], Awaitable[httpx.Response]], status: int) -> float:
-    """Milliseconds until the whole answer is there."""
+    """Milliseconds until the whole answer has arrived."""
     began = time.perf_counter()
     answer = await ask()
     took = (time.perf_counter() - began) * 1000
@@ -74,7 +74,7 @@ async def timed(ask: Callable[[], Awaitable[httpx.Response]], status: int) -> fl
 
 
 class Load:
-    """The clients: one connection pool on one service."""
+    """The clients, with one connection pool to one service."""
 
     def __init__(self, url: str) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
@@ -92,7 +92,7 @@ class Load:
         return await timed(ask, 202)
 
     async def fill(self, jobs: int) -> float:
-        """Submit until `jobs` wait, from eight clients at once; submits a second."""
+        """Submit from eight clients at once until `jobs` are queued. Returns submits per second."""
         began = time.perf_counter()
 
         async def one(share: int) -> None:
@@ -104,7 +104,7 @@ class Load:
         return jobs / (time.perf_counter() - began)
 
     async def reads_per_s(self) -> float:
-        """Status reads of random jobs, from a few clients at once."""
+        """Read random jobs from a few clients at once. Returns reads per second."""
         done, until = 0, time.perf_counter() + READ_S
         choose = random.Random(1)
 
@@ -118,7 +118,7 @@ class Load:
         return done / READ_S
 
     async def probes(self) -> list[float]:
-        """Milliseconds of each of many /readyz, one after the other."""
+        """Milliseconds of each of many sequential /readyz requests."""
         taken = []
         for _ in range(PROBES):
             taken.append(await timed(lambda: self.http.get("/readyz"), 200))
@@ -126,7 +126,7 @@ class Load:
         return taken
 
     async def open_readers(self, count: int) -> list[asyncio.Task[None]]:
-        """Long-polls and event streams, returned when every one of them waits."""
+        """Open long-polls and event streams. Returns once all of them wait."""
         heard = asyncio.Semaphore(0)
 
         async def poll(job_id: str) -> None:
@@ -151,11 +151,11 @@ class Load:
             tasks.append(asyncio.create_task(work))
         for _ in tasks:
             await asyncio.wait_for(heard.acquire(), 60)
-        await asyncio.sleep(SETTLE_S)  # a long-poll says nothing when it has begun
+        await asyncio.sleep(SETTLE_S)  # a long-poll sends nothing when it begins
         return tasks
 
     async def change_queue(self) -> None:
-        """Cancel jobs that wait, so that all behind them move up: every stream of a job has to tell it."""
+        """Cancel queued jobs, so that the jobs behind them move up and every job's stream has to send an event."""
         for job_id in self.jobs[-CHANGES:]:
             await timed(lambda job_id=job_id: self.http.delete(f"/api/jobs/{job_id}"), 200)
             await asyncio.sleep(0.1)
@@ -183,7 +183,7 @@ async def measure(url: str, jobs: int, readers: int) -> list[Row]:
 
 
 async def remember(settings: Settings) -> None:
-    """Give the service a past, so that it computes how long everybody waits, as one that has drawn does."""
+    """Store past measurements, so that the service computes an ETA for every job."""
     database = await open_database(settings.database)
     async with database.writing() as connection:
         for what in ("load", "encode", "step", "decode", "gap"):

@@ -30,12 +30,12 @@ from imagegen.idle.policy import Evidence, IdlePolicy, after_first_start, after_
 
 
 class UnusableFile(Exception):
-    """The CSV file cannot be replayed; the message says why."""
+    """The CSV file cannot be replayed. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A policy under test: the class, and the mode it is given before each gap."""
+    """A policy under test: the class, and the mode set before each gap."""
 
     name: str
     policy: IdlePolicy
@@ -99,7 +99,7 @@ def _request(path: Path, line: int, row: dict[str, str | None]) -> Request:
 
 
 def idle_gaps(requests: Iterable[Request]) -> list[list[float]]:
-    """Each stream's idle gaps in seconds, in the order of time; requests are served as they arrive."""
+    """Each stream's idle gaps in seconds, in chronological order. Requests are served as they arrive."""
     by_stream: dict[str, list[Request]] = {}
     for request in requests:
         by_stream.setdefault(request.stream, []).append(request)
@@ -117,7 +117,7 @@ def idle_gaps(requests: Iterable[Request]) -> list[list[float]]:
 
 
 def replay(gaps: list[float], contender: Contender, beta_s: float) -> Cost:
-    """One life. Each gap is counted from the end of service, so that no precision is lost on large clocks."""
+    """Replay one stream. Gaps count from the end of service, so that large clock values lose no precision."""
     evidence = Evidence(ended_at=0.0, mode=contender.mode(), knob=1.0, cold_start_s=beta_s, max_s=inf)
     evidence = after_first_start(evidence)
     cost = Cost(cold=1)
@@ -133,7 +133,7 @@ def replay(gaps: list[float], contender: Contender, beta_s: float) -> Cost:
 
 
 def compare(lives: list[list[float]], beta_s: float, seed: int = 1) -> list[dict[str, Any]]:
-    """The costs of every contender over all lives."""
+    """The costs of each contender over all streams."""
     opt_s = sum(beta_s + sum(min(gap_s, beta_s) for gap_s in gaps) for gaps in lives)
     results: list[dict[str, Any]] = []
     for contender in contenders(beta_s, seed):

@@ -24,7 +24,7 @@ BETAS_S = (30.0, 60.0, 120.0, 300.0, 600.0)
 LIVES = 40
 
 Family = Callable[[random.Random, int], list[float]]
-"""The gaps of one life, so many of them."""
+"""A function that returns this many gaps of one stream."""
 
 
 def log_uniform(rng: random.Random, low: float, high: float) -> float:
@@ -42,7 +42,7 @@ def pareto(rng: random.Random, count: int) -> list[float]:
 
 
 def bursts_and_quiet(rng: random.Random, count: int) -> list[float]:
-    """Two states, each with its own mean gap, that last a while."""
+    """Two lasting states, each with its own mean gap."""
     means_s = rng.uniform(10, 60), rng.uniform(300, 5000)
     leave = rng.uniform(0.03, 0.2), rng.uniform(0.2, 0.6)
     gaps, state = [], 0
@@ -68,7 +68,7 @@ def changing(rng: random.Random, count: int) -> list[float]:
 
 
 def alternating(rng: random.Random, count: int) -> list[float]:
-    """Some short gaps, then a long one, over and over."""
+    """Some short gaps, then a long one, repeatedly."""
     short_s, long_s, every = rng.uniform(5, 60), rng.uniform(300, 5000), rng.randint(2, 7)
     return [(short_s if i % every else long_s) * rng.lognormvariate(0, 0.3) for i in range(count)]
 
@@ -89,7 +89,7 @@ def family_lives(family: Family, seed: int) -> list[list[float]]:
 
 
 def best_constant(lives: list[list[float]], beta_s: float) -> float:
-    """J over OPT of the cheapest time-out in [0, 2 beta], one for all lives."""
+    """J over OPT of the cheapest time-out in [0, 2 beta], the same for all streams."""
     gaps = sorted(gap for life in lives for gap in life)
     starts = beta_s * len(lives)
     opt_s = starts + sum(min(gap, beta_s) for gap in gaps)

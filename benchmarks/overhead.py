@@ -2,10 +2,10 @@
 
     python benchmarks/overhead.py [--pairs 30] [--json]
 
-One run, one machine, the same binary, flags, threads and model; the two ways take turns, and each pair's ratio
-is kept, so that a machine whose speed drifts does not matter. The direct driver polls every 5 ms. Prints
-`ratio N` (median of the pairs). Also measured: from submit to the engine's own acceptance with the model loaded,
-a first picture from cold against spawning sd-server by hand, and what everything costs at rest.
+Both ways use the same machine, binary, flags, threads and model. They take turns and each pair has its own ratio, so
+that a drift of the machine's speed does not matter. The direct driver polls every 5 ms. Prints `ratio N`, the median of
+the pairs. Also measures the time from submit to the engine's acceptance with the model loaded, a first picture from
+cold against sd-server started directly, and the load at rest.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from imagegen.settings import Settings  # noqa: E402
 
 SIZE_PX, STEPS = 128, 4
 TOLD = compose(Guardrails(), "a red circle", "", 1.0)
-"""What the service tells the engine: the direct driver sends the very same, so that both draw one picture."""
+"""The prompts that the service sends to the engine. The direct driver sends the same, for equal pictures."""
 
 
 def drawn(direct: Bare, seed: int) -> bytes:
-    """What `through_service` draws, from the engine itself."""
+    """Draw the picture of `through_service` directly with the engine."""
     return direct.draw(
         {
             "prompt": TOLD.prompt, "negative_prompt": TOLD.negative, "width": SIZE_PX, "height": SIZE_PX, "seed": seed,
@@ -60,7 +60,7 @@ def timed(work: Callable[[], Any]) -> float:
 
 
 def through_service(service: Service, seed: int) -> bytes:
-    """Submit, wait by long-polls, fetch the PNG: what a client does."""
+    """Submit, wait by long-polls and fetch the PNG, as a client does."""
     job = service.http.post(
         "/api/generate",
         json={"prompt": "a red circle", "width": SIZE_PX, "height": SIZE_PX, "steps": STEPS, "seed": seed},
@@ -127,7 +127,7 @@ def measure(pairs: int, colds: int, rest_s: float) -> dict[str, Any]:
 
 
 def cold_pair(service: Service, direct: Bare) -> tuple[float, float]:
-    """First picture with no engine running: through the service, and by spawning sd-server by hand."""
+    """The first picture without a running engine: through the service, and with sd-server started directly."""
     service.http.post("/api/unload")
     ours = timed(lambda: through_service(service, 1))
     service.http.post("/api/unload")
@@ -142,7 +142,7 @@ def cold_pair(service: Service, direct: Bare) -> tuple[float, float]:
 
 
 def acceptance(service: Service) -> float:
-    """Seconds from the submit to the engine having the job: its worker thread begins to use the processor."""
+    """Seconds from the submit until the engine has the job, seen as CPU time of its worker thread."""
     engine_process = psutil.Process(service.engine_pid or 0)
     before = sum(engine_process.cpu_times()[:2])
     began = time.perf_counter()
@@ -154,7 +154,7 @@ def acceptance(service: Service) -> float:
 
 
 def at_rest(service: Service, seconds: float) -> dict[str, Any]:
-    """What the service's processes use with no engine and no client."""
+    """The resource usage of the service's processes without an engine and a client."""
     service.http.post("/api/unload")
     processes = service.processes()
     before = sum(sum(p.cpu_times()[:2]) for p in processes)

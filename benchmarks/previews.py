@@ -29,7 +29,7 @@ from imagegen.settings import Settings
 
 
 async def drawn(engine: SdcppServerAdapter, request: DrawRequest, colours: object) -> tuple[float, float, int]:
-    """Seconds of sampling, CPU seconds of both processes, previews."""
+    """Draw one picture. Returns seconds of sampling, CPU seconds of both processes, and the number of previews."""
     encoding: list[asyncio.Task[bytes]] = []
 
     def seen(one: Preview) -> None:
@@ -53,7 +53,7 @@ async def drawn(engine: SdcppServerAdapter, request: DrawRequest, colours: objec
 
 
 async def measured(model: str, rounds: int, threads: int) -> dict[bool, list[tuple[float, float, int]]]:
-    """Each round's figures, by whether previews were asked for."""
+    """The figures of each round, with and without previews."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(home=Path(folder))
         entry = Catalog.load(settings).get(model)

@@ -49,7 +49,7 @@ PNG = {"Content-Type": "image/png"}
 
 
 class Drawing:
-    """The service with the model `sketch`, and a folder for what it draws."""
+    """The service with the model `sketch`, and a folder for its pictures."""
 
     def __init__(self, service: Service, out: Path, size: dict) -> None:
         self.service, self.out, self.size = service, out, size
@@ -65,7 +65,7 @@ class Drawing:
         return case | {"file": name, "image": job["images"][0]["id"]}
 
     def edit(self, case: Case, name: str, ids: dict[str, str]) -> Case:
-        """The edit of the picture that it names, or of the one that it brings, which is kept as a file too."""
+        """Edit the picture that the case names or contains. A contained picture is also saved as a file."""
         if "upload" in case:
             (self.out / f"before-{name}").write_bytes(case["upload"])
             answer = self.service.http.post("/api/images", content=case["upload"], headers=PNG)
@@ -76,7 +76,7 @@ class Drawing:
 
 
 def seconds(home: Path, binary: Path, threads: int, size: dict, n: int = 5) -> float:
-    """Median seconds of a picture, model loaded, through the service."""
+    """Median seconds of a picture through the service, with the model loaded."""
     service = Service(home, binary, {"model": "sketch", "threads": threads, "idle_timeout": "never"})
     service.start()
     try:

@@ -1,4 +1,4 @@
-"""What benchmarks/sketch.py asks the built-in model for: held-out captions, edits, and what must come."""
+"""The cases of benchmarks/sketch.py: held-out captions and edits, with the expected results."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from objects import BACKGROUNDS, COUNTABLE, DIAGRAMS, KINDS
 from PIL import Image
 
 HELD_OUT = 990_017
-"""Seed of the captions: training draws its scenes from other seeds."""
+"""Seed of the captions. Training uses other seeds for its scenes."""
 FORMS = "srspssrspssrsspsssrs"
-"""Of twenty captions thirteen are of single things, four of rows, three of pairs: of 300, five of each of 39 kinds."""
+"""Of 20 captions 13 are of single things, 4 of rows, 3 of pairs. So 300 captions have 5 of each of 39 kinds."""
 VERBS = ("recolour", "background", "add", "remove", "remove of a pair", "bigger", "smaller", "recolour")
 CIRCLES = tuple(noun for nouns in KINDS["circle"].nouns for noun in nouns)
-"""Training calls a circle by unknown words too ("a robot"); such a caption asks for nothing that could be judged."""
+"""Training also uses unknown words for a circle ("a robot"). A caption with such a word cannot be judged."""
 BRIGHT = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
 Case = dict[str, Any]
 
@@ -32,7 +32,7 @@ class HeldOut:
     rng: random.Random = field(default_factory=lambda: random.Random(HELD_OUT))
     seen: set[str] = field(default_factory=parts.seen)
     skipped: int = 0
-    """Captions that were drawn and not taken, because they are in the training set."""
+    """The number of generated captions that were skipped because the training set has them."""
 
     def of(self, scene: Callable[[], scenes.Scene]) -> tuple[scenes.Scene, str]:
         while True:
@@ -44,14 +44,14 @@ class HeldOut:
                 return found, text
 
     def single(self, kind: str) -> scenes.Scene:
-        """One thing of this kind."""
+        """A scene with one thing of this kind."""
         while (scene := scenes.single(self.rng)).items[0].kind != kind:
             pass
         return scene
 
 
 def cases(n: int) -> tuple[list[Case], int]:
-    """n captions with what their pictures must show, kinds in rotation among single things; how many were skipped."""
+    """n captions with the expected content, single things rotating through the kinds; and the number skipped."""
     held_out, kinds = HeldOut(), list(KINDS)
     found: list[Case] = []
     singles = 0
@@ -70,11 +70,11 @@ def cases(n: int) -> tuple[list[Case], int]:
 
 
 def edits(drawn: list[Case], n: int, size: int) -> tuple[list[Case], list[Case]]:
-    """n edits with the verbs in rotation, and the pictures to be drawn for them first.
+    """The source pictures to draw first, and n edits that rotate through the verbs.
 
-    Colour and background are changed in single things of `drawn`; smaller begins with a thing that is drawn for it,
-    bigger and add with a small one. Removals begin with a picture of size by size pixels that code has drawn, so that
-    there is what is to go.
+    Edits of colour and background start from single things of `drawn`; smaller from a thing drawn for it, bigger and
+    add from a small one. Removals start from a picture of size by size pixels drawn by code, so that the thing to
+    remove exists.
     """
     rng = random.Random(HELD_OUT + 1)
     single = [case for case in drawn if case["form"] == "single" and case["kind"] not in DIAGRAMS]
@@ -106,7 +106,7 @@ def edits(drawn: list[Case], n: int, size: int) -> tuple[list[Case], list[Case]]
 
 
 def _removal(rng: random.Random, verb: str, size: int) -> Case:
-    """The small thing in the corner, or one of a pair, is to go; `place`: where it is, as rules.HALVES names it."""
+    """Remove the small thing in the corner, or one of a pair. `place`: where it is, as in rules.HALVES."""
     while True:
         change = scenes.edit(rng)
         pair = change.before.form.startswith("pair")

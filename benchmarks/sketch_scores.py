@@ -1,4 +1,4 @@
-"""What benchmarks/sketch.py sees in the pictures: shares of what is right, by the judge and by rules on pixels."""
+"""The scores of benchmarks/sketch.py: shares of correct pictures, by the judge and by rules on pixels."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from PIL import Image
 from sketch_cases import VERBS, Case
 
 GREW = 1.3
-"""What is not background covers so many times as much, at least, when a thing became bigger."""
+"""A thing became bigger if the area that is not background grew at least by this factor."""
 OTHER = {"left": "right", "right": "left", "upper": "lower", "lower": "upper"}
 SIDES = {"pair": ("left", "right"), "pair-above": ("upper", "lower")}
 
 
 class Sight:
-    """The pictures of a folder, and what the judge says of them: it is asked for all of them at once."""
+    """The pictures of a folder with the judge's verdicts, which it gives for all pictures at once."""
 
     def __init__(self, folder: Path, drawn: list[Case], edited: list[Case]) -> None:
         self.folder = folder
@@ -40,7 +40,7 @@ class Sight:
         (folder / "pictures.json").write_text(json.dumps({"files": self.files, "parts": boxes}))
 
     def judged(self) -> None:
-        """Reads what the judge wrote."""
+        """Read the judge's verdicts."""
         verdicts = json.loads((self.folder / "verdicts.json").read_text())
         self.accuracy: dict[str, Any] = verdicts["accuracy"]
         self._seen = dict(zip(self.files, verdicts["files"], strict=True))
@@ -55,7 +55,7 @@ class Sight:
 
 
 def scored(drawn: list[Case], edited: list[Case], sight: Sight) -> dict[str, Any]:
-    """Shares of what is right, None where nothing was asked; what was not recognised."""
+    """The shares of correct pictures, None without cases; and the things that were not recognised."""
     plain = [c for c in drawn if c["form"] in ("single", "counted")]
     single = [c for c in drawn if c["form"] == "single"]
 
@@ -97,7 +97,7 @@ def _share(right: Iterable[bool]) -> float | None:
 
 
 def _pair(case: Case, sight: Sight, names: tuple[str, ...]) -> bool:
-    """`things` are (kind, colour) of the left or upper one and of the other."""
+    """`things`: (kind, colour) of the left or upper thing, then of the other."""
     for which, (kind, colour) in zip(SIDES[case["form"]], case["things"], strict=True):
         seen, wanted = sight.of(case["file"], which), {"kind": kind, "colour": colour}
         if any(seen[name] != wanted[name] for name in names):
@@ -106,7 +106,7 @@ def _pair(case: Case, sight: Sight, names: tuple[str, ...]) -> bool:
 
 
 def edit_took(case: Case, sight: Sight) -> bool:
-    """Whether the edit did what it should, and left the kind of thing as the judge saw it before."""
+    """Whether the edit succeeded, and the judge sees the same kind of thing as before."""
     name, verb = case["file"], case["verb"]
     before, after = sight.picture(case["of"]), sight.picture(name)
     kind = sight.of(case["of"])["kind"]

@@ -1,14 +1,14 @@
-"""A disk of known speed: a folder of files, served again by FUSE at a bandwidth and a latency of your choice.
+"""A disk of known speed: a folder of files, served through FUSE with a chosen bandwidth and latency.
 
     with SlowDisk(files, at=folder, mb_per_s=300, latency_ms=1): ...
 
-The host of a virtual machine keeps a cache of its own, so how fast its disk is depends on what was read before; this
-one does not. Its files are held in memory. A read that arrives when the disk is free is answered after
-bytes / bandwidth + latency; one that arrives earlier waits its turn for the bandwidth, while latencies overlap: so
-does a drive with a queue, or a volume in the network. The kernel's page cache is above it, as with any file system.
+The host of a virtual machine has its own cache, so the speed of a virtual disk depends on earlier reads. The speed of
+this disk does not: its files are in memory. A read that finds the disk free is answered after bytes / bandwidth +
+latency. Other reads queue for the bandwidth, while latencies overlap, as in a drive with a queue or a network volume.
+The kernel's page cache is above it, as with any file system.
 
-Speaks the kernel's own protocol (linux/fuse.h, read-only, no library). Needs Linux, /dev/fuse and the right to mount
-(root): `why_not()` says what is missing.
+Implements the kernel's FUSE protocol (linux/fuse.h, read-only, no library). Needs Linux, /dev/fuse and the right to
+mount (root): `why_not()` says what is missing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ROOT = 1
 
 
 def why_not() -> str | None:
-    """Why there can be no such disk here, in a sentence; None: there can."""
+    """Why this machine cannot have such a disk, as a sentence; None if it can."""
     if not sys.platform.startswith("linux"):
         return "a disk of known speed is served by FUSE, which needs Linux"
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
@@ -57,7 +57,7 @@ def why_not() -> str | None:
 
 @dataclass(frozen=True)
 class Speed:
-    """Bytes a second, and seconds until the first byte of a read."""
+    """The bandwidth in bytes per second, and the latency of a read in seconds."""
 
     bytes_per_s: float
     latency_s: float
@@ -67,9 +67,9 @@ class Speed:
 
 
 class SlowDisk:
-    """The files, mounted read-only at `at` by a process of its own; gone after the `with`.
+    """The files, mounted read-only at `at` by a separate process during the `with` block.
 
-    Raises OSError if it cannot be mounted.
+    Raises OSError if mounting fails.
     """
 
     def __init__(self, files: list[Path], at: Path, speed: Speed) -> None:
@@ -103,7 +103,7 @@ def _checked(status: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-# ---- the process that serves it ---------------------------------------------------------------
+# ---- the serving process ----------------------------------------------------------------------
 
 
 class Server:
@@ -125,7 +125,7 @@ class Server:
                 except OSError as ended:
                     if ended.errno == errno.ENODEV:  # unmounted
                         return
-                    if ended.errno not in {errno.ENOENT, errno.EINTR, errno.EAGAIN}:  # the asker has gone
+                    if ended.errno not in {errno.ENOENT, errno.EINTR, errno.EAGAIN}:  # the reader has ended
                         raise
             while self._due and self._due[0][0] <= time.monotonic():
                 _, unique, node, offset, size = heapq.heappop(self._due)
@@ -142,7 +142,7 @@ class Server:
         elif opcode == INIT:
             _major, minor, read_ahead, flags = struct.unpack_from("<IIII", body)
             flags &= ASYNC_READ | MAX_PAGES | PARALLEL
-            # As many reads under way as the kernel likes: a disk's queue, not FUSE's default of 12.
+            # Allow as many pending reads as the kernel sends, as a disk's queue does; FUSE's default is 12.
             init = struct.pack(
                 "<IIIIHHIIHHI", 7, min(minor, 31), read_ahead, flags, 65535, 65535, 4096, 1, MAX_PAGES_A_READ, 0, 0
             )
@@ -159,7 +159,7 @@ class Server:
             self._answer(unique, bytes(80))
         elif opcode in {RELEASE, RELEASEDIR, FLUSH}:
             self._answer(unique, b"")
-        elif opcode not in {FORGET, BATCH_FORGET, INTERRUPT}:  # those want no answer
+        elif opcode not in {FORGET, BATCH_FORGET, INTERRUPT}:  # these get no answer
             self._answer(unique, b"", errno.ENOSYS)
 
     def _lookup(self, unique: int, name: bytes) -> None:

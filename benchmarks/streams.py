@@ -24,7 +24,7 @@ USERS = 109
 QUANTILES = ((0.5, 54.0), (0.75, 154.0), (0.9, 944.0))
 MAX_GAPS_OF_ONE = 1000
 QUEUED = 0.1
-"""Share of requests that are sent while the one before is still drawn."""
+"""Share of requests that are sent while the previous one is still running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def make_user(rng: random.Random) -> User:
 
 
 def draw_gaps(rng: random.Random, user: User) -> list[float]:
-    """Seconds from the end of each picture to the user's next request, before they are stretched."""
+    """Seconds from the end of each picture to the user's next request, before stretching."""
     gaps = []
     kind = "burst"
     for _ in range(user.gaps):
@@ -73,7 +73,7 @@ def draw_gaps(rng: random.Random, user: User) -> list[float]:
 
 
 class Stretch:
-    """A rising map of seconds that gives `drawn` the known quantiles; between them it is linear in the logs."""
+    """A monotonic map of seconds that gives `drawn` the known quantiles; log-linear between them."""
 
     def __init__(self, drawn: list[float]) -> None:
         ordered = sorted(drawn) or [1.0]
@@ -91,7 +91,7 @@ class Stretch:
 
 
 def requests_of(rng: random.Random, name: str, gaps: list[float]) -> list[Request]:
-    """Requests with these gaps from the end of service to the next arrival, and queued ones among them."""
+    """Requests with these gaps from the end of service to the next arrival, including queued requests."""
     requests: list[Request] = []
     arrival_s = rng.uniform(0, 86_400)
     free_s = arrival_s

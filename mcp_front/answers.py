@@ -1,4 +1,4 @@
-"""What the image service answers, as far as the front reads it, and the error that every request can raise."""
+"""The parts of the image service's answers that the front reads, and the error that every request can raise."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 class ServiceError(ToolError):
-    """The service refused, failed or could not be reached; the message is a sentence for a person.
+    """The service refused, failed or could not be reached. The message is a sentence for a person.
 
-    code: the service's own code, or `unreachable`, `distrusted`, `not_the_service`.
+    code: the service's own code, or `unreachable`, `distrusted`, `not_the_service`, `open_service`, `not_there_yet`.
     """
 
     def __init__(self, code: str, sentence: str) -> None:
@@ -46,7 +46,7 @@ class Said(Read):
 
 
 class Progress(Read):
-    """How far a running job is; `fraction` (0..1) is of the phase."""
+    """The progress of a running job. `fraction` (0..1) is that of the phase."""
 
     phase: str
     step: int | None = None
@@ -69,7 +69,7 @@ class Picture(Read):
 
 
 class Job(Read):
-    """A job as the service tells it. Times are RFC 3339 texts."""
+    """A job as the service reports it. Times are RFC 3339 strings."""
 
     job_id: str
     status: Literal["queued", "running", "complete", "failed", "cancelled"]
@@ -94,7 +94,7 @@ class Job(Read):
 
 
 class Check(Read):
-    """What a request would become; `draws_it`: whether the picture would show what was asked for, as far as known."""
+    """How the service would handle a request. `draws_it`: would the picture show what was asked for?"""
 
     kind: str
     model: str
@@ -103,7 +103,7 @@ class Check(Read):
 
 
 class DefaultModel(Read):
-    """The model of requests that name none; `limits`: a sentence on what its pictures cannot be."""
+    """The model of requests that name none. `limits` is a sentence on what it cannot draw."""
 
     default: str
     limits: str | None = None
@@ -116,7 +116,7 @@ class Status(Read):
 
 
 class NextPage(Read):
-    """Where a list goes on; None at its end."""
+    """The cursor of a list's next page; None at the end of the list."""
 
     next: int | None = None
 
@@ -126,7 +126,7 @@ class _Items(Read):
 
 
 def parsed(kind: type[T], answer: Any, what: str) -> T:
-    """The answer as `kind`, which `what` names. Raises ServiceError `not_the_service` where it is something else."""
+    """Validate an answer as `kind`. `what` names it in the error. Raises ServiceError `not_the_service`."""
     try:
         return TypeAdapter(kind).validate_python(answer)
     except ValidationError as invalid:
@@ -139,5 +139,5 @@ def parsed(kind: type[T], answer: Any, what: str) -> T:
 
 
 def items(kind: type[T], answer: Any, what: str) -> list[T]:
-    """The `items` of a list that the service answered."""
+    """Validate the `items` of a list. Raises ServiceError `not_the_service`."""
     return [parsed(kind, item, what) for item in parsed(_Items, answer, f"list of {what}s").items]

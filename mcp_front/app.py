@@ -1,4 +1,4 @@
-"""Puts the server together: tools, view, resources, prompts and middleware."""
+"""Build the server from tools, view, resources, prompts and middleware."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from mcp_front.tool import Handler, TypedTool
 from mcp_front.waiting import CancelNotices
 
 RECENT = 20
-"""Pictures of image://recent."""
+"""Number of pictures in image://recent."""
 
 VIEW_URI = "ui://imagegen/picture.html"
 
 
 def build(settings: Settings, *, local: bool) -> FastMCP:
-    """The server. `local`: it runs on the person's machine, so it saves files and reads references."""
+    """Build the server. `local`: it runs on the user's machine, saves pictures there and reads reference files."""
     notices = CancelNotices()
     bearer = (lambda: settings.token) if local else _callers_bearer
     shut = not local and not settings.loopback_only and not settings.allow_anonymous
@@ -154,6 +154,6 @@ def _icon() -> mcp_types.Icon:
 
 
 def _callers_bearer() -> str | None:
-    """The token of the HTTP request in hand; the front has none of its own."""
+    """The bearer token of the current HTTP request, which the front forwards. Over HTTP it has no token of its own."""
     scheme, _, token = get_http_headers(include={"authorization"}).get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None

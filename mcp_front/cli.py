@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 
 HEALTH_WAIT_S = 2.0
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Suites of TLS 1.2, in OpenSSL's words: those of the service. uvicorn's own default offers CBC."""
+"""TLS 1.2 cipher suites in OpenSSL's notation, the same as the service's. uvicorn's default includes CBC suites."""
 
 
 def main() -> None:
-    """Run until the client goes away (stdio) or a signal comes (HTTP); exit code 2 for a wrong setting."""
+    """Run until the client disconnects (stdio) or a signal arrives (HTTP). Exit code 2 for a wrong setting."""
     parser = argparse.ArgumentParser(prog="imagegen-mcp", description=__doc__)
     parser.add_argument("--http", action="store_true", help="serve Streamable HTTP at /mcp instead of stdio")
     parser.add_argument("--version", action="version", version=__version__)
@@ -52,12 +52,12 @@ def main() -> None:
 
 
 def http_server(settings: Settings) -> FastMCP:
-    """The server for other machines' clients, with its health check."""
+    """Build the server for clients on other machines, with its health check."""
     mcp = build(settings, local=False)
 
     @mcp.custom_route("/healthz", methods=["GET"])
     async def healthz(_: Request) -> JSONResponse:
-        """The front is up whenever it answers; whether the service is ready stands in the answer."""
+        """Always 200 while the front runs. The body says whether the service is ready."""
         ready = False
         with anyio.move_on_after(HEALTH_WAIT_S):
             async with connected(settings, lambda: None) as service:
@@ -69,7 +69,7 @@ def http_server(settings: Settings) -> FastMCP:
 
 
 def run_http(mcp: FastMCP, settings: Settings) -> None:
-    """Streamable HTTP at /mcp without sessions, so that a restart of the front is invisible too."""
+    """Serve Streamable HTTP at /mcp. It has no sessions, so that clients do not notice a restart of the front."""
     tls = {}
     if settings.tls:
         certificate, key = map(str, settings.tls)

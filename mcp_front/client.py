@@ -19,7 +19,7 @@ from mcp_front.templates import Template
 
 
 class Service:
-    """Asks the image service. Every method raises ServiceError."""
+    """A client of the image service. Every method raises ServiceError unless it says otherwise."""
 
     def __init__(self, http: Connection) -> None:
         self._http = http
@@ -28,13 +28,13 @@ class Service:
         await self._http.aclose()
 
     async def submit(self, body: Mapping[str, Any]) -> Job:
-        """Ask for a picture; an edit if `body` has `images`. A lost answer does not draw it twice."""
+        """Submit a job, an edit if `body` has `images`. An Idempotency-Key makes repeating the request safe."""
         route = "/api/edit" if "images" in body else "/api/generate"
         headers = {"Idempotency-Key": uuid4().hex}
         return parsed(Job, await self._http.json("POST", route, json=dict(body), headers=headers), "job")
 
     async def check(self, body: Mapping[str, Any]) -> Check | None:
-        """What a request would become; None from a service that cannot say it. Raises what `submit` would."""
+        """Check a request without submitting it. None from a service without this route. Raises what `submit` would."""
         try:
             return parsed(Check, await self._http.json("POST", "/api/check", json=dict(body)), "check")
         except ServiceError as failed:
@@ -43,7 +43,7 @@ class Service:
             return None
 
     async def upscale(self, body: Mapping[str, Any]) -> Job:
-        """Ask for a larger copy of a picture."""
+        """Submit a job that makes a larger copy of a picture."""
         headers = {"Idempotency-Key": uuid4().hex}
         with _not_there_yet("upscale pictures", "A larger picture can be drawn anew, with width and height."):
             answer = await self._http.json("POST", "/api/upscale", json=dict(body), headers=headers)
@@ -56,12 +56,12 @@ class Service:
             await self._http.json("POST", route)
 
     async def job(self, job_id: str, *, wait_s: float = 0) -> Job:
-        """Read a job, after a change of its status or `wait_s` (whole seconds, at most 50)."""
+        """Read a job once its status changes, or after `wait_s` (whole seconds, at most 50)."""
         params = {"wait": str(int(wait_s))} if wait_s >= 1 else None
         return parsed(Job, await self._http.json("GET", f"/api/jobs/{_segment(job_id)}", params=params), "job")
 
     async def jobs(self, limit: int, before: int | None = None) -> tuple[list[Job], int | None]:
-        """The newest jobs, and the `before` of the following page; None at the end."""
+        """The newest jobs, and the `before` of the next page, None at the end."""
         params = {"limit": str(limit)} | ({} if before is None else {"before": str(before)})
         answer = await self._http.json("GET", "/api/jobs", params=params)
         return items(Job, answer, "job"), parsed(NextPage, answer, "list of jobs").next
@@ -70,11 +70,11 @@ class Service:
         return parsed(Job, await self._http.json("DELETE", f"/api/jobs/{_segment(job_id)}"), "job")
 
     async def drop_lease(self, job_id: str) -> None:
-        """Let the job run to its end although nobody reads it."""
+        """Remove the job's lease: the service no longer cancels the job when no client reads it."""
         await self._http.send("DELETE", f"/api/jobs/{_segment(job_id)}/lease")
 
     async def upload(self, picture: bytes) -> str:
-        """Store a reference picture, a file of any format that the service reads; returns its image id."""
+        """Upload a reference picture in any format that the service reads. Returns its image id."""
         headers = {"Content-Type": "application/octet-stream"}
         answer = await self._http.json("POST", "/api/images", content=picture, headers=headers)
         return parsed(Picture, answer, "picture").id
@@ -84,7 +84,7 @@ class Service:
         return await self._http.file(f"/images/{_segment(image_id)}.png", "image/png")
 
     async def preview(self, image_id: str, width_px: int) -> bytes:
-        """A JPEG of the picture, made by the service, at most `width_px` wide."""
+        """A JPEG of the picture, scaled by the service to at most `width_px`."""
         return await self._http.file(f"/images/{_segment(image_id)}.jpg", "image/jpeg", {"w": str(width_px)})
 
     async def recent_images(self, limit: int) -> list[Picture]:
@@ -92,7 +92,7 @@ class Service:
         return items(Picture, await self._http.json("GET", "/api/images", params={"limit": str(limit)}), "picture")
 
     async def templates(self, model: str | None = None) -> list[Template]:
-        """The prompt templates, with sizes that `model` can draw, or the service's default model."""
+        """The prompt templates, with sizes for `model`, by default for the service's default model."""
         params = {"model": model} if model else None
         return items(Template, await self._http.json("GET", "/api/templates", params=params), "template")
 
@@ -101,7 +101,7 @@ class Service:
         return items(Model, await self._http.json("GET", "/api/models"), "model")
 
     async def model_limits(self) -> tuple[str, str] | None:
-        """The default model, and a sentence on what its pictures cannot be; None where there is none to say."""
+        """The default model and a sentence on what it cannot draw. None if the service reports no limits."""
         model = parsed(Status, await self._http.json("GET", "/api/status"), "state").model
         return (model.default, model.limits) if model.limits else None
 
@@ -109,7 +109,7 @@ class Service:
         await self._http.send("POST", "/api/warm")
 
     async def asks_for_token(self) -> bool:
-        """Whether the service refuses this caller for want of a token; never raises."""
+        """Whether the service refuses this caller because it sent no token. Never raises."""
         try:
             await self._http.send("GET", "/api/status")
         except ServiceError as failed:
@@ -117,7 +117,7 @@ class Service:
         return False
 
     async def ready(self) -> bool:
-        """Whether the service accepts jobs; never raises."""
+        """Whether the service accepts jobs. Never raises."""
         try:
             await self._http.send("GET", "/readyz")
         except ServiceError:
@@ -129,7 +129,7 @@ class Service:
 async def connected(
     settings: Settings, bearer: Callable[[], str | None], *, must_be_locked: bool = False
 ) -> AsyncIterator[Service]:
-    """A Service whose connections are closed at the end."""
+    """A Service whose connections are closed on exit."""
     service = Service(Connection(settings, bearer, must_be_locked=must_be_locked))
     try:
         yield service
@@ -140,7 +140,7 @@ async def connected(
 
 @contextmanager
 def _not_there_yet(what: str, instead: str) -> Iterator[None]:
-    """A route that the service does not have is said to be one; `instead`: what can be done without it."""
+    """Explain a 404 of a route that an older service lacks. `instead`: what the caller can do without it."""
     try:
         yield
     except ServiceError as failed:
@@ -150,7 +150,7 @@ def _not_there_yet(what: str, instead: str) -> Iterator[None]:
 
 
 def _segment(identifier: str) -> str:
-    """An id as one path segment: whatever an agent passes, it stays inside the route."""
+    """The id as one URL path segment. Raises ServiceError for text that is not an id, which could leave the route."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", identifier):
         raise ServiceError(
             "not_found",

@@ -1,4 +1,4 @@
-"""HTTP with the image service: one connection pool, whom it trusts, and every failure as a sentence."""
+"""HTTP to the image service: one connection pool, its TLS trust, and an error sentence for each failure."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ READ_S = 60.0
 """Longer than the service's longest long-poll of 50 s."""
 
 INSTANCE = "Imagegen-Instance"
-"""Header by which the service names the process that answers, and refuses requests meant for another one."""
+"""Header that names the service's process. The service answers 412 to a request meant for another process."""
 INSTANCE_CHANGES = 3
-"""How often one request is sent again because the service was started again meanwhile."""
+"""How often one request is sent again because the service restarted."""
 
 MAX_JSON_BYTES = 8 * 1024 * 1024
 MAX_PICTURE_BYTES = 256 * 1024 * 1024
@@ -33,7 +33,7 @@ MAX_PICTURE_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Answer:
-    """A response whose body was read, and was not too large to be read."""
+    """A response whose whole body was read and is within the size limit."""
 
     status: int
     content_type: str
@@ -42,11 +42,11 @@ class Answer:
 
 
 class Connection:
-    """Sends requests to the image service. `bearer` names the token of the call in hand, or None.
+    """Sends requests to the image service. `bearer` returns the token of the current call, or None.
 
-    must_be_locked: send nothing to a service that asks for no token. Each process of the service is asked once
-    (`Imagegen-Instance`), and every request is for the process that was asked: another one refuses it with 412. A
-    service that does not name its processes is asked before every request.
+    must_be_locked: send nothing to a service that requires no token. The front checks each process of the service
+    once and names it in every request (`Imagegen-Instance`); another process refuses the request with 412. If the
+    service does not name its processes, the front checks before every request.
 
     Every method raises ServiceError.
     """
@@ -66,7 +66,7 @@ class Connection:
             self._http = None
 
     async def json(self, method: str, route: str, **request: Any) -> Any:
-        """What the service answers as JSON."""
+        """The service's answer, decoded from JSON."""
         answer = await self.send(method, route, **request)
         try:
             return json.loads(answer.body)
@@ -89,7 +89,7 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         **request: Any,
     ) -> Answer:
-        """The answer to one request; `limit`: the most bytes of it that are read."""
+        """Send a request, repeated if the service restarts. `limit`: the most bytes of the answer that are read."""
         sent = dict(headers or {})
         if token := self._bearer():
             sent["Authorization"] = f"Bearer {token}"
@@ -105,7 +105,7 @@ class Connection:
         raise self._refusal(answer)
 
     async def _exchange(self, method: str, route: str, limit: int, **request: Any) -> Answer:
-        """Send one request, and read its answer whatever the status."""
+        """Send one request and read its answer, with any status."""
         http = await self._open()
         # A pooled connection may have died with a restart of the service: such a request is sent once more.
         # All requests here can be repeated; a submission carries an Idempotency-Key.
@@ -148,7 +148,7 @@ class Connection:
             raise ServiceError("unreachable", _proxy_refused(wrong)) from None
 
     async def _locked(self) -> str | None:
-        """The process of the service that is known to ask for tokens; asks it if none is known."""
+        """The process of the service that requires tokens, as checked by this call or an earlier one."""
         async with self._checking:
             if self._locked_instance is None:
                 self._locked_instance = await self._refuse_open_service()
@@ -156,14 +156,14 @@ class Connection:
 
     async def _forget(self, instance: str | None) -> None:
         async with self._checking:
-            if self._locked_instance == instance:  # else another call has asked the new process already
+            if self._locked_instance == instance:  # else another call has already checked the new process
                 self._locked_instance = None
 
     async def _refuse_open_service(self) -> str | None:
-        """Ask without a token whether the service lets anybody in; returns the name of the process that refused.
+        """Check that the service refuses a request without a token. Returns the name of the process that refused.
 
-        A front that other machines reach must not hand them a service that asks nobody for a token. Only 401 and 403
-        show that it asks: a service that starts, stops or fails may be an open one.
+        A front that other machines reach must not give them access to a service without tokens. Only 401 and 403
+        prove that the service requires one: a service that is starting, stopping or failing may be open.
         """
         answer = await self._exchange("GET", "/api/status", MAX_JSON_BYTES)
         if 200 <= answer.status < 300:
@@ -178,7 +178,7 @@ class Connection:
         return answer.instance
 
     async def _reset_if_distrusted(self, down: httpx.TransportError) -> None:
-        """After a TLS failure the next call pins anew: a corrected service needs no restart of the front."""
+        """After a TLS failure the next call builds a new TLS context, so that the front needs no restart."""
         if _certificate_problem(down):
             await self.aclose()
 
@@ -211,7 +211,7 @@ class Connection:
         )
 
     def _refusal(self, answer: Answer) -> ServiceError:
-        """RFC 9457 problem+json, as the service answers; anything else did not come from it."""
+        """The error in an RFC 9457 problem+json answer. Any other answer did not come from the service."""
         try:
             problem = json.loads(answer.body)
             code, detail = str(problem["code"]), str(problem["detail"])
@@ -226,7 +226,7 @@ class Connection:
 
 
 def _proxy_refused(wrong: Exception) -> str:
-    """httpx makes no client: the URL was checked at the start, so a proxy variable is at fault."""
+    """Why httpx could not make a client. The URL was checked at the start, so the cause is a proxy variable."""
     pairs = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
     named = [name for upper in pairs for name in (upper, upper.lower()) if os.environ.get(name)]
     why = "SOCKS proxies are not supported" if isinstance(wrong, ImportError) else str(wrong)
@@ -237,7 +237,7 @@ def _proxy_refused(wrong: Exception) -> str:
 
 
 async def _read_within(response: httpx.Response, limit: int) -> Answer:
-    """Read the body, but never more than about `limit` bytes of it into memory."""
+    """Read the body. Raises ServiceError once it exceeds `limit` bytes, before more is held in memory."""
     body = bytearray()
     async for piece in response.aiter_bytes():
         body += piece
@@ -248,7 +248,7 @@ async def _read_within(response: httpx.Response, limit: int) -> Answer:
 
 
 def _certificate_problem(down: BaseException | None) -> str | None:
-    """What is wrong with the certificate, if that is why a connection failed."""
+    """The TLS error that made a connection fail; None if the cause is another."""
     while down is not None:
         if isinstance(down, ssl.SSLCertVerificationError):
             return down.verify_message

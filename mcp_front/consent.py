@@ -1,4 +1,4 @@
-"""Asks the client for its folders and the person for a file outside of them, where the client can."""
+"""Ask the client for its folders, and the user about files outside them, if the client supports these requests."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ SEND = "send"
 
 
 async def permit(ctx: Context, paths: Sequence[Path], settings: Settings) -> None:
-    """Return if every file may be sent. `paths`: without symlinks.
+    """Return if every file may be sent. `paths` have their symlinks resolved.
 
-    Raises BadReference with what to do, and NeedsInput to ask the client: it calls the tool again with its answers.
+    Raises BadReference for a file that may not be sent. Raises NeedsInput to ask the client, which calls the tool
+    again with its answers.
     """
     for path in paths:
         if is_secret(path):
@@ -53,7 +54,7 @@ def _outside(paths: Sequence[Path], folders: Sequence[Path]) -> list[Path]:
 
 
 async def _clients_roots(ctx: Context) -> list[Path]:
-    """The folders that the client says it works in."""
+    """The client's MCP roots. Raises NeedsInput if they have to be asked for first."""
     if _is_modern(ctx):
         answer: Any = (ctx.input_responses or {}).get(ROOTS)
         if answer is None:
@@ -64,7 +65,7 @@ async def _clients_roots(ctx: Context) -> list[Path]:
 
 
 async def _agreed(ctx: Context, files: Sequence[Path], *, asks_roots: bool) -> bool:
-    """Whether the person agrees to send these files, and no others."""
+    """Whether the user agrees to send exactly these files. Raises NeedsInput if the question has to be asked first."""
     question = "An assistant wants to send files of this computer to the image service:\n" + "\n".join(map(str, files))
     if not _is_modern(ctx):
         said = await ctx.elicit(f"{question}\nSend them?", bool)
@@ -76,7 +77,7 @@ async def _agreed(ctx: Context, files: Sequence[Path], *, asks_roots: bool) -> b
         ask = mcp_types.ElicitRequest(
             params=mcp_types.ElicitRequestFormParams(message=question, requested_schema=schema)
         )
-        # The answers of an earlier round do not come again, so the folders are asked for once more.
+        # The client does not repeat its earlier answers, so the folders are requested again.
         raise NeedsInput({**({ROOTS: mcp_types.ListRootsRequest()} if asks_roots else {}), key: ask})
     answer: Any = answers[key]
     content: Mapping[str, Any] = getattr(answer, "content", None) or {}
@@ -84,6 +85,6 @@ async def _agreed(ctx: Context, files: Sequence[Path], *, asks_roots: bool) -> b
 
 
 def _is_modern(ctx: Context) -> bool:
-    """Whether the server asks by a result instead of a request of its own."""
+    """Whether the protocol version has the server ask in a tool's result, not in a request of its own."""
     request = ctx.request_context
     return bool(request and request.protocol_version in MODERN_PROTOCOL_VERSIONS)

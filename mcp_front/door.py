@@ -1,6 +1,6 @@
-"""The door of the front over HTTP: a call without a token that the service needs is 401, with where to get one.
+"""Authentication of the HTTP front: 401 for a call without a token if the service requires one.
 
-RFC 9728: the answer names a document that says what this resource is and which authorization servers give tokens.
+RFC 9728: the 401 names a document with this resource and the authorization servers that issue tokens for it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ NEEDED = "The image service behind this MCP server needs a token: send Authoriza
 
 
 class Door:
-    """Refuses requests to /mcp that carry no bearer token, while the service asks for one.
+    """ASGI middleware that refuses requests to /mcp without a bearer token if the service requires one.
 
-    Whether a token is good is the service's to say: it refuses a bad one, and the tool says so.
+    The service validates the token. The tool reports its refusal.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app, self._settings = app, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it with 401."""
+        """Forward the request, or answer 401."""
         answer = None
         if scope["type"] == "http" and scope["path"].rstrip("/") == MCP_PATH:
             answer = await self._refusal(Request(scope))
@@ -49,7 +49,7 @@ class Door:
 
 
 def add_metadata(mcp: FastMCP, settings: Settings) -> None:
-    """The document of RFC 9728, at the address for /mcp and at the one for the whole host."""
+    """Serve the RFC 9728 document at the addresses for /mcp and for the whole host."""
 
     async def metadata(request: Request) -> Response:
         document = {
@@ -65,7 +65,7 @@ def add_metadata(mcp: FastMCP, settings: Settings) -> None:
 
 
 def _base(request: Request, settings: Settings) -> str:
-    """The front's own address, as its clients call it: the setting's, else that of this request."""
+    """The front's public base URL: from the settings, else from this request."""
     if settings.front_url:
         parts = urlsplit(settings.front_url)
         return f"{parts.scheme}://{parts.netloc}"

@@ -1,4 +1,4 @@
-"""The tools that draw, change and enlarge pictures, and those that follow a job."""
+"""The tools that draw, change and enlarge pictures, and those that read or cancel a job."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class DrawingTools:
         return await self._finish(ctx, self._service.upscale({"image": image, "factor": asked.factor}))
 
     async def get_job_status(self, ctx: Context, asked: OneJob) -> ToolResult:
-        """Say how far a job is, after news or 45 s."""
+        """Report a job's state once it changes, or after 45 s."""
         deadline = anyio.current_time() + min(STATUS_WAIT_S, self._budget_s(ctx))
         job = await until_news(self._service, await self._service.job(asked.job_id), deadline, ctx)
         return self._results.going_on(job, structured=has_view(ctx))
@@ -75,7 +75,7 @@ class DrawingTools:
         return self._results.going_on(await self._service.submit(body), structured=has_view(ctx))
 
     async def _finish(self, ctx: Context, submission: Awaitable[Job], *, leased: bool = False) -> ToolResult:
-        """Submit, and wait for the pictures as long as this call may wait; else hand the job back."""
+        """Submit and wait for the pictures. Returns the unfinished job when the call's time is up."""
         deadline = anyio.current_time() + self._budget_s(ctx)
         job = await submission
         async with cancelling(self._service, job.job_id, ctx, self._notices):

@@ -1,4 +1,4 @@
-"""What a job is, as structured content for hosts with a view."""
+"""A job as structured content for hosts with a view."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mcp_front.answers import Job, Said
 from mcp_front.progress import describe
 
 NOT_WHAT_WAS_ASKED = {"blank_picture", "unknown_subject", "unknown_style", "text_unreadable"}
-"""Codes of the service's warnings that a picture does not show what was asked for."""
+"""Codes of the warnings which mean that the picture does not show what was asked for."""
 
 
 class ImageFacts(BaseModel):
@@ -46,12 +46,12 @@ class Facts(BaseModel):
 
 
 def wrong_pictures(job: Job) -> list[Said]:
-    """By which warnings a complete job's pictures do not show what was asked for."""
+    """The warnings which mean that a complete job's pictures do not show what was asked for."""
     return [one for one in job.warnings if one.code in NOT_WHAT_WAS_ASKED] if job.status == "complete" else []
 
 
 def facts(job: Job, next_step: str, images: list[ImageFacts]) -> dict[str, Any]:
-    """What is known of a job, as structured content."""
+    """The structured content of a job."""
     now = job.progress
     return Facts(
         job_id=job.job_id,

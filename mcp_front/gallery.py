@@ -1,4 +1,4 @@
-"""Pictures that jobs drew, found by words of their prompts."""
+"""Search of the pictures of complete jobs by words in their prompts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mcp_front.results import until
 PAGE = 200
 LEAST_PAGE = 20
 MAX_PAGES = 5
-"""How far back is searched: 1,000 jobs."""
+"""Limits a search to the newest 1,000 jobs."""
 
 MAX_PROMPT_CHARS = 160
 
@@ -36,9 +36,9 @@ class FoundImage(BaseModel):
 
 
 async def found_images(service: Service, query: str | None, limit: int) -> tuple[list[FoundImage], bool]:
-    """At most `limit` pictures whose prompt has every word of `query`, and whether there cannot be more of them.
+    """At most `limit` pictures whose prompt contains every word of `query`.
 
-    Raises ServiceError.
+    The second value is False if MAX_PAGES ended the search before all jobs were read. Raises ServiceError.
     """
     words = (query or "").casefold().split()
     found: list[FoundImage] = []

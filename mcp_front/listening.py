@@ -1,4 +1,4 @@
-"""The HTTP front as a process: its address before it listens, and the signals that do not end it."""
+"""Process setup of the HTTP front: a check of its address before it listens, and its signals."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ IGNORED = (
     *("SIGHUP", "SIGTSTP", "SIGTTIN", "SIGTTOU"),
     *("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO"),
 )
-"""Of a terminal, a logout or a service manager; none of them asks for a stop. Not every system has all of them."""
+"""Signals of a terminal, a logout or a service manager that do not mean stop. Some systems lack some of them."""
 
 
 def guard() -> None:
-    """Ignore IGNORED; SIGQUIT (Ctrl-\\) stops in order, as SIGTERM and SIGINT do."""
+    """Ignore the signals in IGNORED. SIGQUIT (Ctrl-\\) shuts down gracefully, as SIGTERM and SIGINT do."""
     for name in IGNORED:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -30,12 +30,12 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def check(settings: Settings) -> None:
-    """Bind the address for a moment. Raises SettingsError if it cannot be listened on."""
+    """Bind the address briefly. Raises SettingsError if the front cannot listen on it."""
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in found:
             with socket.socket(family, kind, protocol) as trial:
-                if os.name == "posix":  # on Windows it would share a port that is taken
+                if os.name == "posix":  # on Windows the option would share a port that is in use
                     trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 trial.bind(address)
     except OSError as refused:

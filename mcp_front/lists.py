@@ -1,4 +1,4 @@
-"""The tools that say what there is: templates, models and pictures; and what the view reads of a picture."""
+"""The tools that list templates, models and pictures, and the one by which the view reads a picture."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ class ListTools:
         return _said(ctx, text, TemplateList(templates=templates, next_step="Fill one in, then draw it."))
 
     async def list_models(self, ctx: Context, _: Nothing) -> ToolResult:
-        """List the models, those that can draw now first."""
+        """List the models. Those that can draw now come first."""
         models = sorted(await self._service.models(), key=lambda one: (not one.installed, not one.default, one.name))
         next_step = "Pass a name as `model` only if the user wants another model than the default."
         lines = [line for model in models for line in model.lines()]
         return _said(ctx, "\n".join([*lines, next_step]), ModelList(models=models, next_step=next_step))
 
     async def list_images(self, ctx: Context, asked: Search) -> ToolResult:
-        """List pictures, the newest first."""
+        """List the pictures, the newest first."""
         images, whole = await found_images(self._service, asked.query, asked.limit)
         first = f"{len(images)} {'picture' if len(images) == 1 else 'pictures'}, the newest first."
         lines = [f"{number}. {one.line}" for number, one in enumerate(images, start=1)]

@@ -1,4 +1,4 @@
-"""What happens around every call: schemas only where they are kept, what the service's model cannot do, warming."""
+"""MCP middleware: output schemas for clients with views, the model's limits in the instructions, model warm-up."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mcp_front.results import has_view
 log = logging.getLogger(__name__)
 
 LIMITS_WAIT_S = 2.0
-"""A client waits for the front's first answer, and the service may be down."""
+"""Short, because the client waits for the front's first answer and the service may be down."""
 
 
 class SchemasForViews(Middleware):
     """Announces output schemas only to clients that get structured content.
 
-    Claude Code drops every text of a result that has structured content, so only clients with the UI
-    extension get it; and the protocol forbids a schema without it.
+    Claude Code drops all text of a result that has structured content, so only clients with the UI extension get
+    structured content. The protocol forbids a schema without it.
     """
 
     async def on_list_tools(
@@ -41,7 +41,7 @@ class SchemasForViews(Middleware):
 
 
 class Limits(Middleware):
-    """Says in the instructions what the service's model cannot do, if the service answers soon and knows of it."""
+    """Adds the model's limits to the instructions if the service reports some within LIMITS_WAIT_S."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -68,7 +68,7 @@ class Limits(Middleware):
 
 
 class Warming(Middleware):
-    """Loads the model when a client connects, so that the first picture need not wait for it."""
+    """Loads the model when a client connects, to shorten the wait for the first picture."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

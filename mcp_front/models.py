@@ -1,4 +1,4 @@
-"""A model of the service's catalog, in words for an agent that has to choose one."""
+"""A model of the service's catalog, described for an agent that has to choose one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Model(Read):
     misfits: tuple[Said, ...] = ()
 
     def lines(self) -> list[str]:
-        """One line of what it is, and one for each thing that an agent has to tell the user before drawing."""
+        """One line that describes the model, and one for each fact that the user has to know before drawing."""
         default = ", the default" if self.default else ""
         if not self.installed:
             return [f"- {self.name} (not installed{default}): {self.description}"]

@@ -1,8 +1,8 @@
-"""The file that a reference means: a path or a file: URL as an agent writes it, which may differ from the disk's name.
+"""Resolve a path or a file: URL as an agent writes it. The name on the disk may be spelled differently.
 
 macOS writes a narrow no-break space (U+202F) into the names of screenshots and decomposed letters (NFD) into
-others; an agent writes them with plain spaces and composed letters, in quotes or with a shell's backslashes. Such a
-spelling is looked up only where the exact path does not exist.
+other names. An agent writes plain spaces and composed letters, quotes or a shell's backslashes. Other spellings are
+tried only if the exact path does not exist.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _NAMED_MAX = 5
 
 
 class BadReference(Exception):
-    """A reference that cannot be used; the message is a sentence for a person."""
+    """A reference that cannot be used. The message is a sentence for a person."""
 
 
 def local_path(reference: str) -> Path:
-    """The path of an existing file, or the path as written where nothing on the disk matches it.
+    """The path of an existing file, or the path as written if no file matches it.
 
-    Raises BadReference for other addresses, for what cannot be a path, and where several files match.
+    Raises BadReference for other URLs, for text that cannot be a path, and if several files match.
     """
     written = _as_written(reference)
     try:
@@ -35,7 +35,7 @@ def local_path(reference: str) -> Path:
         unquoted = _QUOTED.fullmatch(reference.translate(_QUOTES))
         wanted = _as_written(unquoted[2]) if unquoted else written
         return _on_disk(wanted) or wanted
-    except OSError:  # a folder on the way may not be read: opening the file reports it
+    except OSError:  # a parent folder may not be readable: opening the file reports it
         return written
 
 
@@ -54,7 +54,7 @@ def _as_written(reference: str) -> Path:
         )
     if scheme == "file" and address.netloc.lower() not in {"", "localhost"}:
         raise BadReference(f"{reference[:200]!r} is on another machine. Copy the file here and pass its path.")
-    path = url2pathname(address.path) if scheme == "file" else reference  # it decodes %20, once
+    path = url2pathname(address.path) if scheme == "file" else reference  # decodes %20, once
     if "\0" in path:
         raise BadReference("A path cannot contain a NUL character.")
     try:
@@ -67,7 +67,7 @@ def _as_written(reference: str) -> Path:
 
 
 def _on_disk(wanted: Path) -> Path | None:
-    """The one existing path whose every part is `wanted`'s, or is spelled the same; None if there is none."""
+    """The existing path whose parts equal those of `wanted` or differ only in spelling. None if no path does."""
     found = Path(wanted.anchor)
     for part in wanted.parts[1:]:
         if os.path.lexists(found / part):
@@ -96,5 +96,5 @@ def _spelling(name: str) -> str:
 
 
 def _unescaped(name: str) -> str:
-    """Its spelling without a shell's backslashes."""
+    """The spelling of the name without a shell's backslashes."""
     return _spelling(re.sub(r"\\(.)", r"\1", name))

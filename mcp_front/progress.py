@@ -1,4 +1,4 @@
-"""How far a job is, as a sentence and as a number that only grows."""
+"""The progress of a job, as text and as a number that only grows."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _PHASES = {
     "decoding": ("finishing the picture", 95.0, 98.0),
     "saving": ("saving the picture", 98.0, 99.0),
 }
-"""Phase: words, and the part of a one-picture job's bar that it fills, in percent."""
+"""Each phase's text, and where it starts and ends on a one-picture job's bar, in percent."""
 
 SMALLEST_ADVANCE = 0.01
 """MCP requires every progress notification to be greater than the one before."""
 
 
 def describe(job: Job) -> str:
-    """Where the job is, for a person: `loading the model 40 %`, `drawing: step 7/25, about 12 s left`."""
+    """The job's progress as text: `loading the model 40 %`, `drawing: step 7/25, about 12 s left`."""
     if job.status == "queued":
         ahead = f", {job.position} ahead of it" if job.position else ""
         return f"waiting in the queue{ahead}{_left(job)}"
@@ -37,7 +37,7 @@ def describe(job: Job) -> str:
         if now.fraction is not None:
             words += f" {now.fraction * 100:.0f} %"
         if now.phase == "fetching" and now.detail:
-            return f"{words} ({now.detail})"  # file, bytes, rate and time left, in the service's words
+            return f"{words} ({now.detail})"  # file, bytes, rate and time left, as the service writes them
     pictures = int(job.params.get("n") or 1)
     which = f"picture {now.image} of {pictures}: " if pictures > 1 else ""
     return f"{which}{words}{_left(job)}"
@@ -55,7 +55,7 @@ def duration(seconds: float) -> str:
 
 
 def poll_s(job: Job) -> int:
-    """How long to leave between two questions about the job, in seconds: a tenth of what is left, 5 to 300."""
+    """The interval for polling the job in seconds: a tenth of the time left, 5 to 300."""
     left = job.eta_s
     if left is None and job.progress is not None:
         left = job.progress.left_s
@@ -63,7 +63,7 @@ def poll_s(job: Job) -> int:
 
 
 def percent(job: Job) -> float:
-    """How much of the job is done, 0..100; a queued job is at 0."""
+    """The part of the job that is done, 0..100. A queued job is at 0."""
     if job.ended:
         return 100.0
     now = job.progress
@@ -77,5 +77,5 @@ def percent(job: Job) -> float:
 
 
 def advance(last: float, job: Job) -> float:
-    """The next number to report after `last`: never smaller, never equal, never past 100; two decimal places."""
+    """The next number to report after `last`: larger than `last`, at most 100, with two decimal places."""
     return min(100.0, round(max(percent(job), last + SMALLEST_ADVANCE), 2))

@@ -22,11 +22,11 @@ from mcp_front.texts import template_message
 log = logging.getLogger(__name__)
 
 MAX_COMPLETIONS = 100
-"""As many values as one completion may have."""
+"""The most values that a completion may return."""
 
 
 MODEL = "model"
-"""An argument of every prompt, unless a template has a gap of that name."""
+"""An argument of every prompt, unless a template has a placeholder of that name."""
 
 
 class TemplatePrompt(Prompt):
@@ -36,7 +36,7 @@ class TemplatePrompt(Prompt):
     service: SkipJsonSchema[InstanceOf[Service]] = Field(exclude=True)
 
     async def render(self, arguments: dict[str, Any] | None = None) -> str:
-        """The message that asks for the picture, with the arguments filled in and a size that the model draws."""
+        """The message that asks for the picture, with the arguments filled in and a size that suits the model."""
         values, template = arguments or {}, self.template
         model = values.get(MODEL) if _takes_model(template) else None
         try:
@@ -50,14 +50,14 @@ class TemplatePrompt(Prompt):
 
 
 class TemplatePrompts(Provider):
-    """Asks the service each time, so that an operator's new template needs no restart of the front."""
+    """Reads the templates from the service on each call, so that a new template needs no restart of the front."""
 
     def __init__(self, service: Service) -> None:
         super().__init__()
         self._service = service
 
     async def _list_prompts(self) -> Sequence[Prompt]:
-        """None while the service cannot be reached: clients ask on connecting, and the tools say why."""
+        """The prompts; empty if the service fails, since clients list them on connecting. Tools report the error."""
         try:
             return [self._as_prompt(template) for template in await self._service.templates()]
         except ServiceError as failed:
@@ -65,7 +65,7 @@ class TemplatePrompts(Provider):
             return []
 
     async def complete(self, prompt: str, argument: mcp_types.CompletionArgument) -> list[str]:
-        """Examples for a gap, or names of models, that begin with what was typed."""
+        """Examples for a placeholder, or names of models, that begin with the text typed."""
         try:
             found = [one for one in await self._service.templates() if one.name == prompt]
             if argument.name == MODEL and all(map(_takes_model, found)):

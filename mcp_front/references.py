@@ -1,8 +1,8 @@
-"""Local pictures as references: a file that is a picture is sent as it is, and no other file.
+"""Local picture files as references. A picture file is sent unchanged; no other file is sent.
 
-An agent can be talked into naming any file. So a file is opened without following it anywhere that
-blocks, read up to a limit, and sent only if it begins as a picture does: text that is called `.png` stays here.
-The service decodes it, as it decodes every picture, and keeps nothing but its pixels.
+Prompt injection can make an agent name any file. So opening a file never blocks, only a limited size is read, and
+the file is sent only if it begins with a picture's signature: a text file named `.png` is not sent. The service
+decodes the picture and keeps only its pixels.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _STARTS = (
 _HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1 miaf avif avis avci".split())
 
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-"""A path was checked without symlinks: one that has taken its place since is not followed."""
+"""The checked path has no symlinks. A symlink that has replaced the file since the check is not followed."""
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 
@@ -49,7 +49,7 @@ _IMAGE_URI = re.compile(r"(?:image://|.*/images/)([A-Za-z0-9_-]{8,128})(?:/full)
 
 
 def image_id(reference: str, service_url: str) -> str | None:
-    """The id in an image id, an image:// link or a URL of the service's own; None for anything else."""
+    """The id in an image id, an image:// URI or a URL of the service. None for any other reference."""
     if _IMAGE_ID.fullmatch(reference):
         return reference
     if reference.startswith(("image://", f"{service_url}/images/")) and (found := _IMAGE_URI.fullmatch(reference)):
@@ -58,12 +58,12 @@ def image_id(reference: str, service_url: str) -> str | None:
 
 
 async def locate(reference: str) -> Path:
-    """Where a local file is that a reference names, without symlinks. Raises BadReference; gives up after 30 s."""
+    """The path of a referenced local file, symlinks resolved. Raises BadReference, also after 30 s."""
     return await _in_time(reference, lambda: _resolved(local_path(reference)))
 
 
 async def load(path: Path) -> bytes:
-    """A local picture file as it is. `path`: of `locate`. Raises BadReference; gives up after 30 s."""
+    """The content of a local picture file. `path`: from `locate`. Raises BadReference, also after 30 s."""
     return await _in_time(str(path), lambda: _read_picture(path))
 
 
@@ -79,7 +79,7 @@ async def _in_time(name: str, work: Callable[[], T]) -> T:
 def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
-    except (OSError, RuntimeError):  # symlinks in a circle: opening the file reports it
+    except (OSError, RuntimeError):  # a symlink loop: opening the file reports it
         return path
 
 
@@ -93,12 +93,12 @@ def _read_picture(path: Path) -> bytes:
 
 
 def _read_bounded(path: Path) -> bytes:
-    """Read a regular file of at most MAX_FILE_BYTES; never waits for a pipe or touches a device."""
+    """Read a regular file of at most MAX_FILE_BYTES. Never waits for a pipe or opens a device. Raises BadReference."""
     try:
         _refuse_unless_regular(path, path.stat())
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | NO_FOLLOW)
         with open(handle, "rb") as file:  # noqa: PTH123 - a descriptor
-            _refuse_unless_regular(path, os.fstat(handle))  # it may have been replaced since
+            _refuse_unless_regular(path, os.fstat(handle))  # the file may have been replaced since the check
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as failed:
         raise BadReference(_why_unreadable(path, failed)) from None
@@ -112,7 +112,7 @@ def _refuse_unless_regular(path: Path, found: os.stat_result) -> None:
         raise BadReference(f"{path} is a folder. Pass the path of one picture file.")
     if not stat.S_ISREG(found.st_mode):
         raise BadReference(f"{path} is not an ordinary file. Pass the path of a picture file.")
-    if found.st_size == 0:  # also every file of /proc, some of which would block
+    if found.st_size == 0:  # includes the files of /proc, some of which block
         raise BadReference(f"{path} is empty. Pass the path of a picture file.")
     if found.st_size > MAX_FILE_BYTES:
         raise BadReference(
@@ -132,11 +132,11 @@ def _why_unreadable(path: Path, failed: OSError) -> str:
 
 
 def is_picture(content: bytes) -> bool:
-    """Whether a file begins as raster pictures do. The service decodes it, or says what else is needed."""
+    """Whether a file begins with the signature of a raster format. The service may still refuse to decode it."""
     if content.startswith(_STARTS) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP"):
         return True
-    if content[:2] == b"BM":  # two letters are little: the size of the header that follows is one of seven
+    if content[:2] == b"BM":  # two letters prove little: the header's size must be one of seven
         return content[14:18] in {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
-    if content[:4] in {b"\0\0\1\0", b"\0\0\2\0"}:  # an icon or a cursor, and how many pictures it has
+    if content[:4] in {b"\0\0\1\0", b"\0\0\2\0"}:  # an icon or a cursor, with its number of pictures
         return content[4:6] != b"\0\0" and content[9:10] == b"\0"
     return (content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS) or content.endswith(b"TRUEVISION-XFILE.\0")

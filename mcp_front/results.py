@@ -1,4 +1,4 @@
-"""What a tool answers: text with the path and the URL, a preview, a link, and facts for hosts with a view."""
+"""Tool results: text with path and URL, a preview, a link, and structured content for hosts with a view."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ MAX_RESULT_CHARS = 900_000
 PREVIEW_SIDES_PX = (512, 384, 256, 128)
 MAX_PREVIEW_BYTES = 100_000
 MAX_TEXT_CHARS = 60_000
-"""Claude Code replaces text of 90 kB or more by a file."""
+"""Claude Code moves text of 90 kB or more into a file."""
 
 
 def has_view(ctx: Context) -> bool:
-    """Whether the client shows MCP Apps, and so gets structured content."""
+    """Whether the client supports MCP Apps and therefore gets structured content."""
     return ctx.client_supports_extension(UI_EXTENSION_ID)
 
 
@@ -54,7 +54,7 @@ class _Delivered:
 
     @property
     def download_command(self) -> str:
-        """The same in every shell: neither name nor URL has anything that double quotes let through."""
+        """A command for every shell: neither name nor URL has a character that is special in double quotes."""
         return f'curl -fL -o "{self.name}" "{self.url}"'
 
     @property
@@ -73,13 +73,13 @@ class _Delivered:
 
 
 class Results:
-    """Builds results; `saves` says whether this process runs on the person's own machine."""
+    """Builds tool results. `saves`: this process runs on the user's machine and saves pictures there."""
 
     def __init__(self, service: Service, settings: Settings, *, saves: bool) -> None:
         self._service, self._settings, self._saves = service, settings, saves
 
     async def finished(self, job: Job, *, structured: bool) -> ToolResult:
-        """The pictures of an ended job. Raises ToolError if it failed or was cancelled, and ServiceError."""
+        """The pictures of an ended job. Raises ToolError for a failed or cancelled job, and ServiceError."""
         if job.status != "complete":
             raise ToolError(_why_no_picture(job))
         delivered = [await self._deliver(job, picture) for picture in job.images]
@@ -100,7 +100,7 @@ class Results:
         return ToolResult(content=content, structured_content=known if structured else None)
 
     def going_on(self, job: Job, *, structured: bool) -> ToolResult:
-        """A job that waits, runs, or is complete without its pictures being fetched yet."""
+        """A queued, running or complete job, without its pictures. Raises ToolError for a failed or cancelled job."""
         if job.status in {"failed", "cancelled"}:
             raise ToolError(_why_no_picture(job))
         complete = job.status == "complete"
@@ -111,7 +111,7 @@ class Results:
         return self.said(text, facts(job, next_step, []), structured=structured)
 
     def not_drawn(self, checked: Check, prompt: str, *, structured: bool) -> ToolResult:
-        """A request that the model cannot draw, before anything was spent on it."""
+        """A request that was not submitted because the model cannot draw its subject."""
         first = "Nothing was drawn yet: the picture would not show what was asked for."
         text = "\n".join([first, *_notes(checked.warnings), texts.NEXT_STEP_ASK])
         facts = Facts(
@@ -126,7 +126,7 @@ class Results:
         return self.said(text, facts.model_dump(mode="json"), structured=structured)
 
     def cancelled(self, job: Job, *, structured: bool) -> ToolResult:
-        """What a cancelled job is now; one that ended before is told as it ended."""
+        """The job after a cancel request. If it had already ended, the result says how."""
         if job.status == "cancelled":
             text = f"Job {job.job_id} is cancelled. Nothing was saved."
         else:
@@ -159,7 +159,7 @@ class Results:
         return _Delivered(picture, url, name, saved, " ".join(problems) or None, preview)
 
     async def _preview(self, picture: Picture) -> bytes | None:
-        """The largest preview that fits: neither side over the limit, nor the file over MAX_PREVIEW_BYTES."""
+        """The largest preview within the limits of side length and MAX_PREVIEW_BYTES."""
         for side_px in PREVIEW_SIDES_PX:
             scale = min(1.0, side_px / max(picture.width, picture.height, 1))
             jpeg = await self._service.preview(picture.id, max(1, int(picture.width * scale)))
@@ -200,7 +200,7 @@ def _took(job: Job) -> str:
 
 
 def until(expires_at: str | None) -> str:
-    """When a picture expires, in brackets; nothing where it does not, or that cannot be read."""
+    """The expiry of a picture in brackets. Empty if it has none or the time cannot be parsed."""
     try:
         moment = datetime.fromisoformat(expires_at or "").astimezone(UTC)
     except ValueError:
@@ -209,12 +209,12 @@ def until(expires_at: str | None) -> str:
 
 
 def _first(job: Job) -> list[str]:
-    """Ahead of everything else: a picture that does not show what was asked for is no success."""
+    """The lines that come first: a picture that does not show what was asked for is no success."""
     return [f"{' '.join(warning.first_line.split())} Tell the user so." for warning in wrong_pictures(job)]
 
 
 def _later(job: Job) -> list[Said]:
-    """The warnings without what `_first` has said of them: of a blank picture the details are left."""
+    """The warnings without the lines that `_first` returns. A blank picture's details remain."""
     left = []
     for warning in job.warnings:
         if warning.code not in NOT_WHAT_WAS_ASKED:

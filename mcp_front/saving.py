@@ -1,4 +1,4 @@
-"""Full-resolution pictures on the person's disk: where, under which name, and all or nothing."""
+"""Save full-resolution pictures on the user's disk: folder, file name, atomic write."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MAX_SLUG_CHARS = 40
 
 
 class NotSaved(Exception):
-    """The picture could not be saved; the message is a sentence for a person."""
+    """The picture could not be saved. The message is a sentence for a person."""
 
 
 def file_name(prompt: str, image_id: str, drawn_at: str | None) -> str:
-    """A readable name that no other picture has: local time of drawing, first words of the prompt, the id.
+    """A readable, unique file name: local time of drawing, first words of the prompt, the id.
 
-    The same picture always gets the same name, so fetching a result again makes no second file.
+    The same picture always gets the same name, so that fetching a result twice writes one file.
     """
     try:
         moment = datetime.fromisoformat(drawn_at or "").astimezone()
@@ -35,9 +35,9 @@ def file_name(prompt: str, image_id: str, drawn_at: str | None) -> str:
 
 
 def save(content: bytes, name: str, chosen: Path | None) -> Path:
-    """Write the picture into the chosen folder, else the first usable of the usual ones. Blocks.
+    """Write the picture into the chosen folder, by default into the first usable one of `usual_folders`. Blocks.
 
-    A folder that the person chose is never silently replaced by another. Raises NotSaved.
+    Raises NotSaved, also if the chosen folder cannot be used: no other folder replaces it.
     """
     if chosen is not None:
         try:
@@ -63,11 +63,11 @@ def usual_folders() -> Iterator[Path]:
     if os.name == "nt":
         yield Path(tempfile.gettempdir()) / "imagegen"
     else:
-        yield Path("/tmp") / f"imagegen-{os.getuid()}"  # noqa: S108 - checked to be ours in _write
+        yield Path("/tmp") / f"imagegen-{os.getuid()}"  # noqa: S108 - _write checks its owner
 
 
 def _write(content: bytes, name: str, folder: Path) -> Path:
-    """Write beside the final name, then rename: a reader never sees half a picture. Raises OSError."""
+    """Write to a temporary file in the folder, then rename it: a reader never sees half a picture. Raises OSError."""
     shared = folder.parent == Path("/tmp")  # noqa: S108
     folder.mkdir(mode=0o700 if shared else 0o777, parents=True, exist_ok=True)
     if shared and (folder.is_symlink() or folder.stat().st_uid != os.getuid()):
@@ -89,7 +89,7 @@ def _write(content: bytes, name: str, folder: Path) -> Path:
 
 
 def _free_name(wanted: Path, content: bytes) -> Path:
-    """The wanted name if it is free or holds this very picture; a picture that the person changed is kept."""
+    """The wanted name if no file has it or the file has this content, else a numbered one: edited files are kept."""
     for number in range(1, 1000):
         path = wanted if number == 1 else wanted.with_stem(f"{wanted.stem}-{number}")
         if not path.exists() or (path.stat().st_size == len(content) and path.read_bytes() == content):

@@ -1,7 +1,7 @@
-"""What a person can set, read from the environment once at the start.
+"""The settings of the front, read from the environment once at the start.
 
-Bundles and client configurations leave optional values empty or as the literal `${user_config.x}`;
-both mean "not set" here.
+Bundles and client configurations pass optional values as empty or as the literal `${user_config.x}`. Both mean
+"not set".
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ WAIT_SILENT_S = 50.0
 
 
 class SettingsError(Exception):
-    """A setting has a value the front cannot run with; the message is for the person who set it."""
+    """A setting has an invalid value. The message is for the person who set it."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Times in seconds. `token` is left out of the repr, so that it cannot reach a log."""
+    """The settings. Times in seconds. The repr omits `token`, so that it cannot reach a log."""
 
     url: str = "http://127.0.0.1:8765"
     token: str | None = None
@@ -55,16 +55,16 @@ class Settings:
 
     @property
     def download_base(self) -> str:
-        """Where the person's own machine reaches the service."""
+        """The service's URL as the user's machine reaches it."""
         return self.public_url or self.url
 
     @property
     def loopback_only(self) -> bool:
-        """Whether the HTTP front listens for this machine alone."""
+        """Whether the HTTP front listens on a loopback address only."""
         return is_loopback(self.host)
 
     def call_budget_s(self, *, reports_progress: bool) -> float:
-        """How long one tool call may wait for a picture."""
+        """How long one tool call may wait for a picture, in seconds."""
         if self.wait_s is not None:
             return self.wait_s
         return WAIT_WITH_PROGRESS_S if reports_progress else WAIT_SILENT_S
@@ -152,7 +152,7 @@ def _fingerprint(value: str | None, wrong: Complaint) -> str | None:
 
 
 def _host(value: str, wrong: Complaint) -> str:
-    """An address or a host name; an IPv6 address may stand in brackets."""
+    """An address or a host name. An IPv6 address may have brackets."""
     bare = re.sub(r"^[a-z][a-z0-9+.-]*://", "", value.lower()).split("/")[0]
     with_port = re.fullmatch(r"(?P<host>[^:]*|\[.*\]):(?P<port>\d+)", bare)
     host = (with_port["host"] if with_port else bare).removeprefix("[").removesuffix("]")
@@ -164,7 +164,7 @@ def _host(value: str, wrong: Complaint) -> str:
 
 
 def _path(value: str | None, wrong: Complaint) -> Path | None:
-    """Claude Desktop may leave `${HOME}` in a default as it is: expanded here."""
+    """A path. Expands `${HOME}`, which Claude Desktop may leave in a default."""
     if value is None:
         return None
     home = str(Path.home())
@@ -219,7 +219,7 @@ def _pair(value: str | None, wrong: Complaint) -> tuple[Path, Path] | None:
         return None
     try:
         parts = [Path(part.strip()).expanduser() for part in value.split(",")]
-    except RuntimeError:  # ~ of an unknown user
+    except RuntimeError:  # ~ with an unknown user
         parts = []
     if len(parts) != 2 or not all(os.path.isfile(part) for part in parts):  # noqa: PTH113 - Path raises for some names
         wrong(f"{value!r} must be CERT,KEY: two PEM files that can be read")

@@ -1,4 +1,4 @@
-"""The pictures that a request starts from: an id of the service's, or a local file that is sent to it."""
+"""The source pictures of a request: an image id of the service, or a local file that is uploaded to it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from mcp_front.settings import Settings
 
 
 class Sources:
-    """`local`: this process runs on the person's machine, and so may read files there."""
+    """Resolves source pictures. `local`: this process runs on the user's machine and may read files there."""
 
     def __init__(self, service: Service, settings: Settings, *, local: bool) -> None:
         self._service, self._settings, self._local = service, settings, local
 
     async def pictures(self, ctx: Context, images: Sequence[str], mask: str | None = None) -> dict[str, Any]:
-        """`images` and `mask` of the service's request, local files uploaded. Nothing is sent unless all may be.
+        """`images` and `mask` for the service's request. Uploads local files, none unless all may be sent.
 
-        Raises ToolError, and NeedsInput to ask the person for a file.
+        Raises ToolError, and NeedsInput to ask the user about a file.
         """
         try:
             files = await self._files(ctx, [*images, *([mask] if mask else [])])
@@ -38,7 +38,7 @@ class Sources:
         return found
 
     async def _files(self, ctx: Context, named: Sequence[str]) -> dict[str, Path]:
-        """Where the local files are among what is named, once they may be sent."""
+        """The paths of the local files among the references. Returns once all may be sent."""
         local = [one for one in named if not self._known(one)]
         if local and not self._local:
             raise BadReference(
@@ -54,7 +54,7 @@ class Sources:
         return self._known(named) or await self._service.upload(await references.load(files[named]))
 
     async def _mask(self, named: str, files: dict[str, Path]) -> str:
-        """An image id, or a local file as a data URL: an upload would lose the transparency that a mask may have."""
+        """An image id, or a local file as a data URL: an upload would lose a mask's transparency."""
         if found := self._known(named):
             return found
         return f"data:image/x;base64,{base64.b64encode(await references.load(files[named])).decode()}"

@@ -1,4 +1,4 @@
-"""A prompt template of the service's, and what a person's values make of it."""
+"""A prompt template of the service, and its prompt with a user's values filled in."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ class Template(Read):
     notes: str = ""
 
     def filled(self, values: Mapping[str, Any]) -> str:
-        """The prompt with its gaps filled, from the defaults where nothing was typed.
+        """The prompt with its placeholders filled, from the defaults if no value is given.
 
-        A gap with neither stays as it is, for the agent to ask about.
+        A placeholder with neither stays in the prompt, so that the agent asks about it.
         """
         known = {gap.name: values.get(gap.name) or gap.default for gap in self.placeholders}
         return _BRACES.sub(lambda gap: str(known.get(gap[1]) or gap[0]), self.prompt)
 
     @property
     def size(self) -> str:
-        """The size as arguments of generate_image, or nothing."""
+        """The size as arguments of generate_image. Empty if the template has none."""
         return f"width={self.width}, height={self.height}" if self.width and self.height else ""
 
     def lines(self) -> list[str]:
-        """The template for an agent to read."""
+        """The template as text for an agent."""
         gaps = [
             f"    {{{gap.name}}}: {gap.description}" + (f" Default: {gap.default}" if gap.default else " Needed.")
             for gap in self.placeholders

@@ -1,4 +1,4 @@
-"""A tool whose arguments are one pydantic model: the schema that an agent reads is made from it."""
+"""A tool whose arguments are one pydantic model, from which its JSON schema is generated."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ A = TypeVar("A", bound="Arguments")
 
 
 class Arguments(BaseModel):
-    """The arguments of a tool. An argument that is left out is None, or has the default of its field."""
+    """The arguments of a tool. An omitted argument is None or the default of its field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class NeedsInput(Exception):
-    """A tool has to ask its client for something; the client calls it again with the answers."""
+    """A tool needs input from its client. The client calls the tool again with the answers."""
 
     def __init__(self, requests: dict[str, Any]) -> None:
         super().__init__(", ".join(requests))
@@ -55,9 +55,9 @@ class TypedTool(Tool):
         app: AppConfig | None = None,
         known: type[Arguments] = Arguments,
     ) -> TypedTool:
-        """The tool that is named as `handler` and takes what its second parameter is annotated with.
+        """The tool with the name of `handler` and the arguments model of its second parameter.
 
-        facts: what the structured content of its results is. known: parameters that another tool describes.
+        facts: the model of the structured content. known: parameters that another tool describes.
         """
         *_, model, _ = get_type_hints(handler).values()
         return cls(
@@ -73,7 +73,7 @@ class TypedTool(Tool):
         )
 
     async def run(self, arguments: dict[str, Any]) -> ToolResult:
-        """Raises ToolError with a sentence for each wrong argument; nothing was done then."""
+        """Validate and call. Raises ToolError with a sentence for each wrong argument, before anything is done."""
         try:
             asked = self.model.model_validate(arguments)
         except ValidationError as invalid:
@@ -86,11 +86,11 @@ class TypedTool(Tool):
 
 
 def schema(model: type[Arguments], known: type[Arguments] = Arguments) -> dict[str, Any]:
-    """The JSON schema of the arguments, short: it stands in every conversation.
+    """The JSON schema of the arguments, kept short because every conversation contains it.
 
-    A parameter that may be left out is written as what it is, without null, its default None and its title; null is
-    accepted all the same. What `known` describes in the same words is not described again. That no other parameters are
-    taken is not written: the refusal names a wrong one.
+    An optional parameter has its type without null, the default None and the title; null is still accepted. A
+    description that `known` has in the same words is omitted. `additionalProperties` is omitted too: the error names
+    an unknown parameter.
     """
     whole = model.model_json_schema()
     described = {name: field.description for name, field in known.model_fields.items()}

@@ -1,4 +1,4 @@
-"""Whose certificate the front believes: a pinned one, a CA file's, or the system store's. Never nobody's."""
+"""Which TLS certificates the front trusts: a pinned one, a CA file's, or the system store's. It always verifies."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ HANDSHAKE_TIMEOUT_S = 10
 
 
 class Distrusted(Exception):
-    """The service's certificate is not the one that was asked for; the message says what to do."""
+    """The service's certificate does not match the settings. The message says what to do."""
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext | None:
-    """The context for connections to `settings.url`; None for plain http. Blocks: it may connect once.
+    """The TLS context for `settings.url`; None for plain http. Blocks, since it may connect once.
 
     Raises Distrusted for a wrong pin or an unusable CA file, OSError if the service cannot be reached.
     """
@@ -38,10 +38,10 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def _pinned(host: str, port: int, sha256: str) -> ssl.SSLContext:
-    """Trust exactly the certificate with this fingerprint (of its DER form), whatever names it carries.
+    """Trust only the certificate with this SHA-256 of its DER form. Its host names are not checked.
 
-    The first fetch is not authenticated; what it brings is compared with the pin, and every later
-    handshake is verified against that certificate and no other.
+    The first fetch is not authenticated; its certificate is compared with the pin. Every later handshake is verified
+    against that certificate.
     """
     pem = ssl.get_server_certificate((host, port), timeout=HANDSHAKE_TIMEOUT_S)
     got = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
@@ -53,7 +53,7 @@ def _pinned(host: str, port: int, sha256: str) -> ssl.SSLContext:
             "IMAGEGEN_TLS_SHA256. If it prints another, somebody stands between you and the service."
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # the pin names the certificate itself, which says more than a host name
+    context.check_hostname = False  # the pin identifies the certificate itself
     context.load_verify_locations(cadata=pem)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     # Python 3.13 and later add RFC 5280 strictness, which plain self-signed certificates do not meet.

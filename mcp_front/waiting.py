@@ -1,4 +1,4 @@
-"""Waiting for a job on behalf of one tool call: progress, outages, cancellation, and the lease."""
+"""Wait for a job within one tool call: progress, outages, cancellation, and the lease."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from mcp_front.progress import advance, describe
 log = logging.getLogger(__name__)
 
 LEASE_S = 60
-"""A job whose waiter vanished is cancelled by the service after this long without being read."""
+"""The service cancels a leased job that no client has read for this long."""
 
 POLL_S = 1.0
-"""How often a client that shows progress gets news; the service writes it at most twice a second."""
+"""How often a client that shows progress gets an update. The service updates it at most twice a second."""
 
 SILENT_POLL_S = 20.0
-"""Well under the lease, which every read renews."""
+"""Well under the lease time; every read renews the lease."""
 
 HEARTBEAT_S = 5.0
-"""Unchanged progress is repeated: clients take silence for a dead call."""
+"""Unchanged progress is repeated, because clients treat a silent call as dead."""
 
 OUTAGE_S = 30.0
-"""A restart of the service during a call is waited for this long; the job is durable and runs again."""
+"""How long a call waits for a restart of the service. The job is durable and runs again."""
 
 BETWEEN_READS_S = 0.25
 CANCEL_S = 5.0
@@ -41,10 +41,10 @@ TRANSIENT = {"unreachable", "shutting_down"}
 
 
 class CancelNotices(Middleware):
-    """Remembers which running calls the client cancelled on purpose.
+    """Records which running calls the client cancelled.
 
-    A tool sees the same CancelledError whether the client sent `notifications/cancelled` or the
-    connection ended. The first cancels the job; the second leaves it to its lease.
+    A tool sees the same CancelledError after `notifications/cancelled` and after a lost connection. The first cancels
+    the job; after the second the job's lease decides.
     """
 
     def __init__(self) -> None:
@@ -69,14 +69,14 @@ class CancelNotices(Middleware):
 
 
 def reports_progress(ctx: Context) -> bool:
-    """Whether the client asked to be told about progress."""
+    """Whether the client asked for progress notifications."""
     request = ctx.request_context
     return bool(request and request.meta and request.meta.get("progressToken") is not None)
 
 
 @asynccontextmanager
 async def cancelling(service: Service, job_id: str, ctx: Context, notices: CancelNotices) -> AsyncIterator[None]:
-    """Cancels the job if the client cancels the call; leaves it to its lease if the connection just ends."""
+    """Cancels the job if the client cancels the call. After a lost connection the job's lease decides."""
     with notices.watching(ctx.request_id) as noticed:
         try:
             yield
@@ -89,10 +89,10 @@ async def cancelling(service: Service, job_id: str, ctx: Context, notices: Cance
 
 async def _on_purpose(ctx: Context, noticed: anyio.Event) -> bool:
     if ctx.transport == "streamable-http":
-        # Since 2026-07-28 closing the response stream is the protocol's cancel; before, it means nothing.
+        # Since protocol 2026-07-28 closing the response stream cancels the call; before, it had no meaning.
         request = ctx.request_context
         return bool(request and request.protocol_version in MODERN_PROTOCOL_VERSIONS)
-    with anyio.move_on_after(NOTICE_S):  # the notification is handed on just after the call is interrupted
+    with anyio.move_on_after(NOTICE_S):  # the notification arrives just after the call is interrupted
         await noticed.wait()
     return noticed.is_set()
 
@@ -106,9 +106,9 @@ async def _cancel(service: Service, job_id: str) -> None:
 
 
 async def until_ended(service: Service, job: Job, deadline: float, ctx: Context) -> Job:
-    """Read the job until it ends or the clock of `anyio.current_time` reaches `deadline`; the last reading.
+    """Read the job until it ends or `anyio.current_time` reaches `deadline`. Returns the last reading.
 
-    Raises ServiceError, for an unreachable service only after it was gone for OUTAGE_S.
+    Raises ServiceError, for an unreachable service only after OUTAGE_S.
     """
     async for now in _readings(service, job, deadline, ctx):
         job = now
@@ -118,7 +118,7 @@ async def until_ended(service: Service, job: Job, deadline: float, ctx: Context)
 
 
 async def until_news(service: Service, job: Job, deadline: float, ctx: Context) -> Job:
-    """Like until_ended, but any change of status is news, as is the end of the waiting."""
+    """Like until_ended, but returns at any change of status."""
     first = job.status
     async for now in _readings(service, job, deadline, ctx):
         job = now
@@ -151,7 +151,7 @@ async def _readings(service: Service, job: Job, deadline: float, ctx: Context) -
 
 
 class _News:
-    """Progress notifications of one call: on a change, else as a heartbeat."""
+    """Progress notifications of one call, on a change and as a heartbeat."""
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx

@@ -1,4 +1,4 @@
-"""Writes what in docs/ is made from the code, tables and schemas: `python tools/generate_docs.py [--check]`."""
+"""Generate the tables and schemas in docs/ from the code: `python tools/generate_docs.py [--check]`."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ SECTIONS = {
 """The first setting of each section, and the section's title."""
 
 OF_THE_USER = {"home": "`~/.local/share/imagegen`", "cache": "`~/.cache/imagegen`"}
-"""Defaults that depend on the user, as they are on Linux; XDG_DATA_HOME and XDG_CACHE_HOME move them."""
+"""The defaults on Linux of settings that depend on the user. XDG_DATA_HOME and XDG_CACHE_HOME change them."""
 
 
 def settings_tables() -> str:
-    """Every setting of the service, markdown: variable, default, what is allowed, what it does."""
+    """All settings of the service in Markdown: variable, default, allowed values, description."""
     lines: list[str] = []
     for name, field in Settings.model_fields.items():
         if name in SECTIONS:
@@ -102,7 +102,7 @@ ENDPOINTS_BESIDE_OPENAPI = {
 }
 """Purpose and success code of the routes that /api/openapi.json does not describe, by handler."""
 PAGE_FILES = (page.icon, page.static)
-"""Handlers of the page's own files: no client calls them by name, so the table leaves them out."""
+"""Handlers of the page's own files. The table omits them, since no client calls them by name."""
 PROBES = (
     "| GET | `/readyz` | BentoML: the service accepts jobs | 200 |",
     "| GET | `/livez`, `/healthz` | BentoML: the process answers | 200 |",
@@ -110,7 +110,7 @@ PROBES = (
 
 
 def endpoint_table() -> str:
-    """Every endpoint, markdown: method, path, purpose, success code. Raises KeyError for a route without purpose."""
+    """All endpoints in Markdown: method, path, purpose, success code. Raises KeyError for a route without a purpose."""
     lines = ["| method | path | purpose | success |", "| --- | --- | --- | --- |"]
     for route in asgi.ROUTES:
         if route.endpoint in PAGE_FILES:
@@ -166,11 +166,11 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "sdapi_flags": sdapi_responses.SdapiFlags,
     "sdapi_error": sdapi_responses.SdapiError,
 }
-"""JSON Schemas in docs/schemas/, by file name: the contract that tests/contract holds the service to."""
+"""JSON Schemas in docs/schemas/ by file name. tests/contract checks the service's answers against them."""
 
 
 def page_with(text: str, generated: str) -> str:
-    """`text` with what is between the markers replaced. Raises ValueError if it does not have them."""
+    """`text` with the part between the markers replaced. Raises ValueError if the markers are missing."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -179,7 +179,7 @@ def page_with(text: str, generated: str) -> str:
 
 
 def stale(folder: Path = FOLDER) -> Iterable[tuple[Path, str]]:
-    """Each page and schema that is not what the code says now, with what it should be."""
+    """The pages and schemas that differ from the code, with their new content."""
     for name, made in PAGES.items():
         page = folder / name
         text = page.read_text(encoding="utf-8")
@@ -194,7 +194,7 @@ def stale(folder: Path = FOLDER) -> Iterable[tuple[Path, str]]:
 
 
 def main() -> int:
-    """Write the pages, or with --check name those that are stale. Exit code 0: all are up to date."""
+    """Write the pages, or with --check name the stale ones. Exit code 0: all are up to date."""
     check = "--check" in sys.argv[1:]
     found = list(stale())
     for file, fresh in found:

@@ -1,4 +1,4 @@
-"""The tables of docs/models.md, from the catalog; `python tools/generate_docs.py` writes them into the page."""
+"""The tables of docs/models.md, from the catalog. `python tools/generate_docs.py` writes them into the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from imagegen.models.synthetic.make import PACKS
 
 
 def tables(catalog: Catalog) -> str:
-    """The generated part of the page, markdown."""
+    """The generated part of the page in Markdown."""
     entries = catalog.entries()
     return "\n\n".join(
         [
@@ -41,7 +41,7 @@ def tables(catalog: Catalog) -> str:
 
 
 def things_of_sketch() -> str:
-    """What the built-in model knows, each thing by its usual name, markdown."""
+    """The things that the built-in model can draw, each by its usual name, in Markdown."""
     things = PACKS["sketch"].about["things"]
     return ", ".join(names[0] for names in things) + "."
 

@@ -1,6 +1,6 @@
 """`imagegen …`: run the service, and use one from a terminal.
 
-Belongs here: arguments, output, exit codes. Not here: what a command does beyond that; other packages do it."""
+Belongs here: arguments, output, exit codes. Not here: the work of a command, which other packages do."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MODULES = {
     "status": ("status", "warm", "unload"),
     **{name: (name,) for name in ("serve", "compare", "engine", "models", "tls", "token", "doctor", "deploy")},
 }
-"""Each module of this package that has commands, and their names there."""
+"""The modules of this package with commands, and the names of their commands."""
 
 
 class _Commands(click.Group):
-    """Imports a command when it is asked for: all of them together take most of a second."""
+    """Imports a command only when it is used: importing all of them takes most of a second."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
         return sorted(name for names in MODULES.values() for name in names)
@@ -50,9 +50,9 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The `imagegen` command. Exit codes: 0 done, 1 it failed (the reason is on stderr), 2 wrong usage."""
+    """Run the `imagegen` command. Exit codes: 0 success, 1 failure with the reason on stderr, 2 wrong usage."""
     codecs.register_error(_SHOWN, _show)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # standard error shows escapes by itself
+    if isinstance(sys.stdout, io.TextIOWrapper):  # standard error escapes by default
         sys.stdout.reconfigure(errors=_SHOWN)
     try:
         cli(standalone_mode=False)
@@ -75,7 +75,7 @@ _SHOWN = "imagegen.shown"
 
 
 def _show(wrong: UnicodeError) -> tuple[str | bytes, int]:
-    """Bytes of a path that is not UTF-8 as they are, and characters that the terminal has not as escapes."""
+    """Codec error handler: bytes of a path that is not UTF-8 stay, characters the terminal lacks become escapes."""
     try:
         return codecs.lookup_error("surrogateescape")(wrong)
     except UnicodeError:

@@ -1,4 +1,4 @@
-"""What is typed after a command: prompts, files to read, files to write. Each is checked before anything is drawn."""
+"""Argument types: prompts, input files, output files. Each is checked before a job is submitted."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import click
 from imagegen.cli import spelling
 
 STANDARD = "-"
-"""Standard input in place of a prompt, standard output in place of a file."""
+"""Means standard input as a prompt, standard output as a file."""
 PROMPT_MAX_BYTES = 64 * 1024
 PICTURE_MAX_BYTES = 64 * 1024 * 1024
 KINDS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
-"""Endings of files that are written, and the format of each; a name without an ending is a PNG."""
+"""The suffixes of output files and their formats. A name without a suffix means PNG."""
 
 
 class _Argument(click.ParamType):
-    """A parameter whose problems are sentences, with exit code 2."""
+    """A parameter type that reports problems as sentences, with exit code 2."""
 
     def wrong(self, sentence: str, param: Any, ctx: Any) -> NoReturn:
         self.fail(printable(sentence), param, ctx)
 
 
 class Prompt(_Argument):
-    """The words, or those on standard input for `-`."""
+    """A prompt, read from standard input for `-`."""
 
     name = "text"
 
@@ -60,7 +60,7 @@ class Prompt(_Argument):
 
 
 class InputFile(_Argument):
-    """A file that exists and can be read, also under another spelling of its name."""
+    """An existing, readable file. Accepts other spellings of its name."""
 
     name = "file"
 
@@ -88,9 +88,9 @@ class InputFile(_Argument):
 
 
 class OutputFile(_Argument):
-    """A file that can be written, of a kind that is written; with `standard` also `-`, unless that is a terminal.
+    """A writable file with a suffix in KINDS. With `standard` also `-`, unless standard output is a terminal.
 
-    Nothing is made or changed: missing folders are made when the picture is there.
+    Creates and changes nothing: missing folders are created when the picture is written.
     """
 
     name = "file"
@@ -117,12 +117,12 @@ class OutputFile(_Argument):
 
 
 def cannot_be_written(path: Path) -> str | None:
-    """Why the file cannot be written, as a sentence; None if it can. Looks by trying, and leaves nothing behind."""
+    """Why the file cannot be written, as a sentence; None if it can. Tries it, and leaves no file behind."""
     try:
         if path.is_dir():
             return f"{str(path)!r} is a folder."
         if path.exists():
-            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))  # a pipe without a reader is refused
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))  # fails for a pipe without a reader
             return None
     except OSError as failure:
         return f"{str(path)!r} cannot be written: {failure.strerror}."
@@ -130,7 +130,7 @@ def cannot_be_written(path: Path) -> str | None:
 
 
 def no_new_file_in(folder: Path) -> str | None:
-    """Why no file can be made in the folder, which may be missing itself; None if one can."""
+    """Why no file can be created in the folder, which may not exist yet; None if one can."""
     place = folder
     try:
         while not place.exists() and place != place.parent:
@@ -144,10 +144,10 @@ def no_new_file_in(folder: Path) -> str | None:
 
 
 def format_of(path: Path) -> str:
-    """What is written into the file: png, jpg or webp."""
+    """The format of the file: png, jpg or webp."""
     return KINDS.get(path.suffix.lower(), "png")
 
 
 def printable(text: str) -> str:
-    """The text with bytes that are not UTF-8 as `\\xNN`."""
+    """The text, with bytes that are not UTF-8 written as `\\xNN`."""
     return os.fsencode(text).decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""The command line's side of the HTTP API: one client, errors as sentences."""
+"""The command line's HTTP client, with errors as sentences."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from imagegen.security import outgoing_proxies
 
 
 class ServiceError(Exception):
-    """The service refused, or cannot be reached; the message says what to do."""
+    """The service refused or cannot be reached. The message says what to do."""
 
 
 class Unreachable(ServiceError):
-    """Nobody answers, or the connection broke."""
+    """No service answers, or the connection broke."""
 
 
 class Service:
@@ -42,7 +42,7 @@ class Service:
             raise ServiceError(sentence or f"{self.url} is not an address of a service: {wrong}.") from None
 
     def call(self, method: str, path: str, **how: Any) -> httpx.Response:
-        """The answer. Raises ServiceError with the service's own sentence."""
+        """Send a request. Raises ServiceError with the service's sentence, Unreachable for a failed connection."""
         try:
             answer = self._http.request(method, path, **how)
         except httpx.ConnectError:
@@ -75,7 +75,7 @@ def _sentence(answer: httpx.Response) -> str:
 
 
 def service_of(url: str | None) -> Service:
-    """The service named by --url, else by IMAGEGEN_URL, else the one these settings would start."""
+    """The service named by --url, else by IMAGEGEN_URL, else the one that the settings describe."""
     told = url or os.environ.get("IMAGEGEN_URL")
     own = None if told else settings.load()
     address = told or (own.url if own else "")

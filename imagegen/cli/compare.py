@@ -1,4 +1,4 @@
-"""`imagegen compare`: the same prompts drawn by several models, as one picture and a table of seconds."""
+"""`imagegen compare`: draw the same prompts with several models. Writes a contact sheet and a table of seconds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAPER, INK = "white", "black"
 
 @dataclass(frozen=True)
 class Drawn:
-    """What one model made of one prompt: a picture or a reason; seconds from its start to its end, if it ended well."""
+    """One model's result for one prompt: a picture or the reason for none. Seconds of the job if it completed."""
 
     picture: Image.Image | None
     seconds: float | None
@@ -65,7 +65,7 @@ def compare(models: str, prompts: Path | None, output: Path, url: str | None, **
     ended: BaseException | None = None
     try:
         run.draw(service, request)
-    except (Unreachable, KeyboardInterrupt) as end:  # what is drawn is not thrown away
+    except (Unreachable, KeyboardInterrupt) as end:  # keep the pictures drawn so far
         ended = end
     if run.count:
         click.echo("\n".join(seconds_table(names, lines, run.table)))
@@ -94,7 +94,7 @@ def _check_names(service: Service, names: list[str]) -> None:
 
 
 class _Run:
-    """The pictures, a column a model; what is not drawn yet says so."""
+    """The table of results, one column per model. Cells not drawn yet hold NOT_DRAWN."""
 
     def __init__(self, names: list[str], prompts: list[str]) -> None:
         self._names, self._prompts = names, prompts
@@ -103,7 +103,7 @@ class _Run:
         self._said: set[str] = set()
 
     def draw(self, service: Service, request: dict[str, Any]) -> None:
-        """All of them, one load a model. Raises Unreachable, KeyboardInterrupt; what is drawn by then stays."""
+        """Draw all, loading each model once. Raises Unreachable, KeyboardInterrupt; earlier results stay."""
         for column, name in zip(self.table, self._names, strict=True):
             for index, prompt in enumerate(self._prompts):
                 column[index] = one = _draw(service, name, prompt, request)
@@ -118,7 +118,7 @@ class _Run:
 
 
 def _read(path: Path | None) -> list[str]:
-    """The prompts of a file: its lines, without empty ones and those that begin with #."""
+    """The prompts in a file: its lines, except empty ones and those that begin with #."""
     try:
         source = path or package_files("imagegen.prompts") / "presets" / "compare.txt"
         lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines()]
@@ -131,9 +131,9 @@ def _read(path: Path | None) -> list[str]:
 
 
 def _draw(service: Service, model: str, prompt: str, request: dict[str, Any]) -> Drawn:
-    """One picture; what the service refuses or fails at is told in its place, and the others go on.
+    """Draw one picture. A refused or failed job becomes a result with its reason, so that the others go on.
 
-    Raises Unreachable: then none of the others would be drawn.
+    Raises Unreachable, since the others would fail too.
     """
     try:
         job = follow(service, service.json("POST", "/api/generate", json={"prompt": prompt, "model": model} | request))
@@ -152,7 +152,7 @@ def _draw(service: Service, model: str, prompt: str, request: dict[str, Any]) ->
 
 
 def seconds_table(names: list[str], prompts: list[str], table: list[list[Drawn]]) -> list[str]:
-    """Seconds by prompt and model; a model's first picture is there with the model's load, so the median is below."""
+    """Seconds by prompt and model. The median excludes a model's first picture, which includes the load."""
     rows = [("", *names)]
     for index, prompt in enumerate(prompts):
         rows.append((textwrap.shorten(prompt, 48, placeholder="…"), *(_seconds(column[index]) for column in table)))
@@ -182,7 +182,7 @@ def _median(column: list[Drawn]) -> str:
 
 
 def sheet(names: list[str], prompts: list[str], table: list[list[Drawn]]) -> Image.Image:
-    """The contact sheet: a column a model, a row a prompt, the seconds below each picture."""
+    """The contact sheet: a column per model, a row per prompt, the seconds below each picture."""
     font = ImageFont.load_default(FONT_PX)
     row_px = CELL_PX + HEAD_PX + GAP_PX
     size = LABEL_PX + len(names) * (CELL_PX + GAP_PX) + GAP_PX, HEAD_PX + len(prompts) * row_px + GAP_PX

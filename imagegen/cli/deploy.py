@@ -1,4 +1,4 @@
-"""`imagegen deploy`: the service in a container, in one command; `status`, `logs`, `down` look after it."""
+"""`imagegen deploy`: run the service in a container. `status`, `logs` and `down` manage the container."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ BACKENDS: dict[str, Backend] = {"cpu": "cpu", "cuda": "cuda"}
 
 
 def _about(command: Callable[..., Any]) -> Any:
-    """Give a command the deployment that it is about. What goes wrong ends as a sentence and exit code 1.
+    """Pass the deployment to a command. Its errors become a sentence and exit code 1.
 
-    The runtime is looked for here and not before: `--help` needs none.
+    Looks for the container runtime only here, so that `--help` needs none.
     """
 
     @click.pass_obj
@@ -47,7 +47,7 @@ def _about(command: Callable[..., Any]) -> Any:
     return told
 
 
-# ---- what is typed ----------------------------------------------------------------------------
+# ---- options ----------------------------------------------------------------------------------
 
 
 def _archs(_context: click.Context, _option: click.Parameter, typed: str | None) -> str | None:
@@ -154,14 +154,14 @@ def deploy(
 
 
 def _refuse_ignored(context: click.Context, names: set[str], why: str) -> None:
-    """What would silently do nothing."""
+    """Raise UsageError if one of the options `names` was given, since it would have no effect."""
     for option in context.command.params:
         if option.name in names and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"{option.opts[0]} has no effect here: {why}.", context)
 
 
 def _deployment(runtime: Runtime | None, name: str | None, volume: str | None, config: Path | None) -> Deployment:
-    """What the options and the last deploy say. Raises DeployError."""
+    """The deployment that the options and the last deploy describe. Raises DeployError."""
     place = Place(config.absolute()) if config else Place.default(name or DEFAULT_NAME)
     last = place.choices()
     if last is not None and name not in {None, last.name}:
@@ -222,7 +222,7 @@ def _deploy(
 
 
 def _recipe(backend: Backend, archs: str, named: bool, *, jobs: int, options: tuple[str, ...]) -> Recipe:
-    """named: somebody asked for these architectures."""
+    """named: `archs` comes from --arch."""
     if backend == "cpu" and named:
         raise click.UsageError("--arch names architectures of CUDA, and this is an image for the CPU: leave it out.")
     return Recipe(backend, "all" if backend == "cpu" else archs or "all", jobs, options)

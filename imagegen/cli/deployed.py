@@ -1,4 +1,4 @@
-"""The deployed service as a client on this machine reaches it: its first picture, and what to type elsewhere."""
+"""The deployed service as a client on this machine reaches it: its first picture, and the settings for clients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def tell(words: str) -> None:
 
 
 def certificate_sha256(this: Deployment) -> str | None:
-    """The SHA-256 of the certificate that the service shows, None if it speaks plain HTTP."""
+    """The SHA-256 of the service's certificate, None for plain HTTP."""
     if this.tls.lower() == "off":
         return None
     shown = this.containers.ask("exec", this.name, "imagegen", "tls", "show")
@@ -31,7 +31,7 @@ def certificate_sha256(this: Deployment) -> str | None:
 
 
 def service_of(this: Deployment) -> Service:
-    """The service at its published address."""
+    """A client of the service at its published address."""
     choices = this.choices
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(choices.host, choices.host)  # noqa: S104 - compared, not bound
     pin = certificate_sha256(this)
@@ -42,7 +42,7 @@ def service_of(this: Deployment) -> Service:
 
 
 def draw_first(service: Service) -> None:
-    """Draw a picture and say how it went. Raises DeployError."""
+    """Draw a picture and print the outcome. Raises DeployError."""
     tell("a picture is drawn; the first one waits for its model")
     began = time.monotonic()
     try:

@@ -1,4 +1,4 @@
-"""`imagegen draw` and `imagegen edit`: a picture from words, on the disk; the model and a progress bar on stderr."""
+"""`imagegen draw` and `imagegen edit`: write pictures to files, with the model and a progress bar on stderr."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ shared_options = [
 
 
 def _with_options(width: str, height: str) -> Callable[[Any], Any]:
-    """The options of both commands; `width` and `height` are what is drawn where they are not given."""
+    """Add the options of both commands. `width` and `height` describe the defaults of those options."""
 
     def add(command: Any) -> Any:
         for option in reversed(shared_options):
@@ -138,7 +138,7 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
 
 
 def _write(target: Path, data: bytes) -> None:
-    """Write the file, in a folder that is made if it is missing, or standard output. Raises OSError."""
+    """Write the file, creating its folder if missing, or standard output. Raises OSError."""
     if target == Path(STANDARD):
         with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as out:
             out.write(data)
@@ -148,13 +148,13 @@ def _write(target: Path, data: bytes) -> None:
 
 
 def _title(service: Service, model: str) -> str:
-    """What the model calls itself, which also says what to expect of it."""
+    """The model's title, which also describes its quality."""
     titles = {entry["name"]: entry["title"] for entry in service.json("GET", "/api/models")["items"]}
     return str(titles.get(model, model))
 
 
 def follow(service: Service, job: dict[str, Any]) -> dict[str, Any]:
-    """Show the job until it ends; a service that restarts meanwhile is waited for. Ctrl-C cancels the job.
+    """Show the job's progress until it ends, also across a restart of the service. Ctrl-C cancels the job.
 
     Raises ServiceError, KeyboardInterrupt.
     """
@@ -195,7 +195,7 @@ def _shown(service: Service, job: dict[str, Any]) -> dict[str, Any]:
                 bar.update(task, description=_describe(job), completed=progress.get("fraction") or 0.0, eta=eta)
                 if bar.disable and progress.get("phase") == "fetching" and time.monotonic() - said_at >= SAY_EVERY_S:
                     said_at = time.monotonic()
-                    click.echo(_describe(job), err=True)  # where there is no bar, this would look like standing still
+                    click.echo(_describe(job), err=True)  # without a bar the terminal would stay silent
         except KeyboardInterrupt:
             bar.update(task, description="interrupted", eta="")
             raise
@@ -204,7 +204,7 @@ def _shown(service: Service, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def outcome(job: dict[str, Any]) -> str:
-    """How a job ended: the bar's last words."""
+    """How a job ended, as the bar's last text."""
     if job["status"] == "failed":
         return f"failed: {(job.get('error') or {}).get('code', 'unknown')}"
     return "done" if job["status"] == "complete" else str(job["status"])
@@ -224,7 +224,7 @@ def _describe(job: dict[str, Any]) -> str:
 
 
 def _target(output: Path | None, prompt: str, job_id: str, index: int, count: int) -> Path:
-    """-o FILE, numbered if there are several pictures; else a readable name in this folder."""
+    """-o FILE, or a readable name in the working directory. Numbered if there are several pictures."""
     if output is None:
         words = re.sub(r"[^\w]+", "-", prompt.lower())[:40].strip("-") or "picture"
         output = Path(f"{words}-{job_id[:6]}.png")

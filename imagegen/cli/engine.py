@@ -1,4 +1,4 @@
-"""`imagegen engine`: build the engine, and say where it is."""
+"""`imagegen engine`: build, locate, export and import the engine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from imagegen.settings import Settings, SettingsError, load
 
 IN_MEGABYTES = {Stage.TOOLKIT: "Fetching (MB)", Stage.PACKING: "Package (MB)"}
 PLAIN_LINE_PERCENT = 10
-"""Without a terminal, compiling prints a line each time this much more of it is done."""
+"""Without a terminal, a line is printed per this much progress."""
 
 
 @click.group()
@@ -61,16 +61,16 @@ def build(backend: str | None, arch: str | None, portable: bool, jobs: int | Non
 
 
 def build_with_bar(settings: Settings, jobs: int | None = None) -> Path:
-    """The engine this machine needs, built first if need be, with its progress shown.
+    """The engine for this machine, built if missing, with progress on stderr.
 
-    Raises click.ClickException with the reason; ends the process with status 130 when it is interrupted.
+    Raises click.ClickException with the reason. Exits with status 130 when interrupted.
     """
     with _shown_and_stoppable() as on_progress:
         return engines.ensure(settings, on_progress, jobs)
 
 
 def set_up_engine(settings: Settings) -> None:
-    """Build what this machine needs, with progress: the first start's part of it."""
+    """Build the engine at the first start, with progress on stderr. Raises ClickException."""
     try:
         with _ended_by_signals(), _shown() as on_progress:
             engines.ensure(settings, on_progress)
@@ -130,8 +130,8 @@ def _settings() -> Settings:
 def _shown_and_stoppable(
     stopped: str = "Stopped. The engine is not built; the next build uses what has been fetched.",
 ) -> Iterator[OnProgress]:
-    """What every build from a terminal shares: progress on standard error, reasons as click's errors, and
-    signals that end the compilers with it."""
+    """The context of a build from a terminal: progress on standard error, errors as ClickException, and signals that
+    also end the compilers."""
     try:
         with _ended_by_signals(), _shown() as on_progress:
             yield on_progress
@@ -144,7 +144,7 @@ def _shown_and_stoppable(
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a build as Ctrl-C does."""
+    """Make SIGTERM and SIGHUP end a build as Ctrl-C does."""
 
     def end(_signum: int, _frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
@@ -177,14 +177,14 @@ def _shown() -> Iterator[OnProgress]:
 
 
 class _Lines:
-    """One line a stage, and one each tenth of what is counted."""
+    """Prints one line per message, and one per PLAIN_LINE_PERCENT of progress."""
 
     def __init__(self) -> None:
         self._next_percent = PLAIN_LINE_PERCENT
 
     def __call__(self, stage: Stage, done: int, total: int, message: str) -> None:
         if total == 0:
-            self._next_percent = PLAIN_LINE_PERCENT  # what follows is counted anew
+            self._next_percent = PLAIN_LINE_PERCENT  # the next stage counts from 0
             click.echo(message, err=True)
         elif 100 * done >= self._next_percent * total:
             percent = 100 * done // total
@@ -194,7 +194,7 @@ class _Lines:
 
 
 class _Bar:
-    """The messages as they come, and below them a bar for each stage that counts."""
+    """Prints the messages, with a bar below them for each stage that has a count."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress

@@ -1,4 +1,4 @@
-"""`imagegen models fetch`: a model's files from the hub, with a progress bar; interrupted, it goes on the next time."""
+"""`imagegen models fetch`: fetch a model's files from the hub, with a progress bar. An interrupted fetch resumes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def fetch(name: str, yes: bool, dry_run: bool) -> None:
 
 
 def _end(entry: Entry, settings: Settings, whole: bool) -> str:
-    """What is there now; an optional file that could not be had is not called complete."""
+    """The final message. Without an optional file the model is usable, but not complete."""
     nothing = "; there was nothing to fetch" if whole else ""
     if absent := entry.absent(settings):
         names = ", ".join(file.file for file in absent)
@@ -76,7 +76,7 @@ def _end(entry: Entry, settings: Settings, whole: bool) -> str:
 
 
 def _tell(entry: Entry, todo: Plan) -> None:
-    """What comes, from where, and under which terms."""
+    """Print the files to fetch, their sources, sizes and licences."""
     for item in todo.items:
         checked = "" if item.sha256 or item.git_sha1 else ", no checksum"
         click.echo(f"{item.repo} {item.path} at {item.commit[:10]}: {size(item.size_bytes)}{checked}", err=True)
@@ -88,7 +88,7 @@ def _tell(entry: Entry, todo: Plan) -> None:
 
 
 def _agree(entry: Entry, todo: Plan, yes: bool) -> None:
-    """A licence that is not known to allow every use is accepted by a person, or nothing is fetched."""
+    """Ask the user to accept a licence that may restrict use. Raises ClickException or Abort if not accepted."""
     stated = [f"{licence} ({repo})" for repo, licence in todo.licences.items() if forbids_commercial(licence)]
     if yes or (entry.licence.commercial and not stated):
         return
@@ -104,7 +104,7 @@ def _agree(entry: Entry, todo: Plan, yes: bool) -> None:
 
 
 class _Far(ProgressColumn):
-    """How far it is now, also while nothing comes: drawn anew several times a second."""
+    """The current progress as text, redrawn at least every `max_refresh` seconds also if no data arrives."""
 
     max_refresh = 0.5
 

@@ -1,4 +1,4 @@
-"""`imagegen models`: what the catalog has, where each number comes from, making the small ones, fetching the large."""
+"""`imagegen models`: list the catalog, show the source of each number, make small models, fetch large ones."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def make(name: str, vision: bool) -> None:
 
 
 def make_with_bar(name: str, settings: Settings, vision: bool = False) -> Path:
-    """Make the model with progress on stderr; returns its folder. Raises ClickException with a sentence."""
+    """Make the model with progress on stderr. Returns its folder. Raises ClickException with a sentence."""
     with _sentences("written"), click.progressbar(length=1, label=f"Making {name}", file=sys.stderr) as bar:
 
         def on_progress(done_bytes: int, total_bytes: int) -> None:
@@ -83,7 +83,7 @@ def make_with_bar(name: str, settings: Settings, vision: bool = False) -> Path:
 
 @contextmanager
 def _sentences(doing: str = "read") -> Iterator[None]:
-    """What can go wrong ends as a sentence on stderr and exit code 1."""
+    """Turn Refused, CatalogError and OSError into a sentence on stderr and exit code 1."""
     try:
         yield
     except Refused as refused:

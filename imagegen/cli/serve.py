@@ -1,4 +1,4 @@
-"""`imagegen serve`: set up what is missing, then run the BentoML service in this process's place."""
+"""`imagegen serve`: set up what is missing, then replace this process with the BentoML service."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
 
 
 def _make_bentoml_home(chosen: Settings) -> None:
-    """BentoML makes a folder of its own before it loads the service, by default ~/bentoml, which not every user may
-    write. Raises SettingsError."""
+    """Create BentoML's folder. BentoML needs it before it loads the service, and the user may lack write access to its
+    default, ~/bentoml. Raises SettingsError."""
     home = Path(os.environ.setdefault("BENTOML_HOME", str(chosen.home / "bentoml")))
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def _make_bentoml_home(chosen: Settings) -> None:
 
 
 def _set_up(entry: Entry, chosen: Settings) -> None:
-    """Build the engine and make the files of the default model, `entry`, where they are missing.
+    """Build the engine and make the files of the default model, `entry`, if they are missing.
 
     Raises ClickException.
     """

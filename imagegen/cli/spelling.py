@@ -1,8 +1,8 @@
-"""The file that a path means where its name is spelled otherwise on the disk.
+"""Resolve a path whose name is spelled differently on the disk.
 
-macOS writes a narrow no-break space (U+202F) into the names of screenshots and decomposed letters (NFD) into others; a
-person types plain spaces and composed letters, or pastes a path with quotes or a shell's backslashes. The MCP front has
-the same rule in `mcp_front/paths.py`, since neither package imports the other; a package that both use would hold it.
+macOS writes a narrow no-break space (U+202F) into the names of screenshots and decomposed letters (NFD) into other
+names. Users type plain spaces and composed letters, or paste a path with quotes or a shell's backslashes. The MCP front
+has the same rule in `mcp_front/paths.py`, since neither package imports the other.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ NAMED_MAX = 5
 
 
 class Ambiguous(Exception):
-    """Several files match; the message is a sentence that names them."""
+    """Several files match. The message is a sentence that names them."""
 
 
 def existing(written: str) -> Path:
-    """The path of an existing file: as written, else the one that differs only by kind of space, quoting, backslashes
-    or normalisation; as written where none does. Raises Ambiguous, OSError."""
+    """The path as written if it exists, else an existing path that differs only by kind of space, quoting, backslashes
+    or normalisation. If there is none, the path as written. Raises Ambiguous, OSError."""
     exact = _path(written)
     if os.path.lexists(exact):
         return exact
@@ -35,12 +35,12 @@ def _path(text: str) -> Path:
     path = Path(text)
     try:
         return path.expanduser()
-    except RuntimeError:  # ~ of an unknown user
+    except RuntimeError:  # ~ with an unknown user
         return path
 
 
 def _on_disk(wanted: Path) -> Path | None:
-    """The one path whose every part exists, exactly or spelled the same; None if there is none."""
+    """The existing path whose parts equal those of `wanted` or differ only in spelling. None if no path does."""
     found = Path(wanted.anchor)
     for part in wanted.parts[1:] if wanted.anchor else wanted.parts:
         if os.path.lexists(found / part):

@@ -1,4 +1,4 @@
-"""`imagegen status | warm | unload`: the model's life."""
+"""`imagegen status | warm | unload`: the model's lifecycle."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def warm(model: str | None, as_json: bool, url: str | None) -> None:
 
 
 def _warmed(state: dict[str, Any], model: str) -> str:
-    """What the service does about a warm-up of `model` that it took on."""
+    """What the service does after it accepted a warm-up of `model`."""
     engine = state["engine"]
     if engine["model"] != model or engine["state"] in {"unloading", "cold", "failed"}:
         return f"{model} is loaded after the jobs that came first."
@@ -56,7 +56,7 @@ def _show(state: dict[str, Any], as_json: bool) -> None:
 
 
 def show_status(state: dict[str, Any]) -> None:
-    """`/api/status` in lines for a person."""
+    """Print `/api/status` as text."""
     engine, queue, card = state["engine"], state["queue"], state["gpu"]
     click.echo(f"model   {engine['model'] or state['model']['default']}")
     if limits := state["model"].get("limits"):

@@ -1,4 +1,4 @@
-"""Which certificate the command line believes: a pinned one, that of this machine's own service, or the system's."""
+"""Which TLS certificates the command line trusts: a pinned one, that of this machine's service, or the system store."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ HANDSHAKE_TIMEOUT_S = 10.0
 
 
 def context_for(url: str, own: Settings | None) -> ssl.SSLContext | bool:
-    """What httpx verifies `url` with; `own`: the settings of this machine's service, if the URL is that one's.
+    """The `verify` argument of httpx for `url`. `own`: the settings of this machine's service, if the URL is its URL.
 
-    Raises SettingsError for a pin that is none or is not met, OSError if the service cannot be reached.
+    Raises SettingsError for a malformed or mismatched pin, OSError if the service cannot be reached.
     """
     parts = urlsplit(url)
     if parts.scheme != "https":
@@ -33,22 +33,22 @@ def context_for(url: str, own: Settings | None) -> ssl.SSLContext | bool:
 
 
 def pinned(host: str, port: int, pin: str) -> ssl.SSLContext:
-    """Believes the certificate that is shown there, if its SHA-256 is `pin`. Raises SettingsError, OSError."""
+    """Trust the server's certificate if its SHA-256 is `pin`. Raises SettingsError, OSError."""
     return trusting(_fetch(host, port, pin))
 
 
 def trusting(pem: str) -> ssl.SSLContext:
-    """Believes exactly the first certificate in `pem`, whatever names it carries."""
+    """Trust only the first certificate in `pem`. Its host names are not checked."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # the certificate itself is named, which says more than a host name
+    context.check_hostname = False  # the certificate itself is pinned
     context.load_verify_locations(cadata=pem)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # of Python 3.13: refuses certificates that others made plainly
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # default since Python 3.13: refuses plain self-signed certificates
     return context
 
 
 def _fetch(host: str, port: int, pin: str) -> str:
-    """The certificate shown there, if it is the pinned one: this first look is not authenticated, so it is compared."""
+    """The server's certificate in PEM, compared with `pin` because this fetch is not authenticated."""
     if not re.fullmatch(r"[0-9a-f]{64}", pin):
         raise SettingsError("IMAGEGEN_TLS_SHA256 must be the SHA-256 that `imagegen tls show` prints: 64 hex digits.")
     pem = ssl.get_server_certificate((host, port), timeout=HANDSHAKE_TIMEOUT_S)

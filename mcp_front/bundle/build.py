@@ -1,7 +1,7 @@
 """Build the Claude Desktop bundle: `python mcp_front/bundle/build.py [imagegen.mcpb]`.
 
-The bundle holds the front's own modules and a project file; Claude Desktop's uv fetches the rest at the first
-start. Needs `@anthropic-ai/mcpb`: the one installed for the tests, else the one that npx fetches.
+The bundle contains the front's modules and a project file. Claude Desktop's uv fetches the dependencies at the first
+start. Needs `@anthropic-ai/mcpb`, installed for the tests or fetched by npx.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ main()
 
 
 def main() -> None:
-    """Assemble, validate and pack; exit code 1 with a sentence if the packing tool is missing or refuses."""
+    """Assemble, validate and pack. Exit code 1 with a message if the packing tool is missing or fails."""
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "imagegen.mcpb").absolute()
     with tempfile.TemporaryDirectory(prefix="imagegen-mcpb-") as scratch:
         stage = Path(scratch) / "imagegen"
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def assemble(stage: Path) -> None:
-    """Lay the bundle's files into a new folder."""
+    """Copy the bundle's files into a new folder."""
     project = tomllib.loads((FRONT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     package = stage / "src" / "mcp_front"
     package.mkdir(parents=True)
@@ -58,7 +58,7 @@ def assemble(stage: Path) -> None:
 
 
 def project_file(project: dict[str, object]) -> str:
-    """The bundle's pyproject.toml: what uv is to install, and that the code itself is run where it lies."""
+    """The bundle's pyproject.toml: the dependencies for uv, and `package = false`, as the code runs from its folder."""
     needed = json.dumps(project["dependencies"])
     return (
         f'[project]\nname = "imagegen-mcp-bundle"\nversion = "{project["version"]}"\n'
@@ -69,7 +69,7 @@ def project_file(project: dict[str, object]) -> str:
 def packing_tool() -> list[str]:
     """The command that packs bundles."""
     if INSTALLED.exists():
-        # Its own Node, which the tests' packages bring, before the machine's, which may be too old.
+        # Prefer the Node of the tests' packages: the machine's may be too old.
         os.environ["PATH"] = f"{INSTALLED.parent}{os.pathsep}{os.environ['PATH']}"
         return [str(INSTALLED)]
     npx = shutil.which("npx")

@@ -1,7 +1,7 @@
-"""What clients send, written down from their sources (November 2026): requests to be replayed.
+"""Requests of clients, copied from their sources (November 2026), for replay.
 
-PICTURE stands for a picture file: in JSON as bare base64, in a form as a file. MODEL stands for a name of a model here.
-Values that a person sets in the client (size, steps) are small; those that are hard-wired are as they are.
+PICTURE stands for a picture file: bare base64 in JSON, a file in a form. MODEL stands for the name of a model here.
+Values that a user sets in the client (size, steps) are small. Hard-wired values are unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 
 @dataclass(frozen=True)
 class Recorded:
-    """One request. does: what it is for; json: the body, else form and files; auth: bearer, basic or none."""
+    """One request. does: its purpose. json: the body; otherwise form and files. auth: bearer, basic or none."""
 
     client: str
     does: str
@@ -30,14 +30,14 @@ class Recorded:
     auth: str = "bearer"
     host: str = "host.docker.internal:8765"
     typed: bool = True  # False: the body has no Content-Type
-    warns: tuple[str, ...] = ()  # codes of warnings that the answer has, in any order, each once
+    warns: tuple[str, ...] = ()  # codes of the answer's warnings, in any order, each once
 
     @property
     def name(self) -> str:
         return f"{self.client}: {self.does} {self.path.rpartition('/')[2]}"
 
     def sent(self, picture: bytes, model: str, token: str) -> dict[str, Any]:
-        """Arguments of `httpx.Client.request` after method and path."""
+        """The arguments of `httpx.Client.request` after method and path."""
         values = {PICTURE: base64.b64encode(picture).decode(), MODEL: model}
         values[DATA_URL] = f"data:image/png;base64,{values[PICTURE]}"
         headers = {"host": self.host}
@@ -293,7 +293,7 @@ RECORDED: list[Recorded] = [
         warns=(HINT, REDUCED),
     ),
 ]  # fmt: skip
-"""Not in the list: what a client does not have. A client's own cancelling by closing its connection: test_openai.py."""
+"""Features that a client lacks are not listed. test_openai.py tests clients that cancel by closing the connection."""
 
 RUN: dict[str, dict[str, str]] = {
     "OpenAI's SDK, Python": {
@@ -311,7 +311,7 @@ RUN: dict[str, dict[str, str]] = {
     "webuiapi": dict.fromkeys((DRAW, EDIT, MODELS), "test_automatic1111s_python_client"),
     "BentoML's client": dict.fromkeys((DRAW, EDIT, PROGRESS, CANCEL), "test_bentomls_client"),
 }
-"""Clients that the tests run as they are, and the tests that do."""
+"""Clients that the tests run unmodified, and the names of those tests."""
 
 
 def table() -> list[str]:

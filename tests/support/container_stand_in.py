@@ -1,14 +1,15 @@
-"""A stand-in for Docker and Podman, as a program by `install`: containers and volumes are files in $STAND_IN.
+"""A stand-in for Docker and Podman, installed as a program by `install`. Containers and volumes are files in $STAND_IN.
 
-It knows what a deploy does, runs scripts on a volume for real, and fails where a test says so. Files in $STAND_IN:
+It implements the calls of a deploy, really runs scripts on a volume, and fails where a test requires it. Files in
+$STAND_IN:
 
-  containers.json    name -> what it is; one that was told to stop is `draining` until its stop returns
-  volumes/NAME       /data; `jobs.sqlite3` holds the form of the database: the generation of the newest image it met
-  calls, returned    every call, a line each; those that have ended by themselves
-  image              the generation of the image that `run` starts; a container ends if the database is of a newer one
-  unready            generations that never get ready, one a line
-  fails              `CALL<tab>COMPLAINT` lines: what begins like CALL is refused with the complaint
-  hold               as long as it is there, a call that begins like it does not return
+  containers.json    name -> state; a container is `draining` from the stop request until `stop` returns
+  volumes/NAME       /data; `jobs.sqlite3` holds the schema version: the generation of the newest image that used it
+  calls, returned    every call, one per line; the calls that have returned
+  image              the generation of the image that `run` starts; a container ends if the database is newer
+  unready            generations that never become ready, one per line
+  fails              `CALL<tab>COMPLAINT` lines: a call that begins with CALL fails with COMPLAINT
+  hold               while this file exists, a call that begins with its text does not return
 """
 
 import atexit
@@ -52,7 +53,7 @@ class Containers:
         return self.all[name] if name in self.all else fail(f"Error: no such container: {name}")
 
     def begin(self, one):
-        """Start it: it brings the database to its own form, and ends if that is newer than itself."""
+        """Start a container: it migrates the database to its generation, and ends if the database is newer."""
         database = Path(one["volume"]) / "jobs.sqlite3"
         form = int(database.read_text()) if database.exists() else 0
         one["draining"] = False
@@ -84,7 +85,7 @@ def main(call):
             this.one(name)["status"] = "exited"
         case ["start", name]:
             one = this.one(name)
-            if one["status"] != "running":  # else it is a success that does nothing, as the real ones have it
+            if one["status"] != "running":  # else it succeeds and does nothing, as in the real runtimes
                 this.begin(one)
         case ["rename", before, after]:
             this.one(before)
@@ -132,7 +133,7 @@ def note(file):
 
 
 def install(program):
-    """Make this file a program of that path; it needs no more than the standard library."""
+    """Install this file as a program at that path. It needs only the standard library."""
     program.write_text(f"#!{sys.executable} -SE\n{Path(__file__).read_text()}")
     program.chmod(0o755)
 

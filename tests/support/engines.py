@@ -1,4 +1,4 @@
-"""The engines, each with its tiny model and pictures that take long enough to be hit: what fault tests run on."""
+"""The engines for fault tests, each with its tiny model and pictures that take long enough to be interrupted."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True)
 class Engine:
-    """model: its name. long: a picture of some seconds on one thread, long enough to be hit while it is drawn; endless:
-    the longest there is. decoding: a picture that is decoded long enough to be seen, where there is one. main_file: a
-    pattern of the file without which there is no model; weights: of the transformer's. breath_s: about what a start
-    takes."""
+    """model: its name. long: a picture of some seconds on one thread, long enough to be interrupted; endless: the
+    longest possible one. decoding: a picture with an observable decoding phase, if any. main_file: a glob of the file
+    without which the model is not installed; weights: a glob of the transformer's. breath_s: approximate seconds of a
+    start."""
 
     model: str
     long: Fields
@@ -49,13 +49,13 @@ GLM = Engine(
 )
 
 first_engine = pytest.mark.parametrize("drawer", [SDCPP], indirect=True, ids=str)
-"""Nothing of an engine's own is in it, or the second engine cannot be hit there: once is enough.
+"""For tests of code that is not engine-specific, or that the second engine cannot run.
 
-Never in one parametrize with a plain argument: pytest then gives the engine, and what is made for it, the scope of a
-function, and starts a service for each test. Nor with the second engine alone: pytest tells parameters apart by their
-place in the list. The same holds for the next one.
+Do not combine it with a plain argument in one parametrize: pytest then gives the engine and its fixtures function
+scope, and starts a service for each test. Do not list the second engine alone: pytest identifies parameters by their
+place in the list. Both rules also apply to `second_engine_long`.
 """
 second_engine_long = pytest.mark.parametrize(
     "drawer", [SDCPP, pytest.param(GLM, marks=pytest.mark.long)], indirect=True, ids=str
 )
-"""On the second engine only `make test-long` runs it: the code that it checks is the worker's, the same for both."""
+"""For tests of the worker's code, which is the same for both engines. The second one runs in `make test-long` only."""

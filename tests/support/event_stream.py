@@ -1,4 +1,4 @@
-"""Reads the service's event streams, as a test wants them."""
+"""Read the service's event streams in tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Event:
 
 @contextlib.contextmanager
 def listening(service: Service, path: str, **headers: str) -> Iterator[Iterator[Event]]:
-    """The events of a stream, as they come; a read that hears nothing for 40 s fails."""
+    """The events of a stream as they arrive. A read fails after 40 s without data."""
     with (
         httpx.Client(base_url=service.url, timeout=40, trust_env=False) as http,
         http.stream("GET", path, headers=headers) as answer,

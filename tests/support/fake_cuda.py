@@ -1,4 +1,4 @@
-"""A stand-in for what cannot be had everywhere: a GPU, and a CUDA toolkit with cuBLAS."""
+"""Stand-ins for a GPU and for a CUDA toolkit with cuBLAS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BROKEN = Cards(problem="Driver/library version mismatch")
 
 
 def fake_toolkit(root: Path, *, cublas: bool = True, release: str = "13.0") -> Path:
-    """An nvcc that answers questions as the real one does (its own words), and compiles nothing."""
+    """An nvcc that prints the real one's answers to queries, and compiles nothing."""
     (root / "bin").mkdir(parents=True)
     (root / "include").mkdir()
     if cublas:

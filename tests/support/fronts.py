@@ -1,4 +1,4 @@
-"""The MCP front as its clients start it, and small things that tests of it say often."""
+"""The MCP front as its clients start it, and helpers for its tests."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ SMALL = {"width": 64, "height": 64, "steps": 2, "seed": 7}
 """A picture that the tiny model draws in a second or two."""
 
 MANY_STEPS = {"width": 64, "height": 64, "steps": 100, "seed": 7}
-"""A picture that is still being drawn when a test looks."""
+"""A picture that takes long enough for a test to see it running."""
 
 ENDLESS = {"width": 256, "height": 256, "steps": 100, "n": 4}
-"""Pictures that nobody waits for."""
+"""Pictures that take longer than any test waits."""
 
 DRAWING = ["generate_image", "edit_image", "submit_async_job"]
 SHOWING = ["generate_image", "edit_image", "get_job_result"]
 READING = ["get_job_status", "list_templates", "list_models", "list_images", "read_image_chunk"]
 TOOLS = {*DRAWING, *SHOWING, *READING, "cancel_job", "upscale_image", "keep_image"}
-"""The front's tools: those that draw, those that show a picture, those that change nothing, all."""
+"""All tools of the front. DRAWING submit jobs, SHOWING return a picture, READING change nothing."""
 
 
 def environment(url: str, **settings: object) -> dict[str, str]:
-    """What a client's configuration sets for the front, and nothing of the developer's own."""
+    """The environment that a client sets for the front, without the developer's IMAGEGEN_ variables."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("IMAGEGEN_")}
     own = {f"IMAGEGEN_{name.upper()}": str(value) for name, value in settings.items()}
     path = os.pathsep.join(p for p in (str(ROOT), kept.get("PYTHONPATH", "")) if p)
@@ -56,7 +56,7 @@ def environment(url: str, **settings: object) -> dict[str, str]:
 def stdio(
     url: str, *, ui: bool = False, code: str | None = None, client: dict[str, Any] | None = None, **settings: object
 ) -> Client[StdioTransport]:
-    """A client with a front of its own over stdio. `code` replaces the front's start."""
+    """A client that starts its own front over stdio. `code` replaces the front's entry point."""
     arguments = ["-c", code] if code else ["-m", "mcp_front"]
     transport = StdioTransport(
         sys.executable, arguments, env=environment(url, **settings), keep_alive=False, log_file=Path(os.devnull)
@@ -67,7 +67,7 @@ def stdio(
 def within(
     url: str, *, ui: bool = False, local: bool = True, client: dict[str, Any] | None = None, **settings: object
 ) -> Client[Any]:
-    """A client with a front in this process: the same server, without a process to start."""
+    """A client of a front in this process."""
     own = {f"IMAGEGEN_{name.upper()}": str(value) for name, value in settings.items()}
     return Client(build(load({"IMAGEGEN_URL": url} | own), local=local), extensions=_view(ui), **(client or {}))
 
@@ -77,7 +77,7 @@ def _view(ui: bool) -> list[ClientExtension] | None:
 
 
 def run(story: Coroutine[Any, Any, Any]) -> Any:
-    """Run one test's story; nothing here should take longer than three minutes."""
+    """Run a test's coroutine, for at most three minutes."""
 
     async def bounded() -> Any:
         return await asyncio.wait_for(story, timeout=180)
@@ -94,7 +94,7 @@ def text_of(result: Any) -> str:
 
 
 def after(text: str, label: str) -> str:
-    """What follows a label, up to the end of its line."""
+    """The text after a label, up to the end of its line."""
     assert label in text, text
     return text.split(label, 1)[1].splitlines()[0].strip()
 
@@ -112,7 +112,7 @@ def saved_path_of(result: Any) -> Path:
 
 
 def preview_of(result: Any) -> Image.Image:
-    """The preview, checked against what a preview may be."""
+    """The preview of a result, with its size and format checked."""
     found = [part for part in result.content if part.type == "image"]
     assert len(found) == 1 and found[0].mime_type == "image/jpeg"
     content = base64.b64decode(found[0].data)
@@ -123,18 +123,18 @@ def preview_of(result: Any) -> Image.Image:
 
 
 def size_of(result: Any) -> int:
-    """The characters of a result as JSON, which is what clients cap."""
+    """The number of characters of a result as JSON, which clients limit."""
     return sum(len(part.model_dump_json()) for part in result.content) + len(json.dumps(result.structured_content))
 
 
 async def until_async(happened: Callable[[], bool], what: str, timeout: float = 60) -> None:
-    """`served.until` without stopping the loop that serves the client."""
+    """`served.until` without blocking the event loop."""
     await asyncio.to_thread(until, happened, what, timeout)
 
 
 @contextlib.contextmanager
 def http_front(url: str, *, log: Path = Path(os.devnull), **settings: object) -> Iterator[str]:
-    """A front over HTTP on a port of its own; gives its address, without /mcp."""
+    """A front over HTTP on its own port. Yields its base URL, without /mcp."""
     port = free_port()
     scheme = "https" if "mcp_tls" in settings else "http"
     with log.open("ab") as stderr:
@@ -149,7 +149,7 @@ def http_front(url: str, *, log: Path = Path(os.devnull), **settings: object) ->
         def answers() -> bool:
             assert process.poll() is None, "the front ended"
             with contextlib.suppress(httpx.TransportError):
-                # The certificate is not what is tested by waiting for the port.
+                # This only waits for the port, so the certificate is not verified.
                 return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=5).status_code == 200
             return scheme == "https" and _listens(port)
 
@@ -174,7 +174,7 @@ def _listens(port: int) -> bool:
 def stand_in(
     answer: Callable[[http.server.BaseHTTPRequestHandler], None], tls: ssl.SSLContext | None = None
 ) -> Iterator[str]:
-    """Something that is not the service, on loopback: what a wrong address leads to."""
+    """An HTTP server on loopback that is not the service, as behind a wrong address."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

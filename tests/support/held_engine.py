@@ -1,4 +1,4 @@
-"""An engine whose load can be held: a script in sd-server's place that becomes the real one when it is let go."""
+"""An engine whose load can be held: a script in place of sd-server that runs the real one once released."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ exec "{real}" "$@"
 
 
 def without_channel(folder: Path, real: Path) -> Path:
-    """A program that is the real engine to everyone who does not ask for its channel: a user's own binary."""
+    """The real engine without the channel, as a user's own binary may be."""
     program = folder / "plain-sd-server"
     program.write_text(f'#!/bin/sh\nunset IMAGEGEN_CHANNEL_PROBE\nexec "{real}" "$@"\n')
     program.chmod(0o755)
@@ -28,9 +28,9 @@ def without_channel(folder: Path, real: Path) -> Path:
 
 
 class HeldEngine:
-    """`path` is the engine to give to the service; loads are held while `hold` is in force.
+    """`path` is the engine's binary for the service. Loads wait from `hold` until `let_go`.
 
-    crawl: before the real load it prints progress for 4 s, as an engine on a slow disk does.
+    crawl: the engine prints progress for 4 s before the real load, as one on a slow disk does.
     """
 
     def __init__(self, folder: Path, real: Path) -> None:
@@ -49,20 +49,20 @@ class HeldEngine:
         (self._folder / "crawl").touch()
 
     def change(self) -> None:
-        """A load that failed is tried again at once."""
+        """Touch the binary, so that the service retries a failed load at once."""
         self.path.touch()
 
     @property
     def starts(self) -> int:
-        """How many engine processes were started so far."""
+        """The number of engine processes started so far."""
         starts = self._folder / "starts"
         return len(starts.read_text().splitlines()) if starts.exists() else 0
 
 
 class SlowEngine:
-    """The second engine in a HeldEngine's place: its loads take seconds by themselves, for it imports torch.
+    """The second engine with HeldEngine's methods. Its loads take seconds anyway, since it imports torch.
 
-    home: the service's state folder, beside which its logs are.
+    home: the service's state folder; the logs are beside it.
     """
 
     path = None
@@ -71,16 +71,16 @@ class SlowEngine:
         self._logs, self._weights = home, home / "models" / model / "model_index.json"
 
     def hold(self) -> None:
-        """As it is."""
+        """Do nothing."""
 
     def let_go(self) -> None:
-        """As it is."""
+        """Do nothing."""
 
     def change(self) -> None:
         self._weights.touch()
 
     @property
     def starts(self) -> int:
-        """How many loads the service's log tells of."""
+        """The number of loads in the service's logs."""
         logs = self._logs.parent.glob(f"{self._logs.name}-*.log")
         return sum(log.read_text(errors="replace").count("engine loading\n") for log in logs)

@@ -1,10 +1,9 @@
-"""A model hub on the loopback: listing and files as the real one serves them, and the ways in which it fails.
+"""A model hub on loopback: listings and files as the real one serves them, and its failures.
 
-What is served is what huggingface_hub 2.4.0 asks for and reads: `GET /api/models/REPO/revision/main?blobs=True` (sha,
-siblings with lfs.sha256 or blobId, cardData), and `GET /REPO/resolve/COMMIT/PATH`, which for large files redirects to
-another host name (as to a CDN, which must not see the token) with X-Repo-Commit, X-Linked-Etag
-and X-Linked-Size; ranges. With a `xet` store it also says where Xet has a file (X-Xet-Hash, X-Xet-Refresh-Route) and
-hands out the store's token.
+It serves the requests of huggingface_hub 2.4.0: `GET /api/models/REPO/revision/main?blobs=True` (sha, siblings with
+lfs.sha256 or blobId, cardData), and `GET /REPO/resolve/COMMIT/PATH` with ranges. For large files the latter redirects
+to another host name, as to a CDN, which must not see the token, with X-Repo-Commit, X-Linked-Etag and X-Linked-Size.
+With a `xet` store it also sends a file's Xet headers (X-Xet-Hash, X-Xet-Refresh-Route) and issues the store's token.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ FLAGS = {"diffusion_model": "--diffusion-model", "llm": "--llm", "tae": "--tae"}
 
 
 def far_away(title: str = "Far away") -> str:
-    """An entry's file: the tiny model, on the hub as `have_tiny` has it."""
+    """The TOML of a catalog entry of the tiny model, with the files that `have_tiny` puts on the hub."""
     tables = [
         f'[[files]]\nrole = "{role}"\nflag = "{FLAGS[role]}"\nfile = "{file}"\nshared = "far"\n'
         f'repo = "owner/tiny"\npath = "{file}"\n'
@@ -40,14 +39,14 @@ def far_away(title: str = "Far away") -> str:
 
 @dataclass
 class Fault:
-    """What happens to one request for a file's bytes (or for a listing), once."""
+    """A fault of one request for a file's bytes or for a listing."""
 
     status: int = 200  # refuse with this
     headers: dict[str, str] = field(default_factory=dict)
-    cut_after: int | None = None  # end the connection after so many bytes
-    hold_after: int | None = None  # wait after so many bytes, until `hub.release()`
+    cut_after: int | None = None  # close the connection after this many bytes
+    hold_after: int | None = None  # wait after this many bytes, until `hub.release()`
     flip: bool = False  # the bytes are wrong
-    no_ranges: bool = False  # the range asked for is ignored
+    no_ranges: bool = False  # the requested range is ignored
 
 
 @dataclass
@@ -61,7 +60,7 @@ class Seen:
 
 
 class LoopbackHub:
-    """`hub.files["owner/name"]["path"] = bytes`; `hub.faults` are used up one a request that they apply to."""
+    """Set files by `hub.files["owner/name"]["path"] = bytes`. Each request for bytes uses up one of `hub.faults`."""
 
     def __init__(self) -> None:
         self.files: dict[str, dict[str, bytes]] = {}
@@ -69,8 +68,8 @@ class LoopbackHub:
         self.licence = "apache-2.0"
         self.faults: list[Fault] = []
         self.listing_faults: list[Fault] = []
-        self.token: str | None = None  # if set, asked for
-        self.xet: LoopbackXet | None = None  # if set, it has the large files
+        self.token: str | None = None  # if set, required
+        self.xet: LoopbackXet | None = None  # if set, it stores the large files
         self.seen: list[Seen] = []
         self.held = threading.Event()
         self._go = threading.Event()
@@ -86,7 +85,7 @@ class LoopbackHub:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def have_tiny(self, models: Path) -> None:
-        """The tiny model's files, of a models folder that has them."""
+        """Put the tiny model's files from a models folder on the hub."""
         self.files["owner/tiny"] = {name: (models / "tiny" / name).read_bytes() for name in TINY.values()}
 
     def wait_to_go(self) -> None:
@@ -102,7 +101,7 @@ class LoopbackHub:
         self._server.server_close()
 
     def reads(self) -> list[Seen]:
-        """The requests for bytes that were answered with some."""
+        """The requests whose answer contained bytes of a file."""
         return [one for one in self.seen if one.download]
 
 
@@ -240,7 +239,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_arguments: Any) -> None:
-        """Silence."""
+        """Log nothing."""
 
 
 def _git_sha1(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What the tests of an engine's life share: each runs a scenario on one event loop and leaves no process."""
+"""Helpers for tests of the engines' lifecycle. Each test runs a scenario on one event loop and leaves no process."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Ask = Callable[..., DrawRequest]
 DEADLINE_S = 600
 
 both_engines = pytest.mark.parametrize("engine_name", ["sdcpp", "glm"], indirect=True)
-"""For what every adapter promises. The second engine is dear to start: what is the base class's alone runs on one."""
+"""For tests of every adapter. The second engine starts slowly, so tests of the base class use one engine."""
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
-    """Run a scenario, which has to end by itself, and see that it leaves no process."""
+    """Run a scenario for at most DEADLINE_S, and check that it leaves no process."""
 
     async def limited() -> None:
         await asyncio.wait_for(scenario, DEADLINE_S)
@@ -35,7 +35,7 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 
 
 def nobody(_: object) -> None:
-    """Hears progress that a test does not look at."""
+    """A progress listener that does nothing."""
 
 
 async def failure(work: Awaitable[object]) -> EngineError:
@@ -53,7 +53,7 @@ def wait_stopped(pid: int) -> None:
 
 
 class Changes:
-    """A progress listener, which can be waited for."""
+    """A progress listener with events to wait for."""
 
     def __init__(self) -> None:
         self.loading, self.sampling = asyncio.Event(), asyncio.Event()
@@ -66,7 +66,7 @@ class Changes:
 
 
 async def drawing(adapter: HttpSubprocessAdapter, request: DrawRequest) -> asyncio.Task[bytes]:
-    """A picture that has reached its first step."""
+    """Start a picture. Returns its task once the first step is done."""
     heard = Changes()
     task = asyncio.create_task(adapter.generate(request, heard))
     await heard.sampling.wait()

@@ -1,4 +1,4 @@
-"""LoRAs as tests write them: safetensors files for the tiny model, right and wrong ones."""
+"""LoRAs for tests: valid and invalid safetensors files for the tiny model."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 
 MATRIX, INNER, OUTER = "model.diffusion_model.single_blocks.0.linear1", 128, 9 * 128
-"""A matrix of tiny's transformer."""
+"""A matrix of the tiny model's transformer, and its dimensions."""
 Tensors = dict[str, np.ndarray]
 
 
 def pair(matrix: str = MATRIX, inner: int = INNER, outer: int = OUTER, ranks: tuple[int, int] = (4, 4)) -> Tensors:
-    """The two halves of a LoRA on one matrix; they fit each other if their ranks are the same."""
+    """The two halves of a LoRA on one matrix. They match if their ranks are equal."""
     rng = np.random.default_rng(1)
     down, up = rng.standard_normal((ranks[0], inner)), rng.standard_normal((outer, ranks[1]))
     return {f"{matrix}.lora_down.weight": (down / 2).astype("<f2"), f"{matrix}.lora_up.weight": (up / 2).astype("<f2")}
 
 
 def safetensors(tensors: Tensors) -> bytes:
-    """The file of these tensors."""
+    """The bytes of a safetensors file with these tensors."""
     header, end = {}, 0
     for name, tensor in tensors.items():
         header[name] = {"dtype": "F16", "shape": tensor.shape, "data_offsets": [end, end + tensor.nbytes]}
@@ -30,7 +30,7 @@ def safetensors(tensors: Tensors) -> bytes:
 
 
 def add_entry(models: Path, name: str, lora: bytes) -> None:
-    """An entry that is the tiny model with this LoRA."""
+    """Add a catalog entry for the tiny model with this LoRA."""
     (models / f"{name}.toml").write_text('base = "tiny"\n[[files]]\nrole = "lora"\nfile = "some.safetensors"\n')
     (models / name).mkdir()
     (models / name / "some.safetensors").write_bytes(lora)

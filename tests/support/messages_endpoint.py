@@ -1,6 +1,6 @@
-"""A stand-in for a model on loopback: answers the messages API by calling one tool, and keeps what comes back.
+"""A stand-in for a language model on loopback: it answers the messages API with one tool call and keeps the results.
 
-Claude Code is driven with it: the client is real, only what the model would say is given.
+The tests run the real Claude Code with it. Only the model's answers are fixed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 @dataclass
 class Endpoint:
-    """`tool` is called with `arguments` once it is offered; `results` are what the model would have got."""
+    """Calls `tool` with `arguments` once it is offered. `results`: the tool results sent to the model."""
 
     tool: str
     arguments: dict[str, Any]
@@ -26,7 +26,7 @@ class Endpoint:
     results: list[dict[str, Any]] = field(default_factory=list)
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The model's turn: the tool's call first, a closing word after its result."""
+        """The model's answer: first the tool call, then a final text after its result."""
         self.offered |= {tool["name"]: tool for tool in request.get("tools", [])}
         self.told += json.dumps(request)
         blocks = [b for m in request["messages"] if isinstance(m["content"], list) for b in m["content"]]
@@ -37,7 +37,7 @@ class Endpoint:
         return _message([{"type": "text", "text": "done"}], "end_turn")
 
     def content(self) -> list[dict[str, Any]]:
-        """The one result's content blocks."""
+        """The content blocks of the only result."""
         assert len(self.results) == 1, self.results
         content = self.results[0]["content"]
         return [{"type": "text", "text": content}] if isinstance(content, str) else content

@@ -1,6 +1,6 @@
-"""A stand-in for the NVIDIA driver's library: `pynvml`'s functions over cards that a test makes up.
+"""A stand-in for the NVIDIA driver's library: `pynvml`'s functions for the cards that a test defines.
 
-No machine of the tests has a GPU, so this is what the code was tried with. The errors are pynvml's own.
+The machines that run the tests have no GPU. The errors are pynvml's own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ GB = 10**9
 
 @dataclass
 class Card:
-    """One made-up card; `holders`: (pid, bytes or None) of programs that compute."""
+    """One card. `holders`: (pid, bytes or None) of the compute processes."""
 
     name: str = "NVIDIA Made Up 24GB"
     uuid: str = "GPU-aaaa1111-0000"
@@ -28,7 +28,7 @@ class Card:
 
 
 class StandIn:
-    """What `imagegen.gpu` calls, and nothing else. `failure`: raised by every call, as a broken driver does."""
+    """Only the functions that `imagegen.gpu` calls. `failure`: raised by every call, as by a broken driver."""
 
     def __init__(self, *cards: Card) -> None:
         self.cards = list(cards)

@@ -1,4 +1,4 @@
-"""A tiny model whose files are a test's own, to be damaged."""
+"""A copy of a tiny model whose files a test may damage."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class OwnModel:
-    """changes: what `make_adapter` has to be told. weights: a file that the load reads, which its error calls `called`.
-    needed: a file without which nothing is started, which that error calls `needed_called`."""
+    """changes: arguments of `make_adapter`. weights: a file that the load reads; errors name it `called`. needed: a
+    file without which the engine is not started; errors name it `needed_called`."""
 
     changes: dict[str, Any]
     weights: Path
@@ -21,7 +21,7 @@ class OwnModel:
 
 
 def of_sd_server(argv: list[str], folder: Path) -> OwnModel:
-    """A copy of the model that these flags name."""
+    """A copy of the model that these engine flags name."""
     folder.mkdir()
     files = [Path(word) for word in argv if word.startswith("/")]
     own = [str(shutil.copy(word, folder)) if Path(word) in files else word for word in argv]

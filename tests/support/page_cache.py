@@ -1,4 +1,4 @@
-"""What the kernel's page cache holds of files, and how to change that."""
+"""Read and change which files are in the kernel's page cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def cached_share(path: Path) -> float:
-    """How much of the file is in the page cache (mincore(2)), 0 to 1."""
+    """The share of the file in the page cache (mincore(2)), 0 to 1."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE) as m:
         pages = -(-len(m) // mmap.PAGESIZE)
         found = (ctypes.c_ubyte * pages)()
@@ -20,14 +20,14 @@ def cached_share(path: Path) -> float:
 
 
 def drop(path: Path) -> None:
-    """Out of the page cache, as far as nobody maps it and all of it is on the disk."""
+    """Drop the file from the page cache, except pages that a process maps or that are not on the disk yet."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def fetch(path: Path) -> None:
-    """Into the page cache."""
+    """Read the file into the page cache."""
     with path.open("rb", buffering=0) as file:
         buffer = bytearray(1 << 20)
         while file.readinto(buffer):

@@ -1,6 +1,6 @@
-"""A reverse proxy on loopback: it takes a prefix off the path, passes everything on, and streams the answer.
+"""A reverse proxy on loopback: it strips a prefix from the path, forwards the request and streams the answer.
 
-It cuts a connection that is silent for too long, as proxies do.
+It closes a connection that is silent for too long, as proxies do.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def reverse_proxy(
     silence_s: float = 60,
     seen: Callable[[bytes], object] = lambda _piece: None,
 ) -> Iterator[str]:
-    """The proxy's address with the prefix. `headers` replace those of the same name; the Host header is the
-    service's own, as nginx sends it unless it is told otherwise. Another path is answered with 404.
+    """Yields the proxy's address with the prefix. `headers` replace request headers of the same name. The Host header
+    names the service, as in nginx's default. Paths without the prefix get 404.
 
-    silence_s: an answer that pauses longer is given up: 504 before its head, else the connection is closed.
+    silence_s: an answer that pauses longer ends: with 504 before its head, else by closing the connection.
     seen: called with each piece of an answer.
     """
 
@@ -55,7 +55,7 @@ def reverse_proxy(
                 if name.lower() not in HOP_BY_HOP:
                     self.send_header(name, value)
             self.end_headers()
-            with contextlib.suppress(OSError):  # the client has left, or the service is silent
+            with contextlib.suppress(OSError):  # the client has disconnected, or the service is silent
                 while piece := answer.read1(PIECE):
                     seen(piece)
                     self.wfile.write(piece)
@@ -65,7 +65,7 @@ def reverse_proxy(
         do_GET = do_POST = do_DELETE = do_PUT = do_HEAD = _pass_on
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)

@@ -1,7 +1,7 @@
-"""An engine that tells: a program in sd-server's place that passes everything on to the real one and writes it down.
+"""An engine that records: a program in place of sd-server that forwards every request to the real one and logs it.
 
-`install` writes the program; the service starts it as IMAGEGEN_SD_SERVER. It listens on the engine's socket itself, so
-that what it records is what the service really sent; the channel is the real engine's.
+`install` writes the program. The service starts it as IMAGEGEN_SD_SERVER. It listens on the engine's socket, so it
+records what the service really sent. The channel is the real engine's.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ server.serve_forever()
 
 
 class Recording:
-    """What the installed engine was told."""
+    """The command lines and requests that the installed engine received."""
 
     def __init__(self, binary: Path, record: Path) -> None:
         self.binary, self._record = binary, record
@@ -135,7 +135,7 @@ class Recording:
 def install(
     folder: Path, sd_server: Path, *, flat: list[bool] | None = None, renamed: dict[str, str] | None = None
 ) -> Recording:
-    """flat: which of the first pictures come out all black (64x64); renamed: words of `--help` and what they became."""
+    """flat: which of the first pictures are all black (64x64). renamed: words in `--help` and their replacements."""
     black = io.BytesIO()
     Image.new("RGB", (64, 64)).save(black, "PNG")
     program = folder / "recording-engine"

@@ -1,4 +1,4 @@
-"""Asking for what must be refused: the answer in one shape, floods of bytes, and what must not have changed."""
+"""Helpers for requests that must be refused: the answer in one shape, large bodies, and state that must not change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PIECE = 256 * 1024
 
 @dataclass(frozen=True)
 class Answer:
-    """A refusal: its status, stable code and sentence, whatever shape the route gave it."""
+    """A refusal: status, stable code and sentence, the same for every API."""
 
     status: int
     code: str
@@ -32,13 +32,13 @@ class Answer:
 
 
 def ask(service: Service, method: str, path: str, **sent: Any) -> Answer:
-    """Send a request that must be refused."""
+    """Send a request that must be refused. Returns the refusal."""
     answer = service.http.request(method, path, **sent)
     return _told(answer.status_code, answer.headers.get("content-type", ""), answer.content)
 
 
 def told(response: bytes) -> Answer:
-    """The refusal in the bytes of a whole HTTP response."""
+    """Parse the refusal in the bytes of a whole HTTP response."""
     head, _, body = response.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -63,7 +63,7 @@ def _told(status: int, kind: str, body: bytes) -> Answer:
 
 @contextlib.contextmanager
 def untouched(service: Service) -> Iterator[None]:
-    """Within: no job, no picture, no file comes to be, and no engine is woken (an idle one may be unloaded)."""
+    """Check that the block creates no job, picture or file, and starts no engine. An idle engine may be unloaded."""
     engine, before = _state(service)
     if engine["state"] not in {"cold", "ready"}:
         service.until_state("cold", "ready")
@@ -76,7 +76,7 @@ def untouched(service: Service) -> Iterator[None]:
 
 
 def _state(service: Service) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The engine; and the queue, the newest job and the files."""
+    """The engine's state; and the queue, the newest job and the files."""
     status = service.status()
     newest = service.http.get("/api/jobs", params={"limit": 1}).json()["items"]
     return status["engine"], {
@@ -88,7 +88,7 @@ def _state(service: Service) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @contextlib.contextmanager
 def peak_bytes(process: psutil.Process) -> Iterator[Callable[[], int]]:
-    """How many bytes of memory the process had more at its peak than at the beginning, as a function."""
+    """Yields a function that returns by how many bytes the process's peak memory exceeds its memory at the start."""
     Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # the peak counts from here (Linux, proc(5))
     before = process.memory_info().rss
     yield lambda: _high_water_bytes(process) - before
@@ -100,7 +100,7 @@ def _high_water_bytes(process: psutil.Process) -> int:
 
 
 def flood(service: Service, path: str, kind: str, *, start: bytes, size: int, chunked: bool) -> tuple[Answer, int]:
-    """POST `size` bytes, until the service answers or does not take more; the answer, and how many bytes went out."""
+    """POST `size` bytes until the service answers or stops reading. Returns the answer and the bytes sent."""
     length = "transfer-encoding: chunked" if chunked else f"content-length: {size}"
     head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\n{length}\r\n\r\n".encode()
     body = start + bytes(PIECE)
@@ -119,7 +119,7 @@ def flood(service: Service, path: str, kind: str, *, start: bytes, size: int, ch
 
 
 def problem_of(answer: httpx.Response) -> tuple[int, str, str]:
-    """Status, code and sentence of a problem document, errors of the service included."""
+    """Status, code and sentence of a problem document, also with a 5xx status."""
     assert answer.headers["content-type"] == PROBLEM, answer.text
     document = answer.json()
     assert document["status"] == answer.status_code
@@ -127,7 +127,7 @@ def problem_of(answer: httpx.Response) -> tuple[int, str, str]:
 
 
 def data_url_of(format: str = "PNG", size: tuple[int, int] = (32, 32)) -> str:
-    """A red picture in JSON."""
+    """A red picture as a data URL."""
     file = io.BytesIO()
     Image.new("RGB", size, "red").save(file, format)
     return f"data:image/{format.lower()};base64," + base64.b64encode(file.getvalue()).decode()

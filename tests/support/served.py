@@ -1,4 +1,4 @@
-"""A running service, as a test holds it: its processes, its address, and a client."""
+"""A running service for tests: its processes, its address, and a client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 300.0  # the second engine imports torch, which takes a busy machine most of a minute
+DEADLINE_S = 300.0  # the second engine imports torch, which takes most of a minute on a busy machine
 
 
 class Service:
@@ -49,12 +49,12 @@ class Service:
             )
 
     def start(self, timeout: float = DEADLINE_S) -> None:
-        """Start, and wait until it accepts jobs."""
+        """Start the service and wait until it accepts jobs."""
         self.launch()
         try:
             self.until_ready(timeout)
         except AssertionError:
-            # circus, BentoML's supervisor, looks for free ports for itself and binds them later: they can be gone.
+            # circus, BentoML's supervisor, picks free ports and binds them later: another process may have taken them.
             if "Address already in use" not in self.tail():
                 raise
             self.launch()
@@ -75,7 +75,7 @@ class Service:
 
     @contextlib.contextmanager
     def engine_held(self) -> Iterator[None]:
-        """The engine, once it draws, stands still: no test may depend on how long this machine takes for a picture."""
+        """Suspend the engine once it draws, so that no test depends on how long a picture takes."""
         engine = psutil.Process(self.until_state("drawing")["engine"]["pid"])
         engine.suspend()
         try:
@@ -99,13 +99,13 @@ class Service:
         return next(p for p in self.supervisor.children() if "_bentoml_impl.worker" in " ".join(p.cmdline()))
 
     def processes(self) -> list[psutil.Process]:
-        """All of them, the engine included."""
+        """All processes of the service, including the engine."""
         if self._process is None or self._process.poll() is not None:
             return []
         return [self.supervisor, *self.supervisor.children(recursive=True)]
 
     def kill(self) -> None:
-        """kill -9 of everything."""
+        """SIGKILL all processes."""
         everything = self.processes()
         for process in everything:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -113,7 +113,7 @@ class Service:
         self._reap(everything)
 
     def terminate(self) -> None:
-        """SIGTERM to the supervisor alone, as `docker stop` and systemd do."""
+        """Send SIGTERM to the supervisor only, as `docker stop` and systemd do."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
 
@@ -122,7 +122,7 @@ class Service:
         return self._process.wait(timeout)
 
     def end(self) -> None:
-        """However it is: gone after this. No picture is waited for, nor the end of the supervisor's interpreter."""
+        """End the service in any state. Waits neither for a picture nor for the supervisor's interpreter to exit."""
         everything = self.processes()
         if everything:
             supervisor, *others = everything
@@ -134,7 +134,7 @@ class Service:
         self.http.close()
 
     def restart(self, **settings: object) -> None:
-        """Again on the same state folder and port, with some settings changed."""
+        """Start again with the same state folder and port, and some settings changed."""
         self._settings |= settings
         self.start()
 
@@ -155,7 +155,7 @@ class Service:
         return self.http.get("/api/status").json()
 
     def submit(self, prompt: str = "a red circle", **fields: Any) -> dict[str, Any]:
-        """A small job: 64x64, 2 steps, unless told otherwise."""
+        """Submit a small job: 64x64 and 2 steps by default."""
         request = {"prompt": prompt, "width": 64, "height": 64, "steps": 2, "seed": 1} | fields
         answer = self.http.post("/api/generate", json=request)
         assert answer.status_code == 202, answer.text
@@ -167,12 +167,12 @@ class Service:
         return answer.json()
 
     def ended(self, job_id: str, timeout: float = DEADLINE_S) -> dict[str, Any]:
-        """The job, once it has ended."""
+        """Wait until the job has ended. Returns it."""
         until(lambda: self.job(job_id)["status"] in {"complete", "failed", "cancelled"}, "the job ends", timeout)
         return self.job(job_id)
 
     def draw(self, prompt: str = "a red circle", **fields: Any) -> dict[str, Any]:
-        """Submit, wait, and expect a picture."""
+        """Submit a job, wait for its end and check that it is complete."""
         job = self.ended(self.submit(prompt, **fields)["job_id"])
         assert job["status"] == "complete", job
         return job
@@ -181,7 +181,7 @@ class Service:
         return self.http.get(f"/images/{job['images'][index]['id']}.png").content
 
     def until_state(self, *states: str, timeout: float = DEADLINE_S) -> dict[str, Any]:
-        """The status, once the engine is in one of `states`."""
+        """Wait until the engine is in one of `states`. Returns the status."""
         until(lambda: self.status()["engine"]["state"] in states, f"the engine is {states}", timeout)
         return self.status()
 
@@ -193,7 +193,7 @@ class ImagegenServe(Service):
 
 
 def refused_start(service: Service, *words: str) -> str:
-    """The service does not start, says why in one sentence, and says so by its exit code too. Returns its output."""
+    """Check that the service exits with 1 and logs `words`, without a traceback. Returns its output."""
     service.launch()
     assert service.wait() == 1
     log = service.log.read_text(errors="replace")
@@ -203,9 +203,9 @@ def refused_start(service: Service, *words: str) -> str:
 
 
 MakeService = Callable[..., Service]
-"""`serve(**settings)`: a started service of the test's own."""
+"""`serve(**settings)`: start a service for one test."""
 Require = Callable[[str, bool], None]
-"""`require(reason, ok)`: skip, or fail where nothing may be missing."""
+"""`require(reason, ok)`: unless ok, skip the test, or fail it where nothing may be missing."""
 
 
 def new_home(folder: Path, models_dir: Path) -> Path:
@@ -217,7 +217,7 @@ def new_home(folder: Path, models_dir: Path) -> Path:
 
 
 def until(happened: Callable[[], bool], what: str, timeout: float = DEADLINE_S, every: float = 0.05) -> None:
-    """Wait for an event with a deadline."""
+    """Wait until `happened()` is true. Raises AssertionError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not happened():
         if time.monotonic() > deadline:
@@ -232,7 +232,7 @@ def free_port() -> int:
 
 
 def gone(pid: int) -> bool:
-    """Whether no such process lives (a zombie does not)."""
+    """Whether the process has ended. A zombie has."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -240,7 +240,7 @@ def gone(pid: int) -> bool:
 
 
 def spoken(port: int, ciphers: str) -> str | None:
-    """The version of TLS that the server takes up with a client that has only these suites of TLS 1.2, if it does."""
+    """The TLS version negotiated by a client with only these TLS 1.2 cipher suites; None if the handshake fails."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
     client.maximum_version = ssl.TLSVersion.TLSv1_2

@@ -1,4 +1,4 @@
-"""A state folder opened in process, as the service opens it, with a clock that a test sets and a disk that refuses."""
+"""A state folder opened in this process, with a clock that a test sets and a database that can refuse to write."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Clock:
 
 
 class NothingKnown:
-    """The `ModelChecks` of admission where no model has a fault."""
+    """The `ModelChecks` of admission for models without faults."""
 
     def misfits(self, _entry: Entry) -> tuple[Warn, ...]:
         return ()
@@ -76,7 +76,7 @@ class State:
 
     @contextlib.contextmanager
     def refusing(self, *statements: str) -> Iterator[None]:
-        """The database refuses to write, as on a full disk (tests/process/test_disk_faults.py has a real one)."""
+        """Make the database refuse writes, as on a full disk. tests/process/test_disk_faults.py uses a full disk."""
         names = statements or ("INSERT", "UPDATE", "DELETE")
         triggers = [(f"full_{table}_{name}", name, table) for name in names for table in ("jobs", "images")]
         with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
@@ -98,7 +98,7 @@ def picture() -> Reference:
 
 @contextlib.asynccontextmanager
 async def opened(folder: Path, clock: Clock | None = None, **caps: Any) -> AsyncIterator[State]:
-    """As the service opens it, recovery included."""
+    """Open the state folder as the service does, including recovery."""
     clock = clock or Clock()
     database = await open_database(folder / "jobs.sqlite3")
     images = ImageStore(database, ImageFiles(folder / "images"), ttl_s=TTL_S, clock=clock)
@@ -113,7 +113,7 @@ async def opened(folder: Path, clock: Clock | None = None, **caps: Any) -> Async
 
 
 def scenario(test: Callable[[Path], Coroutine[Any, Any, None]]) -> Callable[[Path], None]:
-    """A coroutine as a test."""
+    """Make a coroutine function a test."""
 
     def run(tmp_path: Path) -> None:
         asyncio.run(test(tmp_path))

@@ -1,4 +1,4 @@
-"""A source of one small C file in the form of the engine's, and a way to build it in a process of its own."""
+"""A small source archive with the engine's layout, and a way to build it in a separate process."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ sd_image_t* generate_image(sd_ctx_t*, const sd_img_gen_params_t*) { return nullp
 ggml_status ggml_backend_graph_compute(ggml_backend_t, ggml_cgraph*) { return GGML_STATUS_SUCCESS; }
 void pretty_bytes_progress(int, int, uint64_t, float) {}
 """
-"""What the channel uses of the engine's C APIs, so that the real channel is compiled and linked."""
+"""The parts of the engine's C APIs that the channel uses, so that the real channel is compiled and linked."""
 
 CMAKE = """
 cmake_minimum_required(VERSION 3.12)
@@ -74,7 +74,7 @@ if [ -n "$TINY_GATE" ]; then cat "$TINY_GATE"; fi
 if [ -n "$TINY_FILL" ]; then dd if=/dev/zero of=filler bs=1M count=64; fi
 echo 'int gate;' > gate.c
 """
-"""The step that a test can hold (TINY_GATE, a FIFO) or let fill the disk (TINY_FILL)."""
+"""A build step that a test can hold (TINY_GATE, a FIFO) or make fill the disk (TINY_FILL)."""
 
 DRIVER = """
 import json, sys
@@ -93,11 +93,11 @@ except EngineBuildError as error:
 except KeyboardInterrupt:
     print("INTERRUPTED", flush=True)
 """
-"""A build in a process of its own, for what needs two of them or ends one."""
+"""A build in a separate process, for tests that run two builds or kill one."""
 
 
 def make_sdist(folder: Path, **changed: str) -> Sdist:
-    """Write the archive of the small source into `folder`; `changed` replaces files by name (dots as `_`)."""
+    """Write the source archive into `folder`. `changed` replaces files by name, with `_` for dots."""
     files = {"main_c": SERVER_C, "CMakeLists_txt": CMAKE, "gate_sh": GATE_SH, "engine_cpp": ENGINE_CPP}
     files |= {"stable-diffusion_h": ENGINE_H, "ggml-backend_h": '#include "stable-diffusion.h"\n'} | changed
     members = {f"vendor/tiny/{name.replace('_', '.')}": text for name, text in files.items()}
@@ -122,7 +122,7 @@ def driver(cache: Path, sdist: Sdist, disk_bytes: int = 10_000_000) -> list[str]
 
 
 class Progress(list[tuple[Stage, int, int, str]]):
-    """Collects what a build reports."""
+    """Collects the progress that a build reports."""
 
     def __call__(self, *event: object) -> None:
         self.append(event)  # type: ignore[arg-type]

@@ -1,9 +1,9 @@
-"""Xet's store on the loopback, as hf_xet 1.8.0 asks it: a file's reconstruction, and ranges of its blocks.
+"""A Xet store on loopback for the requests of hf_xet 1.8.0: a file's reconstruction, and ranges of its xorbs.
 
-`GET /v1/reconstructions/HASH` (with a range) names terms, which are runs of chunks of a xorb, and where to get them;
-`GET /xorbs/HASH` (always with a range) is a xorb: chunks, each behind a header of eight bytes. Of the second version of
-the first request hf_xet hears 404, as from a store that does not have it. Spec: huggingface/xet-core, docs of the
-download protocol and of the xorb format.
+`GET /v1/reconstructions/HASH` (with a range) returns terms, which are runs of chunks of a xorb, and their URLs.
+`GET /xorbs/HASH` (always with a range) returns a xorb: chunks, each after a header of eight bytes. The v2 route of
+reconstructions answers 404, as a store without it does. Spec: huggingface/xet-core, docs of the download protocol and
+of the xorb format.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TOKEN = "xet_of_the_tests"
 
 @dataclass
 class XetFault:
-    """What happens to every request for the xorb with this number, counted from the start of its file."""
+    """A fault of every request for the xorb with this number, counted from the start of its file."""
 
     xorb: int
     status: int = 206
@@ -39,18 +39,18 @@ class _Xorb:
     chunks: list[bytes]
 
     def stored(self) -> bytes:
-        """Uncompressed chunks, each behind its header: version, size, scheme 0, size of the chunk once unpacked."""
+        """Uncompressed chunks, each after its header: version, size, scheme 0, uncompressed size."""
         sizes = [len(chunk).to_bytes(3, "little") for chunk in self.chunks]
         return b"".join(b"\0" + size + b"\0" + size + chunk for size, chunk in zip(sizes, self.chunks, strict=True))
 
 
 class LoopbackXet:
-    """`store(bytes)` returns a file's hash; `token` is what the hub has to hand out for it."""
+    """`store(bytes)` returns a file's hash. `token`: the store's token, which the hub issues."""
 
     def __init__(self) -> None:
         self.token = TOKEN
         self.faults: list[XetFault] = []
-        self.asked: list[str | None] = []  # ranges of reconstructions
+        self.asked: list[str | None] = []  # requested ranges of reconstructions
         self.held = threading.Event()
         self._go = threading.Event()
         self._files: dict[str, list[str]] = {}
@@ -78,7 +78,7 @@ class LoopbackXet:
         return name
 
     def access(self) -> dict[str, Any]:
-        """What the hub's token route answers."""
+        """The answer of the hub's token route."""
         return {"accessToken": self.token, "exp": int(time.time()) + 3600, "casUrl": self.url}
 
     def release(self) -> None:
@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, b"")
 
     def _reconstruction(self, name: str) -> dict[str, Any]:
-        """The terms that cover the range: whole chunks, the first of which may begin before it."""
+        """The terms that cover the range: whole chunks. The first may begin before the range."""
         start, end = self._range()
         terms: list[dict[str, Any]] = []
         fetch: dict[str, Any] = {}
@@ -166,4 +166,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, *_arguments: Any) -> None:
-        """Silence."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-// What a person can do. Actions talk to the service and change the state; views call them.
+// The user's actions. Views call them; they send requests to the service and change the state.
 
 import { Problem, get, pictureUrl, request, signIn } from "./api.js";
 import { draftEnded, keepDraft, liveOn, takeSeed } from "./drafting.js";
@@ -13,14 +13,14 @@ const WARM_EVERY_MS = 30_000;
 let noteTimer = 0;
 let warmed = { name: "", at: 0 }; // the model that typing had loaded last
 
-/** Say something once: shown for a while, and read by screen readers. */
+/** Show a note for NOTE_MS; screen readers read it. */
 export function announce(note) {
   clearTimeout(noteTimer);
   update({ note });
   noteTimer = setTimeout(() => update({ note: "" }), NOTE_MS);
 }
 
-/** Run `work`; what goes wrong is shown where the person is looking, in the service's words. */
+/** Run `work` and show a Problem with the service's own text. Returns null after a Problem. */
 async function attempt(work) {
   try {
     return await work();
@@ -32,7 +32,7 @@ async function attempt(work) {
   }
 }
 
-/** Run `work` that nobody asked for: if it fails, the next connection has another go. */
+/** Run background `work`. A Problem is ignored: the next connection tries again. */
 async function quietly(work) {
   try {
     return await work();
@@ -53,7 +53,7 @@ export function draw() {
   drawAsIs();
 }
 
-/** Put the size of a style into the form, as the service says it for the chosen model. A source gives its own shape. */
+/** Set the form's size to the style's size for the chosen model. Not with a source, which has its own shape. */
 export async function takeStyleSize({ name }) {
   const model = chosenModel();
   if (!model || state.draft.references.length) return;
@@ -63,7 +63,7 @@ export async function takeStyleSize({ name }) {
   if (width) updateDraft({ size: `${width}x${height}` });
 }
 
-/** Draw without a look at the gaps: braces can be meant. A draft that shows this very form is kept instead. */
+/** Draw without a check for open gaps, since braces can be intended. A draft of exactly this form is kept instead. */
 export async function drawAsIs() {
   setCleared(null);
   const live = liveOn();
@@ -73,7 +73,7 @@ export async function drawAsIs() {
   submit(live ? { ...wanted, body: { seed: takeSeed(), ...wanted.body } } : wanted);
 }
 
-/** A draft has become a job of this page: its picture is shown, now or when it is done. */
+/** Show the picture of a draft that became a job of this page, now or once it is complete. */
 function keepShown(job) {
   rememberMine(job.job_id);
   takeJobs([job]);
@@ -82,14 +82,14 @@ function keepShown(job) {
   announce("The picture is kept.");
 }
 
-/** Open the section that hides a field, put the focus on the field, and say what is wrong with its value. */
+/** Open the section of an invalid field, focus the field and show why its value is invalid. */
 function pointAt({ field, title, detail }) {
   updatePrefs({ more: true });
   update({ note: "", problem: { title, detail } });
   afterUpdate(() => field.focus());
 }
 
-/** Select a gap of a style that nobody has filled, instead of drawing its name. */
+/** Select an unfilled gap of a style, since the model would draw its name. */
 function pointAtGap(gap) {
   const detail = `Replace {${gap.name}} in the prompt: ${gap.description}`;
   update({ note: "", problem: { title: "The style has an open gap", detail, gap: true } });
@@ -102,12 +102,12 @@ export function selectGap(gap) {
   if (gap) field.setSelectionRange(gap.start, gap.end);
 }
 
-/** The same picture with another seed, at once. */
+/** Submit the same picture with another seed. */
 export function drawAgain(job) {
   submit(againRequest(job, randomSeed()));
 }
 
-/** A failed job once more, exactly as it was. */
+/** Submit a failed job again, unchanged. */
 export function retry(job) {
   submit(againRequest(job, job.params.seed));
 }
@@ -117,7 +117,7 @@ async function submit({ path, body }) {
   await sendAll();
 }
 
-/** Send every request that has no answer, the oldest first, until the service does not answer. */
+/** Send the requests without an answer, the oldest first. Stops when the service does not answer. */
 async function sendAll() {
   if (state.sending) return; // the loop below reaches the new one
   update({ sending: true, problem: null });
@@ -130,7 +130,7 @@ async function sendAll() {
   if (refused.length && !state.problem) update({ note: "", problem: refusal(refused) });
 }
 
-/** Send one request; its key makes one job of it, however often it is sent. False if it has to wait. */
+/** Send one request. Its idempotency key makes repeated sends one job. Returns false if it has to wait. */
 async function send({ key, path, body }, refused) {
   try {
     const job = await request("POST", path, { json: body, headers: { "idempotency-key": key } });
@@ -164,14 +164,14 @@ function waiting(refused) {
   update({ problem: { title: "Not sent yet", detail, waiting: many } });
 }
 
-/** One refusal in the service's words; of several, each with its prompt. */
+/** The problem to show: one refusal in the service's words, or several, each with its prompt. */
 function refusal(refused) {
   if (refused.length === 1) return { title: refused[0].title, detail: refused[0].detail };
   const each = refused.map(({ prompt, detail }) => `“${prompt.slice(0, 40)}”: ${detail}`);
   return { title: `${refused.length} requests were refused`, detail: each.join(" ") };
 }
 
-/** After a break or a reload: send what was asked for before it. */
+/** Send the requests left from before a lost connection or a reload. */
 export function resend() {
   if (state.pending.length) sendAll();
 }
@@ -186,7 +186,7 @@ export async function cancel(job) {
   if (answer) takeJobs([answer]);
 }
 
-/** A job has ended: those that were asked for here are shown. */
+/** Show the picture of an ended job if this page submitted it or shows none. */
 export function onJobEnd(job) {
   if (job.status === "complete" && chosenModel()?.picture_s === null) learnSpeed();
   if (job.draft) return draftEnded(job);
@@ -205,7 +205,7 @@ export function onJobEnd(job) {
   }
 }
 
-/** The first picture says how quick the model is here. */
+/** Read the models again after the first picture, which measured the model's speed. */
 async function learnSpeed() {
   const models = await quietly(() => get("api/models"));
   if (models) update({ models: models.items });
@@ -257,7 +257,7 @@ export function removeReference(id) {
   updateDraft({ references: state.draft.references.filter((one) => one.id !== id) });
 }
 
-/** Start an edit from a picture that is here. */
+/** Start an edit from a picture of this page. */
 export function editThis(image) {
   updateDraft({ references: [{ id: image.id, width: image.width, height: image.height }], size: null });
   update({ viewer: null });
@@ -309,7 +309,7 @@ async function copyText(text, done) {
   }
 }
 
-/** The old way, for pages that are not secure (plain http from another machine), where the clipboard's API is missing. */
+/** The fallback for insecure pages (plain http from another machine), which lack the clipboard API. */
 function copyBySelection(text) {
   const before = document.activeElement;
   const field = document.createElement("textarea");
@@ -322,7 +322,7 @@ function copyBySelection(text) {
   return copied;
 }
 
-/** Older pictures than those that are here. */
+/** Load the next page of older pictures. */
 export async function loadOlder() {
   const older = await attempt(() => get(`api/jobs?limit=${JOBS_A_PAGE}&before=${state.next}`));
   if (!older) return;
@@ -346,7 +346,7 @@ export async function unload() {
   if (status) update({ status });
 }
 
-/** Somebody types: load the chosen model meanwhile, where that is switched on. */
+/** Load the chosen model while the user types, if that preference is on. */
 export function typed() {
   const model = chosenModel();
   const engine = state.status?.engine;
@@ -358,7 +358,7 @@ export function typed() {
 
 let policyFor = "";
 
-/** The policy as it applies to the chosen model; asked for anew when that changes. */
+/** Load the policy for the chosen model, again when the model or the connection changes. */
 export async function loadPolicy() {
   const model = chosenModel();
   if (!model || state.link !== "up") return;

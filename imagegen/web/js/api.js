@@ -1,6 +1,6 @@
 // The service over HTTP. Every failure is a Problem whose `detail` can be shown as it is.
 
-/** What the service (or the way to it) answered instead of a result. `status` 0: no answer at all. */
+/** An error answer of the service or of a proxy. `status` 0: no answer. */
 export class Problem extends Error {
   constructor({ status, code, title, detail }) {
     super(detail);
@@ -42,17 +42,17 @@ export async function request(method, path, { json, body, headers = {} } = {}) {
 
 export const get = (path) => request("GET", path);
 
-/** Where a picture is: `width` asks the service for a smaller WebP. Relative, so that any prefix works. */
+/** The URL of a picture. `width` requests a smaller WebP. Relative, so that any path prefix works. */
 export function pictureUrl(id, width) {
   return width ? `images/${id}.webp?w=${width}` : `images/${id}.png`;
 }
 
-/** Where a running job's preview is; each has its own address. */
+/** The URL of a running job's preview. Each preview has its own URL. */
 export function previewUrl({ job_id: id, image, step }) {
   return `api/jobs/${id}/preview?image=${image}&step=${step}`;
 }
 
-/** Swap a token for the session's cookie; returns the token's name. The token is kept nowhere. */
+/** Exchange a token for a session cookie. Returns the token's name. The page does not store the token. */
 export async function signIn(token) {
   const session = await request("POST", "api/session", { headers: { authorization: `Bearer ${token}` } });
   return session.name;

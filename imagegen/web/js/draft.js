@@ -1,4 +1,4 @@
-// From the form to a request: sizes within the caps, gaps of a style, the body. Pure.
+// From the form to a request: sizes within the caps, gaps of a style, the body. Pure functions.
 
 const SHAPES = [
   ["Square", 1, 1],
@@ -8,14 +8,14 @@ const SHAPES = [
   ["Tall", 9, 16],
 ];
 
-/** The least and the most pixels of a side, "width" or "height": the model's range within the service's cap. */
+/** The range of a side ("width" or "height") in pixels: the model's range within the service's cap. */
 export function sideRange(name, model, caps) {
   const { min, max } = model.defaults[name];
   const most = Math.min(caps?.max_dimension ?? Infinity, max ?? Infinity);
   return { least: Math.min(most, Math.max(model.size_min_px, min ?? 0)), most };
 }
 
-/** Sizes to choose from: the model's usual long side, within the range it is known to work in and the service's cap. */
+/** The size presets, with the model's default long side, within the model's range and the service's cap. */
 export function sizePresets(model, caps) {
   const { width, height } = model.defaults;
   const long = Math.min(Math.max(width.value, height.value), caps.max_dimension);
@@ -30,7 +30,7 @@ export function sizePresets(model, caps) {
     const size = `${side((long * across) / most, "width")}x${side((long * down) / most, "height")}`;
     return { label, across, down, size };
   });
-  // Coarse multiples and narrow ranges make neighbours fall together: the first of them stays.
+  // Coarse multiples and narrow ranges can make presets equal: keep the first.
   return presets.filter((preset, at) => presets.findIndex((one) => one.size === preset.size) === at);
 }
 
@@ -41,14 +41,14 @@ export function parseSize(size) {
   return { width, height };
 }
 
-/** `size` with the model's own side for one that is empty. */
+/** `size` with the model's default for an empty side. */
 export function wholeSize(size, model) {
   if (!size) return size;
   const { width, height } = parseSize(size);
   return `${width || model.defaults.width.value}x${height || model.defaults.height.value}`;
 }
 
-/** A style's text with its defaults filled in; gaps without one stay as {name}. */
+/** A style's text with its defaults filled in. Gaps without a default stay as {name}. */
 export function fillStyle(template) {
   return template.placeholders.reduce(
     (text, gap) => (gap.default ? text.replaceAll(`{${gap.name}}`, gap.default) : text),
@@ -56,7 +56,7 @@ export function fillStyle(template) {
   );
 }
 
-/** The gaps of any style that are still in the text: {name, description, examples, start, end}. */
+/** The gaps of all styles that the text still contains: {name, description, examples, start, end}. */
 export function openGaps(text, templates) {
   const known = new Map(templates.flatMap((one) => one.placeholders.map((gap) => [gap.name, gap])));
   return [...text.matchAll(/\{([A-Za-z0-9_]+)\}/g)]
@@ -64,7 +64,7 @@ export function openGaps(text, templates) {
     .map((match) => ({ ...known.get(match[1]), start: match.index, end: match.index + match[0].length }));
 }
 
-/** Where to send the draft, and what: fields that were left open are left out, so that the model decides. */
+/** The draft's path and body. Empty fields are omitted, so that the model's defaults apply. */
 export function toRequest(draft) {
   const body = { prompt: draft.prompt, n: draft.n };
   if (draft.negative.trim()) body.negative = draft.negative;
@@ -80,7 +80,7 @@ export function toRequest(draft) {
   return { path: "api/edit", body: { ...body, images: draft.references.map((one) => one.id), fit: draft.fit } };
 }
 
-/** The request that draws a job once more, with another seed. */
+/** The request that repeats a job with this seed. */
 export function againRequest(job, seed) {
   const { n, width, height, steps, cfg_scale, sampler, negative, fit, speed } = job.params;
   const body = { prompt: job.prompt, model: job.model, n, width, height, steps, cfg_scale, sampler, seed };
@@ -90,7 +90,7 @@ export function againRequest(job, seed) {
   return { path: "api/edit", body: { ...body, images: job.references, fit: fit ?? "contain" } };
 }
 
-/** The form as it was for this job; `seed` of the picture that is looked at. */
+/** The form's values for this job. `seed`: that of the picture shown. */
 export function draftOf(job, seed) {
   const p = job.params;
   return {
@@ -112,7 +112,7 @@ export function draftOf(job, seed) {
 
 export const randomSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
 
-/** What to say of a number that the model is not known to work with; null if it is. */
+/** The warning for a number outside the model's range; null inside it. */
 export function outsideRange(text, range) {
   if (text === "" || !range) return null;
   const value = Number(text);
@@ -124,7 +124,7 @@ export function outsideRange(text, range) {
   return null;
 }
 
-/** The first field of `form` whose value the browser calls invalid, as {field, title, detail}; null if all are good. */
+/** The first field of `form` that the browser reports as invalid, as {field, title, detail}; null if all are valid. */
 export function invalidField(form) {
   const field = [...form.elements].find((one) => one.willValidate && !one.validity.valid);
   if (!field) return null;

@@ -1,5 +1,5 @@
-// Draw as you type: while a person types, a draft is drawn, and each newer one takes the place of the one before.
-// A draft delays nobody: the service takes it only while nothing else waits, and the next job cancels it.
+// Draw as you type: while the user types, the page submits drafts, each of which replaces the one before.
+// A draft delays no other job: the service accepts it only if no job waits, and the next job cancels it.
 
 import { Problem, request } from "./api.js";
 import { openGaps, randomSeed, toRequest } from "./draft.js";
@@ -17,7 +17,7 @@ let waiting = false; // for the queue to be empty
 let drawn = ""; // the request of the newest draft, as text
 let seed = randomSeed(); // of all drafts, until one is kept
 
-/** Whether typing draws: as the person has set it for this model, else whether the model is quick. */
+/** Whether typing draws: the user's setting for this model, by default whether the model is quick. */
 export function liveOn() {
   const model = chosenModel();
   if (!model) return false;
@@ -30,13 +30,13 @@ export function setLive(on) {
   else endDraft();
 }
 
-/** The form has changed. */
+/** Draw a draft after a pause. Called at each change of the form. */
 export function draftSoon() {
   clearTimeout(timer);
   if (liveOn()) timer = setTimeout(draftNow, PAUSE_MS);
 }
 
-/** Ask again when the queue has become empty; called whenever the page is drawn. */
+/** Submit a waiting draft once the queue is empty. Called whenever the page is rendered. */
 export function draftWhenIdle() {
   if (waiting && !state.queue.length && !busy) {
     waiting = false;
@@ -64,7 +64,7 @@ async function draftNow() {
   }
 }
 
-/** The request that the form is, as a draft; null if nothing is to be drawn now. */
+/** The form as a draft request; null if no draft may be drawn now. */
 function draftRequest() {
   const ready = state.link === "up" && !document.hidden && !state.uploading.length && !state.sending;
   const { draft, templates } = state;
@@ -103,7 +103,7 @@ async function cancelDraft() {
   }
 }
 
-/** No draft any more: the prompt is empty, the tab is hidden, Live is off, or the picture is drawn for real. */
+/** End drafting: the prompt is empty, the tab is hidden, Live is off, or a regular job is submitted. */
 export function endDraft() {
   clearTimeout(timer);
   drawn = "";
@@ -112,7 +112,7 @@ export function endDraft() {
   if (state.live.job || state.live.done) update({ live: { job: null, done: null } });
 }
 
-/** A draft has ended. One that another job has cancelled is drawn again when there is time. */
+/** Handle a draft's end. A draft that another job cancelled is submitted again once the queue is empty. */
 export function draftEnded(job) {
   if (job.job_id !== state.live.job) return;
   if (job.status === "complete") update({ live: { job: null, done: job.job_id } });
@@ -120,7 +120,7 @@ export function draftEnded(job) {
   if (job.status !== "complete") drawn = "";
 }
 
-/** Make the draft that shows this very form a picture like any other; null if there is none. */
+/** Turn the draft of exactly this form into a regular job; null if there is none. */
 export async function keepDraft() {
   const id = state.live.job ?? state.live.done;
   const wanted = id && state.draft.n === 1 ? draftRequest() : null;
@@ -136,7 +136,7 @@ export async function keepDraft() {
   }
 }
 
-/** The seed for a picture that is drawn for real while typing draws: that of the drafts, once. */
+/** The seed for a regular job while typing draws: that of the drafts, used once. */
 export function takeSeed() {
   const taken = seed;
   endDraft();
@@ -151,5 +151,5 @@ function forget() {
   update({ live: { job: null, done: null } });
 }
 
-/** Draw nothing for a tab that nobody sees. */
+/** Draw no drafts for a hidden tab. */
 document.addEventListener("visibilitychange", () => (document.hidden ? endDraft() : draftSoon()));

@@ -1,4 +1,4 @@
-// The page's start: draw the state whenever it changes, and listen for what concerns the whole window.
+// The page's entry point: render at each change of the state, and handle events of the whole window.
 
 import { render } from "../vendor/lit-html/lit-html.js";
 import { addFiles, announce, draw, loadPolicy, onJobEnd, resend } from "./actions.js";
@@ -33,7 +33,7 @@ function openWhile(id, wanted) {
   if (!wanted && dialog.open) dialog.close();
 }
 
-/** So that the tab says how far it is. */
+/** The tab's title, which shows the progress. */
 function title() {
   const [first] = activeJobs();
   const fetch = state.link === "up" ? state.status?.engine.fetch : null;
@@ -50,7 +50,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && state.problem && !state.viewer) update({ problem: null });
 });
 
-// ---- pictures dropped anywhere, or pasted ---------------------------------------------------
+// ---- dropped or pasted pictures -------------------------------------------------------------
 
 const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
 

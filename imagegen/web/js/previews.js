@@ -1,4 +1,4 @@
-// Previews of the picture that is being drawn. Each is fetched and decoded before it is shown, so that it can fade in.
+// Previews of the running job. Each is fetched and decoded before it is shown, so that it can fade in.
 
 import { previewUrl } from "./api.js";
 import { state, update } from "./store.js";
@@ -6,7 +6,7 @@ import { state, update } from "./store.js";
 let fetching = false;
 let next = null; // the newest preview that came while another was fetched
 
-/** A preview is there: show it, unless a newer one comes before this one could be fetched. */
+/** Fetch and show a preview. If several arrive during a fetch, only the newest is fetched next. */
 export async function previewHeard(preview) {
   if (document.hidden) return;
   next = preview;
@@ -24,7 +24,7 @@ export async function previewHeard(preview) {
   }
 }
 
-/** The picture as an address of its own in this page; null if the job has ended meanwhile. */
+/** The preview as an object URL; null if it cannot be fetched, as after the job's end. */
 async function fetched(preview) {
   try {
     const answer = await fetch(previewUrl(preview), { cache: "no-store" });
@@ -39,7 +39,7 @@ async function fetched(preview) {
   }
 }
 
-/** The new one lies over the one before until it is opaque; older ones are let go. */
+/** Show the new preview above the previous one while it fades in. Older object URLs are revoked. */
 function shown({ job_id: job, image, step, steps }, src) {
   const old = state.preview;
   const same = old?.job === job && old.image === image;
@@ -48,5 +48,5 @@ function shown({ job_id: job, image, step, steps }, src) {
   update({ preview: { job, image, step, steps, src, before: same ? old.src : null } });
 }
 
-/** The newest preview of a job; null without one. */
+/** The newest preview of a job, or null. */
 export const previewOf = (job) => (job && state.preview?.job === job.job_id ? state.preview : null);

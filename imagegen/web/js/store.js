@@ -1,4 +1,4 @@
-// The one state of the page, and what of it outlives a reload. Views read it, actions change it.
+// The page's state, and the parts of it that survive a reload. Views read it, actions change it.
 
 import { ENDED } from "./words.js";
 
@@ -62,7 +62,7 @@ let listener = () => {};
 let timer = 0;
 let after = [];
 
-/** Change the state: `update({link: "up"})`. Everything is drawn anew in a moment. */
+/** Change the state, as in `update({link: "up"})`, and schedule a render. */
 export function update(changes = {}) {
   Object.assign(state, changes);
   schedule();
@@ -73,13 +73,13 @@ export function onUpdate(callback) {
   schedule();
 }
 
-/** Run `callback` once, when the page shows what the state is now. */
+/** Run `callback` once, after the next render. */
 export function afterUpdate(callback) {
   after.push(callback);
   schedule();
 }
 
-/** Not requestAnimationFrame: that stands still in a hidden tab, whose title shall go on. */
+/** Not requestAnimationFrame: it stops in a hidden tab, whose title must still be updated. */
 function schedule() {
   if (timer) return;
   timer = setTimeout(() => {
@@ -97,7 +97,7 @@ export function updateDraft(changes) {
   update();
 }
 
-/** Empty the form. What was in it is kept until the next picture is asked for. */
+/** Clear the form. Its content is kept for Undo until the next picture is submitted. */
 export function clearDraft() {
   const empty = { ...EMPTY_DRAFT, model: state.draft.model };
   if (JSON.stringify(empty) === JSON.stringify(state.draft)) return;
@@ -105,7 +105,7 @@ export function clearDraft() {
   updateDraft(empty);
 }
 
-/** Undo Clear. What was typed since then can be brought back the same way. */
+/** Undo Clear. Text typed since then can be restored the same way. */
 export function undoClear() {
   const { cleared } = state;
   setCleared(null);
@@ -118,13 +118,13 @@ export function setCleared(draft) {
   update({ cleared: draft });
 }
 
-/** The draft of this tab; a new tab starts from the latest draft of any tab. */
+/** Store the draft of this tab. A new tab starts from the latest draft of any tab. */
 function keepDraft(name, draft) {
   keep(name, draft, sessionStorage);
   keep(name, draft);
 }
 
-/** Add a request that has no answer yet. Each has its own entry, so that tabs do not overwrite each other's. */
+/** Store a request without an answer. Each has its own entry, so that tabs do not overwrite each other's. */
 export function addPending(pending) {
   keep(PENDING + pending.key, pending);
   update({ pending: [...state.pending, pending] });
@@ -144,7 +144,7 @@ function recallPending() {
   }
 }
 
-/** Another tab sent or dropped a request that this tab has read too: forget it. */
+/** Remove a request that another tab has sent or dropped. */
 addEventListener("storage", ({ key, newValue }) => {
   if (!key?.startsWith(KEPT + PENDING) || newValue !== null) return;
   update({ pending: state.pending.filter((one) => KEPT + PENDING + one.key !== key) });
@@ -156,7 +156,7 @@ export function updatePrefs(changes) {
   update();
 }
 
-/** Take snapshots of jobs; of two of the same job the newer one stays. */
+/** Store snapshots of jobs. An older revision does not replace a newer one. */
 export function takeJobs(jobs) {
   for (const job of jobs) {
     const known = state.jobs.get(job.job_id);
@@ -167,7 +167,7 @@ export function takeJobs(jobs) {
   update();
 }
 
-/** Let go of what the service no longer keeps. */
+/** Remove the jobs that have expired in the service. */
 export function dropExpired(nowMs) {
   for (const [id, job] of state.jobs) {
     if (job.expires_at && Date.parse(job.expires_at) <= nowMs) {
@@ -194,7 +194,7 @@ export function jobsByAge() {
   return [...state.jobs.values()].sort((a, b) => b.created_at.localeCompare(a.created_at));
 }
 
-/** What is not done, in the order in which it will be. */
+/** The jobs that have not ended, in the queue's order, without drafts. */
 export function activeJobs() {
   const place = (job) => {
     const index = state.queue.indexOf(job.job_id);
@@ -205,7 +205,7 @@ export function activeJobs() {
     .sort((a, b) => place(a) - place(b) || a.created_at.localeCompare(b.created_at));
 }
 
-/** Every picture there is, as {job, image, index}, the newest job first; drafts are none yet. */
+/** All pictures as {job, image, index}, the newest job first, without drafts. */
 export function pictures() {
   const kept = jobsByAge().filter((job) => !job.draft);
   return kept.flatMap((job) => job.images.map((image, index) => ({ job, image, index })));
@@ -213,12 +213,12 @@ export function pictures() {
 
 export const defaultModel = () => state.models.find((model) => model.default) ?? null;
 
-/** The model that the next picture is drawn with. */
+/** The model of the next picture. */
 export function chosenModel() {
   return state.models.find((model) => model.name === state.draft.model) ?? defaultModel();
 }
 
-/** Whether loading `model` by hand would change anything: nothing is loaded, or another model that is idle. */
+/** Whether `model` can be loaded by hand: no model is loaded, or another one is idle. */
 export function canLoad(engine, model) {
   if (!model) return false;
   return ["cold", "failed"].includes(engine.state) || (engine.state === "ready" && engine.model !== model.name);
@@ -229,7 +229,7 @@ export function keep(name, value, storage = localStorage) {
     if (value === null) storage.removeItem(KEPT + name);
     else storage.setItem(KEPT + name, JSON.stringify(value));
   } catch {
-    // No storage (private mode, full): the page works, a reload starts empty.
+    // No storage (private mode, or full): the page works, and a reload starts empty.
   }
 }
 

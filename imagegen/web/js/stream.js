@@ -1,4 +1,4 @@
-// News from the service: one EventSource, and after a break the state anew. There is no second way.
+// Updates from the service: one EventSource. After each connection the page reads the whole state again.
 
 import { Problem, get, serviceNow } from "./api.js";
 import { previewHeard } from "./previews.js";
@@ -19,7 +19,7 @@ let retryMs = FIRST_RETRY_MS;
 let touchedAt = Date.now();
 let saidPresent = false; // what the service was told when this stream was opened
 
-/** Connect, now; whatever was open before is closed. */
+/** Connect now. Closes the previous connection. */
 export async function connect() {
   stop();
   saidPresent = isPresent();
@@ -41,7 +41,7 @@ export async function connect() {
   stream.addEventListener("preview", (event) => previewHeard(JSON.parse(event.data)));
 }
 
-/** The stream is open, so nothing is missed from here on: now read what was before. */
+/** Read the state after the stream has opened, so that no change in between is missed. */
 async function opened() {
   try {
     const [models, templates, recent] = await Promise.all([
@@ -106,7 +106,7 @@ function stop() {
   source = null;
 }
 
-/** Somebody looks at the page and has touched it lately: for them the service keeps the model a little longer. */
+/** Whether the page is visible and was used lately. If so, the service keeps the model loaded a little longer. */
 function isPresent() {
   return !document.hidden && Date.now() - touchedAt < TOUCHED_MS;
 }
@@ -116,12 +116,12 @@ function touched() {
   tellPresence();
 }
 
-/** A stream says it once, when it is opened: if it is no longer so, another one is opened. */
+/** Reconnect if the presence has changed, since a stream reports it only when it opens. */
 function tellPresence() {
   if (state.link === "up" && !document.hidden && saidPresent !== isPresent()) connect();
 }
 
-/** Tell the service whether somebody looks, and hold no connection open for nobody. */
+/** Connect when the page becomes visible. Close the stream after HIDDEN_MS hidden, unless jobs are active. */
 function visibility() {
   clearTimeout(hiddenTimer);
   if (!document.hidden) {
@@ -132,7 +132,7 @@ function visibility() {
   hiddenTimer = setTimeout(() => (activeJobs().length ? connect() : stop()), HIDDEN_MS);
 }
 
-/** Connect, and stay connected: `jobEnded(job)`, `up()` after each connection, `say(news)` for a person. */
+/** Connect and stay connected. Calls `jobEnded(job)`, `up()` after each connection, `say(text)` to show a note. */
 export function startStream(given) {
   handlers = given;
   document.addEventListener("visibilitychange", visibility);

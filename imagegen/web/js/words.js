@@ -1,6 +1,6 @@
-// Numbers and states in words. Pure: functions of their arguments, no DOM, no clock of their own.
+// Numbers and states as text. Pure functions of their arguments: no DOM, no clock.
 
-/** Seconds as people say them: "85 s", "12 min", "3 h". */
+/** Seconds as text: "85 s", "12 min", "3 h". */
 export function duration(seconds) {
   const s = Math.max(0, seconds);
   if (s < 120) return `${Math.round(s)} s`;
@@ -8,21 +8,21 @@ export function duration(seconds) {
   return `${Math.round(s / 3600)} h`;
 }
 
-/** Bytes with one decimal where it tells something: "14 MB", "1.2 GB". */
+/** Bytes as text, with one decimal from 1 GB: "14 MB", "1.2 GB". */
 export function bytes(count) {
   if (count < 1e6) return `${Math.round(count / 1e3)} kB`;
   if (count < 1e9) return `${Math.round(count / 1e6)} MB`;
   return `${(count / 1e9).toFixed(1)} GB`;
 }
 
-/** A POSIX time in milliseconds as the wall clock shows it. */
+/** A POSIX time in milliseconds as local time. */
 export function clock(ms) {
   return new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 }
 
 export const ENDED = new Set(["complete", "failed", "cancelled"]);
 
-/** What a job is doing, in a few words. `position` is the number of jobs ahead. */
+/** A job's state in a few words. `position` is the number of jobs ahead. */
 export function doing(job, position) {
   if (job.status === "queued") {
     if (position === 0 || position === null) return "Next in line";
@@ -56,7 +56,7 @@ function phase({ phase: name, step, steps, detail }) {
   }
 }
 
-/** How full a running job's bar is, 0 to 1, or null if nothing is known of it. */
+/** The progress of a running job, 0 to 1, or null if unknown. */
 export function fraction(job) {
   const progress = job.progress;
   if (!progress) return null;
@@ -92,7 +92,7 @@ export function fetchWord({ bytes_done: done, bytes_total: total, left_s: left }
   return `fetching${percent}${left === null ? "" : `, ${duration(left)} left`}`;
 }
 
-/** "unloads in 85 s: …" with the seconds that are left now; the reason itself is the service's. */
+/** "unloads in 85 s: …" with the seconds left now. The service writes the reason. */
 export function unloading(idle, nowMs) {
   if (!idle.reason) return "";
   if (!idle.unload_at) return idle.reason;
@@ -107,10 +107,10 @@ export function warningLines({ detail }) {
   return { first, details: details.join(" ") };
 }
 
-/** The code of the warning that a picture is one single colour. */
+/** The code of the warning that a picture has a single colour. */
 export const BLANK = "blank_picture";
 
-/** Settings of a job as name and value pairs, for people. */
+/** The settings of a job as name and value pairs, for display. */
 export function settings(job, image) {
   const p = job.params;
   const pairs = [

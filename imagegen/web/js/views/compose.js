@@ -124,7 +124,7 @@ function chooseStyle(event) {
   afterUpdate(() => selectGap(openGaps(state.draft.prompt, state.templates)[0]));
 }
 
-/** The style's gaps that are still open, each with what belongs there; a click selects it. */
+/** The style's open gaps, each with its description. A click selects the gap. */
 function gaps(prompt) {
   const open = openGaps(prompt, state.templates);
   const back = state.replaced
@@ -195,7 +195,7 @@ function problem() {
   `;
 }
 
-/** What a picture costs before it begins: only said while the model is cold. */
+/** The wait before the first picture, shown only while the model is not loaded. */
 function expectation() {
   const status = state.status;
   if (state.link !== "up" || !status) return nothing;

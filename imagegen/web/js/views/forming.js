@@ -1,9 +1,9 @@
-// A picture that forms: its previews in the place of the picture to come, each fading in over the one before.
+// The previews of a running job in the place of its picture. Each fades in over the previous one.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { repeat } from "../../vendor/lit-html/directives/repeat.js";
 
-/** The previews in the size of the picture that they become. */
+/** The previews at the size of the picture. */
 export function formingPicture(job, preview) {
   const { width, height } = job.params;
   const layers = preview.before ? [preview.before, preview.src] : [preview.src];
@@ -19,13 +19,13 @@ export function formingPicture(job, preview) {
   `;
 }
 
-/** What lies below a finished picture until that is loaded: its last preview. */
+/** The last preview, shown below a finished picture until the picture is loaded. */
 export function lastPreview(preview, image) {
   if (!preview) return nothing;
   return html`<img class="under" src=${preview.src} width=${image.width} height=${image.height} alt="" />`;
 }
 
-/** The same, small, for the row of a running job. */
+/** A small preview for the row of a running job. */
 export function formingThumb(preview) {
   return preview ? html`<img class="forming-thumb" src=${preview.src} alt="" />` : nothing;
 }

@@ -71,7 +71,7 @@ function reached(id) {
   document.querySelector(`[data-tile="${id}"]`)?.setAttribute("tabindex", "0");
 }
 
-/** Arrows, Home and End among the tiles; up and down by the columns there are. */
+/** Move the focus among the tiles with arrows, Home and End. Up and down move by a row. */
 function moved(event) {
   const tiles = [...event.currentTarget.querySelectorAll("[data-tile]")];
   const at = tiles.indexOf(document.activeElement);
@@ -87,7 +87,7 @@ function moved(event) {
   tiles[Math.max(0, Math.min(tiles.length - 1, to))].focus();
 }
 
-/** After full screen: back to the tile of the picture that was shown last. */
+/** After full screen, focus the tile of the picture shown last. */
 export function focusTile(id) {
   document.querySelector(`[data-tile="${id}"]`)?.focus();
 }

@@ -1,4 +1,4 @@
-// Icons as strokes on a 24-unit grid; decoration only, the words beside them name things.
+// Icons as strokes on a 24-unit grid. They are decoration; the text beside them is the label.
 
 import { svg, html } from "../../vendor/lit-html/lit-html.js";
 

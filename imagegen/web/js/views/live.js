@@ -1,4 +1,4 @@
-// What is being drawn and what waits, in order, each with its place, its bar and a way to stop it.
+// The running and the queued jobs in order, each with its position, a progress bar and a cancel button.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { repeat } from "../../vendor/lit-html/directives/repeat.js";
@@ -54,7 +54,7 @@ function row(job) {
   `;
 }
 
-/** A row that leaves the list moves the next row's cross to where the pointer or the focus was. */
+/** Note when rows move: after a row leaves, the next row's cancel button is under the pointer or the focus. */
 function noteMoves(ids) {
   if (shownIds.some((id) => !ids.includes(id))) movedAt = performance.now();
   shownIds = ids;
@@ -64,15 +64,15 @@ function cancelClicked(job) {
   if (performance.now() - movedAt > SETTLE_MS) cancel(job);
 }
 
-/** A key that is held down cancels one job, not all. */
+/** Ignore key repeats, so that a key held down cancels one job, not all. */
 function heldDown(event) {
   if (event.repeat && ["Enter", " "].includes(event.key)) event.preventDefault();
 }
 
-/** The place of the row that has the focus; -1 if none has it. */
+/** The index of the row with the focus, or -1. */
 export const focusedRow = () => rows().findIndex((one) => one.contains(document.activeElement));
 
-/** The row at `place` has left with the focus: the row that took its place gets it, or the result. */
+/** Focus the row now at `place`, or the result, after the row with the focus has left. */
 export function focusRow(place) {
   const left = rows();
   const near = left[Math.min(place, left.length - 1)];
@@ -89,7 +89,7 @@ function bar(job) {
     : html`<progress aria-label=${label} max="1" value=${full}></progress>`;
 }
 
-/** " · ≈ 12 s left · 5 s so far": counted on from the last snapshot. */
+/** " · ≈ 12 s left · 5 s so far", counted from the last snapshot. */
 function times(job, running) {
   const parts = [];
   if (job.eta_s !== null) {

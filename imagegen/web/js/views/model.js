@@ -1,4 +1,4 @@
-// The model's life: the chip in the header, and the panel it opens.
+// The model's lifecycle: the chip in the header, and the panel it opens.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { signOut, unload, warm } from "../actions.js";
@@ -55,14 +55,14 @@ function life(status) {
   `;
 }
 
-/** An engine that has not yet said how far it is has a bar without a length. */
+/** The bar is indeterminate until the engine reports progress. */
 function loadBar(fraction, label) {
   return fraction
     ? html`<progress aria-label=${label} max="1" value=${fraction}></progress>`
     : html`<progress aria-label=${label}></progress>`;
 }
 
-/** A download of the service's own, needed now or for later. */
+/** A download by the service, needed now or later. */
 function download(fetch) {
   return html`
     ${loadBar(fetch.bytes_total ? fetch.bytes_done / fetch.bytes_total : null, "Fetching")}

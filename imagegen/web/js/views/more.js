@@ -1,4 +1,4 @@
-// Behind "More": steps, guidance, speed, seed, count, sampler, model, exact size, and where each number comes from.
+// The "More" section: steps, guidance, speed, seed, count, sampler, model, exact size, and the source of each number.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { live } from "../../vendor/lit-html/directives/live.js";
@@ -193,7 +193,7 @@ function side(name, model) {
   `;
 }
 
-/** An empty field is a side of 0: the model decides. */
+/** An empty field is stored as 0: the model's default applies. */
 function setSide(name, text, model) {
   const { width, height } = { ...parseSize(state.draft.size ?? defaultSize(model)), [name]: Number(text) };
   updateDraft({ size: width || height ? `${width}x${height}` : null });

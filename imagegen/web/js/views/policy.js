@@ -1,4 +1,4 @@
-// Excluded by policy: read-only, in the exact words the engine gets.
+// Excluded by policy: read-only, in the exact words that the service sends to the engine.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { state } from "../store.js";

@@ -1,4 +1,4 @@
-// Pictures to start from: chosen, dropped or pasted; kept by the service, so that a reload loses none.
+// Source pictures: chosen, dropped or pasted. The service stores them, so that a reload loses none.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { repeat } from "../../vendor/lit-html/directives/repeat.js";
@@ -57,7 +57,7 @@ function chosenFiles(event) {
   event.target.value = "";
 }
 
-/** What the chosen model cannot do with them, and what can. */
+/** Why the chosen model cannot use the source pictures, and which model can. */
 function complaint(model, count, most) {
   if (!count || !model) return nothing;
   if (model.capabilities.edit) {

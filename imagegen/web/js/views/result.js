@@ -1,4 +1,4 @@
-// The picture that is looked at: large, beside its source, with all that can be done with it.
+// The selected picture: large, beside its source, with its actions.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { copyPicture, copySettings, copyUrl, drawAgain, editThis, retry, sameSettings } from "../actions.js";
@@ -52,7 +52,7 @@ function large(job, image, index) {
   `;
 }
 
-/** The job that is being drawn, in the place of its picture. */
+/** The running job's previews in the place of its picture. */
 function forming(job) {
   return html`
     <section class="card result" aria-labelledby="result-title">
@@ -69,7 +69,7 @@ function forming(job) {
   `;
 }
 
-/** The draft that typing has made: while it forms its previews, before them the last one that is complete. */
+/** The draft: its previews while it is drawn, until the first of them the last complete draft. */
 function drafted() {
   const now = state.jobs.get(state.live.job);
   const preview = previewOf(now);
@@ -138,7 +138,7 @@ function strip(job, chosen) {
   `;
 }
 
-/** The buttons below a picture; the viewer has the same ones. */
+/** The buttons below a picture, here and in the viewer. */
 export function actions(job, image) {
   const act = (name, label, run) =>
     html`<button type="button" class="action" @click=${run}>${icon(name)}<span>${label}</span></button>`;
@@ -166,7 +166,7 @@ const fileName = (job) =>
     .slice(0, 40)
     .replace(/^-+|-+$/g, "") || "picture";
 
-/** Prompt, settings and expiry of a picture; the viewer shows the same. */
+/** Prompt, settings and expiry of a picture, here and in the viewer. */
 export function facts(job, image) {
   return html`
     ${job.warnings.filter((one) => one.code === BLANK).map(warning)}
@@ -181,7 +181,7 @@ export function facts(job, image) {
   `;
 }
 
-/** A warning's first line; what follows it is folded. A blank picture's comes first. */
+/** A warning's first line, with the details folded. */
 function warning(one) {
   const { first, details } = warningLines(one);
   return html`

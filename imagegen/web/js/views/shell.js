@@ -1,4 +1,4 @@
-// The frame: header, lines that concern the whole page, the token's dialog, and where everything else goes.
+// The frame: header, notices for the whole page, the token dialog, and the containers of the other views.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { giveToken } from "../actions.js";
@@ -49,7 +49,7 @@ function connection() {
   `;
 }
 
-/** One calm line where the default model's pictures cannot be what a person may expect. */
+/** A notice of the default model's limits, if it has any. */
 function limits() {
   const model = state.status?.model;
   if (!model?.limits) return nothing;

@@ -1,4 +1,4 @@
-// Size presets as a group of radio buttons, each with its shape.
+// Size presets as radio buttons, each with its shape.
 
 import { html, svg, nothing } from "../../vendor/lit-html/lit-html.js";
 import { live } from "../../vendor/lit-html/directives/live.js";
@@ -55,7 +55,7 @@ function shapeOf(size) {
   return { across, down };
 }
 
-/** A rectangle of the option's proportions. */
+/** A rectangle with the option's proportions. */
 function shape({ across, down }) {
   if (!across || !down) return html`<svg class="shape" viewBox="0 0 24 24" aria-hidden="true">
     ${svg`<path d="M4 8V4h4M16 4h4v4M20 16v4h-4M8 20H4v-4"></path>`}

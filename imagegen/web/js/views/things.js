@@ -1,4 +1,4 @@
-// What a small model knows, as chips above an empty prompt. One tab stop; arrows move, Enter chooses.
+// The things that a small model can draw, as chips above an empty prompt. One tab stop; arrows move, Enter chooses.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { selectGap } from "../actions.js";

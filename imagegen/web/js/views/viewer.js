@@ -1,4 +1,4 @@
-// Full screen: one picture, its facts, and the way to the next one by arrows, buttons or a swipe.
+// Full screen: one picture, its facts, and navigation by arrow keys, buttons or a swipe.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { pictureUrl } from "../api.js";
@@ -10,7 +10,7 @@ import { actions, facts } from "./result.js";
 const SWIPE_PX = 50;
 let touchX = null;
 
-/** All pictures, and the place of the one that is looked at. */
+/** All pictures, and the index of the one shown. */
 function place() {
   const all = state.viewer ? pictures() : [];
   const at = all.findIndex((one) => one.job.job_id === state.viewer.job && one.index === state.viewer.index);
@@ -67,7 +67,7 @@ function content({ job, image }, all, at) {
   `;
 }
 
-/** To a neighbour of the picture that is looked at now, even before that is drawn. */
+/** Move to a neighbour of the current picture, also before the next render. */
 function turn(step) {
   const { all, at } = place();
   const target = all[at + step];
@@ -76,7 +76,7 @@ function turn(step) {
 
 const close = () => document.getElementById("viewer").close();
 
-/** However it was closed (Esc too): the focus goes back to the picture it is about. */
+/** Return the focus to the picture, however the viewer was closed, also by Esc. */
 function closed() {
   const job = state.jobs.get(state.viewer?.job);
   const image = job?.images[state.viewer.index];
