@@ -50,7 +50,7 @@ def test_where_no_folder_serves_the_reason_is_given(parents: list[Path], tmp_pat
     parents.append(folder(tmp_path, MAX_PATH_BYTES + 1))
     with pytest.raises(EngineError, match="set TMPDIR"):
         UnixEndpoint(tmp_path)
-    parents.append(tmp_path / "is not there")
+    parents.append(Path("/is not there"))
     with pytest.raises(FileNotFoundError):
         UnixEndpoint(tmp_path)
 
