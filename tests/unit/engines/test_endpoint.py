@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,13 @@ import pytest
 from imagegen.engines import endpoint
 from imagegen.engines.base import EngineError
 from imagegen.engines.endpoint import MAX_PATH_BYTES, PREFIX, Listener, UnixEndpoint
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder with a path much shorter than a socket's may be, wherever pytest has its own."""
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
