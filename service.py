@@ -11,6 +11,7 @@ from typing import Any
 import bentoml
 
 from imagegen.app import App
+from imagegen.http import serialize
 from imagegen.http.asgi import attach, make_app
 from imagegen.http.auth import AuthMiddleware, LoopbackOnly
 from imagegen.http.body import BodyEncoding, BodyLimit
@@ -91,7 +92,7 @@ class ImageGen:
         """Runs in the worker, before the first request."""
         signals.guard_worker()
         os.umask(permissions.UMASK)
-        app = App(SETTINGS, METRICS)
+        app = App(SETTINGS, METRICS, message=serialize.message)
         try:
             await app.start()
         except Exception as failure:

@@ -21,10 +21,13 @@ from imagegen.images.store import ImageStore
 from imagegen.jobs.durations import Durations
 from imagegen.jobs.manager import JobManager
 from imagegen.jobs.measurements import Measurements
+from imagegen.jobs.webhooks import Webhooks
 from imagegen.models.aliases import Aliases
 from imagegen.models.catalog import Catalog
 from imagegen.models.download.background import Fetcher
 from imagegen.prompts.guardrails import Guardrails
+from imagegen.schemas import Job
+from imagegen.security.webhook_targets import Targets
 from imagegen.settings import Settings
 from imagegen.storage.database import StateError, lock_state_folder, open_database, storage_failure
 from imagegen.storage.errors import StorageError
@@ -51,9 +54,10 @@ class App:
         recorder: Recorder | None = None,
         gpu_sharing: GpuSharing | None = None,
         clock: Callable[[], float] = time.monotonic,
+        message: Callable[[App, Job], bytes] | None = None,
     ) -> None:
-        """clock: the worker's clock for idle time, in seconds."""
-        self.settings, self._clock = settings, clock
+        """clock: the worker's clock for idle time, in seconds. message: a webhook's body; None: none is sent."""
+        self.settings, self._clock, self._message = settings, clock, message
         self._gpu_sharing = gpu_sharing or GpuSharing(gpu.read, settings, lambda: built_engine(settings))
         self._recorder = recorder or Recorder()
         self.stopping = asyncio.Event()
@@ -77,6 +81,9 @@ class App:
             asyncio.create_task(self.worker.run(), name="worker"),
             asyncio.create_task(self._sweep(), name="sweep"),
         ]
+        if (message := self._message) is not None:
+            hooks = Webhooks(self.database, self.jobs, self.targets, lambda job: message(self, job))
+            self._tasks.append(asyncio.create_task(hooks.run(), name="webhooks"))
         for trouble in await asyncio.to_thread(self.model_files.troubles):
             log.warning("%s: %s", trouble.code, trouble.detail)
         log.info("ready model=%s gpu=%s", self.default_entry.name, self.gpu_seen is not None)
@@ -88,6 +95,7 @@ class App:
             log.info("a new state folder: no job, picture or certificate is in it")  # an old one may be expected
         self.catalog = Catalog.offered(s)
         self.guardrails = Guardrails.load(s.policy_file)
+        self.targets = Targets.of(s)
         self.gpu_seen = await asyncio.to_thread(gpu.read)
         self.default_entry = self.catalog.default(s, has_gpu=self.gpu_seen is not None)
         self.aliases = Aliases(s.model_aliases, self.catalog.names(), self.default_entry.name)
@@ -172,11 +180,12 @@ class App:
             return
         self.begin_stop()
         if self._tasks:
-            running, sweep = self._tasks
+            running, *others = self._tasks
             await asyncio.gather(running, return_exceptions=True)
             await self.fetcher.stop()
-            sweep.cancel()
-            await asyncio.gather(sweep, return_exceptions=True)
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
             with contextlib.suppress(DBAPIError):  # already logged; the next start draws these jobs again
                 await self.jobs.save_ends()
             await self.measurements.keep_idle()

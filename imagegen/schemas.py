@@ -162,6 +162,15 @@ PreviewWish = Annotated[
 """Previews of a running job: none, as often as costs nothing, or one after every so many steps."""
 
 
+class WebhookWish(BaseModel):
+    """Where to send the job when it has ended; with a secret (`whsec_…`) the message is signed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: StrictStr
+    secret: Annotated[StrictStr | None, Field(repr=False)] = None
+
+
 class GenerateRequest(BaseModel):
     """A request for pictures from words. Everything but the prompt has a default in the model's catalog entry."""
 
@@ -181,6 +190,7 @@ class GenerateRequest(BaseModel):
     lease_s: Number | None = None
     preview: PreviewWish | None = None
     draft: StrictBool | None = None
+    webhook: WebhookWish | None = None
 
 
 class _TextOrBytes:
@@ -249,6 +259,17 @@ class EngineTexts(BaseModel):
     negative: str
 
 
+class WebhookState(BaseModel):
+    """How far the delivery of a job's webhook is; `error` is of the last attempt."""
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str
+    delivered_at: float | None = None
+    attempts: int = 0
+    error: str | None = None
+
+
 class Job(BaseModel):
     """One request for pictures, from submission to result: the row, read."""
 
@@ -277,6 +298,7 @@ class Job(BaseModel):
     expires_at: float | None = None
     lease_s: float | None = None
     preview: PreviewWish = "off"
+    webhook: WebhookState | None = None
     draft: bool = False  # drawn while nothing else waits, in no list, deleted soon
 
 

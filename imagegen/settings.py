@@ -277,6 +277,23 @@ class Settings(BaseSettings):
     allow_anonymous: Annotated[bool, Field(description="Serve other machines without a token.")] = False
     tls: Annotated[str, Field(description="off, auto (self-signed), or CERT,KEY (two files).")] = "off"
 
+    # Who is told
+    webhook_url: Annotated[
+        str | None,
+        Field(description="Where each job without a webhook of its own is sent when it has ended.", repr=False),
+    ] = None
+    webhook_secret: Annotated[
+        str | None,
+        Field(description="whsec_ and base64: signs what is sent to IMAGEGEN_WEBHOOK_URL.", repr=False),
+    ] = None
+    webhook_allow: Annotated[
+        str,
+        Field(
+            description="Hosts, addresses and networks that are not public and that webhooks may go to all the same, "
+            "separated by commas."
+        ),
+    ] = ""
+
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="DEBUG adds the engine's own lines.")
     ] = "INFO"
@@ -391,7 +408,7 @@ def load() -> Settings:
                 continue
             name = str(error["loc"][0])
             variable = PREFIX + name.upper()
-            value = "(hidden)" if name == "tokens" else repr(error["input"])
+            value = "(hidden)" if name in {"tokens", "webhook_url", "webhook_secret"} else repr(error["input"])
             problems.append(f"{variable}={value}: {said}")
         raise SettingsError("\n".join(problems)) from None
     if problems:

@@ -34,6 +34,7 @@ SECTIONS = {
     "image_ttl": "What is kept",
     "policy_file": "What may be asked for",
     "tokens": "Who may ask",
+    "webhook_url": "Who is told",
     "log_level": "The log",
 }
 """The first setting of each section, and the section's title."""

@@ -30,6 +30,7 @@ from imagegen.schemas import (
     StoredImage,
     Warn,
 )
+from imagegen.security.webhook_targets import BadTarget, Targets, Webhook
 from imagegen.settings import Settings
 
 KEPT_PX = 4 * 1024 * 1024
@@ -66,6 +67,7 @@ class AdmissionController:
         self._settings, self._catalog, self._guardrails = settings, catalog, guardrails
         self._images, self._jobs, self._durations = images, jobs, durations
         self._default_model, self._models = default_model, models
+        self._targets = Targets.of(settings)
 
     async def admit(
         self,
@@ -113,6 +115,7 @@ class AdmissionController:
         validation.check(request, entry, self._settings, self._catalog)
         if (lacking := self._models.unobtainable(entry)) is not None:
             raise Refused(422, "model_missing", lacking)
+        webhook = await self._webhook(request)
         await self._load_references(request, wanted)
         params = resolution.resolve(request, entry, wanted.references, wanted.warnings, self._settings)
         self._check_duration(entry, params)
@@ -132,6 +135,7 @@ class AdmissionController:
             lease_s=None if request.lease_s is None else float(request.lease_s),
             preview=request.preview or "off",
             draft=bool(request.draft),
+            webhook=webhook,
         )
         return new, wanted
 
@@ -169,6 +173,18 @@ class AdmissionController:
                 f"This would take about {expected:.0f} s here; at most {self._settings.max_job_s:g} s are allowed "
                 "(IMAGEGEN_MAX_JOB_S). Ask for fewer steps, a smaller picture or fewer pictures.",
             )
+
+    async def _webhook(self, request: GenerateRequest) -> Webhook | None:
+        """The request's webhook, or else the operator's. Raises Refused 422 `webhook_refused`."""
+        settings, wish = self._settings, request.webhook
+        if wish is None:
+            return Webhook(settings.webhook_url, settings.webhook_secret or None) if settings.webhook_url else None
+        webhook = Webhook(wish.url, wish.secret)
+        try:
+            await self._targets.check(webhook)
+        except BadTarget as wrong:
+            raise Refused(422, "webhook_refused", f"webhook: {wrong}.", param="webhook") from None
+        return webhook
 
     # ---- pictures -----------------------------------------------------------------------------
 

@@ -70,6 +70,8 @@ async def read_edit_form(request: Request) -> EditRequest:
             fields["images"].append(await picture(value))
         elif name == "mask":
             fields["mask"] = await picture(value)
+        elif name in {"webhook.url", "webhook.secret"} and isinstance(value, str):
+            fields.setdefault("webhook", {})[name.removeprefix("webhook.")] = value
         elif isinstance(value, UploadFile):
             raise Refused(422, "invalid_request", f"{name[:64]!r} is a file; only image and mask may be.")
         else:

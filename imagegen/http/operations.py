@@ -68,6 +68,7 @@ EDIT_FORM = form(
     fit={"type": "string", "enum": ["contain", "cover", "stretch"]},
     preview={"anyOf": [{"type": "string", "enum": ["off", "auto"]}, whole(1, PREVIEW_EVERY_MAX)]},
     draft={"type": "boolean"},
+    **dict.fromkeys(("webhook.url", "webhook.secret"), TEXT),
 )
 OPENAI_FORM = form(
     ["prompt", "image"],

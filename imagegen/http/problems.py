@@ -42,6 +42,7 @@ TITLES = {
     "job_too_large": "The job is too large",
     "unknown_model": "No such model",
     "unknown_image": "No such picture",
+    "webhook_refused": "The webhook cannot be used",
     "bad_image": "The picture cannot be read",
     "not_supported_by_model": "The model cannot do this",
     "queue_full": "The queue is full",

@@ -113,6 +113,15 @@ def _given(params: Params) -> dict[str, Any]:
 Given = Annotated[Params, PlainSerializer(_given)]
 
 
+class JobWebhook(_Answer):
+    """The delivery of the job to its webhook; `error` is of the last attempt."""
+
+    url: str
+    delivered_at: When | None
+    attempts: int
+    error: str | None
+
+
 class Job(_Answer):
     """One request for pictures, from submission to result."""
 
@@ -130,6 +139,7 @@ class Job(_Answer):
     images: list[Image]
     references: list[Id]
     draft: bool
+    webhook: JobWebhook | None
     warnings: list[Warn]
     error: Annotated[Failure | None, Field(exclude_if=_absent)] = None
     policy: Policy

@@ -18,7 +18,7 @@ from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking
 from imagegen.models.synthetic.make import things
 from imagegen.models.vocabulary import CANNOT_DRAW
-from imagegen.schemas import Job, Params, StoredImage, timestamp
+from imagegen.schemas import Job, Params, StoredImage, WebhookState, timestamp
 from imagegen.settings import Settings
 from imagegen.worker.lifecycle import EngineView
 
@@ -83,6 +83,7 @@ def job(app: App, row: Job, base: str) -> responses.Job:
         images=images,
         references=row.references,
         draft=row.draft,
+        webhook=None if row.webhook is None else webhook(row.webhook),
         warnings=row.warnings,
         error=row.error,
         policy=row.policy,
@@ -93,6 +94,18 @@ def job(app: App, row: Job, base: str) -> responses.Job:
         attempts=row.attempts,
         revision=row.revision,
     )
+
+
+def webhook(state: WebhookState) -> responses.JobWebhook:
+    delivered_at = _when(state.delivered_at)
+    return responses.JobWebhook(url=state.url, delivered_at=delivered_at, attempts=state.attempts, error=state.error)
+
+
+def message(app: App, row: Job) -> bytes:
+    """The body of a webhook: the job as `GET /api/jobs/{id}` answers it."""
+    settings = app.settings
+    base = settings.public_url.strip().rstrip("/") if settings.public_url else settings.url
+    return bytes(answer(job(app, row, base)).body)
 
 
 def check(app: App, checked: NewJob) -> responses.Check:

@@ -27,8 +27,11 @@ from imagegen.schemas import (
 )
 from imagegen.storage.database import Database
 from imagegen.storage.tables import jobs as table
+from imagegen.storage.tables import webhooks as hooks
 
-BY_ID = select(table).where(table.c.id == bindparam("id"))
+HOOK = [hooks.c[name].label(f"hook_{name}") for name in ("url", "attempts", "delivered_at", "error")]
+WITH_HOOK = select(table, *HOOK).select_from(table.outerjoin(hooks, hooks.c.job_id == table.c.id))
+BY_ID = WITH_HOOK.where(table.c.id == bindparam("id"))
 NOT_ENDED = (Status.QUEUED.value, Status.RUNNING.value)
 REVISION = {"revision": table.c.revision + 1}
 """Part of every change of a row."""
@@ -58,7 +61,7 @@ class JobRepository:
 
     async def list(self, limit: int, before: int | None = None) -> list[Job]:
         """At most `limit` jobs with a sequence number below `before`, newest first, without drafts."""
-        kept = select(table).where(table.c.expired_at.is_(None), ~table.c.draft)
+        kept = WITH_HOOK.where(table.c.expired_at.is_(None), ~table.c.draft)
         query = kept.order_by(table.c.seq.desc()).limit(limit)
         if before is not None:
             query = query.where(table.c.seq < before)
@@ -129,6 +132,9 @@ class JobRepository:
         }
         await self._images.insert(connection, new.uploads, expires_at=uploads_expire_at)
         await connection.execute(insert(table).values(values))
+        if (webhook := new.webhook) is not None:
+            row = {"job_id": job_id, "url": webhook.url, "secret": webhook.secret, "next_at": now}
+            await connection.execute(insert(hooks).values(row))
         return await self._reread(connection, job_id)
 
     async def start(self, connection: AsyncConnection, job_id: str, progress: Progress, now: float) -> Job | None:
@@ -223,7 +229,10 @@ class JobRepository:
         return [Recovered(_active(row), row.lease_s, row.attempts) for row in rows]
 
     async def expire(self, now: float, *, forget_before: float) -> None:
-        """Clear the rows that expire by `now`; delete those that expired before `forget_before`."""
+        """Clear the rows that expire by `now` and delete their webhooks; delete those that expired long ago.
+
+        forget_before: rows that expired before this time are deleted.
+        """
         async with self._database.writing() as connection:
             await connection.execute(
                 update(table)
@@ -233,6 +242,8 @@ class JobRepository:
                     engine_texts=None, progress=None, error=None, idempotency_key=None,
                 )
             )  # fmt: skip
+            gone = select(table.c.id).where(table.c.expired_at.is_not(None))
+            await connection.execute(delete(hooks).where(hooks.c.job_id.in_(gone)))
             await connection.execute(delete(table).where(table.c.expired_at <= forget_before))
 
     # ---- rows ---------------------------------------------------------------------------------
@@ -246,13 +257,15 @@ class JobRepository:
 
 
 def _by_key(owner: str | None, key: str) -> Select[Any]:
-    return select(table).where(table.c.idempotency_key == key, table.c.owner.is_(owner))
+    return WITH_HOOK.where(table.c.idempotency_key == key, table.c.owner.is_(owner))
 
 
 def _job(row: Row[Any], images: Sequence[StoredImage]) -> Job:
     fields = dict(row._mapping)
     fields["references"] = fields.pop("refs")
     fields["preview"] = fields["preview"] or "off"
+    hook = {name.removeprefix("hook_"): fields.pop(name) for name in [column.name for column in HOOK]}
+    fields["webhook"] = hook if hook["url"] is not None else None
     return Job.model_validate(fields | {"images": images})
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from imagegen.jobs.active import ActiveJob
 from imagegen.schemas import EngineTexts, Failure, Job, Kind, Params, Policy, PreviewWish, Status, StoredImage, Warn
+from imagegen.security.webhook_targets import Webhook
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class NewJob:
     body_sha256: str | None = None
     preview: PreviewWish = "off"
     draft: bool = False
+    webhook: Webhook | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from imagegen.prompts.guardrails import Guardrails, PolicyError
 from imagegen.security import proxies, tls, tokens
 from imagegen.security.hosts import Hosts
 from imagegen.security.origins import Origins
+from imagegen.security.webhook_targets import Targets
 from imagegen.settings import Settings
 from imagegen.startup import port as listening
 from imagegen.storage import descriptors
@@ -50,6 +51,7 @@ def read() -> Configuration:
     """
     chosen = settings.load()
     public = proxies.public_url(chosen.public_url)
+    Targets.of(chosen)
     return Configuration(
         chosen,
         tokens.for_service(chosen),

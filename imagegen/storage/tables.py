@@ -63,6 +63,19 @@ Index("images_job", images.c.job_id)
 Index("images_expiry", images.c.expires_at)
 Index("images_created", images.c.created_at)
 
+webhooks = Table(  # one row for each job that has a webhook
+    "webhooks",
+    metadata,
+    Column("job_id", String(32), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("secret", Text),  # NULL: no signature, or no attempt follows
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_at", Float),  # of the next attempt, once the job has ended; NULL: none follows
+    Column("delivered_at", Float),
+    Column("error", Text),  # of the last attempt; NULL: none, or delivered
+)
+Index("webhooks_next", webhooks.c.next_at)
+
 measurements = Table(
     "measurements",
     metadata,
