@@ -124,6 +124,8 @@ class Webhooks:
             job = await self._jobs.get(row.job_id, renew=False)
         except Refused:  # it has expired; its row goes with the next sweep
             return
+        ahead = {"attempts": row.attempts + 1, "next_at": self._clock() + pause_s(row.attempts + 1)}
+        await self._write(row.job_id, ahead)  # first: a disk that refuses what follows must not repeat the message
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 failure, final = await self._send(client, row, self._body(job))
@@ -157,13 +159,16 @@ class Webhooks:
         """Write the attempt. When no attempt follows, the row forgets its secret."""
         now, attempts = self._clock(), row.attempts + 1
         next_at = now + pause_s(attempts)
-        values: dict[str, Any] = {"attempts": attempts, "error": failure, "next_at": next_at}
+        values: dict[str, Any] = {"error": failure, "next_at": next_at}
         if failure is None:
             values["delivered_at"] = now
         if final or next_at > (row.finished_at or now) + DAY_S:
             values |= {"next_at": None, "secret": None}
-        async with self._database.writing() as connection:
-            await connection.execute(update(webhooks).where(webhooks.c.job_id == row.job_id).values(values))
-            await connection.execute(update(jobs).where(jobs.c.id == row.job_id).values(REVISION))
+        await self._write(row.job_id, values)
         log.info("job %s webhook attempt=%d delivered=%s", row.job_id, attempts, failure is None)
         self._jobs.changes.notify(row.job_id)
+
+    async def _write(self, job_id: str, values: dict[str, Any]) -> None:
+        async with self._database.writing() as connection:
+            await connection.execute(update(webhooks).where(webhooks.c.job_id == job_id).values(values))
+            await connection.execute(update(jobs).where(jobs.c.id == job_id).values(REVISION))

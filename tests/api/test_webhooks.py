@@ -67,7 +67,7 @@ def test_a_complete_job_arrives_signed(hooked: Service, receiver: Receiver) -> N
     assert {name: message.job[name] for name in job.keys() - changed} == {n: job[n] for n in job.keys() - changed}
     assert message.job["status"] == "complete"
     assert (job["webhook"]["attempts"], job["webhook"]["error"]) == (1, None)
-    assert job["revision"] == message.job["revision"] + 1
+    assert job["revision"] > message.job["revision"]
     assert SECRET not in str(job) + message.body.decode() + hooked.log.read_text()
 
 
@@ -91,7 +91,7 @@ def test_a_redirect_is_not_followed(hooked: Service, receiver: Receiver) -> None
 def test_410_ends_the_attempts(hooked: Service, receiver: Receiver) -> None:
     receiver.statuses = [410]
     job_id = hooked.submit(webhook=wish(receiver))["job_id"]
-    until(lambda: hooked.job(job_id)["webhook"]["attempts"] == 1, "the delivery was tried")
+    until(lambda: hooked.job(job_id)["webhook"]["error"] is not None, "the delivery was tried")
     later = hooked.submit(webhook=wish(receiver, None))["job_id"]
     delivered(hooked, later)
     assert len(receiver.of(job_id)) == 1
@@ -143,7 +143,7 @@ def test_a_restart_between_the_attempts_delivers(hooked: Service) -> None:
     """Without a webhook of its own, a job goes to the operator's, where nobody listens at first."""
     job = hooked.draw()
     port = int(job["webhook"]["url"].rsplit(":", 1)[1].split("/")[0])
-    until(lambda: hooked.job(job["job_id"])["webhook"]["attempts"] > 0, "the delivery was tried")
+    until(lambda: hooked.job(job["job_id"])["webhook"]["error"] is not None, "the delivery was tried")
     assert hooked.job(job["job_id"])["webhook"]["error"] == "The receiver cannot be reached: ConnectError."
     hooked.kill()
     with receiving(port) as receiver:
