@@ -74,7 +74,7 @@ def test_a_style_suggests_a_size_that_the_model_draws(serve, home: Path, open_pa
         page.wait_for_selector("[aria-label=Style] >> text=Whiteboard", state="attached")
         page.select_option("[aria-label=Style]", "whiteboard_diagram")
         until(lambda: "{title}" in page.input_value("#prompt"), "the style is in the form")
-        assert page.evaluate(kept).get("size") == size, name
+        until(lambda: page.evaluate(kept).get("size") == size, f"{name} has the style's size {size}")  # noqa: B023
 
 
 def test_the_sizes_to_choose_from_are_within_the_models_range(serve, home: Path, open_page) -> None:

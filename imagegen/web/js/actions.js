@@ -60,7 +60,7 @@ export async function takeStyleSize({ name }) {
   const path = `api/templates?model=${model.name}`;
   const templates = model.default ? state.templates : (await quietly(() => get(path)))?.items ?? [];
   const { width, height } = templates.find((one) => one.name === name) ?? {};
-  if (width) updateDraft({ size: `${width}x${height}` });
+  if (width && chosenModel()?.name === model.name) updateDraft({ size: `${width}x${height}` });
 }
 
 /** Draw without a check for open gaps, since braces can be intended. A draft of exactly this form is kept instead. */
