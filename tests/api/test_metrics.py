@@ -34,7 +34,14 @@ def read(service: Service) -> dict[str, float]:
     return samples(answer.text)
 
 
+def is_idle(service: Service) -> bool:
+    status = service.status()
+    queue, state = status["queue"], status["engine"]["state"]
+    return queue["queued"] + queue["running"] == 0 and state in {"cold", "ready"}
+
+
 def test_a_drawn_job_is_counted_and_measured(service: Service) -> None:
+    until(lambda: is_idle(service), "what other tests have begun is over")
     before = read(service)
     service.draw(n=2, steps=3)
     cancelled = service.submit(width=512, height=512, steps=100)
