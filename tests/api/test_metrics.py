@@ -57,8 +57,8 @@ def test_a_drawn_job_is_counted_and_measured(service: Service) -> None:
     for what in ("draw", "encode", "step"):
         assert grown(f'imagegen_{what}_seconds_count{{model="tiny"}}') == 2, what
         assert grown(f'imagegen_{what}_seconds_sum{{model="tiny"}}') > 0, what
-    assert after["imagegen_cold_starts_total"] >= 1
-    assert after['imagegen_load_seconds_count{model="tiny"}'] == after["imagegen_cold_starts_total"]
+    loads = after['imagegen_load_seconds_count{model="tiny"}']
+    assert 1 <= loads <= after["imagegen_cold_starts_total"], "a load that another test broke off was not measured"
     assert grown("imagegen_stored_bytes") > 0
     assert after["imagegen_queue_max_jobs"] == 100
     assert sum(value for name, value in after.items() if name.startswith("imagegen_engine_state")) == 1

@@ -131,7 +131,12 @@ def test_a_store_in_trouble_is_tried_again_and_keeps_what_came(hub: LoopbackHub,
         had(item, hub, told=told)
     assert len(told) >= retry.TRIES - 1
     assert re.fullmatch(rf"the hub's Xet store cannot be reached, or its connection broke \({REASON}\)", told[0])
-    assert item.part.read_bytes() == WEIGHTS[: HELD * XORB_BYTES]
+    kept = item.part.read_bytes()  # how much hf_xet hands over before it fails is a race, too
+    assert WEIGHTS[: HELD * XORB_BYTES].startswith(kept)
+    hub.xet.faults, came = [], []
+    had(item, hub, came=came)
+    assert item.target.read_bytes() == WEIGHTS
+    assert sum(came) == len(WEIGHTS) - len(kept)
 
 
 def test_wrong_bytes_from_the_store_are_thrown_away(hub: LoopbackHub, item: Item) -> None:
@@ -151,13 +156,14 @@ def test_a_store_that_is_silent_counts_as_broken(hub: LoopbackHub, item: Item, m
         had(item, hub)
 
 
-def test_a_token_the_store_refuses_is_not_tried_again(hub: LoopbackHub, item: Item) -> None:
+def test_a_token_the_store_refuses_ends_the_fetch(hub: LoopbackHub, item: Item) -> None:
+    """hf_xet sometimes reports the end of its writer in place of the 401, and only that is tried again."""
     assert hub.xet is not None
     hub.xet.token = "another one"
     told: list[str] = []
     with pytest.raises(HubError, match="Check HF_TOKEN"):
         had(item, hub, told=told)
-    assert told == []
+    assert set(told) <= {"the connection ended early"}
 
 
 def test_a_hub_without_xet_serves_a_large_file_plainly(hub: LoopbackHub, item: Item) -> None:
