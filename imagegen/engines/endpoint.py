@@ -31,10 +31,10 @@ class AddressTaken(Exception):
     """Another program listens on the engine's address."""
 
 
-class Listener(Enum):
+class ListenerOwner(Enum):
     """The process that listens on an endpoint, relative to the process that was started as the engine."""
 
-    NOBODY = auto()
+    NONE = auto()
     ENGINE = auto()
     DESCENDANT = auto()  # a child of the engine's process
     STRANGER = auto()
@@ -46,7 +46,7 @@ class Endpoint(ABC):
     taken: ClassVar[str]  # a sentence for the error when the engine failed to listen several times in a row
 
     @abstractmethod
-    def listener(self, pid: int) -> Listener:
+    def listener(self, pid: int) -> ListenerOwner:
         """The process that listens here; `pid` is the process that was started as the engine."""
 
     @abstractmethod
@@ -75,16 +75,16 @@ class TcpEndpoint(Endpoint):
         self._reserved = reserved or reserve_port()
         self.port: int = self._reserved.getsockname()[1]
 
-    def listener(self, pid: int) -> Listener:
+    def listener(self, pid: int) -> ListenerOwner:
         """See Endpoint. With SO_REUSEPORT a second server of the same user can share the port and receive half of the
         requests, so only the engine may listen."""
         listening = listening_inodes(self.port)
         if not listening:
-            return Listener.NOBODY
+            return ListenerOwner.NONE
         if listening <= socket_inodes(pid):
-            return Listener.ENGINE
+            return ListenerOwner.ENGINE
         family = set[str]().union(*(socket_inodes(member) for member in session_pids(pid)))
-        return Listener.DESCENDANT if listening <= family else Listener.STRANGER
+        return ListenerOwner.DESCENDANT if listening <= family else ListenerOwner.STRANGER
 
     def client(self, connections: int) -> httpx.AsyncClient:
         return _client(f"http://{LOOPBACK}:{self.port}", None, connections)
@@ -109,19 +109,19 @@ class UnixEndpoint(Endpoint):
         self._lock, self._folder = _new_folder(_parents(fallback))
         self.path = self._folder / "s"
 
-    def listener(self, pid: int) -> Listener:
+    def listener(self, pid: int) -> ListenerOwner:
         with socket.socket(socket.AF_UNIX) as knock:
             knock.setblocking(False)
             try:
                 knock.connect(str(self.path))
             except OSError:  # missing, not listening, or its backlog is full
-                return Listener.NOBODY
+                return ListenerOwner.NONE
             peer, _uid, _gid = _CREDENTIALS.unpack(
                 knock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             )
         if peer == pid:
-            return Listener.ENGINE
-        return Listener.DESCENDANT if peer in session_pids(pid) else Listener.STRANGER
+            return ListenerOwner.ENGINE
+        return ListenerOwner.DESCENDANT if peer in session_pids(pid) else ListenerOwner.STRANGER
 
     def client(self, connections: int) -> httpx.AsyncClient:
         return _client("http://localhost", str(self.path), connections)

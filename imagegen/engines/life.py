@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 import httpx
 
 from imagegen.engines.base import EngineError, LoadProgress
-from imagegen.engines.endpoint import AddressTaken, Endpoint, Listener, UnixEndpoint
+from imagegen.engines.endpoint import AddressTaken, Endpoint, ListenerOwner, UnixEndpoint
 from imagegen.engines.process import EngineProcess
 from imagegen.engines.words import Words
 
@@ -177,9 +177,9 @@ class EngineLife(ABC):
                 raise AddressTaken
             raise self._load_error(child)
         match endpoint.listener(child.pid):
-            case Listener.NOBODY:
+            case ListenerOwner.NONE:
                 return False
-            case Listener.ENGINE:
+            case ListenerOwner.ENGINE:
                 pass
             case other:
                 await first_of(child.ended, timeout_s=STRANGER_NOTICE_S)  # the engine itself may have just exited
@@ -192,10 +192,10 @@ class EngineLife(ABC):
             return False
         return answer.status_code == httpx.codes.OK
 
-    def _not_ours(self, listener: Listener) -> Exception:
+    def _not_ours(self, listener: ListenerOwner) -> Exception:
         """The error when `listener` is not the engine's process. A script that runs the engine as its child cannot be
         tied to the service's lifetime."""
-        if listener is Listener.STRANGER:
+        if listener is ListenerOwner.STRANGER:
             return AddressTaken()
         return EngineError(
             "load_failed",

@@ -12,7 +12,7 @@ import pytest
 
 from imagegen.engines import endpoint
 from imagegen.engines.base import EngineError
-from imagegen.engines.endpoint import MAX_PATH_BYTES, PREFIX, Listener, UnixEndpoint
+from imagegen.engines.endpoint import MAX_PATH_BYTES, PREFIX, ListenerOwner, UnixEndpoint
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ def test_the_first_folder_that_is_short_enough_is_used(parents: list[Path], tmp_
     assert one.path.parent.stat().st_mode & 0o777 == 0o700
     with socket.socket(socket.AF_UNIX) as engine:
         engine.bind(str(one.path))
-        assert one.listener(os.getpid()) is Listener.NOBODY
+        assert one.listener(os.getpid()) is ListenerOwner.NONE
         engine.listen()
-        assert one.listener(os.getpid()) is Listener.ENGINE
-        assert one.listener(os.getppid()) is not Listener.ENGINE
+        assert one.listener(os.getpid()) is ListenerOwner.ENGINE
+        assert one.listener(os.getppid()) is not ListenerOwner.ENGINE
     one.close()
     one.close()
     assert list(longest.iterdir()) == []
