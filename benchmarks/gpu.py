@@ -8,8 +8,8 @@ on there the next time: DIR/state.json has every result, and how long each kind 
 late. (A call's first step is begun anyway: one that takes longer by itself is not put off for ever.) Stages, in order:
 
   weights   Qwen-Image in Q4_0 at full size, random: 60 blocks, 28 text layers; arithmetic and memory are the real ones'
-  toolkit   CUDA's compiler: nvcc where there is one, else the packages of requirements/cuda.txt
-  engine    sd-server for this card's architecture (in a session of its own: it may outlast a call)
+  engine    sd-server for this card's architecture (in a session of its own: it may outlast a call); the build fetches
+            CUDA's compiler where there is none
   measure   flash attention, by sd-server alone and by the service: loads from disk and page cache, pictures, memory;
             then, by sd-server alone, the pictures without flash attention and with one step cache
   table     after every stage: the results into docs/gpu.md (dry run: DIR/gpu.md), and DIR/results.json
@@ -21,7 +21,6 @@ IMAGEGEN_SD_SERVER names an engine that is built already.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import shutil
@@ -48,7 +47,6 @@ from page_cache import cached_share, drop, fetch  # noqa: E402
 from served import Service  # noqa: E402
 
 from imagegen import __version__, engine_build  # noqa: E402
-from imagegen.engine_build import toolchain  # noqa: E402
 from imagegen.engine_build.cards import find_cards  # noqa: E402
 from imagegen.engine_build.plan import PINNED, read_manifest  # noqa: E402
 from imagegen.hardware.gpu_sharing import uses_cuda  # noqa: E402
@@ -148,7 +146,6 @@ class Bench:
             self.call.unit("weights", "weights", self._weights)
             if self.only_weights:
                 return
-            self.call.unit("toolkit", "toolkit", self._toolkit)
             self.call.unit("engine", "engine", self._engine)
             for setup in self.setups:
                 for way in setup.ways:
@@ -163,27 +160,6 @@ class Bench:
 
     # ---- build --------------------------------------------------------------------------------
 
-    def _toolkit(self) -> dict[str, Any]:
-        if self.settings.sd_server is not None:
-            return {"nvcc": None, "why": "the engine is built already"}
-        try:
-            cuda = toolchain.find_cuda()
-        except engine_build.EngineBuildError as missing:
-            if self.dry:
-                return {"nvcc": None, "why": "the dry run needs none"}
-            print(f"{missing}\nInstalling the packages of requirements/cuda.txt.", flush=True)
-            command = [sys.executable, "-m", "pip", "install", "--require-hashes", "--no-deps"]
-            command += ["-r", str(ROOT / "requirements/cuda.txt")]
-            if self.brought is not None:
-                command += ["--no-index", "--find-links", str(self.brought)]
-            if subprocess.run(command, check=False).returncode != 0:
-                raise SystemExit(
-                    "The packages could not be installed: pip has said why. Without a network, --from."
-                ) from None
-            importlib.invalidate_caches()  # they were installed after this process's first import
-            cuda = toolchain.find_cuda()
-        return {"nvcc": str(cuda.nvcc), "release": ".".join(map(str, cuda.release)), "packages": cuda.wheels}
-
     def _engine(self) -> dict[str, Any]:
         """Run `imagegen engine build` in its own session, and wait for it while time is left."""
         settings = self.settings
@@ -196,8 +172,11 @@ class Bench:
         if settings.sd_server is not None:
             return self._about_engine()
         command = [sys.executable, "-m", "imagegen.cli", "engine", "build", "--backend", "cpu" if self.dry else "cuda"]
+        env = dict(os.environ)
+        if self.brought is not None:  # the build's pip then takes CUDA's packages from there
+            env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.brought.resolve())}
         with (self.work / "engine-build.log").open("a+") as log:
-            build = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+            build = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
             try:
                 # The build of an earlier call holds the cache's lock: this build waits for it.
                 status = build.wait(max(1.0, self.call.left_s))
@@ -212,8 +191,8 @@ class Bench:
         """Build facts from the manifest beside the binary; None values without a manifest."""
         manifest = read_manifest(self._binary().parent)
         if manifest is None:
-            return {"backend": None, "archs": None, "seconds": None}
-        return {name: getattr(manifest, name) for name in ("backend", "archs", "seconds", "sha256")}
+            return {"backend": None, "archs": None, "seconds": None, "cuda": None}
+        return {name: getattr(manifest, name) for name in ("backend", "archs", "seconds", "sha256", "cuda")}
 
     def _binary(self) -> Path:
         """The engine for these measurements. Never a CPU build for the figures of a GPU."""

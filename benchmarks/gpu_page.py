@@ -62,7 +62,7 @@ def _tables(state: dict[str, Any], rows: list[dict[str, Any]], sizes_px: Sequenc
     build = done["engine"]
     lines = [
         f"{about['card']}" + (f", driver {about['driver']} (CUDA {about['driver_cuda']})" if about["driver"] else "")
-        + (f", nvcc {done['toolkit']['release']}" if done["toolkit"]["nvcc"] else "")
+        + (f", compiled with CUDA {'.'.join(map(str, build['cuda']))}" if build["cuda"] else "")
         + f", engine {about['engine']} ({build['backend'] or 'own binary'} {' '.join(build['archs'] or [])}".rstrip()
         + f"), imagegen {about['imagegen']}, {done['weights']['bytes'] / 1e9:.2f} GB of weights. "
         "A cell with a dash was not measured.",

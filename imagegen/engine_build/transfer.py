@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -33,6 +34,7 @@ from imagegen.engine_build.plan import (
     Options,
     Stage,
     name_of,
+    read_manifest,
 )
 
 PACKAGE = "package.json"
@@ -97,12 +99,11 @@ def export(folder: Path, target: Path, on_progress: OnProgress) -> Package:
         with tarfile.open(making, "w:gz", compresslevel=COMPRESSION) as tar:
             head = package.model_dump_json(indent=2).encode()
             _add(tar, PACKAGE, io.BytesIO(head), len(head), 0o644)
-            done = 0
+            report = _Megabytes(total, on_progress)
             for name, path in files.items():
                 with path.open("rb") as file:
-                    _add(tar, name, file, package.files[name].bytes, 0o755 if name == BINARY else 0o644)
-                done += package.files[name].bytes
-                on_progress(Stage.PACKING, done // 1_000_000, max(1, total // 1_000_000), name)
+                    size, mode = package.files[name].bytes, 0o755 if name == BINARY else 0o644
+                    _add(tar, name, _Reported(file, report), size, mode)
         os.link(making, target)  # fails if another process has made the file meanwhile
     except OSError as error:
         raise EngineBuildError(f"{target} cannot be written: {error.strerror or error}.") from error
@@ -164,10 +165,34 @@ def _glibc() -> tuple[int, int]:
     return (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
 
 
-def _add(tar: tarfile.TarFile, name: str, file: object, size: int, mode: int) -> None:
+class _Megabytes:
+    """Call it with the bytes that were read or written: it reports each further megabyte of `total_bytes`."""
+
+    def __init__(self, total_bytes: int, on_progress: OnProgress) -> None:
+        self._total, self._on_progress, self._done = total_bytes, on_progress, 0
+
+    def __call__(self, size: int) -> None:
+        before, self._done = self._done, self._done + size
+        if self._done // 1_000_000 > before // 1_000_000:
+            self._on_progress(Stage.PACKING, self._done // 1_000_000, max(1, self._total // 1_000_000), "")
+
+
+class _Reported(io.RawIOBase):
+    """A file that reports what is read from it."""
+
+    def __init__(self, file: IO[bytes], report: _Megabytes) -> None:
+        self._file, self._report = file, report
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._report(len(data))
+        return data
+
+
+def _add(tar: tarfile.TarFile, name: str, file: IO[bytes] | io.RawIOBase, size: int, mode: int) -> None:
     member = tarfile.TarInfo(name)
     member.size, member.mode = size, mode
-    tar.addfile(member, file)  # type: ignore[arg-type]
+    tar.addfile(member, file)
 
 
 @contextmanager
@@ -216,7 +241,7 @@ def _unpack(tar: tarfile.TarFile, package: Package, out: Path, on_progress: OnPr
     if len(package.files) > MAX_FILES or total > MAX_BYTES:
         raise EngineBuildError("The package is larger than any engine: it was not unpacked.")
     (out / "lib").mkdir(parents=True)
-    left, done = dict(package.files), 0
+    left, report = dict(package.files), _Megabytes(total, on_progress)
     while (member := tar.next()) is not None:
         promised = left.pop(member.name, None)
         plain = member.name in {BINARY, MANIFEST} or re.fullmatch(r"lib/[\w.+-]+", member.name)
@@ -228,12 +253,13 @@ def _unpack(tar: tarfile.TarFile, package: Package, out: Path, on_progress: OnPr
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
                 written.write(chunk)
-                done += len(chunk)
-                on_progress(Stage.PACKING, done // 1_000_000, max(1, total // 1_000_000), member.name)
+                report(len(chunk))
         if digest.hexdigest() != promised.sha256:
             raise EngineBuildError(f"{member.name} of the package is damaged: copy or export it again.")
     if left:
         raise EngineBuildError(f"The package lacks {', '.join(sorted(left))}: copy or export it again.")
+    if read_manifest(out) != package.manifest:
+        raise EngineBuildError("The package describes another engine than the one in it: export it again.")
     (out / BINARY).chmod(0o755)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 from tiny_source import SERVER_C, Progress, make, make_sdist, scratch_folders
 
 from imagegen.cli.engine import engine as command
-from imagegen.engine_build import EngineBuildError, Options, builder, plan, select, transfer
+from imagegen.engine_build import EngineBuildError, Options, Stage, builder, plan, select, transfer
 from imagegen.engine_build.cards import Cards
 from imagegen.engine_build.plan import Sdist
 
@@ -46,12 +47,15 @@ def package(tmp_path: Path, built: tuple[Sdist, Path], monkeypatch: pytest.Monke
 
 
 def rewritten(package: Path, tmp_path: Path, change: Change, **files: bytes | None) -> Path:
-    """The package with its description changed, and files replaced, added or (None) left out."""
+    """The package with its description and its manifest changed alike, and files replaced, added or (None) left out."""
     target = tmp_path / "changed.tar.gz"
     with tarfile.open(package) as old, tarfile.open(target, "w:gz") as new:
         contents = {member.name: old.extractfile(member).read() for member in old}  # type: ignore[union-attr]
         about = json.loads(contents[transfer.PACKAGE])
         change(about)
+        manifest = json.dumps(about["manifest"]).encode()
+        contents[plan.MANIFEST] = manifest
+        about["files"][plan.MANIFEST] = {"sha256": hashlib.sha256(manifest).hexdigest(), "bytes": len(manifest)}
         contents |= {transfer.PACKAGE: json.dumps(about).encode()}
         contents |= {name.replace("__", "/"): data for name, data in files.items() if data is not None}
         for name, data in contents.items():
@@ -65,7 +69,10 @@ def rewritten(package: Path, tmp_path: Path, change: Change, **files: bytes | No
 
 def test_an_engine_moves_to_another_cache(tmp_path: Path, package: Path, built: tuple[Sdist, Path]) -> None:
     other = tmp_path / "other"
-    installed = transfer.install(package, other, Progress())
+    progress = Progress()
+    installed = transfer.install(package, other, progress)
+    megabytes = [done for stage, done, _, _ in progress if stage is Stage.PACKING]
+    assert megabytes and megabytes == sorted(set(megabytes))
     folder = installed.binary.parent
     assert (installed.fresh, folder.name) == (True, built[1].name)
     ran = subprocess.run([installed.binary, "--help"], capture_output=True, check=True)
@@ -107,6 +114,10 @@ def of_other_channel(about: dict[str, Any]) -> None:
     about["manifest"]["channel"] = 99
 
 
+def without_binary(about: dict[str, Any]) -> None:
+    del about["files"]["sd-server"]
+
+
 def escaping(about: dict[str, Any]) -> None:
     about["files"]["lib/../../x"] = {"sha256": "0" * 64, "bytes": 1}
 
@@ -128,6 +139,7 @@ def too_large(about: dict[str, Any]) -> None:
         (nothing, {"lib__extra.so": b"x"}, "a file that it does not announce"),
         (escaping, {"lib__..__..__x": b"x"}, "a file that it does not announce"),
         (nothing, {"engine.json": None}, r"lacks engine\.json"),
+        (without_binary, {"sd-server": None}, "describes another engine"),
         (too_large, {}, "larger than any engine"),
     ],
 )
