@@ -23,10 +23,10 @@ async def test_the_newest_preview_is_shown_and_a_broken_one_costs_itself(folder:
         assert job is not None
         with state.jobs.changes.subscribe_all() as heard:
             async with PreviewWriter(state.jobs, job, None) as previews:
-                previews(1, preview(1, pixels=3))
+                previews.put((1, preview(1, pixels=3)))
                 await asyncio.sleep(0)
                 for step in (2, 3, 4):
-                    previews(2, preview(step))
+                    previews.put((2, preview(step)))
                 async with asyncio.timeout(60):
                     while (newest := state.jobs.previews.get(job.id)) is None or newest.step != 4:
                         await heard.event.wait()
