@@ -48,9 +48,9 @@ class HttpSubprocessAdapter(EngineLife):
         number: the picture's number, higher than all numbers before.
         """
 
+    @abstractmethod
     def interrupt(self) -> bool:
-        """Ask the engine to interrupt the running picture: see Adapter. False: this engine cannot."""
-        return False
+        """Ask the engine to interrupt the running picture before its next step: see Adapter."""
 
     def _drawn_with(self) -> tuple[Warn, ...]:
         """The engine's warnings about the picture that it has just finished."""
@@ -69,11 +69,7 @@ class HttpSubprocessAdapter(EngineLife):
         on_progress: Callable[[DrawProgress], None],
         on_preview: Callable[[Preview], None] | None = None,
     ) -> bytes:
-        """Draw one picture and return a PNG of exactly the requested size: see Adapter.
-
-        There is no timeout: the caller judges silence by `last_line_at`. Cancelling interrupts the picture if the
-        engine can be interrupted; the next `generate` waits for its end.
-        """
+        """Draw one picture and return a PNG of exactly the requested size: see Adapter."""
         self._heard_since = monotonic()
         self._number += 1
         number = self._number

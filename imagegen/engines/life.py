@@ -245,10 +245,6 @@ class EngineLife(ABC):
 
     # Output
 
-    def last_words(self) -> str:
-        """The engine's last warnings and errors, or else its last lines: see Adapter."""
-        return self._words.last()
-
     def _line(self, line: str, from_stderr: bool) -> None:
         if from_stderr or self._complains(line):
             self._words.complain(line)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from imagegen.engines.base import DrawProgress
 from imagegen.engines.sdcpp import log as sdcpp_log
-from imagegen.engines.sdcpp.log import MAX_LINE_BYTES, Bar, DrawTracker, LineSplitter, LoadTracker, Mark, parse
+from imagegen.engines.sdcpp.log import MAX_LINE_BYTES, LineSplitter, LoadTracker, parse
+from imagegen.engines.tracking import Bar, DrawTracker, Mark
 from imagegen.schemas import Phase
 
 FULL = "|" + "=" * 50 + "|"
