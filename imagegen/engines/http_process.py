@@ -154,7 +154,7 @@ class HttpSubprocessAdapter(EngineLife):
             return task.result()
         except httpx.TransportError as broken:
             what = type(broken).__name__
-            raise EngineError("draw_failed", f"The engine lives but broke its connection ({what}).") from broken
+            raise EngineError("draw_failed", f"The engine still runs but broke its connection ({what}).") from broken
 
 
 def _retrieve(task: asyncio.Task[bytes]) -> None:
@@ -166,7 +166,7 @@ def _retrieve(task: asyncio.Task[bytes]) -> None:
 def _of_size(png: bytes, width: int, height: int) -> bytes:
     """Return `png` if it is a PNG of width × height pixels. Raises EngineError(draw_failed)."""
     if len(png) < 24 or not png.startswith(PNG_SIGNATURE):
-        raise EngineError("draw_failed", "What the engine drew is not a PNG.")
+        raise EngineError("draw_failed", "The engine's picture is not a PNG.")
     drawn = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])  # IHDR: width, height
     if drawn != (width, height):
         raise EngineError(

@@ -121,7 +121,7 @@ class Watchdog:
             return Kill("a job took too long", EngineError("gave_up", detail))
         silent_s = now - adapter.last_line_at
         if silent_s >= self._stall_s(run.job):
-            detail = f"The engine said nothing for {silent_s:.0f} s and was ended."
+            detail = f"The engine reported nothing for {silent_s:.0f} s and was ended."
             return Kill("it hangs", EngineError("engine_hung", detail))
         return None
 

@@ -301,7 +301,7 @@ def test_an_announced_request_keeps_a_loaded_model_a_beta_longer(app: MakeBacken
                 kept.append(worker._idle_tracker.decide(0.0))
             assert alone.unload_at is not None and kept[0].unload_at is not None and kept[1].unload_at is not None
             assert alone.unload_at < kept[0].unload_at <= kept[1].unload_at <= alone.unload_at + service.idle.beta_s
-            assert kept[0].reason.endswith("somebody is here")
+            assert kept[0].reason.endswith("a user is present")
 
     asyncio.run(scenario())
 

@@ -1,4 +1,4 @@
-"""The reader of the engine's output, on bytes the real engine printed and on bytes nobody should."""
+"""The parser of the engine's output, on bytes that the real engine printed and on arbitrary bytes."""
 
 from __future__ import annotations
 
