@@ -189,13 +189,11 @@ class JobManager:
 
     async def start(self, job_id: str, progress: Progress) -> Job | None:
         """Mark a queued job as running; None if it has ended meanwhile."""
-        one = self._active.get(job_id)
-        if one is None:
-            return None
-        now = max(self._clock(), one.since)
         async with self._rows.writing() as connection:
-            if job_id not in self._active:
+            one = self._active.get(job_id)  # read here, because `keep` or `cancel` may have been called meanwhile
+            if one is None:
                 return None
+            now = max(self._clock(), one.since)
             job = await self._rows.start(connection, job_id, progress, now)
             if job is None:
                 self._active.drop(job_id)
@@ -315,7 +313,9 @@ class JobManager:
                 still = self._active.get(job_id)
                 if still is None:  # ended by another task, perhaps not yet written
                     return False
-                end = replace(end, expires_at=now + self._kept_s(still))  # `keep` may have been called meanwhile
+                one = still  # `start` or `keep` may have been called meanwhile
+                now = max(now, one.since)
+                end = replace(end, finished_at=now, expires_at=now + self._kept_s(one))
                 if not await self._rows.end(connection, job_id, end, images):
                     return False
         except DBAPIError as refused:

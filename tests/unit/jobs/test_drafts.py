@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from state_folder import DRAWING, TTL_S, Clock, opened, scenario
 
 from imagegen.jobs.manager import DRAFT_TTL_S
 from imagegen.schemas import Refused, Status
+from imagegen.telemetry.recorder import Recorder
 
 
 @scenario
@@ -82,6 +84,29 @@ async def test_a_draft_that_is_kept_is_a_job_like_any_other(folder: Path) -> Non
 
         assert not await state.jobs.keep(complete.id)
         assert await state.jobs.get(complete.id) == job, "what is no draft stays as it is"
+
+
+@scenario
+async def test_a_draft_kept_while_it_ends_is_counted_like_any_other(folder: Path) -> None:
+    ended: list[Status] = []
+    recorder = Recorder()
+    recorder.job_ended = ended.append  # type: ignore[method-assign]
+    async with opened(folder, recorder=recorder) as state:
+        draft = await state.submit(draft=True)
+        kept, job = await asyncio.gather(state.jobs.keep(draft.id), state.jobs.cancel(draft.id))
+        assert (kept, job.status, job.draft) == (True, Status.CANCELLED, False)
+        assert job.expires_at == state.clock.now + TTL_S
+        assert ended == [Status.CANCELLED]
+
+
+@scenario
+async def test_a_draft_kept_while_it_starts_is_not_cancelled_by_the_next_job(folder: Path) -> None:
+    async with opened(folder) as state:
+        draft = await state.submit(draft=True)
+        kept, started = await asyncio.gather(state.jobs.keep(draft.id), state.jobs.start(draft.id, DRAWING))
+        assert kept and started is not None and not started.draft
+        await state.submit()
+        assert (await state.jobs.get(draft.id)).status is Status.RUNNING
 
 
 @scenario
