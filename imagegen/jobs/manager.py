@@ -152,7 +152,7 @@ class JobManager:
         log.info("job %s queued", job_id)
         self.changes.notify(job_id)
         for draft in drafts:
-            await self._end(draft, Status.CANCELLED)
+            await self._end(draft, Status.CANCELLED, unless_kept=True)
         return job
 
     async def cancel(self, job_id: str) -> Job:
@@ -298,9 +298,11 @@ class JobManager:
         failure: Failure | None = None,
         images: Sequence[StoredImage] = (),
         warnings: Sequence[Warn] | None = None,
+        unless_kept: bool = False,
     ) -> bool:
         """End a job. Every end passes this method, and it is fenced: it returns False if the job has ended before.
 
+        unless_kept: do nothing and return False if the job is no draft, or no longer one.
         Raises DBAPIError if a completion cannot be written. Other ends are kept in memory until they can be.
         """
         one = self._active.get(job_id)
@@ -312,6 +314,8 @@ class JobManager:
             async with self._rows.writing() as connection:
                 still = self._active.get(job_id)
                 if still is None:  # ended by another task, perhaps not yet written
+                    return False
+                if unless_kept and not still.draft:
                     return False
                 one = still  # `start` or `keep` may have been called meanwhile
                 now = max(now, one.since)

@@ -110,6 +110,15 @@ async def test_a_draft_kept_while_it_starts_is_not_cancelled_by_the_next_job(fol
 
 
 @scenario
+async def test_a_draft_kept_while_the_next_job_comes_is_not_cancelled(folder: Path) -> None:
+    async with opened(folder) as state:
+        draft = await state.submit(draft=True)
+        _job, kept = await asyncio.gather(state.submit(), state.jobs.keep(draft.id))
+        assert kept
+        assert (await state.jobs.get(draft.id)).status is Status.QUEUED
+
+
+@scenario
 async def test_a_draft_that_was_cancelled_or_is_due_is_not_kept(folder: Path) -> None:
     async with opened(folder) as state:
         cancelled = await state.submit(draft=True)
