@@ -136,8 +136,7 @@ async def test_a_draft_that_was_cancelled_or_is_due_is_not_kept(folder: Path) ->
 async def test_a_start_cancels_the_drafts_of_the_process_before(folder: Path) -> None:
     clock = Clock()
     async with opened(folder, clock) as state:
-        draft = await state.submit(draft=True)
-        assert await state.jobs.start(draft.id, DRAWING)
+        draft = await state.started(draft=True)
     async with opened(folder, clock) as state:
         assert (await state.jobs.get(draft.id)).status is Status.CANCELLED
         assert not state.jobs.active()

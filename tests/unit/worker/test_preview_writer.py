@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from state_folder import DRAWING, opened, scenario
+from state_folder import opened, scenario
 
 from imagegen.engines.base import Preview
 from imagegen.worker.previews import PreviewWriter
@@ -18,9 +18,7 @@ def preview(step: int, pixels: int = 64) -> Preview:
 @scenario
 async def test_the_newest_preview_is_shown_and_a_broken_one_costs_itself(folder: Path) -> None:
     async with opened(folder) as state:
-        await state.submit()
-        job = await state.jobs.start(state.jobs.active()[0].id, DRAWING)
-        assert job is not None
+        job = await state.started()
         with state.jobs.changes.subscribe_all() as heard:
             async with PreviewWriter(state.jobs, job, None) as previews:
                 previews.put((1, preview(1, pixels=3)))
