@@ -22,19 +22,22 @@ import psutil
 from imagegen import engine_build
 from imagegen.engines.base import DrawRequest, Preview, PreviewPlan
 from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
+from imagegen.images.preview_colours import PreviewColours
 from imagegen.images.previews import encode_preview
 from imagegen.models.catalog import Catalog
 from imagegen.models.synthetic import make as synthetic
 from imagegen.settings import Settings
 
 
-async def drawn(engine: SdcppServerAdapter, request: DrawRequest, colours: object) -> tuple[float, float, int]:
+async def drawn(
+    engine: SdcppServerAdapter, request: DrawRequest, colours: PreviewColours | None
+) -> tuple[float, float, int]:
     """Draw one picture. Returns seconds of sampling, CPU seconds of both processes, and the number of previews."""
     encoding: list[asyncio.Task[bytes]] = []
 
     def seen(one: Preview) -> None:
         size, picture = (one.width, one.height), (request.width, request.height)
-        work = asyncio.to_thread(encode_preview, one.rgb, size, picture, colours)  # type: ignore[arg-type]
+        work = asyncio.to_thread(encode_preview, one.rgb, size, picture, colours)
         encoding.append(asyncio.create_task(work))
 
     process = psutil.Process(engine.pid)

@@ -178,6 +178,3 @@ class Adapter(Protocol):
     @property
     def last_draw(self) -> DrawTimes | None:
         """The times of the last finished picture; None before the first."""
-
-    def last_words(self) -> str:
-        """The engine's last log lines for an error message, without prompts and without paths of the host."""

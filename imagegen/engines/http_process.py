@@ -48,9 +48,9 @@ class HttpSubprocessAdapter(EngineLife):
         number: the picture's number, higher than all numbers before.
         """
 
+    @abstractmethod
     def interrupt(self) -> bool:
-        """Ask the engine to interrupt the running picture: see Adapter. False: this engine cannot."""
-        return False
+        """Ask the engine to interrupt the running picture before its next step: see Adapter."""
 
     def _drawn_with(self) -> tuple[Warn, ...]:
         """The engine's warnings about the picture that it has just finished."""
@@ -69,11 +69,7 @@ class HttpSubprocessAdapter(EngineLife):
         on_progress: Callable[[DrawProgress], None],
         on_preview: Callable[[Preview], None] | None = None,
     ) -> bytes:
-        """Draw one picture and return a PNG of exactly the requested size: see Adapter.
-
-        There is no timeout: the caller judges silence by `last_line_at`. Cancelling interrupts the picture if the
-        engine can be interrupted; the next `generate` waits for its end.
-        """
+        """Draw one picture and return a PNG of exactly the requested size: see Adapter."""
         self._heard_since = monotonic()
         self._number += 1
         number = self._number
@@ -158,7 +154,7 @@ class HttpSubprocessAdapter(EngineLife):
             return task.result()
         except httpx.TransportError as broken:
             what = type(broken).__name__
-            raise EngineError("draw_failed", f"The engine lives but broke its connection ({what}).") from broken
+            raise EngineError("draw_failed", f"The engine still runs but broke its connection ({what}).") from broken
 
 
 def _retrieve(task: asyncio.Task[bytes]) -> None:
@@ -170,7 +166,7 @@ def _retrieve(task: asyncio.Task[bytes]) -> None:
 def _of_size(png: bytes, width: int, height: int) -> bytes:
     """Return `png` if it is a PNG of width × height pixels. Raises EngineError(draw_failed)."""
     if len(png) < 24 or not png.startswith(PNG_SIGNATURE):
-        raise EngineError("draw_failed", "What the engine drew is not a PNG.")
+        raise EngineError("draw_failed", "The engine's picture is not a PNG.")
     drawn = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])  # IHDR: width, height
     if drawn != (width, height):
         raise EngineError(

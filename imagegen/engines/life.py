@@ -119,7 +119,7 @@ class EngineLife(ABC):
         await self.stop()  # closes what is left of an engine that exited by itself
         self._check_files()
         if not self.binary.is_file():
-            raise EngineError("load_failed", f"The engine, {self.binary.name}, is not there: {self.mend}.")
+            raise EngineError("load_failed", f"The engine {self.binary.name} is missing: {self.mend}.")
         try:
             self.workdir.mkdir(parents=True, exist_ok=True)
             for _ in range(ADDRESS_ATTEMPTS):
@@ -208,9 +208,9 @@ class EngineLife(ABC):
         if code == "load_failed" and child.returncode == -signal.SIGKILL:  # sent from outside: worth a retry
             code = "engine_died"
         meaning = {
-            "engine_died": "The engine was killed while it loaded the model, perhaps for want of memory",
-            "out_of_vram": "The model does not fit into the memory that is free",
-            "model_missing": "A file of the model is not there",
+            "engine_died": "The engine was killed while it loaded the model, perhaps because memory ran out",
+            "out_of_vram": "The model does not fit into the free memory",
+            "model_missing": "A file of the model is missing",
         }.get(code, "The engine could not load the model")
         return EngineError(code, f"{meaning}: it {child.describe_end()}.{self._words.as_suffix()}")
 
@@ -244,10 +244,6 @@ class EngineLife(ABC):
         return None if self._child is None or self._child.ended.is_set() else self._child.pid
 
     # Output
-
-    def last_words(self) -> str:
-        """The engine's last warnings and errors, or else its last lines: see Adapter."""
-        return self._words.last()
 
     def _line(self, line: str, from_stderr: bool) -> None:
         if from_stderr or self._complains(line):

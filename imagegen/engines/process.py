@@ -103,7 +103,7 @@ class EngineProcess:
         except ValueError:
             name = f"signal {-code}"
         hints = {
-            "SIGKILL": " (if nobody ended it by hand, the machine ran out of memory)",
+            "SIGKILL": " (sent by hand, or by the kernel because memory ran out)",
             "SIGILL": " (it was built for another kind of CPU: rebuild it on this machine)",
         }
         return f"was ended by {name}{hints.get(name, '')}"

@@ -5,13 +5,13 @@ Example: "unloads in 85 s: loading takes 40 s here, and requests usually come wi
 
 from __future__ import annotations
 
-FIXED_BY_LOAD = "as long as a load is worth is waited"
-PRESENT = "somebody is here"
+FIXED_BY_LOAD = "the time-out is the worth of a load"
+PRESENT = "a user is present"
 GPU_WANTED = "another program wants the GPU's memory"
 WARMED_UNUSED = "it was warmed up but has not been used"
-DRAFTS = "it drew only drafts lately, and nobody is here"
+DRAFTS = "it drew only drafts lately, and no user is present"
 TOO_OFTEN = "it was unloaded too soon several times lately"
-UNKNOWN_HABIT = "with few requests so far it goes by what is usual elsewhere"
+UNKNOWN_HABIT = "with few requests so far, the gaps of a public service count too"
 IRREGULAR = "requests come too irregularly for another time-out to be better"
 
 FEW = 5

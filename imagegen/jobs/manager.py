@@ -152,7 +152,7 @@ class JobManager:
         log.info("job %s queued", job_id)
         self.changes.notify(job_id)
         for draft in drafts:
-            await self._end(draft, Status.CANCELLED)
+            await self._end(draft, Status.CANCELLED, unless_kept=True)
         return job
 
     async def cancel(self, job_id: str) -> Job:
@@ -189,13 +189,11 @@ class JobManager:
 
     async def start(self, job_id: str, progress: Progress) -> Job | None:
         """Mark a queued job as running; None if it has ended meanwhile."""
-        one = self._active.get(job_id)
-        if one is None:
-            return None
-        now = max(self._clock(), one.since)
         async with self._rows.writing() as connection:
-            if job_id not in self._active:
+            one = self._active.get(job_id)  # read here, because `keep` or `cancel` may have been called meanwhile
+            if one is None:
                 return None
+            now = max(self._clock(), one.since)
             job = await self._rows.start(connection, job_id, progress, now)
             if job is None:
                 self._active.drop(job_id)
@@ -300,9 +298,11 @@ class JobManager:
         failure: Failure | None = None,
         images: Sequence[StoredImage] = (),
         warnings: Sequence[Warn] | None = None,
+        unless_kept: bool = False,
     ) -> bool:
         """End a job. Every end passes this method, and it is fenced: it returns False if the job has ended before.
 
+        unless_kept: do nothing and return False if the job is no draft, or no longer one.
         Raises DBAPIError if a completion cannot be written. Other ends are kept in memory until they can be.
         """
         one = self._active.get(job_id)
@@ -315,7 +315,11 @@ class JobManager:
                 still = self._active.get(job_id)
                 if still is None:  # ended by another task, perhaps not yet written
                     return False
-                end = replace(end, expires_at=now + self._kept_s(still))  # `keep` may have been called meanwhile
+                if unless_kept and not still.draft:
+                    return False
+                one = still  # `start` or `keep` may have been called meanwhile
+                now = max(now, one.since)
+                end = replace(end, finished_at=now, expires_at=now + self._kept_s(one))
                 if not await self._rows.end(connection, job_id, end, images):
                     return False
         except DBAPIError as refused:

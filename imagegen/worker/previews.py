@@ -11,6 +11,7 @@ from imagegen.images.previews import encode_preview
 from imagegen.jobs.manager import JobManager
 from imagegen.jobs.previews import StoredPreview
 from imagegen.schemas import Job
+from imagegen.worker.newest import NewestWriter
 
 log = logging.getLogger("imagegen.worker")
 
@@ -18,37 +19,17 @@ EVERY_S = 0.2
 """The least time between two previews: a fast engine makes them faster than a page can fade them in."""
 
 
-class PreviewWriter:
-    """Takes every preview of a job; a background task encodes them in a thread."""
+class PreviewWriter(NewestWriter[tuple[int, Preview]]):
+    """Takes every preview of a job, with the number of its picture from 1, and encodes the newest in a thread."""
 
     def __init__(self, jobs: JobManager, job: Job, colours: PreviewColours | None) -> None:
+        super().__init__()
         self._jobs, self._job, self._colours = jobs, job, colours
-        self._waiting: tuple[int, Preview] | None = None
-        self._news = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def __call__(self, image: int, preview: Preview) -> None:
-        """image: the number of the job's picture, from 1."""
-        self._waiting = image, preview
-        self._news.set()
-
-    async def __aenter__(self) -> PreviewWriter:
-        self._task = asyncio.create_task(self._write())
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
 
     async def _write(self) -> None:
         params = self._job.params
         while True:
-            await self._news.wait()
-            self._news.clear()
-            if self._waiting is None:
-                continue
-            image, preview = self._waiting
+            image, preview = await self._next()
             try:
                 data = await asyncio.to_thread(
                     encode_preview,

@@ -13,33 +13,28 @@ from imagegen.engines.base import DrawProgress, LoadProgress
 from imagegen.jobs.manager import JobManager
 from imagegen.models.download.progress import Fetching
 from imagegen.schemas import Phase, Progress
+from imagegen.worker.newest import NewestWriter
 
 log = logging.getLogger("imagegen.worker")
 
 EVERY_S = 0.5
 
 
-class ProgressWriter:
-    """Takes every progress report; a background task writes the newest. A full disk does not fail the job."""
+class ProgressWriter(NewestWriter[Progress]):
+    """Takes every progress report of a job and writes the newest. A full disk does not fail the job."""
 
     def __init__(self, jobs: JobManager, job_id: str) -> None:
+        super().__init__()
         self._jobs, self._job_id = jobs, job_id
-        self.latest: Progress | None = None
-        self._news = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def __call__(self, progress: Progress) -> None:
-        self.latest = progress
-        self._news.set()
 
     def loading(self, now: LoadProgress | Fetching) -> None:
         """Report the progress of a load, a wait for the GPU, or a download."""
         if isinstance(now, Fetching):
-            self(fetching(now))
+            self.put(fetching(now))
         elif now.waits_for is not None:
-            self(Progress(phase=Phase.WAITING_GPU, detail=now.waits_for, at=time.time()))
+            self.put(Progress(phase=Phase.WAITING_GPU, detail=now.waits_for, at=time.time()))
         else:
-            self(
+            self.put(
                 Progress(
                     phase=Phase.LOADING,
                     fraction=now.fraction,
@@ -56,7 +51,7 @@ class ProgressWriter:
         def told(now: DrawProgress) -> None:
             done, total = (now.tile, now.tiles) if now.tile is not None else (now.step, now.steps)
             fraction = done / total if done is not None and total else None
-            self(
+            self.put(
                 Progress(
                     phase=now.phase,
                     step=now.step,
@@ -68,27 +63,14 @@ class ProgressWriter:
                 )
             )
 
-        self(Progress(phase=Phase.ENCODING, image=image, at=time.time(), step_s=pace_s))
+        self.put(Progress(phase=Phase.ENCODING, image=image, at=time.time(), step_s=pace_s))
         return told
-
-    async def __aenter__(self) -> ProgressWriter:
-        self._task = asyncio.create_task(self._write())
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
 
     async def _write(self) -> None:
         while True:
-            await self._news.wait()
-            await asyncio.sleep(EVERY_S)  # at most one write per interval
-            self._news.clear()
-            if self.latest is None:
-                continue
+            progress = await self._next(collect_s=EVERY_S)  # at most one write per interval
             try:
-                await asyncio.shield(self._jobs.report(self._job_id, self.latest))
+                await asyncio.shield(self._jobs.report(self._job_id, progress))
             except DBAPIError as full:
                 log.warning("job %s: its progress cannot be written (%s)", self._job_id, full.orig)
 

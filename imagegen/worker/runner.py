@@ -55,7 +55,7 @@ class JobRunner:
                 for index in range(job.params.n):
                     png, seed = await self._picture(run, index, previews)
                     pace_s = run.report.latest.step_s if run.report.latest else None
-                    run.report(Progress(phase=Phase.SAVING, image=index + 1, at=time.time(), step_s=pace_s))
+                    run.report.put(Progress(phase=Phase.SAVING, image=index + 1, at=time.time(), step_s=pace_s))
                     images.append(await self._processor.postprocess(job, index, seed, png))
             if await self._jobs.complete(job, images, run.warnings()):
                 images = []
@@ -103,7 +103,7 @@ class JobRunner:
         assert adapter is not None
 
         def seen(preview: Preview) -> None:
-            previews(index + 1, preview)
+            previews.put((index + 1, preview))
 
         told = run.report.drawing(index + 1)
         task = asyncio.create_task(adapter.generate(request, told, None if request.preview is None else seen))

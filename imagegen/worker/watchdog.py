@@ -19,7 +19,7 @@ LEAST_STALL_S, STALL_FACTOR = 120.0, 10.0
 """Silence allowed while drawing: max(LEAST_STALL_S, STALL_FACTOR x the longest gap measured at this size)."""
 LEAST_OBEY_S, OBEY_STEPS = 10.0, 3.0
 """Time for an interrupted engine to stop its picture: max(LEAST_OBEY_S, OBEY_STEPS x a step). Then D-05 decides."""
-LOOK_AGAIN_S = 2.0
+DRAIN_CHECK_S = 2.0
 """How often to check a cancelled picture that is draining."""
 
 
@@ -77,8 +77,8 @@ class Watchdog:
         obeys_until = verdict.obeys_until
         try:
             while not drawing.done():
-                patience_s = LOOK_AGAIN_S if obeys_until is None else obeys_until - time.monotonic()
-                await self._commands.wait(max(0.01, min(LOOK_AGAIN_S, patience_s)), [drawing])
+                patience_s = DRAIN_CHECK_S if obeys_until is None else obeys_until - time.monotonic()
+                await self._commands.wait(max(0.01, min(DRAIN_CHECK_S, patience_s)), [drawing])
                 self._look_into_queue(run)
                 if drawing.done():
                     break
@@ -121,7 +121,7 @@ class Watchdog:
             return Kill("a job took too long", EngineError("gave_up", detail))
         silent_s = now - adapter.last_line_at
         if silent_s >= self._stall_s(run.job):
-            detail = f"The engine said nothing for {silent_s:.0f} s and was ended."
+            detail = f"The engine reported nothing for {silent_s:.0f} s and was ended."
             return Kill("it hangs", EngineError("engine_hung", detail))
         return None
 

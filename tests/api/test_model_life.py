@@ -410,14 +410,14 @@ def test_who_has_the_page_open_keeps_the_model_a_beta_longer_and_no_more(serve) 
     alone = service.until_state("ready")["idle"]
     assert alone["reason"].startswith("unloads in ")
     with listening(service, "/api/events?presence=0"):
-        assert "somebody is here" not in service.status()["idle"]["reason"], "it is open, and nobody looks"
+        assert "a user is present" not in service.status()["idle"]["reason"], "it is open, and nobody looks"
     with listening(service, "/api/events?presence=1") as stream:
         told = next(event.data for event in stream if event.name == "status")
         present = service.status()["idle"]
-        assert "somebody is here" in present["reason"] and told["idle"]["reason"] is not None
+        assert "a user is present" in present["reason"] and told["idle"]["reason"] is not None
         later_s = seconds(present["unload_at"]) - seconds(alone["unload_at"])
         assert 0 < later_s <= present["beta_s"] + 1
-    until(lambda: "somebody is here" not in service.status()["idle"]["reason"], "nobody is here")
+    until(lambda: "a user is present" not in service.status()["idle"]["reason"], "no user is present")
     assert seconds(service.status()["idle"]["unload_at"]) == pytest.approx(seconds(alone["unload_at"]), abs=1)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from served import Service, until
-from state_folder import DRAWING, Clock, opened
+from state_folder import Clock, opened
 
 from imagegen.images.references import decode_reference
 
@@ -44,9 +44,7 @@ async def draw_many(home: Path) -> None:
     async with opened(home, clock) as state:
         for number in range(JOBS):
             clock.now += 1
-            job = await state.submit(prompt=f"job number {number}")
-            started = await state.jobs.start(job.id, DRAWING)
-            assert started is not None
+            started = await state.started(prompt=f"job number {number}")
             images = []
             for index in range(PICTURES_A_JOB):
                 file = io.BytesIO()

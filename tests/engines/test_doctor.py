@@ -237,7 +237,7 @@ def engine_left_running(s: Scratch) -> None:
 
 
 def service_hangs(s: Scratch) -> None:
-    """Somebody holds the folder's lock and listens nowhere."""
+    """Another process holds the folder's lock and does not listen."""
     holder = (
         "import fcntl, sys, time; lock = open(sys.argv[1], 'a'); fcntl.flock(lock, fcntl.LOCK_EX); "
         "print('held', flush=True); time.sleep(600)"

@@ -19,7 +19,7 @@ from imagegen.engines.endpoint import TcpEndpoint, UnixEndpoint
 
 @pytest.fixture
 def stranger() -> Iterator[socket.socket]:
-    """Somebody else's listening socket, which does not mind sharing its port."""
+    """A listening socket of another program, with a port that can be shared."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(("127.0.0.1", 0))

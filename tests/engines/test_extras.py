@@ -29,7 +29,7 @@ SENTENCE = (
 
 @pytest.fixture(autouse=True)
 def without(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine without the extra: a package that nobody has takes the place of torch."""
+    """Simulate a machine without the extra: replace torch by a package that does not exist."""
     monkeypatch.setitem(packages.PACKAGES, "glm", ("json", LACKING))
 
 

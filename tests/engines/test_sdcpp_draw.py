@@ -15,6 +15,7 @@ from PIL import Image
 from imagegen.engines.base import DrawProgress, DrawRequest, EngineError
 from imagegen.engines.sdcpp import log as sdcpp_log
 from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
+from imagegen.engines.tracking import Bar
 from imagegen.schemas import Phase
 
 Ask = Callable[..., DrawRequest]
@@ -84,7 +85,7 @@ def test_tiles_of_the_decoder_are_counted_apart_from_steps(draw: Drawing, ask: A
 def test_tiles_in_the_log_are_not_taken_for_steps(draw: Drawing, ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "imagegen.engine"):
         draw(ask(width=128, height=128, options=TILING))
-    bars = [event for line in caplog.messages if isinstance(event := sdcpp_log.parse(line), sdcpp_log.Bar)]
+    bars = [event for line in caplog.messages if isinstance(event := sdcpp_log.parse(line), Bar)]
     assert bars[-1].total > 2, "the decoder did not work in tiles: this test tests nothing"
     assert [(p.step, p.steps) for p in draw.progress if p.step is not None] == [(1, 2), (2, 2)]
 

@@ -1,4 +1,4 @@
-"""A LoRA that is not in the picture is told: on the real engine, which draws without it and says so in its log only."""
+"""A LoRA without effect is reported. The real engine draws without it, and only its log shows that."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_an_engine_that_says_nothing_of_it_is_not_believed() -> None:
     watch = LoraWatch([Path("/models/some.safetensors")])
     watch.hear("[INFO ] stable-diffusion.cpp:3591 - generate_image completed in 0.72s")
     (warning,) = watch.verdict([Path("/models/some.safetensors")])
-    assert warning.code == "lora_in_doubt" and "did not say" in warning.detail
+    assert warning.code == "lora_in_doubt" and "did not report" in warning.detail
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ HUES = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory, sd_server: Path) -> Iterator[Service]:
-    """A service that nobody has given a model: it draws with its own."""
+    """A service without an installed model, which draws with the included one."""
     home = tmp_path_factory.mktemp("sketch") / "home"
     service = Service(home, sd_server, {"idle_timeout": "never"})
     service._settings.pop("model")

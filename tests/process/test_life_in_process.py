@@ -6,7 +6,9 @@ The engine is the real one, on the CPU; the card is the stand-in of `nvml_stand_
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+from engines import SDCPP
 from nvml_stand_in import GB, Card, StandIn
 
 from imagegen.app import App
@@ -24,10 +27,12 @@ from imagegen.hardware import gpu_sharing
 from imagegen.hardware.gpu import Nvml
 from imagegen.hardware.gpu_sharing import GpuSharing
 from imagegen.idle.cold_starts import REMEMBERED
+from imagegen.jobs.durations import KEPT, Measurement
 from imagegen.models.entry import Entry
 from imagegen.schemas import EngineState, GenerateRequest, Job, Phase, Refused, Status, StoredImage
 from imagegen.settings import Settings
 from imagegen.worker import loop as worker
+from imagegen.worker import watchdog
 from imagegen.worker.commands import Command
 from imagegen.worker.engine_factory import EngineFactory
 from imagegen.worker.model_files import ModelFiles
@@ -296,7 +301,7 @@ def test_an_announced_request_keeps_a_loaded_model_a_beta_longer(app: MakeBacken
                 kept.append(worker._idle_tracker.decide(0.0))
             assert alone.unload_at is not None and kept[0].unload_at is not None and kept[1].unload_at is not None
             assert alone.unload_at < kept[0].unload_at <= kept[1].unload_at <= alone.unload_at + service.idle.beta_s
-            assert kept[0].reason.endswith("somebody is here")
+            assert kept[0].reason.endswith("a user is present")
 
     asyncio.run(scenario())
 
@@ -395,5 +400,37 @@ def test_a_clock_that_is_set_changes_nothing_of_the_models_life(
             assert 0 < decision.unload_at - time.time() <= 3
             await until(lambda: service.worker.view().state is EngineState.COLD, "its time comes all the same")
             assert (await ended(service, await submit(service))).status is Status.COMPLETE
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_that_ignores_an_interrupt_is_ended_after_a_time(
+    app: MakeBackend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(watchdog, "LEAST_OBEY_S", 0.1)
+
+    async def scenario() -> None:
+        async with app(idle_timeout="never", max_job_s=86_400) as service:
+            assert (await ended(service, await submit(service))).status is Status.COMPLETE
+            for _ in range(KEPT):
+                service.durations.add(Measurement("tiny", "load", 0, 0.0))  # whatever this machine takes
+            job = await service.admission.admit(GenerateRequest(prompt="a red circle", model="tiny", **SDCPP.endless))
+
+            def is_drawn() -> bool:
+                progress = service.jobs.active()[0].progress
+                return progress is not None and bool(progress.step)
+
+            await until(is_drawn, "it is drawn")
+            pid = service.worker.view().pid
+            assert pid is not None
+            os.kill(pid, signal.SIGSTOP)
+            await service.jobs.cancel(job.id)
+            await until(lambda: service.worker.view().state is EngineState.COLD, "the engine is ended")
+            assert not psutil.pid_exists(pid)
+            assert "engine draining" in caplog.messages
+            assert "engine unloaded reason='a running job was cancelled'" in caplog.messages
+            after = await ended(service, await submit(service))
+            assert (after.status, after.attempts) == (Status.COMPLETE, 1)
 
     asyncio.run(scenario())

@@ -64,6 +64,12 @@ class State:
         told = {"policy": Policy(negative="inert"), "engine_texts": EngineTexts(prompt="a red circle", negative="")}
         return await self.jobs.submit(NewJob(**given | told | fields))
 
+    async def started(self, **fields: Any) -> Job:
+        """Submit a job and start it."""
+        job = await self.jobs.start((await self.submit(**fields)).id, DRAWING)
+        assert job is not None
+        return job
+
     async def draw(self, job: Job) -> bool:
         """Start and complete a job with one picture."""
         started = await self.jobs.start(job.id, DRAWING)

@@ -99,7 +99,7 @@ class GlmImageAdapter(HttpSubprocessAdapter):
             case httpx.codes.OK:
                 return answer.content
             case httpx.codes.CONFLICT:
-                raise EngineError(INTERRUPTED, "The picture was broken off.")
+                raise EngineError(INTERRUPTED, "The picture was interrupted.")
             case httpx.codes.INSUFFICIENT_STORAGE:
                 raise self._too_large()
             case httpx.codes.INTERNAL_SERVER_ERROR:

@@ -242,7 +242,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
 
     def _end_if_stopped(self, number: int) -> None:
         if number <= self._stopped:
-            raise EngineError(INTERRUPTED, "The picture was stopped.")
+            raise EngineError(INTERRUPTED, "The picture was interrupted.")
 
     def _named(self, request: DrawRequest) -> tuple[Path, ...]:
         """The files of the LoRAs that `request` names."""

@@ -26,22 +26,35 @@ MAX_PAYLOAD_BYTES = 16 + 3 * MAX_SIDE_PX**2  # a preview, which is the longest f
 READ_BYTES = 65_536
 
 _HEADER = struct.Struct("<IB")
-_HELLO, _PHASE, _STEP, _LOAD, _TILE, _PREVIEW, _END = range(1, 8)
 _PICTURE, _STOP = 1, 2
-_LAYOUTS = {
-    _HELLO: struct.Struct("<H"),
-    _PHASE: struct.Struct("<IB"),
-    _STEP: struct.Struct("<IIIf"),
-    _LOAD: struct.Struct("<IIQf"),
-    _TILE: struct.Struct("<IIIf"),
-    _PREVIEW: struct.Struct("<IIII"),
-    _END: struct.Struct("<IB"),
-}
 _MODES = {None: 0, PreviewMode.PROJECTION: 1, PreviewMode.TAE: 2, PreviewMode.VAE: 3}
 
 
 class ChannelError(Exception):
     """The received data is not a frame of this protocol; the message says what is wrong."""
+
+
+class FrameKind(IntEnum):
+    """The kinds of the engine's frames."""
+
+    HELLO = 1
+    PHASE = 2
+    STEP = 3
+    LOAD = 4
+    TILE = 5
+    PREVIEW = 6
+    END = 7
+
+
+_LAYOUTS: dict[int, struct.Struct] = {
+    FrameKind.HELLO: struct.Struct("<H"),
+    FrameKind.PHASE: struct.Struct("<IB"),
+    FrameKind.STEP: struct.Struct("<IIIf"),
+    FrameKind.LOAD: struct.Struct("<IIQf"),
+    FrameKind.TILE: struct.Struct("<IIIf"),
+    FrameKind.PREVIEW: struct.Struct("<IIII"),
+    FrameKind.END: struct.Struct("<IB"),
+}
 
 
 class EnginePhase(IntEnum):
@@ -146,17 +159,17 @@ def _message(kind: int, payload: bytes) -> Message | None:
         raise ChannelError(f"a frame of kind {kind} with {len(payload)} bytes")
     fields = layout.unpack_from(payload)
     match kind:
-        case 1:
+        case FrameKind.HELLO:
             return Hello(*fields)
-        case 2:
+        case FrameKind.PHASE:
             return PhaseBegun(fields[0], EnginePhase(fields[1])) if fields[1] in set(EnginePhase) else None
-        case 3:
+        case FrameKind.STEP:
             return StepDone(*fields)
-        case 4:
+        case FrameKind.LOAD:
             return Loaded(*fields)
-        case 5:
+        case FrameKind.TILE:
             return TileDone(*fields)
-        case 6:
+        case FrameKind.PREVIEW:
             return _preview(payload[layout.size :], *fields)
         case _:
             return PictureEnded(fields[0], Outcome(fields[1])) if fields[1] in set(Outcome) else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from imagegen.engines.tracking import Bar, DrawTracker, Mark, Skipped
+from imagegen.engines.tracking import Bar, Mark, Skipped
 
 MAX_LINE_BYTES = 4096  # the engine's own log buffer (LOG_BUFFER_SIZE); the rest of a longer line is dropped
 MAX_COUNT = 1_000_000  # a larger "n/m" is not from the engine: models have thousands of tensors
@@ -21,8 +21,6 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _BAR = re.compile(r"\|[ =>]{10,200}\| (\d{1,7})/(\d{1,7}) - (\d{1,12}\.\d\d)(it/s|s/it|MB/s|GB/s)$", re.ASCII)
 _TAGGED = re.compile(r"^\[(?P<level>DEBUG|INFO |WARN |ERROR)\] (?P<source>[\w.-]+:\d+ +- )?(?P<text>.*)$")
 _UNIT_BYTES = {"MB/s": 1024.0**2, "GB/s": 1024.0**3}
-
-
 _SKIPPED = re.compile(r"(?:EasyCache|UCache|CacheDIT|Spectrum) skipped (\d{1,7})/\d{1,7} steps", re.ASCII)
 _MARKS = (
     ("listening on: ", Mark.LISTENING),
@@ -143,17 +141,3 @@ class LoadTracker:
         if self._begun_at is not None:
             self.bytes_done = max(self.bytes_done or 0, int(event.bytes_per_s * (now - self._begun_at)))
         return event
-
-
-__all__ = [
-    "Bar",
-    "DrawTracker",
-    "LineSplitter",
-    "LoadTracker",
-    "Mark",
-    "Skipped",
-    "blame",
-    "is_complaint",
-    "parse",
-    "untagged",
-]

@@ -70,7 +70,7 @@ class LoraWatch:
         done, total = self._counts.get(path, (0, 0))
         total = max(total, self._total(path))
         if not done and path not in self._loaded and path not in self._counts:
-            detail = f"The engine did not say whether it used the LoRA {name}: compare with a picture without it."
+            detail = f"The engine did not report whether it used the LoRA {name}: compare with a picture without it."
             return Warn(code="lora_in_doubt", detail=detail)
         if not done:
             raise EngineError(
@@ -103,6 +103,6 @@ def broke_it(asked: Iterable[Path], proven: set[str], complaints: str) -> str | 
     if not names or ASSERTION not in complaints:
         return None
     return (
-        f"The engine gave up at the first picture with the LoRA {names}: most likely its matrices have other sizes "
+        f"The engine aborted at the first picture with the LoRA {names}: most likely its matrices have other sizes "
         f"than this model's, because it was made for another one. {WHAT_TO_DO}"
     )

@@ -55,7 +55,7 @@ def on_both(scenario: Callable[[Both], Awaitable[None]]) -> None:
     asyncio.run(limited())
 
 
-def test_an_engine_that_ends_within_a_preview_tells_no_preview() -> None:
+def test_an_engine_that_ends_within_a_preview_reports_no_preview() -> None:
     async def scenario(both: Both) -> None:
         both.engine.sendall(HELLO + HALF_A_PREVIEW)
         await both.read_to_the_end()
@@ -71,7 +71,7 @@ def test_an_engine_that_ends_within_a_preview_tells_no_preview() -> None:
         (struct.pack("<IBH", 2, 1, 2), "version 2 of the protocol instead of 1"),
     ],
 )
-def test_what_cannot_be_read_is_told_once(sent: bytes, reason: str) -> None:
+def test_data_that_cannot_be_decoded_is_reported_once(sent: bytes, reason: str) -> None:
     async def scenario(both: Both) -> None:
         both.engine.sendall(sent + HELLO)
         await both.read_to_the_end()

@@ -1,4 +1,4 @@
-"""The reader of the engine's output, on bytes the real engine printed and on bytes nobody should."""
+"""The parser of the engine's output, on bytes that the real engine printed and on arbitrary bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from imagegen.engines.base import DrawProgress
 from imagegen.engines.sdcpp import log as sdcpp_log
-from imagegen.engines.sdcpp.log import MAX_LINE_BYTES, Bar, DrawTracker, LineSplitter, LoadTracker, Mark, parse
+from imagegen.engines.sdcpp.log import MAX_LINE_BYTES, LineSplitter, LoadTracker, parse
+from imagegen.engines.tracking import Bar, DrawTracker, Mark
 from imagegen.schemas import Phase
 
 FULL = "|" + "=" * 50 + "|"

@@ -251,7 +251,7 @@ def test_a_service_that_has_not_measured_a_load_assumes_a_minute() -> None:
     assert unknown.beta_s == replace(unknown, cold_start_s=60.0).beta_s
     assert decide(0.0, unknown).reason == (
         "unloads in 5 min: no load was measured here yet (60 s is assumed), "
-        "and with few requests so far it goes by what is usual elsewhere"
+        "and with few requests so far, the gaps of a public service count too"
     )
 
 
@@ -275,7 +275,7 @@ def test_presence_keeps_it_loaded_for_at_most_one_beta_more() -> None:
     alone = IdlePolicy().timeout_s(evidence)
     here = replace(evidence, present_until=1e6)
     assert alone + 1 < IdlePolicy().timeout_s(here) <= alone + evidence.beta_s
-    assert decide(0.0, here).reason.endswith("somebody is here")
+    assert decide(0.0, here).reason.endswith("a user is present")
     assert IdlePolicy().timeout_s(replace(evidence, present_until=alone + 5)) == alone + 5
     gone = replace(evidence, present_until=alone - 5)
     assert decide(0.0, gone) == decide(0.0, evidence)

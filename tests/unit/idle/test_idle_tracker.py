@@ -149,7 +149,7 @@ def test_somebody_present_keeps_it_at_most_one_beta_longer_and_once() -> None:
     kept = idle.decide(end).unload_at
     assert alone is not None and kept is not None
     assert alone < kept <= alone + BETA
-    assert "somebody is here" in idle.decide(end).reason
+    assert "a user is present" in idle.decide(end).reason
     assert idle.decide(kept - 1.0).unload_at == kept, "who stays on does not renew it"
     idle.present = False
     assert idle.decide(end + 1.0).unload_at == alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from state_folder import DRAWING, TTL_S, Clock, opened, scenario
 
 from imagegen.jobs.manager import DRAFT_TTL_S
 from imagegen.schemas import Refused, Status
+from imagegen.telemetry.recorder import Recorder
 
 
 @scenario
@@ -85,6 +87,38 @@ async def test_a_draft_that_is_kept_is_a_job_like_any_other(folder: Path) -> Non
 
 
 @scenario
+async def test_a_draft_kept_while_it_ends_is_counted_like_any_other(folder: Path) -> None:
+    ended: list[Status] = []
+    recorder = Recorder()
+    recorder.job_ended = ended.append  # type: ignore[method-assign]
+    async with opened(folder, recorder=recorder) as state:
+        draft = await state.submit(draft=True)
+        kept, job = await asyncio.gather(state.jobs.keep(draft.id), state.jobs.cancel(draft.id))
+        assert (kept, job.status, job.draft) == (True, Status.CANCELLED, False)
+        assert job.expires_at == state.clock.now + TTL_S
+        assert ended == [Status.CANCELLED]
+
+
+@scenario
+async def test_a_draft_kept_while_it_starts_is_not_cancelled_by_the_next_job(folder: Path) -> None:
+    async with opened(folder) as state:
+        draft = await state.submit(draft=True)
+        kept, started = await asyncio.gather(state.jobs.keep(draft.id), state.jobs.start(draft.id, DRAWING))
+        assert kept and started is not None and not started.draft
+        await state.submit()
+        assert (await state.jobs.get(draft.id)).status is Status.RUNNING
+
+
+@scenario
+async def test_a_draft_kept_while_the_next_job_comes_is_not_cancelled(folder: Path) -> None:
+    async with opened(folder) as state:
+        draft = await state.submit(draft=True)
+        _job, kept = await asyncio.gather(state.submit(), state.jobs.keep(draft.id))
+        assert kept
+        assert (await state.jobs.get(draft.id)).status is Status.QUEUED
+
+
+@scenario
 async def test_a_draft_that_was_cancelled_or_is_due_is_not_kept(folder: Path) -> None:
     async with opened(folder) as state:
         cancelled = await state.submit(draft=True)
@@ -102,8 +136,7 @@ async def test_a_draft_that_was_cancelled_or_is_due_is_not_kept(folder: Path) ->
 async def test_a_start_cancels_the_drafts_of_the_process_before(folder: Path) -> None:
     clock = Clock()
     async with opened(folder, clock) as state:
-        draft = await state.submit(draft=True)
-        assert await state.jobs.start(draft.id, DRAWING)
+        draft = await state.started(draft=True)
     async with opened(folder, clock) as state:
         assert (await state.jobs.get(draft.id)).status is Status.CANCELLED
         assert not state.jobs.active()

@@ -252,17 +252,16 @@ async def test_a_job_ends_though_the_disk_refuses_and_is_written_later(folder: P
 @scenario
 async def test_a_picture_that_cannot_be_entered_is_none_and_its_job_can_fail(folder: Path) -> None:
     async with opened(folder) as state:
-        job = await state.submit()
-        running = await state.jobs.start(job.id, DRAWING)
+        running = await state.started()
         written = await state.images.write(picture().png, width=8, height=8, sha256=picture().sha256, seed=1, index=0)
         with state.refusing("INSERT"):
             with pytest.raises(DBAPIError) as refused:
                 await state.jobs.complete(running, [written])
             assert isinstance(storage_failure(refused.value), StorageFull)
-            assert (await state.jobs.get(job.id)).status is Status.RUNNING, "half an end is no end"
+            assert (await state.jobs.get(running.id)).status is Status.RUNNING, "half an end is no end"
             await state.images.discard([written])
-            assert await state.jobs.fail(job.id, Failure(code="storage_full", detail="The disk is full."))
-        assert (await state.jobs.get(job.id)).status is Status.FAILED
+            assert await state.jobs.fail(running.id, Failure(code="storage_full", detail="The disk is full."))
+        assert (await state.jobs.get(running.id)).status is Status.FAILED
         assert state.files() == []
 
 

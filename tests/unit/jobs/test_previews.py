@@ -57,9 +57,7 @@ def test_a_preview_goes_with_its_jobs_end(tmp_path: Path, end: Callable[[State, 
     @scenario
     async def lived(folder: Path) -> None:
         async with opened(folder) as state:
-            await state.submit()
-            job = await state.jobs.start(state.jobs.active()[0].id, DRAWING)
-            assert job is not None
+            job = await state.started()
             state.jobs.show(seen(job.id, 1))
             await end(state, job)
             assert state.jobs.previews.newest() is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from state_folder import DRAWING, opened, scenario
+from state_folder import opened, scenario
 
 from imagegen.engines.base import Preview
 from imagegen.worker.previews import PreviewWriter
@@ -18,15 +18,13 @@ def preview(step: int, pixels: int = 64) -> Preview:
 @scenario
 async def test_the_newest_preview_is_shown_and_a_broken_one_costs_itself(folder: Path) -> None:
     async with opened(folder) as state:
-        await state.submit()
-        job = await state.jobs.start(state.jobs.active()[0].id, DRAWING)
-        assert job is not None
+        job = await state.started()
         with state.jobs.changes.subscribe_all() as heard:
             async with PreviewWriter(state.jobs, job, None) as previews:
-                previews(1, preview(1, pixels=3))
+                previews.put((1, preview(1, pixels=3)))
                 await asyncio.sleep(0)
                 for step in (2, 3, 4):
-                    previews(2, preview(step))
+                    previews.put((2, preview(step)))
                 async with asyncio.timeout(60):
                     while (newest := state.jobs.previews.get(job.id)) is None or newest.step != 4:
                         await heard.event.wait()

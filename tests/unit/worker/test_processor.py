@@ -1,4 +1,4 @@
-"""What the engine is told of a job, by the policy that was in force when it was submitted; what its picture says."""
+"""The draw request of a job, by the policy in force when it was submitted, and the metadata of its picture."""
 
 from __future__ import annotations
 

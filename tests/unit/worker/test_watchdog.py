@@ -1,4 +1,4 @@
-"""The watchdog's verdicts on a running picture; the engine is a stand-in that draws until it is told otherwise."""
+"""The watchdog's verdicts on a running picture; the picture is a future without an engine."""
 
 from __future__ import annotations
 
