@@ -203,5 +203,5 @@ OPERATIONS: dict[Handler, Operation] = {
     sdapi_lists.cmd_flags: Operation("AUTOMATIC1111: command line flags", {200: (sdapi_responses.SdapiFlags,)}),
 } | {
     handler: Operation(f"AUTOMATIC1111: {name}: an empty list", {200: (sdapi_responses.SdapiEmptyList,)})
-    for name, handler in sdapi_lists.EMPTY.items()
+    for name, handler in sdapi_lists.EMPTY_LISTS.items()
 }
