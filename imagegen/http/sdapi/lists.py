@@ -18,9 +18,8 @@ from imagegen.app import App
 from imagegen.hardware import gpu
 from imagegen.http import hints
 from imagegen.http.body import read_json, read_object
-from imagegen.http.context import app_of, owner_of
+from imagegen.http.context import app_of, owner_of, usable_names
 from imagegen.http.encoded_pictures import as_data_url
-from imagegen.http.openai.routes import usable
 from imagegen.http.sdapi import fields
 from imagegen.http.sdapi.routes import callers_of
 from imagegen.images import infotext
@@ -65,7 +64,7 @@ async def set_options(request: Request) -> Response:
 async def sd_models(request: Request) -> Response:
     """The models that can draw now."""
     app = app_of(request)
-    return JSONResponse([_model(entry.name) for entry in usable(app)])
+    return JSONResponse([_model(name) for name in usable_names(app)])
 
 
 def _model(name: str) -> dict[str, Any]:
