@@ -40,7 +40,7 @@ class Status(StrEnum):
     RUNNING = "running"  # the worker has it
     COMPLETE = "complete"  # its pictures can be fetched
     FAILED = "failed"  # it ended with a reason
-    CANCELLED = "cancelled"  # somebody no longer wanted it
+    CANCELLED = "cancelled"  # by a client, or a draft that gave way to another job
 
     @property
     def ended(self) -> bool:
@@ -51,7 +51,7 @@ class Phase(StrEnum):
     """What a running job is doing now."""
 
     FETCHING = "fetching"  # the model's files are being downloaded
-    WAITING_GPU = "waiting_gpu"  # somebody else holds the GPU's memory
+    WAITING_GPU = "waiting_gpu"  # another process holds the GPU's memory
     LOADING = "loading"  # the engine reads the model
     ENCODING = "encoding"  # text and references become conditions
     SAMPLING = "sampling"  # denoising steps
@@ -122,7 +122,7 @@ Speed = Literal["quality", "fast"]
 
 
 class Params(BaseModel):
-    """What the engine is told: every value resolved, nothing optional left open.
+    """The parameters of the engine, all resolved.
 
     width, height in pixels; seed of the first picture (picture i uses seed + i, modulo 2^32; see imagegen.studio).
     """
@@ -159,7 +159,7 @@ def _preview_wish(value: Any) -> Any:
 PreviewWish = Annotated[
     Literal["off", "auto"] | Annotated[int, Field(ge=1, le=PREVIEW_EVERY_MAX)], BeforeValidator(_preview_wish)
 ]
-"""Previews of a running job: none, as often as costs nothing, or one after every so many steps."""
+"""Previews of a running job: `off`, `auto` (as many as cost no time), or one after every so many steps."""
 
 
 class WebhookWish(BaseModel):
@@ -194,7 +194,7 @@ class GenerateRequest(BaseModel):
 
 
 class _TextOrBytes:
-    """pydantic's schema of a text, which also lets bytes pass: JSON has none, so that only a form's files are bytes."""
+    """pydantic's schema of a string that also accepts bytes. JSON has no bytes, so only a form's files are bytes."""
 
     @staticmethod
     def __get_pydantic_core_schema__(_source: Any, _handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
@@ -217,7 +217,7 @@ class EditRequest(GenerateRequest):
 
 
 class CheckRequest(EditRequest):
-    """A request that is to be checked: an edit if it has `images`, else for pictures from words."""
+    """A request to check: an edit if it has `images` or a mask, else for pictures from words."""
 
     images: Annotated[list[Picture], Field(fail_fast=True)] = []
 
@@ -260,7 +260,7 @@ class EngineTexts(BaseModel):
 
 
 class WebhookState(BaseModel):
-    """How far the delivery of a job's webhook is; `error` is of the last attempt."""
+    """The delivery of a job's webhook. `error` is of the last attempt."""
 
     model_config = ConfigDict(frozen=True)
 

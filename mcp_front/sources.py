@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ class Sources:
             files = await self._files(ctx, [*images, *([mask] if mask else [])])
             found: dict[str, Any] = {"images": [await self._image(one, files) for one in images]} if images else {}
             if mask:
-                found["mask"] = await self._mask(mask, files)
+                found["mask"] = await self._image(mask, files)
         except BadReference as unusable:
             raise ToolError(str(unusable)) from None
         return found
@@ -52,12 +51,6 @@ class Sources:
 
     async def _image(self, named: str, files: dict[str, Path]) -> str:
         return self._known(named) or await self._service.upload(await references.load(files[named]))
-
-    async def _mask(self, named: str, files: dict[str, Path]) -> str:
-        """An image id, or a local file as a data URL: an upload would lose a mask's transparency."""
-        if found := self._known(named):
-            return found
-        return f"data:image/x;base64,{base64.b64encode(await references.load(files[named])).decode()}"
 
     def _known(self, reference: str) -> str | None:
         return references.image_id(reference, self._settings.download_base)

@@ -7,10 +7,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeGuard
 
 from imagegen.admission import resolution, validation
-from imagegen.images.references import Reference, decode_mask, decode_reference, parse_data_url
+from imagegen.images.masks import decode_mask, stored_mask
+from imagegen.images.references import Reference, decode_reference, parse_data_url
 from imagegen.images.store import ImageStore
 from imagegen.jobs.durations import Durations
 from imagegen.jobs.manager import JobManager
@@ -161,7 +162,8 @@ class AdmissionController:
         return decode_reference(data, self._settings.max_decoded_px, KEPT_PX)
 
     def _decode_mask(self, picture: Picture) -> Reference:
-        return decode_mask(_file(picture, self._settings.max_body_bytes), self._settings.max_decoded_px)
+        data = _file(picture, self._settings.max_body_bytes)
+        return decode_mask(data, self._settings.max_decoded_px, KEPT_PX)
 
     def _check_duration(self, entry: Entry, params: Params) -> None:
         """Raise Refused 422 `job_too_large` if the job is expected to exceed IMAGEGEN_MAX_JOB_S."""
@@ -192,23 +194,37 @@ class AdmissionController:
         """Decode all pictures of an edit before any is stored. Raises Refused."""
         if isinstance(request, EditRequest):
             wanted.kind, wanted.fit = Kind.EDIT, request.fit
-            wanted.references = [await self._reference(text, "images", wanted.warnings) for text in request.images]
+            wanted.references = [await self._reference(one, wanted.warnings) for one in request.images]
             if request.mask is not None:
-                wanted.mask = await self._reference(request.mask, "mask", wanted.warnings)
+                wanted.mask = await self._mask(request.mask, wanted.warnings)
                 validation.check_shape(wanted.mask, wanted.references[0])
 
-    async def _reference(self, picture: Picture, field: str, warnings: list[Warn]) -> StoredImage | Reference:
+    async def _reference(self, picture: Picture, warnings: list[Warn]) -> StoredImage | Reference:
         """A stored picture by its id, or a decoded, not yet stored picture from a file or data URL.
 
         Raises Refused 410, 422 `unknown_image`, `bad_image`.
         """
-        if isinstance(picture, bytes) or _is_data_url(picture):
-            decode = self._decode_mask if field == "mask" else self._decode
-            decoded = await asyncio.to_thread(decode, picture)
-            warnings += decoded.warnings
-            return decoded
+        found: StoredImage | Reference
+        if _is_id(picture):
+            found = await self._stored(picture, "images")
+        else:
+            found = await asyncio.to_thread(self._decode, picture)
+        warnings += found.warnings
+        return found
+
+    async def _mask(self, picture: Picture, warnings: list[Warn]) -> Reference:
+        """A mask, not yet stored. Raises as `_reference`, and 500 `image_damaged`."""
+        if _is_id(picture):
+            stored = await self._stored(picture, "mask")
+            mask = await asyncio.to_thread(stored_mask, await self._images.read(stored.id), stored.warnings)
+        else:
+            mask = await asyncio.to_thread(self._decode_mask, picture)
+        warnings += mask.warnings
+        return mask
+
+    async def _stored(self, image_id: str, field: str) -> StoredImage:
         try:
-            stored = await self._images.get(picture)
+            return await self._images.get(image_id)
         except Refused as refused:
             if refused.status == 410:
                 raise
@@ -217,8 +233,6 @@ class AdmissionController:
                 "unknown_image",
                 f"{field} takes ids of stored pictures and data:image/…;base64, URLs; one is neither.",
             ) from None
-        warnings += stored.warnings
-        return stored
 
     async def _store_upload(self, one: StoredImage | Reference, uploads: list[StoredImage]) -> str:
         """Return the id of a reference. Writes an uploaded one to disk and adds it to `uploads`, because the job may
@@ -237,12 +251,12 @@ class _Wanted:
     kind: Kind = Kind.GENERATE
     fit: Literal["contain", "cover", "stretch"] | None = None
     references: list[StoredImage | Reference] = field(default_factory=list)
-    mask: StoredImage | Reference | None = None
+    mask: Reference | None = None
     warnings: list[Warn] = field(default_factory=list)
 
 
-def _is_data_url(text: str) -> bool:
-    return text[:5].lower() == "data:"
+def _is_id(picture: Picture) -> TypeGuard[str]:
+    return isinstance(picture, str) and picture[:5].lower() != "data:"
 
 
 def _file(picture: Picture, max_bytes: int) -> bytes:
@@ -263,6 +277,6 @@ def _hash(request: GenerateRequest, max_bytes: int) -> str:
 
 def _name(picture: Picture, max_bytes: int) -> str:
     """A picture's id, or the SHA-256 of its file."""
-    if isinstance(picture, str) and not _is_data_url(picture):
+    if _is_id(picture):
         return picture
     return f"sha256:{hashlib.sha256(_file(picture, max_bytes)).hexdigest()}"

@@ -50,14 +50,14 @@ class Rest(Mount):
         return (Match.NONE, {}) if scope["path"] == "/docs.json" else super().matches(scope)
 
 
-DIALECTS = ("/v1/", "/sdapi/")
+PROBED = ("/v1/", "/sdapi/")
 """Path prefixes of other services' APIs. Their clients send OPTIONS to test whether a route exists (SillyTavern)."""
 
 
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer requests that match no route with 404 or 405 as problem+json; otherwise BentoML would answer.
 
-    OPTIONS on a route of DIALECTS returns 204. This app matches every request, so Starlette's own 405 is never
+    OPTIONS on a route of PROBED returns 204. This app matches every request, so Starlette's own 405 is never
     reached. Starlette's 405 would list only the methods of the first route of a path.
     """
     if scope["type"] != "http":
@@ -67,7 +67,7 @@ async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
     allowed = {method for one in routes if one.matches(scope)[0] is Match.PARTIAL for method in one.methods or ()}
     if allowed:
         methods = ", ".join(sorted(allowed))
-        if scope["method"] == "OPTIONS" and path.startswith(DIALECTS):
+        if scope["method"] == "OPTIONS" and path.startswith(PROBED):
             await Response(status_code=204, headers={"allow": f"{methods}, OPTIONS"})(scope, receive, send)
             return
         detail = f"{scope['method'][:20]} is not possible at {path}; these methods are: {methods}."

@@ -246,7 +246,7 @@ class LoopbackOnly:
             return
         detail = (
             "This service has no token, so it answers this machine only. Set IMAGEGEN_TOKENS to open it to others "
-            "(or IMAGEGEN_ALLOW_ANONYMOUS=1 to open it to everybody)."
+            "(or IMAGEGEN_ALLOW_ANONYMOUS=1 to open it without tokens)."
         )
         await problem(403, "lock_required", detail)(scope, receive, send)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -137,6 +137,15 @@ async def read_json(request: Request, model: type[M], *, untyped: bool = False) 
     if kind != "application/json" and not kind.endswith("+json"):
         raise Refused(415, "unsupported_media_type", "Send the request as JSON: Content-Type: application/json.")
     return parse(await read_bytes(request), model)
+
+
+class _Object(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+async def read_object(request: Request, *, untyped: bool = False) -> dict[str, Any]:
+    """Parse the body as a JSON object with any fields. Parameters and errors are those of `read_json`."""
+    return (await read_json(request, _Object, untyped=untyped)).model_dump()
 
 
 async def read_bytes(request: Request) -> bytes:

@@ -1,4 +1,4 @@
-"""Request context for routes: the app, the public address, and the caller."""
+"""Request context for routes: the app and its usable models, the public address, and the caller."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from imagegen.app import App
 from imagegen.http.public import public_of
+from imagegen.models.packages import usable
 
 if TYPE_CHECKING:
     from imagegen.http.routes.session import Session
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
 def app_of(request: Request) -> App:
     return cast(App, request.app.state.app)
+
+
+def usable_names(app: App) -> list[str]:
+    """The names of the models that can draw now: their files and Python packages are installed."""
+    return [name for name in app.catalog.names() if usable(app.catalog.get(name), app.settings)]
 
 
 def base_url(request: Request) -> str:

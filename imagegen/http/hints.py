@@ -8,6 +8,8 @@ from typing import Any
 from imagegen.schemas import Warn
 
 CODE = "hint_without_effect"
+EMPTY: tuple[Any, ...] = (None, "", [], {}, False, 0)
+"""Values that request nothing, whatever the field."""
 TOLD = 8
 """The most unknown fields that a warning lists."""
 

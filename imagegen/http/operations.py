@@ -107,9 +107,9 @@ OPERATIONS: dict[Handler, Operation] = {
         query={"wait": whole(0, jobs.MAX_WAIT_S, 0)},
     ),
     jobs.cancel: Operation("Cancel a job; one that has ended is returned as it is", {200: (responses.Job,)}),
-    jobs.drop_lease: Operation("Let a job live though nobody asks for it", {200: (responses.Job,)}),
+    jobs.drop_lease: Operation("Remove a job's lease: the job no longer fails when unread", {200: (responses.Job,)}),
     previews.read: Operation(
-        "A running job's picture as it looks now",
+        "The newest preview of a running job",
         {200: ("image/jpeg",), 304: ()},
         query={"image": whole(1, 10), "step": whole(1, 100)},
     ),
@@ -122,7 +122,7 @@ OPERATIONS: dict[Handler, Operation] = {
         headers=LAST_EVENT,
     ),
     images.upload: Operation(
-        "Keep a picture, to be edited",
+        "Upload a picture for edits",
         {201: (responses.Image,)},
         {
             "multipart/form-data": form(["image"], image=FILE),
@@ -141,13 +141,13 @@ OPERATIONS: dict[Handler, Operation] = {
     ),
     status.prompt_templates: Operation("Prompt presets", {200: (responses.Templates,)}),
     status.warm: Operation(
-        "Load a model before it is asked for, the default one if none is named",
+        "Load a model before a request needs it; the default one if none is named",
         {202: (responses.ServiceStatus,)},
         query={"model": TEXT},
     ),
-    status.unload: Operation("End an idle engine, or a warm-up", {202: (responses.ServiceStatus,)}),
-    session.begin: Operation("Swap the token for a cookie", {200: (responses.Session,)}),
-    session.end: Operation("Forget the cookie", {204: ()}),
+    status.unload: Operation("Stop an idle engine, or a warm-up", {202: (responses.ServiceStatus,)}),
+    session.begin: Operation("Exchange the token for a cookie", {200: (responses.Session,)}),
+    session.end: Operation("Delete the cookie", {204: ()}),
     openai.generations: Operation(
         "OpenAI: pictures from words",
         {200: (responses.OpenAIImages, EVENTS)},
@@ -203,5 +203,5 @@ OPERATIONS: dict[Handler, Operation] = {
     sdapi_lists.cmd_flags: Operation("AUTOMATIC1111: command line flags", {200: (sdapi_responses.SdapiFlags,)}),
 } | {
     handler: Operation(f"AUTOMATIC1111: {name}: an empty list", {200: (sdapi_responses.SdapiEmptyList,)})
-    for name, handler in sdapi_lists.EMPTY.items()
+    for name, handler in sdapi_lists.EMPTY_LISTS.items()
 }

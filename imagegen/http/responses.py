@@ -1,4 +1,4 @@
-"""The shapes of the answers: `serialize` fills them, the OpenAPI document and docs/schemas/ are made from them.
+"""Response models. `serialize` fills them; the OpenAPI document and docs/schemas/ are generated from them.
 
 Times are RFC 3339 in UTC, durations seconds, sizes bytes and pixels, as the names say.
 """
@@ -40,7 +40,7 @@ class Problem(BaseModel):
 
 
 class OpenAIErrorBody(BaseModel):
-    """What is inside OpenAI's error."""
+    """The content of OpenAI's error."""
 
     message: str
     type: str
@@ -55,7 +55,7 @@ class OpenAIError(_Answer):
 
 
 class Image(_Answer):
-    """A stored picture; `warnings`: what decoding it changed, of an upload."""
+    """A stored picture. `warnings`: what decoding an upload changed."""
 
     id: Id
     url: str
@@ -79,7 +79,7 @@ class Images(_Answer):
 
 
 class JobProgress(_Answer):
-    """How far a running job is; `fraction` and `left_s` are of the phase, `image` says which of its pictures."""
+    """Progress of a running job. `fraction` and `left_s` are of the phase; `image` is the number of the picture."""
 
     phase: Phase
     step: int | None
@@ -97,7 +97,7 @@ class JobProgress(_Answer):
 
 
 class JobPreview(_Answer):
-    """The newest preview of a running job: its address, of which of the job's pictures, after which of its steps."""
+    """The newest preview of a running job: its URL, the number of the picture, and the step that it follows."""
 
     url: str
     image: int
@@ -106,7 +106,7 @@ class JobPreview(_Answer):
 
 
 def _given(params: Params) -> dict[str, Any]:
-    """Without what does not hold for the job: an edit's `fit`, a scheduler that the model lets nobody choose."""
+    """Omit null parameters: `fit` of a job that is no edit, the scheduler of a model that has no choice of it."""
     return params.model_dump(exclude_none=True)
 
 
@@ -154,9 +154,9 @@ class Job(_Answer):
 class Check(_Answer):
     """What a request would become, without a job.
 
-    draws_it: nothing is known by which the picture would not show what was asked for; the warnings say what is. fits:
-    the model fits into this machine's memory. drawing_s: seconds on a loaded engine; eta_s: seconds to the result if it
-    were submitted now; null before they were measured.
+    draws_it: false if the picture will not show what was asked for; the warnings say why. fits: the model fits into
+    this machine's memory. drawing_s: seconds on a loaded engine. eta_s: seconds to the result if it were submitted now.
+    Both are null until they are measured.
     """
 
     kind: Kind
@@ -177,7 +177,7 @@ class Jobs(_Answer):
 
 
 class Load(_Answer):
-    """How far the engine's load is; `waits_for`: who holds the GPU's memory, as long as that is waited for."""
+    """Progress of loading a model. `waits_for`: the holder of the GPU's memory, while the load waits for it."""
 
     fraction: float
     eta_s: float | None
@@ -187,7 +187,7 @@ class Load(_Answer):
 
 
 class Fetch(_Answer):
-    """A download of the service's own: of which model, how far, and what is to be said of it (a trouble, its speed)."""
+    """A download by the service: its model, its progress, and a note (an error, the speed)."""
 
     model: str
     file: str | None
@@ -198,7 +198,7 @@ class Fetch(_Answer):
 
 
 class Engine(_Answer):
-    """Where the engine is in its life, and what is fetched for it, now or for later."""
+    """The state of the engine, and the download in progress."""
 
     state: EngineState
     since: When
@@ -210,7 +210,7 @@ class Engine(_Answer):
 
 
 class Idle(_Answer):
-    """When an idle engine is unloaded, and why then."""
+    """When an idle engine is unloaded, and the reason."""
 
     mode: str
     unload_at: When | None
@@ -220,7 +220,7 @@ class Idle(_Answer):
 
 
 class Queue(_Answer):
-    """Who waits."""
+    """The numbers of queued and running jobs."""
 
     queued: int
     running: int
@@ -229,7 +229,7 @@ class Queue(_Answer):
 
 
 class Gpu(_Answer):
-    """The card, as NVML sees it."""
+    """The GPU, as NVML reports it."""
 
     name: str
     total_bytes: int
@@ -238,7 +238,7 @@ class Gpu(_Answer):
 
 
 class DefaultModel(_Answer):
-    """What a request without a model gets; `noise`: it draws nothing; `limits`: what else its pictures cannot be."""
+    """The model of a request that names none. `noise`: its pictures are noise. `limits`: what it cannot draw."""
 
     default: str
     noise: bool
@@ -246,7 +246,7 @@ class DefaultModel(_Answer):
 
 
 class ServiceStatus(_Answer):
-    """The whole state; reading it wakes nothing."""
+    """The state of the service. Reading it does not load a model."""
 
     engine: Engine
     idle: Idle
@@ -260,9 +260,9 @@ class ServiceStatus(_Answer):
 class Model(_Answer):
     """A model of the catalog, every number with its source.
 
-    misfits: what is known to go wrong with it on this machine. picture_s: seconds of one picture with every default,
-    from what this machine measured; null before the first. previews: whether its running jobs can show them. knows: all
-    that a small model can draw; null where nobody has counted it.
+    misfits: known problems with it on this machine. picture_s: seconds of one picture with the default parameters,
+    measured on this machine; null before the first. previews: whether its running jobs can have previews. knows: all
+    subjects that a small model can draw; null if there is no list.
     """
 
     name: str
@@ -289,21 +289,21 @@ class Model(_Answer):
 
 
 class Models(_Answer):
-    """The catalog, and the most that a request may ask for."""
+    """The catalog, and the limits of a request."""
 
     items: list[Model]
     caps: dict[str, int | float]
 
 
 class Templates(_Answer):
-    """Prompt presets, and what is wrong with an operator's own."""
+    """Prompt presets, and the problems of the operator's own."""
 
     items: list[Template]
     problems: list[str]
 
 
 class Session(_Answer):
-    """Whose cookie it is, and until when; null on a service that needs none."""
+    """The name of the token and the end of the session; null on a service without tokens."""
 
     name: str | None
     expires_at: When | None
@@ -326,7 +326,7 @@ class OpenAITokens(_Answer):
 
 
 class OpenAIUsage(_Answer):
-    """What OpenAI's clients count; all zero."""
+    """The usage that OpenAI's clients read; all zero."""
 
     input_tokens: Literal[0]
     input_tokens_details: OpenAITokens

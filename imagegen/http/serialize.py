@@ -15,10 +15,11 @@ from imagegen.jobs.previews import StoredPreview
 from imagegen.jobs.values import NewJob
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
-from imagegen.models.packages import lacking
+from imagegen.models.packages import lacking, usable
 from imagegen.models.synthetic.make import things
 from imagegen.models.vocabulary import CANNOT_DRAW
 from imagegen.schemas import Job, Params, StoredImage, WebhookState, timestamp
+from imagegen.security.proxies import public_url
 from imagegen.settings import Settings
 from imagegen.worker.lifecycle import EngineView
 
@@ -103,9 +104,8 @@ def webhook(state: WebhookState) -> responses.JobWebhook:
 
 def message(app: App, row: Job) -> bytes:
     """The body of a webhook: the job as `GET /api/jobs/{id}` answers it."""
-    settings = app.settings
-    base = settings.public_url.strip().rstrip("/") if settings.public_url else settings.url
-    return bytes(answer(job(app, row, base)).body)
+    public = public_url(app.settings.public_url)
+    return bytes(answer(job(app, row, public.url if public else app.settings.url)).body)
 
 
 def check(app: App, checked: NewJob) -> responses.Check:
@@ -130,7 +130,7 @@ def model(app: App, entry: Entry) -> responses.Model:
     return responses.Model(
         **{name: getattr(entry, name) for name in same},
         default=entry.name == app.default_entry.name,
-        installed=not packages and (not missing or entry.made_by is not None),
+        installed=usable(entry, app.settings),
         missing=[
             *(f"Python package {name}" for name in packages),
             *(file.file for file in missing if entry.made_by is None),

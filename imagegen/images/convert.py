@@ -14,7 +14,7 @@ from PIL import Image
 
 from imagegen.images.pixels import LONGEST_SIDE_PX, WHITE, flat_rgb, full_colour, resized, rgb_png, saved
 from imagegen.images.png import BrokenPng, FinishedPng, finish_png, size_of, with_text_of
-from imagegen.images.references import Reference, decode_mask, decode_reference, parse_data_url
+from imagegen.images.references import Reference, decode_reference, parse_data_url
 
 Fit = Literal["contain", "cover", "stretch"]
 Format = Literal["png", "jpeg", "webp"]
@@ -124,7 +124,6 @@ __all__ = [
     "Format",
     "Reference",
     "convert",
-    "decode_mask",
     "decode_reference",
     "finish_png",
     "fit",

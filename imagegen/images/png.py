@@ -34,6 +34,8 @@ _PIXEL_CHUNKS = {
 }
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # of grey, RGB, grey with alpha, RGBA
 _TEXT_CHUNKS = {b"tEXt", b"zTXt", b"iTXt"}
+_MASK_CHUNK = b"maSK"
+"""A private ancillary chunk, which every decoder skips; not safe to copy into a changed picture (5.4)."""
 _IHDR_END = len(SIGNATURE) + 25  # IHDR comes first and is always 4 + 4 + 13 + 4 bytes
 
 # Neither tEXt nor XML 1.0 allows these: controls except tab and newline, lone surrogates, non-characters.
@@ -115,6 +117,17 @@ def texts(png: bytes) -> dict[str, str]:
         elif kind == b"iTXt" and rest[:1] == b"\0":
             found.setdefault(keyword.decode("latin-1"), rest[2:].split(b"\0", 2)[-1].decode("utf-8", "replace"))
     return found
+
+
+def with_mask(png: bytes, levels: bytes) -> bytes:
+    """Add a mask to a PNG without changing its pixels. `levels`: one byte a pixel, in rows."""
+    return _insert(png, _chunk(_MASK_CHUNK, zlib.compress(levels, 1)))
+
+
+def mask_of(png: bytes) -> bytes | None:
+    """The bytes that `with_mask` added; None if there are none. Only for files of this service. Raises BrokenPng."""
+    packed = next((raw[8:-4] for kind, raw in _chunks(png) if kind == _MASK_CHUNK), None)
+    return None if packed is None else zlib.decompress(packed)
 
 
 def _insert(png: bytes, chunks: bytes) -> bytes:

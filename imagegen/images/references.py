@@ -1,4 +1,4 @@
-"""Decodes untrusted files into reference pictures and masks, or refuses them with a reason.
+"""Decodes untrusted files into reference pictures, or refuses them with a reason.
 
 Pillow tries only the decoder that `formats` names for a file, and reads only the header of a picture that is too
 large. Any exception that Pillow raises becomes a refusal. Every function is synchronous and thread-safe.
@@ -22,6 +22,7 @@ from imagegen.images import formats, icons, tiff
 from imagegen.images.formats import Format
 from imagegen.images.metadata import readable
 from imagegen.images.pixels import MAX_SIDE_PX, on_white, resized, rgb, rgb_png, split_alpha
+from imagegen.images.png import with_mask
 from imagegen.schemas import Refused, Warn
 
 _SEND = "Send a PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF, TGA or ICO file."
@@ -36,7 +37,7 @@ _PROFILE_DROPPED = Warn(
     code="colour_profile_dropped",
     detail="The picture's colour profile could not be used; its colours may look slightly different.",
 )
-_ON_WHITE = Warn(code="transparency_on_white", detail="Transparent parts of the picture were laid on white.")
+ON_WHITE = Warn(code="transparency_on_white", detail="Transparent parts of the picture were laid on white.")
 _FIRST_FRAME = Warn(code="first_frame_only", detail="The picture has several frames or pages; only the first is used.")
 
 # The operation that turns a picture upright, by EXIF orientation (CIPA DC-008, tag 274).
@@ -53,7 +54,7 @@ _UPRIGHT = {
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference picture: an RGB PNG without metadata.
+    """A reference picture: an RGB PNG without metadata. A picture with transparency has its mask in the file (`masks`).
 
     width, height: pixels. sha256: of `png`, 64 hex digits. warnings: changes that the caller may not expect.
     """
@@ -76,28 +77,21 @@ def decode_reference(data: bytes, max_px: int, keep_px: int | None = None) -> Re
     Raises Refused(422, bad_image).
     """
     with _decoded(data, max_px) as picture:
-        flat = _in_srgb(picture)
+        flat, mask = _in_srgb(picture), None
         if picture.alpha is not None:
-            flat = on_white(flat, picture.alpha)
-            picture.warnings.append(_ON_WHITE)
+            flat, mask = on_white(flat, picture.alpha), ImageChops.invert(picture.alpha)
+            picture.warnings.append(ON_WHITE)
         if keep_px is not None and flat.width * flat.height > keep_px:
             scale = math.sqrt(keep_px / (flat.width * flat.height))
             size = max(1, math.floor(flat.width * scale)), max(1, math.floor(flat.height * scale))
             detail = f"The picture was reduced from {flat.width}x{flat.height} to {size[0]}x{size[1]} pixels."
             picture.warnings.append(Warn(code="reference_reduced", detail=detail))
-            flat = resized(flat, size)
-        return _reference(flat, picture)
-
-
-def decode_mask(data: bytes, max_px: int) -> Reference:
-    """Decode an untrusted mask to an upright grey picture in an RGB PNG: white where the picture may change.
-
-    In a mask with transparency, transparent parts may change, as in OpenAI's API. Otherwise white parts may change.
-    Formats, limits and errors are those of `decode_reference`.
-    """
-    with _decoded(data, max_px) as picture:
-        mask = picture.colour.convert("L") if picture.alpha is None else ImageChops.invert(picture.alpha)
-        return _reference(mask.convert("RGB"), picture)
+            flat, mask = resized(flat, size), None if mask is None else resized(mask, size)
+        flat = _upright(flat, picture)
+        png = rgb_png(flat)
+        if mask is not None:
+            png = with_mask(png, _upright(mask, picture).tobytes())
+        return Reference(png, flat.width, flat.height, hashlib.sha256(png).hexdigest(), tuple(picture.warnings))
 
 
 def parse_data_url(text: str, max_bytes: int) -> bytes:
@@ -179,10 +173,8 @@ def _enough_memory() -> Iterator[None]:
         raise _refused("There is not enough memory for this picture now; send a smaller one.") from None
 
 
-def _reference(flat: Image.Image, picture: _Decoded) -> Reference:
-    image = flat.transpose(_UPRIGHT[picture.turn]) if picture.turn in _UPRIGHT else flat
-    png = rgb_png(image)
-    return Reference(png, image.width, image.height, hashlib.sha256(png).hexdigest(), tuple(picture.warnings))
+def _upright(image: Image.Image, picture: _Decoded) -> Image.Image:
+    return image.transpose(_UPRIGHT[picture.turn]) if picture.turn in _UPRIGHT else image
 
 
 @dataclass(frozen=True)

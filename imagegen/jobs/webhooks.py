@@ -102,7 +102,7 @@ class Webhooks:
         except (DBAPIError, StorageError) as failure:
             log.warning("webhooks are put off: %s", storage_failure(failure))
         except Exception:  # if this loop ended, no webhook would be sent any more
-            log.exception("an error of the service while sending webhooks")
+            log.exception("internal error while sending webhooks")
         return LOOK_AGAIN_S
 
     async def _open(self) -> Sequence[Row[Any]]:

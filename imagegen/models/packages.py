@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from imagegen.models.entry import Entry
+from imagegen.settings import Settings
 
 PACKAGES = {"glm": ("torch", "diffusers", "transformers", "accelerate")}
 """By adapter: the packages of `pip install 'imagegen[NAME]'` (pyproject.toml has the versions)."""
@@ -14,6 +15,11 @@ PACKAGES = {"glm": ("torch", "diffusers", "transformers", "accelerate")}
 def lacking(adapter: str) -> tuple[str, ...]:
     """The packages of `adapter` that are not installed in this environment. Imports none of them."""
     return tuple(name for name in PACKAGES.get(adapter, ()) if find_spec(name) is None)
+
+
+def usable(entry: Entry, settings: Settings) -> bool:
+    """Whether the packages and the files of `entry` are installed. Files that a script makes count as installed."""
+    return not lacking(entry.adapter) and (entry.made_by is not None or entry.installed(settings))
 
 
 def lacking_sentence(entry: Entry) -> str | None:

@@ -78,7 +78,7 @@ def check(files: Files) -> None:
             raise SettingsError(f"IMAGEGEN_TLS: the {what} {file} cannot be read: {failure.strerror}.") from None
 
     def no_password() -> str:
-        raise SettingsError(f"IMAGEGEN_TLS: the key {files.key} has a password, and nobody to type it at a start.")
+        raise SettingsError(f"IMAGEGEN_TLS: the key {files.key} has a password; the service cannot ask for it.")
 
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.certificate, files.key, no_password)

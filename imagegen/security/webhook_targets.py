@@ -127,7 +127,7 @@ class Targets:
             one in network for one in (found, inner) for network in self._networks
         ):
             return True
-        return _is_public(found) and _is_public(inner)
+        return _is_public(inner)
 
     async def resolve(self, target: Target) -> list[str]:
         """The addresses of the target's host. Raises BadTarget if one is not allowed, OSError if there is none."""
@@ -163,17 +163,14 @@ def _inner(address: Address) -> Address:
     """The IPv4 address that an IPv6 address leads to, or the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
-    if address.ipv4_mapped or address.sixtofour:
-        return address.ipv4_mapped or address.sixtofour or address
+    if embedded := address.ipv4_mapped or address.sixtofour:
+        return embedded
     if address in NAT64 or address in COMPATIBLE:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
 
 def _is_public(address: Address) -> bool:
-    inner = _inner(address)
-    if inner is not address:
-        return True  # the caller checks the inner address
     if address.is_multicast or address.is_reserved or address in LOCAL_NAT64:
         return False
     site_local = isinstance(address, ipaddress.IPv6Address) and address.is_site_local

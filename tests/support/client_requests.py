@@ -66,7 +66,7 @@ def _get(client: str, does: str, *lists: str, **more: Any) -> list[Recorded]:
     return [Recorded(client, does, f"/sdapi/v1/{name}", method="GET", **more) for name in lists]
 
 
-REDUCED, HINT, RANGE = "size_reduced", "hint_without_effect", "outside_range"
+REDUCED, HINT = "size_reduced", "hint_without_effect"
 
 WEBUI, WEBUI_SD = "Open WebUI, engine openai", "Open WebUI, engine automatic1111"
 TAVERN_SDCPP, TAVERN_SD = "SillyTavern, sdcpp", "SillyTavern, SD Web UI"

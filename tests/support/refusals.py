@@ -131,3 +131,22 @@ def data_url_of(format: str = "PNG", size: tuple[int, int] = (32, 32)) -> str:
     file = io.BytesIO()
     Image.new("RGB", size, "red").save(file, format)
     return f"data:image/{format.lower()};base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+def refused(answer: httpx.Response, status: int, code: str) -> str:
+    """The sentence of a problem document."""
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
+    assert answer.json()["code"] == code
+    return answer.json()["detail"]
+
+
+NO_HOSTS = [
+    *("x y", "@", "", ":80", "localhost:x", "localhost:80:80", "::1", "[::1", "[localhost]", "localhost,evil.example"),
+    *(f"localhost{mark}evil.example" for mark in "#?/\\@;%& "),
+    *(f"evil.example{mark}localhost" for mark in ("#", "?", "/", "\\", "@", "\\@", "#@", "/@", ":80@", ":@")),
+]
+"""What a parser of whole addresses may find `localhost` or an address in, and what is no host at all."""

@@ -26,6 +26,6 @@ def openai_error(problem: dict[str, Any]) -> dict[str, Any]:
 def openai_status(problem: dict[str, Any]) -> int:
     """OpenAI's status for a problem: 404 for an unknown model, 400 instead of 422, otherwise the same."""
     status = int(problem["status"])
-    if problem["code"] in {"unknown_model"}:
+    if problem["code"] == "unknown_model":
         return 404
     return 400 if status == 422 else status

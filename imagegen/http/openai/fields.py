@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from imagegen.http import hints
+from imagegen.http.hints import EMPTY
 from imagegen.schemas import Refused, Warn
 
 IGNORED = ("user", "safety_identifier")
@@ -50,7 +51,6 @@ SYNONYMS = {"negative_prompt": "negative", "num_inference_steps": "steps", "guid
 PICTURES = ("image", "image[]", "images", "images[]", "ref_images", "ref_images[]")
 """Field names that clients use for the pictures of an edit."""
 EXTENSIONS = {"jpg": "jpeg"}
-EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
 
 
 def settled(fields: dict[str, Any], known: Collection[str], strict: bool) -> tuple[dict[str, Any], list[Warn]]:

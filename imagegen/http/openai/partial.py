@@ -35,11 +35,16 @@ def _described(asked: ImagesRequest, job: Job, data: bytes) -> dict[str, Any]:
         "b64_json": base64.b64encode(data).decode(),
         "created_at": int(time.time()),
         "size": f"{job.params.width}x{job.params.height}",
-        "quality": "low" if job.params.speed == "fast" else "high",
+        "quality": quality(job),
         "background": "opaque",
         "output_format": asked.format,
         "job_id": job.id,
     }
+
+
+def quality(job: Job) -> str:
+    """OpenAI's `quality`: `low` if the job skipped steps, else `high`."""
+    return "low" if job.params.speed == "fast" else "high"
 
 
 async def _due(

@@ -11,11 +11,12 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from imagegen.http import hints
-from imagegen.http.body import read_json
+from imagegen.http.body import read_object
 from imagegen.http.context import app_of, own_urls
 from imagegen.http.encoded_pictures import as_data_url
+from imagegen.http.hints import EMPTY
 from imagegen.http.multipart import picture, read_form
-from imagegen.http.openai.fields import EMPTY, PICTURES, settled, wrong
+from imagegen.http.openai.fields import PICTURES, settled, wrong
 from imagegen.schemas import EditRequest, GenerateRequest, Picture, Refused, Speed, Warn
 
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
@@ -113,13 +114,9 @@ class ImagesEditRequest(ImagesRequest):
 R = TypeVar("R", bound=ImagesRequest)
 
 
-class _Anything(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
 async def read_generation(request: Request) -> ImagesRequest:
     """Read the body of /v1/images/generations. Unless strict, a body with pictures is an edit. Raises Refused."""
-    fields, strict = await _json(request), _strict(request)
+    fields, strict = await read_object(request), _strict(request)
     if strict:
         return _read(ImagesRequest, fields, strict)
     if any(fields.get(name) not in EMPTY for name in PICTURES):
@@ -135,7 +132,7 @@ async def read_edit(request: Request) -> ImagesEditRequest:
     strict = _strict(request)
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return _read(ImagesEditRequest, await _form(request, *_reading(strict, STRICT_PICTURES)), strict)
-    fields = await _json(request)
+    fields = await read_object(request)
     fields = _with_pictures(fields, own_urls(request), *_reading(strict, ("image", "images")))
     return _read(ImagesEditRequest, fields, strict)
 
@@ -147,10 +144,6 @@ def _reading(strict: bool, names: tuple[str, ...]) -> tuple[tuple[str, ...], Cal
 
 def _strict(request: Request) -> bool:
     return app_of(request).settings.strict_openai
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    return (await read_json(request, _Anything)).model_dump()
 
 
 def _with_pictures(

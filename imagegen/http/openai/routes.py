@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,18 +16,16 @@ from starlette.routing import Route
 
 from imagegen.app import App
 from imagegen.http import hints, serialize
-from imagegen.http.context import app_of, base_url
+from imagegen.http.context import app_of, base_url, usable_names
 from imagegen.http.keep_alive import answered
 from imagegen.http.openai.errors import openai_error
-from imagegen.http.openai.partial import until_drawn
+from imagegen.http.openai.partial import quality, until_drawn
 from imagegen.http.openai.request import ImagesRequest, read_edit, read_generation
 from imagegen.http.problems import problem_json
 from imagegen.http.snapshots import one_line
 from imagegen.http.sse import HEARTBEAT, EventStream, Frames, frame
 from imagegen.http.wait import accept, completed, release, until_ended
 from imagegen.images import convert
-from imagegen.models.entry import Entry
-from imagegen.models.packages import lacking
 from imagegen.schemas import GenerateRequest, Job, Refused, StoredImage
 
 EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
@@ -52,11 +49,10 @@ async def edits(request: Request) -> Response:
 async def _answer(request: Request, asked: ImagesRequest, event: str) -> Response:
     app = app_of(request)
     wanted, reduce = _taken(app, asked), not app.settings.strict_openai
-    if asked.stream:
-        job = await accept(request, wanted, asked.warnings, reduce_size=reduce)  # a refusal is a response, not an event
-        return EventStream(_events(request, asked, job, event))
-    job = await accept(request, wanted, asked.warnings, reduce_size=reduce)
+    job = await accept(request, wanted, asked.warnings, reduce_size=reduce)  # a refusal is a response, not an event
     del wanted  # its pictures are stored
+    if asked.stream:
+        return EventStream(_events(request, asked, job, event))
     return await answered(request, job, partial(_body, request, asked), openai_error)
 
 
@@ -67,18 +63,13 @@ async def _body(request: Request, asked: ImagesRequest, job: Job) -> dict[str, A
         "data": [await _datum(request, asked, image) for image in job.images],
         "background": "opaque",
         "output_format": asked.format,
-        "quality": _quality(job),
+        "quality": quality(job),
         "size": f"{first.width}x{first.height}",
         "usage": NO_USAGE,
         "model": job.model,
         "job_id": job.id,
     }
     return body | _warnings(job)
-
-
-def _quality(job: Job) -> str:
-    """OpenAI's `quality`: `low` if the job skipped steps, else `high`."""
-    return "low" if job.params.speed == "fast" else "high"
 
 
 def _taken(app: App, asked: ImagesRequest) -> GenerateRequest:
@@ -127,7 +118,7 @@ async def _events(request: Request, asked: ImagesRequest, job: Job, event: str) 
                 "b64_json": await _b64(app, asked, image),
                 "created_at": int(job.finished_at or 0),
                 "size": f"{image.width}x{image.height}",
-                "quality": _quality(job),
+                "quality": quality(job),
                 "background": "opaque",
                 "output_format": asked.format,
                 "usage": NO_USAGE,
@@ -163,18 +154,11 @@ async def model(request: Request) -> Response:
 
 def _offered(app: App) -> dict[str, dict[str, Any]]:
     """OpenAI's model objects by name. `created` is the start of this service, since no other date is known."""
-    names = [entry.name for entry in usable(app)]
+    names = usable_names(app)
     aliases = {alias: name for alias, name in app.aliases.meant.items() if name in names}
     same = {"object": "model", "created": int(app.started_at), "owned_by": "imagegen"}
     offered: dict[str, dict[str, Any]] = {name: {"id": name} | same for name in names}
     return offered | {alias: {"id": alias} | same | {"alias_of": name} for alias, name in aliases.items()}
-
-
-def usable(app: App) -> Sequence[Entry]:
-    """The models whose files and Python packages are installed."""
-    entries = [app.catalog.get(name) for name in app.catalog.names()]
-    able = [entry for entry in entries if not lacking(entry.adapter)]
-    return [entry for entry in able if entry.made_by is not None or not entry.missing(app.settings)]
 
 
 ROUTES = [

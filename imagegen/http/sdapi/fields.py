@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from imagegen.http import hints
+from imagegen.http.hints import EMPTY
 from imagegen.images.infotext import SAMPLER_LABELS
 from imagegen.schemas import Refused, Warn
-
-EMPTY: tuple[Any, ...] = (None, "", [], {}, False, 0)
 
 USED = frozenset({
     *("prompt", "negative_prompt", "steps", "cfg_scale", "seed", "width", "height", "batch_size", "n_iter"),

@@ -17,20 +17,17 @@ from starlette.routing import Route
 from imagegen.app import App
 from imagegen.hardware import gpu
 from imagegen.http import hints
-from imagegen.http.body import read_json
-from imagegen.http.context import app_of, owner_of
+from imagegen.http.body import read_json, read_object
+from imagegen.http.context import app_of, owner_of, usable_names
 from imagegen.http.encoded_pictures import as_data_url
-from imagegen.http.openai.routes import usable
 from imagegen.http.sdapi import fields
-from imagegen.http.sdapi.routes import Anything, callers_of
+from imagegen.http.sdapi.routes import callers_of
 from imagegen.images import infotext
 from imagegen.images.png import BrokenPng, texts
 from imagegen.models.entry import Entry
 from imagegen.schemas import Refused
 
 CHECKPOINT = "sd_model_checkpoint"
-EMPTY_LISTS = ("upscalers", "latent-upscale-modes", "sd-vae", "sd-modules", "loras", "prompt-styles")
-"""Lists that are always empty, because the service has no such resources."""
 
 
 def _entry(request: Request) -> Entry:
@@ -54,7 +51,7 @@ async def options(request: Request) -> Response:
 async def set_options(request: Request) -> Response:
     """Set the model for the caller's next requests. Ignores other options with a warning."""
     app = app_of(request)
-    given = (await read_json(request, Anything, untyped=True)).model_dump()
+    given = await read_object(request, untyped=True)
     named = given.pop(CHECKPOINT, None)
     if isinstance(named, str) and named.strip():
         entry = app.catalog.get(app.aliases.model(fields.model_of(named)))
@@ -67,7 +64,7 @@ async def set_options(request: Request) -> Response:
 async def sd_models(request: Request) -> Response:
     """The models that can draw now."""
     app = app_of(request)
-    return JSONResponse([_model(entry.name) for entry in usable(app)])
+    return JSONResponse([_model(name) for name in usable_names(app)])
 
 
 def _model(name: str) -> dict[str, Any]:
@@ -97,7 +94,11 @@ def _empty(name: str) -> Callable[[Request], Awaitable[Response]]:
     return empty
 
 
-EMPTY = {name: _empty(name) for name in EMPTY_LISTS}
+EMPTY_LISTS = {
+    name: _empty(name)
+    for name in ("upscalers", "latent-upscale-modes", "sd-vae", "sd-modules", "loras", "prompt-styles")
+}
+"""Handlers of the lists that are always empty, because the service has no such resources."""
 
 
 class PictureInfo(BaseModel):
@@ -158,7 +159,7 @@ ROUTES = [
     Route("/sdapi/v1/sd-models", sd_models, methods=["GET"]),
     Route("/sdapi/v1/samplers", samplers, methods=["GET"]),
     Route("/sdapi/v1/schedulers", schedulers, methods=["GET"]),
-    *(Route(f"/sdapi/v1/{name}", handler, methods=["GET"]) for name, handler in EMPTY.items()),
+    *(Route(f"/sdapi/v1/{name}", handler, methods=["GET"]) for name, handler in EMPTY_LISTS.items()),
     Route("/sdapi/v1/png-info", png_info, methods=["POST"]),
     Route("/sdapi/v1/memory", memory, methods=["GET"]),
     Route("/sdapi/v1/cmd-flags", cmd_flags, methods=["GET"]),

@@ -8,14 +8,13 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from imagegen import __version__
 from imagegen.app import App
-from imagegen.http.body import read_json
+from imagegen.http.body import read_object
 from imagegen.http.context import app_of, owner_of
 from imagegen.http.keep_alive import answered
 from imagegen.http.sdapi.callers import Callers
@@ -25,12 +24,6 @@ from imagegen.http.wait import accept
 from imagegen.images import infotext
 from imagegen.jobs.active import ActiveJob
 from imagegen.schemas import Job, StoredImage
-
-
-class Anything(BaseModel):
-    """A JSON object."""
-
-    model_config = ConfigDict(extra="allow")
 
 
 async def txt2img(request: Request) -> Response:
@@ -45,7 +38,7 @@ async def img2img(request: Request) -> Response:
 
 async def _draw(request: Request, model: type[TextToImage]) -> Response:
     app, callers, owner = app_of(request), callers_of(request), owner_of(request)
-    body = (await read_json(request, Anything, untyped=True)).model_dump()  # Dify sends no Content-Type
+    body = await read_object(request, untyped=True)  # Dify sends no Content-Type
     asked, warnings = read(model, body)
     del body  # frees its pictures
     new = wanted(app, asked, callers.chosen(owner), warnings)

@@ -11,8 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageCms
 from refusals import data_url_of
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -77,7 +78,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         stack = AsyncExitStack()
         state = client.portal.call(stack.enter_async_context, opened(folder, max_queue=100_000))
         estimator = SimpleNamespace(eta_s=lambda _job: None)
-        app.state.app = SimpleNamespace(admission=admission(state), jobs=state.jobs, estimator=estimator)
+        app.state.app = SimpleNamespace(
+            admission=admission(state), jobs=state.jobs, images=state.images, estimator=estimator
+        )
         yield client
         client.portal.call(stack.aclose)
 
@@ -105,7 +108,7 @@ def edit_of_id(path: str) -> Send:
 
 
 def edit_of_id_in_a_form(path: str) -> Send:
-    return lambda desk, data: answered(desk.post(path, data=FIELDS | {"image": upload(desk, data)["id"]}, files={}))
+    return lambda desk, data: answered(desk.post(path, data=FIELDS, files={"image": (None, upload(desk, data)["id"])}))
 
 
 def upload(desk: TestClient, data: bytes) -> dict[str, Any]:
@@ -122,6 +125,7 @@ WAYS: dict[str, Send] = {
     "edit, data URL": edit_of_json("/api/edit"),
     "edit, form": edit_of_form("/api/edit"),
     "edit, id": edit_of_id("/api/edit"),
+    "edit, id in a form": edit_of_id_in_a_form("/api/edit"),
     "task, data URL": edit_of_json("/edit/submit"),
     "task, form": edit_of_form("/edit/submit"),
     "task, id": edit_of_id("/edit/submit"),
@@ -147,6 +151,94 @@ def test_a_masks_warnings_come_by_each_way(desk: TestClient) -> None:
         request = FIELDS | {"images": [data_url(PICTURES[0][1])], "mask": one}
         told.append(answered(desk.post("/api/edit", json=request))["warnings"])
     assert [[one["code"] for one in warnings] for warnings in told] == [["first_frame_only"]] * 3
+
+
+def hole(width: int, height: int, mode: str = "RGBA") -> Image.Image:
+    """A light picture that becomes transparent from left to right."""
+    image = Image.new("RGBA", (width, height), (200, 220, 90, 255))
+    image.putalpha(Image.linear_gradient("L").rotate(90).resize((width, height)))
+    return image.convert(mode)
+
+
+def turned() -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # stored on its side
+    return saved(hole(64, 32), "PNG", exif=exif)
+
+
+GREY = Image.linear_gradient("L").resize((32, 32))
+COLOURS = Image.merge("RGB", (GREY, GREY.rotate(90), GREY.rotate(180)))
+XYZ = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+MASKS: dict[str, bytes] = {
+    "black and white": saved(GREY.convert("1"), "PNG"),
+    "grey": saved(GREY, "PNG"),
+    "grey of 16 bits": saved(Image.fromarray(np.asarray(GREY).astype(np.uint16) * 257), "PNG"),
+    "colours": saved(COLOURS, "PNG"),
+    "colours, JPEG": saved(COLOURS, "JPEG"),
+    "transparency": saved(hole(32, 32), "PNG"),
+    "transparency of grey": saved(hole(32, 32, "LA"), "PNG"),
+    "transparency, WebP": saved(hole(32, 32), "WEBP"),
+    "transparency of a palette": saved(GREY.convert("P"), "GIF", transparency=0),
+    "transparency, turned": turned(),
+    "transparency, large": saved(hole(2100, 2100), "PNG"),
+    "grey, large": saved(GREY.resize((2100, 2100)), "PNG"),
+    "a profile that is of no use": saved(hole(32, 32), "PNG", icc_profile=XYZ),
+}
+
+
+def mask_in_json(desk: TestClient, source: str, mask: str) -> dict[str, Any]:
+    return answered(desk.post("/api/edit", json=FIELDS | {"images": [source], "mask": mask}))
+
+
+def mask_in_a_form(desk: TestClient, source: str, mask: bytes | str) -> dict[str, Any]:
+    part = (None, mask) if isinstance(mask, str) else ("m.png", mask)
+    return answered(desk.post("/api/edit", data=FIELDS | {"image": source}, files={"mask": part}))
+
+
+def id_of_reference(desk: TestClient, source: str) -> str:
+    return str(mask_in_json(desk, source, source)["references"][0])
+
+
+MASK_WAYS: dict[str, Callable[[TestClient, str, bytes], dict[str, Any]]] = {
+    "form": mask_in_a_form,
+    "data URL": lambda desk, source, mask: mask_in_json(desk, source, data_url(mask)),
+    "data URL in a form": lambda desk, source, mask: mask_in_a_form(desk, source, data_url(mask)),
+    "id": lambda desk, source, mask: mask_in_json(desk, source, upload(desk, mask)["id"]),
+    "id in a form": lambda desk, source, mask: mask_in_a_form(desk, source, upload(desk, mask)["id"]),
+    "id of an upload in a form": lambda desk, source, mask: mask_in_json(
+        desk, source, upload_in_a_form(desk, mask)["id"]
+    ),
+    "id of a job's reference": lambda desk, source, mask: mask_in_json(
+        desk, source, id_of_reference(desk, data_url(mask))
+    ),
+}
+
+
+def mask_of(desk: TestClient, job_id: str) -> np.ndarray:
+    job = desk.portal.call(desk.app.state.app.jobs.get, job_id)
+    return np.asarray(Image.open(io.BytesIO(desk.get(f"/images/{job.mask}.png").content)))
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_mask_is_the_same_pixels_by_each_way(desk: TestClient, name: str) -> None:
+    mask = MASKS[name]
+    source = data_url(turned() if "turned" in name else PICTURES[0][1])
+    jobs_ = {way: send(desk, source, mask) for way, send in MASK_WAYS.items()}
+    drawn = {way: mask_of(desk, job["job_id"]) for way, job in jobs_.items()}
+    for way, pixels in drawn.items():
+        assert np.array_equal(pixels, drawn["form"]), way
+        assert jobs_[way]["warnings"] == jobs_["form"]["warnings"], way
+    assert drawn["form"].min() < drawn["form"].max(), "the table has no mask of one colour"
+
+
+def test_a_mask_by_its_id_keeps_its_transparency(desk: TestClient) -> None:
+    clear = Image.new("RGBA", (32, 32), (255, 255, 255, 255))
+    clear.paste((255, 255, 255, 0), (8, 0, 32, 32))
+    clear.paste((255, 255, 255, 55), (24, 0, 32, 32))
+    sent = mask_in_json(desk, data_url(PICTURES[0][1]), upload(desk, saved(clear, "PNG"))["id"])
+    pixels = mask_of(desk, sent["job_id"])
+    assert pixels.shape == (32, 32, 3)
+    assert [pixels[5, x].tolist() for x in (0, 7, 8, 23, 24)] == [[one] * 3 for one in (0, 0, 255, 255, 200)]
 
 
 def test_the_warnings_of_every_picture_are_told_in_order(desk: TestClient) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from refusals import refused
 
 from imagegen.http.asgi import make_app
-from imagegen.http.auth import AuthMiddleware
+from imagegen.http.auth import AuthMiddleware, LoopbackOnly
 from imagegen.http.cors import Cors
 from imagegen.http.routes.session import COOKIE, Sessions
 from imagegen.security.hosts import Hosts
@@ -90,6 +91,31 @@ def test_without_tokens_a_bearer_token_opens_no_host(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("origin", "expected"), [(OBSIDIAN, "not_found"), ("app://other", "foreign_origin")])
 def test_without_tokens_a_named_origin_needs_none(tmp_path: Path, origin: str, expected: str) -> None:
     assert code(ask(tmp_path, "POST", "/nowhere", {"origin": origin}, tokens=None)) == expected
+
+
+def test_a_second_host_does_not_hide_behind_an_own_one(tmp_path: Path) -> None:
+    sessions = Sessions(None, tmp_path / "key")
+    app = AuthMiddleware(make_app(sessions, Metrics()), None, sessions, Hosts([]), RateLimit(50))
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+            return await client.get("/nowhere", headers=[("host", "localhost"), ("host", "evil.example")])
+
+    refused(asyncio.run(ask()), 403, "foreign_host")
+
+
+def test_without_tokens_each_request_is_judged_by_its_own_socket(tmp_path: Path) -> None:
+    """However the service was started: BentoML's --host knows nothing of our settings."""
+    sessions = Sessions(None, tmp_path / "key")
+    app = AuthMiddleware(LoopbackOnly(make_app(sessions, Metrics())), None, sessions, Hosts([]), RateLimit(50))
+
+    async def ask(url: str) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+            return await client.get(url)
+
+    assert "IMAGEGEN_TOKENS" in refused(asyncio.run(ask("http://192.0.2.1:8765/api/nowhere")), 403, "lock_required")
+    assert asyncio.run(ask("http://127.0.0.1:8765/api/nowhere")).status_code == 404
+    assert asyncio.run(ask("http://[::1]:8765/api/nowhere")).status_code == 404
 
 
 # ---- HTTP Basic ---------------------------------------------------------------------------------

@@ -19,8 +19,9 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from imagegen.images import references
 from imagegen.images.convert import convert
+from imagegen.images.masks import decode_mask
 from imagegen.images.pixels import MAX_SIDE_PX
-from imagegen.images.references import decode_mask, decode_reference, parse_data_url
+from imagegen.images.references import decode_reference, parse_data_url
 from imagegen.schemas import Refused
 
 MAX_PX = 40_000_000
