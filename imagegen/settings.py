@@ -85,15 +85,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
-    # Where things live
+    # Folders
     home: Annotated[Path, Field(description="State folder: models, jobs, images, certificates.")] = Path(
         platformdirs.user_data_dir("imagegen", appauthor=False)
     )
-    cache: Annotated[Path, Field(description="What can be made again: the engine's source and builds.")] = Path(
+    cache: Annotated[Path, Field(description="The engine's source and builds; safe to delete.")] = Path(
         platformdirs.user_cache_dir("imagegen", appauthor=False)
     )
 
-    # The door
+    # Network
     host: Annotated[str, Field(description="Address to listen on, without a port; 0.0.0.0 and :: mean all.")] = (
         "127.0.0.1"
     )
@@ -138,10 +138,10 @@ class Settings(BaseSettings):
         ),
     ] = 15.0
 
-    # The engine and its model
-    model: Annotated[str | None, Field(description="Default model; unset: chosen by what the machine has.")] = None
+    # Engine and model
+    model: Annotated[str | None, Field(description="Default model; unset: chosen by this machine's hardware.")] = None
     models: Annotated[
-        str | None, Field(description="The models that may be asked for, separated by commas; unset: all.")
+        str | None, Field(description="The models that requests may name, separated by commas; unset: all.")
     ] = None
     model_aliases: Annotated[
         str,
@@ -161,10 +161,13 @@ class Settings(BaseSettings):
         Literal["auto", "on", "off"],
         Field(
             description="Whether the service downloads a model by itself: auto: the default one where there is a GPU; "
-            "on: each that is asked for; off. Never one whose licence a person has to accept."
+            "on: each that a request names; off. Never one whose licence must be accepted first."
         ),
     ] = "auto"
-    sd_server: Annotated[Path | None, Field(description="An sd-server binary of your own.")] = None
+    sd_server: Annotated[
+        Path | None,
+        Field(description="Path of your own sd-server binary; unset: the one that `imagegen engine build` makes."),
+    ] = None
     on_missing_gpu: Annotated[
         Literal["cpu", "exit"],
         Field(
@@ -189,24 +192,28 @@ class Settings(BaseSettings):
         float, Field(gt=0, le=10_000, description="auto: idle GPU-seconds that a second of waiting is worth.")
     ] = 10.0
     load_timeout_s: Annotated[
-        float, Field(gt=0, description="A load whose progress stands still this long is given up.")
+        float, Field(gt=0, description="A model load without progress for this long is aborted, in seconds.")
     ] = 300.0
     read_ahead: Annotated[
         bool, Field(description="Have the kernel fetch a model's files from the disk while the engine starts.")
     ] = True
     gpu_wait_s: Annotated[
-        float, Field(ge=0, description="How long a job waits for other programs to leave room on the GPU.")
+        float, Field(ge=0, description="How long a job waits for other programs to free GPU memory, in seconds.")
     ] = 300.0
     stall_s: Annotated[
         float | None,
-        Field(gt=0, description="A drawing engine silent this long is given up; unset: learned from its past."),
+        Field(
+            gt=0,
+            description="A drawing engine without output for this long is ended, in seconds; unset: learned from "
+            "earlier pictures.",
+        ),
     ] = None
     shutdown_grace_s: Annotated[
         float,
-        Field(ge=0, description="How long a running picture may take to finish when the service stops."),
+        Field(ge=0, description="How long a running picture may take to finish when the service stops, in seconds."),
     ] = 30.0
 
-    # Caps on what a caller can ask for
+    # Limits of requests
     max_dimension: Annotated[int, Field(ge=64, le=4096, description="Longest side of a picture, in pixels.")] = 1024
     max_steps: Annotated[int, Field(ge=1, le=100, description="Most sampling steps.")] = 100
     max_n: Annotated[int, Field(ge=1, le=16, description="Most pictures of one job.")] = 4
@@ -226,20 +233,20 @@ class Settings(BaseSettings):
     max_queue: Annotated[int, Field(ge=1, le=100_000, description="Most jobs waiting.")] = 100
     max_job_s: Annotated[float, Field(gt=0, description="Longest a job may keep the GPU, in seconds.")] = 1200.0
 
-    # What is kept
+    # Retention
     image_ttl: Annotated[float, Field(gt=0, description="Seconds that a job and its pictures are kept.")] = 3600.0
     png_metadata: Annotated[
         Literal["full", "no-prompt", "off"],
-        Field(description="What a PNG says of its making: full; no-prompt: all but the prompts; off."),
+        Field(description="Generation parameters in the PNG: full; no-prompt: all but the prompts; off: none."),
     ] = "full"
 
-    # What may be asked for
+    # Policy and templates
     policy_file: Annotated[Path | None, Field(description="A TOML file that replaces the built-in policy.")] = None
     templates_dir: Annotated[
-        Path | None, Field(description="Folder with templates of your own; unset: templates/ in the state folder.")
+        Path | None, Field(description="Folder of your own templates; unset: templates/ in the state folder.")
     ] = None
 
-    # Who may ask
+    # Access
     tokens: Annotated[str | None, Field(description="name:token,… or @FILE of name:sha256 lines.", repr=False)] = None
     rate_limit_per_s: Annotated[
         float, Field(gt=0, description="Requests a second that each token may make, in the long run.")
@@ -277,20 +284,20 @@ class Settings(BaseSettings):
     allow_anonymous: Annotated[bool, Field(description="Serve other machines without a token.")] = False
     tls: Annotated[str, Field(description="off, auto (self-signed), or CERT,KEY (two files).")] = "off"
 
-    # Who is told
+    # Webhooks
     webhook_url: Annotated[
         str | None,
-        Field(description="Where each job without a webhook of its own is sent when it has ended.", repr=False),
+        Field(description="URL that receives each ended job that has no webhook of its own.", repr=False),
     ] = None
     webhook_secret: Annotated[
         str | None,
-        Field(description="whsec_ and base64: signs what is sent to IMAGEGEN_WEBHOOK_URL.", repr=False),
+        Field(description="Key that signs the requests to IMAGEGEN_WEBHOOK_URL: whsec_ and base64.", repr=False),
     ] = None
     webhook_allow: Annotated[
         str,
         Field(
-            description="Hosts, addresses and networks that are not public and that webhooks may go to all the same, "
-            "separated by commas."
+            description="Hosts, addresses and networks, separated by commas, that webhooks may reach although they are "
+            "not public."
         ),
     ] = ""
 
