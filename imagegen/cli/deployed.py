@@ -78,9 +78,9 @@ def summary(this: Deployment, image: str, service: Service) -> None:
     variables = {"IMAGEGEN_URL": urls[-1], "IMAGEGEN_TOKEN": f"$(cat {token_file})"}
     if pin:
         variables["IMAGEGEN_TLS_SHA256"] = pin
-    told = " ".join(f'--env {name}="{value}"' for name, value in variables.items())
+    options = " ".join(f'--env {name}="{value}"' for name, value in variables.items())
     click.echo("\nClaude Code, where imagegen-mcp is installed (docs/claude.md):")
-    click.echo(f"  claude mcp add --transport stdio imagegen {told} -- imagegen-mcp")
+    click.echo(f"  claude mcp add --transport stdio imagegen {options} -- imagegen-mcp")
     variables["IMAGEGEN_TOKEN"] = f"what {token_file} says"
     entry = {"mcpServers": {"imagegen": {"command": "imagegen-mcp", "env": variables}}}
     click.echo("Claude Desktop, in claude_desktop_config.json:")
