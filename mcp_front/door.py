@@ -40,7 +40,7 @@ class Door:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if (scheme.lower() == "bearer" and token.strip()) or request.method == "OPTIONS":
             return None
-        async with connected(self._settings, lambda: None) as service:
+        async with connected(self._settings) as service:
             if not await service.asks_for_token():
                 return None
         where = f"{_base(request, self._settings)}{METADATA}{MCP_PATH}"
