@@ -10,7 +10,7 @@ import time
 import click
 
 from imagegen.cli.client import Service, ServiceError
-from imagegen.cli.draw import follow
+from imagegen.cli.draw import check_complete, follow
 from imagegen.cli.trust import pinned
 from imagegen.deploy.containers import DeployError
 from imagegen.deploy.deployment import Deployment
@@ -47,9 +47,7 @@ def draw_first(service: Service) -> None:
     began = time.monotonic()
     try:
         job = follow(service, service.json("POST", "/api/generate", json=FIRST_PICTURE))
-        if job["status"] != "complete":
-            error = job.get("error") or {"detail": "The job was cancelled.", "code": "cancelled"}
-            raise ServiceError(f"{error['detail']} ({error['code']})")
+        check_complete(job)
         image = job["images"][0]
         service.call("GET", f"/images/{image['id']}.png")
     except ServiceError as failed:

@@ -118,9 +118,7 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
         click.echo(f"note: {first}", err=True)
         if details:
             click.echo(f"  {details}", err=True)
-    if job["status"] != "complete":
-        error = job.get("error") or {"detail": "The job was cancelled.", "code": "cancelled"}
-        raise ServiceError(f"{error['detail']} ({error['code']})")
+    check_complete(job)
     for index, image in enumerate(job["images"]):
         target = _target(output, request["prompt"], job["job_id"], index, len(job["images"]))
         data = service.call("GET", f"/images/{image['id']}.{format_of(target)}").content
@@ -199,6 +197,13 @@ def _shown(service: Service, job: dict[str, Any]) -> dict[str, Any]:
             raise
         bar.update(task, description=outcome(job), completed=1.0 if job["status"] == "complete" else None, eta="")
     return job
+
+
+def check_complete(job: dict[str, Any]) -> None:
+    """Raises ServiceError, with the reason, for a job that ended without its pictures."""
+    if job["status"] != "complete":
+        error = job.get("error") or {"detail": "The job was cancelled.", "code": "cancelled"}
+        raise ServiceError(f"{error['detail']} ({error['code']})")
 
 
 def outcome(job: dict[str, Any]) -> str:
