@@ -21,7 +21,7 @@ from imagegen.deploy.host_config import DEFAULT_NAME, Choices, Place
 from imagegen.deploy.image import Recipe, build, check_driver, choose_backend, sizes
 from imagegen.engine_build.cards import find_cards
 from imagegen.engine_build.plan import Backend, EngineBuildError, parse_archs
-from imagegen.settings import listen_address
+from imagegen.setting_values import listen_address
 
 CONTAINER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 BACKENDS: dict[str, Backend] = {"cpu": "cpu", "cuda": "cuda"}
