@@ -6,15 +6,15 @@ see `load()`.
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from imagegen import setting_values as values
 
 PREFIX = "IMAGEGEN_"
 FRONT_ONLY = {
@@ -35,49 +35,8 @@ OPENAI_IMAGE_MODELS = (
 """OpenAI's image models, retired and current: clients send one of them hard-wired (openai 3.54, `ImageModel`)."""
 
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_WITH_PORT = re.compile(r"(?P<address>[0-9.]+|localhost|\[[^\]]*\]):(?P<port>[0-9]+)", re.IGNORECASE)
-
-
 class SettingsError(Exception):
     """A setting has a value the service cannot run with; the message is for the person who set it."""
-
-
-def listen_address(text: str) -> str:
-    """The IP address that `text` means: `localhost` and an IPv6 address in brackets are understood too.
-
-    Raises ValueError that says what to write instead, for an address with a port or a scheme, and for a host name.
-    """
-    given = text.strip()
-    bare = _SCHEME.sub("", given).split("/")[0]
-    with_port = _WITH_PORT.fullmatch(bare)
-    address = _ip_address(with_port["address"] if with_port else bare)
-    if address is not None and with_port is not None:
-        raise ValueError(f"must be an address without a port: {address}, with IMAGEGEN_PORT={with_port['port']}")
-    if address is not None and bare != given:
-        raise ValueError(f"must be an address without a scheme or path: {address}")
-    if address is None:
-        raise ValueError("must be an IP address of this machine, such as 127.0.0.1 or ::1; 0.0.0.0 and :: mean all")
-    return address
-
-
-def _ip_address(text: str) -> str | None:
-    if text.lower() == "localhost":
-        return "127.0.0.1"
-    try:
-        return str(ipaddress.ip_address(text[1:-1] if text.startswith("[") and text.endswith("]") else text))
-    except ValueError:
-        return None
-
-
-def absolute(path: str | Path) -> Path:
-    """The path without `~`, from this folder on. Raises ValueError for an empty one and for an unknown user's `~`."""
-    if not str(path).strip():
-        raise ValueError("must be a path; unset it for the default")
-    try:
-        return Path(path).expanduser().absolute()
-    except RuntimeError:
-        raise ValueError("begins with the home folder of an unknown user: write the full path") from None
 
 
 class Settings(BaseSettings):
@@ -85,18 +44,20 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
-    # Where things live
+    # Folders
     home: Annotated[Path, Field(description="State folder: models, jobs, images, certificates.")] = Path(
         platformdirs.user_data_dir("imagegen", appauthor=False)
     )
-    cache: Annotated[Path, Field(description="What can be made again: the engine's source and builds.")] = Path(
+    cache: Annotated[Path, Field(description="The engine's source and builds; safe to delete.")] = Path(
         platformdirs.user_cache_dir("imagegen", appauthor=False)
     )
 
-    # The door
-    host: Annotated[str, Field(description="Address to listen on, without a port; 0.0.0.0 and :: mean all.")] = (
-        "127.0.0.1"
-    )
+    # Network
+    host: Annotated[
+        str,
+        AfterValidator(values.listen_address),
+        Field(description="Address to listen on, without a port; 0.0.0.0 and :: mean all."),
+    ] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="Port to listen on.")] = 8765
     max_connections: Annotated[
         int | None,
@@ -138,10 +99,10 @@ class Settings(BaseSettings):
         ),
     ] = 15.0
 
-    # The engine and its model
-    model: Annotated[str | None, Field(description="Default model; unset: chosen by what the machine has.")] = None
+    # Engine and model
+    model: Annotated[str | None, Field(description="Default model; unset: chosen by this machine's hardware.")] = None
     models: Annotated[
-        str | None, Field(description="The models that may be asked for, separated by commas; unset: all.")
+        str | None, Field(description="The models that requests may name, separated by commas; unset: all.")
     ] = None
     model_aliases: Annotated[
         str,
@@ -161,10 +122,13 @@ class Settings(BaseSettings):
         Literal["auto", "on", "off"],
         Field(
             description="Whether the service downloads a model by itself: auto: the default one where there is a GPU; "
-            "on: each that is asked for; off. Never one whose licence a person has to accept."
+            "on: each that a request names; off. Never one whose licence must be accepted first."
         ),
     ] = "auto"
-    sd_server: Annotated[Path | None, Field(description="An sd-server binary of your own.")] = None
+    sd_server: Annotated[
+        Path | None,
+        Field(description="Path of your own sd-server binary; unset: the one that `imagegen engine build` makes."),
+    ] = None
     on_missing_gpu: Annotated[
         Literal["cpu", "exit"],
         Field(
@@ -177,7 +141,9 @@ class Settings(BaseSettings):
         Field(ge=0, le=256, description="CPU threads of the engine; 0: as many as there are physical cores."),
     ] = 0
     idle_timeout: Annotated[
-        str, Field(description="When an idle model is unloaded: auto, seconds, never, or 0 (at once).")
+        str,
+        AfterValidator(values.idle_timeout),
+        Field(description="When an idle model is unloaded: auto, seconds, never, or 0 (at once)."),
     ] = "auto"
     idle_min_s: Annotated[
         float, Field(ge=0, lt=10**9, description="auto: an idle model stays at least this long, in seconds.")
@@ -189,24 +155,28 @@ class Settings(BaseSettings):
         float, Field(gt=0, le=10_000, description="auto: idle GPU-seconds that a second of waiting is worth.")
     ] = 10.0
     load_timeout_s: Annotated[
-        float, Field(gt=0, description="A load whose progress stands still this long is given up.")
+        float, Field(gt=0, description="A model load without progress for this long is aborted, in seconds.")
     ] = 300.0
     read_ahead: Annotated[
         bool, Field(description="Have the kernel fetch a model's files from the disk while the engine starts.")
     ] = True
     gpu_wait_s: Annotated[
-        float, Field(ge=0, description="How long a job waits for other programs to leave room on the GPU.")
+        float, Field(ge=0, description="How long a job waits for other programs to free GPU memory, in seconds.")
     ] = 300.0
     stall_s: Annotated[
         float | None,
-        Field(gt=0, description="A drawing engine silent this long is given up; unset: learned from its past."),
+        Field(
+            gt=0,
+            description="A drawing engine without output for this long is ended, in seconds; unset: learned from "
+            "earlier pictures.",
+        ),
     ] = None
     shutdown_grace_s: Annotated[
         float,
-        Field(ge=0, description="How long a running picture may take to finish when the service stops."),
+        Field(ge=0, description="How long a running picture may take to finish when the service stops, in seconds."),
     ] = 30.0
 
-    # Caps on what a caller can ask for
+    # Limits of requests
     max_dimension: Annotated[int, Field(ge=64, le=4096, description="Longest side of a picture, in pixels.")] = 1024
     max_steps: Annotated[int, Field(ge=1, le=100, description="Most sampling steps.")] = 100
     max_n: Annotated[int, Field(ge=1, le=16, description="Most pictures of one job.")] = 4
@@ -226,20 +196,20 @@ class Settings(BaseSettings):
     max_queue: Annotated[int, Field(ge=1, le=100_000, description="Most jobs waiting.")] = 100
     max_job_s: Annotated[float, Field(gt=0, description="Longest a job may keep the GPU, in seconds.")] = 1200.0
 
-    # What is kept
+    # Retention
     image_ttl: Annotated[float, Field(gt=0, description="Seconds that a job and its pictures are kept.")] = 3600.0
     png_metadata: Annotated[
         Literal["full", "no-prompt", "off"],
-        Field(description="What a PNG says of its making: full; no-prompt: all but the prompts; off."),
+        Field(description="Generation parameters in the PNG: full; no-prompt: all but the prompts; off: none."),
     ] = "full"
 
-    # What may be asked for
+    # Policy and templates
     policy_file: Annotated[Path | None, Field(description="A TOML file that replaces the built-in policy.")] = None
     templates_dir: Annotated[
-        Path | None, Field(description="Folder with templates of your own; unset: templates/ in the state folder.")
+        Path | None, Field(description="Folder of your own templates; unset: templates/ in the state folder.")
     ] = None
 
-    # Who may ask
+    # Access
     tokens: Annotated[str | None, Field(description="name:token,… or @FILE of name:sha256 lines.", repr=False)] = None
     rate_limit_per_s: Annotated[
         float, Field(gt=0, description="Requests a second that each token may make, in the long run.")
@@ -275,22 +245,24 @@ class Settings(BaseSettings):
         ),
     ] = ""
     allow_anonymous: Annotated[bool, Field(description="Serve other machines without a token.")] = False
-    tls: Annotated[str, Field(description="off, auto (self-signed), or CERT,KEY (two files).")] = "off"
+    tls: Annotated[
+        str, AfterValidator(values.tls_files), Field(description="off, auto (self-signed), or CERT,KEY (two files).")
+    ] = "off"
 
-    # Who is told
+    # Webhooks
     webhook_url: Annotated[
         str | None,
-        Field(description="Where each job without a webhook of its own is sent when it has ended.", repr=False),
+        Field(description="URL that receives each ended job that has no webhook of its own.", repr=False),
     ] = None
     webhook_secret: Annotated[
         str | None,
-        Field(description="whsec_ and base64: signs what is sent to IMAGEGEN_WEBHOOK_URL.", repr=False),
+        Field(description="Key that signs the requests to IMAGEGEN_WEBHOOK_URL: whsec_ and base64.", repr=False),
     ] = None
     webhook_allow: Annotated[
         str,
         Field(
-            description="Hosts, addresses and networks that are not public and that webhooks may go to all the same, "
-            "separated by commas."
+            description="Hosts, addresses and networks, separated by commas, that webhooks may reach although they are "
+            "not public."
         ),
     ] = ""
 
@@ -301,55 +273,23 @@ class Settings(BaseSettings):
     @field_validator("home", "cache", "sd_server", "policy_file", "templates_dir", mode="before")
     @classmethod
     def _absolute(cls, value: str | Path | None) -> Path | None:
-        return None if value is None else absolute(value)
-
-    @field_validator("host", mode="after")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        return listen_address(value)
-
-    @field_validator("idle_timeout", mode="after")
-    @classmethod
-    def _idle(cls, value: str) -> str:
-        value = value.strip().lower()
-        if value in {"auto", "never"}:
-            return value
-        try:
-            seconds = float(value)
-        except ValueError:
-            seconds = -1.0
-        if not 0 <= seconds < 10**9:  # NaN and infinity fail here too
-            raise ValueError("must be auto, never, or seconds (0 unloads at once)")
-        return value
-
-    @field_validator("tls", mode="after")
-    @classmethod
-    def _tls(cls, value: str) -> str:
-        if value.strip().lower() in {"off", "auto"}:
-            return value.strip().lower()
-        files = [part.strip() for part in value.split(",") if part.strip()]
-        if len(files) != 2:
-            raise ValueError("must be off, auto, or CERT,KEY (two PEM files)")
-        return ",".join(str(absolute(file)) for file in files)
+        return None if value is None else values.absolute(value)
 
     @model_validator(mode="after")
-    def _max_above_min(self) -> Settings:
-        if self.idle_max_s < self.idle_min_s:
-            least, most = f"{PREFIX}IDLE_MIN_S={self.idle_min_s:g}", f"{PREFIX}IDLE_MAX_S={self.idle_max_s:g}"
-            if "idle_max_s" in self.model_fields_set:
+    def _ordered(self) -> Settings:
+        """The first of each pair must not be above the second. The error names the one that was set."""
+        for low, high in (("idle_min_s", "idle_max_s"), ("max_body_bytes", "max_bodies_bytes")):
+            if getattr(self, high) >= getattr(self, low):
+                continue
+            least, most = self._assignment(low), self._assignment(high)
+            if high in self.model_fields_set:
                 raise ValueError(f"{most}: must not be below {least}")
             raise ValueError(f"{least}: must not be above {most}, which holds unless you set it: raise that too")
         return self
 
-    @model_validator(mode="after")
-    def _a_body_fits(self) -> Settings:
-        if self.max_bodies_bytes < self.max_body_bytes:
-            one = f"{PREFIX}MAX_BODY_BYTES={self.max_body_bytes}"
-            total = f"{PREFIX}MAX_BODIES_BYTES={self.max_bodies_bytes}"
-            if "max_bodies_bytes" in self.model_fields_set:
-                raise ValueError(f"{total}: must not be below {one}")
-            raise ValueError(f"{one}: must not be above {total}, which holds unless you set it: raise that too")
-        return self
+    def _assignment(self, name: str) -> str:
+        value = getattr(self, name)
+        return f"{PREFIX}{name.upper()}={f'{value:g}' if isinstance(value, float) else value}"
 
     # The state folder's parts
     @property

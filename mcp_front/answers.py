@@ -31,7 +31,7 @@ class Read(BaseModel):
 
 
 class Said(Read):
-    """A warning or an error of a job. Its first line is for everybody, the lines after it are details."""
+    """A warning or an error of a job. Its first line is the message, the lines after it are details."""
 
     code: str
     detail: str

@@ -22,6 +22,7 @@ from mcp_front.answers import ServiceError
 from mcp_front.arguments import Generate
 from mcp_front.client import Service
 from mcp_front.connection import Connection
+from mcp_front.door import bearer_of
 from mcp_front.drawing import DrawingTools
 from mcp_front.facts import Facts
 from mcp_front.gallery import FoundImage, found_images
@@ -155,5 +156,4 @@ def _icon() -> mcp_types.Icon:
 
 def _callers_bearer() -> str | None:
     """The bearer token of the current HTTP request, which the front forwards. Over HTTP it has no token of its own."""
-    scheme, _, token = get_http_headers(include={"authorization"}).get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+    return bearer_of(get_http_headers(include={"authorization"}))

@@ -60,7 +60,7 @@ def http_server(settings: Settings) -> FastMCP:
         """Always 200 while the front runs. The body says whether the service is ready."""
         ready = False
         with anyio.move_on_after(HEALTH_WAIT_S):
-            async with connected(settings, lambda: None) as service:
+            async with connected(settings) as service:
                 ready = await service.ready()
         return JSONResponse({"front": "up", "service": "ready" if ready else "not ready"})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import quote
@@ -126,11 +126,9 @@ class Service:
 
 
 @asynccontextmanager
-async def connected(
-    settings: Settings, bearer: Callable[[], str | None], *, must_be_locked: bool = False
-) -> AsyncIterator[Service]:
-    """A Service whose connections are closed on exit."""
-    service = Service(Connection(settings, bearer, must_be_locked=must_be_locked))
+async def connected(settings: Settings) -> AsyncIterator[Service]:
+    """A Service that sends no token and whose connections are closed on exit."""
+    service = Service(Connection(settings, lambda: None))
     try:
         yield service
     finally:

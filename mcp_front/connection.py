@@ -170,7 +170,7 @@ class Connection:
             raise ServiceError(
                 "open_service",
                 "The image service asks for no token, and this MCP front can be reached from other machines, "
-                "so it serves nobody. Set IMAGEGEN_TOKENS for the service, or IMAGEGEN_MCP_HOST=127.0.0.1 for "
+                "so it forwards no request. Set IMAGEGEN_TOKENS for the service, or IMAGEGEN_MCP_HOST=127.0.0.1 for "
                 "the front. IMAGEGEN_ALLOW_ANONYMOUS=1 on the front serves other machines without a token.",
             )
         if answer.status not in {401, 403}:

@@ -5,6 +5,7 @@ RFC 9728: the 401 names a document with this resource and the authorization serv
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from fastmcp import FastMCP
@@ -37,15 +38,20 @@ class Door:
         await (answer or self._app)(scope, receive, send)
 
     async def _refusal(self, request: Request) -> Response | None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if (scheme.lower() == "bearer" and token.strip()) or request.method == "OPTIONS":
+        if bearer_of(request.headers) or request.method == "OPTIONS":
             return None
-        async with connected(self._settings, lambda: None) as service:
+        async with connected(self._settings) as service:
             if not await service.asks_for_token():
                 return None
         where = f"{_base(request, self._settings)}{METADATA}{MCP_PATH}"
         challenge = {"WWW-Authenticate": f'Bearer resource_metadata="{where}"'}
         return JSONResponse({"error": "invalid_token", "error_description": NEEDED}, 401, challenge)
+
+
+def bearer_of(headers: Mapping[str, str]) -> str | None:
+    """The bearer token in a request's headers, whose names are in lower case; None without one."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 def add_metadata(mcp: FastMCP, settings: Settings) -> None:

@@ -11,10 +11,13 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 PREFIX = "IMAGEGEN_"
+T = TypeVar("T")
 Complaint = Callable[[str], None]
 
 WAIT_WITH_PROGRESS_S = 230.0
@@ -91,25 +94,26 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     def wrong(name: str, said: str) -> None:
         problems.append(f"{PREFIX}{name}: {said}")
 
-    url = _url(take("URL") or Settings.url, lambda said: wrong("URL", said))
-    public, front, server = take("MCP_PUBLIC_URL"), take("MCP_FRONT_URL"), take("MCP_AUTH_SERVER")
+    def read(name: str, convert: Callable[[str | None, Complaint], T]) -> T:
+        return convert(take(name), partial(wrong, name))
+
     settings = Settings(
-        url=url,
-        token=_token(take("TOKEN"), lambda said: wrong("TOKEN", said)),
-        tls_sha256=_fingerprint(take("TLS_SHA256"), lambda said: wrong("TLS_SHA256", said)),
-        tls_ca=_path(take("TLS_CA"), lambda said: wrong("TLS_CA", said)),
-        output_dir=_path(take("OUTPUT_DIR"), lambda said: wrong("OUTPUT_DIR", said)),
-        roots=_paths(take("MCP_ROOTS"), lambda said: wrong("MCP_ROOTS", said)),
-        wait_s=_number(take("MCP_WAIT_S"), 1, 3600, lambda said: wrong("MCP_WAIT_S", said)),
-        warm=_switch(take("MCP_WARM"), lambda said: wrong("MCP_WARM", said)),
-        host=_host(take("MCP_HOST") or Settings.host, lambda said: wrong("MCP_HOST", said)),
-        port=int(_number(take("MCP_PORT"), 1, 65535, lambda said: wrong("MCP_PORT", said)) or Settings.port),
-        tls=_pair(take("MCP_TLS"), lambda said: wrong("MCP_TLS", said)),
+        url=read("URL", _url) or Settings.url,
+        token=read("TOKEN", _token),
+        tls_sha256=read("TLS_SHA256", _fingerprint),
+        tls_ca=read("TLS_CA", _path),
+        output_dir=read("OUTPUT_DIR", _path),
+        roots=read("MCP_ROOTS", _paths),
+        wait_s=read("MCP_WAIT_S", _number(1, 3600)),
+        warm=read("MCP_WARM", _switch),
+        host=read("MCP_HOST", _host) or Settings.host,
+        port=int(read("MCP_PORT", _number(1, 65535)) or Settings.port),
+        tls=read("MCP_TLS", _pair),
         allowed_hosts=tuple(h.strip() for h in (take("MCP_ALLOWED_HOSTS") or "").split(",") if h.strip()),
-        public_url=_url(public, lambda said: wrong("MCP_PUBLIC_URL", said)) if public else None,
-        front_url=_url(front, lambda said: wrong("MCP_FRONT_URL", said)) if front else None,
-        auth_server=_url(server, lambda said: wrong("MCP_AUTH_SERVER", said)) if server else None,
-        allow_anonymous=_switch(take("ALLOW_ANONYMOUS"), lambda said: wrong("ALLOW_ANONYMOUS", said)),
+        public_url=read("MCP_PUBLIC_URL", _url),
+        front_url=read("MCP_FRONT_URL", _url),
+        auth_server=read("MCP_AUTH_SERVER", _url),
+        allow_anonymous=read("ALLOW_ANONYMOUS", _switch),
     )
     if settings.tls_sha256 and settings.tls_ca:
         wrong("TLS_SHA256", "set either this or IMAGEGEN_TLS_CA, not both: a pin trusts one certificate alone")
@@ -120,7 +124,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
-def _url(value: str, wrong: Complaint) -> str:
+def _url(value: str | None, wrong: Complaint) -> str | None:
+    if value is None:
+        return None
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         wrong(f"{_without_password(value)!r} is not an address such as http://127.0.0.1:8765")
@@ -151,8 +157,10 @@ def _fingerprint(value: str | None, wrong: Complaint) -> str | None:
     return digits
 
 
-def _host(value: str, wrong: Complaint) -> str:
+def _host(value: str | None, wrong: Complaint) -> str | None:
     """An address or a host name. An IPv6 address may have brackets."""
+    if value is None:
+        return None
     bare = re.sub(r"^[a-z][a-z0-9+.-]*://", "", value.lower()).split("/")[0]
     with_port = re.fullmatch(r"(?P<host>[^:]*|\[.*\]):(?P<port>\d+)", bare)
     host = (with_port["host"] if with_port else bare).removeprefix("[").removesuffix("]")
@@ -160,6 +168,8 @@ def _host(value: str, wrong: Complaint) -> str:
         wrong(f"{value!r} must be an address without a port: {host}, with IMAGEGEN_MCP_PORT={with_port['port']}")
     elif bare != value.lower():
         wrong(f"{value!r} must be an address without a scheme or path: {host}")
+    elif not host:
+        wrong(f"{value!r} is not an address")
     return host
 
 
@@ -183,17 +193,22 @@ def _paths(value: str | None, wrong: Complaint) -> tuple[Path, ...] | None:
     return tuple(path for path in found if path is not None)
 
 
-def _number(value: str | None, low: float, high: float, wrong: Complaint) -> float | None:
-    if value is None:
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        number = float("nan")
-    if not low <= number <= high:
-        wrong(f"{value!r} must be a number from {low:g} to {high:g}")
-        return None
-    return number
+def _number(low: float, high: float) -> Callable[[str | None, Complaint], float | None]:
+    """The conversion to a number from `low` to `high`."""
+
+    def convert(value: str | None, wrong: Complaint) -> float | None:
+        if value is None:
+            return None
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not low <= number <= high:
+            wrong(f"{value!r} must be a number from {low:g} to {high:g}")
+            return None
+        return number
+
+    return convert
 
 
 def _switch(value: str | None, wrong: Complaint) -> bool:

@@ -50,7 +50,7 @@ def _pinned(host: str, port: int, sha256: str) -> ssl.SSLContext:
             f"The certificate of {host}:{port} is not the pinned one, so nothing was sent. "
             f"Pinned: {sha256}. Presented: {got}. If the service got a new certificate, `imagegen tls show` "
             "on its machine prints the same fingerprint as the presented one: put that into "
-            "IMAGEGEN_TLS_SHA256. If it prints another, somebody stands between you and the service."
+            "IMAGEGEN_TLS_SHA256. If it prints another, another machine intercepts the connection."
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # the pin identifies the certificate itself

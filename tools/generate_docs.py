@@ -27,15 +27,15 @@ BEGIN = "<!-- made by `python tools/generate_docs.py` from the code: change that
 END = "<!-- end of what is made -->"
 
 SECTIONS = {
-    "home": "Where things live",
-    "host": "The door",
-    "model": "The engine and its model",
-    "max_dimension": "Caps on what a caller can ask for",
-    "image_ttl": "What is kept",
-    "policy_file": "What may be asked for",
-    "tokens": "Who may ask",
-    "webhook_url": "Who is told",
-    "log_level": "The log",
+    "home": "Folders",
+    "host": "Network",
+    "model": "Engine and model",
+    "max_dimension": "Limits of requests",
+    "image_ttl": "Retention",
+    "policy_file": "Policy and templates",
+    "tokens": "Access",
+    "webhook_url": "Webhooks",
+    "log_level": "Log",
 }
 """The first setting of each section, and the section's title."""
 

@@ -76,9 +76,9 @@ def _sentence(answer: httpx.Response) -> str:
 
 def service_of(url: str | None) -> Service:
     """The service named by --url, else by IMAGEGEN_URL, else the one that the settings describe."""
-    told = url or os.environ.get("IMAGEGEN_URL")
-    own = None if told else settings.load()
-    address = told or (own.url if own else "")
+    named = url or os.environ.get("IMAGEGEN_URL")
+    own = None if named else settings.load()
+    address = named or (own.url if own else "")
     try:
         verify = context_for(address, own)
     except OSError as failure:

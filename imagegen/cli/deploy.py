@@ -21,7 +21,7 @@ from imagegen.deploy.host_config import DEFAULT_NAME, Choices, Place
 from imagegen.deploy.image import Recipe, build, check_driver, choose_backend, sizes
 from imagegen.engine_build.cards import find_cards
 from imagegen.engine_build.plan import Backend, EngineBuildError, parse_archs
-from imagegen.settings import listen_address
+from imagegen.setting_values import listen_address
 
 CONTAINER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 BACKENDS: dict[str, Backend] = {"cpu": "cpu", "cuda": "cuda"}
@@ -35,7 +35,7 @@ def _about(command: Callable[..., Any]) -> Any:
 
     @click.pass_obj
     @functools.wraps(command)
-    def told(find: Callable[[], Deployment], **options: Any) -> Any:
+    def with_deployment(find: Callable[[], Deployment], **options: Any) -> Any:
         try:
             return command(find(), **options)
         except DeployError as failed:
@@ -44,7 +44,7 @@ def _about(command: Callable[..., Any]) -> Any:
             where = f" ({failed.filename})" if failed.filename else ""
             raise click.ClickException(f"{failed.strerror or failed}{where}") from None
 
-    return told
+    return with_deployment
 
 
 # ---- options ----------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def build_command(this: Deployment, backend: str | None, arch: str | None, **how
 @deploy.command()
 @_about
 def status(this: Deployment) -> None:
-    """The container, and what the service in it is doing. Exit code 1 if it is not ready."""
+    """Show the state of the container and of its service. Exit code 1 if the service is not ready."""
     rollout = this.rollout(tell)
     if rollout.was_cut_off():
         tell("a deploy was cut off half-way: `imagegen deploy` goes on from there")
@@ -258,11 +258,11 @@ def status(this: Deployment) -> None:
 
 
 @deploy.command()
-@click.option("--follow", "-f", "follows", is_flag=True, help="Go on as lines come.")
-@click.option("--tail", type=int, default=100, show_default=True, help="How many of the last lines.")
+@click.option("--follow", "-f", "follows", is_flag=True, help="Print new lines as they are written.")
+@click.option("--tail", type=int, default=100, show_default=True, help="Number of lines from the end.")
 @_about
 def logs(this: Deployment, follows: bool, tail: int) -> None:
-    """The service's log."""
+    """Show the service's log."""
     this.containers.show("logs", *(["--follow"] if follows else []), "--tail", str(tail), this.name)
 
 

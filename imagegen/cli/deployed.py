@@ -10,7 +10,7 @@ import time
 import click
 
 from imagegen.cli.client import Service, ServiceError
-from imagegen.cli.draw import follow
+from imagegen.cli.draw import check_complete, follow
 from imagegen.cli.trust import pinned
 from imagegen.deploy.containers import DeployError
 from imagegen.deploy.deployment import Deployment
@@ -47,9 +47,7 @@ def draw_first(service: Service) -> None:
     began = time.monotonic()
     try:
         job = follow(service, service.json("POST", "/api/generate", json=FIRST_PICTURE))
-        if job["status"] != "complete":
-            error = job.get("error") or {"detail": "The job was cancelled.", "code": "cancelled"}
-            raise ServiceError(f"{error['detail']} ({error['code']})")
+        check_complete(job)
         image = job["images"][0]
         service.call("GET", f"/images/{image['id']}.png")
     except ServiceError as failed:
@@ -78,9 +76,9 @@ def summary(this: Deployment, image: str, service: Service) -> None:
     variables = {"IMAGEGEN_URL": urls[-1], "IMAGEGEN_TOKEN": f"$(cat {token_file})"}
     if pin:
         variables["IMAGEGEN_TLS_SHA256"] = pin
-    told = " ".join(f'--env {name}="{value}"' for name, value in variables.items())
+    options = " ".join(f'--env {name}="{value}"' for name, value in variables.items())
     click.echo("\nClaude Code, where imagegen-mcp is installed (docs/claude.md):")
-    click.echo(f"  claude mcp add --transport stdio imagegen {told} -- imagegen-mcp")
+    click.echo(f"  claude mcp add --transport stdio imagegen {options} -- imagegen-mcp")
     variables["IMAGEGEN_TOKEN"] = f"what {token_file} says"
     entry = {"mcpServers": {"imagegen": {"command": "imagegen-mcp", "env": variables}}}
     click.echo("Claude Desktop, in claude_desktop_config.json:")

@@ -20,7 +20,7 @@ WIDTH = 110
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--deep", is_flag=True, help="Hash the large files of the model too; takes minutes.")
 def doctor(as_json: bool, deep: bool) -> None:
-    """Look at everything the service needs and say what is wrong and what to do. Changes nothing.
+    """Check everything that the service needs, and print each problem with its fix. Changes nothing.
 
     Exit code 1 if something does not work, else 0.
     """

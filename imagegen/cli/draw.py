@@ -30,10 +30,10 @@ shared_options = [
     ),
     click.option("--steps", type=int, help="Sampling steps."),
     click.option("--seed", type=int, help="The same seed gives the same picture."),
-    click.option("--cfg-scale", type=float, help="How strictly the words are followed."),
+    click.option("--cfg-scale", type=float, help="Guidance: how strictly the picture follows the prompt."),
     click.option("--negative", help="What not to draw."),
     click.option("--model", help="See `imagegen models list`."),
-    click.option("--speed", type=click.Choice(["quality", "fast"]), help="fast leaves steps out; default: quality."),
+    click.option("--speed", type=click.Choice(["quality", "fast"]), help="fast skips steps; default: quality."),
     click.option("-n", "count", type=int, default=1, show_default=True, help="How many pictures."),
     url_option,
 ]
@@ -67,17 +67,15 @@ def draw(prompt: str, **options: Any) -> None:
 @click.command()
 @click.argument("image", type=InputFile())
 @click.argument("prompt", type=Prompt())
-@click.option(
-    "--also", type=InputFile(), multiple=True, help="A further picture to start from; may be given several times."
-)
+@click.option("--also", type=InputFile(), multiple=True, help="A further reference picture. May be repeated.")
 @_with_options("by the shape of IMAGE, at the model's usual area", "by the shape of IMAGE")
 @click.option(
     "--fit",
     type=click.Choice(["contain", "cover", "stretch"]),
-    help="How the pictures meet a size of another shape: whole with white bars, cut to the middle, or distorted; "
+    help="How to fit the pictures to another aspect ratio: contain pads with white, cover crops, stretch distorts; "
     "default: contain. With contain one side is enough, and the other follows.",
 )
-@click.option("--mask", type=InputFile(), help="A picture of IMAGE's shape: what is white may change.")
+@click.option("--mask", type=InputFile(), help="A picture of IMAGE's aspect ratio: white areas may change.")
 def edit(image: Path, prompt: str, also: tuple[Path, ...], fit: str | None, mask: Path | None, **options: Any) -> None:
     """Change a picture by words. How many pictures a model takes: `imagegen models show NAME`.
 
@@ -120,9 +118,7 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
         click.echo(f"note: {first}", err=True)
         if details:
             click.echo(f"  {details}", err=True)
-    if job["status"] != "complete":
-        error = job.get("error") or {"detail": "The job was cancelled.", "code": "cancelled"}
-        raise ServiceError(f"{error['detail']} ({error['code']})")
+    check_complete(job)
     for index, image in enumerate(job["images"]):
         target = _target(output, request["prompt"], job["job_id"], index, len(job["images"]))
         data = service.call("GET", f"/images/{image['id']}.{format_of(target)}").content
@@ -201,6 +197,13 @@ def _shown(service: Service, job: dict[str, Any]) -> dict[str, Any]:
             raise
         bar.update(task, description=outcome(job), completed=1.0 if job["status"] == "complete" else None, eta="")
     return job
+
+
+def check_complete(job: dict[str, Any]) -> None:
+    """Raises ServiceError, with the reason, for a job that ended without its pictures."""
+    if job["status"] != "complete":
+        error = job.get("error") or {"detail": "The job was cancelled.", "code": "cancelled"}
+        raise ServiceError(f"{error['detail']} ({error['code']})")
 
 
 def outcome(job: dict[str, Any]) -> str:

@@ -34,18 +34,20 @@ PLAIN_LINE_PERCENT = 10
 
 @click.group()
 def engine() -> None:
-    """The program that draws: build it, find it."""
+    """Build, locate, export and import the engine (sd-server)."""
 
 
 @engine.command()
-@click.option("--backend", type=click.Choice(["cpu", "cuda"]), help="What it computes on. Default: what is here.")
-@click.option("--arch", help="CUDA architectures, such as 90 or 75,86,90 or all. Default: the card's own.")
+@click.option(
+    "--backend", type=click.Choice(["cpu", "cuda"]), help="Default: cuda where there is an NVIDIA GPU, else cpu."
+)
+@click.option("--arch", help="CUDA architectures, such as 90 or 75,86,90 or all. Default: this card's.")
 @click.option("--portable", is_flag=True, help="For other machines too (x86: AVX2, FMA, F16C), as in a container.")
-@click.option("--jobs", "-j", type=click.IntRange(1, 1024), help="Compilers at once. Default: by cores and memory.")
+@click.option("--jobs", "-j", type=click.IntRange(1, 1024), help="Parallel compilers. Default: by cores and memory.")
 def build(backend: str | None, arch: str | None, portable: bool, jobs: int | None) -> None:
-    """Build sd-server from its pinned source, unless that is done already; print its path.
+    """Build sd-server from its pinned source unless it is built already, and print its path.
 
-    Without options: whatever this machine needs, and nothing when IMAGEGEN_SD_SERVER names a binary.
+    Without options: for this machine, and no build if IMAGEGEN_SD_SERVER names a binary.
     """
     settings = _settings()
     if backend is None and arch is None and not portable:

@@ -30,9 +30,9 @@ from imagegen.settings import Settings, load
 @click.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Accept the licence without being asked.")
-@click.option("--dry-run", is_flag=True, help="Say what would be fetched, and fetch nothing.")
+@click.option("--dry-run", is_flag=True, help="List the files, and fetch none.")
 def fetch(name: str, yes: bool, dry_run: bool) -> None:
-    """Fetch a model's files from the hub; what has come is kept, so that a second try goes on.
+    """Fetch a model's files from the hub. An interrupted fetch resumes.
 
     \b
     HF_TOKEN         a token, for repositories that ask for one

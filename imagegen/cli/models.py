@@ -24,7 +24,7 @@ from imagegen.settings import Settings, load
 
 @click.group()
 def models() -> None:
-    """The models there are: list them, show one, fetch one, make the small ones."""
+    """List, show, fetch and make models."""
 
 
 models.add_command(fetch)
@@ -33,7 +33,7 @@ models.add_command(fetch)
 @models.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_models(as_json: bool) -> None:
-    """Every model: whether its files are there, what it does, under what licence."""
+    """List every model with its abilities, the state of its files, and its licence."""
     settings = load()
     with _sentences():
         entries = Catalog.load(settings).entries()
@@ -51,7 +51,7 @@ def list_models(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, as_json: bool) -> None:
-    """One model: every number with its source, every file with its place."""
+    """Show one model: every number with its source, every file with its path."""
     settings = load()
     with _sentences():
         entry = Catalog.load(settings).get(name)
@@ -65,7 +65,7 @@ def show(name: str, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--vision", is_flag=True, help="With the vision tower, where the model can have one.")
 def make(name: str, vision: bool) -> None:
-    """Write the files of a model that is made by script; print where they are."""
+    """Write the files of a model that a script makes, and print their folder."""
     folder = make_with_bar(name, load(), vision)
     click.echo(f"{name} is in {folder}: {_sizes(folder)}.")
 

@@ -14,7 +14,7 @@ from imagegen.cli.client import service_of, url_option
 @click.option("--json", "as_json", is_flag=True, help="Print the service's own JSON.")
 @url_option
 def jobs(limit: int, as_json: bool, url: str | None) -> None:
-    """The newest jobs, the newest first."""
+    """List the newest jobs, the newest first."""
     items = service_of(url).json("GET", "/api/jobs", params={"limit": limit})["items"]
     if as_json:
         click.echo(json.dumps(items, indent=2))
@@ -38,6 +38,6 @@ def jobs(limit: int, as_json: bool, url: str | None) -> None:
 @click.argument("job_id")
 @url_option
 def cancel(job_id: str, url: str | None) -> None:
-    """Cancel a job that waits or runs."""
+    """Cancel a queued or running job."""
     job = service_of(url).json("DELETE", f"/api/jobs/{job_id}")
     click.echo(f"{job['job_id']}  {job['status']}")

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from imagegen import engine_build, settings
+from imagegen import engine_build
 from imagegen.cli.engine import set_up_engine
 from imagegen.cli.models import make_with_bar
 from imagegen.hardware import gpu
@@ -33,8 +33,9 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
         if value is not None:
             os.environ[f"IMAGEGEN_{name}"] = str(value)
     try:
-        chosen = settings.load()
-        entry = configuration.check(configuration.read(), chosen.host, chosen.port)
+        configured = configuration.read()
+        chosen = configured.settings
+        entry = configuration.check(configured, chosen.host, chosen.port)
         _make_bentoml_home(chosen)
         _set_up(entry, chosen)
         listening.check(chosen.host, chosen.port)  # again: building the engine takes minutes

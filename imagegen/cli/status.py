@@ -16,7 +16,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the se
 @json_option
 @url_option
 def status(as_json: bool, url: str | None) -> None:
-    """What the service is doing."""
+    """Show the state of the service."""
     _show(service_of(url).json("GET", "/api/status"), as_json)
 
 
@@ -25,7 +25,7 @@ def status(as_json: bool, url: str | None) -> None:
 @json_option
 @url_option
 def warm(model: str | None, as_json: bool, url: str | None) -> None:
-    """Load a model now, so that the next picture comes sooner."""
+    """Load a model now, so that the next picture is ready sooner."""
     state = service_of(url).json("POST", "/api/warm", params={} if model is None else {"model": model})
     if not as_json:
         click.echo(_warmed(state, model or state["model"]["default"]))
@@ -44,7 +44,7 @@ def _warmed(state: dict[str, Any], model: str) -> str:
 @json_option
 @url_option
 def unload(as_json: bool, url: str | None) -> None:
-    """End the idle engine, or a warm-up, and give its memory back now."""
+    """End the idle engine, or a warm-up, and free its memory now."""
     _show(service_of(url).json("POST", "/api/unload"), as_json)
 
 
@@ -79,6 +79,6 @@ def show_status(state: dict[str, Any]) -> None:
         gb = 1e9
         click.echo(f"gpu     {card['name']}: {card['free_bytes'] / gb:.1f} of {card['total_bytes'] / gb:.1f} GB free")
     else:
-        click.echo("gpu     none seen")
+        click.echo("gpu     none found")
     for warning in state.get("warnings", []):
         click.echo(f"warning {warning['detail']}")

@@ -10,12 +10,12 @@ from imagegen.settings import SettingsError, load
 
 @click.group()
 def tls() -> None:
-    """The service's certificate: show what clients pin, renew it."""
+    """Show or renew the service's certificate, which clients pin."""
 
 
 @tls.command()
 def show() -> None:
-    """The certificate's SHA-256, its names and its end; with IMAGEGEN_TLS=auto it is made if need be."""
+    """Print the certificate's SHA-256, names and expiry. IMAGEGEN_TLS=auto makes a missing certificate."""
     settings = load()
     files = certificates.files_of(settings)
     if files is None:
@@ -32,10 +32,10 @@ def show() -> None:
 
 @tls.command()
 def renew() -> None:
-    """Make IMAGEGEN_TLS=auto's certificate anew, for the names this machine has now. Its SHA-256 changes."""
+    """Replace the certificate of IMAGEGEN_TLS=auto by one for this machine's current names. Its SHA-256 changes."""
     settings = load()
     if settings.tls != "auto":
         raise SettingsError("Only the certificate of IMAGEGEN_TLS=auto can be renewed here.")
     certificates.renew_own(settings)
-    click.echo("The service shows it from its next start on; clients then pin:", err=True)
+    click.echo("The service uses it from its next start on. Clients then pin:", err=True)
     click.echo(certificates.fingerprint(certificates.load_certificate(certificates.own_files(settings))))

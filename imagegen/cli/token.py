@@ -12,7 +12,7 @@ from imagegen.settings import load
 
 @click.group()
 def token() -> None:
-    """Who may use the service: make a token for somebody."""
+    """Make the tokens of the service's clients."""
 
 
 @token.command()
@@ -29,11 +29,11 @@ def new(name: str, file: Path | None) -> None:
     except OSError as failure:
         raise click.ClickException(f"{kept} cannot be written: {failure.strerror}.") from None
     click.echo(made)
-    told = (settings.tokens or "").strip()
-    read = told == f"@{kept}" or (not told and kept == settings.tokens_file)
+    configured = (settings.tokens or "").strip()
+    read = configured == f"@{kept}" or (not configured and kept == settings.tokens_file)
     how = "" if read else f" with IMAGEGEN_TOKENS=@{kept.absolute()}"
     click.echo(
-        f"This is the only time it is shown. {kept} keeps its SHA-256. The service asks for it from its next start "
+        f"The token is shown only now. {kept} keeps its SHA-256. The service requires it from its next start "
         f"on{how}; clients send it as `Authorization: Bearer …` (the command line: IMAGEGEN_TOKEN).",
         err=True,
     )

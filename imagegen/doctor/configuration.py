@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from imagegen.doctor.finding import Finding, fail, ok, warn
+from imagegen.doctor.finding import BLOCKS_START, Finding, fail, ok, warn
 from imagegen.models.aliases import Aliases
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.entry import Entry
@@ -45,7 +45,7 @@ def door(settings: Settings) -> Iterable[Finding]:
     try:
         found = tokens.for_service(settings)
     except SettingsError as wrong:
-        yield fail("tokens", str(wrong), "Until then the service does not start.")
+        yield fail("tokens", str(wrong), BLOCKS_START)
         return
     file = settings.tokens_file
     if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
@@ -55,12 +55,12 @@ def door(settings: Settings) -> Iterable[Finding]:
     elif settings.allow_anonymous:
         yield warn(
             "tokens",
-            f"No token is asked for, and anybody who reaches {settings.host}:{settings.port} is served "
+            f"The service requires no token and serves every client that reaches {settings.host}:{settings.port} "
             "(IMAGEGEN_ALLOW_ANONYMOUS).",
-            "Make a token with `imagegen token new NAME` unless everybody there may use this GPU.",
+            "Make a token with `imagegen token new NAME` unless all users of that network may use this GPU.",
         )
     else:
-        yield ok("tokens", "No token is asked for; only this machine is served.")
+        yield ok("tokens", "The service requires no token and serves only this machine.")
 
 
 def certificate(settings: Settings) -> Iterable[Finding]:
@@ -102,16 +102,16 @@ def policy(settings: Settings) -> Iterable[Finding]:
     try:
         rules = Guardrails.load(settings.policy_file)
     except PolicyError as wrong:
-        yield fail("policy", str(wrong), "Until then the service does not start. What a policy is: docs/policy.md.")
+        yield fail("policy", str(wrong), f"{BLOCKS_START} What a policy is: docs/policy.md.")
     else:
-        yield ok("policy", f"The policy in force: {rules.source}.")
+        yield ok("policy", f"The active policy: {rules.source}.")
 
 
 def prompt_templates(settings: Settings) -> Iterable[Finding]:
     """Check that every template file is valid."""
     found, problems = templates.load(settings)
     for problem in problems:
-        yield warn("templates", str(problem), "The template is left out until then: docs/templates.md.")
+        yield warn("templates", str(problem), "The template is ignored until this is fixed: docs/templates.md.")
     if not problems:
         yield ok("templates", f"{len(found)} templates.")
 
@@ -123,7 +123,7 @@ def catalog(settings: Settings, has_gpu: bool) -> tuple[Entry | None, Iterable[F
         entry = loaded.default(settings, has_gpu=has_gpu)
         Aliases(settings.model_aliases, loaded.names(), entry.name)
     except CatalogError as wrong:
-        return None, [fail("catalog", line, "Until then the service does not start.") for line in _lines(wrong)]
+        return None, [fail("catalog", line, BLOCKS_START) for line in _lines(wrong)]
     return entry, [ok("catalog", f"{len(loaded.names())} models; the default is {entry.name}.")]
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+BLOCKS_START = "The service does not start until this is fixed."
+"""The fix of a finding whose observation already says what to do."""
+
 
 class Level(StrEnum):
     """Effect of a finding on the service."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from imagegen.doctor.finding import Finding, Level, fail, ok, warn
+from imagegen.doctor.finding import BLOCKS_START, Finding, Level, fail, ok, warn
 from imagegen.engine_build.cards import Cards
 from imagegen.hardware import compatibility, gpu_sharing
 from imagegen.hardware.gpu import Gpu
@@ -39,7 +39,7 @@ def gpus(cards: Cards, used: Gpu | None, problem: str | None, engine_is_cuda13: 
         yield fail(
             "gpu",
             f"The NVIDIA driver does not answer: {cards.problem}.",
-            "Mend the driver; after an update of it, restart the machine. `nvidia-smi` shows the same fault.",
+            "Repair the driver; after an update of it, restart the machine. `nvidia-smi` shows the same fault.",
         )
     elif used is None:
         yield ok("gpu", "There is no NVIDIA GPU here: the engine runs on the CPU.")
@@ -105,6 +105,6 @@ def port(settings: Settings, service_pids: set[int]) -> Iterable[Finding]:
     if listening.holders(settings.port) & service_pids:
         yield ok("port", f"{where} is the running service's.")
     elif problem := listening.problem_of(settings.host, settings.port):
-        yield fail("port", problem, "Until then the service does not start.")
+        yield fail("port", problem, BLOCKS_START)
     else:
         yield ok("port", f"{where} is free.")

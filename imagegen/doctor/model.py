@@ -96,7 +96,7 @@ def packages(entry: Entry) -> Iterable[Finding]:
             yield ok(
                 "packages",
                 f"Models of the adapter {adapter} cannot be drawn with: {', '.join(names)} are not installed. "
-                f"Who wants them: {extras.how_to_install(adapter)} (docs/engine.md).",
+                f"To use them: {extras.how_to_install(adapter)} (docs/engine.md).",
             )
     if entry.adapter in extras.PACKAGES:
         yield ok("packages", f"The packages that {entry.name} needs are installed.")
@@ -118,14 +118,16 @@ def model_files(entry: Entry, settings: Settings, deep: bool, has_gpu: bool) -> 
             return
         stated = synthetic.stated(entry)
     except OSError as damaged:
-        yield fail("model files", f"{damaged.strerror}: {damaged.filename}.", "Until then every job fails.")
+        yield fail("model files", f"{damaged.strerror}: {damaged.filename}.", "Every job fails until this is fixed.")
         return
     fetches = may_fetch(entry, settings.auto_fetch, is_default=True, has_gpu=has_gpu)
     if entry.missing(settings):
         if fetches:
             yield ok("model files", f"The service fetches {entry.name} at its start (IMAGEGEN_AUTO_FETCH).")
         else:
-            yield fail("model files", missing_sentence(entry, settings), "Until then every job fails: model_missing.")
+            yield fail(
+                "model files", missing_sentence(entry, settings), "Every job fails until this is fixed: model_missing."
+            )
     elif absent := entry.absent(settings):
         yield from _absent(entry, absent, fetches)
     wrong = unhashed = 0

@@ -18,7 +18,7 @@ from imagegen.settings import FRONT_ONLY, PREFIX, Settings, SettingsError, load
 from imagegen.startup import port
 
 ANSWER_S = 10.0
-_LET_IN = {401, 403}
+_NEEDS_TOKEN = {401, 403}
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,15 @@ def answer(running: Running) -> Iterable[Finding]:
             "Look again in a minute; if it is still so, end those processes.",
         )
         return
-    if got.status_code in _LET_IN:
-        yield ok("service", f"A service answers at {url}; IMAGEGEN_TOKEN would let the doctor ask for its state.")
+    if got.status_code in _NEEDS_TOKEN:
+        yield ok("service", f"A service answers at {url}. Set IMAGEGEN_TOKEN to see its state.")
     elif engine.get("state") == "failed":
         error = engine.get("error") or {}
-        yield fail("service", f"The service at {url} has no engine: {error.get('detail')}", "Jobs fail until then.")
+        yield fail(
+            "service",
+            f"The service at {url} has no engine: {error.get('detail')}",
+            "Jobs fail until this is fixed. See the service log.",
+        )
     else:
         queue = said.get("queue", {})
         yield ok(

@@ -59,7 +59,7 @@ def folder(settings: Settings, pids: set[int]) -> Iterable[Finding]:
             yield fail("state folder", f"{home} cannot be made: {place} is not writable.", "Set IMAGEGEN_HOME.")
     elif not home.is_dir() or not os.access(home, os.W_OK | os.X_OK):
         yield fail(
-            "state folder", f"{home} is not a folder that this user can write.", "Mend that, or set IMAGEGEN_HOME."
+            "state folder", f"{home} is not a folder that this user can write.", "Make it one, or set IMAGEGEN_HOME."
         )
     elif pids:
         named = ", ".join(str(pid) for pid in sorted(pids))
@@ -138,7 +138,7 @@ def clock(connection: sqlite3.Connection | None, now: float | None = None) -> It
         yield fail(
             "clock",
             f"The clock says {today:%Y-%m-%d %H:%M} UTC, and the newest job was made at {ahead:%Y-%m-%d %H:%M}: it was "
-            "put back, or was wrong then. Pictures expire at the wrong time.",
+            "set back, or was wrong then. Pictures expire at the wrong time.",
             do,
         )
     else:

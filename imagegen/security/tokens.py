@@ -15,7 +15,8 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from imagegen.settings import Settings, SettingsError, absolute
+from imagegen.setting_values import absolute
+from imagegen.settings import Settings, SettingsError
 from imagegen.storage import permissions
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")

@@ -1,6 +1,6 @@
 """The front over HTTP with what the conformance suite wants to find in a server, beside its own tools.
 
-Run by test_front_conformance.py, never part of the product: the front is built as the product builds it, and the
+Run by test_front_clients.py, never part of the product: the front is built as the product builds it, and the
 suite's fixtures are added to it.
 """
 

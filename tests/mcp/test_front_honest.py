@@ -56,7 +56,7 @@ def test_a_picture_that_shows_something_else_is_said_in_the_first_line(service):
     job = Job.model_validate(drawn).model_copy(update={"warnings": known})
 
     async def story():
-        async with connected(Settings(url=service.url), lambda: None) as client:
+        async with connected(Settings(url=service.url)) as client:
             return await Results(client, Settings(url=service.url), saves=False).finished(job, structured=True)
 
     result = run(story())

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import threading
-import unicodedata
 
 import pytest
 from PIL import Image
@@ -139,34 +138,11 @@ def test_a_file_url_is_decoded_once(tmp_path):
     assert load(other.as_uri()) == other.read_bytes()
 
 
-SCREENSHOT = "Screenshot 2026-01-02 at 3.45.12\u202fPM.png"
-SPELLINGS = [
-    (SCREENSHOT, "{folder}/Screenshot 2026-01-02 at 3.45.12 PM.png"),
-    ("a b.png", "{folder}/a\u00a0b.png"),
-    (unicodedata.normalize("NFD", "é.png"), "{folder}/é.png"),
-    ("é.png", "{folder}/" + unicodedata.normalize("NFD", "é.png")),
-    ("a b.png", "'{folder}/a b.png'"),
-    ("a b.png", '"{folder}/a b.png" '),
-    ("a b.png", "\u201c{folder}/a b.png\u201d"),
-    ("a b.png", "'file://{folder}/a%20b.png'"),
-    ("a b.png", "{folder}/a\\ b.png"),
-    ("it's (1).png", "{folder}/it\\'s\\ \\(1\\).png"),
-    ("it\u2019s.png", "{folder}/it's.png"),
-    (SCREENSHOT, "'{folder}/Screenshot 2026-01-02 at 3.45.12 PM.png'"),
-]
-
-
-@pytest.mark.parametrize(("name", "asked"), SPELLINGS)
-def test_a_name_that_is_spelled_another_way_is_found(tmp_path, name, asked):
-    wanted = picture(tmp_path / name, size=(5, 5))
+def test_a_quoted_file_url_and_another_spelling_are_found(tmp_path):
+    """What a spelling may differ in is tested in tests/unit/cli/test_spelling.py, for the command line too."""
+    wanted = picture(tmp_path / "a\u202fb.png", size=(5, 5))
     picture(tmp_path / "other.png", size=(6, 6))
-    assert load(asked.format(folder=tmp_path)) == wanted.read_bytes()
-
-
-def test_a_folder_that_is_spelled_another_way_is_found(tmp_path):
-    (tmp_path / "my\u202ffolder").mkdir()
-    wanted = picture(tmp_path / "my\u202ffolder" / "a b.png")
-    assert load(tmp_path / "my folder" / "a\u00a0b.png") == wanted.read_bytes()
+    assert load(tmp_path / "a b.png") == load(f"'file://{tmp_path}/a%20b.png'") == wanted.read_bytes()
 
 
 def test_a_name_that_exists_is_taken_as_it_is(tmp_path):
@@ -175,19 +151,6 @@ def test_a_name_that_exists_is_taken_as_it_is(tmp_path):
         picture(tmp_path / name, size=(side, side), format="PNG")
     for name in names:
         assert load(tmp_path / name) == (tmp_path / name).read_bytes()
-
-
-def test_several_names_that_match_are_named(tmp_path):
-    picture(tmp_path / "a\u202fb.png")
-    picture(tmp_path / "a\u2009b.png")
-    said = refusal(tmp_path / "a b.png")
-    assert r"'a\u2009b.png', 'a\u202fb.png'" in said and "2 names" in said
-
-
-def test_a_name_that_differs_in_a_letter_is_not_taken(tmp_path):
-    picture(tmp_path / "ab.png")
-    picture(tmp_path / "A b.png")
-    assert "There is no file" in refusal(tmp_path / "a b.png")
 
 
 def test_what_is_found_by_another_spelling_must_be_a_file_too(tmp_path):

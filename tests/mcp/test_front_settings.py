@@ -47,6 +47,7 @@ def test_a_fingerprint_is_read_as_people_copy_it():
         ("MCP_HOST", "127.0.0.1:8831", "without a port: 127.0.0.1, with IMAGEGEN_MCP_PORT=8831"),
         ("MCP_HOST", "[::1]:8831", "without a port: ::1, with IMAGEGEN_MCP_PORT=8831"),
         ("MCP_HOST", "http://127.0.0.1", "without a scheme or path: 127.0.0.1"),
+        ("MCP_HOST", "[]", "is not an address"),
         ("TLS_CA", "~nobody-of-this-name/x", "unknown user"),
         ("OUTPUT_DIR", "~nobody-of-this-name/x", "unknown user"),
         ("MCP_TLS", "~nobody-of-this-name/c,k", "CERT,KEY"),

@@ -171,7 +171,7 @@ def large(service):
 def test_a_picture_of_3_mb_makes_a_small_result(service, large, output):
     async def story():
         settings = Settings(url=service.url, output_dir=output)
-        async with connected(settings, lambda: None) as client:
+        async with connected(settings) as client:
             result = await Results(client, settings, saves=True).finished(large, structured=True)
         assert saved_path_of(result).stat().st_size > 3_000_000
         assert size_of(result) < 900_000
@@ -184,7 +184,7 @@ def test_more_previews_than_fit_are_left_out_and_no_picture_is(service, large, o
     async def story():
         settings = Settings(url=service.url, output_dir=output)
         many = large.model_copy(update={"images": large.images * 16})
-        async with connected(settings, lambda: None) as client:
+        async with connected(settings) as client:
             result = await Results(client, settings, saves=True).finished(many, structured=True)
         kinds = [part.type for part in result.content]
         assert size_of(result) < 900_000 and 1 < kinds.count("image") < 16

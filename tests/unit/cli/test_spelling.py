@@ -29,10 +29,12 @@ Finder = Callable[[str], Path]
         ("a b.png", "'{folder}/a b.png'"),
         ("a b.png", ' "{folder}/a b.png" '),
         ("a b.png", "\u201c{folder}/a b.png\u201d"),
+        (SCREENSHOT, "'{folder}/Screenshot 2026-01-02 at 3.45.12 PM.png'"),
         ("a b.png", "{folder}/a\\ b.png"),
         ("it's (1).png", "{folder}/it\\'s\\ \\(1\\).png"),
         ("it\u2019s.png", "{folder}/it's.png"),
         ("my\u202ffolder/a\u202fb.png", "{folder}/my folder/a b.png"),
+        ("my\u202ffolder/a b.png", "{folder}/my folder/a\u00a0b.png"),
         ("a%20b.png", "{folder}/a%20b.png"),
     ],
 )
@@ -58,7 +60,7 @@ def test_a_name_that_exists_wins_and_several_others_are_named(tmp_path: Path, fi
 
 
 @pytest.mark.parametrize("find", FINDERS, ids=["command line", "front"])
-@pytest.mark.parametrize("typed", ["c.png", "a.PNG", "a-b.png", "missing/a b.png"])
+@pytest.mark.parametrize("typed", ["c.png", "a.PNG", "A b.png", "ab.png", "a-b.png", "missing/a b.png"])
 def test_another_name_is_not_found(tmp_path: Path, find: Finder, typed: str) -> None:
     (tmp_path / "a b.png").touch()
     assert find(f"{tmp_path}/{typed}") == tmp_path / typed

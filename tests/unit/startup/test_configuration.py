@@ -12,7 +12,8 @@ import pytest
 from imagegen import engine_build
 from imagegen.prompts import templates
 from imagegen.security import tls
-from imagegen.settings import absolute, listen_address, load
+from imagegen.setting_values import absolute, listen_address
+from imagegen.settings import load
 from imagegen.startup import configuration, port
 
 LONG_NAME = "x" * 300
