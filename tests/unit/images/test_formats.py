@@ -10,34 +10,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import BLUE, MAX_PX, RED, refused, saved
 from PIL import Image
 
 from imagegen.images import formats, icons, tiff
 from imagegen.images.formats import recognise
 from imagegen.images.references import decode_reference
-from imagegen.schemas import Refused
-
-MAX_PX = 40_000_000
-RED, BLUE = (255, 0, 0), (0, 0, 255)
-
-
-def saved(image: Image.Image, format: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
 
 
 def halves(width: int = 32, height: int = 24) -> Image.Image:
     image = Image.new("RGB", (width, height), RED)
     image.paste(BLUE, (0, height // 2, width, height))
     return image
-
-
-def refused(data: bytes, max_px: int = MAX_PX) -> str:
-    with pytest.raises(Refused) as caught:
-        decode_reference(data, max_px)
-    assert (caught.value.status, caught.value.code) == (422, "bad_image")
-    return caught.value.detail
 
 
 def ftyp(*brands: bytes) -> bytes:
