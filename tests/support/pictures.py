@@ -58,6 +58,14 @@ def png_16bit(colour_type: int, samples: np.ndarray, transparent: tuple[int, ...
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+def tiff_with_long_tags(count: int) -> bytes:
+    """A TIFF in which seven tags share one range of `count` bytes as their values."""
+    tags = {256: (4, 1, 8), 257: (4, 1, 8), 258: (3, 1, 8), 262: (3, 1, 1), 273: (4, 1, 8), 279: (4, 1, 64)}
+    tags |= dict.fromkeys((266, 277, 284, 317, 320, 332, 338), (1, count, 8))
+    entries = b"".join(struct.pack("<HHII", tag, *entry) for tag, entry in sorted(tags.items()))
+    return b"II*\0" + struct.pack("<I", 8 + count) + bytes(count) + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
 def refused(data: bytes, max_px: int = MAX_PX) -> str:
     with pytest.raises(Refused) as caught:
         decode_reference(data, max_px)

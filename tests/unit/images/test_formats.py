@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import BLUE, MAX_PX, RED, refused, saved
+from pictures import BLUE, MAX_PX, RED, refused, saved, tiff_with_long_tags
 from PIL import Image
 
 from imagegen.images import formats, icons, tiff
@@ -246,6 +246,7 @@ def test_a_tiff_by_hand_of_either_byte_order_and_depth(order: str, bits: int) ->
         ("no entries", b"II*\0\x08\0\0\0\0\0" + bytes(40)),
         ("too many entries", b"II*\0\x08\0\0\0\xff\xff" + bytes(70_000 * 12)),
         ("strips beyond the end", changed(saved(PICTURE, "TIFF"), 273, struct.pack("<I", 9_999_999))),
+        ("far too many values", tiff_with_long_tags(1_100)),
         ("a value beyond the end", changed(saved(PICTURE, "TIFF"), 258, struct.pack("<I", 9_999_999))),
     ],
 )

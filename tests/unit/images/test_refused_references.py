@@ -214,6 +214,7 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[1:]
+import pictures
 import test_refused_references as t
 
 def peak_bytes():
@@ -222,7 +223,8 @@ def peak_bytes():
         return 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-bombs = [t.white_png(20_000), *(make(width, height) for make, width, height in t.BOMBS)]
+bombs = [t.white_png(20_000), pictures.tiff_with_long_tags(2_000_000)]
+bombs += [make(width, height) for make, width, height in t.BOMBS]
 for format in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "TGA", "ICO"):
     t.decode_reference(t.saved(t.quarters(), format), t.MAX_PX)
 at_rest = peak_bytes()
@@ -235,7 +237,7 @@ print(after_bombs - at_rest, peak_bytes() - at_rest)
 
 
 def test_refusing_bombs_takes_no_memory():
-    """400 Mpx of real white and every header above: refused within less memory than 10 Mpx take."""
+    """400 Mpx of real white, tags of 2 MB and every header above: refused within less memory than 10 Mpx take."""
     folders = [str(Path(file).parent) for file in (__file__, str(pictures.__file__))]
     command = [sys.executable, "-W", "ignore", "-c", MEASURE, *folders]
     measured = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
