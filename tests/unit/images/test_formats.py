@@ -282,7 +282,7 @@ def icon(*pictures: bytes, said: tuple[int, int] = (16, 16)) -> bytes:
 
 def test_the_largest_picture_of_an_icon_is_used() -> None:
     small, large = (saved(Image.new("RGB", (side, side), colour), "PNG") for side, colour in ((16, RED), (64, BLUE)))
-    for order in ((small, large), (large, small)):
+    for order in ((small, large), (large, small), (b"", large), (small[:30], large, bytes(60))):
         kept = decode_reference(icon(*order), MAX_PX)
         assert (kept.width, kept.height, kept.warnings) == (64, 64, ())
         assert Image.open(io.BytesIO(kept.png)).getpixel((9, 9)) == BLUE
