@@ -36,7 +36,7 @@ _OTHER = {
     errno.EACCES: _NOT_OURS,
     errno.EPERM: _NOT_OURS,
     errno.EIO: "The disk with the picture folder reports an input/output error: look at the system's log.",
-    errno.ENOENT: "The picture folder is gone: somebody removed it. Restart the service to have it anew.",
+    errno.ENOENT: "The picture folder was removed. Restart the service to create it again.",
 }
 
 
