@@ -163,7 +163,7 @@ function negativeNote() {
   const cfg = Number(state.draft.cfg_scale || model?.defaults.cfg_scale.value || 0);
   const inert = Boolean(state.draft.negative.trim()) && cfg <= 1;
   return html`<p id="negative-note" class="hint" ?hidden=${!inert}>
-    At guidance ${cfg} nothing of this is looked at: it takes effect above 1.
+    At guidance ${cfg} the model ignores this. It takes effect above 1.
   </p>`;
 }
 
@@ -208,7 +208,7 @@ function expectation() {
   return html`<p class="hint">
     The model is not loaded.
     ${cold === null
-      ? "The first picture loads it; how long that takes is known after the first time."
+      ? "The first picture takes longer while the model loads."
       : `The first picture waits about ${duration(cold)} for it.`}
   </p>`;
 }
