@@ -2,9 +2,10 @@
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { live } from "../../vendor/lit-html/directives/live.js";
-import { draw, drawAsIs, dropPending, selectGap, takeStyleSize, typed } from "../actions.js";
+import { draw, drawAsIs, dropPending, selectGap, takeStyleSize } from "../actions.js";
 import { fillStyle, openGaps } from "../draft.js";
 import { draftSoon, liveOn, setLive } from "../drafting.js";
+import { typed } from "../engine.js";
 import { afterUpdate, chosenModel, clearDraft, state, undoClear, update, updateDraft } from "../store.js";
 import { duration } from "../words.js";
 import { icon } from "./icons.js";

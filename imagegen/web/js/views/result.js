@@ -1,8 +1,9 @@
 // The selected picture: large, beside its source, with its actions.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
-import { copyPicture, copySettings, copyUrl, drawAgain, editThis, retry, sameSettings } from "../actions.js";
+import { drawAgain, editThis, retry, sameSettings } from "../actions.js";
 import { pictureUrl } from "../api.js";
+import { copyPicture, copySettings, copyUrl } from "../clipboard.js";
 import { previewOf } from "../previews.js";
 import { activeJobs, show, state, update } from "../store.js";
 import { BLANK, ENDED, clock, settings, warningLines } from "../words.js";
