@@ -36,7 +36,7 @@ _OTHER = {
     errno.EACCES: _NOT_OURS,
     errno.EPERM: _NOT_OURS,
     errno.EIO: "The disk with the picture folder reports an input/output error: look at the system's log.",
-    errno.ENOENT: "The picture folder is gone: somebody removed it. Restart the service to have it anew.",
+    errno.ENOENT: "The picture folder was removed. Restart the service to create it again.",
 }
 
 
@@ -56,7 +56,7 @@ class ImageFiles:
     def __init__(self, folder: Path) -> None:
         """Create the folder, readable by this user alone, if it is missing."""
         self._folder = folder
-        with _told():
+        with _storage_errors():
             permissions.make_folder(folder)
 
     def path(self, image_id: str) -> Path:
@@ -69,7 +69,7 @@ class ImageFiles:
         """Store a picture durably: it survives a power cut. Replaces a picture of the same id atomically."""
         target = self.path(image_id)
         temporary = self._folder / f".{image_id}.{secrets.token_hex(4)}.tmp"
-        with _told():
+        with _storage_errors():
             try:
                 with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                     file.write(png)
@@ -85,7 +85,7 @@ class ImageFiles:
     def read(self, image_id: str) -> bytes:
         """Return the stored bytes. Raises FileNotFoundError for an unknown picture."""
         path = self.path(image_id)
-        with _told(absent_is_told=False):
+        with _storage_errors(missing_too=False):
             return path.read_bytes()
 
     def verify(self, image_id: str, sha256: str) -> bytes:
@@ -99,7 +99,7 @@ class ImageFiles:
         """Remove a picture. Returns False if there was none."""
         path = self.path(image_id)
         try:
-            with _told(absent_is_told=False):
+            with _storage_errors(missing_too=False):
                 path.unlink()
         except FileNotFoundError:
             return False
@@ -117,7 +117,7 @@ class ImageFiles:
             ours = picture[1] not in known if picture else _TEMPORARY.fullmatch(entry.name)
             if not ours:
                 continue
-            with _told(), contextlib.suppress(FileNotFoundError):  # already removed
+            with _storage_errors(), contextlib.suppress(FileNotFoundError):  # already removed
                 if now() - entry.stat(follow_symlinks=False).st_mtime >= min_age_s:
                     Path(entry.path).unlink()
                     removed += 1
@@ -128,12 +128,12 @@ class ImageFiles:
         total = 0
         for entry in self._entries():
             if _PNG.fullmatch(entry.name):
-                with _told(), contextlib.suppress(FileNotFoundError):  # removed since it was listed
+                with _storage_errors(), contextlib.suppress(FileNotFoundError):  # removed since it was listed
                     total += entry.stat(follow_symlinks=False).st_size
         return total
 
     def _entries(self) -> Iterator[os.DirEntry[str]]:
-        with _told(), os.scandir(self._folder) as entries:
+        with _storage_errors(), os.scandir(self._folder) as entries:
             yield from entries
 
     def _sync_folder(self) -> None:
@@ -146,13 +146,13 @@ class ImageFiles:
 
 
 @contextlib.contextmanager
-def _told(*, absent_is_told: bool = True) -> Iterator[None]:
-    """Convert an OSError to StorageFull or StorageError with a message for the operator."""
+def _storage_errors(*, missing_too: bool = True) -> Iterator[None]:
+    """Convert an OSError to StorageFull or StorageError. missing_too: also FileNotFoundError."""
     try:
         yield
     except OSError as refused:
         number = refused.errno or 0
-        if number == errno.ENOENT and not absent_is_told:
+        if number == errno.ENOENT and not missing_too:
             raise
         if number in _FULL:
             raise StorageFull(_FULL[number]) from refused

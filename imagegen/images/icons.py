@@ -8,7 +8,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+from imagegen.images.png import SIGNATURE
+
+_LEAST_BYTES = 40
+"""The length of a BMP's header. Every PNG is longer."""
 _BMP_SIDE_PX = 256
 """The longest side of a BMP in an icon, as its directory cannot state a longer one."""
 _MOST_PICTURES = 256
@@ -34,7 +37,7 @@ def largest(data: bytes) -> bytes:
     best = max((one for one in found if one is not None), key=lambda one: one.order, default=None)
     if best is None:
         raise ValueError("the icon has no picture that can be read")
-    if best.data.startswith(_PNG):
+    if best.data.startswith(SIGNATURE):
         return best.data
     entry = struct.pack("<BBBBHHII", best.width % 256, best.height % 256, 0, 0, 1, best.bits, len(best.data), 22)
     return struct.pack("<HHH", 0, 1, 1) + entry + best.data
@@ -46,12 +49,12 @@ def _picture(data: bytes, at: int) -> _Picture | None:
         return None
     size, start = struct.unpack_from("<II", data, at + 8)
     held = data[start : start + size]
-    if len(held) < min(size, 40):
+    if len(held) < _LEAST_BYTES:
         return None
-    if held.startswith(_PNG):
+    if held.startswith(SIGNATURE):
         width, height = struct.unpack_from(">II", held, 16)
         return _Picture(held, width, height, 32)
     header, width, height, _planes, bits, compression = struct.unpack_from("<IiiHHI", held)
-    if header < 40 or compression or not (0 < width <= _BMP_SIDE_PX and 0 < height // 2 <= _BMP_SIDE_PX):
+    if header < _LEAST_BYTES or compression or not (0 < width <= _BMP_SIDE_PX and 0 < height // 2 <= _BMP_SIDE_PX):
         return None
     return _Picture(held, width, height // 2, bits)  # the header's height includes the mask

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+from imagegen.images.png import SIGNATURE
 
 _UNPACKED_MAX_BYTES = 1024 * 1024
 """Pillow's MAX_TEXT_CHUNK: Pillow refuses a file with a longer text or profile."""
@@ -33,7 +33,7 @@ class Readable:
 
 def readable(data: bytes) -> Readable:
     """Copy a file without metadata that the picture does not need. Returns `data` itself if there is none."""
-    if data.startswith(_PNG):
+    if data.startswith(SIGNATURE):
         return _readable_png(data)
     if data.startswith(b"\xff\xd8\xff"):
         return Readable(_joined(data, _jpeg_parts(data)))
@@ -62,8 +62,8 @@ def _readable_png(data: bytes) -> Readable:
 
 def _png_parts(data: bytes, dropped: list[bytes]) -> Iterator[tuple[int, int]]:
     """The ranges of a PNG to keep: all critical chunks, and the ancillary chunks that are valid and needed."""
-    yield 0, len(_PNG)
-    at, texts = len(_PNG), set[bytes]()
+    yield 0, len(SIGNATURE)
+    at, texts = len(SIGNATURE), set[bytes]()
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length

@@ -128,8 +128,7 @@ class ImageStore:
             ) from None
 
     async def of_job(self, connection: AsyncConnection, job_id: str) -> list[StoredImage]:
-        rows = await connection.execute(select(table).where(table.c.job_id == job_id).order_by(table.c.idx))
-        return [_image(row) for row in rows]
+        return [_image(row) for row in await connection.execute(OF_JOB, {"job_id": job_id})]
 
     async def drawn_by(self, job_id: str) -> list[StoredImage]:
         """The pictures of a completed job, in order."""
@@ -179,10 +178,7 @@ class ImageStore:
             known = {row.id for row in await connection.execute(select(table.c.id).where(table.c.expired_at.is_(None)))}
         orphans = await asyncio.to_thread(self._files.orphans, known, 0.0)
         if orphans:
-            log.info(
-                "removed %d files that no picture owns",
-                orphans,
-            )
+            log.info("removed %d files that no picture owns", orphans)
 
 
 def _image(row: Row[Any]) -> StoredImage:

@@ -28,6 +28,11 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 """Bytes per value, by type (TIFF 6.0, section 2)."""
 _TILE_SPARE_PX = 1024 * 1024
 _MOST_ENTRIES = 4096
+_MOST_VALUES = dict.fromkeys((_STRIPS, _STRIP_LENGTHS, _TILES, _TILE_LENGTHS, _COLOUR_MAP), 1 << 18)
+_MOST_VALUES_OF_OTHERS = 1024
+"""A tag with more values is damaged. Pillow and this module need up to 40 bytes for each value, so that a file of
+25 MB whose tags share one range of it would take gigabytes. 16,383 rows of 4 planes have 65,532 strips; a colour map of
+16 bits has 196,608 values."""
 
 
 class NotRead(ValueError):
@@ -78,13 +83,18 @@ def _directory(data: bytes, order: str) -> tuple[dict[int, bytes], int]:
 
 
 def _values(data: bytes, order: str, entry: bytes) -> Sequence[int] | None:
-    """The integer values of a tag. Empty for a tag of another type, None if the values are truncated."""
-    _tag, kind, count = struct.unpack_from(order + "HHI", entry)
+    """The integer values of a tag. Empty for a colour profile or another type, None if the values are truncated.
+
+    Raises ValueError for a tag with far too many values.
+    """
+    tag, kind, count = struct.unpack_from(order + "HHI", entry)
+    if tag != _ICC and count > _MOST_VALUES.get(tag, _MOST_VALUES_OF_OTHERS):
+        raise ValueError("a tag has far too many values")
     size = _SIZES.get(kind, 1) * count
     source, at = (entry, 8) if size <= 4 else (data, struct.unpack_from(order + "I", entry, 8)[0])
     if at + size > len(source):
         return None
-    code = {1: "B", 3: "H", 4: "I"}.get(kind)
+    code = None if tag == _ICC else {1: "B", 3: "H", 4: "I"}.get(kind)
     return () if code is None else struct.unpack_from(f"{order}{count}{code}", source, at)
 
 

@@ -17,7 +17,6 @@ from pydantic import BaseModel, ValidationError
 
 from imagegen.models.download.hub import is_offline
 from imagegen.models.entry import Entry
-from imagegen.models.entry_tables import Capabilities, Defaults, Flag, Licence, Memory, ModelFile, Sourced
 from imagegen.schemas import Refused
 from imagegen.settings import Settings
 
@@ -296,18 +295,3 @@ def _description(loc: list[Any]) -> str | None:
     if model is None or not loc:
         return None
     return next((f.description for n, f in model.model_fields.items() if (f.alias or n) == loc[-1]), None)
-
-
-__all__ = [
-    "Capabilities",
-    "Catalog",
-    "CatalogError",
-    "Defaults",
-    "Entry",
-    "Flag",
-    "Licence",
-    "Memory",
-    "ModelFile",
-    "Sourced",
-    "missing_sentence",
-]

@@ -1,4 +1,4 @@
-"""One model of the catalog: its files, its flags, its defaults, and where each number comes from."""
+"""One model of the catalog: its files, flags and defaults, and the source of each number."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from imagegen.settings import Settings
 
 
 class Entry(BaseModel):
-    """A model of the catalog: everything the service knows about it before it is loaded."""
+    """A model of the catalog, as its TOML file describes it."""
 
     model_config = CLOSED
 
@@ -110,45 +110,44 @@ class Entry(BaseModel):
             raise ValueError("capabilities.max_references must be at least 1 exactly when capabilities.edit is true")
         return self
 
-    # What the numbers mean
+    # Values and ranges
     @property
     def negative_inert(self) -> bool:
-        """At cfg 1 the engine never looks at the negative prompt, and some models never do."""
+        """Whether a negative prompt has no effect: the model reads none, or its default cfg_scale is 1."""
         return not self.capabilities.negative or self.defaults.cfg_scale.value == 1
 
     def side_range(self, name: Literal["width", "height"]) -> tuple[int, int | None]:
-        """The least and the greatest width or height in pixels; None: only the operator's cap limits it."""
+        """The minimum and the maximum of a side in pixels. None: only the operator's cap limits it."""
         sourced: Sourced = getattr(self.defaults, name)
-        return max(self.size_min_px, math.ceil(sourced.min or 0)), None if sourced.max is None else math.floor(
-            sourced.max
-        )
+        most = None if sourced.max is None else math.floor(sourced.max)
+        return max(self.size_min_px, math.ceil(sourced.min or 0)), most
 
     @property
     def size_range(self) -> str:
-        """The range of both sides in words, such as `64 to 512 px`."""
+        """The range of both sides as text, such as `64 to 512 px`."""
         words = [_px(*self.side_range("width")), _px(*self.side_range("height"))]
         return words[0] if words[0] == words[1] else f"{words[0]} wide, {words[1]} high"
 
     @property
     def samplers(self) -> tuple[str, ...]:
-        """What the model's engine can be asked for by name."""
+        """The samplers that a request may name."""
         return ADAPTER_SAMPLERS[self.adapter]
 
     @property
     def no_fast(self) -> str | None:
-        """Why the model cannot be asked for speed `fast`, a sentence; None if it can."""
+        """A sentence: why the model has no speed `fast`. None if it has."""
         if self.fast is None:
             return f"The entry of {self.name} names no cache."
         return self.fast.refused
 
     @property
     def preview_look(self) -> PreviewLook:
-        """How the model's previews are made: the entry's own table, else the adapter's usual way."""
+        """The entry's `preview` table, else the default of its adapter."""
         return self.preview or PREVIEW_DEFAULTS[self.adapter]
 
     @property
     def engine_flags(self) -> list[str]:
-        """The entry's own arguments, without files, ports and threads."""
+        """The arguments of the `flags` tables."""
         argv: list[str] = []
         for flag in self.flags:
             argv.append(flag.flag)
@@ -156,15 +155,15 @@ class Entry(BaseModel):
                 argv.append(str(flag.value))
         return argv
 
-    # Where the files are
+    # Files
     def folder(self, settings: Settings) -> Path:
         """The model's own folder: the entry's `folder`, else the name under the models folder."""
         return self.own_folder or settings.models_dir / self.name
 
     def path_of(self, file: ModelFile, settings: Settings) -> Path:
-        """Where `file` is, or, if it is missing, where it belongs (a pattern stays a pattern).
+        """The path of `file`. If it is missing: the path where it belongs (a pattern stays a pattern).
 
-        The model's own folder is looked in first, then the folder it shares with other models.
+        The model's own folder precedes the folder that it shares with other models.
         """
         own = self.folder(settings)
         places = [own] if file.shared is None else [own, settings.models_dir / file.shared]
@@ -176,19 +175,19 @@ class Entry(BaseModel):
         return places[-1] / file.file
 
     def missing(self, settings: Settings) -> list[ModelFile]:
-        """The files without which the model cannot be loaded and that are not there."""
+        """The missing files that the model needs."""
         return [f for f in self.files if not f.optional and not self.path_of(f, settings).is_file()]
 
     def absent(self, settings: Settings) -> list[ModelFile]:
-        """The optional files that a hub has and that are not there."""
+        """The missing optional files that a hub has."""
         return [f for f in self.files if f.optional and f.repo and not self.path_of(f, settings).is_file()]
 
     def installed(self, settings: Settings) -> bool:
-        """Whether nothing is missing; the files' contents are not looked at."""
+        """Whether every needed file exists. Does not check their contents."""
         return not self.missing(settings)
 
     def paths(self, settings: Settings) -> list[Path]:
-        """Every file that is there and that the engine may read: of a `repository` all of its folder."""
+        """Every existing file that the engine may read. For a `repository`: all files of its folder."""
         found: list[Path] = []
         for file in self.files:
             path = self.path_of(file, settings)
@@ -198,11 +197,11 @@ class Entry(BaseModel):
                 found.append(path)
         return found
 
-    # What the engine is told
+    # Arguments and request fields of the engine
     def argv(self, settings: Settings) -> list[str]:
-        """Engine arguments: every file with its flag (optional ones if they are there), then `engine_flags`.
+        """Engine arguments: every file with its flag (optional ones if they exist), then `engine_flags`.
 
-        Not among them: port, threads, and `--lora-model-dir`, which must be `lora_dir`.
+        Without port, threads and `--lora-model-dir`, which must be `lora_dir`.
         """
         argv: list[str] = []
         for file in self.files:
@@ -212,9 +211,9 @@ class Entry(BaseModel):
         return argv + self.engine_flags
 
     def lora_dir(self, settings: Settings) -> Path | None:
-        """What `--lora-model-dir` must be for `loras` to be found; None if the model has no LoRA.
+        """The value of `--lora-model-dir` that `loras` needs. None if the model has no LoRA.
 
-        The engine looks through it, subfolders included, at every request.
+        The engine searches this folder and its subfolders at every request.
         """
         folders = [self.path_of(f, settings).parent for f in self.files if f.role == "lora"]
         return Path(os.path.commonpath(folders)) if folders else None
@@ -232,12 +231,12 @@ class Entry(BaseModel):
         ]
 
     def lora_files(self, settings: Settings) -> list[Path]:
-        """The LoRAs' files that are there."""
+        """The existing files of the LoRAs."""
         paths = [self.path_of(f, settings) for f in self.files if f.role == "lora"]
         return [path for path in paths if path.is_file()]
 
     def request_options(self, settings: Settings, speed: Speed = "quality") -> dict[str, object]:
-        """Native fields that go with a picture: `options`, the LoRAs if there are any, and the cache of `fast`."""
+        """Native fields of a picture's request: `options`, the LoRAs, and the cache of `fast`."""
         loras = self.loras(settings)
         cache = self.fast.native if speed == "fast" and self.fast and self.fast.cache_mode else {}
         return {**self.options, **({"lora": loras} if loras else {}), **cache}

@@ -1,4 +1,4 @@
-"""The tables of a catalog entry's file: what may stand in them, in the words of its refusals."""
+"""The tables of a catalog entry's file. Error messages show the descriptions of the fields."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SAMPLERS = (
     "res_2s",
     "er_sde",
 )
-"""What sd-server calls its samplers (its usage text, `--sampling-method`)."""
+"""sd-server's names of its samplers (its usage text, `--sampling-method`)."""
 
 SCHEDULERS = (
     "discrete",
@@ -52,11 +52,11 @@ SCHEDULERS = (
     "lcm",
     "bong_tangent",
 )
-"""What sd-server calls its schedulers (its usage text, `--scheduler`)."""
+"""sd-server's names of its schedulers (its usage text, `--scheduler`)."""
 
 
 ADAPTER_SAMPLERS = {"sdcpp": SAMPLERS, "glm": ("default",)}
-"""What an adapter can be asked for by name. GLM-Image's pipeline brings its own sampler and takes no other."""
+"""By adapter: the samplers that a request may name. GLM-Image's pipeline has one sampler of its own."""
 
 
 CLOSED = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -75,7 +75,7 @@ Source = Annotated[StrictStr, Field(min_length=1, description="text: where the v
 class Sourced(_Table):
     """A value, the range that its sources span, and the sources.
 
-    The range of width and height binds; a value outside any other range is drawn with a warning.
+    The ranges of width and height are limits. Other values outside their range only cause a warning.
     """
 
     value: Annotated[Number | StrictStr, Field(description="a number or a text")]
@@ -97,7 +97,7 @@ class Sourced(_Table):
 
 
 class ModelFile(_Table):
-    """A file the engine reads. `file` may be a pattern (`*`, `?`), which the first match by name fulfils."""
+    """A file that the engine reads. `file` may be a pattern (`*`, `?`): the first match by name is used."""
 
     role: Annotated[
         Literal[
@@ -152,7 +152,7 @@ class Flag(_Table):
 
 
 class Capabilities(_Table):
-    """What can be asked of the model."""
+    """The kinds of request that the model accepts."""
 
     draw: Annotated[StrictBool, Field(description="true or false")]
     edit: Annotated[StrictBool, Field(description="true or false")]
@@ -162,7 +162,7 @@ class Capabilities(_Table):
 
 
 class Licence(_Table):
-    """Under what terms the weights may be used; `commercial` is None where nobody has read it for you."""
+    """The licence of the weights. `commercial`: whether it permits commercial use; None if unknown."""
 
     name: Annotated[StrictStr, Field(min_length=1, description="a text")]
     url: Annotated[StrictStr | None, Field(description="a web address")] = None
@@ -170,7 +170,7 @@ class Licence(_Table):
 
 
 class Memory(_Table):
-    """What the engine holds with this model loaded, in bytes."""
+    """The engine's memory with this model loaded, in bytes."""
 
     vram_bytes: Annotated[StrictInt | None, Field(gt=0, description="a number of bytes")] = None
     ram_bytes: Annotated[StrictInt | None, Field(gt=0, description="a number of bytes")] = None
@@ -178,7 +178,7 @@ class Memory(_Table):
 
 
 class Defaults(_Table):
-    """What a request that leaves a parameter out gets."""
+    """The values of the parameters that a request omits."""
 
     steps: Annotated[Sourced, Field(description="a whole number, 1 to 100")]
     cfg_scale: Annotated[Sourced, Field(description="a number, 0 to 100")]

@@ -1,4 +1,4 @@
-"""How a model's previews are made: by which means of the engine, how often, and with which colours."""
+"""How a model's previews are made: the engine's method, the interval, and the colour correction."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from imagegen.images.preview_colours import PreviewColours
 from imagegen.schemas import PreviewWish
 
 CORRECTIONS = ("sketch",)
-"""Fitted colours that the package has: `entries/NAME-previews.npz`."""
+"""The fitted colour corrections of the package: `entries/NAME-previews.npz`."""
 
 
 class PreviewLook(BaseModel):
     """The `preview` table of an entry: how the engine makes previews, and how often for `preview: "auto"`.
 
-    colours: for a model whose latents are its own, a fitted correction of the projected colours.
+    colours: a fitted correction of the projected colours, for a model with latents of its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,13 +38,13 @@ class PreviewLook(BaseModel):
         return value
 
     def plan(self, wish: PreviewWish) -> PreviewPlan | None:
-        """What the engine is asked for; None for no previews."""
+        """The previews to request from the engine. None for none."""
         if wish == "off" or self.mode == "off":
             return None
         return PreviewPlan(PreviewMode(self.mode), self.every if wish == "auto" else wish)
 
     def correction(self) -> PreviewColours | None:
-        """The colours' correction, read once."""
+        """The colour correction. Its file is read once."""
         return None if self.colours is None else _correction(self.colours)
 
 
@@ -54,5 +54,5 @@ def _correction(name: str) -> PreviewColours:
 
 
 DEFAULTS = {"sdcpp": PreviewLook(), "glm": PreviewLook(mode="off")}
-"""By adapter, for entries without the table. The second engine makes no previews; the first none of latents that it
-cannot project."""
+"""By adapter, for entries without the table. The second engine makes no previews. The first engine makes none of
+latents that it cannot project."""

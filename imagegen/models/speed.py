@@ -20,7 +20,7 @@ CACHES: dict[str, frozenset[str]] = {
     "cache-dit": _BLOCKS,
     "spectrum": frozenset({"w", "m", "lam", "window", "flex", "warmup", "stop"}),
 }
-"""What sd-server calls its caches, and the options it has for each (its usage text, `--cache-option`)."""
+"""sd-server's names of its caches, and the options of each (its usage text, `--cache-option`)."""
 
 
 class Fast(BaseModel):

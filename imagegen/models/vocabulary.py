@@ -50,8 +50,7 @@ def unknown_addition(model: str, things: Things, instruction: str) -> Warn | Non
 
 def unknown_style(model: str, prompt: str) -> Warn | None:
     """`unknown_style`: the prompt names a style other than flat clip-art, the only style of such a model."""
-    said = f" {' '.join(_words(prompt))} "
-    named = next((style for style in STYLES if f" {style} " in said), None)
+    named = _named(STYLES, prompt)
     if named is None:
         return None
     return Warn(
@@ -75,8 +74,13 @@ def _words(text: str) -> list[str]:
 
 
 def _names(things: Things, text: str) -> bool:
+    return _named([name for names in things for name in names], text) is not None
+
+
+def _named(names: Sequence[str], text: str) -> str | None:
+    """The first of `names` that the text contains as whole words."""
     said = f" {' '.join(_words(text))} "
-    return any(f" {name} " in said for names in things for name in names)
+    return next((name for name in names if f" {name} " in said), None)
 
 
 def _told(model: str, things: Things, what: str) -> Warn:

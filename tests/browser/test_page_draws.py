@@ -117,7 +117,7 @@ def test_a_refusal_is_shown_as_told_and_a_dead_setting_explained(service: Servic
     watched.expected = ["status of 422"]
     page = watched.page
     page.fill("#negative", "text")
-    page.wait_for_selector("#negative-note:has-text('nothing of this is looked at')")
+    page.wait_for_selector("#negative-note:has-text('the model ignores this')")
     write(page, "a bell", steps="400")
     page.click(".compose .primary")
     refused = service.http.post("/api/generate", json={"prompt": "a bell", "steps": 400}).json()

@@ -175,7 +175,7 @@ def test_folders_that_are_removed_while_it_runs_are_told_and_nothing_hangs(serve
     shutil.rmtree(home / "images")
     failed = service.ended(service.submit()["job_id"])
     assert (failed["status"], failed["error"]["code"]) == ("failed", "storage_error")
-    assert failed["error"]["detail"].startswith("The picture folder is gone: somebody removed it.")
+    assert failed["error"]["detail"].startswith("The picture folder was removed.")
     assert service.http.get(f"/images/{before['images'][0]['id']}.png").json()["code"] == "image_damaged"
     (home / "images").mkdir()
     assert service.draw()["status"] == "complete", "its return is enough"

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from loopback import LoopbackServer
 from xet import LoopbackXet
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -59,7 +59,7 @@ class Seen:
     download: bool
 
 
-class LoopbackHub:
+class LoopbackHub(LoopbackServer):
     """Set files by `hub.files["owner/name"]["path"] = bytes`. Each request for bytes uses up one of `hub.faults`."""
 
     def __init__(self) -> None:
@@ -71,34 +71,11 @@ class LoopbackHub:
         self.token: str | None = None  # if set, required
         self.xet: LoopbackXet | None = None  # if set, it stores the large files
         self.seen: list[Seen] = []
-        self.held = threading.Event()
-        self._go = threading.Event()
-        hub = self
-
-        class Handler(_Handler):
-            owner = hub
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        super().__init__(_Handler)
 
     def have_tiny(self, models: Path) -> None:
         """Put the tiny model's files from a models folder on the hub."""
         self.files["owner/tiny"] = {name: (models / "tiny" / name).read_bytes() for name in TINY.values()}
-
-    def wait_to_go(self) -> None:
-        self.held.set()
-        self._go.wait(60)
-
-    def release(self) -> None:
-        self._go.set()
-
-    def close(self) -> None:
-        self.release()
-        self._server.shutdown()
-        self._server.server_close()
 
     def reads(self) -> list[Seen]:
         """The requests whose answer contained bytes of a file."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from loopback import LoopbackServer
 
 CHUNK_BYTES, CHUNKS_A_XORB = 4_096, 8
 XORB_BYTES = CHUNK_BYTES * CHUNKS_A_XORB
@@ -44,27 +45,16 @@ class _Xorb:
         return b"".join(b"\0" + size + b"\0" + size + chunk for size, chunk in zip(sizes, self.chunks, strict=True))
 
 
-class LoopbackXet:
+class LoopbackXet(LoopbackServer):
     """`store(bytes)` returns a file's hash. `token`: the store's token, which the hub issues."""
 
     def __init__(self) -> None:
         self.token = TOKEN
         self.faults: list[XetFault] = []
         self.asked: list[str | None] = []  # requested ranges of reconstructions
-        self.held = threading.Event()
-        self._go = threading.Event()
         self._files: dict[str, list[str]] = {}
         self._xorbs: dict[str, _Xorb] = {}
-        store = self
-
-        class Handler(_Handler):
-            owner = store
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.handle_error = lambda *_failure: None  # a client that stops resets its connections
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        super().__init__(_Handler)
 
     def store(self, data: bytes) -> str:
         name = hashlib.sha256(b"a file" + data).hexdigest()
@@ -81,20 +71,8 @@ class LoopbackXet:
         """The answer of the hub's token route."""
         return {"accessToken": self.token, "exp": int(time.time()) + 3600, "casUrl": self.url}
 
-    def release(self) -> None:
-        self._go.set()
-
-    def close(self) -> None:
-        self.release()
-        self._server.shutdown()
-        self._server.server_close()
-
     def xorbs(self, name: str) -> Iterator[tuple[str, _Xorb]]:
         return ((key, self._xorbs[key]) for key in self._files[name])
-
-    def wait_to_go(self) -> None:
-        self.held.set()
-        self._go.wait(60)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -90,7 +90,7 @@ class Hub:
 
         api = HfApi(endpoint=self.endpoint, library_name="imagegen")
         try:
-            with self._told(repo):
+            with self._hub_errors(repo):
                 info = api.model_info(repo, revision=REVISION, files_metadata=True, timeout=SILENCE_S)
             if not info.sha:
                 raise ValueError("no commit")
@@ -116,7 +116,7 @@ class Hub:
 
         url = hf_hub_url(repo, path, revision=commit, endpoint=self.endpoint)
         headers = build_hf_headers(library_name="imagegen") | {"accept-encoding": "identity"}
-        with self._told(repo):
+        with self._hub_errors(repo):
             large = self._in_xet(url, size_bytes, headers) if size_bytes > xet.LARGEST_PLAIN_BYTES else None
             if large is not None:
                 with xet.stream(large, offset, SILENCE_S) as chunks:
@@ -142,7 +142,7 @@ class Hub:
         return xet.XetFile(stored.file_hash, size_bytes, stored.refresh_route, headers)
 
     @contextlib.contextmanager
-    def _told(self, repo: str) -> Iterator[None]:
+    def _hub_errors(self, repo: str) -> Iterator[None]:
         """Convert the library's exceptions to HubError."""
         import httpx2  # huggingface_hub's HTTP client: huggingface_hub does not wrap its errors
         from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled

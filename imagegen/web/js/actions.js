@@ -1,46 +1,13 @@
 // The user's actions. Views call them; they send requests to the service and change the state.
 
-import { Problem, get, pictureUrl, request, signIn } from "./api.js";
+import { Problem, get, request, signIn } from "./api.js";
 import { draftEnded, keepDraft, liveOn, takeSeed } from "./drafting.js";
+import { announce, attempt, quietly } from "./outcomes.js";
 import { JOBS_A_PAGE, connect } from "./stream.js";
 import { againRequest, draftOf, invalidField, openGaps, randomSeed, toRequest } from "./draft.js";
-import { addPending, afterUpdate, canLoad, chosenModel, keep, rememberMine, removePending } from "./store.js";
+import { addPending, afterUpdate, chosenModel, keep, rememberMine, removePending } from "./store.js";
 import { setCleared, show, state, takeJobs, update, updateDraft, updatePrefs } from "./store.js";
-import { BLANK, clock, warningLines } from "./words.js";
-
-const NOTE_MS = 6000;
-const WARM_EVERY_MS = 30_000;
-let noteTimer = 0;
-let warmed = { name: "", at: 0 }; // the model that typing had loaded last
-
-/** Show a note for NOTE_MS; screen readers read it. */
-export function announce(note) {
-  clearTimeout(noteTimer);
-  update({ note });
-  noteTimer = setTimeout(() => update({ note: "" }), NOTE_MS);
-}
-
-/** Run `work` and show a Problem with the service's own text. Returns null after a Problem. */
-async function attempt(work) {
-  try {
-    return await work();
-  } catch (problem) {
-    if (!(problem instanceof Problem)) throw problem;
-    if (problem.status === 401) update({ link: "locked", token: { detail: null, busy: false } });
-    else update({ note: "", problem: { title: problem.title, detail: problem.detail } });
-    return null;
-  }
-}
-
-/** Run background `work`. A Problem is ignored: the next connection tries again. */
-async function quietly(work) {
-  try {
-    return await work();
-  } catch (problem) {
-    if (!(problem instanceof Problem)) throw problem;
-    return null;
-  }
-}
+import { BLANK, warningLines } from "./words.js";
 
 // ---- drawing --------------------------------------------------------------------------------
 
@@ -248,7 +215,7 @@ export async function addFiles(files) {
   }
 }
 
-export function addReference({ id, width, height }) {
+function addReference({ id, width, height }) {
   const others = state.draft.references.filter((one) => one.id !== id);
   updateDraft({ references: [...others, { id, width, height }] });
 }
@@ -276,51 +243,7 @@ function focusPrompt() {
   afterUpdate(() => document.getElementById("prompt")?.focus());
 }
 
-// ---- results --------------------------------------------------------------------------------
-
-export async function copyPicture(image) {
-  try {
-    const blob = fetch(pictureUrl(image.id)).then((answer) => answer.blob());
-    await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
-    announce("The picture is on the clipboard.");
-  } catch {
-    announce("This browser does not let the page copy pictures. Save it, or copy it with a right click.");
-  }
-}
-
-export function copyUrl(image) {
-  const url = new URL(pictureUrl(image.id), location.href).href;
-  const until = image.expires_at ? ` It works until ${clock(Date.parse(image.expires_at))}.` : "";
-  copyText(url, `The address is on the clipboard.${until}`);
-}
-
-export function copySettings(job, image) {
-  const { n: _, ...params } = job.params;
-  const all = { prompt: job.prompt, model: job.model, ...params, seed: image?.seed ?? params.seed };
-  copyText(JSON.stringify(all, null, 2), "The settings are on the clipboard.");
-}
-
-async function copyText(text, done) {
-  try {
-    await navigator.clipboard.writeText(text);
-    announce(done);
-  } catch {
-    announce(copyBySelection(text) ? done : "This browser does not let the page copy.");
-  }
-}
-
-/** The fallback for insecure pages (plain http from another machine), which lack the clipboard API. */
-function copyBySelection(text) {
-  const before = document.activeElement;
-  const field = document.createElement("textarea");
-  field.value = text;
-  (document.querySelector("dialog[open]") ?? document.body).append(field); // outside a dialog all is inert
-  field.select();
-  const copied = document.execCommand("copy");
-  field.remove();
-  before?.focus();
-  return copied;
-}
+// ---- the list of pictures -------------------------------------------------------------------
 
 /** Load the next page of older pictures. */
 export async function loadOlder() {
@@ -328,45 +251,6 @@ export async function loadOlder() {
   if (!older) return;
   takeJobs(older.items);
   update({ next: older.next });
-}
-
-// ---- the model ------------------------------------------------------------------------------
-
-const askToWarm = (model) => request("POST", `api/warm?model=${encodeURIComponent(model.name)}`);
-
-/** Load the chosen model. */
-export async function warm() {
-  const model = chosenModel();
-  const status = model && (await attempt(() => askToWarm(model)));
-  if (status) update({ status });
-}
-
-export async function unload() {
-  const status = await attempt(() => request("POST", "api/unload"));
-  if (status) update({ status });
-}
-
-/** Load the chosen model while the user types, if that preference is on. */
-export function typed() {
-  const model = chosenModel();
-  const engine = state.status?.engine;
-  if (!state.prefs.warm || !model || !engine || engine.state === "failed" || !canLoad(engine, model)) return;
-  if (warmed.name === model.name && Date.now() - warmed.at < WARM_EVERY_MS) return;
-  warmed = { name: model.name, at: Date.now() };
-  quietly(() => askToWarm(model));
-}
-
-let policyFor = "";
-
-/** Load the policy for the chosen model, again when the model or the connection changes. */
-export async function loadPolicy() {
-  const model = chosenModel();
-  if (!model || state.link !== "up") return;
-  const wanted = `${model.name} ${state.connections}`; // a restart may have changed it
-  if (policyFor === wanted) return;
-  policyFor = wanted;
-  const policy = await quietly(() => get(`api/policy?model=${encodeURIComponent(model.name)}`));
-  if (policy && policyFor === wanted) update({ policy });
 }
 
 // ---- the token ------------------------------------------------------------------------------

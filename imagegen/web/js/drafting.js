@@ -89,7 +89,7 @@ async function replaceDraft(wanted) {
     if (problem.code === "busy" || problem.code === "queue_full") {
       waiting = true;
       drawn = "";
-    } // what else is wrong with it is shown when it is drawn for real
+    } // another refusal is shown when the user draws it
   }
 }
 

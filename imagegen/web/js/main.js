@@ -1,8 +1,10 @@
 // The page's entry point: render at each change of the state, and handle events of the whole window.
 
 import { render } from "../vendor/lit-html/lit-html.js";
-import { addFiles, announce, draw, loadPolicy, onJobEnd, resend } from "./actions.js";
+import { addFiles, draw, onJobEnd, resend } from "./actions.js";
 import { draftWhenIdle } from "./drafting.js";
+import { loadPolicy } from "./engine.js";
+import { announce } from "./outcomes.js";
 import { activeJobs, onUpdate, state, update } from "./store.js";
 import { startStream } from "./stream.js";
 import { focusRow, focusedRow } from "./views/live.js";

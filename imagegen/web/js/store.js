@@ -26,8 +26,8 @@ export const state = {
   link: "connecting", // connecting, up, down, locked
   everUp: false,
   retryAt: 0,
-  why: null, // what the service said when it did not take us
-  connections: 0, // how often the stream was opened
+  why: null, // the reason of the refused connection
+  connections: 0, // how often the stream has opened
   version: undefined, // of the service that this page came from
   status: null,
   models: [],
@@ -44,7 +44,7 @@ export const state = {
   mine: recall("mine", []),
   shown: recall("shown", null), // {job, index}
   viewer: null, // {job, index} in full screen
-  preview: null, // {job, image, step, src, before} of the picture that is being drawn; `before`: the preview before it
+  preview: null, // {job, image, step, steps, src, before} of the running job; `before`: the URL of the previous one
   live: { job: null, done: null }, // the draft that is being drawn, and the last one that is complete, by id
   pending: recallPending(), // {key, at, path, body} of every request without an answer, the oldest first
   sending: false,

@@ -17,15 +17,15 @@ let retryTimer = 0;
 let hiddenTimer = 0;
 let retryMs = FIRST_RETRY_MS;
 let touchedAt = Date.now();
-let saidPresent = false; // what the service was told when this stream was opened
+let saidPresent = false; // the presence that this stream reported when it opened
 
 /** Connect now. Closes the previous connection. */
 export async function connect() {
   stop();
   saidPresent = isPresent();
-  const mine = (source = { close() {} }); // told apart from a later attempt
+  const mine = (source = { close() {} }); // distinguishes this attempt from a later one
   try {
-    update({ status: await get("api/status") }); // an EventSource cannot say why it was refused; this can
+    update({ status: await get("api/status") }); // an EventSource does not give the reason of a refusal
   } catch (problem) {
     if (mine === source) refused(problem);
     return;

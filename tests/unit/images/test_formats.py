@@ -10,34 +10,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import BLUE, MAX_PX, RED, refused, saved, tiff_with_long_tags
 from PIL import Image
 
 from imagegen.images import formats, icons, tiff
 from imagegen.images.formats import recognise
 from imagegen.images.references import decode_reference
-from imagegen.schemas import Refused
-
-MAX_PX = 40_000_000
-RED, BLUE = (255, 0, 0), (0, 0, 255)
-
-
-def saved(image: Image.Image, format: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
 
 
 def halves(width: int = 32, height: int = 24) -> Image.Image:
     image = Image.new("RGB", (width, height), RED)
     image.paste(BLUE, (0, height // 2, width, height))
     return image
-
-
-def refused(data: bytes, max_px: int = MAX_PX) -> str:
-    with pytest.raises(Refused) as caught:
-        decode_reference(data, max_px)
-    assert (caught.value.status, caught.value.code) == (422, "bad_image")
-    return caught.value.detail
 
 
 def ftyp(*brands: bytes) -> bytes:
@@ -262,6 +246,7 @@ def test_a_tiff_by_hand_of_either_byte_order_and_depth(order: str, bits: int) ->
         ("no entries", b"II*\0\x08\0\0\0\0\0" + bytes(40)),
         ("too many entries", b"II*\0\x08\0\0\0\xff\xff" + bytes(70_000 * 12)),
         ("strips beyond the end", changed(saved(PICTURE, "TIFF"), 273, struct.pack("<I", 9_999_999))),
+        ("far too many values", tiff_with_long_tags(1_100)),
         ("a value beyond the end", changed(saved(PICTURE, "TIFF"), 258, struct.pack("<I", 9_999_999))),
     ],
 )
@@ -297,7 +282,7 @@ def icon(*pictures: bytes, said: tuple[int, int] = (16, 16)) -> bytes:
 
 def test_the_largest_picture_of_an_icon_is_used() -> None:
     small, large = (saved(Image.new("RGB", (side, side), colour), "PNG") for side, colour in ((16, RED), (64, BLUE)))
-    for order in ((small, large), (large, small)):
+    for order in ((small, large), (large, small), (b"", large), (small[:30], large, bytes(60))):
         kept = decode_reference(icon(*order), MAX_PX)
         assert (kept.width, kept.height, kept.warnings) == (64, 64, ())
         assert Image.open(io.BytesIO(kept.png)).getpixel((9, 9)) == BLUE

@@ -257,7 +257,7 @@ def test_what_the_disk_says_becomes_a_sentence(files, folder, monkeypatch, numbe
 def test_a_folder_that_was_removed_is_told(files, folder):
     folder.rmdir()
     for call in (lambda: files.write(A, b"one"), lambda: files.orphans(set()), files.bytes_stored):
-        with pytest.raises(StorageError, match="gone"):
+        with pytest.raises(StorageError, match="folder was removed"):
             call()
 
 

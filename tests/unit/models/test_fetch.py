@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 from hub import COMMIT, Fault, LoopbackHub
-from served import ROOT, free_port, until
+from made_up_model import ENTRY, VISION, WEIGHTS, folder, part
+from served import free_port
 
 from imagegen.models.catalog import Catalog
 from imagegen.models.download import plan as planning
@@ -29,46 +27,6 @@ from imagegen.models.download.record import recorded
 from imagegen.models.download.retry import FetchError, FetchStopped
 from imagegen.models.licences import forbids_commercial
 from imagegen.settings import Settings
-
-WEIGHTS = hashlib.shake_256(b"weights").digest(300_000)
-ENTRY = """
-title = "Made up"
-description = "A model on a hub of the tests."
-size_multiple = 64
-[licence]
-name = "Apache-2.0"
-commercial = true
-[capabilities]
-draw = true
-edit = false
-[defaults]
-steps = 1
-cfg_scale = 1
-width = 64
-height = 64
-sampler = "euler"
-[[files]]
-role = "model"
-flag = "--model"
-file = "model.gguf"
-repo = "owner/model"
-path = "model.gguf"
-"""
-
-
-@pytest.fixture
-def hub() -> Iterator[LoopbackHub]:
-    hub = LoopbackHub()
-    hub.files["owner/model"] = {"model.gguf": WEIGHTS, "README.md": b"A card."}
-    yield hub
-    hub.close()
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "made-up.toml").write_text(ENTRY)
-    return Settings(home=tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -88,14 +46,6 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def had(hub: LoopbackHub, settings: Settings, told: list[Fetching] | None = None) -> Plan:
     heard: Callable[[Fetching], None] = (lambda _now: None) if told is None else told.append
     return fetch(Catalog.load(settings).get("made-up"), settings, Hub(hub.url), heard, Event())
-
-
-def folder(settings: Settings) -> Path:
-    return settings.models_dir / "made-up"
-
-
-def part(settings: Settings) -> Path:
-    return folder(settings) / f".model.gguf.{hashlib.sha256(WEIGHTS).hexdigest()[:16]}.part"
 
 
 def change(settings: Settings, **fields: str) -> None:
@@ -183,16 +133,6 @@ def test_a_pattern_takes_the_first_match_and_tells_the_others(hub: LoopbackHub, 
     assert had(hub, settings).remarks == ["*-q4.gguf of owner/model: a-q4.gguf is taken; it fits b-q4.gguf too."]
     assert (folder(settings) / "a-q4.gguf").read_bytes() == WEIGHTS[:1000]
     assert Catalog.load(settings).get("made-up").installed(settings)
-
-
-VISION = """
-[[files]]
-role = "llm_vision"
-flag = "--llm_vision"
-file = "vision.gguf"
-repo = "owner/vision"
-optional = true
-"""
 
 
 def test_a_hub_in_trouble_at_its_listing_is_waited_for_and_that_is_told(
@@ -404,81 +344,12 @@ def test_stopped_it_ends_at_once_and_keeps_what_came(hub: LoopbackHub, settings:
     assert part(settings).exists()
 
 
-# ---- the command ------------------------------------------------------------------------------
-
-
-def command(hub: LoopbackHub, settings: Settings, *arguments: str, **more: str) -> subprocess.Popen[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("IMAGEGEN_", "HF_"))}
-    environment |= {"IMAGEGEN_HOME": str(settings.home), "HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1,localhost"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "imagegen.cli", "models", "fetch", "made-up", *arguments],
-        cwd=ROOT,
-        env=environment | {"HF_HOME": str(settings.home / "hf")} | more,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def test_killed_half_way_it_goes_on_the_next_time_and_a_second_one_waits(hub: LoopbackHub, settings: Settings) -> None:
-    hub.faults = [Fault(hold_after=200_000)]
-    first = command(hub, settings)
-    assert hub.held.wait(60)
-    until(lambda: part(settings).exists() and part(settings).stat().st_size > 100_000, "the bytes are on the disk")
-    second = command(hub, settings)
-    assert second.stderr is not None
-    for line in second.stderr:
-        if "waits for it" in line:
-            break
-    else:
-        pytest.fail("the second one did not say that it waits")
-    first.send_signal(signal.SIGKILL)
-    first.wait(30)
-    hub.release()
-    out, err = second.communicate(timeout=60)
-    assert second.returncode == 0, err
-    assert "made-up is complete" in out
-    start = hub.reads()[-1].range
-    assert start is not None and int(start.removeprefix("bytes=").removesuffix("-")) > 100_000
-    assert (folder(settings) / "model.gguf").read_bytes() == WEIGHTS
-
-
-def test_a_licence_nobody_has_read_is_asked_for(hub: LoopbackHub, settings: Settings) -> None:
-    (settings.models_dir / "made-up.toml").write_text(ENTRY.replace("commercial = true", ""))
-    hub.licence = "something-else"
-    asked = command(hub, settings)
-    _, err = asked.communicate(timeout=60)
-    assert asked.returncode == 1
-    assert "owner/model states: something-else" in err and "--yes" in err
-    assert hub.reads() == []
-    accepted = command(hub, settings, "--yes")
-    _, err = accepted.communicate(timeout=60)
-    assert accepted.returncode == 0, err
-
-
-def test_offline_nothing_is_asked_for(hub: LoopbackHub, settings: Settings) -> None:
-    offline = command(hub, settings, HF_HUB_OFFLINE="1")
-    _, err = offline.communicate(timeout=60)
-    assert offline.returncode == 1
-    assert "HF_HUB_OFFLINE" in err
-    assert hub.seen == []
-
-
-def run(hub: LoopbackHub, settings: Settings, *arguments: str, **more: str) -> tuple[int, str, str]:
-    asked = command(hub, settings, *arguments, **more)
-    out, err = asked.communicate(timeout=60)
-    assert "Traceback" not in err
-    return asked.returncode, out, err
-
-
-def test_a_licence_that_the_hub_has_and_the_catalog_has_not_is_asked_for(hub: LoopbackHub, settings: Settings) -> None:
-    hub.licence = "cc-by-nc-sa-4.0"
-    code, _, err = run(hub, settings)
-    assert code == 1 and hub.reads() == []
-    assert "cc-by-nc-sa-4.0 (owner/model) does not allow commercial use" in err and "--yes" in err
-    code, out, err = run(hub, settings, "--yes")
-    assert code == 0 and "made-up is complete" in out, err
+def test_a_file_in_the_place_of_the_models_folder_is_told(hub: LoopbackHub, settings: Settings) -> None:
+    entry = Catalog.load(settings).get("made-up")
+    shutil.rmtree(settings.models_dir)
+    settings.models_dir.touch()
+    with pytest.raises(FetchError, match="models is to be a folder, and is a file"):
+        fetch(entry, settings, Hub(hub.url), lambda _now: None, Event())
 
 
 @pytest.mark.parametrize(
@@ -496,49 +367,3 @@ def test_a_licence_that_the_hub_has_and_the_catalog_has_not_is_asked_for(hub: Lo
 )
 def test_what_a_licences_name_says(stated: str, forbids: bool) -> None:
     assert forbids_commercial(stated) is forbids
-
-
-def test_a_leftover_in_the_files_place_is_not_called_complete(hub: LoopbackHub, settings: Settings) -> None:
-    folder(settings).mkdir()
-    (folder(settings) / "model.gguf").write_bytes(WEIGHTS[:1000])
-    for arguments in ((), ("--dry-run",)):
-        code, out, err = run(hub, settings, *arguments)
-        assert code == 1 and out == ""
-        assert "model.gguf has 1,000 bytes, and 300,000 by the hub" in err and "Move it away" in err
-    (folder(settings) / "model.gguf").unlink()
-    assert run(hub, settings)[0] == 0
-    (folder(settings) / "model.gguf").write_bytes(WEIGHTS[:1000])
-    asked = len(hub.seen)
-    code, _, err = run(hub, settings)
-    assert code == 1 and "300,000 by the note of its fetch" in err
-    assert len(hub.seen) == asked
-
-
-def test_a_complete_model_is_told_as_such(hub: LoopbackHub, settings: Settings) -> None:
-    assert run(hub, settings)[0] == 0
-    for arguments in ((), ("--dry-run",)):
-        code, out, _ = run(hub, settings, *arguments)
-        assert code == 0
-        assert out.startswith("made-up is complete: ") and "there was nothing to fetch" in out
-
-
-def test_without_its_optional_file_a_model_is_not_called_complete(hub: LoopbackHub, settings: Settings) -> None:
-    (settings.models_dir / "made-up.toml").write_text(ENTRY + VISION)
-    code, out, err = run(hub, settings)
-    assert code == 0 and "made-up can be used, without vision.gguf" in out
-    assert "owner/vision" in err
-
-
-def test_a_file_in_the_place_of_the_models_folder_is_told(hub: LoopbackHub, settings: Settings) -> None:
-    entry = Catalog.load(settings).get("made-up")
-    shutil.rmtree(settings.models_dir)
-    settings.models_dir.touch()
-    with pytest.raises(FetchError, match="models is to be a folder, and is a file"):
-        fetch(entry, settings, Hub(hub.url), lambda _now: None, Event())
-
-
-def test_an_outage_is_told_while_it_is_waited_for(hub: LoopbackHub, settings: Settings) -> None:
-    hub.listing_faults = [Fault(status=503)]
-    code, _, err = run(hub, settings)
-    assert code == 0
-    assert "the hub is in trouble (HTTP 503); the next try is in 1 s" in err

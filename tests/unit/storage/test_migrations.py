@@ -8,9 +8,10 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, create_engine, select
 
 from imagegen.images.files import ImageFiles
 from imagegen.images.store import ImageStore
@@ -38,17 +39,52 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         connection.commit()
 
 
+MEASUREMENT = {"id": 1, "model": "tiny", "what": "step", "pixels": 4096, "seconds": 0.5, "at": 1.5}
+NOTE = {"key": "idle", "value": json.dumps({"knob": 1})}
+ROWS: dict[str, dict[str, Any]] = {"jobs": JOB, "images": PICTURE, "measurements": MEASUREMENT, "notes": NOTE}
+LATER: dict[int, dict[str, dict[str, Any]]] = {
+    2: {"jobs": {"engine_texts": json.dumps({"prompt": "(a) red circle", "negative": ""})}},
+    3: {"images": {"warnings": json.dumps([{"code": "transparency_on_white", "detail": "On white."}])}},
+    4: {"jobs": {"preview": json.dumps({"every": 2}), "draft": 1}},
+}
+"""By schema: the columns that it adds, with the values of the one row."""
+ADDED = [(step, table, name) for step, tables in LATER.items() for table, row in tables.items() for name in row]
+
+
 @pytest.fixture
 def first(tmp_path: Path) -> Path:
-    """A database as the first release made it, with one job and one upload."""
+    """A database as the first release made it, with one row in each table."""
     path = tmp_path / "jobs.sqlite3"
     with opened(path) as connection:
         connection.executescript(Path(__file__).with_name("schema_1.sql").read_text())
-        for table, row in (("jobs", JOB), ("images", PICTURE)):
+        for table, row in ROWS.items():
             values = ", ".join("?" * len(row))
             connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({values})", list(row.values()))
         connection.execute("PRAGMA user_version = 1")
     return path
+
+
+def older(first: Path, version: int) -> dict[str, dict[str, Any]]:
+    """Make `first` a database of schema `version`, with values in the columns of each step. Returns its rows."""
+    engine = create_engine(f"sqlite:///{first}")
+    with engine.begin() as connection:
+        for step in migrations.STEPS[: version - 1]:
+            step(connection)
+    engine.dispose()
+    with opened(first) as connection:
+        for schema in range(2, version + 1):
+            for table, values in LATER.get(schema, {}).items():
+                columns = ", ".join(f"{name} = ?" for name in values)
+                connection.execute(f"UPDATE {table} SET {columns}", list(values.values()))
+        connection.execute(f"PRAGMA user_version = {version}")
+    return rows(first)
+
+
+def rows(path: Path) -> dict[str, dict[str, Any]]:
+    """The one row of each table of the first release, by column."""
+    with opened(path) as connection:
+        connection.row_factory = sqlite3.Row
+        return {table: dict(connection.execute(f"SELECT * FROM {table}").fetchone()) for table in ROWS}
 
 
 def version(path: Path) -> int:
@@ -94,14 +130,22 @@ def test_a_picture_of_the_first_release_has_no_warnings(first: Path, tmp_path: P
     assert (image.id, image.width, image.height, image.warnings) == ("b" * 32, 8, 6, ())
 
 
-def test_it_then_has_the_tables_and_columns_of_a_new_one(first: Path, tmp_path: Path) -> None:
-    async def close(path: Path) -> None:
-        await (await open_database(path)).close()
+async def open_and_close(path: Path) -> None:
+    await (await open_database(path)).close()
 
-    asyncio.run(close(first))
-    asyncio.run(close(tmp_path / "new.sqlite3"))
+
+@pytest.mark.parametrize("schema", range(1, SCHEMA_VERSION))
+def test_every_earlier_schema_is_upgraded_and_keeps_its_rows(first: Path, tmp_path: Path, schema: int) -> None:
+    before, had = older(first, schema), columns(first)
+    assert had.keys() & metadata.tables.keys() == ROWS.keys(), "later tables are not there yet"
+    assert all((name in had[table]) == (step <= schema) for step, table, name in ADDED)
+    asyncio.run(open_and_close(first))
+    asyncio.run(open_and_close(tmp_path / "new.sqlite3"))
+    assert version(first) == SCHEMA_VERSION
     assert columns(first) == columns(tmp_path / "new.sqlite3")
     assert columns(first)["jobs"] == {column.name for column in metadata.tables["jobs"].columns}
+    after = rows(first)
+    assert {table: {name: after[table][name] for name in row} for table, row in before.items()} == before
 
 
 def test_a_step_that_fails_changes_nothing(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,11 +167,8 @@ def test_a_step_that_fails_changes_nothing(first: Path, monkeypatch: pytest.Monk
 
 
 def test_a_database_that_is_up_to_date_is_left_alone(tmp_path: Path) -> None:
-    async def close(path: Path) -> None:
-        await (await open_database(path)).close()
-
     path = tmp_path / "jobs.sqlite3"
-    asyncio.run(close(path))
+    asyncio.run(open_and_close(path))
     before = columns(path)
-    asyncio.run(close(path))
+    asyncio.run(open_and_close(path))
     assert (version(path), columns(path)) == (SCHEMA_VERSION, before)

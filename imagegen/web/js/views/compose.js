@@ -2,9 +2,10 @@
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { live } from "../../vendor/lit-html/directives/live.js";
-import { draw, drawAsIs, dropPending, selectGap, takeStyleSize, typed } from "../actions.js";
+import { draw, drawAsIs, dropPending, selectGap, takeStyleSize } from "../actions.js";
 import { fillStyle, openGaps } from "../draft.js";
 import { draftSoon, liveOn, setLive } from "../drafting.js";
+import { typed } from "../engine.js";
 import { afterUpdate, chosenModel, clearDraft, state, undoClear, update, updateDraft } from "../store.js";
 import { duration } from "../words.js";
 import { icon } from "./icons.js";
@@ -163,7 +164,7 @@ function negativeNote() {
   const cfg = Number(state.draft.cfg_scale || model?.defaults.cfg_scale.value || 0);
   const inert = Boolean(state.draft.negative.trim()) && cfg <= 1;
   return html`<p id="negative-note" class="hint" ?hidden=${!inert}>
-    At guidance ${cfg} nothing of this is looked at: it takes effect above 1.
+    At guidance ${cfg} the model ignores this. It takes effect above 1.
   </p>`;
 }
 
@@ -208,7 +209,7 @@ function expectation() {
   return html`<p class="hint">
     The model is not loaded.
     ${cold === null
-      ? "The first picture loads it; how long that takes is known after the first time."
+      ? "The first picture takes longer while the model loads."
       : `The first picture waits about ${duration(cold)} for it.`}
   </p>`;
 }

@@ -7,6 +7,7 @@ import { loadOlder } from "../actions.js";
 import { pictureUrl, serviceNow } from "../api.js";
 import { pictures, state, update } from "../store.js";
 import { duration } from "../words.js";
+import { moveFocus } from "./arrows.js";
 
 let focused = null; // id of the picture that Tab reaches
 
@@ -71,20 +72,9 @@ function reached(id) {
   document.querySelector(`[data-tile="${id}"]`)?.setAttribute("tabindex", "0");
 }
 
-/** Move the focus among the tiles with arrows, Home and End. Up and down move by a row. */
 function moved(event) {
-  const tiles = [...event.currentTarget.querySelectorAll("[data-tile]")];
-  const at = tiles.indexOf(document.activeElement);
-  if (at < 0) return;
   const columns = getComputedStyle(event.currentTarget).gridTemplateColumns.split(" ").length;
-  const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns };
-  let to = at;
-  if (event.key in steps) to = at + steps[event.key];
-  else if (event.key === "Home") to = 0;
-  else if (event.key === "End") to = tiles.length - 1;
-  else return;
-  event.preventDefault();
-  tiles[Math.max(0, Math.min(tiles.length - 1, to))].focus();
+  moveFocus(event, [...event.currentTarget.querySelectorAll("[data-tile]")], columns);
 }
 
 /** After full screen, focus the tile of the picture shown last. */

@@ -1,7 +1,8 @@
 // The model's lifecycle: the chip in the header, and the panel it opens.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
-import { signOut, unload, warm } from "../actions.js";
+import { signOut } from "../actions.js";
+import { unload, warm } from "../engine.js";
 import { serviceNow } from "../api.js";
 import { canLoad, chosenModel, state, updatePrefs } from "../store.js";
 import { bytes, duration, engine, fetchWord, unloading } from "../words.js";

@@ -15,7 +15,7 @@ export function policy() {
       <blockquote class=${inert ? "faint" : ""}>${shown.baseline_negative || "None."}</blockquote>
       <p class="label">Added to every prompt</p>
       <blockquote>${shown.directive || "None."}</blockquote>
-      <p class="hint">Set by whoever runs the service (${shown.source}); it cannot be changed here.</p>
+      <p class="hint">Set by the operator (${shown.source}). It cannot be changed here.</p>
     </details>
   `;
 }

@@ -1,8 +1,9 @@
 // The selected picture: large, beside its source, with its actions.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
-import { copyPicture, copySettings, copyUrl, drawAgain, editThis, retry, sameSettings } from "../actions.js";
+import { drawAgain, editThis, retry, sameSettings } from "../actions.js";
 import { pictureUrl } from "../api.js";
+import { copyPicture, copySettings, copyUrl } from "../clipboard.js";
 import { previewOf } from "../previews.js";
 import { activeJobs, show, state, update } from "../store.js";
 import { BLANK, ENDED, clock, settings, warningLines } from "../words.js";
@@ -20,14 +21,23 @@ export function result() {
   const index = Math.min(state.shown.index, job.images.length - 1);
   const image = job.images[index];
   if (!image) return empty();
-  return html`
-    <section class="card result" aria-labelledby="result-title">
-      <h2 id="result-title" class="sr" tabindex="-1">Result</h2>
-      <div class="stage ${job.kind === "edit" ? "pair" : ""}">${sources(job)} ${large(job, image, index)}</div>
-      ${job.images.length > 1 ? strip(job, index) : nothing} ${actions(job, image)} ${facts(job, image)}
-    </section>
-  `;
+  return card(html`
+    ${stage(job, large(job, image, index))} ${job.images.length > 1 ? strip(job, index) : nothing}
+    ${actions(job, image)} ${facts(job, image)}
+  `);
 }
+
+const card = (content) => html`
+  <section class="card result" aria-labelledby="result-title">
+    <h2 id="result-title" class="sr" tabindex="-1">Result</h2>
+    ${content}
+  </section>
+`;
+
+/** A job's picture beside its sources, if it has any. */
+const stage = (job, figure) => html`
+  <div class="stage ${job.kind === "edit" ? "pair" : ""}">${sources(job)} ${figure}</div>
+`;
 
 function large(job, image, index) {
   return html`
@@ -54,19 +64,13 @@ function large(job, image, index) {
 
 /** The running job's previews in the place of its picture. */
 function forming(job) {
-  return html`
-    <section class="card result" aria-labelledby="result-title">
-      <h2 id="result-title" class="sr" tabindex="-1">Result</h2>
-      <div class="stage ${job.kind === "edit" ? "pair" : ""}">
-        ${sources(job)}
-        <figure aria-busy="true">
-          ${formingPicture(job, previewOf(job))}
-          ${job.kind === "edit" ? html`<figcaption>Being drawn</figcaption>` : nothing}
-        </figure>
-      </div>
-      <p class="said">${job.prompt}</p>
-    </section>
+  const figure = html`
+    <figure aria-busy="true">
+      ${formingPicture(job, previewOf(job))}
+      ${job.kind === "edit" ? html`<figcaption>Being drawn</figcaption>` : nothing}
+    </figure>
   `;
+  return card(html`${stage(job, figure)}<p class="said">${job.prompt}</p>`);
 }
 
 /** The draft: its previews while it is drawn, until the first of them the last complete draft. */
@@ -77,21 +81,15 @@ function drafted() {
   const job = preview ? now : done;
   if (!job || (!preview && !job.images.length)) return null;
   const busy = now && !ENDED.has(now.status);
-  return html`
-    <section class="card result" aria-labelledby="result-title">
-      <h2 id="result-title" class="sr" tabindex="-1">Result</h2>
-      <div class="stage ${job.kind === "edit" ? "pair" : ""}">
-        ${sources(job)}
-        <figure aria-busy=${busy ? "true" : "false"} data-draft=${job.job_id}>
-          ${preview && !job.images.length ? formingPicture(job, preview) : draftPicture(job, preview)}
-          <figcaption role="status">
-            <span class="badge">Draft</span> Press Enter or ${job.kind === "edit" ? "Edit" : "Draw"} to keep it.
-          </figcaption>
-        </figure>
-      </div>
-      <p class="said">${job.prompt}</p>
-    </section>
+  const figure = html`
+    <figure aria-busy=${busy ? "true" : "false"} data-draft=${job.job_id}>
+      ${preview && !job.images.length ? formingPicture(job, preview) : draftPicture(job, preview)}
+      <figcaption role="status">
+        <span class="badge">Draft</span> Press Enter or ${job.kind === "edit" ? "Edit" : "Draw"} to keep it.
+      </figcaption>
+    </figure>
   `;
+  return card(html`${stage(job, figure)}<p class="said">${job.prompt}</p>`);
 }
 
 function draftPicture(job, preview) {
@@ -198,43 +196,37 @@ function warning(one) {
 }
 
 function failed(job) {
-  return html`
-    <section class="card result" aria-labelledby="result-title">
-      <h2 id="result-title" class="sr" tabindex="-1">Result</h2>
-      <div class="stage">
-        <div class="blank bad">
-          ${icon("alert")}
-          <strong>This picture could not be drawn</strong>
-          <p>${job.error?.detail ?? "The service gave no reason."}</p>
-          <p class="said">${job.prompt}</p>
-          <div class="actions">
-            <div class="on">
-              <button type="button" class="action" @click=${() => retry(job)}>
-                ${icon("again")}<span>Try again</span>
-              </button>
-              <button type="button" class="action" @click=${() => sameSettings(job)}>
-                ${icon("same")}<span>Same settings</span>
-              </button>
-            </div>
+  return card(html`
+    <div class="stage">
+      <div class="blank bad">
+        ${icon("alert")}
+        <strong>This picture could not be drawn</strong>
+        <p>${job.error?.detail ?? "The service gave no reason."}</p>
+        <p class="said">${job.prompt}</p>
+        <div class="actions">
+          <div class="on">
+            <button type="button" class="action" @click=${() => retry(job)}>
+              ${icon("again")}<span>Try again</span>
+            </button>
+            <button type="button" class="action" @click=${() => sameSettings(job)}>
+              ${icon("same")}<span>Same settings</span>
+            </button>
           </div>
         </div>
       </div>
-    </section>
-  `;
+    </div>
+  `);
 }
 
 function empty() {
   const busy = activeJobs().length > 0;
-  return html`
-    <section class="card result" aria-labelledby="result-title">
-      <h2 id="result-title" class="sr" tabindex="-1">Result</h2>
-      <div class="stage">
-        <div class="blank ${busy ? "busy" : ""}">
-          ${icon("picture")}
-          <strong>${busy ? "On its way" : "Your picture appears here"}</strong>
-          <p>${busy ? "It is shown as soon as it is done." : "Say what to draw, or begin with a style."}</p>
-        </div>
+  return card(html`
+    <div class="stage">
+      <div class="blank ${busy ? "busy" : ""}">
+        ${icon("picture")}
+        <strong>${busy ? "On its way" : "Your picture appears here"}</strong>
+        <p>${busy ? "It is shown as soon as it is done." : "Say what to draw, or begin with a style."}</p>
       </div>
-    </section>
-  `;
+    </div>
+  `);
 }

@@ -40,7 +40,7 @@ function connection() {
       ${icon("alert")}
       <div>
         <strong>${state.everUp ? "The connection is lost." : "The service does not answer."}</strong>
-        <p>${state.why ?? "What was asked for is kept; it goes on when the service answers again."}</p>
+        <p>${state.why ?? "Your requests are kept. They continue when the service answers again."}</p>
       </div>
       <button type="button" class="quiet" @click=${connect}>
         Try now${wait ? html`<span aria-hidden="true"> (${wait} s)</span>` : nothing}
@@ -79,7 +79,7 @@ function token() {
     <dialog id="token" aria-labelledby="token-title" @cancel=${(event) => event.preventDefault()}>
       <form method="dialog" @submit=${tokenGiven}>
         <h2 id="token-title">This service needs a token</h2>
-        <p>Whoever runs it makes one with <code>imagegen token new NAME</code>. It is asked for once in this browser.</p>
+        <p>The operator creates one with <code>imagegen token new NAME</code>. This browser asks for it once.</p>
         <label class="label" for="token-field">Token</label>
         <input
           id="token-field"

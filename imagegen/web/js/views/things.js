@@ -4,6 +4,7 @@ import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { selectGap } from "../actions.js";
 import { draftSoon } from "../drafting.js";
 import { afterUpdate, chosenModel, state, updateDraft } from "../store.js";
+import { moveFocus } from "./arrows.js";
 
 const SEVERAL = /^(two|three|four) /;
 
@@ -28,13 +29,4 @@ function chosen(name) {
   afterUpdate(() => selectGap(null));
 }
 
-function moved(event) {
-  const chips = [...event.currentTarget.querySelectorAll("button")];
-  const at = chips.indexOf(document.activeElement);
-  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
-  const ends = { Home: 0, End: chips.length - 1 };
-  const to = event.key in steps ? at + steps[event.key] : ends[event.key];
-  if (at < 0 || to === undefined) return;
-  event.preventDefault();
-  chips[Math.max(0, Math.min(chips.length - 1, to))].focus();
-}
+const moved = (event) => moveFocus(event, [...event.currentTarget.querySelectorAll("button")]);

@@ -1,0 +1,27 @@
+"""A hub on the loopback with one model, and the settings of a state folder with its entry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub import LoopbackHub
+from made_up_model import ENTRY, WEIGHTS
+
+from imagegen.settings import Settings
+
+
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    hub = LoopbackHub()
+    hub.files["owner/model"] = {"model.gguf": WEIGHTS, "README.md": b"A card."}
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "made-up.toml").write_text(ENTRY)
+    return Settings(home=tmp_path)
