@@ -93,7 +93,7 @@ class Settings(BaseSettings):
         platformdirs.user_cache_dir("imagegen", appauthor=False)
     )
 
-    # The door
+    # Address and connections
     host: Annotated[str, Field(description="Address to listen on, without a port; 0.0.0.0 and :: mean all.")] = (
         "127.0.0.1"
     )
@@ -277,7 +277,7 @@ class Settings(BaseSettings):
     allow_anonymous: Annotated[bool, Field(description="Serve other machines without a token.")] = False
     tls: Annotated[str, Field(description="off, auto (self-signed), or CERT,KEY (two files).")] = "off"
 
-    # Who is told
+    # Webhooks
     webhook_url: Annotated[
         str | None,
         Field(description="Where each job without a webhook of its own is sent when it has ended.", repr=False),

@@ -28,13 +28,13 @@ END = "<!-- end of what is made -->"
 
 SECTIONS = {
     "home": "Where things live",
-    "host": "The door",
+    "host": "Address and connections",
     "model": "The engine and its model",
     "max_dimension": "Caps on what a caller can ask for",
     "image_ttl": "What is kept",
     "policy_file": "What may be asked for",
     "tokens": "Who may ask",
-    "webhook_url": "Who is told",
+    "webhook_url": "Webhooks",
     "log_level": "The log",
 }
 """The first setting of each section, and the section's title."""

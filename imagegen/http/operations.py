@@ -107,7 +107,7 @@ OPERATIONS: dict[Handler, Operation] = {
         query={"wait": whole(0, jobs.MAX_WAIT_S, 0)},
     ),
     jobs.cancel: Operation("Cancel a job; one that has ended is returned as it is", {200: (responses.Job,)}),
-    jobs.drop_lease: Operation("Let a job live though nobody asks for it", {200: (responses.Job,)}),
+    jobs.drop_lease: Operation("Remove a job's lease: it no longer ends unread", {200: (responses.Job,)}),
     previews.read: Operation(
         "A running job's picture as it looks now",
         {200: ("image/jpeg",), 304: ()},
