@@ -81,6 +81,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         app.state.app = SimpleNamespace(
             admission=admission(state), jobs=state.jobs, images=state.images, estimator=estimator
         )
+        app.state.pictures = folder / "images"
         yield client
         client.portal.call(stack.aclose)
 
@@ -140,6 +141,40 @@ def test_each_warning_of_a_picture_comes_by_each_way(
     warnings = WAYS[way](desk, data)["warnings"]
     assert tuple(sorted(one["code"] for one in warnings)) == codes
     assert warnings == edit_of_form("/api/edit")(desk, data)["warnings"], "word for word"
+
+
+def turned() -> bytes:
+    """Different in every corner, to be turned by a quarter."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return saved(Image.linear_gradient("L").resize((48, 32)), "JPEG", exif=exif, icc_profile=b"not a profile")
+
+
+KINDS = {
+    "transparent": saved(Image.merge("RGBA", [Image.linear_gradient("L")] * 4), "PNG"),
+    "palette": saved(Image.radial_gradient("L").convert("RGB").quantize(64), "PNG", transparency=7),
+    "16 bits": saved(Image.linear_gradient("L").convert("I").point(lambda level: level * 257).convert("I;16"), "PNG"),
+    "turned": turned(),
+    "CMYK": saved(Image.merge("CMYK", [Image.radial_gradient("L")] * 4), "TIFF"),
+    "reduced": saved(Image.radial_gradient("L").resize((2100, 2100)), "PNG"),
+}
+
+
+def stored(desk: TestClient, answer: dict[str, Any]) -> bytes:
+    """The file of the picture of an upload, or of the first reference of a job or task."""
+    assert isinstance(desk.app, Starlette)
+    if "task_id" in answer:
+        answer = answered(desk.get(f"/api/jobs/{answer['task_id']}"))
+    name = answer["references"][0] if "references" in answer else answer["id"]
+    file: Path = desk.app.state.pictures / f"{name}.png"
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_has_the_same_pixels_by_each_way(desk: TestClient, kind: str) -> None:
+    by_each = {way: stored(desk, send(desk, KINDS[kind])) for way, send in WAYS.items()}
+    assert {way for way, file in by_each.items() if file != by_each["upload"]} == set()
+    assert len(Image.open(io.BytesIO(by_each["upload"])).getcolors(2**24) or ()) > 1
 
 
 def test_a_masks_warnings_come_by_each_way(desk: TestClient) -> None:
