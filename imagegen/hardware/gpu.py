@@ -19,8 +19,8 @@ import pynvml
 
 log = logging.getLogger("imagegen.gpu")
 
-TRY_AGAIN_S = 60.0
-"""Interval before a driver that did not answer is queried again."""
+TRY_AGAIN_S, LOST_TRY_AGAIN_S = 60.0, 2.0
+"""Interval before a driver that did not answer is queried again: one that never did, and one whose card was lost."""
 NO_CARD = {"", "-1", "none", "nodevfiles"}
 """The values of CUDA_VISIBLE_DEVICES that hide every card."""
 
@@ -75,6 +75,8 @@ class Nvml:
             try:
                 if not self._opened:
                     self._open()
+                if self._handle is None and self._name and self._problem is None:
+                    self._give_up(f"The GPU ({self._name}) is no longer there: see `nvidia-smi`.")
                 return None if self._handle is None else self._read(engine_pid)
             except (self._nvml.NVMLError_LibraryNotFound, self._nvml.NVMLError_DriverNotLoaded):
                 self._give_up(None)  # a machine without an NVIDIA card is not a problem
@@ -109,7 +111,8 @@ class Nvml:
     def _give_up(self, problem: str | None) -> None:
         if problem and problem != self._problem:
             log.warning("%s", problem)
-        self._problem, self._handle, self._try_at = problem, None, self._clock() + TRY_AGAIN_S
+        again_s = LOST_TRY_AGAIN_S if self._name else TRY_AGAIN_S
+        self._problem, self._handle, self._try_at = problem, None, self._clock() + again_s
         if self._opened:
             self._opened = False
             try:
