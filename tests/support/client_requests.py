@@ -307,7 +307,8 @@ RUN: dict[str, dict[str, str]] = {
         CANCEL: "test_a_node_client_that_aborts_cancels_its_job",
     },
     "Vercel AI SDK": {DRAW: "test_node_clients_draw_edit_and_list"},
-    "LiteLLM": dict.fromkeys((DRAW, EDIT), "test_litellm_draws_and_edits"),
+    "LiteLLM": dict.fromkeys((DRAW, EDIT), "test_a_python_client_draws"),
+    "LangChain": {DRAW: "test_a_python_client_draws"},
     "webuiapi": dict.fromkeys((DRAW, EDIT, MODELS), "test_automatic1111s_python_client"),
     "BentoML's client": dict.fromkeys((DRAW, EDIT, PROGRESS, CANCEL), "test_bentomls_client"),
 }
