@@ -314,6 +314,9 @@ RUN: dict[str, dict[str, str]] = {
 }
 """Clients that the tests run unmodified, and the names of those tests."""
 
+BY_HAND: dict[str, tuple[str, ...]] = {WEBUI: (DRAW, EDIT), WEBUI_SD: (DRAW, MODELS)}
+"""Programs too large for the tests, and what they did with the service when api/open_webui_draw.py was run by hand."""
+
 
 def table() -> list[str]:
     """The rows of docs/clients.md: client, draw, edit, models, progress, cancel."""
@@ -325,7 +328,7 @@ def table() -> list[str]:
             if does in RUN.get(client, {}):
                 cells.append("run")
             elif (client, does) in replayed:
-                cells.append("replayed")
+                cells.append("replayed, run by hand" if does in BY_HAND.get(client, ()) else "replayed")
             else:
                 cells.append("not tested")
         rows.append(f"| {client} | {' | '.join(cells)} |")
