@@ -37,6 +37,7 @@ from imagegen.worker.engine_factory import EngineFactory, built_engine
 from imagegen.worker.eta import EtaEstimator
 from imagegen.worker.loop import Worker
 from imagegen.worker.model_files import ModelFiles
+from imagegen.worker.model_manager import ModelManager
 from imagegen.worker.processor import ImageProcessor
 from imagegen.worker.watchdog import Timing
 
@@ -143,6 +144,7 @@ class App:
             self._recorder,
             self._clock,
         )
+        self.model_manager = ModelManager(s, self.catalog, self.jobs, self.worker, self.model_files, self.fetcher)
         self.estimator = EtaEstimator(self.jobs, self.durations, self.worker, self.fetcher.needed)
         self.admission = AdmissionController(
             s,
