@@ -44,8 +44,8 @@ class Holder:
 class Gpu:
     """The current state of one card, sizes in bytes. None: not reported. `ours_bytes`: held by the engine's process.
 
-    A Vulkan driver reports no processes, and its free memory only with VK_EXT_memory_budget. dedicated: a graphics card,
-    not a GPU that is part of the CPU, and not a CPU that Vulkan offers as a device.
+    A Vulkan driver reports no processes, and its free memory only with VK_EXT_memory_budget. dedicated: a graphics
+    card, not a GPU that is part of the CPU, and not a CPU that Vulkan offers as a device.
     """
 
     name: str
