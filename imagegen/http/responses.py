@@ -198,11 +198,15 @@ class Fetch(_Answer):
 
 
 class Engine(_Answer):
-    """The state of the engine, and the download in progress."""
+    """The state of the engine, and the download in progress.
+
+    backend: what the engine of the loaded model, or of the default one, is built for; null if it is not installed.
+    """
 
     state: EngineState
     since: When
     model: str | None
+    backend: Literal["cpu", "cuda", "vulkan"] | None
     pid: int | None
     load: Load | None
     fetch: Fetch | None
@@ -229,11 +233,12 @@ class Queue(_Answer):
 
 
 class Gpu(_Answer):
-    """The GPU, as NVML reports it."""
+    """The GPU, as NVML or the Vulkan driver (`backend`) reports it. Null: not reported."""
 
     name: str
+    backend: Literal["cuda", "vulkan"]
     total_bytes: int
-    free_bytes: int
+    free_bytes: int | None
     ours_bytes: int | None
 
 
