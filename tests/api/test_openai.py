@@ -30,6 +30,21 @@ def opened(b64: str | None) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(b64)))
 
 
+@pytest.mark.parametrize(
+    ("more", "has"),
+    [
+        ({"model": "dall-e-2"}, "url"),
+        ({"model": "dall-e-3"}, "url"),
+        ({"model": "dall-e-3", "response_format": "b64_json"}, "b64_json"),
+        ({"model": "gpt-image-1"}, "b64_json"),
+        ({}, "b64_json"),
+    ],
+)
+def test_the_default_response_format_is_that_of_the_named_model(client: OpenAI, more: dict[str, str], has: str) -> None:
+    drawn = client.images.generate(prompt="a red circle", **more, **SMALL).data[0]
+    assert [name for name in ("url", "b64_json") if getattr(drawn, name)] == [has]
+
+
 def test_a_picture_as_base64_and_the_same_one_as_a_url(client: OpenAI, service: Service) -> None:
     answer = client.images.generate(prompt="a red circle", **SMALL)
     picture = opened(answer.data[0].b64_json)
@@ -194,7 +209,7 @@ def hints_of(answer: openai.types.ImagesResponse) -> list[str]:
 
 def test_hints_of_other_services_become_warnings(client: OpenAI, service: Service) -> None:
     answer = client.images.generate(
-        prompt="a red circle", model="dall-e-3", quality="low", style="vivid", moderation="low",
+        prompt="a red circle", model="gpt-image-1", quality="low", style="vivid", moderation="low",
         extra_body={"num_inference_steps": 2, "width": 64, "height": 64, "seed": -1, "colour": "red"},
     )  # fmt: skip
     assert opened(answer.data[0].b64_json).size == (64, 64)

@@ -96,7 +96,7 @@ class Deployed:
         return self.http.request(method, path, headers={"authorization": f"Bearer {self.token}"}, **how)
 
     def submit(self, **fields: Any) -> str:
-        request = {"prompt": "a red circle", "width": 64, "height": 64, "steps": 2, "seed": 1} | fields
+        request = {"prompt": "a red circle", "steps": 2, "seed": 1} | fields
         answer = self.call("POST", "/api/generate", json=request)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["job_id"])

@@ -317,11 +317,15 @@ RUN: dict[str, dict[str, str]] = {
         CANCEL: "test_a_node_client_that_aborts_cancels_its_job",
     },
     "Vercel AI SDK": {DRAW: "test_node_clients_draw_edit_and_list"},
-    "LiteLLM": dict.fromkeys((DRAW, EDIT), "test_litellm_draws_and_edits"),
+    "LiteLLM": dict.fromkeys((DRAW, EDIT), "test_a_python_client_draws"),
+    "LangChain": {DRAW: "test_a_python_client_draws"},
     "webuiapi": dict.fromkeys((DRAW, EDIT, MODELS), "test_automatic1111s_python_client"),
     "BentoML's client": dict.fromkeys((DRAW, EDIT, PROGRESS, CANCEL), "test_bentomls_client"),
 }
 """Clients that the tests run unmodified, and the names of those tests."""
+
+BY_HAND: dict[str, tuple[str, ...]] = {WEBUI: (DRAW, EDIT), WEBUI_SD: (DRAW, MODELS)}
+"""Programs too large for the tests, and what they did with the service when api/open_webui_draw.py was run by hand."""
 
 
 def table() -> list[str]:
@@ -334,7 +338,7 @@ def table() -> list[str]:
             if does in RUN.get(client, {}):
                 cells.append("run")
             elif (client, does) in replayed:
-                cells.append("replayed")
+                cells.append("replayed, run by hand" if does in BY_HAND.get(client, ()) else "replayed")
             else:
                 cells.append("not tested")
         rows.append(f"| {client} | {' | '.join(cells)} |")

@@ -23,6 +23,9 @@ SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 OWN_PICTURE = re.compile(r"/images/([0-9a-f]{32})\.(?:png|jpg|webp)")
 STRICT_PICTURES = ("image", "image[]")
 
+URLS_BY_DEFAULT = frozenset({"dall-e-2", "dall-e-3"})
+"""OpenAI's models whose answer has addresses unless `response_format` says otherwise. LangChain relies on it."""
+
 
 class ImagesRequest(BaseModel):
     """OpenAI's parameters that have an effect here, and the service's own as extra fields.
@@ -225,6 +228,8 @@ def _read(model: type[R], fields: dict[str, Any], strict: bool) -> R:
     if read.stream and read.response_format == "url":
         why = "A stream carries the pictures themselves: leave response_format out, or do not stream."
         raise wrong("response_format", "unsupported_value", why)
+    if read.model in URLS_BY_DEFAULT and read.response_format is None and not read.stream:
+        read.response_format = "url"
     read.warnings.extend(warnings)
     return read
 

@@ -359,7 +359,7 @@ def test_the_page_about_it_has_the_same_numbers_and_options() -> None:
     assert f"`{plan.PINNED.project}` {plan.PINNED.version}" in page
     for option in command.commands["build"].params:
         assert f"`{max(option.opts, key=len)}" in page
-    assert f"{sum(cuda_packages.DOWNLOAD_BYTES.values()) / 1e6:.0f} MB to fetch" in page
+    assert f"{sum(cuda_packages.DOWNLOAD_BYTES.values()) / 1e6:.0f} MB in all" in page
 
 
 def test_a_build_with_an_older_channel_is_replaced(
