@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from imagegen.models.entry_tables import Capabilities, Defaults, Licence, Memory
 from imagegen.models.speed import Fast
 from imagegen.prompts.templates import Template
-from imagegen.schemas import EngineState, Failure, Kind, Params, Phase, Policy, Progress, Status, Warn
+from imagegen.schemas import Background, EngineState, Failure, Kind, Params, Phase, Policy, Progress, Status, Warn
 
 When = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
@@ -55,7 +55,7 @@ class OpenAIError(_Answer):
 
 
 class Image(_Answer):
-    """A stored picture. `warnings`: what decoding an upload changed."""
+    """A stored picture. `warnings`: what decoding an upload changed, or `background_removed` of a drawn picture."""
 
     id: Id
     url: str
@@ -387,7 +387,7 @@ class OpenAIImages(_Answer):
 
     created: int
     data: list[OpenAIImage]
-    background: Literal["opaque"]
+    background: Background
     output_format: Literal["png", "jpeg", "webp"]
     quality: Literal["low", "high"]
     size: str
