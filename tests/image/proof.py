@@ -284,7 +284,7 @@ def test_a_new_one_that_does_not_start_is_taken_back(deployed: Deployed) -> None
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (["IMAGEGEN_ON_MISSING_GPU=exit", "IMAGEGEN_TOKENS=proof:a-token-of-the-proof"], "no NVIDIA GPU is visible here"),
+        (["IMAGEGEN_ON_MISSING_GPU=exit", "IMAGEGEN_TOKENS=proof:a-token-of-a-test"], "no NVIDIA GPU is visible here"),
         (["IMAGEGEN_THREADS=many"], "IMAGEGEN_THREADS='many'"),
         ([], "has no token"),
     ],
