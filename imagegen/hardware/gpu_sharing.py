@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import mmap
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
+from imagegen.engine_build import probe
 from imagegen.engines.base import EngineError
 from imagegen.hardware import ram
 from imagegen.hardware.gpu import Gpu, Holder
@@ -47,6 +46,8 @@ def shortage(card: Gpu, need_bytes: int) -> str | None:
     A wait helps only if other programs hold the missing memory: not if the model is too large for the card, or does not
     fit on an unused card.
     """
+    if card.free_bytes is None:
+        return None
     taken = card.total_bytes - card.free_bytes
     if card.free_bytes >= need_bytes or need_bytes > card.total_bytes or taken < IN_USE_SHARE * card.total_bytes:
         return None
@@ -64,7 +65,7 @@ def choose(
 
     at_least: the fastest mode to consider. If an estimate says that no mode fits, the tightest one is tried.
     """
-    room = Room(card.name, card.total_bytes, card.free_bytes, ram_bytes)
+    room = Room(card.name, card.total_bytes, card.usable_bytes, ram_bytes)
     plan = fitting.decide(room, at_least)
     if isinstance(plan, MemoryPlan):
         return (shortage(card, plan.need_bytes) if fitting.forced else None) or plan
@@ -108,7 +109,9 @@ class GpuContention:
         self.least_taken_bytes, self.wanted = None, False
 
     def look(self, card: Gpu) -> bool:
-        """Update from a reading of the card; return whether other programs want memory."""
+        """Update from a reading of the card; return whether other programs want memory. False if it is not known."""
+        if card.free_bytes is None:
+            return False
         if (told := card.ours_bytes is not None) is not self._ours_told:
             self.forget()  # earlier readings are not comparable: the engine's share was counted differently
             self._ours_told = told
@@ -149,7 +152,7 @@ class GpuSharing:
         if not await asyncio.to_thread(self.has_card, entry):
             return
         card = await self._card(engine_pid)
-        if card is None or (engine_pid is not None and card.ours_bytes is None):
+        if card is None or card.free_bytes is None or (engine_pid is not None and card.ours_bytes is None):
             return
         card = replace(card, free_bytes=card.free_bytes + (card.ours_bytes or 0))
         choice = choose(fitting, card, ram.read().available_bytes)
@@ -203,9 +206,9 @@ class GpuSharing:
         if card is None or (tighter := fitting.tighter(loaded.mode)) is None:
             return None
         ours = card.ours_bytes
-        free = max(card.free_bytes, self.free_at_load or 0) if ours is None else card.free_bytes + ours
+        free = max(card.usable_bytes, self.free_at_load or 0) if ours is None else card.usable_bytes + ours
         card = replace(card, free_bytes=min(free, card.total_bytes))
-        if fitting.need_bytes(loaded.mode) <= card.free_bytes:
+        if fitting.need_bytes(loaded.mode) <= card.usable_bytes:
             return None
         plan = choose(fitting, card, ram.read().available_bytes, tighter)
         return plan.mode if isinstance(plan, MemoryPlan) else None
@@ -213,8 +216,8 @@ class GpuSharing:
     async def free_since_load(self) -> int | None:
         """The least bytes that were free before the last load and now. Call it when the engine has ended."""
         card = await self._card()
-        known = [] if card is None else [card.free_bytes]
-        return min([*known, *([] if self.free_at_load is None else [self.free_at_load])], default=None)
+        known = [self.free_at_load, None if card is None else card.free_bytes]
+        return min((one for one in known if one is not None), default=None)
 
     def watch(self, engine_pid: int | None) -> PeakWatch:
         """Measure what the engine takes while it draws."""
@@ -234,10 +237,11 @@ class GpuSharing:
         """Wait after the engine's exit until its memory is free; after GIVEN_BACK_S log a warning and return."""
         before, self._before = self._before, None
         self.contention.forget()
-        if before is None:
+        if before is None or before.free_bytes is None:
             return
         deadline = time.monotonic() + GIVEN_BACK_S
         while (card := await self._card()) is not None and (kept := _not_given_back(before, card)) > 0:
+            assert card.free_bytes is not None
             if time.monotonic() > deadline:
                 log.warning(
                     "the engine has ended, and %.1f GB more of the GPU's memory are taken than before it was loaded "
@@ -270,31 +274,17 @@ class GpuSharing:
 
 
 def engine_uses_gpu(entry: Entry, binary: Path | None) -> bool:
-    """Whether the engine of `entry` uses an NVIDIA card. binary: sd-server, None if there is none."""
+    """Whether the engine of `entry` is built for a GPU. binary: sd-server, None if there is none."""
     if entry.adapter == "glm":
         return torch_uses_cuda()
-    return binary is not None and uses_cuda(binary)
+    return binary is not None and probe.backend_of(binary) != "cpu"
 
 
 def _not_given_back(before: Gpu, now: Gpu) -> int:
-    """Bytes in use now that were free before the load, without the growth of other programs."""
+    """Bytes in use now that were free before the load, without the growth of other programs; 0 if not known."""
+    if before.free_bytes is None or now.free_bytes is None:
+        return 0
     others_before = sum(holder.held_bytes or 0 for holder in before.others)
     others_now = sum(holder.held_bytes or 0 for holder in now.others)
     kept = before.free_bytes - now.free_bytes - max(0, others_now - others_before)
     return kept if kept > SLACK_BYTES else 0
-
-
-def uses_cuda(binary: Path) -> bool:
-    """Whether the binary names a CUDA library; a binary without one uses the CPU or Vulkan."""
-    try:
-        stat = binary.stat()
-        return stat.st_size > 0 and _names_cuda(binary, stat.st_size, stat.st_mtime_ns)
-    except OSError:
-        return False
-
-
-@lru_cache(maxsize=8)
-def _names_cuda(binary: Path, _size: int, _changed_ns: int) -> bool:
-    """Kept until the file changes."""
-    with binary.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return any(content.find(name) >= 0 for name in (b"libcuda.so", b"libcudart.so", b"libggml-cuda"))

@@ -50,8 +50,8 @@ class PeakWatch:
 
 
 def _taken(card: Gpu, before: Gpu | None) -> int | None:
-    """Bytes of the card that the engine holds."""
-    if card.ours_bytes is not None or before is None:
+    """Bytes of the card that the engine holds; None if the driver does not report enough to tell."""
+    if card.ours_bytes is not None or before is None or before.free_bytes is None or card.free_bytes is None:
         return card.ours_bytes
     others_before = sum(holder.held_bytes or 0 for holder in before.others)
     others_now = sum(holder.held_bytes or 0 for holder in card.others)

@@ -1,5 +1,5 @@
 """Requests of many clients, written down from their sources, replayed as a container would send them; and clients from
-npm and the package index, unchanged: OpenAI's SDK for Node, Vercel's AI SDK, LiteLLM."""
+npm and the package index, unchanged: OpenAI's SDK for Node, Vercel's AI SDK, LiteLLM, LangChain."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from typing import Any
 
 import httpx
 import pytest
-from client_requests import DRAW, EDIT, RECORDED, Recorded
+from client_requests import DRAW, EDIT, HINT, KEPT, RECORDED, REDUCED, Recorded
 from PIL import Image
 from served import Require, Service, new_home, until
 
 NODE = Path(__file__).parent / "node"
-LITELLM = "litellm==1.110.2"
+IN_AN_ENVIRONMENT = [
+    (["litellm==1.110.2"], "litellm_draw.py"),
+    (["langchain-community==0.4.2", "openai==3.57.0"], "langchain_draw.py"),
+]
+"""Packages, and the program of this folder that draws with them."""
 TOKEN = "a-token-of-a-client-0"
 
 
@@ -53,7 +57,7 @@ def test_a_client_gets_what_it_asks_for(tended: Service, picture: bytes, recorde
         return
     drawn, warnings = pictures(tended, answer)
     assert [max(one.size) for one in drawn] == [64]
-    found = sorted(one["code"] for one in warnings if one["code"] in {"hint_without_effect", "size_reduced"})
+    found = sorted(one["code"] for one in warnings if one["code"] in {HINT, KEPT, REDUCED})
     assert found == sorted(recorded.warns), warnings
     newest = tended.http.get("/api/jobs?limit=1", headers={"authorization": f"Bearer {TOKEN}"}).json()["items"][0]
     assert (newest["kind"] == "edit") == (recorded.does == EDIT)
@@ -121,13 +125,16 @@ def test_a_node_client_that_aborts_cancels_its_job(tended: Service, node: Callab
 
 
 @pytest.mark.long
-def test_litellm_draws_and_edits(tended: Service, tmp_path: Path, picture: bytes) -> None:
-    """It has a virtual environment of its own: 400 MB, mostly other services' libraries."""
+@pytest.mark.parametrize(("packages", "program"), IN_AN_ENVIRONMENT, ids=["litellm", "langchain"])
+def test_a_python_client_draws(
+    tended: Service, tmp_path: Path, picture: bytes, packages: list[str], program: str
+) -> None:
+    """Each has a virtual environment of its own: they need other versions of libraries, and up to 400 MB."""
     (tmp_path / "picture.png").write_bytes(picture)
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([str(python), "-m", "pip", "install", "--quiet", LITELLM], check=True, timeout=600)
-    command = [str(python), str(NODE.parent / "litellm_draw.py"), tended.url, TOKEN, str(tmp_path / "picture.png")]
+    python = str(tmp_path / "venv" / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True, timeout=900)
+    command = [python, str(Path(__file__).parent / program), tended.url, TOKEN, str(tmp_path / "picture.png")]
     environment = {"PATH": "/usr/bin:/bin", "NO_PROXY": "127.0.0.1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     ran = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert ran.returncode == 0, ran.stderr

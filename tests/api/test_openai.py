@@ -30,6 +30,21 @@ def opened(b64: str | None) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(b64)))
 
 
+@pytest.mark.parametrize(
+    ("more", "has"),
+    [
+        ({"model": "dall-e-2"}, "url"),
+        ({"model": "dall-e-3"}, "url"),
+        ({"model": "dall-e-3", "response_format": "b64_json"}, "b64_json"),
+        ({"model": "gpt-image-1"}, "b64_json"),
+        ({}, "b64_json"),
+    ],
+)
+def test_the_default_response_format_is_that_of_the_named_model(client: OpenAI, more: dict[str, str], has: str) -> None:
+    drawn = client.images.generate(prompt="a red circle", **more, **SMALL).data[0]
+    assert [name for name in ("url", "b64_json") if getattr(drawn, name)] == [has]
+
+
 def test_a_picture_as_base64_and_the_same_one_as_a_url(client: OpenAI, service: Service) -> None:
     answer = client.images.generate(prompt="a red circle", **SMALL)
     picture = opened(answer.data[0].b64_json)
@@ -149,7 +164,8 @@ REFUSALS = [
     ({"size": "big"}, "invalid_value", "size"),
     ({"n": 99}, "invalid_request", "n"),
     ({"prompt": "x" * 4001}, "prompt_too_long", "prompt"),
-    ({"background": "transparent"}, "unsupported_value", "background"),
+    ({"background": "transparent", "output_format": "jpeg"}, "unsupported_value", "background"),
+    ({"background": "transparent", "output_format": "jpeg", "stream": True}, "unsupported_value", "background"),
     ({"output_format": "gif"}, "invalid_value", "output_format"),
     ({"output_compression": 101, "output_format": "jpeg"}, "invalid_value", "output_compression"),
     ({"stream": True, "partial_images": 4}, "invalid_value", "partial_images"),
@@ -179,6 +195,13 @@ def test_what_changes_no_picture_is_taken(client: OpenAI) -> None:
     assert hints_of(answer) == []
 
 
+def test_noise_keeps_its_background_and_the_answer_says_that(client: OpenAI, service: Service) -> None:
+    answer = client.images.generate(prompt="a red circle", background="transparent", output_format="webp", **SMALL)
+    assert (answer.background, opened(answer.data[0].b64_json).mode) == ("opaque", "RGB")
+    assert [one["code"] for one in answer.model_extra["warnings"]] == ["background_kept"]
+    assert service.job(answer.model_extra["job_id"])["params"]["background"] == "transparent"
+
+
 def hints_of(answer: openai.types.ImagesResponse) -> list[str]:
     warnings = (answer.model_extra or {}).get("warnings", [])
     return [one["detail"] for one in warnings if one["code"] == "hint_without_effect"]
@@ -186,7 +209,7 @@ def hints_of(answer: openai.types.ImagesResponse) -> list[str]:
 
 def test_hints_of_other_services_become_warnings(client: OpenAI, service: Service) -> None:
     answer = client.images.generate(
-        prompt="a red circle", model="dall-e-3", quality="low", style="vivid", moderation="low",
+        prompt="a red circle", model="gpt-image-1", quality="low", style="vivid", moderation="low",
         extra_body={"num_inference_steps": 2, "width": 64, "height": 64, "seed": -1, "colour": "red"},
     )  # fmt: skip
     assert opened(answer.data[0].b64_json).size == (64, 64)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,7 +169,9 @@ DOUBT = "CUDA_DEVICE_ORDER=FASTEST_FIRST lets CUDA count the GPUs in another ord
 @pytest.mark.parametrize(
     ("cards", "used", "problem", "cuda13", "level", "said"),
     [
-        (Cards(), None, None, True, Level.OK, "no NVIDIA GPU"),
+        (Cards(), None, None, True, Level.OK, "no GPU here"),
+        (Cards(), replace(USED, name="AMD Test", backend="vulkan"), None, False, Level.OK, "AMD Test, by Vulkan"),
+        (Cards(), None, "Vulkan cannot be used: a driver crashed.", False, Level.FAIL, "a driver crashed"),
         (Cards((CARD,), (13, 0), driver="580.65"), USED, None, True, Level.OK, "NVIDIA Test, driver 580.65"),
         (Cards((CARD,), (12, 6), driver="560.35"), USED, None, False, Level.OK, "driver 560.35"),
         (Cards((CARD,), (12, 6), driver="560.35"), USED, None, True, Level.FAIL, "built with CUDA 13"),
@@ -196,6 +199,7 @@ OFFLOADS = frozenset({"--offload-to-cpu"})
     [
         (USED, frozenset(), "auto", Level.OK, "tiny at 128x128 would be drawn in the mode card (with all weights on"),
         (FULL, frozenset(), "auto", Level.WARN, "trainer"),
+        (replace(FULL, free_bytes=None, others=()), frozenset(), "auto", Level.OK, "in the mode card"),
         (SMALL, OFFLOADS, "auto", Level.OK, "in the mode offload (with the weights in RAM"),
         (USED, OFFLOADS, "offload", Level.OK, "IMAGEGEN_MEMORY_MODE=offload is set"),
         (USED, frozenset(), "offload", Level.WARN, "This engine does not know --offload-to-cpu"),

@@ -241,6 +241,14 @@ def test_the_cuda_packages_are_the_builders_and_pinned_by_hash() -> None:
     assert set(re.findall(r"^([a-z-]+)==13\.\S+ \\\n    --hash=sha256:", lock, re.MULTILINE)) == set(CUDA_WHEELS)
 
 
+def test_a_bento_includes_what_the_links_in_it_lead_to() -> None:
+    included = yaml.safe_load((ROOT / "bentofile.yaml").read_text())["include"]
+    packed = {path for pattern in included for path in ROOT.glob(pattern.replace("/**", "/**/*"))}
+    links = [path for path in packed if path.is_symlink()]
+    assert links
+    assert [path for path in links if path.resolve() not in packed] == []
+
+
 def test_only_what_the_engine_is_made_by_is_sent_to_its_build() -> None:
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "deploy/engine.Dockerfile").read_text(), re.MULTILINE)

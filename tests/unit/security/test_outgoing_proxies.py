@@ -82,7 +82,7 @@ def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, v
 
     with pytest.raises(front.ServiceError, match=variable):
         anyio.run(connect)
-    with pytest.raises(HubError, match=variable), Hub()._told("owner/name"):
+    with pytest.raises(HubError, match=variable), Hub()._hub_errors("owner/name"):
         import httpx2
 
         httpx2.Client()
