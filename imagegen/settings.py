@@ -167,6 +167,14 @@ class Settings(BaseSettings):
     read_ahead: Annotated[
         bool, Field(description="Have the kernel fetch a model's files from the disk while the engine starts.")
     ] = True
+    memory_mode: Annotated[
+        Literal["auto", "card", "offload", "stream"],
+        Field(
+            description="Where sd-server keeps a model's weights if there is a GPU: auto: chosen before each load; "
+            "card: all on the card; offload: in RAM, one part on the card at a time; stream: in RAM, a few blocks "
+            "on the card at a time."
+        ),
+    ] = "auto"
     gpu_wait_s: Annotated[
         float, Field(ge=0, description="How long a job waits for other programs to free GPU memory, in seconds.")
     ] = 300.0

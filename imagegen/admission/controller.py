@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeGuard
 
 from imagegen.admission import resolution, validation
+from imagegen.hardware.memory_mode import Shape
 from imagegen.images.masks import decode_mask, stored_mask
 from imagegen.images.references import ON_WHITE, Reference, decode_reference, parse_data_url
 from imagegen.images.store import ImageStore
@@ -43,6 +44,9 @@ class ModelChecks(Protocol):
 
     def misfits(self, entry: Entry) -> Sequence[Warn]:
         """Warnings for known problems of the model on this machine."""
+
+    def too_large(self, entry: Entry, shape: Shape) -> str | None:
+        """Why a picture of this size certainly does not fit in the memory, and what does; None if it may. Blocks."""
 
     def unobtainable(self, entry: Entry) -> str | None:
         """Why the model cannot be loaded; None if no reason is known."""
@@ -120,6 +124,7 @@ class AdmissionController:
         await self._load_references(request, wanted)
         params = resolution.resolve(request, entry, wanted.references, wanted.warnings, self._settings)
         self._check_duration(entry, params)
+        await self._check_memory(entry, wanted, params)
         if wanted.fit:
             params = params.model_copy(update={"fit": wanted.fit})
         wanted.warnings += self._models.unfamiliar(entry, wanted.kind, request.prompt)
@@ -177,6 +182,12 @@ class AdmissionController:
                 f"This would take about {expected:.0f} s here; at most {self._settings.max_job_s:g} s are allowed "
                 "(IMAGEGEN_MAX_JOB_S). Ask for fewer steps, a smaller picture or fewer pictures.",
             )
+
+    async def _check_memory(self, entry: Entry, wanted: _Wanted, params: Params) -> None:
+        """Raise Refused 422 `job_too_large` if the memory is known to be too small for the job."""
+        shape = Shape(wanted.kind, params.width, params.height, len(wanted.references))
+        if (why := await asyncio.to_thread(self._models.too_large, entry, shape)) is not None:
+            raise Refused(422, "job_too_large", why)
 
     async def _webhook(self, request: GenerateRequest) -> Webhook | None:
         """The request's webhook, or else the operator's. Raises Refused 422 `webhook_refused`."""

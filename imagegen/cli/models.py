@@ -14,6 +14,7 @@ import click
 
 from imagegen.cli.fetch import fetch
 from imagegen.cli.model_files import check, remove
+from imagegen.cli.model_memory import memory_lines, memory_needs, took
 from imagegen.cli.model_sentences import sentences
 from imagegen.models.catalog import Catalog
 from imagegen.models.download.record import recorded
@@ -36,15 +37,15 @@ for command in (fetch, check, remove):
 @models.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_models(as_json: bool) -> None:
-    """List every model with its abilities, the state of its files, and its licence."""
+    """List every model: abilities, the state of its files, the memory that its pictures took here, licence."""
     settings = load()
     with sentences():
         entries = Catalog.load(settings).entries()
     if as_json:
         _print_json([_as_json(entry, settings) for entry in entries])
         return
-    rows = [("NAME", "DOES", "FILES", "LICENCE", "TITLE")]
-    rows += [(e.name, _does(e), _state(e, settings), e.licence.name, e.title) for e in entries]
+    rows = [("NAME", "DOES", "FILES", "MEMORY", "LICENCE", "TITLE")]
+    rows += [(e.name, _does(e), _state(e, settings), took(e, settings), e.licence.name, e.title) for e in entries]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -104,6 +105,7 @@ def _as_json(entry: Entry, settings: Settings) -> dict[str, Any]:
         "installed": entry.installed(settings),
         "lacking_packages": list(lacking(entry.adapter)),
         "negative_inert": entry.negative_inert,
+        "memory_needs": memory_needs(entry, settings),
     }
 
 
@@ -153,6 +155,7 @@ def _page(entry: Entry, settings: Settings) -> list[str]:
         for name, value in (("VRAM", entry.memory.vram_bytes), ("RAM", entry.memory.ram_bytes)):
             if value is not None:
                 lines += [f"  {name:<10} {value:,} bytes", f"             {entry.memory.source}"]
+    lines += memory_lines(entry, settings)
     lines += ["", f"Fast:     {_fast(entry)}"]
     if entry.fast is not None and entry.fast.source is not None:
         lines.append(f"             {entry.fast.source}")

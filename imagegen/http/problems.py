@@ -64,6 +64,7 @@ TITLES = {
     "model_missing": "The model's files are missing",
     "fetch_failed": "The model's files cannot be fetched",
     "gpu_busy": "The GPU is in use",
+    "gpu_lost": "The GPU is gone",
     "out_of_vram": "The GPU's memory is too small",
     "gave_up": "The job was given up",
     "lease_expired": "The lease of the job ran out",

@@ -10,7 +10,8 @@ from starlette.responses import JSONResponse
 
 from imagegen import __version__
 from imagegen.app import App
-from imagegen.hardware import compatibility, gpu
+from imagegen.hardware import compatibility, gpu, memory_fit
+from imagegen.hardware.memory_mode import MemoryPlan
 from imagegen.http import responses
 from imagegen.jobs.previews import StoredPreview
 from imagegen.jobs.values import NewJob
@@ -144,9 +145,24 @@ def model(app: App, entry: Entry) -> responses.Model:
         negative_inert=entry.negative_inert,
         misfits=list(app.model_files.misfits(entry)),
         picture_s=_seconds(app.durations.picture(entry.name, _usual(entry))),
+        memory_needs=_memory_needs(app, entry),
         previews=entry.preview_look.mode != "off",
         knows=None if known is None else [names[0] for names in known],
     )
+
+
+def _memory_needs(app: App, entry: Entry) -> list[responses.MemoryNeed]:
+    found = app.model_files.fit.needs.of(entry.name, memory_fit.files_bytes(entry, app.settings))
+    return [
+        responses.MemoryNeed.model_validate(
+            {"kind": one.key.kind, "mode": one.key.mode, "pixels": one.pixels, "bytes": one.bytes, "failed": one.failed}
+        )
+        for one in found
+    ]
+
+
+def _memory(plan: MemoryPlan | None) -> responses.MemoryUse | None:
+    return None if plan is None else responses.MemoryUse(mode=plan.mode, need_bytes=plan.need_bytes, reason=plan.why)
 
 
 def _usual(entry: Entry) -> Params:
@@ -218,6 +234,7 @@ async def status(app: App) -> responses.ServiceStatus:
             pid=view.pid,
             load=_load(app, view),
             fetch=_fetch(app.fetcher.view(view.model)),
+            memory=_memory(view.plan),
             error=view.error,
         ),
         idle=_idle(app),

@@ -21,7 +21,7 @@ from imagegen.schemas import GenerateRequest, Job, Refused, Status, Warn
 LEASE_S = 30.0
 PATIENCE_S = 1140.0
 """The longest wait. At 1200 s (`traffic.timeout` in service.py) BentoML would send its own timeout response."""
-FAILURE_STATUS = {"storage_full": 507, "gpu_busy": 503}
+FAILURE_STATUS = {"storage_full": 507, "gpu_busy": 503, "gpu_lost": 503}
 
 _letting_go: set[asyncio.Task[Job]] = set()
 

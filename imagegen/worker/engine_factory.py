@@ -12,12 +12,15 @@ from imagegen.engines.base import Adapter, EngineError
 from imagegen.engines.glm.adapter import GlmImageAdapter
 from imagegen.engines.sdcpp import flags as sdcpp_flags
 from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
-from imagegen.hardware import compatibility
+from imagegen.hardware import memory_fit
 from imagegen.hardware.gpu_sharing import GpuSharing
+from imagegen.hardware.memory_mode import MODE_FLAGS, Fitting, MemoryPlan, Shape
+from imagegen.hardware.memory_needs import NeedKey
 from imagegen.models.catalog import Catalog
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking
+from imagegen.schemas import Kind
 from imagegen.settings import Settings
 from imagegen.worker.model_files import ModelFiles
 from imagegen.worker.prefetch import ReadAhead
@@ -37,16 +40,25 @@ class EngineFactory:
         await self._files.prepare(entry, told)
 
     def files_bytes(self, entry: Entry) -> int:
-        return compatibility.files_bytes(entry, self._settings)
+        return memory_fit.files_bytes(entry, self._settings)
 
     def read_ahead(self, entry: Entry) -> ReadAhead:
         paths = entry.paths(self._settings) if self._settings.read_ahead else []
         return ReadAhead(paths, lambda: psutil.virtual_memory().available)
 
-    def make_adapter(self, entry: Entry) -> Adapter:
-        """Create an adapter for `entry`; the engine is not started.
+    def fitting(self, entry: Entry, shape: Shape) -> Fitting:
+        return self._files.fit.fitting(entry, shape, self._files.machine.flags)
 
-        Raises EngineError `load_failed` if the engine is not installed, or cannot take a flag of the entry.
+    def advice(self, entry: Entry, shape: Shape) -> str:
+        return self._files.advice(entry, shape)
+
+    def memory_key(self, entry: Entry, kind: Kind, mode: str) -> NeedKey:
+        return self._files.fit.key(entry, kind, mode)
+
+    def make_adapter(self, entry: Entry, plan: MemoryPlan | None) -> Adapter:
+        """Create an adapter for `entry`; the engine is not started. plan: None without a card.
+
+        Raises EngineError `load_failed` if the engine is not installed, or cannot take a flag of the entry or the plan.
         """
         s = self._settings
         threads = s.threads or psutil.cpu_count(logical=False) or 1
@@ -57,7 +69,16 @@ class EngineFactory:
             binary = engine_build.resolve(s)
         except engine_build.EngineMissing as missing:
             raise EngineError("load_failed", str(missing)) from None
-        argv = sdcpp_flags.adapt(entry.argv(s), self._files.machine.flags).argv
+        flags = self._files.machine.flags
+        argv = sdcpp_flags.adapt(entry.argv(s), flags).argv
+        if plan is not None:
+            if lacking := MODE_FLAGS[plan.mode].difference(flags):  # only a mode that the operator has set can lack one
+                raise EngineError(
+                    "load_failed",
+                    f"IMAGEGEN_MEMORY_MODE={plan.mode} needs an engine that knows {', '.join(sorted(lacking))}. "
+                    "Use the engine that `imagegen engine build` makes (unset IMAGEGEN_SD_SERVER).",
+                )
+            argv += plan.argv_beside(argv)
         try:
             return SdcppServerAdapter(
                 binary,

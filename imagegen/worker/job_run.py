@@ -6,9 +6,11 @@ import time
 from dataclasses import dataclass, field
 
 from imagegen.engines.base import DrawTimes
+from imagegen.hardware.memory_mode import Shape
 from imagegen.jobs.durations import Measurement, What, timed_as
 from imagegen.models.entry import Entry
 from imagegen.schemas import Job, Warn
+from imagegen.worker.lifecycle import Loaded
 from imagegen.worker.progress import ProgressWriter
 
 NONE_SKIPPED = Warn(
@@ -22,7 +24,7 @@ class JobRun:
     """The state of one run of a job. Each start of the job creates a new one.
 
     began: start in monotonic seconds, without the wait for files or for the GPU. skipped: sampling steps that the
-    engine's cache left out.
+    engine's cache left out. loads: of the model for this job.
     """
 
     job: Job
@@ -30,13 +32,18 @@ class JobRun:
     report: ProgressWriter
     began: float = field(default_factory=time.monotonic)
     skipped: int = 0
+    loads: int = 0
     measurements: list[Measurement] = field(default_factory=list)
     found: list[Warn] = field(default_factory=list)
     engine_said: list[Warn] = field(default_factory=list)
 
-    def note_load(self, seconds: float) -> None:
-        self.began = time.monotonic() - seconds
-        self._measure(self.entry.name, "load", 0, seconds)
+    def note_load(self, loaded: Loaded) -> None:
+        """Record a load. Its time counts; the wait before it does not, unless pictures were drawn before it."""
+        if not self.loads:
+            self.began = time.monotonic() - loaded.seconds
+        self.loads += 1
+        self.found += loaded.warnings
+        self._measure(self.entry.name, "load", 0, loaded.seconds)
 
     def note_draw(self, drawn: DrawTimes) -> None:
         """Record the timings and warnings of one drawn picture."""
@@ -49,6 +56,12 @@ class JobRun:
         self._measure(timed_as(model, params.speed), "step", pixels, step_s)
         self._measure(model, "decode", pixels, drawn.decode_s)
         self._measure(model, "gap", pixels, drawn.longest_gap_s)
+
+    @property
+    def shape(self) -> Shape:
+        """The size of the job's pictures."""
+        params = self.job.params
+        return Shape(self.job.kind, params.width, params.height, len(self.job.references))
 
     def warnings(self) -> list[Warn]:
         """The job's warnings about its pictures. Call it after the last picture."""

@@ -37,6 +37,7 @@ from sqlalchemy.exc import DBAPIError
 
 from imagegen.engines.base import EngineError
 from imagegen.hardware.gpu_sharing import LOOK_EVERY_S
+from imagegen.hardware.needs_table import NeedsTable
 from imagegen.idle.policy import Decision
 from imagegen.idle.tracker import IdleTracker
 from imagegen.jobs.active import ActiveJob
@@ -53,6 +54,7 @@ from imagegen.worker.commands import Command, CommandQueue
 from imagegen.worker.job_run import JobRun
 from imagegen.worker.lifecycle import IDLE, Cancelled, EngineView, LoadFailed, ModelLifecycle, Stopped
 from imagegen.worker.load_backoff import LoadBackoff
+from imagegen.worker.memory_modes import MemoryModes
 from imagegen.worker.prefetch import Prefetcher
 from imagegen.worker.processor import ImageProcessor
 from imagegen.worker.progress import ProgressWriter
@@ -66,6 +68,8 @@ log = logging.getLogger("imagegen.worker")
 
 LOOK_AGAIN_S = 2.0
 """How often to check whether a model's files changed after a failed load; also the pause after an internal error."""
+NO_FAULT_OF_MODEL = {"gpu_busy", "gpu_lost", "job_too_large"}
+"""Codes of loads that failed for a reason that a later job for the same model may not have."""
 OWN_ERROR = Failure(code="gave_up", detail="Internal error while running this job. See the service log.")
 WARM_UP_ERROR = "Internal error while warming the model up. See the service log."
 
@@ -86,6 +90,7 @@ class Worker:
         timing: Timing,
         provider: EngineProvider,
         measurements: Measurements,
+        memory_needs: NeedsTable,
         recorder: Recorder,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -96,7 +101,10 @@ class Worker:
         self._backoff = LoadBackoff(provider)
         self._schedule = Schedule(jobs, self._backoff)
         self._prefetcher = Prefetcher(jobs, provider)
-        self._lifecycle = ModelLifecycle(provider, self.commands, self._backoff, idle, jobs.changes, recorder, clock)
+        memory = MemoryModes(provider, memory_needs)
+        self._lifecycle = ModelLifecycle(
+            provider, memory, self.commands, self._backoff, idle, jobs.changes, recorder, clock
+        )
         self._watchdog = Watchdog(jobs, self.commands, self._prefetcher, durations, timing)
         self._runner = JobRunner(
             jobs, processor, self.commands, self._prefetcher, self._lifecycle, self._watchdog, recorder
@@ -232,7 +240,7 @@ class Worker:
                 order.fail(verdict)
             else:
                 error = verdict.error
-                if error.code == "gpu_busy":  # not a fault of the model
+                if error.code in NO_FAULT_OF_MODEL:
                     log.info("not warmed up: %s", error.detail)
                 else:
                     await self._load_failed(order.model or "", error)
@@ -327,7 +335,7 @@ class Worker:
         if error.code == "engine_died" and job.attempts < MAX_STARTS:
             log.warning("job %s: the engine was killed while it loaded; it is run again", job.id)
             await self._jobs.requeue(job.id, counted=True)
-        elif error.code == "gpu_busy":  # not a fault of the model: other jobs may still load it
+        elif error.code in NO_FAULT_OF_MODEL:  # other jobs may still load it
             await self._jobs.fail(job.id, Failure(code=error.code, detail=error.detail))
         else:
             await self._load_failed(job.model, error)

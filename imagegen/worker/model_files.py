@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 
 from imagegen.engines.base import EngineError
 from imagegen.hardware import compatibility, gpu
+from imagegen.hardware.gpu_sharing import GpuSharing
+from imagegen.hardware.memory_fit import MemoryFit, Place
+from imagegen.hardware.memory_mode import Room, Shape
 from imagegen.models.catalog import CatalogError, missing_sentence
 from imagegen.models.download.background import Fetcher, may_fetch
 from imagegen.models.download.progress import Fetching
@@ -29,15 +32,34 @@ class ModelFiles:
         card: gpu.Gpu | None,
         machine: compatibility.Machine,
         fetcher: Fetcher,
+        fit: MemoryFit,
+        gpu_sharing: GpuSharing,
     ) -> None:
         """card: the GPU found at the start; None without one."""
         self._settings, self._default, self._card, self._fetcher = settings, default, card, fetcher
-        self.machine = machine
+        self.machine, self.fit, self._gpu_sharing = machine, fit, gpu_sharing
         self._removing: set[str] = set()  # models whose files are being deleted
 
     def misfits(self, entry: Entry) -> tuple[Warn, ...]:
         """The known problems of `entry` on this machine, for its jobs' warnings and the status."""
         return compatibility.warnings(entry, self._settings, self.machine)
+
+    def too_large(self, entry: Entry, shape: Shape) -> str | None:
+        """Why a picture of this size certainly does not fit in this machine's memory, and what does; None if it may.
+
+        Memory that other programs hold now counts as free. Blocks: it queries the driver and reads the sizes of files.
+        """
+        return self.fit.too_large(entry, shape, self._place(entry))
+
+    def advice(self, entry: Entry, shape: Shape) -> str:
+        """What to ask for instead of a picture that does not fit. Blocks as `too_large`."""
+        return self.fit.advice(entry, shape, self._place(entry))
+
+    def _place(self, entry: Entry) -> Place:
+        card, ram_bytes = self._gpu_sharing.read_card(entry), self.machine.ram_bytes
+        if card is None:
+            return Place(None, ram_bytes)
+        return Place(Room(card.name, card.total_bytes, card.total_bytes, ram_bytes), ram_bytes, self.machine.flags)
 
     def unfamiliar(self, entry: Entry, kind: Kind, prompt: str) -> tuple[Warn, ...]:
         """Warnings about parts of `prompt` that `entry` is known not to draw.
