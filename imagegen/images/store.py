@@ -39,7 +39,9 @@ class ImageStore:
     ) -> None:
         self._database, self._files, self._ttl_s, self._clock = database, files, ttl_s, clock
 
-    async def write(self, png: bytes, *, width: int, height: int, sha256: str, seed: int, index: int) -> StoredImage:
+    async def write(
+        self, png: bytes, *, width: int, height: int, sha256: str, seed: int | None, index: int
+    ) -> StoredImage:
         """Write a job's picture to disk. It becomes visible when the job completes."""
         image_id = new_id()
         await asyncio.to_thread(self._files.write, image_id, png)

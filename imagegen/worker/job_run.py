@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from imagegen.engines.base import DrawTimes
 from imagegen.jobs.durations import Measurement, What, timed_as
-from imagegen.models.entry import Entry
 from imagegen.schemas import Job, Warn
 from imagegen.worker.progress import ProgressWriter
 
@@ -26,7 +25,6 @@ class JobRun:
     """
 
     job: Job
-    entry: Entry
     report: ProgressWriter
     began: float = field(default_factory=time.monotonic)
     skipped: int = 0
@@ -36,19 +34,24 @@ class JobRun:
 
     def note_load(self, seconds: float) -> None:
         self.began = time.monotonic() - seconds
-        self._measure(self.entry.name, "load", 0, seconds)
+        self._measure(self.job.model, "load", 0, seconds)
 
     def note_draw(self, drawn: DrawTimes) -> None:
         """Record the timings and warnings of one drawn picture."""
         self.skipped += drawn.skipped
         self.engine_said += [one for one in drawn.warnings if one not in self.engine_said]
         model, params = self.job.model, self.job.params
-        pixels = params.width * params.height
+        pixels = params.pixels
         step_s = drawn.sample_s / drawn.steps if drawn.sample_s is not None and drawn.steps else None
         self._measure(model, "encode" if drawn.tokens is None else "tokens", pixels, drawn.encode_s)
         self._measure(timed_as(model, params.speed), "step", pixels, step_s)
         self._measure(model, "decode", pixels, drawn.decode_s)
         self._measure(model, "gap", pixels, drawn.longest_gap_s)
+
+    def note_upscale(self, seconds: float, longest_gap_s: float) -> None:
+        """Record how long an upscale took, and the longest time between two of its tiles."""
+        self._measure(self.job.model, "step", self.job.params.pixels, seconds)
+        self._measure(self.job.model, "gap", self.job.params.pixels, longest_gap_s)
 
     def warnings(self) -> list[Warn]:
         """The job's warnings about its pictures. Call it after the last picture."""

@@ -9,6 +9,7 @@ import time
 from imagegen.engines.base import EngineError, Preview
 from imagegen.images.png import BrokenPng
 from imagegen.jobs.manager import JobManager
+from imagegen.models.entry import Entry
 from imagegen.schemas import EngineState, Phase, Progress, StoredImage, Warn
 from imagegen.telemetry.recorder import Recorder
 from imagegen.worker.commands import CommandQueue
@@ -41,17 +42,17 @@ class JobRunner:
         self._jobs, self._processor, self._commands, self._prefetcher = jobs, processor, commands, prefetcher
         self._lifecycle, self._watchdog, self._recorder = lifecycle, watchdog, recorder
 
-    async def run(self, run: JobRun) -> None:
+    async def run(self, run: JobRun, entry: Entry) -> None:
         """Load the model if needed, draw the job's pictures, complete the job. Discards the pictures of other ends.
 
         Raises LoadFailed, Cancelled, Stopped, EngineError, Refused, StorageError or DBAPIError.
         """
-        if not self._lifecycle.is_loaded(run.entry):
-            await self._load(run)
+        if not self._lifecycle.is_loaded(entry):
+            await self._load(run, entry)
         self._lifecycle.set_state(EngineState.DRAWING)
         job, images = run.job, list[StoredImage]()
         try:
-            async with PreviewWriter(self._jobs, job, run.entry.preview_look.correction()) as previews:
+            async with PreviewWriter(self._jobs, job, entry.preview_look.correction()) as previews:
                 for index in range(job.params.n):
                     png, seed = await self._picture(run, index, previews)
                     pace_s = run.report.latest.step_s if run.report.latest else None
@@ -66,7 +67,7 @@ class JobRunner:
             if images:
                 await self._processor.discard(images)
 
-    async def _load(self, run: JobRun) -> None:
+    async def _load(self, run: JobRun, entry: Entry) -> None:
         job = run.job
 
         def unwanted() -> bool:
@@ -74,9 +75,9 @@ class JobRunner:
             behind = self._jobs.next_queued()
             return not self._jobs.is_active(job.id) and (behind is None or behind.model != job.model)
 
-        await self._lifecycle.prepare(run.entry, run.report.loading, unwanted)
+        await self._lifecycle.prepare(entry, run.report.loading, unwanted)
         self._prefetcher.end()  # `load` starts its own read-ahead
-        run.note_load(await self._lifecycle.load(run.entry, run.report.loading, unwanted))
+        run.note_load(await self._lifecycle.load(entry, run.report.loading, unwanted))
         if not self._jobs.is_active(job.id):  # cancelled; the load continued for the next job
             raise Cancelled
 
