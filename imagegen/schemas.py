@@ -128,6 +128,10 @@ Speed = Literal["quality", "fast"]
 """How a picture is drawn: every step computed, or some left out by the model's cache (`imagegen.models.fast`)."""
 
 
+Background = Literal["opaque", "transparent"]
+"""What is around the subject: as drawn, or cut out (`imagegen.images.cutout`)."""
+
+
 class Params(BaseModel):
     """The parameters of the engine, all resolved.
 
@@ -148,6 +152,7 @@ class Params(BaseModel):
     negative: str = ""  # the caller's own, without the policy's
     fit: Literal["contain", "cover", "stretch"] | None = None  # edits only
     speed: Speed = "quality"
+    background: Background = "opaque"
     factor: Factor | None = None  # of an upscale: how many times as wide and high as its source
     method: Method | None = None  # of an upscale
 
@@ -210,6 +215,7 @@ class GenerateRequest(BaseModel):
     sampler: StrictStr | None = None
     model: StrictStr | None = None
     speed: Speed | None = None
+    background: Background | None = None
     n: StrictInt = 1
     lease_s: Number | None = None
     preview: PreviewWish | None = None
@@ -255,6 +261,9 @@ class CheckRequest(EditRequest):
         return GenerateRequest.model_validate(given)
 
 
+BACKGROUND_REMOVED = "background_removed"
+
+
 def _factor(value: Any) -> Any:
     if value not in (2, 4) or isinstance(value, bool | float):
         raise PydanticCustomError("factor", "neither 2 nor 4")
@@ -290,6 +299,11 @@ class StoredImage(BaseModel):
     created_at: float
     expires_at: float | None  # None while a job still needs it
     warnings: tuple[Warn, ...] = ()  # of an upload: what decoding it changed; a job that names it repeats them
+
+    @property
+    def transparent(self) -> bool:
+        """Whether its background was cut out after drawing."""
+        return any(warning.code == BACKGROUND_REMOVED for warning in self.warnings)
 
 
 class EngineTexts(BaseModel):

@@ -129,6 +129,21 @@ class Catalog:
         return self.get(next((name for name in wanted if name in self._entries), self.names()[0]))
 
 
+def own_file(name: str, settings: Settings) -> Path | None:
+    """The user's file of the entry called `name`; None if only the package has one.
+
+    Raises CatalogError for a file that is not TOML.
+    """
+    found = _read_folder(settings.models_dir).get(name)
+    return None if found is None else Path(found.label)
+
+
+def built_on(name: str, settings: Settings) -> list[str]:
+    """The user's entries whose `base` is `name`. Raises CatalogError for a file that is not TOML."""
+    found = _read_folder(settings.models_dir)
+    return [other for other, file in found.items() if other != name and file.data.get("base") == name]
+
+
 def unknown_model(name: str, known: Iterable[str], kind: str = "model") -> Refused:
     """422 for a name that is not in the catalog."""
     shown = name if len(name) <= 64 else f"{name[:60]}…"

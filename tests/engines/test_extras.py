@@ -13,7 +13,7 @@ from imagegen.cli.models import models
 from imagegen.doctor import model as drawing
 from imagegen.doctor.finding import Level
 from imagegen.http import serialize
-from imagegen.http.openai import routes as openai
+from imagegen.http.context import usable_names
 from imagegen.models import packages
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.synthetic import make as synthetic
@@ -51,7 +51,7 @@ def test_a_job_is_refused_with_the_sentence_and_other_models_draw(home: Path, sd
             entry = app.catalog.get("glm-tiny")
             assert serialize.model(app, entry).installed is False
             assert f"Python package {LACKING}" in serialize.model(app, entry).missing
-            assert not {one.name for one in openai.usable(app)} & {"glm-tiny", "glm-image"}
+            assert not set(usable_names(app)) & {"glm-tiny", "glm-image"}
             small = GenerateRequest(prompt="a red circle", model="tiny", width=64, height=64, steps=1)
             job = await app.admission.admit(small)
             while not (await app.jobs.get(job.id)).status.ended:  # noqa: ASYNC110 - with a deadline, below

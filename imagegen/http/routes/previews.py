@@ -17,7 +17,10 @@ async def read(request: Request) -> Response:
     await app.jobs.get(job_id)  # raises 404 and 410, and renews the lease
     preview = app.jobs.previews.get(job_id)
     if preview is None:
-        detail = "This job has no preview: it is not being drawn, none was asked for, or the first is not there yet."
+        detail = (
+            "This job has no preview: it is not being drawn, none was asked for, its model has none, or the first is "
+            "not there yet."
+        )
         raise Refused(404, "preview_not_found", detail)
     headers = {"etag": preview.etag, "cache-control": "no-store"}
     if etags.is_known(request, preview.etag):

@@ -110,7 +110,7 @@ def to_make(entry: Weights, settings: Settings) -> bool:
     return pack is not None and not (version.exists() and version.read_text() == pack.version)
 
 
-def stated(entry: Entry) -> dict[str, Stated]:
+def stated(entry: Weights) -> dict[str, Stated]:
     """The expected size and hash of each file of a packed model. Empty for other models."""
     pack = PACKS.get(entry.made_by or "")
     return {} if pack is None else pack.stated
