@@ -114,7 +114,7 @@ def unusable_proxy(reason: Exception) -> str | None:
     why = "SOCKS proxies are not supported" if isinstance(reason, ImportError) else str(reason)
     return (
         f"{' or '.join(named)} names a proxy that cannot be used: {why}. Set an http:// proxy, unset it, "
-        "or name the service's host in NO_PROXY."
+        "or name the host in NO_PROXY."
     )
 
 

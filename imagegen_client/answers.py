@@ -78,7 +78,10 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class JobState:
-    """A job as the service reports it. `params` are the parameters of the engine, all resolved."""
+    """A job as the service reports it. `params` are the parameters of the engine, all resolved.
+
+    `raw` is everything that the service says about the job.
+    """
 
     job_id: str
     status: Status
@@ -97,6 +100,7 @@ class JobState:
     started_at: str | None = None
     finished_at: str | None = None
     expires_at: str | None = None
+    raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def ended(self) -> bool:
@@ -204,6 +208,8 @@ def _value(kind: Any, value: Any) -> Any:
 def _object(kind: type[Any], value: Any) -> Any:
     given = _instance(dict, value)
     read: dict[str, Any] = {}
+    if "raw" in _fields(cast(Hashable, kind)):
+        given = given | {"raw": given}
     for name, (hint, required) in _fields(cast(Hashable, kind)).items():
         if name in given:
             read[name] = _value(hint, given[name])

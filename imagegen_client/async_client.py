@@ -11,11 +11,11 @@ import anyio.to_thread
 
 from imagegen_client import calls
 from imagegen_client.answers import Check, JobState, Model
+from imagegen_client.async_transport import AsyncTransport
 from imagegen_client.calls import DrawOptions, Fit, body_of
 from imagegen_client.common import RETRY_S, Configured, Images, configured, file_of, loaded
 from imagegen_client.jobs import AsyncJob
 from imagegen_client.pictures import ImageLike, Picture, reference
-from imagegen_client.transport import AsyncTransport
 from imagegen_client.wire import Call
 
 T = TypeVar("T")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal, TypedDict
 from uuid import uuid4
 
@@ -203,11 +202,23 @@ def png(image_id: str, retries: Retries = NO_RETRIES) -> Call[bytes]:
     return (yield from read_file(f"/images/{segment(image_id)}.png", "image/png", None, retries))
 
 
+def jpeg(image_id: str, width_px: int, retries: Retries = NO_RETRIES) -> Call[bytes]:
+    """A picture as JPEG, scaled by the service to at most `width_px`."""
+    return (yield from read_file(f"/images/{segment(image_id)}.jpg", "image/jpeg", {"w": str(width_px)}, retries))
+
+
+def keep(image_id: str, retries: Retries = NO_RETRIES) -> Call[None]:
+    """Keep a picture beyond its expiry. Raises TooOld."""
+    try:
+        yield from read_json(Request("POST", f"/api/images/{segment(image_id)}/keep"), retries)
+    except NotFound as absent:
+        raise _too_old(absent, "keep pictures") from None
+
+
 def models(retries: Retries = NO_RETRIES) -> Call[list[Model]]:
     """The catalog."""
     answer = yield from read_json(Request("GET", "/api/models"), retries)
-    found = items(Model, answer, "model")
-    return [replace(model, raw=raw) for model, raw in zip(found, answer["items"], strict=True)]
+    return items(Model, answer, "model")
 
 
 def status(retries: Retries = NO_RETRIES) -> Call[dict[str, Any]]:

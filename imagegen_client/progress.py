@@ -15,9 +15,6 @@ _PHASES = {
 }
 """Each phase's text, and where it starts and ends on a one-picture job's bar, in percent."""
 
-SMALLEST_ADVANCE = 0.01
-"""MCP requires every progress notification to be greater than the one before."""
-
 
 def describe(job: JobState) -> str:
     """The job's progress as text: `loading the model 40 %`, `drawing: step 7/25, about 12 s left`."""
@@ -54,14 +51,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
-def poll_s(job: JobState) -> int:
-    """The interval for polling the job in seconds: a tenth of the time left, 5 to 300."""
-    left = job.eta_s
-    if left is None and job.progress is not None:
-        left = job.progress.left_s
-    return 5 if left is None else min(300, max(5, round(left / 10)))
-
-
 def percent(job: JobState) -> float:
     """The part of the job that is done, 0..100. A queued job is at 0."""
     if job.ended:
@@ -74,8 +63,3 @@ def percent(job: JobState) -> float:
     of_picture = start + (end - start) * min(1.0, max(0.0, of_phase))
     pictures = max(1, int(job.params.get("n") or 1))
     return (100.0 * (now.image - 1) + of_picture) / pictures
-
-
-def advance(last: float, job: JobState) -> float:
-    """The next number to report after `last`: larger than `last`, at most 100, with two decimal places."""
-    return min(100.0, round(max(percent(job), last + SMALLEST_ADVANCE), 2))

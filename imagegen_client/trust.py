@@ -52,7 +52,7 @@ def pinned(host: str, port: int, sha256: str) -> ssl.SSLContext:
     if got != sha256:
         raise Distrusted(
             "distrusted",
-            f"The certificate of {host}:{port} is not the pinned one (IMAGEGEN_TLS_SHA256), so nothing was sent. "
+            f"The certificate of {host}:{port} is not the pinned one, so nothing was sent. "
             f"Pinned: {sha256}. Presented: {got}. If the service got a new certificate, `imagegen tls show` "
             "on its machine prints the same fingerprint as the presented one: put that into "
             "IMAGEGEN_TLS_SHA256. If it prints another, another machine intercepts the connection.",

@@ -16,7 +16,7 @@ from imagegen_client.wire import Call, Pause
 OUTAGE_S = 60.0
 """How long a restart of the service may take. The job is durable and goes on after it."""
 BETWEEN_S = 0.5
-BETWEEN_READS_S = 0.2
+LEAST_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Update:
 class Watch:
     """The readings of one job until it ends.
 
-    poll_s: seconds of each long poll. A change of status is read at once.
+    poll_s: seconds of each long poll. A change of status is read at once. least_s: between two readings.
     outage_s: for how long the service may not answer.
     """
 
@@ -56,12 +56,13 @@ class Watch:
         state: JobState,
         *,
         poll_s: float = calls.POLL_S,
+        least_s: float = LEAST_S,
         outage_s: float = OUTAGE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state = state
         self.preview: Preview | None = None
-        self._poll_s, self._outage_s, self._clock = poll_s, outage_s, clock
+        self.poll_s, self._least_s, self._outage_s, self._clock = poll_s, least_s, outage_s, clock
         self._silent_since: float | None = None
         self._started = False
 
@@ -74,12 +75,12 @@ class Watch:
             return None
         asked = self._clock()
         try:
-            self.state = yield from calls.job(self.state.job_id, self._poll_s)
+            self.state = yield from calls.job(self.state.job_id, self.poll_s)
         except ServiceError as failed:
             return (yield from self._outage(failed, asked))
         self._silent_since = None
         yield from self._read_preview()
-        if not self.state.ended and (spare := asked + BETWEEN_READS_S - self._clock()) > 0:
+        if not self.state.ended and (spare := asked + self._least_s - self._clock()) > 0:
             yield Pause(spare)
         return Update(self.state, self.preview)
 
@@ -89,7 +90,7 @@ class Watch:
         self._silent_since = self._silent_since or asked
         if not passing or self._clock() - self._silent_since > self._outage_s:
             raise failed
-        yield Pause(failed.retry_after_s or BETWEEN_S)
+        yield Pause(BETWEEN_S)
         return Update(self.state, self.preview, failed)
 
     def _read_preview(self) -> Call[None]:

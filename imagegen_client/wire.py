@@ -23,7 +23,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request. `limit_bytes`: the most bytes of the answer that are read."""
+    """An HTTP request. `limit_bytes`: the most bytes of the answer that are read. `anonymous`: sent without a token."""
 
     method: str
     route: str
@@ -32,6 +32,7 @@ class Request:
     content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     limit_bytes: int = MAX_JSON_BYTES
+    anonymous: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,15 @@ class Reply:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    content: bytes
 
     @property
     def content_type(self) -> str:
         return self.headers.get("content-type", "no content type").split(";")[0]
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,9 @@ def exchange(request: Request, retries: Retries = NO_RETRIES) -> Call[Reply]:
         try:
             reply = yield request
             assert reply is not None
-            if 200 <= reply.status < 300:
+            if reply.ok:
                 return reply
-            raise refusal(reply.status, reply.body, reply.headers.get("retry-after")) or not_the_service(reply)
+            raise failure(reply)
         except ServiceError as failed:
             pause = retries.pause_s(failed, attempt, since)
             if pause is None:
@@ -108,7 +113,7 @@ def read_json(request: Request, retries: Retries = NO_RETRIES) -> Call[Any]:
     """The reply's JSON. Raises ServiceError."""
     reply = yield from exchange(request, retries)
     try:
-        return json.loads(reply.body)
+        return json.loads(reply.content)
     except ValueError:
         raise not_the_service(reply) from None
 
@@ -119,7 +124,12 @@ def read_file(route: str, kind: str, params: Mapping[str, str] | None, retries: 
     reply = yield from exchange(request, retries)
     if reply.content_type != kind:
         raise not_the_service(reply)
-    return reply.body
+    return reply.content
+
+
+def failure(reply: Reply) -> ServiceError:
+    """The error for a reply with a status of failure."""
+    return refusal(reply.status, reply.content, reply.headers.get("retry-after")) or not_the_service(reply)
 
 
 def not_the_service(reply: Reply) -> NotTheService:

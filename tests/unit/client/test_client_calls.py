@@ -80,7 +80,9 @@ LOST = Unreachable("the connection broke")
         (problem(500, "internal"), True, False),
         (Reply(502, {"content-type": "text/html"}, b"<h1>Bad Gateway</h1>"), True, False),
     ],
-    ids=lambda value: getattr(value, "code", None) or (value.body[:24].decode() if isinstance(value, Reply) else None),
+    ids=lambda value: (
+        getattr(value, "code", None) or (value.content[:24].decode() if isinstance(value, Reply) else None)
+    ),
 )
 def test_what_is_repeated_is_repeated_with_its_key(first: Answer, answered: bool, repeated: bool) -> None:
     wire = Wire(first, ok(JOB, 202))
