@@ -121,6 +121,10 @@ Speed = Literal["quality", "fast"]
 """How a picture is drawn: every step computed, or some left out by the model's cache (`imagegen.models.fast`)."""
 
 
+Background = Literal["opaque", "transparent"]
+"""What is around the subject: as drawn, or cut out (`imagegen.images.cutout`)."""
+
+
 class Params(BaseModel):
     """The parameters of the engine, all resolved.
 
@@ -141,6 +145,7 @@ class Params(BaseModel):
     negative: str = ""  # the caller's own, without the policy's
     fit: Literal["contain", "cover", "stretch"] | None = None  # edits only
     speed: Speed = "quality"
+    background: Background = "opaque"
 
 
 Number = StrictFloat  # whole numbers are taken too
@@ -186,6 +191,7 @@ class GenerateRequest(BaseModel):
     sampler: StrictStr | None = None
     model: StrictStr | None = None
     speed: Speed | None = None
+    background: Background | None = None
     n: StrictInt = 1
     lease_s: Number | None = None
     preview: PreviewWish | None = None
@@ -231,6 +237,9 @@ class CheckRequest(EditRequest):
         return GenerateRequest.model_validate(given)
 
 
+BACKGROUND_REMOVED = "background_removed"
+
+
 class StoredImage(BaseModel):
     """A picture in the store. `job_id` is None for an upload. Sizes in pixels and bytes."""
 
@@ -248,6 +257,11 @@ class StoredImage(BaseModel):
     created_at: float
     expires_at: float | None  # None while a job still needs it
     warnings: tuple[Warn, ...] = ()  # of an upload: what decoding it changed; a job that names it repeats them
+
+    @property
+    def transparent(self) -> bool:
+        """Whether its background was cut out after drawing."""
+        return any(warning.code == BACKGROUND_REMOVED for warning in self.warnings)
 
 
 class EngineTexts(BaseModel):

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from imagegen.models.entry_tables import Capabilities, Defaults, Licence, Memory
 from imagegen.models.speed import Fast
 from imagegen.prompts.templates import Template
-from imagegen.schemas import EngineState, Failure, Kind, Params, Phase, Policy, Progress, Status, Warn
+from imagegen.schemas import Background, EngineState, Failure, Kind, Params, Phase, Policy, Progress, Status, Warn
 
 When = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
@@ -55,7 +55,7 @@ class OpenAIError(_Answer):
 
 
 class Image(_Answer):
-    """A stored picture. `warnings`: what decoding an upload changed."""
+    """A stored picture. `warnings`: what decoding an upload changed, or `background_removed` of a drawn picture."""
 
     id: Id
     url: str
@@ -198,11 +198,15 @@ class Fetch(_Answer):
 
 
 class Engine(_Answer):
-    """The state of the engine, and the download in progress."""
+    """The state of the engine, and the download in progress.
+
+    backend: what the engine of the loaded model, or of the default one, is built for; null if it is not installed.
+    """
 
     state: EngineState
     since: When
     model: str | None
+    backend: Literal["cpu", "cuda", "vulkan"] | None
     pid: int | None
     load: Load | None
     fetch: Fetch | None
@@ -229,11 +233,12 @@ class Queue(_Answer):
 
 
 class Gpu(_Answer):
-    """The GPU, as NVML reports it."""
+    """The GPU, as NVML or the Vulkan driver (`backend`) reports it. Null: not reported."""
 
     name: str
+    backend: Literal["cuda", "vulkan"]
     total_bytes: int
-    free_bytes: int
+    free_bytes: int | None
     ours_bytes: int | None
 
 
@@ -382,7 +387,7 @@ class OpenAIImages(_Answer):
 
     created: int
     data: list[OpenAIImage]
-    background: Literal["opaque"]
+    background: Background
     output_format: Literal["png", "jpeg", "webp"]
     quality: Literal["low", "high"]
     size: str

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 
 from imagegen import __version__
 from imagegen.app import App
-from imagegen.hardware import gpu
+from imagegen.hardware import compatibility, gpu
 from imagegen.http import responses
 from imagegen.jobs.previews import StoredPreview
 from imagegen.jobs.values import NewJob
@@ -205,13 +205,16 @@ def _caps(settings: Settings) -> dict[str, int | float]:
 async def status(app: App) -> responses.ServiceStatus:
     """The service's state. Reading it does not wake the engine."""
     view = app.worker.view()
-    card = await asyncio.to_thread(gpu.read, view.pid) if app.gpu_seen else None
+    card = await asyncio.to_thread(gpu.read, app.settings, view.pid) if app.gpu_seen else None
     default = app.default_entry
     return responses.ServiceStatus(
         engine=responses.Engine(
             state=view.state,
             since=timestamp(view.since),
             model=view.model,
+            backend=compatibility.backend(
+                app.catalog.get(view.model) if view.model else default, app.model_files.machine
+            ),
             pid=view.pid,
             load=_load(app, view),
             fetch=_fetch(app.fetcher.view(view.model)),

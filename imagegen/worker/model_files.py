@@ -58,14 +58,14 @@ class ModelFiles:
             found.append(without)
         if needed := self.unobtainable(self._default):
             found.append(Warn(code="model_missing", detail=needed))
-        if doubt := gpu.problem():
+        if doubt := gpu.problem(self._settings):
             found.append(Warn(code="gpu_doubtful", detail=doubt))
         return tuple(found)
 
     def may_fetch(self, entry: Entry) -> bool:
         """Whether the service may download `entry` without a command of the operator."""
         is_default = entry.name == self._default.name
-        return may_fetch(entry, self._settings.auto_fetch, is_default, self._card is not None)
+        return may_fetch(entry, self._settings.auto_fetch, is_default, gpu.is_card(self._card))
 
     def unobtainable(self, entry: Entry) -> str | None:
         """Why `entry` needs the operator before it can be loaded; None if it does not.

@@ -113,6 +113,7 @@ def same_again(job: Job) -> GenerateRequest:
         "n": p.n,
         "model": job.model,
         "speed": p.speed if p.speed == "fast" else None,
+        "background": p.background if p.background == "transparent" else None,
     }
     if job.kind is Kind.GENERATE:
         return GenerateRequest(**fields)

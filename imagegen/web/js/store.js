@@ -17,6 +17,7 @@ const EMPTY_DRAFT = {
   locked: false, // whether `seed` is used again for every picture
   n: 1,
   speed: "", // empty: quality
+  background: "", // empty: opaque
   model: "", // empty: the service's default
   fit: "contain",
   references: [], // {id, width, height}, stored by the service
