@@ -173,6 +173,7 @@ class Fetcher:
 
     def _start(self, entry: Entry, accepted: bool = False) -> _Download:
         running = _Download(Event(), asyncio.get_running_loop().create_future(), accepted=accepted)
+        running.latest = Fetching("", 0, 0)  # readers see that it has begun
         self._running[entry.name] = running
         running.task = asyncio.create_task(self._run(entry, running), name=f"fetch {entry.name}")
         running.task.add_done_callback(lambda task: self._ended(entry.name, task))
