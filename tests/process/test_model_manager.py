@@ -91,6 +91,8 @@ def test_a_download_is_watched_stopped_and_resumed_and_a_job_waits_for_it(manage
     manager.http.post(FETCH)
     assert manager.status()["engine"]["fetch"]["model"] == "far"
     assert manager.http.delete(FETCH).status_code == 200
+    asked = manager.http.post("/api/generate", json={"prompt": "x", "model": "far"})
+    assert code(asked) == (422, "model_missing"), "a job does not begin again what was stopped"
     hub.faults = [Fault(hold_after=0)]
     hub.release()
     until(lambda: not model(manager)["fetching"], "it is stopped")
