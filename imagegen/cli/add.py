@@ -12,7 +12,7 @@ from imagegen.cli.model_sentences import sentences
 from imagegen.models import adding, families
 from imagegen.models.adding import Unanswered, Wish
 from imagegen.models.entry import Entry
-from imagegen.models.weights import Weights, WeightsError
+from imagegen.models.recognition import WeightsError, WeightsFile
 from imagegen.settings import Settings, load
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -50,7 +50,7 @@ def add(file: Path, variant: str | None, name: str | None, licence: str | None, 
     click.echo(_next(entry, settings), err=True)
 
 
-def _composed(found: Weights, family: str, wish: Wish) -> tuple[str, str]:
+def _composed(found: WeightsFile, family: str, wish: Wish) -> tuple[str, str]:
     """The entry's name and TOML. Asks for the variant at a terminal. Raises Unanswered, WeightsError."""
     try:
         return adding.compose(found, family, wish)

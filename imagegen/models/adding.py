@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imagegen.models import families, weights
+from imagegen.models import families, recognition
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.entry import Entry
-from imagegen.models.weights import Weights, WeightsError
+from imagegen.models.recognition import WeightsError, WeightsFile
 from imagegen.settings import Settings
 from imagegen.storage import permissions
 
@@ -43,13 +43,13 @@ class Wish:
     licence: str | None = None
 
 
-def recognise(path: Path) -> tuple[Weights, str]:
+def recognise(path: Path) -> tuple[WeightsFile, str]:
     """The header of a file, and its family. Raises WeightsError."""
-    found = weights.read(path)
-    return found, weights.family(found)
+    found = recognition.read(path)
+    return found, recognition.family(found)
 
 
-def compose(found: Weights, family_name: str, wish: Wish) -> tuple[str, str]:
+def compose(found: WeightsFile, family_name: str, wish: Wish) -> tuple[str, str]:
     """The entry's name and its TOML. Raises Unanswered, WeightsError."""
     family = families.FAMILIES[family_name]
     variant_name = wish.variant or families.guess(family, found.path.stem)
@@ -72,7 +72,7 @@ def compose(found: Weights, family_name: str, wish: Wish) -> tuple[str, str]:
     return name, toml(data)
 
 
-def _licence(found: Weights) -> str:
+def _licence(found: WeightsFile) -> str:
     stated = (found.texts.get(key, "").strip() for key in LICENCE_KEYS)
     return next((licence[:100] for licence in stated if licence and licence.isprintable()), NO_LICENCE)
 
@@ -94,25 +94,25 @@ def _flag(flag: str, source: str) -> dict[str, Any]:
     return {"flag": name, **({"value": value} if value else {}), "source": source}
 
 
-def _has_width(found: Weights, width: tuple[str, int] | None) -> bool:
+def _has_width(found: WeightsFile, width: tuple[str, int] | None) -> bool:
     """Whether the model has the width of the entries that its family's variants are built on."""
     if width is None:
         return True
     return any(name.endswith(width[0]) and shape and shape[0] == width[1] for name, shape in found.shapes.items())
 
 
-def _main(found: Weights) -> dict[str, Any]:
+def _main(found: WeightsFile) -> dict[str, Any]:
     flag = "--model" if found.whole else "--diffusion-model"
     return {"role": "diffusion_model", "flag": flag, "file": _place(found.path)}
 
 
-def _companions(found: Weights, family: families.Family, wish: Wish, inherited: bool) -> list[dict[str, Any]]:
+def _companions(found: WeightsFile, family: families.Family, wish: Wish, inherited: bool) -> list[dict[str, Any]]:
     """The tables of the companion files. Raises Unanswered for one that is needed and not there, WeightsError."""
     if "tae" in wish.companions and not family.tae:
         raise WeightsError("The engine has no small autoencoder for this family: give its VAE with --vae.")
     tables = []
     for role, path in wish.companions.items():
-        weights.read(path)  # refuses pickles and damaged files
+        recognition.read(path)  # refuses pickles and damaged files
         own = "vae" if role == "tae" else role  # it replaces the VAE of a base
         tables.append({"role": own, "flag": f"--{role}", "file": _place(path)})
     given = {table["role"] for table in tables}
@@ -123,7 +123,7 @@ def _companions(found: Weights, family: families.Family, wish: Wish, inherited: 
     return tables
 
 
-def _is_inside(found: Weights, role: str) -> bool:
+def _is_inside(found: WeightsFile, role: str) -> bool:
     return found.whole and any(name.startswith(INSIDE[role]) for name in found.shapes)
 
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from imagegen.cli.models import models as command
-from imagegen.models import weights
+from imagegen.models import recognition
 from imagegen.models.catalog import Catalog
 from imagegen.models.families import FAMILIES
 from imagegen.models.synthetic.random_gguf import RandomGGUF
@@ -99,7 +99,7 @@ def add(settings: Settings, *arguments: object) -> Result:
 def test_a_family_is_recognised_and_its_entry_written(model: str, settings: Settings, tmp_path: Path) -> None:
     family, shapes, needs, numbers = MODELS[model]
     path = safetensors(tmp_path / f"{model}.safetensors", shapes)
-    assert weights.family(weights.read(path)) == family
+    assert recognition.family(recognition.read(path)) == family
     if needs:
         asked = add(settings, path)
         assert asked.exit_code == 1
@@ -224,9 +224,9 @@ def test_gguf_tells_the_same_as_safetensors(tmp_path: Path) -> None:
     made = RandomGGUF("flux", 1)
     made.normal("double_stream_modulation_img.lin.weight", (96, 32), 1.0)
     made.write(tmp_path / "a.gguf", lambda _count: None)
-    found = weights.read(tmp_path / "a.gguf")
+    found = recognition.read(tmp_path / "a.gguf")
     assert (dict(found.shapes), found.texts["general.architecture"]) == (
         {"double_stream_modulation_img.lin.weight": (96, 32)},
         "flux",
     )
-    assert weights.family(found) == "flux2-klein"
+    assert recognition.family(found) == "flux2-klein"
