@@ -44,6 +44,9 @@ class ModelChecks(Protocol):
     def misfits(self, entry: Entry) -> Sequence[Warn]:
         """Warnings for known problems of the model on this machine."""
 
+    def too_old(self, entry: Entry) -> str | None:
+        """A sentence if the model needs a newer engine; else None."""
+
     def unobtainable(self, entry: Entry) -> str | None:
         """Why the model cannot be loaded; None if no reason is known."""
 
@@ -114,6 +117,8 @@ class AdmissionController:
         if reduce_size:
             request = resolution.reduce_size(request, entry, wanted.warnings, self._settings.max_dimension)
         validation.check(request, entry, self._settings, self._catalog)
+        if (older := self._models.too_old(entry)) is not None:
+            raise Refused(422, "engine_too_old", older)
         if (lacking := self._models.unobtainable(entry)) is not None:
             raise Refused(422, "model_missing", lacking)
         webhook = await self._webhook(request)

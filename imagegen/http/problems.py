@@ -60,6 +60,7 @@ TITLES = {
     "engine_hung": "The engine hung",
     "load_failed": "The model did not load",
     "model_missing": "The model's files are missing",
+    "engine_too_old": "The engine is too old for the model",
     "fetch_failed": "The model's files cannot be fetched",
     "gpu_busy": "The GPU is in use",
     "out_of_vram": "The GPU's memory is too small",

@@ -70,6 +70,10 @@ class Entry(BaseModel):
         Literal["klein", "qwen", "sketch", "glm"] | None, Field(description="klein, qwen, sketch or glm")
     ] = None
     own_folder: Annotated[Path | None, Field(alias="folder", description="an absolute path")] = None
+    engine_min: Annotated[
+        StrictStr | None,
+        Field(pattern=r"^[0-9]+(\.[0-9]+)*$", description='sd-server\'s oldest release, such as "0.4.7"'),
+    ] = None
     notes: Annotated[list[StrictStr], Field(description="a list of texts")] = []
 
     @field_validator("own_folder")
