@@ -1,47 +1,53 @@
-"""`imagegen models`: list the catalog, show the source of each number, make small models, fetch large ones."""
+"""`imagegen models`: list the catalog, show the source of each number, make small models, fetch large ones.
+
+`model_files` has `remove` and `check`.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from imagegen.cli.fetch import fetch
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.cli.model_files import check, remove
+from imagegen.cli.model_memory import memory_lines, memory_needs, took
+from imagegen.cli.model_sentences import sentences
+from imagegen.models.catalog import Catalog
 from imagegen.models.download.record import recorded
 from imagegen.models.entry import Entry
 from imagegen.models.entry_tables import ModelFile, Sourced
 from imagegen.models.packages import lacking, lacking_sentence
 from imagegen.models.synthetic.make import make as make_files
-from imagegen.schemas import Refused
+from imagegen.models.weights import Weights
 from imagegen.settings import Settings, load
 
 
 @click.group()
 def models() -> None:
-    """List, show, fetch and make models."""
+    """List, show, fetch, make, check and remove models."""
 
 
-models.add_command(fetch)
+for command in (fetch, check, remove):
+    models.add_command(command)
 
 
 @models.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_models(as_json: bool) -> None:
-    """List every model with its abilities, the state of its files, and its licence."""
+    """List every model: abilities, the state of its files, the memory that its pictures took here, licence."""
     settings = load()
-    with _sentences():
-        entries = Catalog.load(settings).entries()
+    with sentences():
+        catalog = Catalog.load(settings)
+    entries = [*catalog.entries(), *catalog.upscalers()]
     if as_json:
         _print_json([_as_json(entry, settings) for entry in entries])
         return
-    rows = [("NAME", "DOES", "FILES", "LICENCE", "TITLE")]
-    rows += [(e.name, _does(e), _state(e, settings), e.licence.name, e.title) for e in entries]
+    rows = [("NAME", "DOES", "FILES", "MEMORY", "LICENCE", "TITLE")]
+    rows += [(e.name, _does(e), _state(e, settings), _took(e, settings), e.licence.name, e.title) for e in entries]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -53,8 +59,8 @@ def list_models(as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show one model: every number with its source, every file with its path."""
     settings = load()
-    with _sentences():
-        entry = Catalog.load(settings).get(name)
+    with sentences():
+        entry = Catalog.load(settings).weights(name)
     if as_json:
         _print_json(_as_json(entry, settings))
     else:
@@ -72,7 +78,7 @@ def make(name: str, vision: bool) -> None:
 
 def make_with_bar(name: str, settings: Settings, vision: bool = False) -> Path:
     """Make the model with progress on stderr. Returns its folder. Raises ClickException with a sentence."""
-    with _sentences("written"), click.progressbar(length=1, label=f"Making {name}", file=sys.stderr) as bar:
+    with sentences("written"), click.progressbar(length=1, label=f"Making {name}", file=sys.stderr) as bar:
 
         def on_progress(done_bytes: int, total_bytes: int) -> None:
             bar.length = total_bytes
@@ -81,25 +87,11 @@ def make_with_bar(name: str, settings: Settings, vision: bool = False) -> Path:
         return make_files(name, settings, on_progress, vision)
 
 
-@contextmanager
-def _sentences(doing: str = "read") -> Iterator[None]:
-    """Turn Refused, CatalogError and OSError into a sentence on stderr and exit code 1."""
-    try:
-        yield
-    except Refused as refused:
-        raise click.ClickException(refused.detail) from None
-    except CatalogError as wrong:
-        raise click.ClickException(str(wrong)) from None
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        raise click.ClickException(f"The model's files could not be {doing}: {error.strerror}{where}.") from None
-
-
 def _print_json(what: Any) -> None:
     click.echo(json.dumps(what, indent=2, ensure_ascii=False))
 
 
-def _as_json(entry: Entry, settings: Settings) -> dict[str, Any]:
+def _as_json(entry: Weights, settings: Settings) -> dict[str, Any]:
     files = [
         {
             **file.model_dump(),
@@ -108,29 +100,36 @@ def _as_json(entry: Entry, settings: Settings) -> dict[str, Any]:
         }
         for file in entry.files
     ]
-    return {
+    shown = {
         **entry.model_dump(mode="json", exclude={"own_folder"}),
         "folder": str(entry.folder(settings)),
         "files": files,
         "installed": entry.installed(settings),
-        "lacking_packages": list(lacking(entry.adapter)),
-        "negative_inert": entry.negative_inert,
     }
+    if isinstance(entry, Entry):
+        shown |= {
+            "lacking_packages": list(lacking(entry.adapter)),
+            "negative_inert": entry.negative_inert,
+            "memory_needs": memory_needs(entry, settings),
+        }
+    return shown
 
 
-def _there(entry: Entry, file: ModelFile, settings: Settings) -> bool:
+def _there(entry: Weights, file: ModelFile, settings: Settings) -> bool:
     return entry.path_of(file, settings).is_file()
 
 
-def _does(entry: Entry) -> str:
+def _does(entry: Weights) -> str:
+    if not isinstance(entry, Entry):
+        return "enlarges"
     c = entry.capabilities
     words = [w for w, able in (("draws", c.draw), ("edits", c.edit), ("masks", c.mask)) if able]
     return ", ".join(words) + (" (noise)" if entry.noise else "")
 
 
-def _state(entry: Entry, settings: Settings) -> str:
+def _state(entry: Weights, settings: Settings) -> str:
     missing = entry.missing(settings)
-    if packages := lacking(entry.adapter):
+    if isinstance(entry, Entry) and (packages := lacking(entry.adapter)):
         return f"lacks {len(packages)} Python package{'s' if len(packages) > 1 else ''}"
     if missing and entry.made_by is not None:
         return "made when first used"
@@ -140,13 +139,32 @@ def _state(entry: Entry, settings: Settings) -> str:
     return f"installed, without {len(absent)} optional" if absent else "installed"
 
 
-def _page(entry: Entry, settings: Settings) -> list[str]:
+def _took(entry: Weights, settings: Settings) -> str:
+    """The memory that the pictures of a model took here."""
+    return took(entry, settings) if isinstance(entry, Entry) else ""
+
+
+def _page(entry: Weights, settings: Settings) -> list[str]:
     commercial = {True: "; commercial use allowed", False: "; no commercial use", None: ""}
     lines = [f"{entry.name}: {entry.title}", entry.description, ""]
-    lines.append(f"Does:     {_does(entry)}; up to {entry.capabilities.max_references} references")
+    references = f"; up to {entry.capabilities.max_references} references" if isinstance(entry, Entry) else ""
+    lines.append(f"Does:     {_does(entry)}{references}")
     lines.append(f"Licence:  {entry.licence.name}{commercial[entry.licence.commercial]}")
     if entry.licence.url:
         lines.append(f"          {entry.licence.url}")
+    if isinstance(entry, Entry):
+        lines += _of_a_model(entry, settings)
+    elif entry.download_bytes is not None:
+        lines += ["", *_sourced("download", entry.download_bytes)]
+    lines += ["", f"Files (its own folder: {entry.folder(settings)}):"]
+    for file in entry.files:
+        lines += _file(entry, file, settings)
+    return lines + [line for note in entry.notes for line in ("", note)]
+
+
+def _of_a_model(entry: Entry, settings: Settings) -> list[str]:
+    """Sizes, defaults, memory, cache and flags."""
+    lines = []
     if lacking := lacking_sentence(entry):
         lines.append(f"Engine:   {lacking}")
     shape = (
@@ -164,6 +182,7 @@ def _page(entry: Entry, settings: Settings) -> list[str]:
         for name, value in (("VRAM", entry.memory.vram_bytes), ("RAM", entry.memory.ram_bytes)):
             if value is not None:
                 lines += [f"  {name:<10} {value:,} bytes", f"             {entry.memory.source}"]
+    lines += memory_lines(entry, settings)
     lines += ["", f"Fast:     {_fast(entry)}"]
     if entry.fast is not None and entry.fast.source is not None:
         lines.append(f"             {entry.fast.source}")
@@ -174,10 +193,7 @@ def _page(entry: Entry, settings: Settings) -> list[str]:
                 f"  {flag.flag}" + ("" if flag.value is None else f" {flag.value}"),
                 f"             {flag.source}",
             ]
-    lines += ["", f"Files (its own folder: {entry.folder(settings)}):"]
-    for file in entry.files:
-        lines += _file(entry, file, settings)
-    return lines + [line for note in entry.notes for line in ("", note)]
+    return lines
 
 
 def _negative(entry: Entry) -> str:
@@ -199,7 +215,7 @@ def _sourced(name: str, sourced: Sourced) -> list[str]:
     return [f"  {name:<10} {sourced.value}{span}", f"             {sourced.source}"]
 
 
-def _file(entry: Entry, file: ModelFile, settings: Settings) -> list[str]:
+def _file(entry: Weights, file: ModelFile, settings: Settings) -> list[str]:
     path = entry.path_of(file, settings)
     there = "there" if path.is_file() else "optional, not there" if file.optional else "MISSING"
     lines = [f"  {file.role:<16} {path} [{there}]"]

@@ -11,13 +11,14 @@ from pydantic import BaseModel
 from imagegen.http import responses
 from imagegen.http.openai import routes as openai
 from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest
-from imagegen.http.routes import events, images, jobs, previews, session, status
+from imagegen.http.routes import events, images, jobs, model_files, previews, session, status
+from imagegen.http.sdapi import extras as sdapi_extras
 from imagegen.http.sdapi import lists as sdapi_lists
 from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.http.sdapi import routes as sdapi
 from imagegen.http.sdapi.request import ImageToImage, TextToImage
 from imagegen.prompts.guardrails import PolicyView
-from imagegen.schemas import PREVIEW_EVERY_MAX, CheckRequest, EditRequest, GenerateRequest
+from imagegen.schemas import PREVIEW_EVERY_MAX, CheckRequest, EditRequest, GenerateRequest, UpscaleRequest
 
 EVENTS = "text/event-stream"
 PICTURES = ("image/png", "image/jpeg", "image/webp")
@@ -66,8 +67,17 @@ EDIT_FORM = form(
     image=FILES,
     mask=FILE,
     fit={"type": "string", "enum": ["contain", "cover", "stretch"]},
+    background={"type": "string", "enum": ["opaque", "transparent"]},
     preview={"anyOf": [{"type": "string", "enum": ["off", "auto"]}, whole(1, PREVIEW_EVERY_MAX)]},
     draft={"type": "boolean"},
+    **dict.fromkeys(("webhook.url", "webhook.secret"), TEXT),
+)
+UPSCALE_FORM = form(
+    ["image"],
+    image=FILE,
+    factor={"type": "integer", "enum": [2, 4]},
+    model=TEXT,
+    lease_s={"type": "number"},
     **dict.fromkeys(("webhook.url", "webhook.secret"), TEXT),
 )
 OPENAI_FORM = form(
@@ -79,6 +89,7 @@ OPENAI_FORM = form(
     mask=FILE,
     response_format={"type": "string", "enum": ["url", "b64_json"]},
     output_format={"type": "string", "enum": ["png", "jpeg", "webp"]},
+    background={"type": "string", "enum": ["auto", "opaque", "transparent"]},
     stream={"type": "boolean"},
     partial_images=whole(0, 3),
     fit={"type": "string", "enum": ["contain", "cover", "stretch"]},
@@ -93,6 +104,12 @@ OPERATIONS: dict[Handler, Operation] = {
         "Ask for pictures from words and pictures",
         {202: (responses.Job,)},
         {"application/json": EditRequest, "multipart/form-data": EDIT_FORM},
+        headers=KEY,
+    ),
+    jobs.upscale: Operation(
+        "Ask for a larger copy of a picture",
+        {202: (responses.Job,)},
+        {"application/json": UpscaleRequest, "multipart/form-data": UPSCALE_FORM},
         headers=KEY,
     ),
     jobs.check: Operation(
@@ -146,6 +163,15 @@ OPERATIONS: dict[Handler, Operation] = {
         query={"model": TEXT},
     ),
     status.unload: Operation("Stop an idle engine, or a warm-up", {202: (responses.ServiceStatus,)}),
+    model_files.plan: Operation("What a download of a model would bring", {200: (responses.FetchPlan,)}),
+    model_files.fetch: Operation(
+        "Begin to download a model's missing files",
+        {202: (responses.FetchPlan,)},
+        {"application/json": model_files.FetchRequest},
+    ),
+    model_files.stop_fetch: Operation("Stop the download of a model", {200: (responses.ServiceStatus,)}),
+    model_files.files: Operation("A model's files, and what removing them frees", {200: (responses.ModelFiles,)}),
+    model_files.remove: Operation("Remove a model's files", {200: (responses.ModelFiles,)}),
     session.begin: Operation("Exchange the token for a cookie", {200: (responses.Session,)}),
     session.end: Operation("Delete the cookie", {204: ()}),
     openai.generations: Operation(
@@ -173,6 +199,15 @@ OPERATIONS: dict[Handler, Operation] = {
         {200: (sdapi_responses.SdapiImages,)},
         {"application/json": ImageToImage},
         headers=KEY,
+    ),
+    sdapi_extras.extra_single_image: Operation(
+        "AUTOMATIC1111: a larger copy of a picture",
+        {200: (sdapi_responses.SdapiUpscaled,)},
+        {"application/json": sdapi_extras.ExtraSingleImage},
+        headers=KEY,
+    ),
+    sdapi_lists.upscalers: Operation(
+        "AUTOMATIC1111: how extra-single-image can enlarge", {200: (sdapi_responses.SdapiUpscalers,)}
     ),
     sdapi.progress: Operation(
         "AUTOMATIC1111: how far the caller's own job is",

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from imagegen import __version__
 from imagegen.engines.base import DrawRequest
 from imagegen.images import blank as sanity
-from imagegen.images import convert, infotext
-from imagegen.images.png import finish_png
+from imagegen.images import convert, cutout, infotext, upscale
+from imagegen.images.png import FinishedPng, finish_png
 from imagegen.images.store import ImageStore
 from imagegen.models.catalog import Catalog
 from imagegen.prompts.guardrails import Guardrails, compose
-from imagegen.schemas import SEED_MAX, EngineTexts, Job, StoredImage
+from imagegen.schemas import BACKGROUND_REMOVED, SEED_MAX, EngineTexts, Job, StoredImage, Warn
 from imagegen.settings import Settings
 
 
@@ -61,9 +61,31 @@ class ImageProcessor:
         except (OSError, SyntaxError, ValueError):  # Pillow's errors for a damaged file: `postprocess` raises BrokenPng
             return None
 
-    async def postprocess(self, job: Job, index: int, seed: int, png: bytes) -> StoredImage:
-        """Check the picture drawn with `seed`, add its metadata and write it. Raises BrokenPng, StorageError."""
+    async def cut_out(self, job: Job, index: int, png: bytes) -> tuple[bytes, Warn | None]:
+        """Cut the background out if the job asks for that. Returns the picture, and what became of its background.
+
+        Raises BrokenPng.
+        """
+        if job.params.background != "transparent":
+            return png, None
+        await asyncio.to_thread(finish_png, png, None)  # Pillow would decode a damaged file
+        cut = await asyncio.to_thread(cutout.cut_out, png)
+        if cut.png is not None:
+            return cut.png, cutout.REMOVED
+        which = f"of picture {index + 1} " if job.params.n > 1 else ""
+        return png, Warn(
+            code="background_kept", detail=f"The background {which}was kept: {cut.kept_because}. {cutout.ADVICE}"
+        )
+
+    async def postprocess(
+        self, job: Job, index: int, seed: int, png: bytes, background: Warn | None = None
+    ) -> StoredImage:
+        """Check the picture drawn with `seed`, add its metadata and write it. Raises BrokenPng, StorageError.
+
+        background: of `cut_out`.
+        """
         p = job.params
+        transparent = background is not None and background.code == BACKGROUND_REMOVED
         metadata = None
         if self._settings.png_metadata != "off":
             metadata = {
@@ -76,6 +98,8 @@ class ImageProcessor:
             }
             if p.speed != "quality":
                 metadata["speed"] = p.speed
+            if transparent:
+                metadata["background"] = p.background
             full = self._settings.png_metadata == "full"
             if full:
                 metadata["prompt"] = job.prompt
@@ -97,6 +121,29 @@ class ImageProcessor:
             sha256=finished.sha256,
             seed=seed,
             index=index,
+            warnings=(background,) if background is not None and transparent else (),
+        )
+
+    async def preprocess_upscale(self, job: Job) -> bytes:
+        """The stored PNG to enlarge. Raises Refused if it is gone or damaged."""
+        return await self._images.read(job.references[0])
+
+    async def postprocess_upscale(self, job: Job, png: bytes) -> StoredImage:
+        """Add the source's metadata to its larger copy, and write it. Raises Refused, BrokenPng, StorageError."""
+        source, keeps = await self.preprocess_upscale(job), self._settings.png_metadata
+        drawn = (await self._images.get(job.references[0])).job_id is not None
+
+        def finish() -> FinishedPng:
+            if keeps == "off":
+                return finish_png(png, None)
+            return upscale.finish(
+                png, source, job.model, job.params.factor or 1, f"imagegen {__version__}",
+                prompts=keeps == "full", drawn=drawn and not upscale.is_enhanced(source),
+            )  # fmt: skip
+
+        finished = await asyncio.to_thread(finish)
+        return await self._images.write(
+            finished.data, width=finished.width, height=finished.height, sha256=finished.sha256, seed=None, index=0
         )
 
     async def discard(self, images: Sequence[StoredImage]) -> None:

@@ -56,6 +56,7 @@ def form(**fields: Any) -> dict[str, Any]:
 SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("POST", "/api/generate", {"json": SMALL}, 202, "job"),
     ("POST", "/api/edit", form(steps="1"), 202, "job"),
+    ("POST", "/api/upscale", {"files": {"image": ("a.png", png(), "image/png")}, "data": {"factor": "2"}}, 202, "job"),
     ("POST", "/api/check", {"json": SMALL}, 200, "check"),
     ("GET", "/api/jobs", {}, 200, "jobs"),
     ("GET", "/api/jobs/{job_id}", {}, 200, "job"),
@@ -70,6 +71,9 @@ SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("GET", "/api/models", {}, 200, "models"),
     ("GET", "/api/policy", {}, 200, "policy"),
     ("GET", "/api/templates", {}, 200, "templates"),
+    ("DELETE", "/api/models/{name}/fetch", {}, 200, "status"),
+    ("GET", "/api/models/{name}/files", {}, 200, "model_files"),
+    ("DELETE", "/api/models/{name}/files", {}, 200, "model_files"),
     ("POST", "/api/warm", {}, 202, "status"),
     ("POST", "/api/session", {}, 200, "session"),
     ("DELETE", "/api/session", {}, 204, None),
@@ -88,6 +92,8 @@ SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("GET", "/sdapi/v1/sd-models", {}, 200, "sdapi_models"),
     ("GET", "/sdapi/v1/samplers", {}, 200, "sdapi_samplers"),
     ("GET", "/sdapi/v1/schedulers", {}, 200, "sdapi_schedulers"),
+    ("POST", "/sdapi/v1/extra-single-image", {"json": {"image": b64()}}, 200, "sdapi_upscaled"),
+    ("GET", "/sdapi/v1/upscalers", {}, 200, "sdapi_upscalers"),
     *(("GET", f"/sdapi/v1/{name}", {}, 200, "sdapi_empty_list") for name in EMPTY_LISTS),
     ("POST", "/sdapi/v1/png-info", {"json": {"image": b64()}}, 200, "sdapi_picture_info"),
     ("GET", "/sdapi/v1/memory", {}, 200, "sdapi_memory"),
@@ -112,6 +118,7 @@ REFUSALS: list[tuple[str, str, dict[str, Any], int, str]] = [
 
 ELSEWHERE = {
     "GET /api/jobs/{job_id}/preview",  # test_previews
+    *("GET /api/models/{name}/fetch", "POST /api/models/{name}/fetch"),  # test_model_manager, which has a hub
     *("GET /api/events", "POST /api/unload", "GET /metrics"),  # test_events, test_first_picture, test_metrics
     *("GET /", "GET /favicon.ico", "GET /static/{path:path}"),  # the page: its own tests
     *(f"{method} /{kind}/{what}" for kind in ("generate", "edit") for method, what in (
@@ -121,7 +128,9 @@ ELSEWHERE = {
 
 
 def ask(service: Service, drawn: dict[str, Any], method: str, path: str, how: dict[str, Any]) -> httpx.Response:
-    name = "tiny" if path.startswith("/v1") else f"{drawn['images'][0]['id']}.png"
+    models = {"/v1": "tiny", "/api/models": "z-image-turbo"}  # the second has no file here
+    picture = f"{drawn['images'][0]['id']}.png"
+    name = next((model for prefix, model in models.items() if path.startswith(prefix)), picture)
     path = path.format(job_id=drawn["job_id"], name=name)
     if "params" in how:
         how = how | {"params": {"task_id": drawn["job_id"]}}

@@ -35,7 +35,7 @@ export function doing(job, position) {
   return which ? which + words : words[0].toUpperCase() + words.slice(1);
 }
 
-function phase({ phase: name, step, steps, detail }) {
+function phase({ phase: name, step, steps, detail, fraction: share }) {
   switch (name) {
     case "fetching":
       return detail ? `fetching the model: ${detail}` : "fetching the model's files";
@@ -47,6 +47,8 @@ function phase({ phase: name, step, steps, detail }) {
       return steps ? `writing the picture's tokens ${step ?? 0}/${steps}` : "reading the prompt";
     case "sampling":
       return steps ? `drawing: step ${step ?? 0}/${steps}` : "drawing";
+    case "upscaling":
+      return share ? `enlarging: ${Math.floor(100 * share)} %` : "enlarging";
     case "decoding":
       return "turning the result into pixels";
     case "saving":
@@ -110,9 +112,19 @@ export function warningLines({ detail }) {
 /** The code of the warning that a picture has a single colour. */
 export const BLANK = "blank_picture";
 
+/** The CSS class of a picture that is transparent around its subject: a chequered ground. */
+export const ground = (image) => (image.warnings.some((one) => one.code === "background_removed") ? "chequered" : "");
+
 /** The settings of a job as name and value pairs, for display. */
 export function settings(job, image) {
   const p = job.params;
+  if (job.kind === "upscale") {
+    return [
+      ["Enlarged", `× ${p.factor}`],
+      ["By", p.method === "lanczos" ? "interpolation (Lanczos)" : job.model],
+      ["Size", `${p.width} × ${p.height}`],
+    ];
+  }
   const pairs = [
     ["Model", job.model],
     ["Size", `${image?.width ?? p.width} × ${image?.height ?? p.height}`],
