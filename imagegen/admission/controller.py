@@ -49,6 +49,9 @@ class ModelChecks(UpscalerChecks, Protocol):
     def misfits(self, entry: Entry) -> Sequence[Warn]:
         """Warnings for known problems of the model on this machine."""
 
+    def too_old(self, entry: Entry) -> str | None:
+        """A sentence if the model needs a newer engine; else None."""
+
     def too_large(self, entry: Entry, shape: Shape) -> str | None:
         """Why a picture of this size certainly does not fit in the memory, and what does; None if it may. Blocks."""
 
@@ -168,6 +171,8 @@ class AdmissionController:
         if reduce_size:
             request = resolution.reduce_size(request, entry, wanted.warnings, self._settings.max_dimension)
         validation.check(request, entry, self._settings, self._catalog)
+        if (older := self._models.too_old(entry)) is not None:
+            raise Refused(422, "engine_too_old", older)
         if (lacking := self._models.unobtainable(entry)) is not None:
             raise Refused(422, "model_missing", lacking)
         webhook = await self._webhook(request.webhook)

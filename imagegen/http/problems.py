@@ -62,6 +62,7 @@ TITLES = {
     "licence_not_accepted": "The licence is not accepted",
     "managed_by_operator": "Only the operator may do this",
     "model_missing": "The model's files are missing",
+    "engine_too_old": "The engine is too old for the model",
     "fetch_failed": "The model's files cannot be fetched",
     "gpu_busy": "The GPU is in use",
     "gpu_lost": "The GPU is gone",

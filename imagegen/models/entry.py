@@ -48,6 +48,10 @@ class Entry(Weights):
     made_by: Annotated[
         Literal["klein", "qwen", "sketch", "glm"] | None, Field(description="klein, qwen, sketch or glm")
     ] = None
+    engine_min: Annotated[
+        StrictStr | None,
+        Field(pattern=r"^[0-9]+(\.[0-9]+)*$", description='sd-server\'s oldest release, such as "0.4.7"'),
+    ] = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Entry:

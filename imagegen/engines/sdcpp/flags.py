@@ -17,6 +17,12 @@ _FLAG = re.compile(r"--?[A-Za-z][\w-]*")
 SUCCESSORS = {"--qwen-image-zero-cond-t": ("--model-args", "qwen_image_zero_cond_t=true")}
 """The successors of renamed flags without a value: the new flag and its value."""
 
+RENAMED_FIELDS = {
+    "tile_size_x": "renamed to tile_size_w, in pixels",
+    "tile_size_y": "renamed to tile_size_h, in pixels",
+}
+"""Renamed fields of a request. Their values cannot be translated here: pixels per latent depend on the model."""
+
 EAGER = "--eager-load"
 
 ESSENTIAL = frozenset({"--listen-ip", "--listen-port", "--lora-model-dir", "-t", "--diffusion-model", "--llm"})
