@@ -350,7 +350,7 @@ class Model(_Answer):
 
 
 class Upscaler(_Answer):
-    """A network that enlarges pictures. `missing`: its file, if that is not here."""
+    """A network that enlarges pictures. `missing`: its file, if that is not here. fetching, fetch_error: as a model."""
 
     name: str
     title: str
@@ -358,6 +358,8 @@ class Upscaler(_Answer):
     licence: Licence
     installed: bool
     missing: list[str]
+    fetching: bool
+    fetch_error: str | None
 
 
 class Models(_Answer):

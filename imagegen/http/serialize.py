@@ -195,6 +195,8 @@ def upscaler(app: App, entry: Upscaler) -> responses.Upscaler:
         licence=entry.licence,
         installed=not missing,
         missing=missing,
+        fetching=app.model_manager.is_fetching(entry.name),
+        fetch_error=app.model_manager.fetch_error(entry.name),
     )
 
 

@@ -32,6 +32,7 @@ export const state = {
   version: undefined, // of the service that this page came from
   status: null,
   models: [],
+  upscalers: [],
   caps: null,
   templates: [],
   policy: null,
