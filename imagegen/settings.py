@@ -190,6 +190,9 @@ class Settings(BaseSettings):
 
     # Limits of requests
     max_dimension: Annotated[int, Field(ge=64, le=4096, description="Longest side of a picture, in pixels.")] = 1024
+    max_upscaled_px: Annotated[
+        int, Field(ge=4096, le=67_108_864, description="Largest result of an upscale, in pixels: 4096x4096 by default.")
+    ] = 16_777_216
     max_steps: Annotated[int, Field(ge=1, le=100, description="Most sampling steps.")] = 100
     max_n: Annotated[int, Field(ge=1, le=16, description="Most pictures of one job.")] = 4
     max_prompt_chars: Annotated[

@@ -10,6 +10,7 @@ _PHASES = {
     "loading": ("loading the model", 0.0, 30.0),
     "encoding": ("reading the prompt", 30.0, 35.0),
     "sampling": ("drawing", 35.0, 95.0),
+    "upscaling": ("enlarging the picture", 30.0, 98.0),
     "decoding": ("finishing the picture", 95.0, 98.0),
     "saving": ("saving the picture", 98.0, 99.0),
 }

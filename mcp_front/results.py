@@ -186,8 +186,10 @@ class Results:
 
 def _headline(job: Job) -> str:
     first = job.images[0] if job.images else None
-    size = f": {first.width} x {first.height} px, seed {first.seed}" if first else ""
-    verb = "Edited" if job.kind == "edit" else "Drew"
+    size = f": {first.width} x {first.height} px" if first else ""
+    if first and first.seed is not None:
+        size += f", seed {first.seed}"
+    verb = {"edit": "Edited", "upscale": "Enlarged"}.get(job.kind, "Drew")
     many = "1 picture" if len(job.images) == 1 else f"{len(job.images)} pictures"
     return f"{verb} {many}{size}, model {job.model}{_took(job)} (job {job.job_id})."
 

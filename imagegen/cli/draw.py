@@ -120,7 +120,15 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
     if options["count"] != 1:
         request["n"] = options["count"]
     job = service.json("POST", path, json=_uploaded(service, request))
-    click.echo(f"model: {_title(service, job['model'])}", err=True)
+    click.echo(f"model: {title(service, job['model'])}", err=True)
+    deliver(service, job, output, request["prompt"])
+
+
+def deliver(service: Service, job: dict[str, Any], output: Path | None, words: str) -> None:
+    """Follow the job to its end, print its warnings, and write its pictures. `words`: for the name of a new file.
+
+    Raises ServiceError, Abort.
+    """
     try:
         job = follow(service, job)
     except KeyboardInterrupt:
@@ -132,7 +140,7 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
             click.echo(f"  {details}", err=True)
     check_complete(job)
     for index, image in enumerate(job["images"]):
-        target = _target(output, request["prompt"], job["job_id"], index, len(job["images"]))
+        target = _target(output, words, job["job_id"], index, len(job["images"]))
         data = service.call("GET", f"/images/{image['id']}.{format_of(target)}").content
         try:
             _write(target, data)
@@ -140,7 +148,8 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
             raise ServiceError(
                 f"{target} cannot be written: {failed.strerror}. The picture is at {image['url']}"
             ) from None
-        said = f"{image['width']}x{image['height']}  seed {image['seed']}  {image['url']}"
+        seed = "" if image["seed"] is None else f"seed {image['seed']}  "
+        said = f"{image['width']}x{image['height']}  {seed}{image['url']}"
         is_standard = target == Path(STANDARD)
         click.echo(said if is_standard else f"{target}  {said}", err=is_standard)
 
@@ -155,9 +164,10 @@ def _write(target: Path, data: bytes) -> None:
         target.write_bytes(data)
 
 
-def _title(service: Service, model: str) -> str:
+def title(service: Service, model: str) -> str:
     """The model's title, which also describes its quality."""
-    titles = {entry["name"]: entry["title"] for entry in service.json("GET", "/api/models")["items"]}
+    models = service.json("GET", "/api/models")
+    titles = {entry["name"]: entry["title"] for entry in [*models["items"], *models.get("upscalers", [])]}
     return str(titles.get(model, model))
 
 
@@ -230,6 +240,8 @@ def _describe(job: dict[str, Any]) -> str:
     if progress.get("steps"):
         what = "writing the picture's tokens" if progress["phase"] == "encoding" else "drawing: step"
         return f"{what} {progress['step']}/{progress['steps']}"
+    if progress["phase"] == "upscaling" and progress.get("fraction"):
+        return f"enlarging: {progress['fraction']:.0%}"
     if progress["phase"] == "fetching" and progress.get("detail"):
         return f"fetching {progress['detail']}"
     return str(progress["phase"])

@@ -127,6 +127,7 @@ _WRONG = {
     "string_type": "must be text",
     "list_type": "must be a list",
     "too_short": "must not be empty",
+    "factor": "must be 2 or 4",
     "bool_type": "must be true or false",
     "preview_wish": f'must be "off", "auto" or a whole number from 1 to {PREVIEW_EVERY_MAX}',
 }

@@ -13,7 +13,20 @@ from imagegen.hardware.memory_mode import MemoryMode
 from imagegen.models.entry_tables import Capabilities, Defaults, Licence, Memory
 from imagegen.models.speed import Fast
 from imagegen.prompts.templates import Template
-from imagegen.schemas import Background, EngineState, Failure, Kind, Params, Phase, Policy, Progress, Status, Warn
+from imagegen.schemas import (
+    Background,
+    EngineState,
+    Factor,
+    Failure,
+    Kind,
+    Method,
+    Params,
+    Phase,
+    Policy,
+    Progress,
+    Status,
+    Warn,
+)
 
 When = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
@@ -114,6 +127,20 @@ def _given(params: Params) -> dict[str, Any]:
 Given = Annotated[Params, PlainSerializer(_given)]
 
 
+class UpscaleParams(_Answer):
+    """The parameters of an upscale: the size of its result, and how it is made."""
+
+    width: int
+    height: int
+    n: Literal[1]
+    factor: Factor
+    method: Method
+
+    @classmethod
+    def of(cls, params: Params) -> UpscaleParams:
+        return cls.model_validate(params, from_attributes=True)
+
+
 class JobWebhook(_Answer):
     """The delivery of the job to its webhook; `error` is of the last attempt."""
 
@@ -134,7 +161,7 @@ class Job(_Answer):
     preview: JobPreview | None
     eta_s: float | None
     model: str
-    params: Given
+    params: Given | UpscaleParams
     prompt: str
     url: Annotated[str | None, Field(exclude_if=_absent)] = None
     images: list[Image]
@@ -322,10 +349,22 @@ class Model(_Answer):
     knows: list[str] | None
 
 
+class Upscaler(_Answer):
+    """A network that enlarges pictures. `missing`: its file, if that is not here."""
+
+    name: str
+    title: str
+    description: str
+    licence: Licence
+    installed: bool
+    missing: list[str]
+
+
 class Models(_Answer):
     """The catalog, and the limits of a request."""
 
     items: list[Model]
+    upscalers: list[Upscaler]
     caps: dict[str, int | float]
 
 

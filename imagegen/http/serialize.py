@@ -23,6 +23,7 @@ from imagegen.models.packages import lacking, usable
 from imagegen.models.removal import Removal
 from imagegen.models.synthetic.make import things
 from imagegen.models.vocabulary import CANNOT_DRAW
+from imagegen.models.weights import Upscaler, Weights
 from imagegen.schemas import Job, Params, StoredImage, WebhookState, timestamp
 from imagegen.security.proxies import public_url
 from imagegen.settings import Settings
@@ -83,7 +84,7 @@ def job(app: App, row: Job, base: str) -> responses.Job:
         preview=None if newest is None else preview(newest, base),
         eta_s=_seconds(app.estimator.eta_s(row)),
         model=row.model,
-        params=row.params,
+        params=responses.UpscaleParams.of(row.params) if row.params.upscales else row.params,
         prompt=row.prompt,
         url=images[0].url if images else None,
         images=images,
@@ -181,10 +182,23 @@ def _usual(entry: Entry) -> Params:
 
 def models(app: App) -> responses.Models:
     items = [model(app, app.catalog.get(name)) for name in app.catalog.names()]
-    return responses.Models(items=items, caps=_caps(app.settings))
+    upscalers = [upscaler(app, one) for one in app.catalog.upscalers()]
+    return responses.Models(items=items, upscalers=upscalers, caps=_caps(app.settings))
 
 
-def fetch_plan(entry: Entry, plan: Plan) -> responses.FetchPlan:
+def upscaler(app: App, entry: Upscaler) -> responses.Upscaler:
+    missing = [] if entry.made_by is not None else [file.file for file in entry.missing(app.settings)]
+    return responses.Upscaler(
+        name=entry.name,
+        title=entry.title,
+        description=entry.description,
+        licence=entry.licence,
+        installed=not missing,
+        missing=missing,
+    )
+
+
+def fetch_plan(entry: Weights, plan: Plan) -> responses.FetchPlan:
     return responses.FetchPlan(
         model=entry.name,
         files=[
@@ -215,6 +229,7 @@ def _shown(path: Path, folder: Path) -> str:
 def _caps(settings: Settings) -> dict[str, int | float]:
     """The limits of a request, by setting name (docs/settings.md)."""
     names = {"max_dimension", "max_steps", "max_n", "max_prompt_chars", "max_references", "max_body_bytes", "image_ttl"}
+    names.add("max_upscaled_px")
     return settings.model_dump(include=names)
 
 

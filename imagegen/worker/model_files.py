@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 
+from imagegen import engine_build
+from imagegen.engine_build import probe
 from imagegen.engines.base import EngineError
 from imagegen.hardware import compatibility, gpu
 from imagegen.hardware.gpu_sharing import GpuSharing
@@ -18,6 +20,7 @@ from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking_sentence
 from imagegen.models.synthetic import make as synthetic
 from imagegen.models.vocabulary import unknown_addition, unknown_style, unknown_subject, unreadable_text
+from imagegen.models.weights import Upscaler, Weights
 from imagegen.schemas import Kind, Warn
 from imagegen.settings import Settings
 
@@ -101,7 +104,7 @@ class ModelFiles:
             return needed
         if entry.made_by is not None or not entry.missing(self._settings):
             return None
-        if self.may_fetch(entry) or self._fetcher.is_running(entry.name):
+        if self.may_fetch(entry) or self._fetcher.is_coming(entry.name):
             return None
         return missing_sentence(entry, self._settings)
 
@@ -114,15 +117,52 @@ class ModelFiles:
         self.machine = await asyncio.to_thread(compatibility.look_at_machine, self._settings, self._card)
         if (needed := self.unobtainable(entry)) is not None:
             raise EngineError("model_missing", needed)
+        await self._make(entry)
+        if entry.missing(self._settings):
+            await self._fetcher.have(entry, told)
+        else:
+            self.fetch_lacking(entry)  # optional files
+
+    async def _make(self, entry: Weights) -> None:
+        """Generate the files of an entry that a script makes, if they are missing or old."""
         try:
             if await asyncio.to_thread(synthetic.to_make, entry, self._settings):
                 await asyncio.to_thread(synthetic.make, entry.name, self._settings)
         except (OSError, CatalogError) as failure:
             raise EngineError("model_missing", f"The model {entry.name} could not be made: {failure}.") from None
-        if entry.missing(self._settings):
-            await self._fetcher.have(entry, told)
-        else:
-            self.fetch_lacking(entry)  # optional files
+
+    def no_upscaling(self) -> str | None:
+        """Why no network can enlarge pictures on this machine; None if one can. Blocks: it may run the engine once."""
+        try:
+            binary = engine_build.resolve(self._settings)
+        except engine_build.EngineMissing as missing:
+            return str(missing)
+        if probe.can_upscale(binary):
+            return None
+        return (
+            "The engine here cannot enlarge pictures: it is older than that, or not built by this service. Run "
+            "`imagegen engine build`."
+        )
+
+    def unobtainable_upscaler(self, upscaler: Upscaler) -> str | None:
+        """Why `upscaler` needs the operator before it can run; None if it does not. Blocks like `no_upscaling`."""
+        if upscaler.name in self._removing:
+            return f"The files of {upscaler.name} are being removed."
+        if (lacking := self.no_upscaling()) is not None:
+            return lacking
+        if upscaler.made_by is not None or upscaler.installed(self._settings):
+            return None
+        if may_fetch(upscaler, self._settings.auto_fetch, is_default=False, has_gpu=self._card is not None):
+            return None
+        return missing_sentence(upscaler, self._settings)
+
+    async def prepare_upscaler(self, upscaler: Upscaler, told: Callable[[Fetching], None]) -> None:
+        """Ensure that the upscaler's file exists. Raises EngineError `model_missing`, `fetch_failed`."""
+        if (needed := await asyncio.to_thread(self.unobtainable_upscaler, upscaler)) is not None:
+            raise EngineError("model_missing", needed)
+        await self._make(upscaler)
+        if not upscaler.installed(self._settings):
+            await self._fetcher.have(upscaler, told)
 
     @contextlib.contextmanager
     def removing(self, model: str) -> Iterator[None]:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from imagegen.engines.base import Adapter
+from imagegen.engines.sdcpp.upscaler import EsrganUpscaler
 from imagegen.hardware.gpu_sharing import GpuSharing
 from imagegen.hardware.memory_mode import Fitting, MemoryPlan, Shape
 from imagegen.hardware.memory_needs import NeedKey
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
+from imagegen.models.weights import Upscaler
 from imagegen.schemas import Kind
 from imagegen.worker.prefetch import ReadAhead
 
@@ -38,6 +40,12 @@ class EngineProvider(Protocol):
 
     def make_adapter(self, entry: Entry, plan: MemoryPlan | None) -> Adapter:
         """Create an adapter that loads `entry` by `plan`. Raises EngineError if the engine is not installed."""
+
+    def find_upscaler(self, name: str) -> Upscaler:
+        """The upscaler `name`. Raises Refused `unknown_model`."""
+
+    async def prepare_upscaler(self, upscaler: Upscaler, told: Callable[[Fetching], None]) -> EsrganUpscaler:
+        """Generate or download its file, and return it ready to run. Raises EngineError."""
 
     def fingerprint(self, entry: Entry) -> object:
         """A value that changes with a file of the model or the engine."""

@@ -13,7 +13,7 @@ from imagegen.jobs.manager import JobManager
 from imagegen.schemas import EngineState, Phase, Progress, StoredImage, Warn
 from imagegen.telemetry.recorder import Recorder
 from imagegen.worker.commands import CommandQueue
-from imagegen.worker.job_run import JobRun
+from imagegen.worker.job_run import DrawingRun
 from imagegen.worker.lifecycle import Cancelled, ModelLifecycle
 from imagegen.worker.memory_modes import tried_again
 from imagegen.worker.prefetch import Prefetcher
@@ -43,7 +43,7 @@ class JobRunner:
         self._jobs, self._processor, self._commands, self._prefetcher = jobs, processor, commands, prefetcher
         self._lifecycle, self._watchdog, self._recorder = lifecycle, watchdog, recorder
 
-    async def run(self, run: JobRun) -> None:
+    async def run(self, run: DrawingRun) -> None:
         """Load the model if needed, draw the job's pictures, complete the job. Discards the pictures of other ends.
 
         Raises LoadFailed, Cancelled, Stopped, EngineError, Refused, StorageError or DBAPIError.
@@ -67,14 +67,14 @@ class JobRunner:
             if images:
                 await self._processor.discard(images)
 
-    async def _store(self, run: JobRun, index: int, seed: int, png: bytes) -> StoredImage:
+    async def _store(self, run: DrawingRun, index: int, seed: int, png: bytes) -> StoredImage:
         """Cut the background out if that was asked for, and write the picture. Raises BrokenPng, StorageError."""
         png, background = await self._processor.cut_out(run.job, index, png)
         if background is not None and background not in run.found:
             run.found.append(background)
         return await self._processor.postprocess(run.job, index, seed, png, background)
 
-    async def _load_if_needed(self, run: JobRun) -> None:
+    async def _load_if_needed(self, run: DrawingRun) -> None:
         """Load the model, or load it again in a tighter memory mode if the job's pictures do not fit in the current."""
         lifecycle = self._lifecycle
         if not lifecycle.is_loaded(run.entry):
@@ -85,7 +85,7 @@ class JobRunner:
         if tighter is not None:
             await self._load(run, tighter)
 
-    async def _load(self, run: JobRun, at_least: MemoryMode | None = None) -> None:
+    async def _load(self, run: DrawingRun, at_least: MemoryMode | None = None) -> None:
         job = run.job
 
         def unwanted() -> bool:
@@ -100,7 +100,7 @@ class JobRunner:
         if not self._jobs.is_active(job.id):  # cancelled; the load continued for the next job
             raise Cancelled
 
-    async def _picture(self, run: JobRun, index: int, previews: PreviewWriter) -> tuple[bytes, int]:
+    async def _picture(self, run: DrawingRun, index: int, previews: PreviewWriter) -> tuple[bytes, int]:
         """Picture `index` and its seed. Redraws a single-coloured picture once, if the service chose the seed."""
         job = run.job
         seed = seed_of(job, index)
@@ -116,7 +116,7 @@ class JobRunner:
             run.found.append(Warn(code=finding.code, detail=finding.detail))
         return png, seed
 
-    async def _draw_in_some_mode(self, run: JobRun, index: int, seed: int, previews: PreviewWriter) -> bytes:
+    async def _draw_in_some_mode(self, run: DrawingRun, index: int, seed: int, previews: PreviewWriter) -> bytes:
         """Draw one picture, once again in a tighter memory mode each time the memory runs out."""
         tries = 0
         while True:
@@ -134,7 +134,7 @@ class JobRunner:
             self._lifecycle.set_state(EngineState.DRAWING)
             run.found.append(tried_again("drawing", plan, self._lifecycle.plan))
 
-    async def _draw(self, run: JobRun, index: int, seed: int, previews: PreviewWriter) -> bytes:
+    async def _draw(self, run: DrawingRun, index: int, seed: int, previews: PreviewWriter) -> bytes:
         """Draw one picture under the watchdog, as PNG. Raises Cancelled, and the error of a `Kill` verdict."""
         request = await self._processor.preprocess(run.job, seed)
         adapter = self._lifecycle.adapter
