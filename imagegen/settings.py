@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from imagegen import setting_values as values
+from imagegen.setting_values import SettingsError
 
 PREFIX = "IMAGEGEN_"
 FRONT_ONLY = {
@@ -33,10 +34,6 @@ OPENAI_IMAGE_MODELS = (
     *("gpt-image-2.6-sunburst", "gpt-image-2.6-flare"),
 )
 """OpenAI's image models, retired and current: clients send one of them hard-wired (openai 3.54, `ImageModel`)."""
-
-
-class SettingsError(Exception):
-    """A setting has a value the service cannot run with; the message is for the person who set it."""
 
 
 class Settings(BaseSettings):

@@ -17,11 +17,12 @@ from fastmcp.exceptions import ToolError
 from fastmcp.tools import ToolResult
 from mcp_types import Annotations, ContentBlock, ImageContent, ResourceLink, TextContent
 
+from imagegen_client.progress import describe
 from mcp_front import texts
 from mcp_front.answers import Check, Job, Picture, Said, ServiceError
 from mcp_front.client import Service
 from mcp_front.facts import NOT_WHAT_WAS_ASKED, Facts, ImageFacts, facts, wrong_pictures
-from mcp_front.progress import describe, poll_s
+from mcp_front.progress import poll_s
 from mcp_front.saving import NotSaved, file_name, save
 from mcp_front.settings import Settings
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import math
 import os
@@ -18,7 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from imagegen.cli.arguments import STANDARD, InputFile, OutputFile, Prompt, format_of, no_new_file_in
-from imagegen.cli.client import Service, ServiceError, service_of, url_option
+from imagegen.cli.client import Service, ServiceError, sentences, service_of, url_option
+from imagegen_client.answers import JobState, parsed
+from imagegen_client.watch import Watch
 
 POLL_S, SAY_EVERY_S = 0.4, 30.0
 
@@ -84,16 +85,22 @@ def edit(image: Path, prompt: str, also: tuple[Path, ...], fit: str | None, mask
     imagegen edit cup.png "make the cup blue" -o blue.png
     imagegen edit cup.png "put the cup on the table" --also table.png
     """
-    request: dict[str, Any] = {"prompt": prompt, "images": [data_url(one) for one in (image, *also)]}
+    request: dict[str, Any] = {"prompt": prompt, "images": [image, *also]}
     if fit:
         request["fit"] = fit
     if mask:
-        request["mask"] = data_url(mask)
+        request["mask"] = mask
     _run("/api/edit", request, options)
 
 
-def data_url(picture: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
+def _uploaded(service: Service, request: dict[str, Any]) -> dict[str, Any]:
+    """The request with ids for its pictures."""
+    given = dict(request)
+    if "images" in given:
+        given["images"] = [service.upload(one) for one in given["images"]]
+    if "mask" in given:
+        given["mask"] = service.upload(given["mask"])
+    return given
 
 
 def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
@@ -112,7 +119,7 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
         request["background"] = "transparent"
     if options["count"] != 1:
         request["n"] = options["count"]
-    job = service.json("POST", path, json=request)
+    job = service.json("POST", path, json=_uploaded(service, request))
     click.echo(f"model: {title(service, job['model'])}", err=True)
     deliver(service, job, output, request["prompt"])
 
@@ -185,22 +192,19 @@ def _shown(service: Service, job: dict[str, Any]) -> dict[str, Any]:
         TextColumn("{task.fields[eta]}"),
         TimeElapsedColumn(),
     )
-    silent_since: float | None = None
     said_at = -math.inf
+    with sentences(service.url):
+        watch = Watch(parsed(JobState, job, "job"), poll_s=0, least_s=POLL_S)
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("queued", total=1.0, eta="")
         try:
-            while job["status"] in {"queued", "running"}:
-                time.sleep(POLL_S)
-                try:
-                    job = service.json("GET", f"/api/jobs/{job['job_id']}")
-                    silent_since = None
-                except ServiceError:
-                    silent_since = silent_since or time.monotonic()
-                    if time.monotonic() - silent_since > 60:
-                        raise
-                    bar.update(task, description="the service does not answer, waiting", eta="")
+            while (update := service.run(watch.next())) is not None:
+                if update.trouble:
+                    bar.update(task, description=update.text, eta="")
                     continue
+                job = update.state.raw
+                if update.state.ended:
+                    break
                 progress = job["progress"] or {}
                 eta = "" if job["eta_s"] is None else f"{job['eta_s']:.0f} s left"
                 bar.update(task, description=_describe(job), completed=progress.get("fraction") or 0.0, eta=eta)

@@ -10,7 +10,7 @@ import click
 
 from imagegen.cli.arguments import InputFile, OutputFile, no_new_file_in
 from imagegen.cli.client import service_of, url_option
-from imagegen.cli.draw import data_url, deliver, title
+from imagegen.cli.draw import deliver, title
 
 IMAGE_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -41,11 +41,11 @@ def upscale(image: Path | str, output: Path | None, factor: str, model: str | No
     """
     if output is None and (problem := no_new_file_in(Path())) is not None:
         raise click.UsageError(f"{problem} Name a file elsewhere with -o.")
+    service = service_of(url)
     request: dict[str, Any] = {"factor": int(factor)}
-    request["image"] = data_url(image) if isinstance(image, Path) else image
+    request["image"] = service.upload(image) if isinstance(image, Path) else image
     if model is not None:
         request["model"] = model
-    service = service_of(url)
     job = service.json("POST", "/api/upscale", json=request)
     click.echo(f"upscaler: {title(service, job['model'])}", err=True)
     deliver(service, job, output, f"{image.stem if isinstance(image, Path) else 'picture'} x{factor}")
