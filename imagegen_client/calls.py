@@ -50,8 +50,9 @@ class DrawOptions(TypedDict, total=False):
 
 
 class UpscaleOptions(TypedDict, total=False):
-    """As in DrawOptions."""
+    """As in DrawOptions, and the upscaler: a name, `lanczos`, or None for what is installed."""
 
+    model: str | None
     extra: Mapping[str, Any] | None
     idempotency_key: str | None
 
