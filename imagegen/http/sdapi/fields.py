@@ -45,7 +45,7 @@ HINTS: dict[str, tuple[tuple[Any, ...], str]] = {
 REFUSED: dict[str, str] = {
     "styles": "There are no saved styles here. Write the style into the prompt.",
     "tiling": "Pictures that tile cannot be drawn here.",
-    "enable_hr": "There is no hires fix here. Ask for a larger width and height.",
+    "enable_hr": "There is no hires fix here. Ask for a larger size, or enlarge the picture (extra-single-image).",
     "refiner_checkpoint": "There are no refiners here.",
     "subseed_strength": "There are no variations by a second seed here.",
     "inpainting_mask_invert": "Send the mask inverted: white is what may change.",
