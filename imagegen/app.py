@@ -25,6 +25,7 @@ from imagegen.jobs.webhooks import Webhooks
 from imagegen.models.aliases import Aliases
 from imagegen.models.catalog import Catalog
 from imagegen.models.download.background import Fetcher
+from imagegen.models.loras.folder import LoraFolder
 from imagegen.prompts.guardrails import Guardrails
 from imagegen.schemas import Job
 from imagegen.security.webhook_targets import Targets
@@ -131,7 +132,8 @@ class App:
         machine = await asyncio.to_thread(compatibility.look_at_machine, s, self.gpu_seen)
         self.fetcher = Fetcher(s, lambda: self.jobs.changes.notify("engine"))
         self.model_files = ModelFiles(s, self.default_entry, self.gpu_seen, machine, self.fetcher)
-        processor = ImageProcessor(self.images, self.guardrails, self.catalog, s)
+        self.loras = LoraFolder(s)
+        processor = ImageProcessor(self.images, self.guardrails, self.catalog, self.loras, s)
         self.worker = Worker(
             self.jobs,
             processor,
@@ -153,6 +155,7 @@ class App:
             self.durations,
             self.default_entry.name,
             self.model_files,
+            self.loras,
         )
 
     async def _recover(self) -> None:

@@ -121,6 +121,15 @@ Speed = Literal["quality", "fast"]
 """How a picture is drawn: every step computed, or some left out by the model's cache (`imagegen.models.fast`)."""
 
 
+class Lora(BaseModel):
+    """A LoRA of a picture: the name of a file in the LoRA folder, and how strongly it is applied."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    strength: float = 1.0
+
+
 class Params(BaseModel):
     """The parameters of the engine, all resolved.
 
@@ -141,6 +150,7 @@ class Params(BaseModel):
     negative: str = ""  # the caller's own, without the policy's
     fit: Literal["contain", "cover", "stretch"] | None = None  # edits only
     speed: Speed = "quality"
+    loras: tuple[Lora, ...] = ()  # the request's, without the model's own
 
 
 Number = StrictFloat  # whole numbers are taken too
@@ -171,6 +181,15 @@ class WebhookWish(BaseModel):
     secret: Annotated[StrictStr | None, Field(repr=False)] = None
 
 
+class LoraWish(BaseModel):
+    """A LoRA to draw with: its name, as `GET /api/loras` lists it, and its strength (1 if omitted)."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    name: StrictStr
+    strength: Number = 1.0
+
+
 class GenerateRequest(BaseModel):
     """A request for pictures from words. Everything but the prompt has a default in the model's catalog entry."""
 
@@ -186,6 +205,7 @@ class GenerateRequest(BaseModel):
     sampler: StrictStr | None = None
     model: StrictStr | None = None
     speed: Speed | None = None
+    loras: list[LoraWish] | None = None
     n: StrictInt = 1
     lease_s: Number | None = None
     preview: PreviewWish | None = None

@@ -19,7 +19,7 @@ MODULES = {
     "queue": ("jobs", "cancel"),
     "draw": ("draw", "edit"),
     "status": ("status", "warm", "unload"),
-    **{name: (name,) for name in ("serve", "compare", "engine", "models", "tls", "token", "doctor", "deploy")},
+    **{name: (name,) for name in ("serve", "compare", "engine", "models", "loras", "tls", "token", "doctor", "deploy")},
 }
 """The modules of this package with commands, and the names of their commands."""
 

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -74,6 +75,8 @@ async def read_edit_form(request: Request) -> EditRequest:
             fields.setdefault("webhook", {})[name.removeprefix("webhook.")] = value
         elif isinstance(value, UploadFile):
             raise Refused(422, "invalid_request", f"{name[:64]!r} is a file; only image and mask may be.")
+        elif name == "loras":
+            fields[name] = json_text(value)
         else:
             fields[name] = number(name, value)
     await form.close()  # free the files now: a blocking request lasts as long as its job
@@ -86,6 +89,14 @@ async def read_edit_form(request: Request) -> EditRequest:
 async def picture(value: UploadFile | str) -> Picture:
     """A form's picture as EditRequest accepts it: the file's bytes, or an id or a data URL."""
     return value if isinstance(value, str) else await value.read()
+
+
+def json_text(text: str) -> Any:
+    """Parse a form field that holds JSON; return other text for validation to refuse."""
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except (ValueError, RecursionError):
+        return text
 
 
 def number(name: str, text: str) -> Any:

@@ -165,7 +165,7 @@ def models(app: App) -> responses.Models:
 def _caps(settings: Settings) -> dict[str, int | float]:
     """The limits of a request, by setting name (docs/settings.md)."""
     names = {"max_dimension", "max_steps", "max_n", "max_prompt_chars", "max_references", "max_body_bytes", "image_ttl"}
-    return settings.model_dump(include=names)
+    return settings.model_dump(include=names | {"max_loras"})
 
 
 async def status(app: App) -> responses.ServiceStatus:

@@ -19,7 +19,9 @@ SUCCESSORS = {"--qwen-image-zero-cond-t": ("--model-args", "qwen_image_zero_cond
 
 EAGER = "--eager-load"
 
-ESSENTIAL = frozenset({"--listen-ip", "--listen-port", "--lora-model-dir", "-t", "--diffusion-model", "--llm"})
+ESSENTIAL = frozenset({
+    *("--listen-ip", "--listen-port", "--lora-model-dir", "--lora-apply-mode", "-t", "--diffusion-model", "--llm")
+})  # fmt: skip
 """The flags that the adapter itself passes. A program without them is not an sd-server that this service can use."""
 
 

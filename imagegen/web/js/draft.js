@@ -76,16 +76,18 @@ export function toRequest(draft) {
   for (const name of ["steps", "cfg_scale"]) if (draft[name] !== "") body[name] = Number(draft[name]);
   if (draft.locked && draft.seed !== "") body.seed = Number(draft.seed);
   for (const name of ["sampler", "model", "speed"]) if (draft[name]) body[name] = draft[name];
+  if (draft.loras.length) body.loras = draft.loras;
   if (!draft.references.length) return { path: "api/generate", body };
   return { path: "api/edit", body: { ...body, images: draft.references.map((one) => one.id), fit: draft.fit } };
 }
 
 /** The request that repeats a job with this seed. */
 export function againRequest(job, seed) {
-  const { n, width, height, steps, cfg_scale, sampler, negative, fit, speed } = job.params;
+  const { n, width, height, steps, cfg_scale, sampler, negative, fit, speed, loras } = job.params;
   const body = { prompt: job.prompt, model: job.model, n, width, height, steps, cfg_scale, sampler, seed };
   if (negative) body.negative = negative;
   if (speed === "fast") body.speed = speed;
+  if (loras?.length) body.loras = loras;
   if (job.kind !== "edit") return { path: "api/generate", body };
   return { path: "api/edit", body: { ...body, images: job.references, fit: fit ?? "contain" } };
 }
@@ -101,6 +103,7 @@ export function draftOf(job, seed) {
     cfg_scale: String(p.cfg_scale),
     sampler: p.sampler,
     speed: p.speed === "fast" ? "fast" : "",
+    loras: p.loras ?? [],
     seed: String(seed ?? p.seed),
     locked: true,
     n: p.n,

@@ -25,6 +25,7 @@ from imagegen.http.problems import HANDLERS
 from imagegen.http.routes import images, jobs, tasks
 from imagegen.jobs.durations import Durations
 from imagegen.models.catalog import Catalog
+from imagegen.models.loras.folder import LoraFolder
 from imagegen.prompts.guardrails import Guardrails
 from imagegen.schemas import EditRequest, Refused
 from imagegen.settings import Settings
@@ -41,6 +42,7 @@ def admission(state: State) -> AdmissionController:
         Durations(),
         "tiny",
         NothingKnown(),
+        LoraFolder(chosen),
     )
 
 
