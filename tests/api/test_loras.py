@@ -90,7 +90,7 @@ BAD: list[tuple[Any, str, str]] = [
     ([{"name": "../models/tiny/dit"}], "unknown_lora", "There is no LoRA"),
     ([{"name": "link"}], "unknown_lora", "There is no LoRA 'link'"),
     ([{"name": "cut"}], "lora_damaged", "The LoRA cut is cut off"),
-    ([{"name": "other"}], "lora_of_another_model", "It was made for Qwen-Image"),
+    ([{"name": "other"}], "lora_of_another_model", "was made for another model (Qwen-Image, and tiny is FLUX.2): its "),
     ([{"name": "strong"}, {"name": "strong.safetensors"}], "invalid_request", "more than once"),
     ([{"name": "strong"}] * 5, "invalid_request", "at most 4 are taken (IMAGEGEN_MAX_LORAS)"),
     ([{"name": "strong", "strength": 5.1}], "invalid_request", "strength is 5.1; -5 to 5 is allowed."),

@@ -49,9 +49,8 @@ SPLIT = {"attn.to_q": 128, "attn.to_k": 128, "attn.to_v": 128, "proj_mlp": 6 * 1
         pair(),
         {k: v for one, rows in SPLIT.items() for k, v in pair(f"transformer.{BLOCK}.{one}", outer=rows).items()},
         pair("text_encoders.llm.model.layers.0.mlp.down_proj", inner=256, outer=64),
-        pair("lora_unet_double_blocks_0_txt_mlp_0", outer=6 * 128),
     ],
-    ids=["whole", "in parts", "of the text model", "underscores"],
+    ids=["whole", "in parts", "of the text model"],
 )
 def test_what_fits_is_applied_as_a_whole(
     make_adapter: Any, tmp_path: Path, models_dir: Path, tensors: dict[str, Any]

@@ -1,7 +1,8 @@
-"""The tables by which the engine renames tensors of other programs' files. From its name_conversion.cpp; pure data."""
+"""The tables by which the engine renames tensors of other programs' files, from its name_conversion.cpp."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 FLUX_BLOCKS, FLUX_SINGLE_BLOCKS = 19, 38
@@ -46,8 +47,24 @@ _FLUX_FUSED = {
 _FLUX_SINGLE_FUSED = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")
 
 
+class Beginnings:
+    """A table of beginnings of names. Of two that fit, the longer counts."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = dict(names)
+        self._lengths = sorted({len(old) for old in names}, reverse=True)
+
+    def replace(self, name: str) -> str:
+        """The name with the beginning that is in the table replaced."""
+        for length in self._lengths:
+            new = self._names.get(name[:length])
+            if new is not None:
+                return new + name[length:]
+        return name
+
+
 @cache
-def flux_names() -> dict[str, str]:
+def flux_names() -> Beginnings:
     """Beginnings of diffusers' names of FLUX.1 and FLUX.2, and what the engine puts in their place."""
     names: dict[str, str] = {}
     for kind in ("weight", "bias"):
@@ -74,11 +91,11 @@ def flux_names() -> dict[str, str]:
     for block in range(FLUX_SINGLE_BLOCKS):
         for old, new in (("norm_q", "query_norm"), ("norm_k", "key_norm")):
             names[f"single_transformer_blocks.{block}.attn.{old}.weight"] = f"single_blocks.{block}.norm.{new}.scale"
-    return names
+    return Beginnings(names)
 
 
 @cache
-def z_image_names() -> dict[str, str]:
+def z_image_names() -> Beginnings:
     """The same for Z-Image."""
     names = {"all_x_embedder.2-1.": "x_embedder.", "all_final_layer.2-1.": "final_layer."}
     for group, count in Z_IMAGE_LAYERS.items():
@@ -89,7 +106,7 @@ def z_image_names() -> dict[str, str]:
             for kind in ("weight", "bias"):
                 for one, part in zip("qkv", _SPLIT, strict=False):
                     names[f"{layer}to_{one}.{kind}"] = f"{layer}qkv.{kind}{part}"
-    return names
+    return Beginnings(names)
 
 
 UNET_ENDS = {

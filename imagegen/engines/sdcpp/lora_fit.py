@@ -40,9 +40,10 @@ _CLIP_PARTS = {
 
 
 class Misfit(Exception):
-    """The LoRA cannot be used with the model. The message is the end of a sentence that begins with the LoRA's name.
+    """The LoRA cannot be used with the model.
 
-    another_model: the LoRA was made for another model; else the engine cannot apply LoRAs of its kind.
+    another_model: the LoRA was made for another model, and the message says how that shows. Else the engine cannot
+    apply LoRAs of its kind, and the message is the end of a sentence that begins with the LoRA's name.
     """
 
     def __init__(self, detail: str, *, another_model: bool) -> None:
@@ -98,7 +99,7 @@ def check(lora: Mapping[str, Tensor], weights: Weights) -> int:
         if shape is not None:
             applied += _applied(matrix, shape, parts)
     if not applied:
-        detail = f"was made for another model: none of its {len(lora)} tensors belongs to a matrix of this one"
+        detail = f"none of its {len(lora)} tensors belongs to a matrix of this one"
         raise Misfit(detail, another_model=True)
     return applied
 
@@ -179,5 +180,5 @@ def _check_pairs(matrix: str, shape: tuple[int, ...], pairs: list[Parts]) -> Non
 
 
 def _other_size(matrix: str, shape: tuple[int, ...], given: tuple[int, ...]) -> Misfit:
-    detail = f"was made for another model: its {matrix} is {by(given)}, and this model's is {by(shape)}"
+    detail = f"its {matrix} is {by(given)}, and this model's is {by(shape)}"
     return Misfit(detail, another_model=True)

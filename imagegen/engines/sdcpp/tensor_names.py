@@ -169,13 +169,14 @@ _PLACES = {
     "te1.": "cond_stage_model.transformer.",
     "te3.": "text_encoders.t5xxl.transformer.",
 }
-"""Beginnings of names, by the part of the model."""
+"""Beginnings of names, by the part of the model. The longer of two counts, as in the engine."""
+_FLUX_PLACES = tables.Beginnings(_PLACES | {"te1.": "text_encoders.clip_l.transformer."})
+_OTHER_PLACES = tables.Beginnings(_PLACES)
 
 
 def engine_name(name: str, family: Family) -> str:
     """The engine's name of a model's tensor, which is named with its prefix. An autoencoder's stays as it is."""
-    places = _PLACES | ({"te1.": "text_encoders.clip_l.transformer."} if family is Family.FLUX else {})
-    name = _begun(name, places)
+    name = (_FLUX_PLACES if family is Family.FLUX else _OTHER_PLACES).replace(name)
     if name.startswith(DIFFUSION):
         return DIFFUSION + _diffusion_name(name.removeprefix(DIFFUSION), family)
     prefix = next((one for one in ENCODERS if name.startswith(one)), None)
@@ -186,8 +187,8 @@ def _diffusion_name(name: str, family: Family) -> str:
     if family.is_unet:
         return _unet_name(name, family is Family.SDXL)
     if family in {Family.FLUX, Family.FLUX2}:
-        return _begun(name, tables.flux_names())
-    return _begun(name, tables.z_image_names()) if family is Family.Z_IMAGE else name
+        return tables.flux_names().replace(name)
+    return tables.z_image_names().replace(name) if family is Family.Z_IMAGE else name
 
 
 def _unet_name(name: str, xl: bool) -> str:
@@ -213,12 +214,6 @@ def _encoder_name(name: str) -> str:
         if rest in tables.OPEN_CLIP_BLOCK:
             name = f"transformer.text_model.encoder.layers.{number}.{tables.OPEN_CLIP_BLOCK[rest]}"
     return _replaced(name, tables.CLIP_NAMES.items())
-
-
-def _begun(name: str, beginnings: Mapping[str, str]) -> str:
-    """Replace the beginning of `name` that is in the table."""
-    old = next((one for one in beginnings if name.startswith(one)), None)
-    return name if old is None else beginnings[old] + name.removeprefix(old)
 
 
 def _replaced(name: str, pairs: Iterable[tuple[str, str]]) -> str:

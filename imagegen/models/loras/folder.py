@@ -49,6 +49,7 @@ class LoraFolder:
         self._settings = settings
         self._files: dict[Path, tuple[object, LoraFile]] = {}
         self._weights: dict[str, tuple[object, Weights | None]] = {}
+        self._misfits: dict[tuple[str, str], tuple[LoraFile, Weights, Misfit | None]] = {}
 
     @property
     def path(self) -> Path:
@@ -79,8 +80,7 @@ class LoraFolder:
         if lora.fault is not None:
             raise Refused(422, "lora_damaged", f"The LoRA {lora.name} {lora.fault}. Add it again.", param="loras")
         if (misfit := self._misfit(lora, entry)) is not None:
-            code = "lora_of_another_model" if misfit.another_model else "lora_not_supported"
-            raise Refused(422, code, f"The LoRA {lora.name} {misfit}. {self._advice(lora, entry)}", param="loras")
+            raise self._refusal(lora, entry, misfit)
         return lora
 
     def fits(self, lora: LoraFile, entry: Entry) -> bool:
@@ -95,18 +95,25 @@ class LoraFolder:
         weights = self._weights_of(entry)
         if weights is None:
             return Misfit(f"cannot be checked: {entry.name} is of a family without LoRAs here", another_model=False)
-        try:
-            check(lora.tensors, weights)
-        except Misfit as misfit:
-            return misfit
-        return None
+        key = (lora.name, entry.name)
+        known = self._misfits.get(key)
+        if known is None or known[0] is not lora or known[1] is not weights:
+            try:
+                check(lora.tensors, weights)
+                misfit = None
+            except Misfit as found:
+                misfit = found
+            known = self._misfits[key] = (lora, weights, misfit)
+        return known[2]
 
-    def _advice(self, lora: LoraFile, entry: Entry) -> str:
-        made_for = lora.facts.base_model or lora.facts.family
-        weights = self._weights_of(entry)
-        family = f" is {weights.family}" if weights else " is of another family"
-        known = f"It was made for {made_for}, and {entry.name}{family}. " if made_for else ""
-        return f"{known}GET /api/loras lists the models of each."
+    def _refusal(self, lora: LoraFile, entry: Entry, misfit: Misfit) -> Refused:
+        advice = "GET /api/loras lists the models of each."
+        if not misfit.another_model:
+            return Refused(422, "lora_not_supported", f"The LoRA {lora.name} {misfit}. {advice}", param="loras")
+        weights, made_for = self._weights_of(entry), lora.facts.base_model or lora.facts.family
+        families = f" ({made_for}, and {entry.name} is {weights.family})" if weights and made_for else ""
+        detail = f"The LoRA {lora.name} was made for another model{families}: {misfit}. {advice}"
+        return Refused(422, "lora_of_another_model", detail, param="loras")
 
     # ---- files ------------------------------------------------------------------------------------
 
