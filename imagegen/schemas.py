@@ -130,6 +130,10 @@ class Lora(BaseModel):
     strength: float = 1.0
 
 
+Background = Literal["opaque", "transparent"]
+"""What is around the subject: as drawn, or cut out (`imagegen.images.cutout`)."""
+
+
 class Params(BaseModel):
     """The parameters of the engine, all resolved.
 
@@ -151,6 +155,7 @@ class Params(BaseModel):
     fit: Literal["contain", "cover", "stretch"] | None = None  # edits only
     speed: Speed = "quality"
     loras: tuple[Lora, ...] = ()  # the request's, without the model's own
+    background: Background = "opaque"
 
 
 Number = StrictFloat  # whole numbers are taken too
@@ -206,6 +211,7 @@ class GenerateRequest(BaseModel):
     model: StrictStr | None = None
     speed: Speed | None = None
     loras: list[LoraWish] | None = None
+    background: Background | None = None
     n: StrictInt = 1
     lease_s: Number | None = None
     preview: PreviewWish | None = None
@@ -251,6 +257,9 @@ class CheckRequest(EditRequest):
         return GenerateRequest.model_validate(given)
 
 
+BACKGROUND_REMOVED = "background_removed"
+
+
 class StoredImage(BaseModel):
     """A picture in the store. `job_id` is None for an upload. Sizes in pixels and bytes."""
 
@@ -268,6 +277,11 @@ class StoredImage(BaseModel):
     created_at: float
     expires_at: float | None  # None while a job still needs it
     warnings: tuple[Warn, ...] = ()  # of an upload: what decoding it changed; a job that names it repeats them
+
+    @property
+    def transparent(self) -> bool:
+        """Whether its background was cut out after drawing."""
+        return any(warning.code == BACKGROUND_REMOVED for warning in self.warnings)
 
 
 class EngineTexts(BaseModel):

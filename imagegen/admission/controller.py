@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeGuard
 
 from imagegen.admission import resolution, validation
 from imagegen.images.masks import decode_mask, stored_mask
-from imagegen.images.references import Reference, decode_reference, parse_data_url
+from imagegen.images.references import ON_WHITE, Reference, decode_reference, parse_data_url
 from imagegen.images.store import ImageStore
 from imagegen.jobs.durations import Durations
 from imagegen.jobs.manager import JobManager
@@ -127,7 +127,9 @@ class AdmissionController:
         params = params.model_copy(update={"fit": wanted.fit, "loras": loras})
         wanted.warnings += self._models.unfamiliar(entry, wanted.kind, request.prompt)
         takes_negative = entry.capabilities.negative
-        composed = compose(self._guardrails, request.prompt, params.negative, params.cfg_scale, takes_negative)
+        composed = compose(
+            self._guardrails, request.prompt, params.negative, params.cfg_scale, takes_negative, params.background
+        )
         new = NewJob(
             kind=wanted.kind,
             model=entry.name,
@@ -235,8 +237,10 @@ class AdmissionController:
         return mask
 
     async def _stored(self, image_id: str, field: str) -> StoredImage:
+        """The picture, with the warnings that its file would cause as an upload."""
         try:
-            return await self._images.get(image_id)
+            stored = await self._images.get(image_id)
+            return stored.model_copy(update={"warnings": (ON_WHITE,)}) if stored.transparent else stored
         except Refused as refused:
             if refused.status == 410:
                 raise

@@ -46,6 +46,7 @@ def resolve(
         n=request.n,
         negative=request.negative if request.negative and request.negative.strip() else "",
         speed=_speed(request, entry, int(steps), warnings),
+        background=request.background or "opaque",
     )
 
 

@@ -42,6 +42,7 @@ shared_options = [
         help="A LoRA to draw with, at strength 1 unless given; may be repeated. See `imagegen loras list`.",
     ),
     click.option("--speed", type=click.Choice(["quality", "fast"]), help="fast skips steps; default: quality."),
+    click.option("--transparent", is_flag=True, help="Ask for a plain background, and cut it out of the picture."),
     click.option("-n", "count", type=int, default=1, show_default=True, help="How many pictures."),
     url_option,
 ]
@@ -107,6 +108,8 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
     output: Path | None = options["output"]
     if output == Path(STANDARD) and options["count"] > 1:
         raise click.UsageError("-o - writes one picture: name a file for several, or leave -n out.")
+    if options["transparent"] and output is not None and format_of(output) == "jpg":
+        raise click.UsageError("A JPEG cannot be transparent: name a .png or .webp file.")
     if output is None and (problem := no_new_file_in(Path())) is not None:
         raise click.UsageError(f"{problem} Name a file elsewhere with -o.")
     service = service_of(options["url"])
@@ -115,6 +118,8 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
             request[name] = options[name]
     if options["loras"]:
         request["loras"] = list(options["loras"])
+    if options["transparent"]:
+        request["background"] = "transparent"
     if options["count"] != 1:
         request["n"] = options["count"]
     job = service.json("POST", path, json=request)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from imagegen.http import responses
 from imagegen.http.openai import routes as openai
 from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest
-from imagegen.http.routes import events, images, jobs, loras, previews, session, status
+from imagegen.http.routes import events, images, jobs, loras, model_files, previews, session, status
 from imagegen.http.sdapi import lists as sdapi_lists
 from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.http.sdapi import routes as sdapi
@@ -66,6 +66,7 @@ EDIT_FORM = form(
     image=FILES,
     mask=FILE,
     fit={"type": "string", "enum": ["contain", "cover", "stretch"]},
+    background={"type": "string", "enum": ["opaque", "transparent"]},
     preview={"anyOf": [{"type": "string", "enum": ["off", "auto"]}, whole(1, PREVIEW_EVERY_MAX)]},
     draft={"type": "boolean"},
     **dict.fromkeys(("webhook.url", "webhook.secret"), TEXT),
@@ -79,6 +80,7 @@ OPENAI_FORM = form(
     mask=FILE,
     response_format={"type": "string", "enum": ["url", "b64_json"]},
     output_format={"type": "string", "enum": ["png", "jpeg", "webp"]},
+    background={"type": "string", "enum": ["auto", "opaque", "transparent"]},
     stream={"type": "boolean"},
     partial_images=whole(0, 3),
     fit={"type": "string", "enum": ["contain", "cover", "stretch"]},
@@ -147,6 +149,15 @@ OPERATIONS: dict[Handler, Operation] = {
         query={"model": TEXT},
     ),
     status.unload: Operation("Stop an idle engine, or a warm-up", {202: (responses.ServiceStatus,)}),
+    model_files.plan: Operation("What a download of a model would bring", {200: (responses.FetchPlan,)}),
+    model_files.fetch: Operation(
+        "Begin to download a model's missing files",
+        {202: (responses.FetchPlan,)},
+        {"application/json": model_files.FetchRequest},
+    ),
+    model_files.stop_fetch: Operation("Stop the download of a model", {200: (responses.ServiceStatus,)}),
+    model_files.files: Operation("A model's files, and what removing them frees", {200: (responses.ModelFiles,)}),
+    model_files.remove: Operation("Remove a model's files", {200: (responses.ModelFiles,)}),
     session.begin: Operation("Exchange the token for a cookie", {200: (responses.Session,)}),
     session.end: Operation("Delete the cookie", {204: ()}),
     openai.generations: Operation(

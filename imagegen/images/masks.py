@@ -1,7 +1,7 @@
 """Masks of edits: white where the picture may change.
 
 A mask may be a file of the request or a stored picture. Both are the same pixels, because a file is decoded as a stored
-picture is. Storing lays transparent parts on white, so the stored file keeps the transparency in a chunk of its own.
+picture is. Storing an upload lays transparent parts on white, so its file keeps the transparency in a chunk of its own.
 Every function is synchronous and thread-safe.
 """
 
@@ -11,7 +11,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from imagegen.images.pixels import flat_rgb, rgb_png
 from imagegen.images.png import mask_of
@@ -37,7 +37,12 @@ def stored_mask(png: bytes, warnings: Sequence[Warn]) -> Reference:
     """
     levels = mask_of(png)
     picture = Image.open(io.BytesIO(png), formats=["PNG"])
-    mask = flat_rgb(picture).convert("L") if levels is None else Image.frombytes("L", picture.size, levels)
+    if levels is not None:
+        mask = Image.frombytes("L", picture.size, levels)
+    elif picture.mode == "RGBA":  # drawn here, and its background cut out
+        mask = ImageChops.invert(picture.getchannel("A"))
+    else:
+        mask = flat_rgb(picture).convert("L")
     grey = rgb_png(mask.convert("RGB"))
     kept = tuple(one for one in warnings if one != ON_WHITE)
     return Reference(grey, mask.width, mask.height, hashlib.sha256(grey).hexdigest(), kept)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imagegen.images.files import ImageFiles, new_id
 from imagegen.images.references import Reference
-from imagegen.schemas import Refused, StoredImage, expired
+from imagegen.schemas import Refused, StoredImage, Warn, expired
 from imagegen.storage.database import Database
 from imagegen.storage.errors import CorruptImage, StorageError
 from imagegen.storage.tables import images as table
@@ -39,13 +39,23 @@ class ImageStore:
     ) -> None:
         self._database, self._files, self._ttl_s, self._clock = database, files, ttl_s, clock
 
-    async def write(self, png: bytes, *, width: int, height: int, sha256: str, seed: int, index: int) -> StoredImage:
-        """Write a job's picture to disk. It becomes visible when the job completes."""
+    async def write(
+        self,
+        png: bytes,
+        *,
+        width: int,
+        height: int,
+        sha256: str,
+        seed: int,
+        index: int,
+        warnings: tuple[Warn, ...] = (),
+    ) -> StoredImage:
+        """Write a job's picture to disk. It becomes visible when the job completes. warnings: about this picture."""
         image_id = new_id()
         await asyncio.to_thread(self._files.write, image_id, png)
         return StoredImage(
             id=image_id, job_id=None, index=index, width=width, height=height, bytes=len(png), sha256=sha256,
-            seed=seed, created_at=self._clock(), expires_at=None,
+            seed=seed, created_at=self._clock(), expires_at=None, warnings=warnings,
         )  # fmt: skip
 
     async def discard(self, images: Sequence[StoredImage]) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from imagegen.schemas import Policy, Refused, Warn
+from imagegen.prompts.background import plain_background
+from imagegen.schemas import Background, Policy, Refused, Warn
 
 BASELINE_NEGATIVE = (
     "engineering concept sketches, industrial design ideation, "
@@ -124,16 +125,23 @@ class Composed:
 
 
 def compose(
-    guardrails: Guardrails, prompt: str, negative: str, cfg_scale: float, takes_negative: bool = True
+    guardrails: Guardrails,
+    prompt: str,
+    negative: str,
+    cfg_scale: float,
+    takes_negative: bool = True,
+    background: Background = "opaque",
 ) -> Composed:
     """Add the policy's texts to the caller's unchanged texts.
 
-    Prompt: the caller's, PROMPT_JOIN, the directive. Negative: the baseline, NEGATIVE_JOIN, the caller's. Without a
+    Prompt: the caller's, PROMPT_JOIN, the directive. A transparent background puts a sentence between the two, which
+    asks for a plain one. Negative: the baseline, NEGATIVE_JOIN, the caller's. Without a
     caller's negative prompt it is the baseline alone. If the negative prompt is inert (D-03), the job's policy reports
     it, and a caller who wrote one gets a warning. At cfg 1 the engine gets the negative prompt but does not read it.
     Below 1 guidance reverses and would draw the named things, so the engine gets an empty one.
     takes_negative: False for a model that never reads a negative prompt.
     """
+    plain = [plain_background(prompt)] if background == "transparent" else []
     given = bool(negative.strip())
     joined = guardrails.baseline_negative + (NEGATIVE_JOIN + negative if given else "")
     applied = negative_applies(cfg_scale, takes_negative)
@@ -144,7 +152,7 @@ def compose(
         f"to show instead{otherwise}.",
     )
     return Composed(
-        prompt=prompt + PROMPT_JOIN + guardrails.directive,
+        prompt=PROMPT_JOIN.join([prompt, *plain, guardrails.directive]),
         negative="" if _engine_float(cfg_scale) < 1 else joined,
         policy=Policy(negative="applied" if applied else "inert"),
         warnings=(inert,) if given and not applied else (),

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from imagegen import __version__
 from imagegen.engines.base import DrawRequest, LoraUse
 from imagegen.images import blank as sanity
-from imagegen.images import convert, infotext
+from imagegen.images import convert, cutout, infotext
 from imagegen.images.png import finish_png
 from imagegen.images.store import ImageStore
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
 from imagegen.models.loras.folder import LoraFolder
 from imagegen.prompts.guardrails import Guardrails, compose
-from imagegen.schemas import SEED_MAX, EngineTexts, Job, Params, StoredImage
+from imagegen.schemas import BACKGROUND_REMOVED, SEED_MAX, EngineTexts, Job, Params, StoredImage, Warn
 from imagegen.settings import Settings
 
 
@@ -72,9 +72,31 @@ class ImageProcessor:
         except (OSError, SyntaxError, ValueError):  # Pillow's errors for a damaged file: `postprocess` raises BrokenPng
             return None
 
-    async def postprocess(self, job: Job, index: int, seed: int, png: bytes) -> StoredImage:
-        """Check the picture drawn with `seed`, add its metadata and write it. Raises BrokenPng, StorageError."""
+    async def cut_out(self, job: Job, index: int, png: bytes) -> tuple[bytes, Warn | None]:
+        """Cut the background out if the job asks for that. Returns the picture, and what became of its background.
+
+        Raises BrokenPng.
+        """
+        if job.params.background != "transparent":
+            return png, None
+        await asyncio.to_thread(finish_png, png, None)  # Pillow would decode a damaged file
+        cut = await asyncio.to_thread(cutout.cut_out, png)
+        if cut.png is not None:
+            return cut.png, cutout.REMOVED
+        which = f"of picture {index + 1} " if job.params.n > 1 else ""
+        return png, Warn(
+            code="background_kept", detail=f"The background {which}was kept: {cut.kept_because}. {cutout.ADVICE}"
+        )
+
+    async def postprocess(
+        self, job: Job, index: int, seed: int, png: bytes, background: Warn | None = None
+    ) -> StoredImage:
+        """Check the picture drawn with `seed`, add its metadata and write it. Raises BrokenPng, StorageError.
+
+        background: of `cut_out`.
+        """
         p = job.params
+        transparent = background is not None and background.code == BACKGROUND_REMOVED
         metadata = None
         if self._settings.png_metadata != "off":
             metadata = {
@@ -89,6 +111,8 @@ class ImageProcessor:
                 metadata["speed"] = p.speed
             if p.loras:
                 metadata["loras"] = ", ".join(f"{one.name}:{one.strength:g}" for one in p.loras)
+            if transparent:
+                metadata["background"] = p.background
             full = self._settings.png_metadata == "full"
             if full:
                 metadata["prompt"] = job.prompt
@@ -111,6 +135,7 @@ class ImageProcessor:
             sha256=finished.sha256,
             seed=seed,
             index=index,
+            warnings=(background,) if background is not None and transparent else (),
         )
 
     async def discard(self, images: Sequence[StoredImage]) -> None:

@@ -56,7 +56,7 @@ class JobRunner:
                     png, seed = await self._picture(run, index, previews)
                     pace_s = run.report.latest.step_s if run.report.latest else None
                     run.report.put(Progress(phase=Phase.SAVING, image=index + 1, at=time.time(), step_s=pace_s))
-                    images.append(await self._processor.postprocess(job, index, seed, png))
+                    images.append(await self._store(run, index, seed, png))
             if await self._jobs.complete(job, images, run.warnings()):
                 images = []
                 log.info("job %s drawn seconds=%.3f skipped=%d", job.id, time.monotonic() - run.began, run.skipped)
@@ -65,6 +65,13 @@ class JobRunner:
         finally:
             if images:
                 await self._processor.discard(images)
+
+    async def _store(self, run: JobRun, index: int, seed: int, png: bytes) -> StoredImage:
+        """Cut the background out if that was asked for, and write the picture. Raises BrokenPng, StorageError."""
+        png, background = await self._processor.cut_out(run.job, index, png)
+        if background is not None and background not in run.found:
+            run.found.append(background)
+        return await self._processor.postprocess(run.job, index, seed, png, background)
 
     async def _load(self, run: JobRun) -> None:
         job = run.job

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from client_requests import DRAW, EDIT, RECORDED, Recorded
+from client_requests import DRAW, EDIT, HINT, KEPT, RECORDED, REDUCED, Recorded
 from PIL import Image
 from served import Require, Service, new_home, until
 
@@ -57,7 +57,7 @@ def test_a_client_gets_what_it_asks_for(tended: Service, picture: bytes, recorde
         return
     drawn, warnings = pictures(tended, answer)
     assert [max(one.size) for one in drawn] == [64]
-    found = sorted(one["code"] for one in warnings if one["code"] in {"hint_without_effect", "size_reduced"})
+    found = sorted(one["code"] for one in warnings if one["code"] in {HINT, KEPT, REDUCED})
     assert found == sorted(recorded.warns), warnings
     newest = tended.http.get("/api/jobs?limit=1", headers={"authorization": f"Bearer {TOKEN}"}).json()["items"][0]
     assert (newest["kind"] == "edit") == (recorded.does == EDIT)

@@ -91,6 +91,16 @@ def test_the_bars_last_words_are_the_outcome(service: Service, tmp_path: Path) -
     assert bars[-1].startswith("done ━"), bars
 
 
+def test_a_transparent_picture_is_asked_for_and_no_jpeg(service: Service, tmp_path: Path) -> None:
+    before = newest(service)["job_id"]
+    jpeg = imagegen(service, tmp_path, "draw", "a bell", "--transparent", "-o", "a.jpg", stderr=subprocess.PIPE)
+    assert jpeg.returncode == 2 and b"A JPEG cannot be transparent" in jpeg.stderr
+    assert newest(service)["job_id"] == before
+    drawn = imagegen(service, tmp_path, "draw", "a bell", "--transparent", "-o", "a.png", stderr=subprocess.PIPE)
+    assert b"note: The background was kept" in drawn.stderr, "the tiny model draws noise"
+    assert newest(service)["params"]["background"] == "transparent"
+
+
 @pytest.mark.parametrize(
     ("job", "said"),
     [

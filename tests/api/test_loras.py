@@ -175,3 +175,12 @@ def test_the_engine_can_open_only_the_loras_of_the_picture(service: Service) -> 
     assert [one.readlink().name for one in links.iterdir()] == ["strong.safetensors"]
     service.draw()
     assert list(links.iterdir()) == []
+
+
+def test_a_repeated_task_has_the_same_loras(service: Service) -> None:
+    job = service.draw(**lora(strength=0.5))
+    again = service.http.post("/generate/retry", params={"task_id": job["job_id"]})
+    assert again.status_code == 200, again.text
+    repeated = service.ended(again.json()["task_id"])
+    assert repeated["params"]["loras"] == [{"name": "strong", "strength": 0.5}]
+    assert (pixels(service, repeated) == pixels(service, job)).all()

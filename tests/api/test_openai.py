@@ -164,7 +164,8 @@ REFUSALS = [
     ({"size": "big"}, "invalid_value", "size"),
     ({"n": 99}, "invalid_request", "n"),
     ({"prompt": "x" * 4001}, "prompt_too_long", "prompt"),
-    ({"background": "transparent"}, "unsupported_value", "background"),
+    ({"background": "transparent", "output_format": "jpeg"}, "unsupported_value", "background"),
+    ({"background": "transparent", "output_format": "jpeg", "stream": True}, "unsupported_value", "background"),
     ({"output_format": "gif"}, "invalid_value", "output_format"),
     ({"output_compression": 101, "output_format": "jpeg"}, "invalid_value", "output_compression"),
     ({"stream": True, "partial_images": 4}, "invalid_value", "partial_images"),
@@ -192,6 +193,13 @@ def test_what_changes_no_picture_is_taken(client: OpenAI) -> None:
     )  # fmt: skip
     assert opened(answer.data[0].b64_json).size == (64, 64)
     assert hints_of(answer) == []
+
+
+def test_noise_keeps_its_background_and_the_answer_says_that(client: OpenAI, service: Service) -> None:
+    answer = client.images.generate(prompt="a red circle", background="transparent", output_format="webp", **SMALL)
+    assert (answer.background, opened(answer.data[0].b64_json).mode) == ("opaque", "RGB")
+    assert [one["code"] for one in answer.model_extra["warnings"]] == ["background_kept"]
+    assert service.job(answer.model_extra["job_id"])["params"]["background"] == "transparent"
 
 
 def hints_of(answer: openai.types.ImagesResponse) -> list[str]:

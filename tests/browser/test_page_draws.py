@@ -236,6 +236,24 @@ def test_speed_is_offered_where_the_model_has_it(service: Service, open_page) ->
     assert page.input_value("#speed") == "", "what the model cannot do is not asked of it"
 
 
+def test_a_transparent_background_is_a_checkbox_and_shown_on_chequers(service: Service, open_page) -> None:
+    page = open_page(service.url).page
+    write(page, "an icon of a bell")
+    page.check("#transparent")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".result .warning:has-text('background was kept')")  # the tiny model draws noise
+    job = service.http.get("/api/jobs", params={"limit": 1}).json()["items"][0]
+    assert job["params"]["background"] == "transparent"
+    ground = "async (code) => (await import('./static/js/words.js')).ground({warnings: [{code}]})"
+    assert (page.evaluate(ground, "reference_reduced"), page.evaluate(ground, "background_removed")) == (
+        "",
+        "chequered",
+    )
+    picture = page.locator(DONE)
+    picture.evaluate("image => image.classList.add('chequered')")
+    assert "conic-gradient" in picture.evaluate("image => getComputedStyle(image).backgroundImage")
+
+
 @pytest.mark.parametrize("device", ["phone", "desktop"])
 def test_nothing_is_wider_than_the_window(service: Service, open_page, device: str) -> None:
     page = open_page(service.url, device=device).page

@@ -6,6 +6,7 @@ right is measured by benchmarks/sketch.py.
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import subprocess
@@ -111,6 +112,39 @@ def test_another_colour_and_another_background(draw: Draw) -> None:
     on_black = draw("a yellow star on a black background")[0]
     assert is_colour(middle(on_black), "yellow"), middle(on_black)
     assert (corners(on_black) < 90).all(), corners(on_black)
+
+
+def test_an_icon_is_transparent_around_its_subject(drawn: Service) -> None:
+    answer = drawn.http.post(
+        "/api/generate", json={"prompt": "a red heart", "seed": 1, "background": "transparent"} | QUICK
+    )
+    job = drawn.ended(answer.json()["job_id"], DEADLINE_S)
+    assert [one["code"] for one in job["warnings"]] == ["background_removed"]
+    assert [one["code"] for one in job["images"][0]["warnings"]] == ["background_removed"]
+    rgba = np.asarray(Image.open(io.BytesIO(drawn.png(job)))).astype(float)
+    assert rgba.shape == (128, 128, 4)
+    alpha = rgba[..., 3]
+    assert (alpha[:8].max(), alpha[-8:].max(), alpha[60:68, 60:68].min()) == (0, 0, 255)
+    assert 0.15 < (alpha == 255).mean() < 0.6 and 0 < ((alpha > 0) & (alpha < 255)).mean() < 0.1
+    assert is_colour(middle(rgba[..., :3]), "red")
+    jpeg = Image.open(io.BytesIO(drawn.http.get(f"/images/{job['images'][0]['id']}.jpg").content))
+    assert min(jpeg.getpixel((3, 3))) > 250, "a JPEG lies on white"
+    body = {"prompt": "make it blue", "images": [job["images"][0]["id"]], "seed": 1} | QUICK
+    edited = drawn.ended(drawn.http.post("/api/edit", json=body).json()["job_id"], DEADLINE_S)
+    assert [one["code"] for one in edited["warnings"]] == ["transparency_on_white"]
+    assert (corners(pixels(drawn.png(edited))) > 225).all()
+
+
+def test_openais_sdk_gets_a_transparent_icon(drawn: Service) -> None:
+    with openai.OpenAI(base_url=f"{drawn.url}/v1", api_key="none", max_retries=0, timeout=DEADLINE_S) as client:
+        asked = {"prompt": "a red circle", "background": "transparent", "extra_body": {"seed": 1} | QUICK}
+        answer = client.images.generate(**asked)
+        with client.images.generate(**asked, output_format="webp", stream=True) as stream:
+            (event,) = stream
+    assert (answer.background, event.background) == ("transparent", "transparent")
+    for b64 in (answer.data[0].b64_json, event.b64_json):
+        image = Image.open(io.BytesIO(base64.b64decode(b64 or "")))
+        assert (image.mode, image.getpixel((2, 2))[3], image.getpixel((64, 64))[3]) == ("RGBA", 0, 255)
 
 
 def test_a_small_drawing_on_a_plain_background_is_not_blank(draw: Draw) -> None:

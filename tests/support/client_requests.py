@@ -66,7 +66,7 @@ def _get(client: str, does: str, *lists: str, **more: Any) -> list[Recorded]:
     return [Recorded(client, does, f"/sdapi/v1/{name}", method="GET", **more) for name in lists]
 
 
-REDUCED, HINT = "size_reduced", "hint_without_effect"
+REDUCED, HINT, KEPT = "size_reduced", "hint_without_effect", "background_kept"
 
 WEBUI, WEBUI_SD = "Open WebUI, engine openai", "Open WebUI, engine automatic1111"
 TAVERN_SDCPP, TAVERN_SD = "SillyTavern, sdcpp", "SillyTavern, SD Web UI"
@@ -157,6 +157,16 @@ RECORDED: list[Recorded] = [
             "output_compression": 100, "quality": "high", "size": "1536x1024",
         },
         warns=(HINT, REDUCED),
+    ),
+    Recorded(
+        LIBRE,
+        DRAW,
+        GENERATIONS,
+        {
+            "model": "gpt-image-1", "prompt": "an icon of a bell", "n": 1, "background": "transparent",
+            "output_format": "webp", "output_compression": 100, "quality": "auto", "size": "1024x1024",
+        },
+        warns=(KEPT, REDUCED),  # the tiny model draws noise
     ),
     Recorded(
         LIBRE,

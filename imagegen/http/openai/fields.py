@@ -20,7 +20,7 @@ IGNORED = ("user", "safety_identifier")
 FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "quality": (("auto", "standard"), "There are no levels of quality; choose steps or speed (extra fields)."),
     "style": ((), "Describe the style in the prompt instead."),
-    "background": (("auto", "opaque"), "Pictures are opaque here."),
+    "background": (("auto", "opaque"), "Choose transparent, or leave it out."),
     "moderation": (("auto",), "The operator's policy applies to every picture: see /api/policy."),
     "input_fidelity": ((), "The model takes references as they are. Leave it out."),
     "complexity": ((), "There is no planning before a picture here. Leave it out."),
@@ -29,10 +29,10 @@ FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "svg": ((), "There are no vector drawings here."),
     "markup": ((), "Say in the prompt what to change."),
 }
-"""Parameters without an effect: the values that match the service's behavior, and advice for other values."""
+"""Parameters without an effect, but for `_has_effect`: the values that match the service's behavior, and advice for
+other values."""
 
 ANOTHER_PICTURE: dict[str, Callable[[Any], bool]] = {
-    "background": lambda value: value == "transparent",
     "frame_count": lambda _: True,
     "svg": bool,
     "markup": bool,
@@ -59,16 +59,15 @@ def settled(fields: dict[str, Any], known: Collection[str], strict: bool) -> tup
     """
     left, warnings = {name: value for name, value in fields.items() if name not in IGNORED}, list[Warn]()
     for name, (fine, why) in FIXED.items():
+        if _has_effect(name, left.get(name), strict):
+            continue
         value = left.pop(name, None)
         if value is None or value in fine:
             continue
         if strict or ANOTHER_PICTURE.get(name, lambda _: False)(value):
             shown = str(value)[:40]
             raise wrong(name, "unsupported_value", f"{name}={shown!r} is not possible here. {why}")
-        if name == "quality" and value == "low":
-            left["quality"] = value
-        else:
-            warnings.append(hints.without_effect(name, value, why))
+        warnings.append(hints.without_effect(name, value, why))
     if strict:
         if named := sorted(left.keys() & {"width", "height"}):
             raise wrong(named[0], "unknown_parameter", f"Unknown parameter: '{named[0]}'.")
@@ -88,6 +87,11 @@ def settled(fields: dict[str, Any], known: Collection[str], strict: bool) -> tup
         left["output_format"] = EXTENSIONS.get(fmt, fmt)
     warnings += hints.unknown(left.keys() - set(known))
     return {name: value for name, value in left.items() if name in known}, warnings
+
+
+def _has_effect(name: str, value: Any, strict: bool) -> bool:
+    """Whether this value of a field of FIXED is one of this service's own."""
+    return (name == "background" and value == "transparent") or (name == "quality" and value == "low" and not strict)
 
 
 def _take_synonym(fields: dict[str, Any], name: str, ours: str) -> None:

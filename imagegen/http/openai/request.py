@@ -45,6 +45,7 @@ class ImagesRequest(BaseModel):
     stream: bool | None = None
     partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
     quality: StrictStr | None = None  # `settled` removes every value except `low`
+    background: Literal["auto", "opaque", "transparent"] | None = None  # `settled` leaves only the last
     # extra fields of this service
     width: int | None = None
     height: int | None = None
@@ -80,7 +81,7 @@ class ImagesRequest(BaseModel):
         """Drop the pictures once `wanted` has copied them, because this object lives as long as the job."""
 
     def _common(self) -> dict[str, Any]:
-        names = {"prompt", "model", "negative", "steps", "seed", "cfg_scale", "sampler", "speed", "loras"}
+        names = {"prompt", "model", "negative", "steps", "seed", "cfg_scale", "sampler", "speed", "background", "loras"}
         width, height = self._sides()
         more = {"n": 1 if self.n is None else self.n, "width": width, "height": height}
         return self.model_dump(include=names) | more | ({"preview": "auto"} if self.partial_images else {})
@@ -217,6 +218,9 @@ def _read(model: type[R], fields: dict[str, Any], strict: bool) -> R:
         if strict:
             raise wrong("output_compression", "unsupported_value", f"output_compression is not possible here. {why}")
         warnings.append(hints.without_effect("output_compression", read.output_compression, why))
+    if read.background == "transparent" and read.format == "jpeg":
+        why = "A JPEG cannot be transparent: choose png or webp as output_format."
+        raise wrong("background", "unsupported_value", why)
     if read.partial_images and not read.stream:
         why = "Partial pictures come with stream=true."
         if strict:

@@ -61,7 +61,7 @@ async def _body(request: Request, asked: ImagesRequest, job: Job) -> dict[str, A
     body: dict[str, Any] = {
         "created": int(job.finished_at or 0),
         "data": [await _datum(request, asked, image) for image in job.images],
-        "background": "opaque",
+        "background": "transparent" if any(image.transparent for image in job.images) else "opaque",
         "output_format": asked.format,
         "quality": quality(job),
         "size": f"{first.width}x{first.height}",
@@ -119,7 +119,7 @@ async def _events(request: Request, asked: ImagesRequest, job: Job, event: str) 
                 "created_at": int(job.finished_at or 0),
                 "size": f"{image.width}x{image.height}",
                 "quality": quality(job),
-                "background": "opaque",
+                "background": "transparent" if image.transparent else "opaque",
                 "output_format": asked.format,
                 "usage": NO_USAGE,
                 "id": image.id,

@@ -75,18 +75,19 @@ export function toRequest(draft) {
   }
   for (const name of ["steps", "cfg_scale"]) if (draft[name] !== "") body[name] = Number(draft[name]);
   if (draft.locked && draft.seed !== "") body.seed = Number(draft.seed);
-  for (const name of ["sampler", "model", "speed"]) if (draft[name]) body[name] = draft[name];
   if (draft.loras.length) body.loras = draft.loras;
+  for (const name of ["sampler", "model", "speed", "background"]) if (draft[name]) body[name] = draft[name];
   if (!draft.references.length) return { path: "api/generate", body };
   return { path: "api/edit", body: { ...body, images: draft.references.map((one) => one.id), fit: draft.fit } };
 }
 
 /** The request that repeats a job with this seed. */
 export function againRequest(job, seed) {
-  const { n, width, height, steps, cfg_scale, sampler, negative, fit, speed, loras } = job.params;
+  const { n, width, height, steps, cfg_scale, sampler, negative, fit, speed, background, loras } = job.params;
   const body = { prompt: job.prompt, model: job.model, n, width, height, steps, cfg_scale, sampler, seed };
   if (negative) body.negative = negative;
   if (speed === "fast") body.speed = speed;
+  if (background === "transparent") body.background = background;
   if (loras?.length) body.loras = loras;
   if (job.kind !== "edit") return { path: "api/generate", body };
   return { path: "api/edit", body: { ...body, images: job.references, fit: fit ?? "contain" } };
@@ -104,6 +105,7 @@ export function draftOf(job, seed) {
     sampler: p.sampler,
     speed: p.speed === "fast" ? "fast" : "",
     loras: p.loras ?? [],
+    background: p.background === "transparent" ? "transparent" : "",
     seed: String(seed ?? p.seed),
     locked: true,
     n: p.n,

@@ -18,6 +18,7 @@ const EMPTY_DRAFT = {
   n: 1,
   speed: "", // empty: quality
   loras: [], // {name, strength}
+  background: "", // empty: opaque
   model: "", // empty: the service's default
   fit: "contain",
   references: [], // {id, width, height}, stored by the service

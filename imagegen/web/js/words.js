@@ -110,6 +110,9 @@ export function warningLines({ detail }) {
 /** The code of the warning that a picture has a single colour. */
 export const BLANK = "blank_picture";
 
+/** The CSS class of a picture that is transparent around its subject: a chequered ground. */
+export const ground = (image) => (image.warnings.some((one) => one.code === "background_removed") ? "chequered" : "");
+
 /** The settings of a job as name and value pairs, for display. */
 export function settings(job, image) {
   const p = job.params;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from imagegen.admission import controller
 from imagegen.admission.controller import AdmissionController
 from imagegen.http.problems import HANDLERS
 from imagegen.http.routes import images, jobs, tasks
+from imagegen.images.cutout import REMOVED
+from imagegen.images.store import ImageStore
 from imagegen.jobs.durations import Durations
 from imagegen.models.catalog import Catalog
 from imagegen.models.loras.folder import LoraFolder
@@ -276,6 +279,38 @@ def test_a_mask_by_its_id_keeps_its_transparency(desk: TestClient) -> None:
     pixels = mask_of(desk, sent["job_id"])
     assert pixels.shape == (32, 32, 3)
     assert [pixels[5, x].tolist() for x in (0, 7, 8, 23, 24)] == [[one] * 3 for one in (0, 0, 255, 255, 200)]
+
+
+def drawn_transparent(desk: TestClient) -> tuple[str, bytes]:
+    """The id and the file of a drawn picture whose background was cut out."""
+    half = Image.new("RGBA", (32, 32), (200, 30, 30, 255))
+    half.paste((255, 255, 255, 0), (16, 0, 32, 32))
+    half.paste((200, 30, 30, 99), (14, 0, 16, 32))
+    png = saved(half, "PNG")
+    pictures: ImageStore = desk.app.state.app.images
+
+    async def store() -> str:
+        more = {"sha256": hashlib.sha256(png).hexdigest(), "seed": 1, "index": 0, "warnings": (REMOVED,)}
+        image = await pictures.write(png, width=32, height=32, **more)
+        async with pictures._database.writing() as connection:
+            await pictures.insert(connection, [image], expires_at=2e9)
+        return image.id
+
+    return desk.portal.call(store), png
+
+
+def test_a_drawn_transparent_picture_is_a_source_as_its_file_is(desk: TestClient) -> None:
+    image_id, png = drawn_transparent(desk)
+    assert desk.get(f"/images/{image_id}.png").content == png
+    red = data_url(PICTURES[0][1])
+    for body in ({"images": [image_id]}, {"images": [data_url(png)]}):
+        job = answered(desk.post("/api/edit", json=FIELDS | body))
+        assert [one["code"] for one in job["warnings"]] == ["transparency_on_white"]
+    masks = [mask_in_json(desk, red, mask) for mask in (image_id, data_url(png))]
+    by_id, by_file = (mask_of(desk, job["job_id"]) for job in masks)
+    assert np.array_equal(by_id, by_file)
+    assert [by_id[5, x, 0] for x in (0, 15, 20)] == [0, 156, 255], "what is transparent may change"
+    assert [job["warnings"] for job in masks] == [[], []]
 
 
 def test_the_warnings_of_every_picture_are_told_in_order(desk: TestClient) -> None:

@@ -33,6 +33,8 @@ KNOWN = frozenset(ImagesRequest.model_fields)
         ({"loras": [{"name": "a"}]}, {"loras": [{"name": "a"}]}),
         ({"output_format": "jpg"}, {"output_format": "jpeg"}),
         ({"partial_images": 3}, {"partial_images": 3}),
+        ({"background": "auto"}, {}),
+        ({"background": "transparent"}, {"background": "transparent"}),
     ],
 )
 def test_taken_without_a_warning(fields: dict[str, Any], left: dict[str, Any]) -> None:
@@ -68,7 +70,7 @@ def test_taken_with_a_warning_and_refused_by_a_strict_service(fields: dict[str, 
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize(
     "fields",
-    [{"background": "transparent"}, {"frame_count": 4}, {"svg": {"model": "x"}}, {"markup": "circle"}],
+    [{"frame_count": 4}, {"svg": {"model": "x"}}, {"markup": "circle"}],
 )
 def test_another_picture_is_refused(fields: dict[str, Any], strict: bool) -> None:
     with pytest.raises(Refused) as refused:
@@ -90,6 +92,13 @@ def test_refused_by_a_tolerant_service(fields: dict[str, Any], param: str, code:
     with pytest.raises(Refused) as refused:
         settled(fields, KNOWN, strict=False)
     assert (refused.value.code, refused.value.extra["param"]) == (code, param)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_transparent_background_is_asked_for_in_both_modes(strict: bool) -> None:
+    left, warnings = settled({"background": "transparent"}, KNOWN, strict)
+    assert warnings == []
+    assert ImagesRequest.model_validate(left | {"prompt": "a"}).wanted().background == "transparent"
 
 
 @pytest.mark.parametrize("name", ["width", "height"])

@@ -146,6 +146,26 @@ def test_without_a_negative_of_the_callers_the_baseline_stands_alone(negative: s
     assert composed.negative == BASELINE_NEGATIVE
 
 
+# A plain background, to be cut out
+
+PLAIN = {
+    "a red circle": "on a plain white background",
+    "a white egg": "on a plain light blue background",
+    "an owl with snow-white feathers": "on a plain light blue background",
+    "a star on a black background": "The background is plain, of one flat colour",
+    "a star, Backdrop: white": "The background is plain, of one flat colour",
+}
+
+
+@pytest.mark.parametrize("prompt", PLAIN)
+def test_a_transparent_picture_asks_for_a_plain_background(prompt: str) -> None:
+    first, plain, directive = compose(BUILT_IN, prompt, "", 2.5, background="transparent").prompt.split(PROMPT_JOIN)
+    assert (first, directive) == (prompt, BUILT_IN.directive)
+    assert PLAIN[prompt] in plain
+    opaque = compose(BUILT_IN, prompt, "", 2.5, background="opaque")
+    assert opaque.prompt == prompt + PROMPT_JOIN + BUILT_IN.directive
+
+
 # Where a negative prompt does nothing (D-03)
 
 

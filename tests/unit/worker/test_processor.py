@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from imagegen import __version__
-from imagegen.images.png import texts
+from imagegen.images.png import BrokenPng, texts
 from imagegen.images.store import ImageStore
 from imagegen.models.catalog import Catalog
 from imagegen.models.loras.folder import LoraFolder
@@ -73,3 +73,63 @@ def test_a_picture_carries_its_settings_as_other_programs_read_them(
     assert texts(kept[0]).get("parameters") == (None if prompts is None else prompts + settings + __version__)
     if said == "no-prompt":
         assert not any("circle" in text or "hats" in text for text in texts(kept[0]).values())
+
+
+def pictured(*, plain: bool) -> bytes:
+    """A red square on white, or on a gradient."""
+    image = Image.new("RGB", (64, 64), "white") if plain else Image.linear_gradient("L").resize((64, 64)).convert("RGB")
+    image.paste((200, 30, 30), (16, 16, 48, 48))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def transparent(tmp_path: Path, n: int = 1, **params: object) -> tuple[ImageProcessor, Job, list[dict[str, object]]]:
+    """A processor, a job with a transparent background, and the pictures that were written."""
+    written: list[dict[str, object]] = []
+
+    async def write(png: bytes, **more: object) -> None:
+        written.append({"png": png, **more})
+
+    store: ImageStore = SimpleNamespace(write=write)  # type: ignore[assignment]
+    given = {"width": 64, "height": 64, "steps": 2, "cfg_scale": 2.0, "sampler": "euler", "seed": 1, "n": n}
+    job = Job(
+        id="a" * 32, seq=1, revision=1, kind=Kind.GENERATE, status=Status.RUNNING, model="tiny", prompt="a red square",
+        params=Params.model_validate(given | {"background": "transparent"} | params), policy=Policy(negative="applied"),
+        created_at=1.0,
+    )  # fmt: skip
+    settings = Settings(home=tmp_path)
+    catalog, loras = Catalog.load(settings), LoraFolder(settings)
+    return ImageProcessor(store, Guardrails("", "", "x.toml"), catalog, loras, settings), job, written
+
+
+def test_a_plain_background_is_cut_out_and_the_picture_says_so(tmp_path: Path) -> None:
+    processor, job, written = transparent(tmp_path)
+    png, background = asyncio.run(processor.cut_out(job, 0, pictured(plain=True)))
+    assert background is not None and background.code == "background_removed"
+    asyncio.run(processor.postprocess(job, 0, 1, png, background))
+    (one,) = written
+    assert one["warnings"] == (background,)
+    assert isinstance(one["png"], bytes) and texts(one["png"])["background"] == "transparent"
+    image = Image.open(io.BytesIO(one["png"]))
+    assert (image.mode, image.getpixel((2, 2))[3], image.getpixel((32, 32))) == ("RGBA", 0, (200, 30, 30, 255))
+
+
+@pytest.mark.parametrize(("n", "named"), [(1, "The background was kept"), (3, "The background of picture 2 was kept")])
+def test_a_background_that_is_not_plain_is_kept(tmp_path: Path, n: int, named: str) -> None:
+    processor, job, written = transparent(tmp_path, n)
+    drawn = pictured(plain=False)
+    png, background = asyncio.run(processor.cut_out(job, 1, drawn))
+    assert background is not None and background.code == "background_kept"
+    assert background.detail.startswith(named) and "another seed" in background.detail
+    asyncio.run(processor.postprocess(job, 1, 1, png, background))
+    assert png == drawn and written[0]["warnings"] == ()
+    assert isinstance(written[0]["png"], bytes) and "background" not in texts(written[0]["png"])
+
+
+def test_an_opaque_picture_is_not_cut_and_damage_is_found_before_it_is(tmp_path: Path) -> None:
+    processor, job, _ = transparent(tmp_path, background="opaque")
+    assert asyncio.run(processor.cut_out(job, 0, b"not looked at")) == (b"not looked at", None)
+    processor, job, _ = transparent(tmp_path)
+    with pytest.raises(BrokenPng):
+        asyncio.run(processor.cut_out(job, 0, pictured(plain=True)[:-40]))

@@ -38,7 +38,7 @@ export function compose() {
         @keydown=${promptKey}
       ></textarea>
       <div id="prompt-more">${counter(draft.prompt)} ${gaps(draft.prompt)}</div>
-      ${references()} ${sizes()}
+      ${references()} ${sizes()} ${transparent()}
       <div class="field">
         <label class="label" for="negative">Negative prompt</label>
         <textarea
@@ -91,6 +91,21 @@ function liveSwitch() {
     <label class="check" title="Draws while you type. Enter keeps the picture.">
       <input type="checkbox" role="switch" .checked=${live(liveOn())} @change=${(e) => setLive(e.target.checked)} />
       <span>Live</span>
+    </label>
+  `;
+}
+
+function transparent() {
+  const changed = (event) => updateDraft({ background: event.target.checked ? "transparent" : "" });
+  return html`
+    <label class="check" title="Asks for a plain background, and cuts it out of the picture.">
+      <input
+        id="transparent"
+        type="checkbox"
+        .checked=${live(state.draft.background === "transparent")}
+        @change=${changed}
+      />
+      <span>Transparent background</span>
     </label>
   `;
 }

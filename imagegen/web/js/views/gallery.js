@@ -6,7 +6,7 @@ import { repeat } from "../../vendor/lit-html/directives/repeat.js";
 import { loadOlder } from "../actions.js";
 import { pictureUrl, serviceNow } from "../api.js";
 import { pictures, state, update } from "../store.js";
-import { duration } from "../words.js";
+import { duration, ground } from "../words.js";
 import { moveFocus } from "./arrows.js";
 
 let focused = null; // id of the picture that Tab reaches
@@ -53,6 +53,7 @@ function tile({ job, image, index }) {
         @focus=${() => reached(image.id)}
       >
         <img
+          class=${ground(image)}
           src=${pictureUrl(image.id, 256)}
           width=${image.width}
           height=${image.height}

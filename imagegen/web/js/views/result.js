@@ -6,7 +6,7 @@ import { pictureUrl } from "../api.js";
 import { copyPicture, copySettings, copyUrl } from "../clipboard.js";
 import { previewOf } from "../previews.js";
 import { activeJobs, show, state, update } from "../store.js";
-import { BLANK, ENDED, clock, settings, warningLines } from "../words.js";
+import { BLANK, ENDED, clock, ground, settings, warningLines } from "../words.js";
 import { formingPicture, lastPreview } from "./forming.js";
 import { icon } from "./icons.js";
 
@@ -50,6 +50,7 @@ function large(job, image, index) {
       >
         ${lastPreview(index === job.images.length - 1 ? previewOf(job) : null, image)}
         <img
+          class=${ground(image)}
           src=${pictureUrl(image.id)}
           width=${image.width}
           height=${image.height}
@@ -97,7 +98,13 @@ function draftPicture(job, preview) {
   return html`
     <div class="picture forming">
       ${lastPreview(preview, image)}
-      <img src=${pictureUrl(image.id)} width=${image.width} height=${image.height} alt=${job.prompt} />
+      <img
+        class=${ground(image)}
+        src=${pictureUrl(image.id)}
+        width=${image.width}
+        height=${image.height}
+        alt=${job.prompt}
+      />
     </div>
   `;
 }
@@ -128,7 +135,7 @@ function strip(job, chosen) {
             aria-label="Picture ${index + 1} of ${job.images.length}"
             @click=${() => show({ job: job.job_id, index })}
           >
-            <img src=${pictureUrl(image.id, 128)} alt="" />
+            <img class=${ground(image)} src=${pictureUrl(image.id, 128)} alt="" />
           </button>
         `,
       )}

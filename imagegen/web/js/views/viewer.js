@@ -3,6 +3,7 @@
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { pictureUrl } from "../api.js";
 import { afterUpdate, pictures, state, update } from "../store.js";
+import { ground } from "../words.js";
 import { focusTile } from "./gallery.js";
 import { icon } from "./icons.js";
 import { actions, facts } from "./result.js";
@@ -37,7 +38,13 @@ export function viewer() {
 function content({ job, image }, all, at) {
   return html`
     <div class="canvas">
-      <img src=${pictureUrl(image.id)} width=${image.width} height=${image.height} alt=${job.prompt} />
+      <img
+        class=${ground(image)}
+        src=${pictureUrl(image.id)}
+        width=${image.width}
+        height=${image.height}
+        alt=${job.prompt}
+      />
       <button
         type="button"
         class="icon-button turn previous"
