@@ -28,7 +28,7 @@ from imagegen.http.routes import (
     tasks,
 )
 from imagegen.http.routes.session import Sessions
-from imagegen.http.sdapi import lists
+from imagegen.http.sdapi import extras, lists
 from imagegen.http.sdapi import routes as sdapi
 from imagegen.http.sdapi.callers import Callers
 from imagegen.http.sdapi.switch import SdapiSwitch
@@ -42,7 +42,7 @@ user types."""
 
 FAMILIES = (
     *(jobs, previews, events, images, status, model_files, loras, session),
-    *(openai, sdapi, lists, tasks, openapi, metrics, page),
+    *(openai, sdapi, extras, lists, tasks, openapi, metrics, page),
 )
 ROUTES: list[Route] = [route for family in FAMILIES for route in family.ROUTES]
 """Every route of the service, in the order of docs/http.md."""

@@ -26,7 +26,7 @@ from imagegen.images import infotext
 from imagegen.images.png import BrokenPng, texts
 from imagegen.models.entry import Entry
 from imagegen.models.loras.folder import SUFFIX, LoraFile
-from imagegen.schemas import Refused
+from imagegen.schemas import UPSCALER_SCALE, Refused
 
 CHECKPOINT = "sd_model_checkpoint"
 
@@ -101,6 +101,16 @@ async def schedulers(_request: Request) -> Response:
     return JSONResponse([automatic | {"need_inner_model": False}])
 
 
+async def upscalers(request: Request) -> Response:
+    """Lanczos' filter, and the upscalers that are installed."""
+    app = app_of(request)
+    installed = [u.name for u in app.catalog.upscalers() if u.made_by is None and u.installed(app.settings)]
+    return JSONResponse([
+        {"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": UPSCALER_SCALE}
+        for name in ("Lanczos", *installed)
+    ])  # fmt: skip
+
+
 def _empty(name: str) -> Callable[[Request], Awaitable[Response]]:
     async def empty(_request: Request) -> Response:
         return JSONResponse([])
@@ -110,9 +120,7 @@ def _empty(name: str) -> Callable[[Request], Awaitable[Response]]:
     return empty
 
 
-EMPTY_LISTS = {
-    name: _empty(name) for name in ("upscalers", "latent-upscale-modes", "sd-vae", "sd-modules", "prompt-styles")
-}
+EMPTY_LISTS = {name: _empty(name) for name in ("latent-upscale-modes", "sd-vae", "sd-modules", "prompt-styles")}
 """Handlers of the lists that are always empty, because the service has no such resources."""
 
 
@@ -175,6 +183,7 @@ ROUTES = [
     Route("/sdapi/v1/options", set_options, methods=["POST"]),
     Route("/sdapi/v1/sd-models", sd_models, methods=["GET"]),
     Route("/sdapi/v1/samplers", samplers, methods=["GET"]),
+    Route("/sdapi/v1/upscalers", upscalers, methods=["GET"]),
     Route("/sdapi/v1/schedulers", schedulers, methods=["GET"]),
     Route("/sdapi/v1/loras", loras, methods=["GET"]),
     *(Route(f"/sdapi/v1/{name}", handler, methods=["GET"]) for name, handler in EMPTY_LISTS.items()),

@@ -164,7 +164,8 @@ export function takeJobs(jobs) {
   for (const job of jobs) {
     const known = state.jobs.get(job.job_id);
     if (known && known.revision > job.revision) continue;
-    state.jobs.set(job.job_id, { ...job, receivedAt: Date.now() });
+    const prompt = job.prompt || (job.kind === "upscale" ? "A larger copy" : ""); // of an upload
+    state.jobs.set(job.job_id, { ...job, prompt, receivedAt: Date.now() });
   }
   state.revision += 1;
   update();
