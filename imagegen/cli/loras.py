@@ -55,7 +55,8 @@ def list_loras(as_json: bool) -> None:
 @loras.command()
 @click.argument("source", metavar="FILE|OWNER/NAME[/FILE]")
 @click.option("--name", help="The name that requests use; default: the file's.")
-def add(source: str, name: str | None) -> None:
+@click.option("--yes", is_flag=True, help="Accept the licence without being asked.")
+def add(source: str, name: str | None, yes: bool) -> None:
     """Add a LoRA from a file, or from the model hub with its checksum. It is checked before it is added.
 
     \b
@@ -67,7 +68,7 @@ def add(source: str, name: str | None) -> None:
     folder = LoraFolder(settings)
     with _sentences():
         if HUB.fullmatch(source) and not Path(source).expanduser().exists():
-            lora = _from_hub(folder, source, name)
+            lora = _from_hub(folder, source, name, yes)
         else:
             lora = _from_file(folder, source, name)
         models = _models(folder, lora, settings)
@@ -87,12 +88,21 @@ def remove(name: str) -> None:
 
 def _from_file(folder: LoraFolder, source: str, name: str | None) -> LoraFile:
     path = InputFile(LARGEST_BYTES).convert(source, None, None)
-    with _bar(f"Copying {path.name}") as told:
+    with _bar(f"Copying {path.name} ({size(path.stat().st_size)})") as told:
         return adding.add_file(folder, path, name, told)
 
 
-def _from_hub(folder: LoraFolder, reference: str, name: str | None) -> LoraFile:
-    with _bar(f"Fetching {reference}") as told:
+def _from_hub(folder: LoraFolder, reference: str, name: str | None, yes: bool) -> LoraFile:
+    hub = Hub()
+    found = adding.find_on_hub(
+        reference, hub, lambda trouble, s: click.echo(f"{trouble}; the next try is in {s:.0f} s", err=True)
+    )
+    click.echo(str(found), err=True)
+    if found.question is not None and not yes:
+        if not sys.stdin.isatty():
+            raise click.ClickException(f"{found.question} Then say so: imagegen loras add {reference} --yes")
+        click.confirm(found.question, abort=True, err=True)
+    with _bar("Fetching it") as told:
 
         def tell(now: Fetching) -> None:
             if now.trouble is not None:
@@ -100,7 +110,7 @@ def _from_hub(folder: LoraFolder, reference: str, name: str | None) -> LoraFile:
             else:
                 told(now.done_bytes, now.total_bytes)
 
-        return adding.add_from_hub(folder, reference, name, Hub(), tell, Event())
+        return adding.add_from_hub(folder, found, name, hub, tell, Event())
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from threading import Event
 
@@ -16,6 +16,7 @@ from imagegen.models.download.hub import Hub, HubFile, Listing
 from imagegen.models.download.plan import SHOWN, check_disk
 from imagegen.models.download.progress import Fetching, Tell, size
 from imagegen.models.download.retry import RetryPolicy
+from imagegen.models.licences import forbids_commercial
 from imagegen.models.loras.folder import NAME, SUFFIX, LoraFile, LoraFolder, read_lora
 from imagegen.storage import permissions
 
@@ -88,16 +89,44 @@ def _copy(source: Path, part: Path, told: Callable[[int, int], None]) -> None:
         os.fsync(write.fileno())
 
 
-def add_from_hub(folder: LoraFolder, reference: str, name: str | None, hub: Hub, tell: Tell, stop: Event) -> LoraFile:
-    """Download `OWNER/NAME` or `OWNER/NAME/PATH.safetensors` with its checksum, check it and add it.
+@dataclass(frozen=True)
+class HubLora:
+    """A LoRA on the hub, in the repository at one commit."""
 
-    A repository with several LoRAs needs the path. Raises CannotAdd, FetchError, HubError, FetchStopped.
+    listing: Listing
+    file: HubFile
+
+    @property
+    def question(self) -> str | None:
+        """What a user must agree to before the download; None for a licence that forbids nothing by its name."""
+        stated = self.listing.licence
+        if stated is None or not forbids_commercial(stated):
+            return None
+        return f"The licence of {self.listing.repo}, {stated}, does not allow commercial use. Do you accept it?"
+
+    def __str__(self) -> str:
+        licence = self.listing.licence or "no licence stated"
+        commit, bytes_in_all = self.listing.commit[:10], size(self.file.size_bytes or 0)
+        return f"{self.listing.repo} {self.file.path} at {commit}: {bytes_in_all}; {licence}"
+
+
+def find_on_hub(reference: str, hub: Hub, told: Callable[[str, float], None]) -> HubLora:
+    """The LoRA that `OWNER/NAME` or `OWNER/NAME/PATH.safetensors` means; a repository with several needs the path.
+
+    told: a trouble of the hub, and the seconds to the next try. Raises CannotAdd, HubError.
     """
     owner, repo_name, *inside = reference.split("/")
-    repo, path = f"{owner}/{repo_name}", "/".join(inside)
+    listing = RetryPolicy(told, Event()).ask(lambda: hub.listing(f"{owner}/{repo_name}"))
+    return HubLora(listing, _chosen(listing, "/".join(inside)))
+
+
+def add_from_hub(folder: LoraFolder, found: HubLora, name: str | None, hub: Hub, tell: Tell, stop: Event) -> LoraFile:
+    """Download the LoRA with its checksum, check it and add it.
+
+    Raises CannotAdd, FetchError, HubError, FetchStopped.
+    """
     retry_policy = RetryPolicy(lambda trouble, waits_s: tell(Fetching("", 0, 0, None, trouble, waits_s)), stop)
-    listing = retry_policy.ask(lambda: hub.listing(repo))
-    file = _chosen(listing, path)
+    listing, file = found.listing, found.file
     chosen = name_of(PurePosixPath(file.path).name, name)
     done = 0
 

@@ -55,7 +55,7 @@ def test_a_file_is_added_listed_and_removed(run: Run, home: Path, tmp_path: Path
     assert added.exit_code == 0, added.stderr
     assert "Added Water colour (0.0 MB)" in added.stdout
     assert "made for:      FLUX" in added.stdout and "models:        tiny" in added.stdout
-    assert "Copying Water colour.safetensors" in added.stderr
+    assert "Copying Water colour.safetensors (0.0 MB)" in added.stderr
     assert there(home) == {"Water colour.safetensors": WHOLE}
     assert (home / "loras").stat().st_mode & 0o777 == 0o700
     assert "Water colour  0.0 MB\n  made for:      FLUX\n  trigger words: wtr\n" in run("list").stdout
@@ -78,7 +78,8 @@ def test_a_file_is_added_listed_and_removed(run: Run, home: Path, tmp_path: Path
 def test_a_lora_comes_from_the_hub(run: Run, home: Path, words: list[str], name: str) -> None:
     added = run("add", *words)
     assert added.exit_code == 0, added.stderr
-    assert f"Added {name} (0.0 MB)" in added.stdout and "Fetching owner/" in added.stderr
+    assert f"Added {name} (0.0 MB)" in added.stdout
+    assert " at 0123456789: 0.0 MB; apache-2.0" in added.stderr
     assert there(home) == {f"{name}.safetensors": WHOLE}
 
 
@@ -91,6 +92,15 @@ def test_a_broken_connection_to_the_hub_goes_on(
     assert added.exit_code == 0, added.stderr
     assert hub.reads()[-1].range == "bytes=2000-"
     assert there(home) == {"water.safetensors": WHOLE}
+
+
+def test_a_licence_that_forbids_commercial_use_must_be_accepted(run: Run, hub: LoopbackHub, home: Path) -> None:
+    hub.licence = "cc-by-nc-4.0"
+    refused = run("add", "owner/lora")
+    assert refused.exit_code == 1 and "does not allow commercial use. Do you accept it?" in refused.stderr
+    assert "imagegen loras add owner/lora --yes" in refused.stderr
+    assert there(home) == {} and not hub.reads()
+    assert run("add", "owner/lora", "--yes").exit_code == 0
 
 
 BAD = {
