@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from imagegen.cli.add import add
 from imagegen.cli.fetch import fetch
 from imagegen.cli.model_files import check, remove
 from imagegen.cli.model_memory import memory_lines, memory_needs, took
@@ -28,10 +29,10 @@ from imagegen.settings import Settings, load
 
 @click.group()
 def models() -> None:
-    """List, show, fetch, make, check and remove models."""
+    """List, show, add, fetch, make, check and remove models."""
 
 
-for command in (fetch, check, remove):
+for command in (add, fetch, check, remove):
     models.add_command(command)
 
 

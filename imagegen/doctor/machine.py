@@ -101,7 +101,7 @@ def _memory_mode(
         yield warn("memory mode", what, "Unset IMAGEGEN_MEMORY_MODE, or use the engine of `imagegen engine build`.")
     else:
         what = f"{entry.name} at {shape.width}x{shape.height} would be drawn in the mode {choice.mode}"
-        yield ok("memory mode", f"{what} ({choice.mode.words}). {choice.why}")
+        yield ok("memory mode", f"{what}. {choice.why}")
 
 
 def disk(settings: Settings, entry: Entry | None) -> Iterable[Finding]:

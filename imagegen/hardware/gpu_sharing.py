@@ -197,7 +197,7 @@ class GpuSharing:
             told(choice)
             left_s = began + limit_s - time.monotonic()
             await asyncio.sleep(max(0.01, min(LOOK_EVERY_S, left_s)))
-        self.present, self._before, self.free_at_load = True, card, card.free_bytes if card else None
+        self.present, self._before, self.free_at_load = True, card, card.usable_bytes if card else None
         return choice
 
     async def tighter_plan(self, fitting: Fitting, loaded: MemoryPlan, engine_pid: int | None) -> MemoryMode | None:
@@ -216,7 +216,7 @@ class GpuSharing:
     async def free_since_load(self) -> int | None:
         """The least bytes that were free before the last load and now. Call it when the engine has ended."""
         card = await self._card()
-        known = [self.free_at_load, None if card is None else card.free_bytes]
+        known = [self.free_at_load, None if card is None else card.usable_bytes]
         return min((one for one in known if one is not None), default=None)
 
     def watch(self, engine_pid: int | None) -> PeakWatch:
@@ -259,7 +259,7 @@ class GpuSharing:
         return self._look(None) if self.has_card(entry) else None
 
     def _gone(self) -> str:
-        return self._problem() or "The NVIDIA driver no longer reports the GPU: see `nvidia-smi`."
+        return self._problem() or "The driver no longer reports the GPU: see `nvidia-smi`, or `vulkaninfo --summary`."
 
     def _is_lost(self, entry: Entry) -> bool:
         """Whether the card that the engine of `entry` used has disappeared."""

@@ -163,7 +163,7 @@ class Fitting:
         if known.expected is not None:
             # In the mode stream the engine takes as much as its budget allows, so what it took is no lower bound.
             need = min(need, known.expected) if mode is MemoryMode.STREAM else known.expected
-        return max(need, known.at_least)
+        return max(need, known.at_least, least(mode, self.weights))
 
     def tighter(self, mode: MemoryMode) -> MemoryMode | None:
         """The next mode that needs less of the card; None if there is none."""

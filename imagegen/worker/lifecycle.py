@@ -301,7 +301,7 @@ class ModelLifecycle:
     async def learn_memory(self, shape: Shape, peak_bytes: int | None) -> None:
         """Store what a drawn picture took. A picture smaller than an earlier one of this process teaches nothing,
         because the engine keeps some of its memory."""
-        if self.entry is None or peak_bytes is None or shape.pixels_in_all < self._most_pixels:
+        if self.entry is None or not peak_bytes or shape.pixels_in_all < self._most_pixels:
             return
         self._most_pixels = shape.pixels_in_all
         await self.memory.learn(self.entry, shape, self.plan, peak_bytes)

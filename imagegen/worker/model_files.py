@@ -104,7 +104,7 @@ class ModelFiles:
             return needed
         if entry.made_by is not None or not entry.missing(self._settings):
             return None
-        if self.may_fetch(entry) or self._fetcher.is_running(entry.name):
+        if self.may_fetch(entry) or self._fetcher.is_coming(entry.name):
             return None
         return missing_sentence(entry, self._settings)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from served import ROOT, Service
+from served import ROOT, Service, until
 
 TINY = "upscaler-tiny"
 
@@ -105,6 +105,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 def test_what_cannot_be_enlarged_is_refused_untouched(
     service: Service, image: dict[str, Any], body: dict[str, Any], code: str, says: str
 ) -> None:
+    until(lambda: not any(service.status()["queue"][one] for one in ("queued", "running")), "other tests' jobs end")
     newest = service.http.get("/api/jobs?limit=1").json()["items"][0]["job_id"]
     files = len(list((service.home / "images").iterdir()))
     asked = {name: value.format(id=image["id"]) if value == "{id}" else value for name, value in body.items()}

@@ -197,10 +197,16 @@ OFFLOADS = frozenset({"--offload-to-cpu"})
 @pytest.mark.parametrize(
     ("card", "flags", "mode", "level", "said"),
     [
-        (USED, frozenset(), "auto", Level.OK, "tiny at 128x128 would be drawn in the mode card (with all weights on"),
+        (
+            USED,
+            frozenset(),
+            "auto",
+            Level.OK,
+            "at 128x128 would be drawn in the mode card. It needs about 10.0 GB",
+        ),
         (FULL, frozenset(), "auto", Level.WARN, "trainer"),
         (replace(FULL, free_bytes=None, others=()), frozenset(), "auto", Level.OK, "in the mode card"),
-        (SMALL, OFFLOADS, "auto", Level.OK, "in the mode offload (with the weights in RAM"),
+        (SMALL, OFFLOADS, "auto", Level.OK, "in the mode offload. It needs about 1.1 GB with the weights in RAM"),
         (USED, OFFLOADS, "offload", Level.OK, "IMAGEGEN_MEMORY_MODE=offload is set"),
         (USED, frozenset(), "offload", Level.WARN, "This engine does not know --offload-to-cpu"),
     ],

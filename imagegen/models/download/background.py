@@ -152,7 +152,13 @@ class Fetcher:
         return running.latest.seen(time.monotonic())
 
     def is_running(self, model: str) -> bool:
+        """Whether a download of `model` runs, or has been stopped and not ended yet."""
         return model in self._running
+
+    def is_coming(self, model: str) -> bool:
+        """Whether a download of `model` runs that a job can wait for."""
+        running = self._running.get(model)
+        return running is not None and not running.stop.is_set()
 
     def cancel(self, model: str) -> None:
         """Stop the download of `model`, if one runs. Jobs that wait for it fail. Received bytes are kept."""
@@ -173,6 +179,7 @@ class Fetcher:
 
     def _start(self, entry: Weights, accepted: bool = False) -> _Download:
         running = _Download(Event(), asyncio.get_running_loop().create_future(), accepted=accepted)
+        running.latest = Fetching("", 0, 0)  # readers see that it has begun
         self._running[entry.name] = running
         running.task = asyncio.create_task(self._run(entry, running), name=f"fetch {entry.name}")
         running.task.add_done_callback(lambda task: self._ended(entry.name, task))

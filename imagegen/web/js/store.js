@@ -52,6 +52,7 @@ export const state = {
   pending: recallPending(), // {key, at, path, body} of every request without an answer, the oldest first
   sending: false,
   problem: null, // why the last thing asked for did not happen
+  manager: null, // {busy, asked, accepted, problem} while the list of models is open
   token: null, // {detail, busy} while a token is asked for
   name: recall("name", null), // of the token behind the session
   prefs: { warm: false, more: false, ...recall("prefs", {}) },
