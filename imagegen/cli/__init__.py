@@ -20,7 +20,7 @@ MODULES = {
     "draw": ("draw", "edit"),
     "upscale": ("upscale",),
     "status": ("status", "warm", "unload"),
-    **{name: (name,) for name in ("serve", "compare", "engine", "models", "tls", "token", "doctor", "deploy")},
+    **{name: (name,) for name in ("serve", "compare", "engine", "models", "loras", "tls", "token", "doctor", "deploy")},
 }
 """The modules of this package with commands, and the names of their commands."""
 

@@ -370,6 +370,28 @@ class Models(_Answer):
     caps: dict[str, int | float]
 
 
+class Lora(_Answer):
+    """A LoRA that a request may name.
+
+    base_model, trigger_words: from the file's metadata. family: recognised from its tensors. models: the installed
+    models that it can be used with. fault: why it can be used with none; else null.
+    """
+
+    name: str
+    bytes: int
+    base_model: str | None
+    family: str | None
+    trigger_words: list[str]
+    models: list[str]
+    fault: str | None
+
+
+class Loras(_Answer):
+    """The LoRAs that a request may name."""
+
+    items: list[Lora]
+
+
 class FetchFile(_Answer):
     """A file to download. optional: the model works without it."""
 

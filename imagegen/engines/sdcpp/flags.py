@@ -25,7 +25,9 @@ RENAMED_FIELDS = {
 
 EAGER = "--eager-load"
 
-ESSENTIAL = frozenset({"--listen-ip", "--listen-port", "--lora-model-dir", "-t", "--diffusion-model", "--llm"})
+ESSENTIAL = frozenset({
+    *("--listen-ip", "--listen-port", "--lora-model-dir", "--lora-apply-mode", "-t", "--diffusion-model", "--llm")
+})  # fmt: skip
 """The flags that the adapter itself passes. A program without them is not an sd-server that this service can use."""
 
 

@@ -17,14 +17,14 @@ from imagegen.schemas import Refused, Warn
 
 USED = frozenset({
     *("prompt", "negative_prompt", "steps", "cfg_scale", "seed", "width", "height", "batch_size", "n_iter"),
-    *("sampler_name", "sampler_index", "override_settings", "send_images"),
+    *("sampler_name", "sampler_index", "override_settings", "send_images", "disable_extra_networks"),
     *("init_images", "mask", "resize_mode"),
 })  # fmt: skip
 """Fields that this service uses."""
 
 SILENT = frozenset({
     *("do_not_save_samples", "do_not_save_grid", "save_images", "override_settings_restore_afterwards", "script_args"),
-    *("force_task_id", "comments", "disable_extra_networks", "include_init_images", "infotext", "subseed"),
+    *("force_task_id", "comments", "include_init_images", "infotext", "subseed"),
     *("firstphase_width", "firstphase_height", "eta", "s_min_uncond", "s_churn", "s_tmax", "s_tmin", "s_noise"),
     *("seed_resize_from_h", "seed_resize_from_w", "refiner_switch_at", "initial_noise_multiplier", "image_cfg_scale"),
 })  # fmt: skip
