@@ -13,9 +13,9 @@ from starlette.requests import Request
 
 from imagegen.http.body import encoding_of, read_json, repeated
 from imagegen.http.problems import given_twice, invalid
-from imagegen.schemas import EditRequest, Picture, Refused
+from imagegen.schemas import EditRequest, Picture, Refused, UpscaleRequest
 
-WHOLE = {"width", "height", "steps", "seed", "n", "preview"}
+WHOLE = {"width", "height", "steps", "seed", "n", "preview", "factor"}
 FRACTIONS = {"cfg_scale", "lease_s"}
 TRUTHS = {"draft": {"true": True, "false": False}}
 PICTURES = {"image", "image[]", "images", "images[]"}
@@ -61,6 +61,26 @@ async def read_edit(request: Request) -> EditRequest:
     return await read_json(request, EditRequest)
 
 
+async def read_upscale(request: Request) -> UpscaleRequest:
+    """Read an upscale request, as JSON or as a form. Raises Refused."""
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        return await read_json(request, UpscaleRequest)
+    form = await read_form(request)
+    fields: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        if name == "image":
+            if name in fields:
+                raise given_twice([name], "form")
+            fields[name] = await picture(value)
+        else:
+            _add_text(fields, name, value)
+    await form.close()
+    try:
+        return UpscaleRequest.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
 async def read_edit_form(request: Request) -> EditRequest:
     """Read an edit request from a form: `image` files or ids, the other fields as text. Raises Refused."""
     form = await read_form(request)
@@ -70,17 +90,23 @@ async def read_edit_form(request: Request) -> EditRequest:
             fields["images"].append(await picture(value))
         elif name == "mask":
             fields["mask"] = await picture(value)
-        elif name in {"webhook.url", "webhook.secret"} and isinstance(value, str):
-            fields.setdefault("webhook", {})[name.removeprefix("webhook.")] = value
-        elif isinstance(value, UploadFile):
-            raise Refused(422, "invalid_request", f"{name[:64]!r} is a file; only image and mask may be.")
         else:
-            fields[name] = number(name, value)
+            _add_text(fields, name, value)
     await form.close()  # free the files now: a blocking request lasts as long as its job
     try:
         return EditRequest.model_validate(fields)
     except ValidationError as error:
         raise invalid(error) from None
+
+
+def _add_text(fields: dict[str, Any], name: str, value: UploadFile | str) -> None:
+    """Add a form's field that is no picture. Raises Refused 422 for a file."""
+    if isinstance(value, UploadFile):
+        raise Refused(422, "invalid_request", f"{name[:64]!r} is a file; only image and mask may be.")
+    if name in {"webhook.url", "webhook.secret"}:
+        fields.setdefault("webhook", {})[name.removeprefix("webhook.")] = value
+    else:
+        fields[name] = number(name, value)
 
 
 async def picture(value: UploadFile | str) -> Picture:

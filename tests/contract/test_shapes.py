@@ -56,6 +56,7 @@ def form(**fields: Any) -> dict[str, Any]:
 SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("POST", "/api/generate", {"json": SMALL}, 202, "job"),
     ("POST", "/api/edit", form(steps="1"), 202, "job"),
+    ("POST", "/api/upscale", {"files": {"image": ("a.png", png(), "image/png")}, "data": {"factor": "2"}}, 202, "job"),
     ("POST", "/api/check", {"json": SMALL}, 200, "check"),
     ("GET", "/api/jobs", {}, 200, "jobs"),
     ("GET", "/api/jobs/{job_id}", {}, 200, "job"),
@@ -91,6 +92,8 @@ SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("GET", "/sdapi/v1/sd-models", {}, 200, "sdapi_models"),
     ("GET", "/sdapi/v1/samplers", {}, 200, "sdapi_samplers"),
     ("GET", "/sdapi/v1/schedulers", {}, 200, "sdapi_schedulers"),
+    ("POST", "/sdapi/v1/extra-single-image", {"json": {"image": b64()}}, 200, "sdapi_upscaled"),
+    ("GET", "/sdapi/v1/upscalers", {}, 200, "sdapi_upscalers"),
     *(("GET", f"/sdapi/v1/{name}", {}, 200, "sdapi_empty_list") for name in EMPTY_LISTS),
     ("POST", "/sdapi/v1/png-info", {"json": {"image": b64()}}, 200, "sdapi_picture_info"),
     ("GET", "/sdapi/v1/memory", {}, 200, "sdapi_memory"),

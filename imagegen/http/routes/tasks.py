@@ -63,6 +63,8 @@ async def retry(request: Request) -> Response:
     job = await _job(request)
     if not job.status.ended:
         raise Refused(400, "not_completed", "The task has not ended: there is nothing to try again yet.")
+    if job.kind is Kind.UPSCALE:
+        raise Refused(422, "invalid_request", "This job is no task. Send its request to POST /api/upscale again.")
     return await _submitted(request, same_again(job))
 
 
