@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from served import ROOT, Service, until
 
+from imagegen_client import Client
+
 TINY = "upscaler-tiny"
 
 
@@ -133,6 +135,14 @@ def test_a_task_cannot_be_retried_that_is_an_upscale(service: Service, image: di
     job = service.ended(upscale(service, {"image": image["id"], "model": "lanczos"}).json()["job_id"])
     answer = service.http.post(f"/generate/retry?task_id={job['job_id']}")
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def test_the_python_client_enlarges_a_picture(service: Service, tmp_path: Path) -> None:
+    with Client(service.url) as client:
+        job = client.upscale(png(), factor=2, model=TINY)
+        assert job.picture.size == (20, 12)
+        assert (job.state.kind, job.state.warnings) == ("upscale", [])
+        assert Image.open(job.save(tmp_path / "large.png")).size == (20, 12)
 
 
 # ---- AUTOMATIC1111 --------------------------------------------------------------------------------

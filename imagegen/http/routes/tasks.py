@@ -18,7 +18,7 @@ from imagegen.http.body import read_json
 from imagegen.http.context import app_of, base_url, owner_of
 from imagegen.http.multipart import read_edit
 from imagegen.http.wait import completed, wait_completed
-from imagegen.schemas import EditRequest, GenerateRequest, Job, Kind, Refused, Status, timestamp
+from imagegen.schemas import EditRequest, GenerateRequest, Job, Kind, LoraWish, Refused, Status, timestamp
 
 STATUS = {
     Status.QUEUED: "pending",
@@ -115,6 +115,7 @@ def same_again(job: Job) -> GenerateRequest:
         "n": p.n,
         "model": job.model,
         "speed": p.speed if p.speed == "fast" else None,
+        "loras": [LoraWish(name=one.name, strength=one.strength) for one in p.loras] or None,
         "background": p.background if p.background == "transparent" else None,
     }
     if job.kind is Kind.GENERATE:
