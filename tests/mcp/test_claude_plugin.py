@@ -52,8 +52,11 @@ def claude(node, require, tmp_path_factory):
 @pytest.fixture(scope="module")
 def installed(claude):
     """Claude Code with the plugin, installed by the two lines of docs/claude.md."""
-    claude("plugin", "marketplace", "add", ROOT)
-    claude("plugin", "install", "imagegen@imagegen")
+    page = (ROOT / "docs" / "claude.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^/(plugin .*)$", page, re.MULTILINE)
+    assert len(lines) == 2
+    for line in lines:
+        claude(*line.replace("/home/ann/imagegen", str(ROOT)).split())
     return claude
 
 
