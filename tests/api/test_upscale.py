@@ -204,4 +204,4 @@ def test_the_command_enlarges_a_file_or_a_picture_of_the_service(
     assert by_id.returncode == 0 and Image.open(tmp_path / "by-id.png").size == (256, 256)
     assert "note: The picture is enlarged by Lanczos' filter" in by_id.stderr
     gone = imagegen(service, "0" * 32, "-o", tmp_path / "gone.png")
-    assert gone.returncode == 1 and "(unknown_image)" in gone.stderr and not (tmp_path / "gone.png").exists()
+    assert gone.returncode == 3 and "(unknown_image)" in gone.stderr and not (tmp_path / "gone.png").exists()
