@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Required, TypedDict
 from uuid import uuid4
 
 from imagegen_client.answers import Check, ImageInfo, JobState, Model, items, parsed
@@ -24,6 +24,13 @@ class Webhook(TypedDict, total=False):
     secret: str
 
 
+class Lora(TypedDict, total=False):
+    """A LoRA to draw with: its name, as `GET /api/loras` lists it, and its strength (1 if omitted)."""
+
+    name: Required[str]
+    strength: float
+
+
 class DrawOptions(TypedDict, total=False):
     """What a request may say besides the prompt. What is left out is the model's own.
 
@@ -41,6 +48,7 @@ class DrawOptions(TypedDict, total=False):
     model: str | None
     speed: Literal["quality", "fast"] | None
     background: Literal["opaque", "transparent"] | None
+    loras: list[Lora] | None
     n: int | None
     lease_s: float | None
     preview: Literal["off", "auto"] | int | None
