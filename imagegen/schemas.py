@@ -6,6 +6,7 @@ Nothing here does I/O. Times are POSIX seconds in memory and in the database, RF
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -146,6 +147,12 @@ class Params(BaseModel):
     fit: Literal["contain", "cover", "stretch"] | None = None  # edits only
     speed: Speed = "quality"
     background: Background = "opaque"
+    strength: float | None = None  # edits only: how much the first picture may change; None: the model decides
+
+    @property
+    def steps_run(self) -> int:
+        """The steps that the engine computes: a strength below 1 leaves out its share of them."""
+        return self.steps if self.strength is None else max(1, math.ceil(self.steps * self.strength))
 
 
 Number = StrictFloat  # whole numbers are taken too
@@ -220,6 +227,7 @@ class EditRequest(GenerateRequest):
     images: Annotated[list[Picture], Field(min_length=1, fail_fast=True)]
     mask: Picture | None = None
     fit: Literal["contain", "cover", "stretch"] = "contain"
+    strength: Number | None = None
 
 
 class CheckRequest(EditRequest):

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, TypeGuard
+from typing import Protocol, TypeGuard
 
 from imagegen.admission import resolution, validation
 from imagegen.images.masks import decode_mask, stored_mask
@@ -120,8 +120,6 @@ class AdmissionController:
         await self._load_references(request, wanted)
         params = resolution.resolve(request, entry, wanted.references, wanted.warnings, self._settings)
         self._check_duration(entry, params)
-        if wanted.fit:
-            params = params.model_copy(update={"fit": wanted.fit})
         wanted.warnings += self._models.unfamiliar(entry, wanted.kind, request.prompt)
         takes_negative = entry.capabilities.negative
         composed = compose(
@@ -195,7 +193,7 @@ class AdmissionController:
     async def _load_references(self, request: GenerateRequest, wanted: _Wanted) -> None:
         """Decode all pictures of an edit before any is stored. Raises Refused."""
         if isinstance(request, EditRequest):
-            wanted.kind, wanted.fit = Kind.EDIT, request.fit
+            wanted.kind = Kind.EDIT
             wanted.references = [await self._reference(one, wanted.warnings) for one in request.images]
             if request.mask is not None:
                 wanted.mask = await self._mask(request.mask, wanted.warnings)
@@ -253,7 +251,6 @@ class _Wanted:
     """The checked inputs of a request, not yet stored."""
 
     kind: Kind = Kind.GENERATE
-    fit: Literal["contain", "cover", "stretch"] | None = None
     references: list[StoredImage | Reference] = field(default_factory=list)
     mask: Reference | None = None
     warnings: list[Warn] = field(default_factory=list)

@@ -76,8 +76,17 @@ def draw(prompt: str, **options: Any) -> None:
     help="How to fit the pictures to another aspect ratio: contain pads with white, cover crops, stretch distorts; "
     "default: contain. With contain one side is enough, and the other follows.",
 )
+@click.option("--strength", type=float, help="How much IMAGE may change, 0 to 1; only for models that support it.")
 @click.option("--mask", type=InputFile(), help="A picture of IMAGE's aspect ratio: white areas may change.")
-def edit(image: Path, prompt: str, also: tuple[Path, ...], fit: str | None, mask: Path | None, **options: Any) -> None:
+def edit(
+    image: Path,
+    prompt: str,
+    also: tuple[Path, ...],
+    fit: str | None,
+    strength: float | None,
+    mask: Path | None,
+    **options: Any,
+) -> None:
     """Change a picture by words. How many pictures a model takes: `imagegen models show NAME`.
 
     \b
@@ -87,6 +96,8 @@ def edit(image: Path, prompt: str, also: tuple[Path, ...], fit: str | None, mask
     request: dict[str, Any] = {"prompt": prompt, "images": [_data_url(one) for one in (image, *also)]}
     if fit:
         request["fit"] = fit
+    if strength is not None:
+        request["strength"] = strength
     if mask:
         request["mask"] = _data_url(mask)
     _run("/api/edit", request, options)

@@ -16,7 +16,7 @@ from imagegen.http.problems import given_twice, invalid
 from imagegen.schemas import EditRequest, Picture, Refused
 
 WHOLE = {"width", "height", "steps", "seed", "n", "preview"}
-FRACTIONS = {"cfg_scale", "lease_s"}
+FRACTIONS = {"cfg_scale", "lease_s", "strength"}
 TRUTHS = {"draft": {"true": True, "false": False}}
 PICTURES = {"image", "image[]", "images", "images[]"}
 PLAIN_TRANSFER = {"", "7bit", "8bit", "binary"}

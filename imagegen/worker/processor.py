@@ -43,12 +43,13 @@ class ImageProcessor:
             negative=texts.negative,
             width=p.width,
             height=p.height,
-            steps=p.steps,
+            steps=p.steps_run,
             cfg_scale=p.cfg_scale,
             sampler=p.sampler,
             scheduler=p.scheduler,
             seed=seed,
             references=tuple(references),
+            strength=p.strength,
             mask=mask,
             options=entry.request_options(self._settings, p.speed),
             preview=entry.preview_look.plan(job.preview),
@@ -98,6 +99,8 @@ class ImageProcessor:
             }
             if p.speed != "quality":
                 metadata["speed"] = p.speed
+            if p.strength is not None:
+                metadata["strength"] = f"{p.strength:g}"
             if transparent:
                 metadata["background"] = p.background
             full = self._settings.png_metadata == "full"

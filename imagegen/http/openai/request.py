@@ -104,11 +104,12 @@ class ImagesEditRequest(ImagesRequest):
 
     images: Annotated[list[Picture], Field(min_length=1, fail_fast=True)]
     mask: Picture | None = None
+    strength: float | None = None
     fit: Literal["contain", "cover", "stretch"] = "contain"
 
     def wanted(self) -> EditRequest:
         """Convert to this service's request. Raises Refused."""
-        more = {"images": self.images, "mask": self.mask, "fit": self.fit}
+        more = {"images": self.images, "mask": self.mask, "fit": self.fit, "strength": self.strength}
         return EditRequest.model_validate(self._common() | more)
 
     def forget_pictures(self) -> None:

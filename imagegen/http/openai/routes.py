@@ -20,7 +20,7 @@ from imagegen.http.context import app_of, base_url, usable_names
 from imagegen.http.keep_alive import answered
 from imagegen.http.openai.errors import openai_error
 from imagegen.http.openai.partial import quality, until_drawn
-from imagegen.http.openai.request import ImagesRequest, read_edit, read_generation
+from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest, read_edit, read_generation
 from imagegen.http.problems import problem_json
 from imagegen.http.snapshots import one_line
 from imagegen.http.sse import HEARTBEAT, EventStream, Frames, frame
@@ -73,15 +73,19 @@ async def _body(request: Request, asked: ImagesRequest, job: Job) -> dict[str, A
 
 
 def _taken(app: App, asked: ImagesRequest) -> GenerateRequest:
-    """The request for this service, with model aliases and `quality=low` resolved. Raises Refused."""
+    """The request for this service, with model aliases, `quality=low` and `strength` resolved. Raises Refused."""
     if asked.model is not None:
         asked.model = app.aliases.model(asked.model)
+    entry = app.catalog.get(asked.model or app.default_entry.name)
     if asked.quality == "low" and asked.speed is None:
-        no_fast = app.catalog.get(asked.model or app.default_entry.name).no_fast
+        no_fast = entry.no_fast
         if no_fast is None:
             asked.speed = "fast"
         else:
             asked.warnings.append(hints.without_effect("quality", asked.quality, f"Low means fast. {no_fast}"))
+    if isinstance(asked, ImagesEditRequest) and (unused := hints.unused_strength(asked.strength, entry)) is not None:
+        asked.warnings.append(unused)
+        asked.strength = None
     wanted = asked.wanted()
     asked.forget_pictures()
     return wanted

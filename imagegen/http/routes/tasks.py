@@ -117,7 +117,7 @@ def same_again(job: Job) -> GenerateRequest:
     }
     if job.kind is Kind.GENERATE:
         return GenerateRequest(**fields)
-    return EditRequest(**fields, images=[*job.references], mask=job.mask, fit=p.fit or "contain")
+    return EditRequest(**fields, images=[*job.references], mask=job.mask, fit=p.fit or "contain", strength=p.strength)
 
 
 ROUTES = [

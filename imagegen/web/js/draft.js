@@ -77,17 +77,19 @@ export function toRequest(draft) {
   if (draft.locked && draft.seed !== "") body.seed = Number(draft.seed);
   for (const name of ["sampler", "model", "speed", "background"]) if (draft[name]) body[name] = draft[name];
   if (!draft.references.length) return { path: "api/generate", body };
+  if (draft.strength !== "") body.strength = Number(draft.strength);
   return { path: "api/edit", body: { ...body, images: draft.references.map((one) => one.id), fit: draft.fit } };
 }
 
 /** The request that repeats a job with this seed. */
 export function againRequest(job, seed) {
-  const { n, width, height, steps, cfg_scale, sampler, negative, fit, speed, background } = job.params;
+  const { n, width, height, steps, cfg_scale, sampler, negative, fit, strength, speed, background } = job.params;
   const body = { prompt: job.prompt, model: job.model, n, width, height, steps, cfg_scale, sampler, seed };
   if (negative) body.negative = negative;
   if (speed === "fast") body.speed = speed;
   if (background === "transparent") body.background = background;
   if (job.kind !== "edit") return { path: "api/generate", body };
+  if (strength !== undefined) body.strength = strength;
   return { path: "api/edit", body: { ...body, images: job.references, fit: fit ?? "contain" } };
 }
 
@@ -108,6 +110,7 @@ export function draftOf(job, seed) {
     n: p.n,
     model: job.model,
     fit: p.fit ?? "contain",
+    strength: String(p.strength ?? ""),
     references: job.references.map((id) => ({ id })),
   };
 }

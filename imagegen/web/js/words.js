@@ -125,6 +125,7 @@ export function settings(job, image) {
     ["Seed", String(image?.seed ?? p.seed)],
   ];
   if (p.speed === "fast") pairs.push(["Speed", "fast"]);
+  if (p.strength !== undefined) pairs.push(["Strength", String(p.strength)]);
   if (p.negative) pairs.push(["Negative", p.negative]);
   return pairs;
 }
