@@ -47,9 +47,9 @@ from page_cache import cached_share, drop, fetch  # noqa: E402
 from served import Service  # noqa: E402
 
 from imagegen import __version__, engine_build  # noqa: E402
+from imagegen.engine_build import probe  # noqa: E402
 from imagegen.engine_build.cards import find_cards  # noqa: E402
 from imagegen.engine_build.plan import PINNED, read_manifest  # noqa: E402
-from imagegen.hardware.gpu_sharing import uses_cuda  # noqa: E402
 from imagegen.models.catalog import Catalog  # noqa: E402
 from imagegen.models.synthetic import klein, qwen  # noqa: E402
 from imagegen.models.synthetic.random_gguf import RandomGGUF  # noqa: E402
@@ -197,7 +197,7 @@ class Bench:
     def _binary(self) -> Path:
         """The engine for these measurements. Never a CPU build for the figures of a GPU."""
         binary = engine_build.resolve(self.settings)
-        if not self.dry and not uses_cuda(binary):
+        if not self.dry and probe.backend_of(binary) != "cuda":
             raise SystemExit(f"{binary} is no CUDA build, and figures of a GPU are wanted.")
         return binary
 

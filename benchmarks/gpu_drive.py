@@ -145,8 +145,8 @@ class Served:
 
 def taken_bytes(pid: int | None) -> int:
     """The VRAM in use by all processes; without a GPU, the engine's resident memory. In bytes."""
-    card = gpu.read()
-    if card is not None:
+    card = gpu.read_nvidia()
+    if card is not None and card.free_bytes is not None:
         return card.total_bytes - card.free_bytes
     try:
         return int(psutil.Process(pid).memory_info().rss) if pid else 0

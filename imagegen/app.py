@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import IO
 
 import psutil
@@ -37,6 +38,7 @@ from imagegen.worker.engine_factory import EngineFactory, built_engine
 from imagegen.worker.eta import EtaEstimator
 from imagegen.worker.loop import Worker
 from imagegen.worker.model_files import ModelFiles
+from imagegen.worker.model_manager import ModelManager
 from imagegen.worker.processor import ImageProcessor
 from imagegen.worker.watchdog import Timing
 
@@ -58,7 +60,9 @@ class App:
     ) -> None:
         """clock: the worker's clock for idle time, in seconds. message: a webhook's body; None: none is sent."""
         self.settings, self._clock, self._message = settings, clock, message
-        self._gpu_sharing = gpu_sharing or GpuSharing(gpu.read, settings, lambda: built_engine(settings))
+        self._gpu_sharing = gpu_sharing or GpuSharing(
+            partial(gpu.read, settings), settings, lambda: built_engine(settings)
+        )
         self._recorder = recorder or Recorder()
         self.stopping = asyncio.Event()
         self.started_at = time.time()
@@ -96,8 +100,8 @@ class App:
         self.catalog = Catalog.offered(s)
         self.guardrails = Guardrails.load(s.policy_file)
         self.targets = Targets.of(s)
-        self.gpu_seen = await asyncio.to_thread(gpu.read)
-        self.default_entry = self.catalog.default(s, has_gpu=self.gpu_seen is not None)
+        self.gpu_seen = await asyncio.to_thread(gpu.read, s)
+        self.default_entry = self.catalog.default(s, has_gpu=gpu.is_card(self.gpu_seen))
         self.aliases = Aliases(s.model_aliases, self.catalog.names(), self.default_entry.name)
 
     async def _open_state(self) -> None:
@@ -143,6 +147,7 @@ class App:
             self._recorder,
             self._clock,
         )
+        self.model_manager = ModelManager(s, self.catalog, self.jobs, self.worker, self.model_files, self.fetcher)
         self.estimator = EtaEstimator(self.jobs, self.durations, self.worker, self.fetcher.needed)
         self.admission = AdmissionController(
             s,

@@ -125,6 +125,13 @@ class Settings(BaseSettings):
             "on: each that a request names; off. Never one whose licence must be accepted first."
         ),
     ] = "auto"
+    manage_models: Annotated[
+        bool,
+        Field(
+            description="Whether requests and the page may fetch and remove models; off: only the command line on this "
+            "machine."
+        ),
+    ] = True
     sd_server: Annotated[
         Path | None,
         Field(description="Path of your own sd-server binary; unset: the one that `imagegen engine build` makes."),

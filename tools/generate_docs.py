@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from imagegen.http import asgi, openapi, responses
 from imagegen.http.operations import OPERATIONS
 from imagegen.http.routes import metrics, page, tasks
+from imagegen.http.routes.model_files import FetchRequest
 from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.models.catalog import Catalog
 from imagegen.prompts.guardrails import PolicyView
@@ -145,6 +146,9 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "images": responses.Images,
     "status": responses.ServiceStatus,
     "models": responses.Models,
+    "fetch_plan": responses.FetchPlan,
+    "fetch_request": FetchRequest,
+    "model_files": responses.ModelFiles,
     "policy": PolicyView,
     "templates": responses.Templates,
     "session": responses.Session,

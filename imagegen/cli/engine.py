@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import click
 from rich.console import Console
@@ -39,23 +39,28 @@ def engine() -> None:
 
 @engine.command()
 @click.option(
-    "--backend", type=click.Choice(["cpu", "cuda"]), help="Default: cuda where there is an NVIDIA GPU, else cpu."
+    "--backend",
+    type=click.Choice(["auto", "cpu", "cuda", "vulkan"]),
+    default="auto",
+    help="Default: auto: cuda where there is an NVIDIA GPU, vulkan where there is another GPU, else cpu.",
 )
 @click.option("--arch", help="CUDA architectures, such as 90 or 75,86,90 or all. Default: this card's.")
 @click.option("--portable", is_flag=True, help="For other machines too (x86: AVX2, FMA, F16C), as in a container.")
 @click.option("--jobs", "-j", type=click.IntRange(1, 1024), help="Parallel compilers. Default: by cores and memory.")
-def build(backend: str | None, arch: str | None, portable: bool, jobs: int | None) -> None:
+def build(
+    backend: Literal["auto", "cpu", "cuda", "vulkan"], arch: str | None, portable: bool, jobs: int | None
+) -> None:
     """Build sd-server from its pinned source unless it is built already, and print its path.
 
     Without options: for this machine, and no build if IMAGEGEN_SD_SERVER names a binary.
     """
     settings = _settings()
-    if backend is None and arch is None and not portable:
+    if backend == "auto" and arch is None and not portable:
         click.echo(build_with_bar(settings, jobs))
         return
     with _shown_and_stoppable() as on_progress:
-        chosen = backend or ("cuda" if arch is not None else engines.default_backend())
-        options = engines.options_for("cuda" if chosen == "cuda" else "cpu", arch, portable)
+        chosen = backend if backend != "auto" else "cuda" if arch is not None else engines.default_backend()
+        options = engines.options_for(chosen, arch, portable)
         built = engines.build(settings.engine_dir, options, on_progress, jobs=jobs)
     if settings.sd_server is not None:
         click.echo(f"Note: the service will use IMAGEGEN_SD_SERVER={settings.sd_server} instead.", err=True)

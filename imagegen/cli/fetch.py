@@ -22,7 +22,7 @@ from imagegen.models.download.progress import Fetching, size
 from imagegen.models.download.retry import FetchError, RetryPolicy
 from imagegen.models.download.verify import odd_sizes
 from imagegen.models.entry import Entry
-from imagegen.models.licences import forbids_commercial
+from imagegen.models.licences import question
 from imagegen.schemas import Refused
 from imagegen.settings import Settings, load
 
@@ -89,18 +89,12 @@ def _tell(entry: Entry, todo: Plan) -> None:
 
 def _agree(entry: Entry, todo: Plan, yes: bool) -> None:
     """Ask the user to accept a licence that may restrict use. Raises ClickException or Abort if not accepted."""
-    stated = [f"{licence} ({repo})" for repo, licence in todo.licences.items() if forbids_commercial(licence)]
-    if yes or (entry.licence.commercial and not stated):
+    asked = question(entry, todo.licences)
+    if yes or asked is None:
         return
-    if stated:
-        which, forbids = f"The hub's licence {', '.join(stated)}", "does not allow commercial use"
-    else:
-        which = "This licence"
-        forbids = "does not allow commercial use" if entry.licence.commercial is False else "may limit what you do"
-    question = f"{which} {forbids}. Have you read it, and do you accept it?"
     if not sys.stdin.isatty():
-        raise click.ClickException(f"{question} Then say so: imagegen models fetch {entry.name} --yes")
-    click.confirm(question, abort=True, err=True)
+        raise click.ClickException(f"{asked} Then say so: imagegen models fetch {entry.name} --yes")
+    click.confirm(asked, abort=True, err=True)
 
 
 class _Far(ProgressColumn):

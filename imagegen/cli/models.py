@@ -1,33 +1,36 @@
-"""`imagegen models`: list the catalog, show the source of each number, make small models, fetch large ones."""
+"""`imagegen models`: list the catalog, show the source of each number, make small models, fetch large ones.
+
+`model_files` has `remove` and `check`.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from imagegen.cli.fetch import fetch
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.cli.model_files import check, remove
+from imagegen.cli.model_sentences import sentences
+from imagegen.models.catalog import Catalog
 from imagegen.models.download.record import recorded
 from imagegen.models.entry import Entry
 from imagegen.models.entry_tables import ModelFile, Sourced
 from imagegen.models.packages import lacking, lacking_sentence
 from imagegen.models.synthetic.make import make as make_files
-from imagegen.schemas import Refused
 from imagegen.settings import Settings, load
 
 
 @click.group()
 def models() -> None:
-    """List, show, fetch and make models."""
+    """List, show, fetch, make, check and remove models."""
 
 
-models.add_command(fetch)
+for command in (fetch, check, remove):
+    models.add_command(command)
 
 
 @models.command("list")
@@ -35,7 +38,7 @@ models.add_command(fetch)
 def list_models(as_json: bool) -> None:
     """List every model with its abilities, the state of its files, and its licence."""
     settings = load()
-    with _sentences():
+    with sentences():
         entries = Catalog.load(settings).entries()
     if as_json:
         _print_json([_as_json(entry, settings) for entry in entries])
@@ -53,7 +56,7 @@ def list_models(as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show one model: every number with its source, every file with its path."""
     settings = load()
-    with _sentences():
+    with sentences():
         entry = Catalog.load(settings).get(name)
     if as_json:
         _print_json(_as_json(entry, settings))
@@ -72,27 +75,13 @@ def make(name: str, vision: bool) -> None:
 
 def make_with_bar(name: str, settings: Settings, vision: bool = False) -> Path:
     """Make the model with progress on stderr. Returns its folder. Raises ClickException with a sentence."""
-    with _sentences("written"), click.progressbar(length=1, label=f"Making {name}", file=sys.stderr) as bar:
+    with sentences("written"), click.progressbar(length=1, label=f"Making {name}", file=sys.stderr) as bar:
 
         def on_progress(done_bytes: int, total_bytes: int) -> None:
             bar.length = total_bytes
             bar.update(done_bytes - bar.pos)
 
         return make_files(name, settings, on_progress, vision)
-
-
-@contextmanager
-def _sentences(doing: str = "read") -> Iterator[None]:
-    """Turn Refused, CatalogError and OSError into a sentence on stderr and exit code 1."""
-    try:
-        yield
-    except Refused as refused:
-        raise click.ClickException(refused.detail) from None
-    except CatalogError as wrong:
-        raise click.ClickException(str(wrong)) from None
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        raise click.ClickException(f"The model's files could not be {doing}: {error.strerror}{where}.") from None
 
 
 def _print_json(what: Any) -> None:

@@ -62,7 +62,7 @@ def _set_up(entry: Entry, chosen: Settings) -> None:
 
     Raises ClickException.
     """
-    has_gpu = gpu.read() is not None
+    card = gpu.read(chosen)
     if entry.adapter == "sdcpp":
         try:
             engine_build.resolve(chosen)
@@ -73,7 +73,7 @@ def _set_up(entry: Entry, chosen: Settings) -> None:
     elif to_make(entry, chosen):
         make_with_bar(entry.name, chosen)
     elif entry.missing(chosen):
-        if may_fetch(entry, chosen.auto_fetch, is_default=True, has_gpu=has_gpu):
+        if may_fetch(entry, chosen.auto_fetch, is_default=True, has_gpu=gpu.is_card(card)):
             click.echo(
                 f"{entry.name} ({entry.licence.name}) is fetched from the model hub. The service is up meanwhile, and "
                 "jobs wait. IMAGEGEN_AUTO_FETCH=off forbids it.",
@@ -81,8 +81,8 @@ def _set_up(entry: Entry, chosen: Settings) -> None:
             )
         else:
             click.echo(f"note: {missing_sentence(entry, chosen)}", err=True)
-    if not has_gpu:
-        click.echo("No NVIDIA GPU was found: the engine runs on the CPU.", err=True)
+    if card is None:
+        click.echo("No GPU that the engine can use was found: it runs on the CPU.", err=True)
     if entry.limits is not None:
         others = "`imagegen models list` names others, and IMAGEGEN_MODEL chooses one."
         click.echo(f"The model is {entry.name}. {entry.limits} {others}", err=True)

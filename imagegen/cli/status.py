@@ -77,7 +77,8 @@ def show_status(state: dict[str, Any]) -> None:
     click.echo(f"queue   {queue['running']} running, {queue['queued']} waiting")
     if card:
         gb = 1e9
-        click.echo(f"gpu     {card['name']}: {card['free_bytes'] / gb:.1f} of {card['total_bytes'] / gb:.1f} GB free")
+        free = "an unknown part" if card["free_bytes"] is None else f"{card['free_bytes'] / gb:.1f}"
+        click.echo(f"gpu     {card['name']} ({card['backend']}): {free} of {card['total_bytes'] / gb:.1f} GB free")
     else:
         click.echo("gpu     none found")
     for warning in state.get("warnings", []):

@@ -50,11 +50,11 @@ def _examine(settings: Settings, service: running.Running | None, deep: bool) ->
     yield from configuration.certificate(settings)
     yield from configuration.policy(settings)
     yield from configuration.prompt_templates(settings)
-    card = gpu.read()
-    entry, catalog_found = configuration.catalog(settings, has_gpu=card is not None)
+    card = gpu.read(settings)
+    entry, catalog_found = configuration.catalog(settings, has_gpu=gpu.is_card(card))
     binary, flags, found = drawing.find_engine(settings, entry)
     yield from found
-    yield from machine.gpus(find_cards(), card, gpu.problem(), machine.is_cuda13(binary))
+    yield from machine.gpus(find_cards(), card, gpu.problem(settings), machine.is_cuda13(binary))
     yield from catalog_found
     if entry is not None:
         yield from drawing.limits(entry)
@@ -62,6 +62,6 @@ def _examine(settings: Settings, service: running.Running | None, deep: bool) ->
         yield from drawing.engine_channel(entry, binary, flags)
         yield from drawing.packages(entry)
         yield from drawing.torch(entry, settings, card)
-        yield from drawing.model_files(entry, settings, deep, has_gpu=card is not None)
+        yield from drawing.model_files(entry, settings, deep, has_gpu=gpu.is_card(card))
         yield from machine.memory(entry, settings, flags, card)
     yield from machine.disk(settings, entry)

@@ -11,6 +11,7 @@ import psutil
 
 from imagegen.doctor.finding import BLOCKS_START, Finding, Level, fail, ok, warn
 from imagegen.engine_build.cards import Cards
+from imagegen.engine_build.select import unused_gpu
 from imagegen.hardware import compatibility, gpu_sharing
 from imagegen.hardware.gpu import Gpu
 from imagegen.models.entry import Entry
@@ -34,15 +35,20 @@ def gpus(cards: Cards, used: Gpu | None, problem: str | None, engine_is_cuda13: 
             f"Update the driver to {CUDA13_DRIVER} or newer, or build the engine with CUDA 12.",
         )
     if problem is not None:
-        yield Finding("gpu", Level.WARN if used else Level.FAIL, problem, "`nvidia-smi` shows what the driver sees.")
+        remedy = "`nvidia-smi`, or for Vulkan `vulkaninfo --summary`, shows what the driver sees."
+        yield Finding("gpu", Level.WARN if used else Level.FAIL, problem, remedy)
     elif cards.problem is not None:
         yield fail(
             "gpu",
             f"The NVIDIA driver does not answer: {cards.problem}.",
             "Repair the driver; after an update of it, restart the machine. `nvidia-smi` shows the same fault.",
         )
+    elif used is None and (unused := unused_gpu(cards)) is not None:
+        yield warn("gpu", unused, "Or build one for the CPU on purpose: `imagegen engine build --backend cpu`.")
     elif used is None:
-        yield ok("gpu", "There is no NVIDIA GPU here: the engine runs on the CPU.")
+        yield ok("gpu", "There is no GPU here that the engine can use: it runs on the CPU.")
+    elif used.backend == "vulkan":
+        yield ok("gpu", f"{used.name}, by Vulkan.")
     elif len(cards.found) > 1:
         what = f"{used.name}, one of {len(cards.found)} (CUDA_VISIBLE_DEVICES chooses), driver {cards.driver}."
         yield ok("gpu", what)
@@ -72,7 +78,10 @@ def memory(entry: Entry, settings: Settings, flags: frozenset[str], card: Gpu | 
     elif crowded is not None:
         yield warn("memory", crowded, "Jobs wait until they give it back; end them if they are not needed.")
     else:
-        on_card = f", and {card.free_bytes / GB:.1f} of {card.total_bytes / GB:.1f} GB on the card" if card else ""
+        on_card = ""
+        if card is not None:
+            free = "an unknown part" if card.free_bytes is None else f"{card.free_bytes / GB:.1f}"
+            on_card = f", and {free} of {card.total_bytes / GB:.1f} GB on the card"
         yield ok("memory", f"{ram.available / GB:.1f} GB of memory are free{on_card}.")
 
 

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from imagegen import engine_build
 from imagegen.doctor.finding import Finding, Level, fail, ok, warn
 from imagegen.engine_build import probe
-from imagegen.engines.safetensors import header_fault
 from imagegen.engines.sdcpp import flags as sdcpp_flags
 from imagegen.engines.sdcpp.channel import VERSION as CHANNEL_VERSION
 from imagegen.hardware import compatibility
 from imagegen.hardware.gpu import Gpu
+from imagegen.models import check
 from imagegen.models import packages as extras
 from imagegen.models.catalog import missing_sentence
 from imagegen.models.download.background import may_fetch
-from imagegen.models.download.record import recorded
 from imagegen.models.entry import Entry
 from imagegen.models.entry_tables import ModelFile
 from imagegen.models.synthetic import make as synthetic
-from imagegen.models.synthetic.packed import Stated
 from imagegen.settings import Settings
 
 HASHED_BYTES = 64 * 1024 * 1024
 """Larger files are hashed only with `--deep`, because a disk reads only some hundred MB a second."""
-GGUF_MAGIC = b"GGUF"
 
 
 def find_engine(settings: Settings, entry: Entry | None) -> tuple[Path | None, frozenset[str], Iterable[Finding]]:
@@ -116,7 +111,7 @@ def model_files(entry: Entry, settings: Settings, deep: bool, has_gpu: bool) -> 
         if synthetic.to_make(entry, settings):
             yield ok("model files", f"The service makes the files of {entry.name} when they are first needed.")
             return
-        stated = synthetic.stated(entry)
+        expected = list(check.expectations(entry, settings))
     except OSError as damaged:
         yield fail("model files", f"{damaged.strerror}: {damaged.filename}.", "Every job fails until this is fixed.")
         return
@@ -131,16 +126,16 @@ def model_files(entry: Entry, settings: Settings, deep: bool, has_gpu: bool) -> 
     elif absent := entry.absent(settings):
         yield from _absent(entry, absent, fetches)
     wrong = unhashed = 0
-    for file in entry.files:
-        path = entry.path_of(file, settings)
+    for path, stated in expected:
         if not path.is_file():
             continue
-        damage, hashed = _damage(_stated(file, path, stated.get(file.file)), path, deep)
-        unhashed += not hashed
-        if damage:
+        up_to = None if deep else HASHED_BYTES
+        if damage := check.damage(stated, path, up_to):
             wrong += 1
             again = "fetch it again" if entry.made_by is None else f"make it again: imagegen models make {entry.name}"
             yield fail("model files", f"{path} {damage}.", f"Remove it and {again}.")
+        elif up_to is not None and stated.has_checksum and path.stat().st_size > up_to:
+            unhashed += 1
     if not wrong and not entry.missing(settings):
         large = f"; {unhashed} large files were not hashed (--deep)" if unhashed else ""
         yield ok("model files", f"All files of {entry.name} are here{large}.")
@@ -154,47 +149,3 @@ def _absent(entry: Entry, absent: list[ModelFile], fetches: bool) -> Iterable[Fi
         yield ok("model files", f"{what} The service fetches it beside its work.")
     else:
         yield warn("model files", what, f"Fetch it: imagegen models fetch {entry.name}")
-
-
-@dataclass(frozen=True)
-class _Stated:
-    """A file's expected properties, from the catalog, else from its fetch record or its pack. None: unknown."""
-
-    size_bytes: int | None
-    sha256: str | None
-
-
-def _stated(file: ModelFile, path: Path, made: Stated | None) -> _Stated:
-    if made is not None:
-        return _Stated(made.size_bytes, made.sha256)
-    noted = recorded(path.parent).get(path.name, {})
-    size, sha256 = noted.get("size_bytes"), noted.get("sha256")
-    return _Stated(
-        file.size_bytes or (size if isinstance(size, int) else None),
-        file.sha256 or (sha256 if isinstance(sha256, str) else None),
-    )
-
-
-def _damage(file: _Stated, path: Path, deep: bool) -> tuple[str | None, bool]:
-    """The damage of an existing file, None if none is found, and whether the hash was checked if one is known."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as opened:
-            magic = opened.read(len(GGUF_MAGIC))
-            if file.size_bytes is not None and size != file.size_bytes:
-                return f"has {size:,} bytes instead of {file.size_bytes:,}", True
-            if path.suffix == ".gguf" and magic != GGUF_MAGIC:
-                return "is not a GGUF file (a page of an error, or only a part, was saved in its place)", True
-            if path.suffix == ".safetensors" and (fault := header_fault(path)):
-                return fault, True
-            if file.sha256 is None:
-                return None, True
-            if size > HASHED_BYTES and not deep:
-                return None, False
-            opened.seek(0)
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as failure:
-        return f"cannot be read: {failure.strerror}", True
-    if found != file.sha256:
-        return f"is not the file that was meant (SHA-256 {found[:12]}… instead of {file.sha256[:12]}…)", True
-    return None, True

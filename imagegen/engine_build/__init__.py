@@ -4,7 +4,15 @@ Belongs here: source, toolchain, build, choice of the binary. Not here: running 
 
 from imagegen.engine_build.builder import Built, build
 from imagegen.engine_build.plan import EngineBuildError, EngineMissing, Manifest, OnProgress, Options, Stage
-from imagegen.engine_build.select import default_backend, ensure, options_for, require_gpu, resolve
+from imagegen.engine_build.select import (
+    backend_here,
+    default_backend,
+    ensure,
+    lost_gpu,
+    options_for,
+    require_gpu,
+    resolve,
+)
 
 __all__ = [
     "Built",
@@ -14,9 +22,11 @@ __all__ = [
     "OnProgress",
     "Options",
     "Stage",
+    "backend_here",
     "build",
     "default_backend",
     "ensure",
+    "lost_gpu",
     "options_for",
     "require_gpu",
     "resolve",

@@ -31,7 +31,7 @@ from imagegen.engine_build.plan import (
 )
 
 SCRATCH_PREFIX = ".building-"
-DISK_BYTES: dict[Backend, int] = {"cpu": 400_000_000, "cuda": 6_000_000_000}
+DISK_BYTES: dict[Backend, int] = {"cpu": 400_000_000, "cuda": 6_000_000_000, "vulkan": 2_000_000_000}
 """Free space required before a build. CPU: 300 MB measured at the peak, plus a margin. CUDA: not measured."""
 
 
@@ -64,6 +64,8 @@ def build(
         on_progress(Stage.READY, 0, 0, f"Already built: {folder / BINARY}")
         return Built(folder / BINARY, found, fresh=False)
     toolchain.check_compilers()
+    if options.backend == "vulkan":
+        toolchain.check_vulkan()
     cuda = _find_cuda(options, engine_dir) if options.backend == "cuda" else None
     try:
         engine_dir.mkdir(parents=True, exist_ok=True)

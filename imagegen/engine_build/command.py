@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from imagegen.engine_build.plan import EngineBuildError
+from imagegen.engine_build.plan import VULKAN_HEADERS, EngineBuildError
 
 TAIL_LINES = 40
 QUOTED_LINES = 12
@@ -60,7 +60,15 @@ class Output:
 def environment(scratch: Path) -> dict[str, str]:
     """The environment of a build's children: English messages, because this module parses them, and temporary files
     in the build's folder, so that they are on the disk that was checked and are deleted with the folder."""
-    return {**os.environ, "LC_ALL": "C", "NINJA_STATUS": "[%f/%t] ", "TMPDIR": str(scratch)}
+    # Behind the user's own folders, which may have newer headers. Compilers search it before the system's.
+    includes = [os.environ.get("CPLUS_INCLUDE_PATH", ""), str(VULKAN_HEADERS)]
+    return {
+        **os.environ,
+        "LC_ALL": "C",
+        "NINJA_STATUS": "[%f/%t] ",
+        "TMPDIR": str(scratch),
+        "CPLUS_INCLUDE_PATH": os.pathsep.join(filter(None, includes)),
+    }
 
 
 def run(

@@ -31,7 +31,7 @@ from imagegen.engine_build.plan import (
 LARGEST_COMPILE_BYTES = 2_500_000_000
 """Memory of the compiler of the tokenizers' tables (vocab.cpp: 2.44 GB measured with GCC 12)."""
 
-JOB_MEMORY_BYTES: dict[Backend, int] = {"cpu": 1_200_000_000, "cuda": 2_000_000_000}
+JOB_MEMORY_BYTES: dict[Backend, int] = {"cpu": 1_200_000_000, "cuda": 2_000_000_000, "vulkan": 1_200_000_000}
 """Memory of each further compiler. CPU: 1.14 GB measured for the next largest file (stable-diffusion.cpp, GCC 12);
 CUDA: an estimate, not measured."""
 

@@ -19,7 +19,10 @@ CHANNEL_DIR = Path(__file__).parent / "channel"
 """The C++ file that is linked into sd-server, and the CMake file that links it (docs/engine.md, The channel)."""
 
 CHANNEL_FILES = ("add.cmake", "channel.cpp")
-Backend = Literal["cpu", "cuda"]
+VULKAN_HEADERS = Path(__file__).parent / "vulkan_headers"
+"""An include folder that completes Vulkan headers older than the engine expects."""
+
+Backend = Literal["cpu", "cuda", "vulkan"]
 
 
 class EngineBuildError(Exception):
@@ -117,6 +120,8 @@ class Options:
             # machine that lost its GPU), and can report that.
             flags.append("-DGGML_CUDA_NO_VMM=ON")
             flags.append(f"-DCMAKE_CUDA_ARCHITECTURES={';'.join(self.archs)}")
+        if self.backend == "vulkan":
+            flags.append("-DSD_VULKAN=ON")
         return tuple(flags)
 
     def needs(self, here: frozenset[str]) -> frozenset[str]:
@@ -181,6 +186,8 @@ def read_manifest(folder: Path) -> Manifest | None:
 def name_of(sdist: Sdist, options: Options, cpu_features: frozenset[str], channel: Path = CHANNEL_DIR) -> str:
     """The folder name of a build: `<version>-<backend>-<label>-<hash of source, channel, flags and CPU features>`."""
     parts = [sdist.sha256, channel_hash(channel), *options.flags, *sorted(options.needs(cpu_features))]
+    if options.backend == "vulkan":
+        parts.append((VULKAN_HEADERS / "vulkan" / "vulkan.hpp").read_text())
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
     return f"{sdist.version}-{options.backend}-{options.label}-{digest}"
 

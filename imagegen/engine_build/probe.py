@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import subprocess
 import threading
 from pathlib import Path
 
-from imagegen.engine_build.plan import EngineBuildError
+from imagegen.engine_build.plan import Backend, EngineBuildError
 
 PROBE_TIMEOUT_S = 20.0
 
@@ -19,7 +20,14 @@ class EngineSilent(EngineBuildError):
 
 _kept: dict[Path, tuple[tuple[int, int], str | EngineSilent]] = {}
 _channels: dict[Path, tuple[tuple[int, int], int | None]] = {}
+_backends: dict[Path, tuple[tuple[int, int], Backend]] = {}
 _lock = threading.Lock()
+
+_NAMES: dict[Backend, tuple[bytes, ...]] = {
+    "cuda": (b"libcuda.so", b"libcudart.so", b"libggml-cuda"),
+    "vulkan": (b"libvulkan.so", b"libggml-vulkan"),
+}
+"""The libraries that a binary of the backend names."""
 
 
 def usage(binary: Path) -> str:
@@ -56,6 +64,27 @@ def channel_version(binary: Path) -> int | None:
         if kept is None or kept[0] != mark:
             kept = _channels[binary] = mark, _ask_channel(binary)
     return kept[1]
+
+
+def backend_of(binary: Path) -> Backend:
+    """The backend that a binary was built for, from the libraries that it names; cpu for a file that is unreadable."""
+    try:
+        mark = _mark(binary)
+        with _lock:
+            kept = _backends.get(binary)
+            if kept is None or kept[0] != mark:
+                kept = _backends[binary] = mark, _read_backend(binary)
+    except (EngineSilent, OSError, ValueError):  # ValueError: an empty file cannot be mapped
+        return "cpu"
+    return kept[1]
+
+
+def _read_backend(binary: Path) -> Backend:
+    with binary.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for backend, names in _NAMES.items():
+            if any(content.find(name) >= 0 for name in names):
+                return backend
+    return "cpu"
 
 
 def _mark(binary: Path) -> tuple[int, int]:

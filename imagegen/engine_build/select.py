@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagegen.engine_build import builder, cuda_packages, toolchain
+from imagegen.engine_build import builder, cuda_packages, probe, toolchain, vulkan
 from imagegen.engine_build.cards import Cards, find_cards
+from imagegen.engine_build.misfit import Reason, misfit_of, no_card, no_vulkan_device
 from imagegen.engine_build.plan import (
     BINARY,
     PINNED,
@@ -20,9 +20,7 @@ from imagegen.engine_build.plan import (
     OnProgress,
     Options,
     Stage,
-    cpu_features,
     name_of,
-    oldest_driver,
     parse_archs,
     read_manifest,
 )
@@ -30,15 +28,8 @@ from imagegen.engine_build.plan import (
 if TYPE_CHECKING:  # the builder stage of the container image has only this package of the service
     from imagegen.settings import Settings
 
+BEST_FIRST: tuple[Backend, ...] = ("cuda", "vulkan", "cpu")
 CPU_INSTEAD = "Or choose the CPU, which is very much slower: `imagegen engine build --backend cpu`."
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why something cannot be used, and the remedy, each as the end of a sentence."""
-
-    why: str
-    remedy: str
 
 
 TORCH_FOR_CPU = Reason(
@@ -47,7 +38,8 @@ TORCH_FOR_CPU = Reason(
 
 
 def resolve(settings: Settings) -> Path:
-    """The sd-server to start: IMAGEGEN_SD_SERVER, else a CUDA build that fits the GPU here, else a CPU build.
+    """The sd-server to start: IMAGEGEN_SD_SERVER, else a build that fits the GPU here, CUDA before Vulkan, else a CPU
+    build.
 
     Raises EngineMissing, which says what to do. Builds nothing.
     """
@@ -81,15 +73,16 @@ def missing_gpu(settings: Settings, torch_uses_cuda: bool | None = None) -> Reas
     draws; sd-server is then not checked.
     """
     cards = find_cards()
-    if (none := _no_card(cards)) is not None:
-        return none
     if torch_uses_cuda is not None:
-        return None if torch_uses_cuda else TORCH_FOR_CPU
+        return no_card(cards) or (None if torch_uses_cuda else TORCH_FOR_CPU)
     if settings.sd_server is not None:
-        return None
-    misfits = [misfit_of(manifest, cards) for _, manifest in _builds(settings.engine_dir) if manifest.backend == "cuda"]
+        return None if probe.backend_of(settings.sd_server) == "vulkan" else no_card(cards)
+    builds = [manifest for _, manifest in _builds(settings.engine_dir) if manifest.backend != "cpu"]
+    misfits = [misfit_of(manifest, cards) for manifest in builds]
     if None in misfits:
         return None
+    if (none := no_card(cards)) is not None and not any(manifest.backend == "vulkan" for manifest in builds):
+        return none
     for misfit in filter(None, misfits):
         return Reason(f"the engine here was {misfit.why}", misfit.remedy)
     return Reason(
@@ -102,16 +95,16 @@ def require_gpu(settings: Settings, torch_uses_cuda: bool | None = None) -> None
     """Raises EngineMissing with one sentence if IMAGEGEN_ON_MISSING_GPU=exit and no GPU can be used."""
     if settings.on_missing_gpu == "exit" and (missing := missing_gpu(settings, torch_uses_cuda)) is not None:
         raise EngineMissing(
-            f"This service is to draw on an NVIDIA GPU, but {missing.why}: {missing.remedy}; or let it draw on the "
+            f"This service is to draw on a GPU, but {missing.why}: {missing.remedy}; or let it draw on the "
             "CPU, which is very much slower, with IMAGEGEN_ON_MISSING_GPU=cpu."
         )
 
 
 def default_backend(cards: Cards | None = None) -> Backend:
-    """The default backend of a build: cuda with a GPU, cpu without one.
+    """The default backend of a build: cuda with an NVIDIA GPU, vulkan with another GPU, cpu without one.
 
-    Raises EngineBuildError if there is a GPU and no engine can be built for it. The user then has to choose a CPU
-    engine explicitly.
+    Raises EngineBuildError if there is an NVIDIA GPU and no engine can be built for it. The user then has to choose
+    another engine explicitly. A machine that lacks the tools for Vulkan gets cpu: see `unused_gpu`.
     """
     cards = find_cards() if cards is None else cards
     if cards.problem is not None:
@@ -120,7 +113,8 @@ def default_backend(cards: Cards | None = None) -> Backend:
             f"Mend the driver (`nvidia-smi` shows the same fault). {CPU_INSTEAD}"
         )
     if not cards.found:
-        return "cpu"
+        has_gpu = vulkan.engine_gpu(vulkan.find_devices()) is not None
+        return "vulkan" if has_gpu and toolchain.lacking_vulkan() is None else "cpu"
     try:
         try:
             toolchain.find_cuda()
@@ -134,17 +128,53 @@ def default_backend(cards: Cards | None = None) -> Backend:
     return "cuda"
 
 
+def unused_gpu(cards: Cards) -> str | None:
+    """A note for an engine that is built for the CPU on a machine with a GPU that Vulkan can use; else None."""
+    if cards.found or cards.problem is not None:
+        return None
+    devices = vulkan.find_devices()
+    gpu = vulkan.engine_gpu(devices)
+    if gpu is None:
+        return None
+    lacking = toolchain.lacking_vulkan()
+    remedy = "Run `imagegen engine build`." if lacking is None else f"{lacking} Then run `imagegen engine build`."
+    return f"The engine is built for the CPU, and this machine has a GPU that Vulkan can use ({gpu.name}). {remedy}"
+
+
+def lost_gpu(settings: Settings) -> str | None:
+    """A sentence if an engine for Vulkan was built here and Vulkan has no device any more; else None."""
+    if settings.sd_server is not None or all(m.backend != "vulkan" for _, m in _builds(settings.engine_dir)):
+        return None
+    if (none := no_vulkan_device()) is None:
+        return None
+    return f"The engine for Vulkan that was built here is not used, because {none.why}: {none.remedy}."
+
+
+def backend_here(settings: Settings) -> Backend:
+    """The backend of the engine that the service starts, or that its first start will build."""
+    try:
+        return probe.backend_of(resolve(settings))
+    except EngineMissing:
+        if settings.sd_server is not None:
+            return "cpu"
+    try:
+        return default_backend()
+    except EngineBuildError:
+        return "cpu"
+
+
 def options_for(backend: Backend, arch: str | None = None, portable: bool = False) -> Options:
     """The options of a build. arch: the user's input (`90`, `75,86,90`, `all`), None for this machine's cards.
 
     A build for named architectures may run on other machines, so it is portable. Raises EngineBuildError.
     """
-    if backend == "cpu":
+    if backend != "cuda":
         if arch is not None:
+            kind = "Vulkan" if backend == "vulkan" else "CPU"
             raise EngineBuildError(
-                "--arch names architectures of CUDA and means nothing for a CPU build: leave it out."
+                f"--arch names architectures of CUDA and means nothing for a {kind} build: leave it out."
             )
-        return Options("cpu", portable=portable)
+        return Options(backend, portable=portable)
     if arch is not None:
         return Options("cuda", parse_archs(arch), portable=True)
     cards = find_cards()
@@ -175,10 +205,13 @@ def ensure(settings: Settings, on_progress: OnProgress, jobs: int | None = None)
         chosen = fitting[0][0] / BINARY  # the user chose its backend explicitly in an earlier build
         on_progress(Stage.READY, 0, 0, f"Using the engine built before, {chosen}. {unbuildable}")
         return chosen
+    usable = {backend, "vulkan"} if backend == "cpu" else {backend}  # built before the tools for it were removed
     for folder, manifest in fitting:
-        if manifest.backend == backend and _is_current(folder, manifest):
+        if manifest.backend in usable and _is_current(folder, manifest):
             on_progress(Stage.READY, 0, 0, f"Already built: {folder / BINARY}")
             return folder / BINARY
+    if backend == "cpu" and (note := unused_gpu(cards)) is not None:
+        on_progress(Stage.READY, 0, 0, note)
     return builder.build(settings.engine_dir, options_for(backend), on_progress, jobs=jobs).binary
 
 
@@ -200,7 +233,7 @@ def _own_binary(path: Path) -> Path:
 
 
 def _builds(engine_dir: Path) -> list[tuple[Path, Manifest]]:
-    """The complete builds of the pinned version, best first: CUDA before CPU, this release before older ones, native
+    """The complete builds of the pinned version, best first: by BEST_FIRST, this release before older ones, native
     before portable."""
     try:
         folders = list(engine_dir.glob(f"{PINNED.version}-*"))
@@ -212,7 +245,13 @@ def _builds(engine_dir: Path) -> list[tuple[Path, Manifest]]:
         if manifest is not None:
             found.append((folder, manifest))
     return sorted(
-        found, key=lambda build: (build[1].backend != "cuda", not _is_current(*build), build[1].portable, build[0].name)
+        found,
+        key=lambda build: (
+            BEST_FIRST.index(build[1].backend),
+            not _is_current(*build),
+            build[1].portable,
+            build[0].name,
+        ),
     )
 
 
@@ -220,47 +259,3 @@ def _is_current(folder: Path, manifest: Manifest) -> bool:
     """Whether the build has the source, channel and flags of this release, which its name encodes."""
     options = Options(manifest.backend, manifest.archs, manifest.portable)
     return folder.name == name_of(PINNED, options, frozenset(manifest.cpu_features))
-
-
-def misfit_of(manifest: Manifest, cards: Cards) -> Reason | None:
-    """Why this machine cannot use a build, as the end of a sentence with "was"; None if it can."""
-    if not manifest.runs_on_cpu(cpu_features()):
-        return Reason(
-            "compiled for a CPU with instructions that this one lacks", f"build it on this machine: {_build_for(cards)}"
-        )
-    if manifest.backend == "cpu":
-        return None
-    if (none := _no_card(cards)) is not None:
-        return Reason(f"compiled for CUDA, and {none.why}", none.remedy)
-    if manifest.cuda is not None and cards.driver_cuda is not None and cards.driver_cuda[0] < manifest.cuda[0]:
-        oldest = oldest_driver(manifest.cuda)
-        return Reason(
-            f"compiled with CUDA {manifest.cuda[0]}, which needs the NVIDIA driver {oldest} or newer, and the driver "
-            f"here is {cards.driver}",
-            "update the driver",
-        )
-    if not any(manifest.runs_on_card(card.capability) for card in cards.found):
-        return Reason(
-            f"compiled for CUDA {', '.join(manifest.archs)}, and the GPU here is {', '.join(cards.archs)}",
-            f"build it for this GPU: {_build_for(cards)}",
-        )
-    return None
-
-
-def _no_card(cards: Cards) -> Reason | None:
-    if cards.problem is not None:
-        return Reason(
-            f"the NVIDIA driver does not answer ({cards.problem})",
-            "mend it on the machine itself, where `nvidia-smi` shows the same fault",
-        )
-    if not cards.found:
-        return Reason(
-            "no NVIDIA GPU is visible here",
-            "in a container, start it with `--gpus all` (Docker) or `--device nvidia.com/gpu=all` (Podman)",
-        )
-    return None
-
-
-def _build_for(cards: Cards) -> str:
-    arch = ",".join(cards.archs)
-    return f"`imagegen deploy --arch {arch}`, or without a container `imagegen engine build --arch {arch}`"

@@ -22,7 +22,7 @@ from typing import IO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from imagegen.engine_build import builder, probe, select, source
+from imagegen.engine_build import builder, misfit, probe, source
 from imagegen.engine_build.cards import find_cards
 from imagegen.engine_build.plan import (
     BINARY,
@@ -47,8 +47,9 @@ MAX_PACKAGE_BYTES = 100_000
 CHUNK_BYTES = 1 << 20
 COMPRESSION = 1  # of 9: higher levels hardly reduce CUDA's libraries
 
-OF_THE_SYSTEM = re.compile(r"^(ld-linux.*|linux-vdso|lib(c|m|dl|rt|pthread|cuda))\.so")
-"""Libraries that are not packed: those of the C library, which belong to the distribution, and the driver's."""
+OF_THE_SYSTEM = re.compile(r"^(ld-linux.*|linux-vdso|lib(c|m|dl|rt|pthread|cuda|vulkan))\.so")
+"""Libraries that are not packed: those of the C library, which belong to the distribution, the NVIDIA driver's, and
+Vulkan's loader, which finds the drivers."""
 
 _LDD = re.compile(r"^\s*(\S+) => (/\S+|not found)", re.MULTILINE)
 
@@ -230,9 +231,9 @@ def _check(package: Package) -> None:
             f"The engine needs the C library glibc {needed} or newer, and this machine has {found}: build it on the "
             "oldest system that is to run it."
         )
-    misfit = select.misfit_of(manifest, find_cards())
-    if misfit is not None:
-        raise EngineBuildError(f"The engine was {misfit.why}: {misfit.remedy}.")
+    reason = misfit.misfit_of(manifest, find_cards())
+    if reason is not None:
+        raise EngineBuildError(f"The engine was {reason.why}: {reason.remedy}.")
 
 
 def _unpack(tar: tarfile.TarFile, package: Package, out: Path, on_progress: OnProgress) -> None:

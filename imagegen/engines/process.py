@@ -23,8 +23,8 @@ logger = logging.getLogger("imagegen.engine")
 READ_BYTES = 65_536
 LAST_OUTPUT_S = 2.0  # how long to wait for the rest of an exited engine's output
 
-_PASSED_ON = {"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH"}  # HOME: CUDA keeps its kernel cache there
-_PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "GGML_", "SD_VK_", "VK_", "HIP_", "ROCR_", "OMP_")
+_PASSED_ON = {"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "DRI_PRIME"}  # HOME: the drivers keep compiled kernels there
+_PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "GGML_", "SD_VK_", "VK_", "MESA_", "HIP_", "ROCR_", "OMP_")
 
 
 def engine_environment(ours: Mapping[str, str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import psutil
 
 from imagegen import engine_build
 from imagegen.engine_build import probe
+from imagegen.engine_build.plan import Backend
 from imagegen.engines.sdcpp import flags as sdcpp_flags
 from imagegen.engines.sdcpp.channel import VERSION as CHANNEL_VERSION
 from imagegen.hardware.gpu import Gpu
@@ -29,7 +30,7 @@ class Machine:
     """The engine's flags (empty: unknown) and the memory of this machine in bytes; None without a card.
 
     torch_uses_cuda: whether the second engine's torch is built for CUDA. has_channel: whether sd-server has the channel
-    of this release (docs/engine.md).
+    of this release (docs/engine.md). backend: what sd-server is built for; None without one.
     """
 
     flags: Collection[str]
@@ -38,6 +39,7 @@ class Machine:
     ram_bytes: int
     torch_uses_cuda: bool = True
     has_channel: bool = True
+    backend: Backend | None = None
 
 
 def look_at_machine(settings: Settings, card: Gpu | None) -> Machine:
@@ -46,9 +48,10 @@ def look_at_machine(settings: Settings, card: Gpu | None) -> Machine:
         binary = engine_build.resolve(settings)
         flags = sdcpp_flags.known_flags(probe.usage(binary))
         has_channel = probe.channel_version(binary) == CHANNEL_VERSION
+        backend = probe.backend_of(binary)
     except engine_build.EngineBuildError as missing:  # reported by the load that needs the engine, and by the doctor
         log.debug("the engine's flags are not known: %s", missing)
-        flags, has_channel = frozenset(), True
+        flags, has_channel, backend = frozenset(), True, None
     return Machine(
         flags,
         card.name if card else None,
@@ -56,7 +59,15 @@ def look_at_machine(settings: Settings, card: Gpu | None) -> Machine:
         psutil.virtual_memory().total,
         torch_uses_cuda(),
         has_channel,
+        backend,
     )
+
+
+def backend(entry: Entry, machine: Machine) -> Backend | None:
+    """What the engine of `entry` is built for; None if it is not installed."""
+    if entry.adapter == "glm":
+        return None if lacking(entry.adapter) else "cuda" if machine.torch_uses_cuda else "cpu"
+    return machine.backend
 
 
 def warnings(entry: Entry, settings: Settings, machine: Machine) -> tuple[Warn, ...]:

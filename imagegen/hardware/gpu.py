@@ -1,7 +1,7 @@
-"""NVML readings of the GPU that the engine uses. Without such a card every function returns None.
+"""Readings of the GPU that the engine uses: from NVML, or from the Vulkan driver for an engine built for Vulkan.
 
-NVML is opened once and kept open: opening takes tens of milliseconds, a reading less than one. Only NVIDIA cards and
-CUDA engines are supported; a Vulkan engine's card is unknown here.
+Without a GPU every function returns None. NVML is opened once and kept open: opening takes tens of milliseconds, a
+reading less than one. Vulkan is queried by a child process (engine_build/vulkan.py), at most once per second.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from typing import Any
 
 import psutil
 import pynvml
+
+from imagegen import engine_build
+from imagegen.engine_build import vulkan
+from imagegen.engine_build.plan import Backend
+from imagegen.settings import Settings
 
 log = logging.getLogger("imagegen.gpu")
 
@@ -37,14 +42,19 @@ class Holder:
 
 @dataclass(frozen=True)
 class Gpu:
-    """The current state of one card, sizes in bytes. `ours_bytes`: held by the engine's process; None if not
-    reported."""
+    """The current state of one card, sizes in bytes. None: not reported. `ours_bytes`: held by the engine's process.
+
+    A Vulkan driver reports no processes, and its free memory only with VK_EXT_memory_budget. dedicated: a graphics
+    card, not a GPU that is part of the CPU, and not a CPU that Vulkan offers as a device.
+    """
 
     name: str
     total_bytes: int
-    free_bytes: int
+    free_bytes: int | None
     ours_bytes: int | None
     others: tuple[Holder, ...] = ()  # in descending order of held bytes
+    backend: Backend = "cuda"
+    dedicated: bool = True
 
 
 class Nvml:
@@ -211,12 +221,40 @@ def _holder(pid: int, held_bytes: int | None) -> Holder:
 _here = Nvml()
 
 
-def read(engine_pid: int | None = None) -> Gpu | None:
-    """Read the card that the engine uses; None without a card, or if the driver does not answer (see `problem`)."""
+def read(settings: Settings, engine_pid: int | None = None) -> Gpu | None:
+    """Read the card that the engine uses; None without a card, or if the driver does not answer (see `problem`).
+
+    Blocks. An NVIDIA card counts also if the engine does not use it; a Vulkan device counts only if the engine is, or
+    will be, built for Vulkan.
+    """
+    if engine_build.backend_here(settings) == "vulkan":
+        return read_vulkan(vulkan.find_devices(vulkan.FRESH_S))
+    return read_nvidia(engine_pid)
+
+
+def read_nvidia(engine_pid: int | None = None) -> Gpu | None:
+    """Read the NVIDIA card that a CUDA engine uses; None without one, or if the driver does not answer."""
     return _here.look(engine_pid)
 
 
-def problem() -> str | None:
+def read_vulkan(devices: vulkan.Devices) -> Gpu | None:
+    """The device that a Vulkan engine uses; None if it uses none."""
+    device = vulkan.engine_device(devices)
+    if device is None:
+        return None
+    dedicated = device.kind == "discrete"
+    return Gpu(device.name, device.total_bytes, device.free_bytes, None, backend="vulkan", dedicated=dedicated)
+
+
+def is_card(found: Gpu | None) -> bool:
+    """Whether there is a GPU for which the large default model is chosen and downloaded."""
+    return found is not None and found.dedicated
+
+
+def problem(settings: Settings) -> str | None:
     """A sentence about a fault of this machine's GPU and its remedy, or None."""
+    backend = engine_build.backend_here(settings)
+    if backend == "vulkan":
+        return vulkan.doubt(vulkan.find_devices())
     _here.look()
-    return _here.problem
+    return _here.problem or (engine_build.lost_gpu(settings) if backend == "cpu" else None)

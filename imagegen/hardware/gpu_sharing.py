@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import mmap
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from imagegen.engine_build import probe
 from imagegen.engines.base import EngineError
 from imagegen.hardware import compatibility
 from imagegen.hardware.gpu import Gpu, Holder
@@ -59,6 +59,8 @@ def shortage(card: Gpu, need_bytes: int) -> str | None:
     A wait helps only if other programs hold the missing memory. A model that is too large for the card, or does not fit
     on an unused card, is refused by the engine.
     """
+    if card.free_bytes is None:
+        return None
     taken = card.total_bytes - card.free_bytes
     if card.free_bytes >= need_bytes or need_bytes > card.total_bytes or taken < IN_USE_SHARE * card.total_bytes:
         return None
@@ -98,7 +100,9 @@ class GpuContention:
         self.least_taken_bytes, self.wanted = None, False
 
     def look(self, card: Gpu) -> bool:
-        """Update from a reading of the card; return whether other programs want memory."""
+        """Update from a reading of the card; return whether other programs want memory. False if it is not known."""
+        if card.free_bytes is None:
+            return False
         if (told := card.ours_bytes is not None) is not self._ours_told:
             self.forget()  # earlier readings are not comparable: the engine's share was counted differently
             self._ours_told = told
@@ -120,7 +124,6 @@ class GpuSharing:
         self.present = False  # there is a card, and the engine uses it
         self.contention = GpuContention()
         self._before: Gpu | None = None
-        self._uses_cuda: tuple[object, bool] | None = None
 
     async def check_swap_fits(self, entry: Entry, engine_pid: int | None) -> None:
         """Check whether `entry` would fit after the idle engine `engine_pid` has been unloaded. Changes nothing.
@@ -131,7 +134,7 @@ class GpuSharing:
             return
         need_bytes = await asyncio.to_thread(needed_bytes, entry, self._settings)
         card = await self._card(engine_pid)
-        if card is None or (engine_pid is not None and card.ours_bytes is None):
+        if card is None or card.free_bytes is None or (engine_pid is not None and card.ours_bytes is None):
             return
         card = replace(card, free_bytes=card.free_bytes + (card.ours_bytes or 0))
         if (short := shortage(card, need_bytes)) is not None:
@@ -173,10 +176,11 @@ class GpuSharing:
         """Wait after the engine's exit until its memory is free; after GIVEN_BACK_S log a warning and return."""
         before, self._before = self._before, None
         self.contention.forget()
-        if before is None:
+        if before is None or before.free_bytes is None:
             return
         deadline = time.monotonic() + GIVEN_BACK_S
         while (card := await self._card()) is not None and (kept := _not_given_back(before, card)) > 0:
+            assert card.free_bytes is not None
             if time.monotonic() > deadline:
                 log.warning(
                     "the engine has ended, and %.1f GB more of the GPU's memory are taken than before it was loaded "
@@ -193,32 +197,14 @@ class GpuSharing:
         if entry.adapter == "glm":
             return torch_uses_cuda() and self._look(None) is not None
         binary = self._binary()
-        if binary is None or self._look(None) is None:
-            return False
-        try:
-            stat = binary.stat()
-        except OSError:
-            return False
-        mark = (binary, stat.st_mtime_ns, stat.st_size)
-        if self._uses_cuda is None or self._uses_cuda[0] != mark:
-            self._uses_cuda = mark, uses_cuda(binary)
-        return self._uses_cuda[1]
+        return binary is not None and probe.backend_of(binary) != "cpu" and self._look(None) is not None
 
 
 def _not_given_back(before: Gpu, now: Gpu) -> int:
-    """Bytes in use now that were free before the load, without the growth of other programs."""
+    """Bytes in use now that were free before the load, without the growth of other programs; 0 if not known."""
+    if before.free_bytes is None or now.free_bytes is None:
+        return 0
     others_before = sum(holder.held_bytes or 0 for holder in before.others)
     others_now = sum(holder.held_bytes or 0 for holder in now.others)
     kept = before.free_bytes - now.free_bytes - max(0, others_now - others_before)
     return kept if kept > SLACK_BYTES else 0
-
-
-def uses_cuda(binary: Path) -> bool:
-    """Whether the binary names a CUDA library; a binary without one uses the CPU or Vulkan."""
-    try:
-        if binary.stat().st_size == 0:
-            return False
-        with binary.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return any(content.find(name) >= 0 for name in (b"libcuda.so", b"libcudart.so", b"libggml-cuda"))
-    except OSError:
-        return False

@@ -14,7 +14,7 @@ from imagegen.http.body import OneValueEach
 from imagegen.http.internal_errors import InternalErrors
 from imagegen.http.openai import routes as openai
 from imagegen.http.problems import HANDLERS, problem
-from imagegen.http.routes import events, images, jobs, metrics, page, previews, session, status, tasks
+from imagegen.http.routes import events, images, jobs, metrics, model_files, page, previews, session, status, tasks
 from imagegen.http.routes.session import Sessions
 from imagegen.http.sdapi import lists
 from imagegen.http.sdapi import routes as sdapi
@@ -27,8 +27,10 @@ from imagegen.telemetry.metrics import Metrics
 WARMS_PER_S = 0.5
 """Warm-ups that each caller may request per second on average; bursts of five. A page sends one every 30 s while the
 user types."""
-
-FAMILIES = (jobs, previews, events, images, status, session, openai, sdapi, lists, tasks, openapi, metrics, page)
+FAMILIES = (
+    *(jobs, previews, events, images, status, model_files, session),
+    *(openai, sdapi, lists, tasks, openapi, metrics, page),
+)
 ROUTES: list[Route] = [route for family in FAMILIES for route in family.ROUTES]
 """Every route of the service, in the order of docs/http.md."""
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from imagegen.http import responses
 from imagegen.http.openai import routes as openai
 from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest
-from imagegen.http.routes import events, images, jobs, previews, session, status
+from imagegen.http.routes import events, images, jobs, model_files, previews, session, status
 from imagegen.http.sdapi import lists as sdapi_lists
 from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.http.sdapi import routes as sdapi
@@ -148,6 +148,15 @@ OPERATIONS: dict[Handler, Operation] = {
         query={"model": TEXT},
     ),
     status.unload: Operation("Stop an idle engine, or a warm-up", {202: (responses.ServiceStatus,)}),
+    model_files.plan: Operation("What a download of a model would bring", {200: (responses.FetchPlan,)}),
+    model_files.fetch: Operation(
+        "Begin to download a model's missing files",
+        {202: (responses.FetchPlan,)},
+        {"application/json": model_files.FetchRequest},
+    ),
+    model_files.stop_fetch: Operation("Stop the download of a model", {200: (responses.ServiceStatus,)}),
+    model_files.files: Operation("A model's files, and what removing them frees", {200: (responses.ModelFiles,)}),
+    model_files.remove: Operation("Remove a model's files", {200: (responses.ModelFiles,)}),
     session.begin: Operation("Exchange the token for a cookie", {200: (responses.Session,)}),
     session.end: Operation("Delete the cookie", {204: ()}),
     openai.generations: Operation(

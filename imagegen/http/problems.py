@@ -60,6 +60,8 @@ TITLES = {
     "engine_died": "The engine died",
     "engine_hung": "The engine hung",
     "load_failed": "The model did not load",
+    "licence_not_accepted": "The licence is not accepted",
+    "managed_by_operator": "Only the operator may do this",
     "model_missing": "The model's files are missing",
     "fetch_failed": "The model's files cannot be fetched",
     "gpu_busy": "The GPU is in use",

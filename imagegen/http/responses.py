@@ -198,11 +198,15 @@ class Fetch(_Answer):
 
 
 class Engine(_Answer):
-    """The state of the engine, and the download in progress."""
+    """The state of the engine, and the download in progress.
+
+    backend: what the engine of the loaded model, or of the default one, is built for; null if it is not installed.
+    """
 
     state: EngineState
     since: When
     model: str | None
+    backend: Literal["cpu", "cuda", "vulkan"] | None
     pid: int | None
     load: Load | None
     fetch: Fetch | None
@@ -229,11 +233,12 @@ class Queue(_Answer):
 
 
 class Gpu(_Answer):
-    """The GPU, as NVML reports it."""
+    """The GPU, as NVML or the Vulkan driver (`backend`) reports it. Null: not reported."""
 
     name: str
+    backend: Literal["cuda", "vulkan"]
     total_bytes: int
-    free_bytes: int
+    free_bytes: int | None
     ours_bytes: int | None
 
 
@@ -261,7 +266,8 @@ class Model(_Answer):
     """A model of the catalog, every number with its source.
 
     misfits: known problems with it on this machine. picture_s: seconds of one picture with the default parameters,
-    measured on this machine; null before the first. previews: whether its running jobs can have previews. knows: all
+    measured on this machine; null before the first. fetching: whether its files are being downloaded. fetch_error: why
+    the last download that a request began failed. previews: whether its running jobs can have previews. knows: all
     subjects that a small model can draw; null if there is no list.
     """
 
@@ -281,6 +287,8 @@ class Model(_Answer):
     default: bool
     installed: bool
     missing: list[str]
+    fetching: bool
+    fetch_error: str | None
     negative_inert: bool
     misfits: list[Warn]
     picture_s: float | None
@@ -293,6 +301,46 @@ class Models(_Answer):
 
     items: list[Model]
     caps: dict[str, int | float]
+
+
+class FetchFile(_Answer):
+    """A file to download. optional: the model works without it."""
+
+    repo: str
+    path: str
+    bytes: int
+    optional: bool
+
+
+class FetchPlan(_Answer):
+    """What a download brings. licences: by repository, as its page states. licence_question: null if there is none.
+
+    remarks: what else a user should know, such as an optional file that the hub does not give.
+    """
+
+    model: str
+    files: list[FetchFile]
+    bytes_total: int
+    licence: Licence
+    licences: dict[str, str]
+    licence_question: str | None
+    remarks: list[str]
+
+
+class ModelFile(_Answer):
+    """A file of a model, in the models folder. kept: why a removal keeps it; null: it is deleted."""
+
+    file: str
+    bytes: int
+    kept: str | None
+
+
+class ModelFiles(_Answer):
+    """The files of a model, and the bytes that removing them frees or has freed."""
+
+    model: str
+    files: list[ModelFile]
+    freed_bytes: int
 
 
 class Templates(_Answer):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 from imagegen import __version__
 from imagegen.app import App
-from imagegen.hardware import gpu
+from imagegen.hardware import compatibility, gpu
 from imagegen.http import responses
 from imagegen.jobs.previews import StoredPreview
 from imagegen.jobs.values import NewJob
+from imagegen.models.download.plan import Plan
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
+from imagegen.models.licences import question
 from imagegen.models.packages import lacking, usable
+from imagegen.models.removal import Removal
 from imagegen.models.synthetic.make import things
 from imagegen.models.vocabulary import CANNOT_DRAW
 from imagegen.schemas import Job, Params, StoredImage, WebhookState, timestamp
@@ -135,6 +139,8 @@ def model(app: App, entry: Entry) -> responses.Model:
             *(f"Python package {name}" for name in packages),
             *(file.file for file in missing if entry.made_by is None),
         ],
+        fetching=app.model_manager.is_fetching(entry.name),
+        fetch_error=app.model_manager.fetch_error(entry.name),
         negative_inert=entry.negative_inert,
         misfits=list(app.model_files.misfits(entry)),
         picture_s=_seconds(app.durations.picture(entry.name, _usual(entry))),
@@ -162,6 +168,34 @@ def models(app: App) -> responses.Models:
     return responses.Models(items=items, caps=_caps(app.settings))
 
 
+def fetch_plan(entry: Entry, plan: Plan) -> responses.FetchPlan:
+    return responses.FetchPlan(
+        model=entry.name,
+        files=[
+            responses.FetchFile(repo=item.repo, path=item.path, bytes=item.size_bytes, optional=item.optional)
+            for item in plan.items
+        ],
+        bytes_total=plan.size_bytes,
+        licence=entry.licence,
+        licences=plan.licences,
+        licence_question=question(entry, plan.licences) if plan.items else None,
+        remarks=plan.remarks,
+    )
+
+
+def model_files(settings: Settings, removal: Removal, freed_bytes: int) -> responses.ModelFiles:
+    """Paths outside the models folder are reduced to the file's name."""
+    files = [
+        responses.ModelFile(file=_shown(file.path, settings.models_dir), bytes=file.disk_bytes, kept=file.kept)
+        for file in removal.files
+    ]
+    return responses.ModelFiles(model=removal.model, files=files, freed_bytes=freed_bytes)
+
+
+def _shown(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+
+
 def _caps(settings: Settings) -> dict[str, int | float]:
     """The limits of a request, by setting name (docs/settings.md)."""
     names = {"max_dimension", "max_steps", "max_n", "max_prompt_chars", "max_references", "max_body_bytes", "image_ttl"}
@@ -171,13 +205,16 @@ def _caps(settings: Settings) -> dict[str, int | float]:
 async def status(app: App) -> responses.ServiceStatus:
     """The service's state. Reading it does not wake the engine."""
     view = app.worker.view()
-    card = await asyncio.to_thread(gpu.read, view.pid) if app.gpu_seen else None
+    card = await asyncio.to_thread(gpu.read, app.settings, view.pid) if app.gpu_seen else None
     default = app.default_entry
     return responses.ServiceStatus(
         engine=responses.Engine(
             state=view.state,
             since=timestamp(view.since),
             model=view.model,
+            backend=compatibility.backend(
+                app.catalog.get(view.model) if view.model else default, app.model_files.machine
+            ),
             pid=view.pid,
             load=_load(app, view),
             fetch=_fetch(app.fetcher.view(view.model)),

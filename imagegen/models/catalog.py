@@ -115,6 +115,21 @@ class Catalog:
         return self.get(next((name for name in wanted if name in self._entries), self.names()[0]))
 
 
+def own_file(name: str, settings: Settings) -> Path | None:
+    """The user's file of the entry called `name`; None if only the package has one.
+
+    Raises CatalogError for a file that is not TOML.
+    """
+    found = _read_folder(settings.models_dir).get(name)
+    return None if found is None else Path(found.label)
+
+
+def built_on(name: str, settings: Settings) -> list[str]:
+    """The user's entries whose `base` is `name`. Raises CatalogError for a file that is not TOML."""
+    found = _read_folder(settings.models_dir)
+    return [other for other, file in found.items() if other != name and file.data.get("base") == name]
+
+
 def missing_sentence(entry: Entry, settings: Settings) -> str:
     """A sentence for the user: the missing files of `entry`, their folders and how to get them."""
     missing = entry.missing(settings)

@@ -74,7 +74,7 @@ def check(configured: Configuration, host: str, port: int) -> Entry:
     lock_state_folder(chosen.home).close()
     Guardrails.load(chosen.policy_file)
     catalog = Catalog.offered(chosen)
-    entry = catalog.default(chosen, has_gpu=gpu.read() is not None)
+    entry = catalog.default(chosen, has_gpu=gpu.is_card(gpu.read(chosen)))
     Aliases(chosen.model_aliases, catalog.names(), entry.name)
     engine_build.require_gpu(chosen, torch_uses_cuda() if entry.adapter == "glm" else None)
     return entry

@@ -38,6 +38,10 @@ class StateError(Exception):
     """The state folder cannot be used. The message has the reason and the remedy."""
 
 
+class StateInUse(StateError):
+    """A running service holds the state folder's lock."""
+
+
 READ_THREADS = 2
 SHORTAGE_PAUSES_S = (0.1, 0.3, 1.0, 2.0)
 """Pauses between attempts to open the database when no file descriptor is free."""
@@ -45,10 +49,11 @@ CLAIM_WAIT_S = 3.0
 """How long to wait for the lock: a killed service may take a moment to exit."""
 
 
-def lock_state_folder(home: Path) -> IO[bytes]:
+def lock_state_folder(home: Path, wait_s: float = CLAIM_WAIT_S) -> IO[bytes]:
     """Create the state folder, restrict it to this user, and lock it. The lock holds while the returned file is open.
 
-    Raises StateError if the folder cannot be created or written, or another service holds the lock.
+    Raises StateError if the folder cannot be created or written, StateInUse if another service holds the lock for
+    more than `wait_s` seconds.
     """
     try:
         permissions.make_folder(home)
@@ -59,13 +64,13 @@ def lock_state_folder(home: Path) -> IO[bytes]:
             f"The state folder {home} cannot be used: {os.strerror(failure.errno or errno.EIO)}. "
             "Make it writable for this user, or name another one with IMAGEGEN_HOME."
         ) from None
-    deadline = time.monotonic() + CLAIM_WAIT_S
+    deadline = time.monotonic() + wait_s
     while not _locked(lock):
         if time.monotonic() < deadline:
             time.sleep(0.05)
             continue
         lock.close()
-        raise StateError(
+        raise StateInUse(
             f"Another service is using the state folder {home}. Stop it first, or give this one "
             "a folder of its own with IMAGEGEN_HOME."
         )

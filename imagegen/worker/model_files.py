@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from imagegen.engines.base import EngineError
 from imagegen.hardware import compatibility, gpu
@@ -32,6 +33,7 @@ class ModelFiles:
         """card: the GPU found at the start; None without one."""
         self._settings, self._default, self._card, self._fetcher = settings, default, card, fetcher
         self.machine = machine
+        self._removing: set[str] = set()  # models whose files are being deleted
 
     def misfits(self, entry: Entry) -> tuple[Warn, ...]:
         """The known problems of `entry` on this machine, for its jobs' warnings and the status."""
@@ -56,23 +58,28 @@ class ModelFiles:
             found.append(without)
         if needed := self.unobtainable(self._default):
             found.append(Warn(code="model_missing", detail=needed))
-        if doubt := gpu.problem():
+        if doubt := gpu.problem(self._settings):
             found.append(Warn(code="gpu_doubtful", detail=doubt))
         return tuple(found)
 
     def may_fetch(self, entry: Entry) -> bool:
         """Whether the service may download `entry` without a command of the operator."""
         is_default = entry.name == self._default.name
-        return may_fetch(entry, self._settings.auto_fetch, is_default, self._card is not None)
+        return may_fetch(entry, self._settings.auto_fetch, is_default, gpu.is_card(self._card))
 
     def unobtainable(self, entry: Entry) -> str | None:
         """Why `entry` needs the operator before it can be loaded; None if it does not.
 
-        Either its files are missing and the service may not fetch them, or its engine's packages are not installed.
+        Its files are missing and the service may not fetch them, or are being removed, or its engine's packages are
+        not installed.
         """
+        if entry.name in self._removing:
+            return f"The files of {entry.name} are being removed."
         if (needed := lacking_sentence(entry)) is not None:
             return needed
-        if entry.made_by is not None or not entry.missing(self._settings) or self.may_fetch(entry):
+        if entry.made_by is not None or not entry.missing(self._settings):
+            return None
+        if self.may_fetch(entry) or self._fetcher.is_running(entry.name):
             return None
         return missing_sentence(entry, self._settings)
 
@@ -94,6 +101,15 @@ class ModelFiles:
             await self._fetcher.have(entry, told)
         else:
             self.fetch_lacking(entry)  # optional files
+
+    @contextlib.contextmanager
+    def removing(self, model: str) -> Iterator[None]:
+        """Meanwhile no request for `model` is admitted, and it is not loaded."""
+        self._removing.add(model)
+        try:
+            yield
+        finally:
+            self._removing.discard(model)
 
     def fetch_lacking(self, entry: Entry) -> None:
         """Start a background download of the files that `entry` lacks, if the service may fetch them."""

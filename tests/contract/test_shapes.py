@@ -70,6 +70,9 @@ SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("GET", "/api/models", {}, 200, "models"),
     ("GET", "/api/policy", {}, 200, "policy"),
     ("GET", "/api/templates", {}, 200, "templates"),
+    ("DELETE", "/api/models/{name}/fetch", {}, 200, "status"),
+    ("GET", "/api/models/{name}/files", {}, 200, "model_files"),
+    ("DELETE", "/api/models/{name}/files", {}, 200, "model_files"),
     ("POST", "/api/warm", {}, 202, "status"),
     ("POST", "/api/session", {}, 200, "session"),
     ("DELETE", "/api/session", {}, 204, None),
@@ -112,6 +115,7 @@ REFUSALS: list[tuple[str, str, dict[str, Any], int, str]] = [
 
 ELSEWHERE = {
     "GET /api/jobs/{job_id}/preview",  # test_previews
+    *("GET /api/models/{name}/fetch", "POST /api/models/{name}/fetch"),  # test_model_manager, which has a hub
     *("GET /api/events", "POST /api/unload", "GET /metrics"),  # test_events, test_first_picture, test_metrics
     *("GET /", "GET /favicon.ico", "GET /static/{path:path}"),  # the page: its own tests
     *(f"{method} /{kind}/{what}" for kind in ("generate", "edit") for method, what in (
@@ -121,7 +125,9 @@ ELSEWHERE = {
 
 
 def ask(service: Service, drawn: dict[str, Any], method: str, path: str, how: dict[str, Any]) -> httpx.Response:
-    name = "tiny" if path.startswith("/v1") else f"{drawn['images'][0]['id']}.png"
+    models = {"/v1": "tiny", "/api/models": "z-image-turbo"}  # the second has no file here
+    picture = f"{drawn['images'][0]['id']}.png"
+    name = next((model for prefix, model in models.items() if path.startswith(prefix)), picture)
     path = path.format(job_id=drawn["job_id"], name=name)
     if "params" in how:
         how = how | {"params": {"task_id": drawn["job_id"]}}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,7 +169,9 @@ DOUBT = "CUDA_DEVICE_ORDER=FASTEST_FIRST lets CUDA count the GPUs in another ord
 @pytest.mark.parametrize(
     ("cards", "used", "problem", "cuda13", "level", "said"),
     [
-        (Cards(), None, None, True, Level.OK, "no NVIDIA GPU"),
+        (Cards(), None, None, True, Level.OK, "no GPU here"),
+        (Cards(), replace(USED, name="AMD Test", backend="vulkan"), None, False, Level.OK, "AMD Test, by Vulkan"),
+        (Cards(), None, "Vulkan cannot be used: a driver crashed.", False, Level.FAIL, "a driver crashed"),
         (Cards((CARD,), (13, 0), driver="580.65"), USED, None, True, Level.OK, "NVIDIA Test, driver 580.65"),
         (Cards((CARD,), (12, 6), driver="560.35"), USED, None, False, Level.OK, "driver 560.35"),
         (Cards((CARD,), (12, 6), driver="560.35"), USED, None, True, Level.FAIL, "built with CUDA 13"),
@@ -194,6 +197,8 @@ def test_a_card_that_other_programs_fill_is_found(home: Path) -> None:
     assert (found.level, "trainer" in found.what) == (Level.WARN, True)
     (found,) = machine.memory(entry, settings, frozenset(), USED)
     assert found.level is Level.OK
+    (found,) = machine.memory(entry, settings, frozenset(), replace(full, free_bytes=None, others=()))
+    assert (found.level, "an unknown part of 24.0 GB" in found.what) == (Level.OK, True)
     (found,) = machine.memory(entry, settings, frozenset(), Gpu("NVIDIA Test", 8 * 10**9, 8 * 10**9, None))
     assert (found.level, "needs 10.0 GB" in found.what) == (Level.WARN, True)
 

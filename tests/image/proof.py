@@ -219,7 +219,7 @@ def test_orphans_are_reaped(deployed: Deployed) -> None:
 
 def test_a_kill_loses_neither_job_nor_picture(deployed: Deployed) -> None:
     first = deployed.drawn(deployed.submit())
-    waiting = [deployed.submit(seed=seed, width=128, height=128, steps=4) for seed in (2, 3)]
+    waiting = [deployed.submit(seed=seed, steps=4) for seed in (2, 3)]
     podman("kill", "--signal", "KILL", NAME)
     until(lambda: deployed.inspect()["State"]["Status"] == "exited", "it is dead")
     assert deployed.inspect()["State"]["ExitCode"] == 137
@@ -233,7 +233,7 @@ def test_a_kill_loses_neither_job_nor_picture(deployed: Deployed) -> None:
 
 
 def test_a_stop_lets_the_picture_finish(deployed: Deployed) -> None:
-    job_id = deployed.submit(width=128, height=128, steps=40)
+    job_id = deployed.submit(steps=8)
     until(lambda: (deployed.job(job_id)["progress"] or {}).get("phase") not in (None, "loading"), "it is being drawn")
     podman("stop", NAME)
     state = deployed.inspect()["State"]
@@ -284,7 +284,7 @@ def test_a_new_one_that_does_not_start_is_taken_back(deployed: Deployed) -> None
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (["IMAGEGEN_ON_MISSING_GPU=exit"], "no NVIDIA GPU is visible here"),
+        (["IMAGEGEN_ON_MISSING_GPU=exit", "IMAGEGEN_TOKENS=proof:a-token-of-a-test"], "no NVIDIA GPU is visible here"),
         (["IMAGEGEN_THREADS=many"], "IMAGEGEN_THREADS='many'"),
         ([], "has no token"),
     ],

@@ -141,9 +141,11 @@ async def memory(request: Request) -> Response:
 
 
 def _cuda(app: App) -> dict[str, Any]:
-    card = gpu.read() if app.gpu_seen else None
+    card = gpu.read(app.settings) if app.gpu_seen else None
     if card is None:
         return {"error": "There is no GPU that the engine uses."}
+    if card.free_bytes is None:
+        return {"error": "The driver does not report how much memory is free."}
     used = card.total_bytes - card.free_bytes
     return {"system": {"free": card.free_bytes, "used": used, "total": card.total_bytes}}
 

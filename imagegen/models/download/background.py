@@ -64,14 +64,15 @@ def only_free(entry: Entry, todo: Plan) -> None:
 class _Download:
     """A running download.
 
-    kept: continue without listeners and after a failure. outcome: None once the model's required files are complete,
-    else the error. Each try has a new `outcome`.
+    kept: continue without listeners and after a failure. accepted: a user accepted the licence. outcome: None once the
+    model's required files are complete, else the error. Each try has a new `outcome`.
     """
 
     stop: Event
     outcome: asyncio.Future[FetchError | None]
     task: asyncio.Task[None] | None = None
     kept: bool = False
+    accepted: bool = False
     wanted: asyncio.Event = field(default_factory=asyncio.Event)
     listeners: list[Callable[[Fetching], None]] = field(default_factory=list)
     latest: Fetching | None = None
@@ -112,8 +113,8 @@ class Fetcher:
             running = self._start(entry)
         running.kept = True
 
-    async def have(self, entry: Entry, told: Callable[[Fetching], None]) -> None:
-        """Wait until `entry` is fetched. Starts a download if none runs.
+    async def have(self, entry: Entry, told: Callable[[Fetching], None], accepted: bool = False) -> None:
+        """Wait until `entry` is fetched. Starts a download if none runs. accepted: a user accepted its licence.
 
         A download that `begin` did not start stops when its last listener leaves. Raises EngineError `fetch_failed`.
         During a temporary error it waits as long as the service retries.
@@ -121,7 +122,7 @@ class Fetcher:
         while (running := self._running.get(entry.name)) is not None and running.stop.is_set():
             assert running.task is not None
             await asyncio.wait([running.task])  # an earlier download that is stopping
-        running = running or self._start(entry)
+        running = running or self._start(entry, accepted)
         running.wanted.set()
         running.listeners.append(told)
         if running.latest is not None:
@@ -150,6 +151,15 @@ class Fetcher:
             return None
         return running.latest.seen(time.monotonic())
 
+    def is_running(self, model: str) -> bool:
+        return model in self._running
+
+    def cancel(self, model: str) -> None:
+        """Stop the download of `model`, if one runs. Jobs that wait for it fail. Received bytes are kept."""
+        running = self._running.get(model)
+        if running is not None:
+            running.stop.set()
+
     def begin_stop(self) -> None:
         """Stop all downloads. Received bytes are kept, and the next start resumes."""
         for running in self._running.values():
@@ -161,8 +171,8 @@ class Fetcher:
         tasks = [running.task for running in self._running.values() if running.task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _start(self, entry: Entry) -> _Download:
-        running = _Download(Event(), asyncio.get_running_loop().create_future())
+    def _start(self, entry: Entry, accepted: bool = False) -> _Download:
+        running = _Download(Event(), asyncio.get_running_loop().create_future(), accepted=accepted)
         self._running[entry.name] = running
         running.task = asyncio.create_task(self._run(entry, running), name=f"fetch {entry.name}")
         running.task.add_done_callback(lambda task: self._ended(entry.name, task))
@@ -209,8 +219,12 @@ class Fetcher:
         def tell(now: Fetching) -> None:
             latest[:] = [now]
 
+        def agree(todo: Plan) -> None:
+            if not running.accepted:
+                only_free(entry, todo)
+
         def work() -> Plan:
-            return fetch(entry, self._settings, Hub(), tell, running.stop, lambda todo: only_free(entry, todo))
+            return fetch(entry, self._settings, Hub(), tell, running.stop, agree)
 
         task = asyncio.create_task(asyncio.to_thread(work))
         while not task.done():

@@ -21,6 +21,8 @@ from imagegen.settings import Settings
 from imagegen.storage import permissions
 
 LOCK_LOOK_S = 0.5
+LOCK = ".fetch.lock"
+"""File in the models folder that a running download locks."""
 OTHER_DOWNLOAD = "another download is running; this one waits for it"
 MARK_EVERY_S, SPEED_OVER_S = 0.25, 20.0
 
@@ -41,7 +43,7 @@ def fetch(
     retry_policy = RetryPolicy(lambda trouble, waits_s: tell(Fetching("", 0, 0, None, trouble, waits_s)), stop)
     try:
         permissions.make_folder(settings.models_dir)
-        with _alone(settings.models_dir / ".fetch.lock", tell, stop):
+        with _alone(settings.models_dir / LOCK, tell, stop):
             tell(Fetching("", 0, 0))
             todo = plan(entry, settings, hub, retry_policy)
             agree(todo)
@@ -83,13 +85,13 @@ class _Fetch:
                 self._tell(self._far(item, None, trouble, waits_s))
 
             try:
-                download(item, self._hub, on_bytes, RetryPolicy(waits, self._stop), self._stop)
+                digest = download(item, self._hub, on_bytes, RetryPolicy(waits, self._stop), self._stop)
             except (HubError, FetchError) as failed:
                 if not item.optional:
                     raise
                 self._todo.leave_out(failed)
             else:
-                record(item)
+                record(item, digest)
 
     def _say(self, item: Item) -> None:
         now = time.monotonic()

@@ -59,8 +59,10 @@ OnBytes = Callable[[int, bool], None]
 """Called with the change in bytes on the disk (negative if bytes are dropped), and whether the network sent them."""
 
 
-def download(item: Item, hub: Hub, on_bytes: OnBytes, retry_policy: RetryPolicy, stop: Event) -> None:
+def download(item: Item, hub: Hub, on_bytes: OnBytes, retry_policy: RetryPolicy, stop: Event) -> str:
     """Fetch `item` and rename it into place. Bytes from an earlier try are reported to `on_bytes` first.
+
+    Returns its checksum: the SHA-256 if `item` has one, else git's SHA-1.
 
     Raises HubError, FetchError for wrong bytes, FetchStopped, OSError.
     """
@@ -81,6 +83,7 @@ def download(item: Item, hub: Hub, on_bytes: OnBytes, retry_policy: RetryPolicy,
     for stale in item.target.parent.glob(f".{item.target.name}.*.part"):  # other versions of the file
         stale.unlink(missing_ok=True)
     _sync(item.target.parent)
+    return digest
 
 
 def _grow(item: Item, hub: Hub, on_bytes: OnBytes, retry_policy: RetryPolicy, stop: Event) -> str:

@@ -10,8 +10,8 @@ from imagegen.models.download.file import Item
 RECORD = "fetched.json"
 
 
-def record(item: Item) -> None:
-    """Record the origin of a file in `fetched.json` of its folder, by file name."""
+def record(item: Item, digest: str) -> None:
+    """Record the origin of a file in `fetched.json` of its folder, by file name. digest: what `download` returned."""
     path = item.target.parent / RECORD
     known = recorded(item.target.parent)
     known[item.target.name] = {
@@ -20,8 +20,19 @@ def record(item: Item) -> None:
         "commit": item.commit,
         "size_bytes": item.size_bytes,
         "sha256": item.sha256,
-        "git_sha1": item.git_sha1,
+        "git_sha1": None if item.sha256 else digest,
     }
+    _write(path, known)
+
+
+def forget(path: Path) -> None:
+    """Remove the record of the file at `path`, which was deleted."""
+    known = recorded(path.parent)
+    if known.pop(path.name, None) is not None:
+        _write(path.with_name(RECORD), known)
+
+
+def _write(path: Path, known: dict[str, dict[str, object]]) -> None:
     written = path.with_name(f".{RECORD}.part")
     written.write_text(json.dumps(known, indent=2) + "\n")
     written.replace(path)

@@ -37,16 +37,17 @@ class FetchStopped(Exception):
 class RetryPolicy:
     """Waits between the tries of one download. Calls `told(trouble, seconds)` before each wait."""
 
-    def __init__(self, told: Callable[[str, float], None], stop: Event) -> None:
-        self._told, self._stop, self._in_vain = told, stop, 0
+    def __init__(self, told: Callable[[str, float], None], stop: Event, tries: int = TRIES) -> None:
+        """tries: give up after this many failures in a row."""
+        self._told, self._stop, self._tries, self._in_vain = told, stop, tries, 0
 
     def wait(self, trouble: HubError, moved: bool = False) -> None:
         """Sleep until a retry makes sense. moved: the last try received bytes.
 
-        Raises `trouble` if no retry makes sense or after TRIES failures, FetchStopped.
+        Raises `trouble` if no retry makes sense or after `tries` failures, FetchStopped.
         """
         self._in_vain = 0 if moved else self._in_vain + 1
-        if trouble.retry_s is None or self._in_vain >= TRIES:
+        if trouble.retry_s is None or self._in_vain >= self._tries:
             raise trouble
         seconds = min(LONGEST_WAIT_S, max(trouble.retry_s, 2.0**self._in_vain / 2))
         log.info("%s The next try is in %.0f s.", trouble, seconds)

@@ -7,6 +7,7 @@ import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -24,12 +25,19 @@ from imagegen.engine_build import (
     cuda_packages,
     plan,
     select,
+    toolchain,
+    vulkan,
 )
 from imagegen.engine_build.cards import Card, Cards
+from imagegen.engine_build.vulkan import Device, Devices
 from imagegen.settings import Settings
 from imagegen.startup import configuration
 
 HERE = plan.cpu_features()
+See = Callable[..., None]
+NO_DEVICES = Devices()
+RADEON = Devices((Device(0, "AMD Radeon", "discrete"),))
+LLVMPIPE = Devices((Device(0, "llvmpipe", "cpu"),))
 
 
 @pytest.fixture
@@ -63,17 +71,18 @@ def finished(
 
 
 @pytest.fixture
-def see(monkeypatch: pytest.MonkeyPatch) -> Callable[[Cards], None]:
-    """Let the code see these cards: a GPU cannot be had here."""
+def see(monkeypatch: pytest.MonkeyPatch) -> See:
+    """Let the code see these cards, and these Vulkan devices: a GPU cannot be had here."""
 
-    def show(cards: Cards) -> None:
+    def show(cards: Cards, devices: Devices = NO_DEVICES) -> None:
+        monkeypatch.setattr(vulkan, "find_devices", lambda *_: devices)
         monkeypatch.setattr(select, "find_cards", lambda: cards)
         monkeypatch.setattr(builder, "find_cards", lambda: cards)
 
     return show
 
 
-def test_resolve_prefers_what_the_machine_can_use_best(settings: Settings, see: Callable[[Cards], None]) -> None:
+def test_resolve_prefers_what_the_machine_can_use_best(settings: Settings, see: See) -> None:
     see(H200)
     with pytest.raises(EngineMissing, match="run `imagegen engine build`"):
         engines.resolve(settings)
@@ -92,7 +101,7 @@ def test_resolve_prefers_what_the_machine_can_use_best(settings: Settings, see: 
     assert engines.resolve(settings) == other
 
 
-def test_a_driver_older_than_cuda_is_told(settings: Settings, see: Callable[[Cards], None]) -> None:
+def test_a_driver_older_than_cuda_is_told(settings: Settings, see: See) -> None:
     built = finished(settings, Options("cuda", ("90-real",)), cuda=(13, 0))
     card = Card("NVIDIA H200", (9, 0))
     see(Cards((card,), driver_cuda=(13, 2), driver="590.44"))
@@ -145,7 +154,7 @@ IN_CONTAINER = "in a container, start it with `--gpus all` (Docker) or `--device
 )
 def test_a_gpu_can_be_required(
     settings: Settings,
-    see: Callable[[Cards], None],
+    see: See,
     cards: Cards,
     features: frozenset[str] | None,
     sentence: str,
@@ -159,7 +168,7 @@ def test_a_gpu_can_be_required(
     with pytest.raises(EngineMissing) as told:
         engines.require_gpu(strict)
     assert str(told.value) == (
-        f"This service is to draw on an NVIDIA GPU, but {sentence}; or let it draw on the CPU, which is very much "
+        f"This service is to draw on a GPU, but {sentence}; or let it draw on the CPU, which is very much "
         "slower, with IMAGEGEN_ON_MISSING_GPU=cpu."
     )
     with pytest.raises(EngineMissing, match="IMAGEGEN_ON_MISSING_GPU=exit rules out"):
@@ -168,15 +177,13 @@ def test_a_gpu_can_be_required(
     assert engines.resolve(settings) == cpu
 
 
-def test_a_gpu_that_is_there_is_enough(settings: Settings, see: Callable[[Cards], None]) -> None:
+def test_a_gpu_that_is_there_is_enough(settings: Settings, see: See) -> None:
     finished(settings, Options("cuda", ("90-real",)), cuda=(13, 0))
     see(H200)
     engines.require_gpu(settings.model_copy(update={"on_missing_gpu": "exit"}))
 
 
-def test_a_gpu_that_is_required_is_the_second_engines_where_that_draws(
-    settings: Settings, see: Callable[[Cards], None]
-) -> None:
+def test_a_gpu_that_is_required_is_the_second_engines_where_that_draws(settings: Settings, see: See) -> None:
     strict = settings.model_copy(update={"on_missing_gpu": "exit"})
     see(H200)  # and no sd-server for it
     engines.require_gpu(strict, torch_uses_cuda=True)
@@ -188,7 +195,7 @@ def test_a_gpu_that_is_required_is_the_second_engines_where_that_draws(
 
 
 def test_serve_requires_the_gpu_of_the_engine_that_draws(
-    tmp_path: Path, see: Callable[[Cards], None], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, see: See, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve = importlib.import_module("imagegen.cli.serve")
     values = {"HOME": tmp_path, "CACHE": tmp_path / "cache", "MODEL": "glm-tiny", "ON_MISSING_GPU": "exit"}
@@ -203,7 +210,7 @@ def test_serve_requires_the_gpu_of_the_engine_that_draws(
     assert "torch that is installed here was built for the CPU" in refused.output
 
 
-def test_resolve_says_why_none_fits(settings: Settings, see: Callable[[Cards], None]) -> None:
+def test_resolve_says_why_none_fits(settings: Settings, see: See) -> None:
     finished(settings, Options("cuda", ("90-real",)))
     for cards, why in (
         (NO_CARDS, "compiled for CUDA, and no NVIDIA GPU is visible here"),
@@ -216,9 +223,7 @@ def test_resolve_says_why_none_fits(settings: Settings, see: Callable[[Cards], N
         assert why in str(caught.value)
 
 
-def test_resolve_passes_over_another_machines_and_half_a_build(
-    settings: Settings, see: Callable[[Cards], None]
-) -> None:
+def test_resolve_passes_over_another_machines_and_half_a_build(settings: Settings, see: See) -> None:
     see(NO_CARDS)
     finished(settings, Options(), HERE | {"avx4096"})
     with pytest.raises(EngineMissing, match="instructions that this one lacks"):
@@ -243,7 +248,7 @@ def test_a_wrong_sd_server_setting(tmp_path: Path, kind: str, why: str) -> None:
         engines.resolve(Settings(cache=tmp_path, sd_server=given_path))
 
 
-def test_the_sd_server_setting_comes_first(settings: Settings, tmp_path: Path, see: Callable[[Cards], None]) -> None:
+def test_the_sd_server_setting_comes_first(settings: Settings, tmp_path: Path, see: See) -> None:
     see(NO_CARDS)
     finished(settings, Options())
     mine = tmp_path / "mine"
@@ -254,9 +259,7 @@ def test_the_sd_server_setting_comes_first(settings: Settings, tmp_path: Path, s
     assert engines.ensure(own, lambda *_: None) == mine
 
 
-def test_default_backend(
-    no_cuda: Path, tmp_path: Path, see: Callable[[Cards], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_default_backend(no_cuda: Path, tmp_path: Path, see: See, monkeypatch: pytest.MonkeyPatch) -> None:
     see(NO_CARDS)
     assert engines.default_backend() == "cpu"
     for cards, why in ((OLD_DRIVER, "NVIDIA A10"), (BROKEN, "Driver/library version mismatch")):
@@ -272,7 +275,7 @@ def test_default_backend(
 
 
 def test_a_gpu_that_cannot_be_built_for_keeps_the_chosen_cpu_engine(
-    no_cuda: Path, settings: Settings, see: Callable[[Cards], None]
+    no_cuda: Path, settings: Settings, see: See
 ) -> None:
     see(OLD_DRIVER)
     with pytest.raises(EngineBuildError, match="cannot be built for it"):
@@ -283,7 +286,7 @@ def test_a_gpu_that_cannot_be_built_for_keeps_the_chosen_cpu_engine(
     assert "cannot be built for it" in said[0]
 
 
-def test_options_for(see: Callable[[Cards], None]) -> None:
+def test_options_for(see: See) -> None:
     see(Cards((*H200.found, Card("RTX 3060", (8, 6)), Card("RTX 3060", (8, 6)))))
     assert engines.options_for("cuda") == Options("cuda", ("86-real", "90-real"))
     assert engines.options_for("cuda", "75") == Options("cuda", ("75-real",), portable=True)
@@ -295,6 +298,78 @@ def test_options_for(see: Callable[[Cards], None]) -> None:
         engines.options_for("cuda")
 
 
+# Vulkan
+
+
+@pytest.mark.parametrize(
+    ("devices", "visible", "has_tools", "backend", "unused"),
+    [
+        (RADEON, None, True, "vulkan", True),  # unused: only where the engine was built for the CPU on purpose
+        (RADEON, None, False, "cpu", True),
+        (LLVMPIPE, None, True, "cpu", False),
+        (LLVMPIPE, "0", True, "cpu", False),
+        (Devices(problem="a driver crashed (SIGSEGV)"), None, True, "cpu", False),
+    ],
+)
+def test_vulkan_is_chosen_for_a_gpu_without_cuda(
+    see: See,
+    monkeypatch: pytest.MonkeyPatch,
+    devices: Devices,
+    visible: str | None,
+    has_tools: bool,
+    backend: str,
+    unused: bool,
+) -> None:
+    see(NO_CARDS, devices)
+    monkeypatch.setattr(toolchain, "lacking_vulkan", lambda: None if has_tools else "It needs glslc.")
+    if visible is not None:
+        monkeypatch.setenv(vulkan.VISIBLE, visible)
+    assert engines.default_backend() == backend
+    note = select.unused_gpu(NO_CARDS)
+    assert (note is not None) is unused
+    if note is not None:
+        assert "AMD Radeon" in note and "imagegen engine build" in note
+        assert ("It needs glslc." in note) is not has_tools
+    see(H200, devices)
+    assert engines.default_backend() == "cuda"
+    assert select.unused_gpu(H200) is None
+
+
+def test_a_vulkan_engine_is_used_where_vulkan_has_a_device(
+    settings: Settings, see: See, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu, built = finished(settings, Options()), finished(settings, Options("vulkan"))
+    strict = settings.model_copy(update={"on_missing_gpu": "exit"})
+    see(NO_CARDS, RADEON)
+    assert engines.resolve(settings) == built
+    assert engines.resolve(strict) == built
+    engines.require_gpu(strict)
+    monkeypatch.setattr(toolchain, "lacking_vulkan", lambda: "It needs glslc.")
+    assert engines.ensure(settings, lambda *_: None) == built  # the tools of its build were removed
+    assert engines.lost_gpu(settings) is None
+    see(NO_CARDS, LLVMPIPE)
+    assert engines.resolve(settings) == cpu
+    assert "built here is not used, because Vulkan has no GPU here" in (engines.lost_gpu(settings) or "")
+    with pytest.raises(EngineMissing, match="compiled for Vulkan, and Vulkan has no GPU here: install the GPU's"):
+        engines.require_gpu(strict)
+    monkeypatch.setenv(vulkan.VISIBLE, "0")
+    assert engines.resolve(settings) == built
+    see(H200, RADEON)
+    cuda = finished(settings, Options("cuda", ("90-real",)))
+    assert engines.resolve(settings) == cuda
+
+
+def test_a_gpu_without_the_tools_for_vulkan_is_told(
+    settings: Settings, see: See, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    see(NO_CARDS, RADEON)
+    monkeypatch.setattr(toolchain, "lacking_vulkan", lambda: "It needs glslc.")
+    monkeypatch.setattr(builder, "build", lambda _folder, options, *_, **__: SimpleNamespace(binary=options.backend))
+    said: list[str] = []
+    assert engines.ensure(settings, lambda *event: said.append(event[3])) == "cpu"
+    assert "AMD Radeon" in said[0] and "It needs glslc." in said[0]
+
+
 # The command
 
 
@@ -303,7 +378,7 @@ def imagegen_engine(tmp_path: Path, *arguments: str, **environment: str) -> Resu
     return CliRunner().invoke(command, arguments, env={**env, "IMAGEGEN_CACHE": str(tmp_path), **environment})
 
 
-def test_path_prints_the_binary_or_the_sentence(settings: Settings, see: Callable[[Cards], None]) -> None:
+def test_path_prints_the_binary_or_the_sentence(settings: Settings, see: See) -> None:
     see(NO_CARDS)
     missing = imagegen_engine(settings.cache, "path")
     assert missing.exit_code == 1
@@ -313,7 +388,7 @@ def test_path_prints_the_binary_or_the_sentence(settings: Settings, see: Callabl
     assert imagegen_engine(settings.cache, "path").stdout == f"{binary}\n"
 
 
-def test_build_reuses_and_prints_only_the_path_on_stdout(settings: Settings, see: Callable[[Cards], None]) -> None:
+def test_build_reuses_and_prints_only_the_path_on_stdout(settings: Settings, see: See) -> None:
     see(NO_CARDS)
     binary = finished(settings, Options())
     for arguments in (["build"], ["build", "--backend", "cpu"]):
@@ -334,6 +409,7 @@ def test_build_notes_that_the_setting_wins(settings: Settings) -> None:
     ("arguments", "why"),
     [
         (["build", "--backend", "cpu", "--arch", "90"], "means nothing for a CPU build"),
+        (["build", "--backend", "vulkan", "--arch", "90"], "means nothing for a Vulkan build"),
         (["build", "--arch", "hopper"], "not a CUDA architecture"),
         (["build", "--backend", "rocm"], "'rocm' is not one of"),
     ],
@@ -353,7 +429,7 @@ def test_a_wrong_setting_is_a_sentence(tmp_path: Path) -> None:
 
 def test_the_page_about_it_has_the_same_numbers_and_options() -> None:
     page = (Path(__file__).parents[3] / "docs" / "engine.md").read_text()
-    for backend in ("cpu", "cuda"):
+    for backend in ("cpu", "cuda", "vulkan"):
         assert f"{builder.DISK_BYTES[backend] / 1e9:.1g} GB" in page
     assert f"{compilation.LARGEST_COMPILE_BYTES / 1e9:.1f} GB of memory" in page
     assert f"`{plan.PINNED.project}` {plan.PINNED.version}" in page
@@ -363,7 +439,7 @@ def test_the_page_about_it_has_the_same_numbers_and_options() -> None:
 
 
 def test_a_build_with_an_older_channel_is_replaced(
-    settings: Settings, see: Callable[[Cards], None], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, see: See, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     see(Cards())
     current = finished(settings, Options())

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from tiny_source import SERVER_C, Progress, make, make_sdist, scratch_folders
 
 from imagegen.cli.engine import engine as command
-from imagegen.engine_build import EngineBuildError, Options, Stage, builder, plan, select, transfer
+from imagegen.engine_build import EngineBuildError, Options, Stage, builder, plan, transfer
 from imagegen.engine_build.cards import Cards
 from imagegen.engine_build.plan import Sdist
 
@@ -40,7 +40,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sdist, Path]:
 def package(tmp_path: Path, built: tuple[Sdist, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """The package of a release of this project whose engine is the small one."""
     monkeypatch.setattr(transfer, "PINNED", built[0])
-    monkeypatch.setattr(select, "find_cards", Cards)
+    monkeypatch.setattr(transfer, "find_cards", Cards)
     target = tmp_path / "engine.tar.gz"
     transfer.export(built[1], target, Progress())
     return target

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -13,8 +15,11 @@ import pynvml
 import pytest
 from nvml_stand_in import GB, Card, StandIn
 
+from imagegen import engine_build
+from imagegen.engine_build import probe, vulkan
+from imagegen.engine_build.vulkan import Device, Devices
 from imagegen.engines.base import EngineError
-from imagegen.hardware import gpu_sharing
+from imagegen.hardware import gpu, gpu_sharing
 from imagegen.hardware.gpu import TRY_AGAIN_S, Gpu, Holder, Nvml
 from imagegen.hardware.gpu_sharing import (
     GROWTH_BYTES,
@@ -23,7 +28,6 @@ from imagegen.hardware.gpu_sharing import (
     GpuSharing,
     needed_bytes,
     shortage,
-    uses_cuda,
 )
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry_tables import Flag, Memory
@@ -282,13 +286,63 @@ def test_who_waits_in_vain_is_told_so(sharing, tmp_path: Path, wait: bool) -> No
     assert bool(heard) is wait, "a warm-up does not wait"
 
 
-def test_an_engine_without_cuda_needs_no_room_on_the_card(tmp_path: Path, sd_server: Path) -> None:
+def test_an_engine_for_the_cpu_needs_no_room_on_the_card(tmp_path: Path, sd_server: Path) -> None:
     full = Nvml(StandIn(Card(free_bytes=0)), {}).look
-    for binary in (None, tmp_path / "missing", *([] if uses_cuda(sd_server) else [sd_server])):
+    for binary in (None, tmp_path / "missing", *([sd_server] if probe.backend_of(sd_server) == "cpu" else [])):
         polite = GpuSharing(full, Settings(home=tmp_path), lambda binary=binary: binary)
         asyncio.run(polite.wait_for_memory(entry_of(tmp_path), pytest.fail, wait=True))
         assert not polite.present
         assert asyncio.run(polite.wanted(None)) is False
+
+
+# ---- a Vulkan engine -----------------------------------------------------------------------------
+
+
+RADEON = Device(0, "AMD Made Up 16GB", "discrete", total_bytes=16 * GB, free_bytes=2 * GB)
+
+
+@pytest.mark.parametrize(
+    ("backend", "devices", "seen"),
+    [
+        ("vulkan", (RADEON,), Gpu(RADEON.name, 16 * GB, 2 * GB, None, backend="vulkan")),
+        ("vulkan", (replace(RADEON, free_bytes=None),), Gpu(RADEON.name, 16 * GB, None, None, backend="vulkan")),
+        (
+            "vulkan",
+            (replace(RADEON, kind="integrated"),),
+            Gpu(RADEON.name, 16 * GB, 2 * GB, None, backend="vulkan", dedicated=False),
+        ),
+        ("vulkan", (replace(RADEON, kind="cpu"),), None),
+        ("cpu", (RADEON,), None),
+    ],
+)
+def test_a_vulkan_device_is_the_card_of_a_vulkan_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, devices: tuple[Device, ...], seen: Gpu | None
+) -> None:
+    monkeypatch.setattr(engine_build, "backend_here", lambda _settings: backend)
+    monkeypatch.setattr(vulkan, "find_devices", lambda *_: Devices(devices))
+    monkeypatch.setattr(gpu, "_here", Nvml(StandIn(), {}))
+    assert gpu.read(Settings(home=tmp_path)) == seen
+    assert gpu.is_card(seen) is (seen is not None and devices[0].kind == "discrete")
+
+
+def test_a_vulkan_engine_shares_its_card_if_the_driver_reports_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_sharing, "needed_bytes", lambda _entry, _settings: 14 * GB)
+    binary = tmp_path / "sd-server"
+    binary.write_bytes(b"\x7fELF libvulkan.so.1 ")
+    for device, busy in ((RADEON, True), (replace(RADEON, free_bytes=None), False)):
+        card = gpu.read_vulkan(Devices((device,)))
+        polite = GpuSharing(lambda _pid, card=card: card, Settings(home=tmp_path, gpu_wait_s=0.01), lambda: binary)
+        waits = polite.wait_for_memory(entry_of(tmp_path), lambda _: None, wait=False)
+        with pytest.raises(EngineError, match=r"2\.0 of 16\.0 GB are free") if busy else nullcontext():
+            asyncio.run(waits)
+        assert polite.present
+        assert asyncio.run(polite.wanted(None)) is False
+        asyncio.run(polite.check_memory_released())
+
+
+# ---- memory that does not come back --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
