@@ -230,6 +230,25 @@ class EditRequest(GenerateRequest):
     strength: Number | None = None
 
 
+class VariationRequest(BaseModel):
+    """A request for variations: of a job, of a picture that a job drew, or of an uploaded picture.
+
+    prompt, model: for an uploaded picture only, which a model that edits draws anew.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    image: Picture | None = None
+    job_id: StrictStr | None = None
+    n: StrictInt = 1
+    seed: StrictInt | None = None
+    prompt: StrictStr | None = None
+    model: StrictStr | None = None
+    lease_s: Number | None = None
+    preview: PreviewWish | None = None
+    webhook: WebhookWish | None = None
+
+
 class CheckRequest(EditRequest):
     """A request to check: an edit if it has `images` or a mask, else for pictures from words."""
 

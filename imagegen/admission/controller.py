@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeGuard
 
-from imagegen.admission import resolution, validation
+from imagegen.admission import repeats, resolution, validation
 from imagegen.images.masks import decode_mask, stored_mask
 from imagegen.images.references import ON_WHITE, Reference, decode_reference, parse_data_url
 from imagegen.images.store import ImageStore
@@ -29,6 +29,7 @@ from imagegen.schemas import (
     Picture,
     Refused,
     StoredImage,
+    VariationRequest,
     Warn,
 )
 from imagegen.security.webhook_targets import BadTarget, Targets, Webhook
@@ -106,6 +107,19 @@ class AdmissionController:
         """Return the job that `admit` would submit, without its pictures. Stores nothing. Raises Refused."""
         new, _ = await self._prepare(request)
         return new
+
+    async def variation(self, wish: VariationRequest) -> GenerateRequest:
+        """The request whose pictures are the variations that `wish` asks for. Raises Refused 404, 410, 422."""
+        if (wish.image is None) == (wish.job_id is None):
+            detail = "Say of what: image (a picture) or job_id, and not both."
+            raise Refused(422, "invalid_request", detail, param="image")
+        if wish.job_id is not None:
+            return repeats.variation_of_job(await self._jobs.get(wish.job_id, renew=False), wish)
+        assert wish.image is not None
+        drawn_by = (await self._stored(wish.image, "image")).job_id if _is_id(wish.image) else None
+        if drawn_by is not None:
+            return repeats.variation_of_job(await self._jobs.get(drawn_by, renew=False), wish)
+        return repeats.variation_of_picture(wish.image, wish)
 
     async def _prepare(self, request: GenerateRequest, *, reduce_size: bool = False) -> tuple[NewJob, _Wanted]:
         """Resolve all values of the request, and decode its pictures without storing them. Raises Refused."""

@@ -18,6 +18,7 @@ from imagegen.cli.client import ServiceError
 MODULES = {
     "queue": ("jobs", "cancel"),
     "draw": ("draw", "edit"),
+    "vary": ("vary",),
     "status": ("status", "warm", "unload"),
     **{name: (name,) for name in ("serve", "compare", "engine", "models", "tls", "token", "doctor", "deploy")},
 }

@@ -93,28 +93,26 @@ def edit(
     imagegen edit cup.png "make the cup blue" -o blue.png
     imagegen edit cup.png "put the cup on the table" --also table.png
     """
-    request: dict[str, Any] = {"prompt": prompt, "images": [_data_url(one) for one in (image, *also)]}
+    request: dict[str, Any] = {"prompt": prompt, "images": [data_url(one) for one in (image, *also)]}
     if fit:
         request["fit"] = fit
     if strength is not None:
         request["strength"] = strength
     if mask:
-        request["mask"] = _data_url(mask)
+        request["mask"] = data_url(mask)
     _run("/api/edit", request, options)
 
 
-def _data_url(picture: Path) -> str:
+def data_url(picture: Path) -> str:
+    """The file as the service takes it in JSON. The service recognises the format itself."""
     return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
 def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
     output: Path | None = options["output"]
-    if output == Path(STANDARD) and options["count"] > 1:
-        raise click.UsageError("-o - writes one picture: name a file for several, or leave -n out.")
+    check_output(output, options["count"])
     if options["transparent"] and output is not None and format_of(output) == "jpg":
         raise click.UsageError("A JPEG cannot be transparent: name a .png or .webp file.")
-    if output is None and (problem := no_new_file_in(Path())) is not None:
-        raise click.UsageError(f"{problem} Name a file elsewhere with -o.")
     service = service_of(options["url"])
     for name in ("width", "height", "steps", "seed", "cfg_scale", "negative", "model", "speed"):
         if options[name] is not None:
@@ -123,7 +121,19 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
         request["background"] = "transparent"
     if options["count"] != 1:
         request["n"] = options["count"]
-    job = service.json("POST", path, json=request)
+    draw_to_files(service, service.json("POST", path, json=request), output)
+
+
+def check_output(output: Path | None, count: int) -> None:
+    """Refuse an output that cannot hold the pictures, before they are drawn. Raises UsageError."""
+    if output == Path(STANDARD) and count > 1:
+        raise click.UsageError("-o - writes one picture: name a file for several, or leave -n out.")
+    if output is None and (problem := no_new_file_in(Path())) is not None:
+        raise click.UsageError(f"{problem} Name a file elsewhere with -o.")
+
+
+def draw_to_files(service: Service, job: dict[str, Any], output: Path | None) -> None:
+    """Wait for the submitted job, print its warnings, and write its pictures. Raises ServiceError, Abort."""
     click.echo(f"model: {_title(service, job['model'])}", err=True)
     try:
         job = follow(service, job)
@@ -136,7 +146,7 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
             click.echo(f"  {details}", err=True)
     check_complete(job)
     for index, image in enumerate(job["images"]):
-        target = _target(output, request["prompt"], job["job_id"], index, len(job["images"]))
+        target = _target(output, job["prompt"], job["job_id"], index, len(job["images"]))
         data = service.call("GET", f"/images/{image['id']}.{format_of(target)}").content
         try:
             _write(target, data)

@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from imagegen.http.body import encoding_of, read_json, repeated
+from imagegen.http.body import M, encoding_of, read_json, repeated
 from imagegen.http.problems import given_twice, invalid
-from imagegen.schemas import EditRequest, Picture, Refused
+from imagegen.schemas import EditRequest, Picture, Refused, VariationRequest
 
 WHOLE = {"width", "height", "steps", "seed", "n", "preview"}
 FRACTIONS = {"cfg_scale", "lease_s", "strength"}
@@ -56,13 +56,35 @@ def _part_encoding(file: UploadFile) -> str | None:
 
 async def read_edit(request: Request) -> EditRequest:
     """Read an edit request, as JSON or as a form. Raises Refused."""
-    if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        return await read_edit_form(request)
-    return await read_json(request, EditRequest)
+    if not _is_form(request):
+        return await read_json(request, EditRequest)
+    return _validated(EditRequest, await _read_fields(request))
 
 
-async def read_edit_form(request: Request) -> EditRequest:
-    """Read an edit request from a form: `image` files or ids, the other fields as text. Raises Refused."""
+async def read_variation(request: Request) -> VariationRequest:
+    """Read a request for variations, as JSON or as a form. Raises Refused."""
+    if not _is_form(request):
+        return await read_json(request, VariationRequest)
+    fields = await _read_fields(request)
+    images = fields.pop("images")
+    if len(images) > 1:
+        raise Refused(422, "invalid_request", f"The form has {len(images)} pictures: send one.", param="image")
+    return _validated(VariationRequest, fields | ({"image": images[0]} if images else {}))
+
+
+def _is_form(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+def _validated(model: type[M], fields: dict[str, Any]) -> M:
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+async def _read_fields(request: Request) -> dict[str, Any]:
+    """The fields of a form: `image` files or ids as the list `images`, the others as text. Raises Refused."""
     form = await read_form(request)
     fields: dict[str, Any] = {"images": []}
     for name, value in form.multi_items():
@@ -77,10 +99,7 @@ async def read_edit_form(request: Request) -> EditRequest:
         else:
             fields[name] = number(name, value)
     await form.close()  # free the files now: a blocking request lasts as long as its job
-    try:
-        return EditRequest.model_validate(fields)
-    except ValidationError as error:
-        raise invalid(error) from None
+    return fields
 
 
 async def picture(value: UploadFile | str) -> Picture:

@@ -20,7 +20,7 @@ from imagegen.http.context import app_of, base_url, usable_names
 from imagegen.http.keep_alive import answered
 from imagegen.http.openai.errors import openai_error
 from imagegen.http.openai.partial import quality, until_drawn
-from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest, read_edit, read_generation
+from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest, read_edit, read_generation, read_variation
 from imagegen.http.problems import problem_json
 from imagegen.http.snapshots import one_line
 from imagegen.http.sse import HEARTBEAT, EventStream, Frames, frame
@@ -44,6 +44,10 @@ async def generations(request: Request) -> Response:
 
 async def edits(request: Request) -> Response:
     return await _answer(request, await read_edit(request), "image_edit")
+
+
+async def variations(request: Request) -> Response:
+    return await _answer(request, await read_variation(request), "image_variation")
 
 
 async def _answer(request: Request, asked: ImagesRequest, event: str) -> Response:
@@ -168,6 +172,7 @@ def _offered(app: App) -> dict[str, dict[str, Any]]:
 ROUTES = [
     Route("/v1/images/generations", generations, methods=["POST"]),
     Route("/v1/images/edits", edits, methods=["POST"]),
+    Route("/v1/images/variations", variations, methods=["POST"]),
     Route("/v1/models", models, methods=["GET"]),
     Route("/v1/models/{name}", model, methods=["GET"]),
 ]

@@ -74,13 +74,23 @@ export function drawAgain(job) {
   submit(againRequest(job, randomSeed()));
 }
 
+const VARIATIONS = 4;
+
+/** Submit the picture's own request again, for several pictures with other seeds. */
+export function drawVariations(job, image) {
+  const n = Math.min(VARIATIONS, state.caps?.max_n ?? 1);
+  update({ viewer: null });
+  submit({ path: "api/variations", body: { image: image.id, n } }, job.prompt);
+}
+
 /** Submit a failed job again, unchanged. */
 export function retry(job) {
   submit(againRequest(job, job.params.seed));
 }
 
-async function submit({ path, body }) {
-  addPending({ key: randomKey(), at: Date.now(), path, body: { ...body, preview: "auto" } });
+/** `prompt`: shown if the request is refused beside others. */
+async function submit({ path, body }, prompt = body.prompt) {
+  addPending({ key: randomKey(), at: Date.now(), path, body: { ...body, preview: "auto" }, prompt });
   await sendAll();
 }
 
@@ -98,7 +108,7 @@ async function sendAll() {
 }
 
 /** Send one request. Its idempotency key makes repeated sends one job. Returns false if it has to wait. */
-async function send({ key, path, body }, refused) {
+async function send({ key, path, body, prompt }, refused) {
   try {
     const job = await request("POST", path, { json: body, headers: { "idempotency-key": key } });
     removePending(key);
@@ -118,7 +128,7 @@ async function send({ key, path, body }, refused) {
       return false;
     }
     removePending(key);
-    refused.push({ prompt: body.prompt, title: problem.title, detail: problem.detail });
+    refused.push({ prompt: prompt ?? body.prompt, title: problem.title, detail: problem.detail });
   }
   return true;
 }

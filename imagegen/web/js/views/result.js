@@ -1,7 +1,7 @@
 // The selected picture: large, beside its source, with its actions.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
-import { drawAgain, editThis, retry, sameSettings } from "../actions.js";
+import { drawAgain, drawVariations, editThis, retry, sameSettings } from "../actions.js";
 import { pictureUrl } from "../api.js";
 import { copyPicture, copySettings, copyUrl } from "../clipboard.js";
 import { previewOf } from "../previews.js";
@@ -151,6 +151,7 @@ export function actions(job, image) {
     <div class="actions">
       <div class="on">
         ${act("edit", "Edit this", () => editThis(image))} ${act("again", "New seed", () => drawAgain(job))}
+        ${act("vary", "Variations", () => drawVariations(job, image))}
         ${act("same", "Same settings", () => sameSettings(job, image))}
       </div>
       <div>
