@@ -12,11 +12,11 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 # --no-deps: the lock is whole, and pip before 23.3 would resolve `pydantic[email]` past it to a newer, unpinned one.
-$(STAMP): requirements/dev.txt pyproject.toml mcp_front/pyproject.toml
+$(STAMP): requirements/dev.txt pyproject.toml mcp_front/pyproject.toml imagegen_client/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e mcp_front
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e imagegen_client -e mcp_front
 	touch $@
 
 serve: $(STAMP) ## set up what is missing, then serve on http://127.0.0.1:8765

@@ -8,7 +8,7 @@ USER root
 # Their names, versions and commands (`imagegen`, `imagegen-mcp`), by links to the one copy of the code; and its bytecode,
 # which a read-only image cannot keep later.
 RUN cd /home/bentoml/bento/src \
- && uv pip install --quiet --offline --no-deps --no-build-isolation -e . -e mcp_front \
+ && uv pip install --quiet --offline --no-deps --no-build-isolation -e . -e imagegen_client -e mcp_front \
  && rm -rf build \
  && /app/.venv/bin/python -m compileall -q .
 

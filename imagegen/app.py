@@ -14,8 +14,10 @@ import psutil
 from sqlalchemy.exc import DBAPIError
 
 from imagegen.admission.controller import AdmissionController
-from imagegen.hardware import compatibility, gpu
+from imagegen.hardware import compatibility, gpu, memory_fit
 from imagegen.hardware.gpu_sharing import GpuSharing
+from imagegen.hardware.memory_fit import MemoryFit
+from imagegen.hardware.needs_table import NeedsTable
 from imagegen.idle.tracker import IdleTracker
 from imagegen.images.files import ImageFiles
 from imagegen.images.store import ImageStore
@@ -61,7 +63,7 @@ class App:
         """clock: the worker's clock for idle time, in seconds. message: a webhook's body; None: none is sent."""
         self.settings, self._clock, self._message = settings, clock, message
         self._gpu_sharing = gpu_sharing or GpuSharing(
-            partial(gpu.read, settings), settings, lambda: built_engine(settings)
+            partial(gpu.read, settings), settings, lambda: built_engine(settings), partial(gpu.problem, settings)
         )
         self._recorder = recorder or Recorder()
         self.stopping = asyncio.Event()
@@ -101,6 +103,7 @@ class App:
         self.guardrails = Guardrails.load(s.policy_file)
         self.targets = Targets.of(s)
         self.gpu_seen = await asyncio.to_thread(gpu.read, s)
+        self._gpu_sharing.seen |= self.gpu_seen is not None
         self.default_entry = self.catalog.default(s, has_gpu=gpu.is_card(self.gpu_seen))
         self.aliases = Aliases(s.model_aliases, self.catalog.names(), self.default_entry.name)
 
@@ -117,8 +120,10 @@ class App:
             available_bytes=lambda: psutil.virtual_memory().available,
         )
         self.measurements = Measurements(self.database, Notes(self.database), self.durations, self.idle)
-        files_bytes = compatibility.files_bytes(self.default_entry, s)
+        files_bytes = memory_fit.files_bytes(self.default_entry, s)
         await self.measurements.read(self.default_entry.name, files_bytes)
+        self.memory_needs = NeedsTable(self.database, self._gpu_sharing.needs)
+        await self.memory_needs.read()
         self.images = ImageStore(self.database, self._image_files(), ttl_s=s.image_ttl)
         self.jobs = JobManager(
             self.database,
@@ -134,7 +139,10 @@ class App:
         s = self.settings
         machine = await asyncio.to_thread(compatibility.look_at_machine, s, self.gpu_seen)
         self.fetcher = Fetcher(s, lambda: self.jobs.changes.notify("engine"))
-        self.model_files = ModelFiles(s, self.default_entry, self.gpu_seen, machine, self.fetcher)
+        fit = MemoryFit(s, self.catalog.entries, self._gpu_sharing.needs)
+        self.model_files = ModelFiles(
+            s, self.default_entry, self.gpu_seen, machine, self.fetcher, fit, self._gpu_sharing
+        )
         processor = ImageProcessor(self.images, self.guardrails, self.catalog, s)
         self.worker = Worker(
             self.jobs,
@@ -144,6 +152,7 @@ class App:
             Timing(s.max_job_s, s.stall_s, s.shutdown_grace_s),
             EngineFactory(s, self.catalog, self.model_files, self._gpu_sharing),
             self.measurements,
+            self.memory_needs,
             self._recorder,
             self._clock,
         )

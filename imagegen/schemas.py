@@ -32,6 +32,7 @@ class Kind(StrEnum):
 
     GENERATE = "generate"  # a picture from words
     EDIT = "edit"  # a picture from words and reference pictures
+    UPSCALE = "upscale"  # a larger copy of a picture
 
 
 class Status(StrEnum):
@@ -57,6 +58,7 @@ class Phase(StrEnum):
     ENCODING = "encoding"  # text and references become conditions
     SAMPLING = "sampling"  # denoising steps
     DECODING = "decoding"  # latents become pixels
+    UPSCALING = "upscaling"  # a picture is enlarged, tile by tile
     SAVING = "saving"  # pixels become a file
 
 
@@ -118,6 +120,11 @@ class Policy(BaseModel):
     directive: Literal["applied"] = "applied"
 
 
+Factor = Literal[2, 4]
+UPSCALER_SCALE = 4
+Method = Literal["esrgan", "lanczos"]
+"""How a picture is enlarged: by a network, which adds detail, or by interpolation, which adds none."""
+
 Speed = Literal["quality", "fast"]
 """How a picture is drawn: every step computed, or some left out by the model's cache (`imagegen.models.fast`)."""
 
@@ -148,6 +155,23 @@ class Params(BaseModel):
     speed: Speed = "quality"
     background: Background = "opaque"
     strength: float | None = None  # edits only: how much the first picture may change; None: the model decides
+    factor: Factor | None = None  # of an upscale: how many times as wide and high as its source
+    method: Method | None = None  # of an upscale
+
+    @classmethod
+    def of_upscale(cls, width: int, height: int, factor: Factor, method: Method) -> Params:
+        """The parameters of an upscale to width x height. It is one step, and nothing of it is random."""
+        return cls(width=width, height=height, steps=1, cfg_scale=0.0, sampler="", seed=0, factor=factor, method=method)
+
+    @property
+    def upscales(self) -> bool:
+        return self.factor is not None
+
+    @property
+    def pixels(self) -> int:
+        """The pixels that the engine computes. Its upscalers know only x4, whatever the factor."""
+        scale = 1 if self.factor is None else UPSCALER_SCALE // self.factor
+        return self.width * self.height * scale**2
 
     @property
     def steps_run(self) -> int:
@@ -265,6 +289,24 @@ class CheckRequest(EditRequest):
 
 
 BACKGROUND_REMOVED = "background_removed"
+
+
+def _factor(value: Any) -> Any:
+    if value not in (2, 4) or isinstance(value, bool | float):
+        raise PydanticCustomError("factor", "neither 2 nor 4")
+    return value
+
+
+class UpscaleRequest(BaseModel):
+    """A request for a larger copy of a picture. Without `model`: the first upscaler that is installed, else Lanczos."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    image: Picture
+    factor: Annotated[Factor, BeforeValidator(_factor)] = 4
+    model: StrictStr | None = None
+    lease_s: Number | None = None
+    webhook: WebhookWish | None = None
 
 
 class StoredImage(BaseModel):

@@ -9,6 +9,11 @@ import ipaddress
 import re
 from pathlib import Path
 
+
+class SettingsError(Exception):
+    """A setting has a value the service cannot run with. The message is for the person who set it."""
+
+
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _WITH_PORT = re.compile(r"(?P<address>[0-9.]+|localhost|\[[^\]]*\]):(?P<port>[0-9]+)", re.IGNORECASE)
 

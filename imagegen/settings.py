@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from imagegen import setting_values as values
+from imagegen.setting_values import SettingsError
 
 PREFIX = "IMAGEGEN_"
 FRONT_ONLY = {
@@ -33,10 +34,6 @@ OPENAI_IMAGE_MODELS = (
     *("gpt-image-2.6-sunburst", "gpt-image-2.6-flare"),
 )
 """OpenAI's image models, retired and current: clients send one of them hard-wired (openai 3.54, `ImageModel`)."""
-
-
-class SettingsError(Exception):
-    """A setting has a value the service cannot run with; the message is for the person who set it."""
 
 
 class Settings(BaseSettings):
@@ -167,6 +164,14 @@ class Settings(BaseSettings):
     read_ahead: Annotated[
         bool, Field(description="Have the kernel fetch a model's files from the disk while the engine starts.")
     ] = True
+    memory_mode: Annotated[
+        Literal["auto", "card", "offload", "stream"],
+        Field(
+            description="Where sd-server keeps a model's weights if there is a GPU: auto: chosen before each load; "
+            "card: all on the card; offload: in RAM, one part on the card at a time; stream: in RAM, a few blocks "
+            "on the card at a time."
+        ),
+    ] = "auto"
     gpu_wait_s: Annotated[
         float, Field(ge=0, description="How long a job waits for other programs to free GPU memory, in seconds.")
     ] = 300.0
@@ -185,6 +190,9 @@ class Settings(BaseSettings):
 
     # Limits of requests
     max_dimension: Annotated[int, Field(ge=64, le=4096, description="Longest side of a picture, in pixels.")] = 1024
+    max_upscaled_px: Annotated[
+        int, Field(ge=4096, le=67_108_864, description="Largest result of an upscale, in pixels: 4096x4096 by default.")
+    ] = 16_777_216
     max_steps: Annotated[int, Field(ge=1, le=100, description="Most sampling steps.")] = 100
     max_n: Annotated[int, Field(ge=1, le=16, description="Most pictures of one job.")] = 4
     max_prompt_chars: Annotated[

@@ -1,12 +1,30 @@
-"""The parts of the image service's answers that the front reads, and the error that every request can raise."""
+"""The answers of the service: those that imagegen_client reads, more of the front's own, and the front's error."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from fastmcp.exceptions import ToolError
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from imagegen_client.answers import Check, Progress, Said
+from imagegen_client.answers import ImageInfo as Picture
+from imagegen_client.answers import JobState as Job
+
+__all__ = [
+    "Check",
+    "DefaultModel",
+    "Job",
+    "Picture",
+    "Progress",
+    "Read",
+    "Said",
+    "ServiceError",
+    "Status",
+    "items",
+    "parsed",
+]
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +34,7 @@ T = TypeVar("T")
 class ServiceError(ToolError):
     """The service refused, failed or could not be reached. The message is a sentence for a person.
 
-    code: the service's own code, or `unreachable`, `distrusted`, `not_the_service`, `open_service`, `not_there_yet`.
+    code: the service's own code, or one of imagegen_client's, `open_service` or `not_there_yet`.
     """
 
     def __init__(self, code: str, sentence: str) -> None:
@@ -30,78 +48,6 @@ class Read(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Said(Read):
-    """A warning or an error of a job. Its first line is the message, the lines after it are details."""
-
-    code: str
-    detail: str
-
-    @property
-    def first_line(self) -> str:
-        return self.detail.partition("\n")[0]
-
-    @property
-    def details(self) -> str:
-        return self.detail.partition("\n")[2]
-
-
-class Progress(Read):
-    """The progress of a running job. `fraction` (0..1) is that of the phase."""
-
-    phase: str
-    step: int | None = None
-    steps: int | None = None
-    fraction: float | None = None
-    image: int = 1
-    left_s: float | None = None
-    detail: str | None = None
-
-
-class Picture(Read):
-    """A finished picture. Sizes in pixels and bytes."""
-
-    id: str
-    width: int
-    height: int
-    bytes: int
-    sha256: str
-    seed: int | None = None
-
-
-class Job(Read):
-    """A job as the service reports it. Times are RFC 3339 strings."""
-
-    job_id: str
-    status: Literal["queued", "running", "complete", "failed", "cancelled"]
-    kind: str = "generate"
-    model: str = ""
-    prompt: str = ""
-    position: int | None = None
-    progress: Progress | None = None
-    eta_s: float | None = None
-    params: dict[str, Any] = {}
-    images: list[Picture] = []
-    warnings: list[Said] = []
-    error: Said | None = None
-    created_at: str | None = None
-    started_at: str | None = None
-    finished_at: str | None = None
-    expires_at: str | None = None
-
-    @property
-    def ended(self) -> bool:
-        return self.status in {"complete", "failed", "cancelled"}
-
-
-class Check(Read):
-    """How the service would handle a request. `draws_it`: would the picture show what was asked for?"""
-
-    kind: str
-    model: str
-    draws_it: bool
-    warnings: list[Said] = []
-
-
 class DefaultModel(Read):
     """The model of requests that name none. `limits` is a sentence on what it cannot draw."""
 
@@ -113,12 +59,6 @@ class Status(Read):
     """The state of the service."""
 
     model: DefaultModel
-
-
-class NextPage(Read):
-    """The cursor of a list's next page; None at the end of the list."""
-
-    next: int | None = None
 
 
 class _Items(Read):

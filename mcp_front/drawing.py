@@ -45,7 +45,8 @@ class DrawingTools:
     async def upscale_image(self, ctx: Context, asked: Upscale) -> ToolResult:
         """Make a larger copy of a picture and wait for it."""
         (image,) = (await self._sources.pictures(ctx, [asked.image]))["images"]
-        return await self._finish(ctx, self._service.upscale({"image": image, "factor": asked.factor}))
+        body = {"image": image, "factor": asked.factor, "lease_s": LEASE_S}
+        return await self._finish(ctx, self._service.upscale(body), leased=True)
 
     async def get_job_status(self, ctx: Context, asked: OneJob) -> ToolResult:
         """Report a job's state once it changes, or after 45 s."""

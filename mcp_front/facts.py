@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from imagegen_client.progress import describe
 from mcp_front.answers import Job, Said
-from mcp_front.progress import describe
 
 NOT_WHAT_WAS_ASKED = {"blank_picture", "unknown_subject", "unknown_style", "text_unreadable"}
 """Codes of the warnings which mean that the picture does not show what was asked for."""

@@ -29,10 +29,11 @@ class FoundImage(BaseModel):
 
     @property
     def line(self) -> str:
+        seed = "" if self.seed is None else f", seed {self.seed}"
         kept = until(self.expires_at) or " (kept)"
         words = " ".join(self.prompt.split())
         short = words if len(words) <= MAX_PROMPT_CHARS else f"{words[:MAX_PROMPT_CHARS]}…"
-        return f"{self.image_id}: {self.width} x {self.height} px, seed {self.seed}, model {self.model}{kept}: {short}"
+        return f"{self.image_id}: {self.width} x {self.height} px{seed}, model {self.model}{kept}: {short}"
 
 
 async def found_images(service: Service, query: str | None, limit: int) -> tuple[list[FoundImage], bool]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from imagegen_client.progress import duration
 from mcp_front.answers import Read, Said
-from mcp_front.progress import duration
 
 
 class Capabilities(Read):

@@ -17,11 +17,12 @@ from fastmcp.exceptions import ToolError
 from fastmcp.tools import ToolResult
 from mcp_types import Annotations, ContentBlock, ImageContent, ResourceLink, TextContent
 
+from imagegen_client.progress import describe
 from mcp_front import texts
 from mcp_front.answers import Check, Job, Picture, Said, ServiceError
 from mcp_front.client import Service
 from mcp_front.facts import NOT_WHAT_WAS_ASKED, Facts, ImageFacts, facts, wrong_pictures
-from mcp_front.progress import describe, poll_s
+from mcp_front.progress import poll_s
 from mcp_front.saving import NotSaved, file_name, save
 from mcp_front.settings import Settings
 
@@ -185,8 +186,10 @@ class Results:
 
 def _headline(job: Job) -> str:
     first = job.images[0] if job.images else None
-    size = f": {first.width} x {first.height} px, seed {first.seed}" if first else ""
-    verb = "Edited" if job.kind == "edit" else "Drew"
+    size = f": {first.width} x {first.height} px" if first else ""
+    if first and first.seed is not None:
+        size += f", seed {first.seed}"
+    verb = {"edit": "Edited", "upscale": "Enlarged"}.get(job.kind, "Drew")
     many = "1 picture" if len(job.images) == 1 else f"{len(job.images)} pictures"
     return f"{verb} {many}{size}, model {job.model}{_took(job)} (job {job.job_id})."
 

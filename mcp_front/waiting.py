@@ -12,9 +12,11 @@ from fastmcp import Context
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from imagegen_client.progress import describe
+from imagegen_client.watch import Watch
 from mcp_front.answers import Job, ServiceError
 from mcp_front.client import Service
-from mcp_front.progress import advance, describe
+from mcp_front.progress import advance
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +38,6 @@ OUTAGE_S = 30.0
 BETWEEN_READS_S = 0.25
 CANCEL_S = 5.0
 NOTICE_S = 0.5
-
-TRANSIENT = {"unreachable", "shutting_down"}
 
 
 class CancelNotices(Middleware):
@@ -130,24 +130,15 @@ async def until_news(service: Service, job: Job, deadline: float, ctx: Context) 
 async def _readings(service: Service, job: Job, deadline: float, ctx: Context) -> AsyncIterator[Job]:
     news = _News(ctx)
     step_s = POLL_S if reports_progress(ctx) else SILENT_POLL_S
-    gone_since: float | None = None
-    await news.tell(job)
-    yield job
-    while (left := deadline - anyio.current_time()) > 0:
-        asked = anyio.current_time()
-        try:
-            job = await service.job(job.job_id, wait_s=min(left, step_s))
-        except ServiceError as failed:
-            gone_since = gone_since or asked
-            if failed.code not in TRANSIENT or anyio.current_time() - gone_since > OUTAGE_S:
-                raise
-            await anyio.sleep(POLL_S)
-            continue
-        gone_since = None
-        await news.tell(job)
-        yield job
-        if (spare := asked + BETWEEN_READS_S - anyio.current_time()) > 0:
-            await anyio.sleep(min(spare, max(0.0, left)))
+    watch = Watch(job, least_s=BETWEEN_READS_S, outage_s=OUTAGE_S)
+    while (update := await service.next(watch)) is not None:
+        if update.trouble is None:
+            await news.tell(update.state)
+            yield update.state
+        left = deadline - anyio.current_time()
+        if left <= 0:
+            return
+        watch.poll_s = min(left, step_s)
 
 
 class _News:

@@ -166,6 +166,8 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "sdapi_models": sdapi_responses.SdapiModels,
     "sdapi_samplers": sdapi_responses.SdapiSamplers,
     "sdapi_schedulers": sdapi_responses.SdapiSchedulers,
+    "sdapi_upscalers": sdapi_responses.SdapiUpscalers,
+    "sdapi_upscaled": sdapi_responses.SdapiUpscaled,
     "sdapi_empty_list": sdapi_responses.SdapiEmptyList,
     "sdapi_picture_info": sdapi_responses.SdapiPictureInfo,
     "sdapi_memory": sdapi_responses.SdapiMemory,

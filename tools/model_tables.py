@@ -8,11 +8,12 @@ from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
 from imagegen.models.entry_tables import ModelFile, Sourced
 from imagegen.models.synthetic.make import PACKS
+from imagegen.models.weights import Upscaler, Weights
 
 
 def tables(catalog: Catalog) -> str:
     """The generated part of the page in Markdown."""
-    entries = catalog.entries()
+    entries, upscalers = catalog.entries(), catalog.upscalers()
     return "\n\n".join(
         [
             "### What there is",
@@ -32,10 +33,15 @@ def tables(catalog: Catalog) -> str:
             "### Files",
             _table(
                 ("Model", "File, under `models/`", "On the model hub"),
-                [r for e in entries for r in _files(e)],
+                [r for e in [*entries, *upscalers] for r in _files(e)],
+            ),
+            "### The upscalers",
+            _table(
+                ("Upscaler", "Download", "Licence"),
+                [(f"`{u.name}`: {u.description}", _download(u), u.licence.name) for u in upscalers],
             ),
             "### Notes",
-            "\n".join(f"- `{e.name}`: {note}" for e in entries for note in e.notes),
+            "\n".join(f"- `{e.name}`: {note}" for e in [*entries, *upscalers] for note in e.notes),
         ]
     )
 
@@ -98,14 +104,21 @@ def _fast(entry: Entry) -> tuple[str, ...]:
     return f"`{entry.name}`", entry.fast.cache_mode + options, f"{entry.fast.min_steps} steps", entry.fast.source or ""
 
 
-def _files(entry: Entry) -> Iterable[tuple[str, ...]]:
+def _download(upscaler: Upscaler) -> str:
+    if upscaler.made_by is not None:
+        return "none"
+    stated = upscaler.download_bytes
+    return "not known" if stated is None else f"{float(stated.value) / 1e6:.0f} MB ({stated.source})"
+
+
+def _files(entry: Weights) -> Iterable[tuple[str, ...]]:
     for file in entry.files:
         place = f"`{file.shared or entry.name}/{file.file}`" + (" (optional)" if file.optional else "")
         note = f" ({file.note})" if file.note else ""
         yield f"`{entry.name}`", place, _origin(entry, file) + note
 
 
-def _origin(entry: Entry, file: ModelFile) -> str:
+def _origin(entry: Weights, file: ModelFile) -> str:
     if file.repo is None:
         return f"`imagegen models make {entry.name}`"
     return f"{file.repo} `{file.path or file.file}`"

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeGuard
 
 from imagegen.admission import repeats, resolution, validation
+from imagegen.admission.upscaling import UpscalerChecks, check_upscaled_size, choose_upscaler
+from imagegen.hardware.memory_mode import Shape
 from imagegen.images.masks import decode_mask, stored_mask
 from imagegen.images.references import ON_WHITE, Reference, decode_reference, parse_data_url
 from imagegen.images.store import ImageStore
@@ -27,10 +29,13 @@ from imagegen.schemas import (
     Kind,
     Params,
     Picture,
+    Policy,
     Refused,
     StoredImage,
+    UpscaleRequest,
     VariationRequest,
     Warn,
+    WebhookWish,
 )
 from imagegen.security.webhook_targets import BadTarget, Targets, Webhook
 from imagegen.settings import Settings
@@ -39,11 +44,14 @@ KEPT_PX = 4 * 1024 * 1024
 """The most pixels of a stored reference: four times the largest picture that the service draws."""
 
 
-class ModelChecks(Protocol):
+class ModelChecks(UpscalerChecks, Protocol):
     """Checks of a model on this machine. See `worker.model_files.ModelFiles`."""
 
     def misfits(self, entry: Entry) -> Sequence[Warn]:
         """Warnings for known problems of the model on this machine."""
+
+    def too_large(self, entry: Entry, shape: Shape) -> str | None:
+        """Why a picture of this size certainly does not fit in the memory, and what does; None if it may. Blocks."""
 
     def unobtainable(self, entry: Entry) -> str | None:
         """Why the model cannot be loaded; None if no reason is known."""
@@ -103,6 +111,52 @@ class AdmissionController:
         )
         return await self._submit(new, wanted)
 
+    async def admit_upscale(
+        self,
+        request: UpscaleRequest,
+        *,
+        owner: str | None = None,
+        idempotency_key: str | None = None,
+        warnings: Sequence[Warn] = (),
+    ) -> Job:
+        """Submit an upscale as a job, or return the earlier job with the same idempotency key. Raises Refused.
+
+        warnings: the transport's warnings; they come first in the job.
+        """
+        body_sha256 = None
+        if idempotency_key is not None:
+            validation.check_key(idempotency_key)
+            body_sha256 = await asyncio.to_thread(_hash_upscale, request, self._settings.max_body_bytes)
+            known = await self._jobs.find_idempotent(owner, idempotency_key, body_sha256)
+            if known is not None:
+                return known
+        validation.check_lease(request.lease_s)
+        chosen = await asyncio.to_thread(choose_upscaler, request.model, self._catalog, self._settings, self._models)
+        webhook = await self._webhook(request.webhook)
+        wanted = _Wanted(kind=Kind.UPSCALE)
+        source = await self._reference(request.image, wanted.warnings, "image", keep_px=None)
+        check_upscaled_size(source, request.factor, self._settings.max_upscaled_px)
+        wanted.references = [source]
+        params = Params.of_upscale(
+            source.width * request.factor, source.height * request.factor, request.factor, chosen.method
+        )
+        self._check_duration(chosen.name, params)
+        new = NewJob(
+            kind=Kind.UPSCALE,
+            model=chosen.name,
+            prompt=await self._prompt_of(source),
+            params=params,
+            policy=Policy(negative="inert"),
+            engine_texts=EngineTexts(prompt="", negative=""),
+            warnings=(*warnings, *wanted.warnings, *chosen.warnings),
+            lease_s=None if request.lease_s is None else float(request.lease_s),
+            webhook=webhook,
+            owner=owner,
+            idempotency_key=idempotency_key,
+            body_sha256=body_sha256,
+        )
+        return await self._submit(new, wanted)
+
     async def check(self, request: GenerateRequest) -> NewJob:
         """Return the job that `admit` would submit, without its pictures. Stores nothing. Raises Refused."""
         new, _ = await self._prepare(request)
@@ -117,8 +171,9 @@ class AdmissionController:
             return repeats.variation_of_job(await self._jobs.get(wish.job_id, renew=False), wish)
         assert wish.image is not None
         drawn_by = (await self._stored(wish.image, "image")).job_id if _is_id(wish.image) else None
-        if drawn_by is not None:
-            return repeats.variation_of_job(await self._jobs.get(drawn_by, renew=False), wish)
+        job = None if drawn_by is None else await self._jobs.get(drawn_by, renew=False)
+        if job is not None and job.kind is not Kind.UPSCALE:
+            return repeats.variation_of_job(job, wish)
         return repeats.variation_of_picture(wish.image, wish)
 
     async def _prepare(self, request: GenerateRequest, *, reduce_size: bool = False) -> tuple[NewJob, _Wanted]:
@@ -130,10 +185,11 @@ class AdmissionController:
         validation.check(request, entry, self._settings, self._catalog)
         if (lacking := self._models.unobtainable(entry)) is not None:
             raise Refused(422, "model_missing", lacking)
-        webhook = await self._webhook(request)
+        webhook = await self._webhook(request.webhook)
         await self._load_references(request, wanted)
         params = resolution.resolve(request, entry, wanted.references, wanted.warnings, self._settings)
-        self._check_duration(entry, params)
+        self._check_duration(entry.name, params)
+        await self._check_memory(entry, wanted, params)
         wanted.warnings += self._models.unfamiliar(entry, wanted.kind, request.prompt)
         takes_negative = entry.capabilities.negative
         composed = compose(
@@ -154,6 +210,15 @@ class AdmissionController:
         )
         return new, wanted
 
+    async def _prompt_of(self, source: StoredImage | Reference) -> str:
+        """The prompt of the job that made a stored picture, to recognise its larger copy by; empty without one."""
+        if not isinstance(source, StoredImage) or source.job_id is None:
+            return ""
+        try:
+            return (await self._jobs.get(source.job_id, renew=False)).prompt
+        except Refused:  # it has expired
+            return ""
+
     async def _submit(self, new: NewJob, wanted: _Wanted) -> Job:
         """Store the uploaded pictures and the job. Discards the pictures if the job is refused."""
         uploads: list[StoredImage] = []  # on disk, invisible until the job is stored
@@ -171,17 +236,17 @@ class AdmissionController:
         """Store a reference picture. Raises Refused 422 `bad_image`."""
         return await self._images.upload(await asyncio.to_thread(self._decode, data))
 
-    def _decode(self, picture: Picture) -> Reference:
+    def _decode(self, picture: Picture, keep_px: int | None = KEPT_PX) -> Reference:
         data = _file(picture, self._settings.max_body_bytes)
-        return decode_reference(data, self._settings.max_decoded_px, KEPT_PX)
+        return decode_reference(data, self._settings.max_decoded_px, keep_px)
 
     def _decode_mask(self, picture: Picture) -> Reference:
         data = _file(picture, self._settings.max_body_bytes)
         return decode_mask(data, self._settings.max_decoded_px, KEPT_PX)
 
-    def _check_duration(self, entry: Entry, params: Params) -> None:
+    def _check_duration(self, model: str, params: Params) -> None:
         """Raise Refused 422 `job_too_large` if the job is expected to exceed IMAGEGEN_MAX_JOB_S."""
-        expected = self._durations.job(entry.name, params)
+        expected = self._durations.job(model, params)
         if expected is not None and expected > self._settings.max_job_s:
             raise Refused(
                 422,
@@ -190,9 +255,15 @@ class AdmissionController:
                 "(IMAGEGEN_MAX_JOB_S). Ask for fewer steps, a smaller picture or fewer pictures.",
             )
 
-    async def _webhook(self, request: GenerateRequest) -> Webhook | None:
+    async def _check_memory(self, entry: Entry, wanted: _Wanted, params: Params) -> None:
+        """Raise Refused 422 `job_too_large` if the memory is known to be too small for the job."""
+        shape = Shape(wanted.kind, params.width, params.height, len(wanted.references))
+        if (why := await asyncio.to_thread(self._models.too_large, entry, shape)) is not None:
+            raise Refused(422, "job_too_large", why)
+
+    async def _webhook(self, wish: WebhookWish | None) -> Webhook | None:
         """The request's webhook, or else the operator's. Raises Refused 422 `webhook_refused`."""
-        settings, wish = self._settings, request.webhook
+        settings = self._settings
         if wish is None:
             return Webhook(settings.webhook_url, settings.webhook_secret or None) if settings.webhook_url else None
         webhook = Webhook(wish.url, wish.secret)
@@ -213,16 +284,19 @@ class AdmissionController:
                 wanted.mask = await self._mask(request.mask, wanted.warnings)
                 validation.check_shape(wanted.mask, wanted.references[0])
 
-    async def _reference(self, picture: Picture, warnings: list[Warn]) -> StoredImage | Reference:
+    async def _reference(
+        self, picture: Picture, warnings: list[Warn], field: str = "images", keep_px: int | None = KEPT_PX
+    ) -> StoredImage | Reference:
         """A stored picture by its id, or a decoded, not yet stored picture from a file or data URL.
 
+        field: its name in errors. keep_px: a larger picture is reduced to this area; None: never.
         Raises Refused 410, 422 `unknown_image`, `bad_image`.
         """
         found: StoredImage | Reference
         if _is_id(picture):
-            found = await self._stored(picture, "images")
+            found = await self._stored(picture, field)
         else:
-            found = await asyncio.to_thread(self._decode, picture)
+            found = await asyncio.to_thread(self._decode, picture, keep_px)
         warnings += found.warnings
         return found
 
@@ -287,6 +361,12 @@ def _hash(request: GenerateRequest, max_bytes: int) -> str:
         body["images"] = [_name(one, max_bytes) for one in request.images]
         if request.mask is not None:
             body["mask"] = _name(request.mask, max_bytes)
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _hash_upscale(request: UpscaleRequest, max_bytes: int) -> str:
+    body = request.model_dump(mode="json", exclude_none=True, exclude={"image"})
+    body |= {"kind": Kind.UPSCALE.value, "image": _name(request.image, max_bytes)}
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 

@@ -39,7 +39,11 @@ def same_again(job: Job) -> GenerateRequest:
 
 
 def variation_of_job(job: Job, wish: VariationRequest) -> GenerateRequest:
-    """The request of `job` with other seeds. Raises Refused 422 for a wish that only an uploaded picture can have."""
+    """The request of `job` with other seeds. Raises Refused 422 for a wish that only an uploaded picture can have, and
+    for a job that drew nothing."""
+    if job.kind is Kind.UPSCALE:
+        detail = "This job enlarged a picture: there are no other seeds of it. Name that picture, as image."
+        raise Refused(422, "invalid_request", detail, param="job_id")
     for name in ("prompt", "model"):
         if getattr(wish, name) is not None:
             detail = (

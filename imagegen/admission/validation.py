@@ -49,7 +49,7 @@ def _check_numbers(request: GenerateRequest, caps: Settings) -> None:
     _within("seed", request.seed, 0, SEED_MAX, "Leave seed out for a random one.")
     _within("n", request.n, 1, caps.max_n)
     _within("cfg_scale", request.cfg_scale, 0, 30)
-    _within("lease_s", request.lease_s, 5, 3600)
+    check_lease(request.lease_s)
     if request.draft and request.n != 1:
         raise Refused(422, "invalid_request", f"n is {request.n}; a draft is one picture.", param="n")
 
@@ -96,6 +96,11 @@ def check_key(key: str) -> None:
     """Raise Refused unless the Idempotency-Key is 1 to 128 printable ASCII characters."""
     if not (1 <= len(key) <= 128 and key.isascii() and key.isprintable()):
         raise Refused(422, "invalid_request", "Idempotency-Key must be 1 to 128 printable ASCII characters.")
+
+
+def check_lease(lease_s: float | None) -> None:
+    """Refuse a lease outside 5 to 3600 seconds."""
+    _within("lease_s", lease_s, 5, 3600)
 
 
 def check_shape(mask: StoredImage | Reference, picture: StoredImage | Reference) -> None:

@@ -19,6 +19,7 @@ MODULES = {
     "queue": ("jobs", "cancel"),
     "draw": ("draw", "edit"),
     "vary": ("vary",),
+    "upscale": ("upscale",),
     "status": ("status", "warm", "unload"),
     **{name: (name,) for name in ("serve", "compare", "engine", "models", "tls", "token", "doctor", "deploy")},
 }

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from imagegen.cli import spelling
+from imagegen_client import spelling
 
 STANDARD = "-"
 """Means standard input as a prompt, standard output as a file."""

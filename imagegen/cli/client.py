@@ -1,17 +1,30 @@
-"""The command line's HTTP client, with errors as sentences."""
+"""The command line's client: imagegen_client's transport, with errors as sentences."""
 
 from __future__ import annotations
 
 import os
 import ssl
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
 import click
-import httpx
 
-from imagegen import settings
+import imagegen_client.errors as client_errors
 from imagegen.cli.trust import context_for
-from imagegen.security import outgoing_proxies
+from imagegen_client.address import DEFAULT_URL, Address, checked_url
+from imagegen_client.transport import Transport
+from imagegen_client.wire import MAX_PICTURE_BYTES, Call, Reply, Request, exchange, read_json
+
+if TYPE_CHECKING:
+    from imagegen.settings import Settings
+
+T = TypeVar("T")
+
+SIMPLE = {"IMAGEGEN_TOKEN", "IMAGEGEN_HOME", "IMAGEGEN_PORT"}
+"""Variables with which the address of this machine's service is known without the other settings."""
 
 
 class ServiceError(Exception):
@@ -23,67 +36,84 @@ class Unreachable(ServiceError):
 
 
 class Service:
-    """A running imagegen service."""
+    """A running imagegen service. Every method raises ServiceError, Unreachable for a failed connection."""
 
     def __init__(self, url: str, token: str | None = None, verify: ssl.SSLContext | bool = True) -> None:
-        self.url = url.rstrip("/")
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        here = outgoing_proxies.is_loopback(self.url)
-        try:
-            self._http = httpx.Client(
-                base_url=self.url,
-                headers=headers,
-                verify=verify,
-                timeout=httpx.Timeout(70, connect=5),
-                trust_env=not here,  # a proxy cannot reach this machine's loopback
-            )
-        except (ImportError, ValueError, httpx.InvalidURL) as wrong:
-            sentence = None if here else outgoing_proxies.unusable(wrong)
-            raise ServiceError(sentence or f"{self.url} is not an address of a service: {wrong}.") from None
+        context = verify if isinstance(verify, ssl.SSLContext) else None
+        with sentences(url):
+            address = Address(checked_url(url), token, context=context)
+        self.url = address.url
+        self._transport = Transport(address)
 
-    def call(self, method: str, path: str, **how: Any) -> httpx.Response:
-        """Send a request. Raises ServiceError with the service's sentence, Unreachable for a failed connection."""
-        try:
-            answer = self._http.request(method, path, **how)
-        except httpx.ConnectError:
-            raise Unreachable(
-                f"no service answers at {self.url}. Start one with `imagegen serve`, or name it with --url."
-            ) from None
-        except httpx.TransportError as broken:
-            raise Unreachable(f"the connection to {self.url} broke: {broken}") from None
-        if answer.is_error:
-            raise ServiceError(_sentence(answer))
-        return answer
+    def run(self, call: Call[T]) -> T:
+        """The result of a call of imagegen_client."""
+        with sentences(self.url):
+            return self._transport.run(call)
 
-    def json(self, method: str, path: str, **how: Any) -> dict[str, Any]:
-        answer = self.call(method, path, **how)
-        try:
-            body = answer.json()
-        except ValueError:
-            body = None
+    def call(self, method: str, path: str, *, json: Any = None, params: dict[str, Any] | None = None) -> Reply:
+        """Send a request."""
+        return self.run(exchange(_request(method, path, json, params)))
+
+    def json(self, method: str, path: str, *, json: Any = None, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The answer to a request, a JSON object."""
+        body = self.run(read_json(_request(method, path, json, params)))
         if not isinstance(body, dict):
             raise ServiceError(f"{self.url} is not an imagegen service: its answer is no JSON object.")
         return body
 
+    def upload(self, picture: Path) -> str:
+        """Store a picture for an edit. Returns its id."""
+        from imagegen_client import calls
 
-def _sentence(answer: httpx.Response) -> str:
+        return self.run(calls.upload(picture.read_bytes())).id
+
+
+def _request(method: str, path: str, json: Any, params: dict[str, Any] | None) -> Request:
+    """Every POST has a key, so that it is safe to repeat it after a lost connection."""
+    headers = {"Idempotency-Key": uuid4().hex} if method == "POST" else {}
+    query = None if params is None else {name: str(value) for name, value in params.items()}
+    return Request(method, path, params=query, json=json, headers=headers, limit_bytes=MAX_PICTURE_BYTES)
+
+
+@contextmanager
+def sentences(url: str) -> Iterator[None]:
+    """Errors of imagegen_client as those of the command line."""
     try:
-        body = answer.json()
-        return f"{body['detail']} ({body['code']})"
-    except (ValueError, KeyError, TypeError):
-        return f"{answer.request.url} answered {answer.status_code}. Is it an imagegen service?"
+        yield
+    except client_errors.Unreachable as down:
+        start = f"no service answers at {url}. Start one with `imagegen serve`, or name it with --url."
+        raise Unreachable(start if down.refused else str(down)) from None
+    except client_errors.ServiceError as failed:
+        code = f" ({failed.code})" if failed.status is not None else ""
+        raise ServiceError(f"{failed}{code}") from None
 
 
 def service_of(url: str | None) -> Service:
     """The service named by --url, else by IMAGEGEN_URL, else the one that the settings describe."""
     named = url or os.environ.get("IMAGEGEN_URL")
-    own = None if named else settings.load()
-    address = named or (own.url if own else "")
+    own = None if named else _own_settings()
+    address = named or (own.url if own else _usual_url())
     try:
         verify = context_for(address, own)
     except OSError as failure:
         raise ServiceError(f"no service answers at {address}: {failure}.") from None
     return Service(address, os.environ.get("IMAGEGEN_TOKEN"), verify)
+
+
+def _own_settings() -> Settings | None:
+    """The settings of this machine's service. None if SIMPLE says its address, because reading them takes long."""
+    named = {name for name in os.environ if name.startswith("IMAGEGEN_")}
+    port = os.environ.get("IMAGEGEN_PORT", "1")
+    if named <= SIMPLE and port.isascii() and port.isdigit() and 1 <= int(port) <= 65535:
+        return None
+    from imagegen import settings
+
+    return settings.load()
+
+
+def _usual_url() -> str:
+    port = os.environ.get("IMAGEGEN_PORT")
+    return f"http://127.0.0.1:{int(port)}" if port else DEFAULT_URL
 
 
 url_option = click.option("--url", help="The service; default: IMAGEGEN_URL, else this machine's.")

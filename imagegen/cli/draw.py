@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import math
 import os
@@ -18,7 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from imagegen.cli.arguments import STANDARD, InputFile, OutputFile, Prompt, format_of, no_new_file_in
-from imagegen.cli.client import Service, ServiceError, service_of, url_option
+from imagegen.cli.client import Service, ServiceError, sentences, service_of, url_option
+from imagegen_client.answers import JobState, parsed
+from imagegen_client.watch import Watch
 
 POLL_S, SAY_EVERY_S = 0.4, 30.0
 
@@ -93,19 +94,24 @@ def edit(
     imagegen edit cup.png "make the cup blue" -o blue.png
     imagegen edit cup.png "put the cup on the table" --also table.png
     """
-    request: dict[str, Any] = {"prompt": prompt, "images": [data_url(one) for one in (image, *also)]}
+    request: dict[str, Any] = {"prompt": prompt, "images": [image, *also]}
     if fit:
         request["fit"] = fit
     if strength is not None:
         request["strength"] = strength
     if mask:
-        request["mask"] = data_url(mask)
+        request["mask"] = mask
     _run("/api/edit", request, options)
 
 
-def data_url(picture: Path) -> str:
-    """The file as the service takes it in JSON. The service recognises the format itself."""
-    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
+def _uploaded(service: Service, request: dict[str, Any]) -> dict[str, Any]:
+    """The request with ids for its pictures."""
+    given = dict(request)
+    if "images" in given:
+        given["images"] = [service.upload(one) for one in given["images"]]
+    if "mask" in given:
+        given["mask"] = service.upload(given["mask"])
+    return given
 
 
 def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
@@ -121,7 +127,9 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
         request["background"] = "transparent"
     if options["count"] != 1:
         request["n"] = options["count"]
-    draw_to_files(service, service.json("POST", path, json=request), output)
+    job = service.json("POST", path, json=_uploaded(service, request))
+    click.echo(f"model: {title(service, job['model'])}", err=True)
+    deliver(service, job, output, request["prompt"])
 
 
 def check_output(output: Path | None, count: int) -> None:
@@ -132,9 +140,11 @@ def check_output(output: Path | None, count: int) -> None:
         raise click.UsageError(f"{problem} Name a file elsewhere with -o.")
 
 
-def draw_to_files(service: Service, job: dict[str, Any], output: Path | None) -> None:
-    """Wait for the submitted job, print its warnings, and write its pictures. Raises ServiceError, Abort."""
-    click.echo(f"model: {_title(service, job['model'])}", err=True)
+def deliver(service: Service, job: dict[str, Any], output: Path | None, words: str) -> None:
+    """Follow the job to its end, print its warnings, and write its pictures. `words`: for the name of a new file.
+
+    Raises ServiceError, Abort.
+    """
     try:
         job = follow(service, job)
     except KeyboardInterrupt:
@@ -146,7 +156,7 @@ def draw_to_files(service: Service, job: dict[str, Any], output: Path | None) ->
             click.echo(f"  {details}", err=True)
     check_complete(job)
     for index, image in enumerate(job["images"]):
-        target = _target(output, job["prompt"], job["job_id"], index, len(job["images"]))
+        target = _target(output, words, job["job_id"], index, len(job["images"]))
         data = service.call("GET", f"/images/{image['id']}.{format_of(target)}").content
         try:
             _write(target, data)
@@ -154,7 +164,8 @@ def draw_to_files(service: Service, job: dict[str, Any], output: Path | None) ->
             raise ServiceError(
                 f"{target} cannot be written: {failed.strerror}. The picture is at {image['url']}"
             ) from None
-        said = f"{image['width']}x{image['height']}  seed {image['seed']}  {image['url']}"
+        seed = "" if image["seed"] is None else f"seed {image['seed']}  "
+        said = f"{image['width']}x{image['height']}  {seed}{image['url']}"
         is_standard = target == Path(STANDARD)
         click.echo(said if is_standard else f"{target}  {said}", err=is_standard)
 
@@ -169,9 +180,10 @@ def _write(target: Path, data: bytes) -> None:
         target.write_bytes(data)
 
 
-def _title(service: Service, model: str) -> str:
+def title(service: Service, model: str) -> str:
     """The model's title, which also describes its quality."""
-    titles = {entry["name"]: entry["title"] for entry in service.json("GET", "/api/models")["items"]}
+    models = service.json("GET", "/api/models")
+    titles = {entry["name"]: entry["title"] for entry in [*models["items"], *models.get("upscalers", [])]}
     return str(titles.get(model, model))
 
 
@@ -196,22 +208,19 @@ def _shown(service: Service, job: dict[str, Any]) -> dict[str, Any]:
         TextColumn("{task.fields[eta]}"),
         TimeElapsedColumn(),
     )
-    silent_since: float | None = None
     said_at = -math.inf
+    with sentences(service.url):
+        watch = Watch(parsed(JobState, job, "job"), poll_s=0, least_s=POLL_S)
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("queued", total=1.0, eta="")
         try:
-            while job["status"] in {"queued", "running"}:
-                time.sleep(POLL_S)
-                try:
-                    job = service.json("GET", f"/api/jobs/{job['job_id']}")
-                    silent_since = None
-                except ServiceError:
-                    silent_since = silent_since or time.monotonic()
-                    if time.monotonic() - silent_since > 60:
-                        raise
-                    bar.update(task, description="the service does not answer, waiting", eta="")
+            while (update := service.run(watch.next())) is not None:
+                if update.trouble:
+                    bar.update(task, description=update.text, eta="")
                     continue
+                job = update.state.raw
+                if update.state.ended:
+                    break
                 progress = job["progress"] or {}
                 eta = "" if job["eta_s"] is None else f"{job['eta_s']:.0f} s left"
                 bar.update(task, description=_describe(job), completed=progress.get("fraction") or 0.0, eta=eta)
@@ -247,6 +256,8 @@ def _describe(job: dict[str, Any]) -> str:
     if progress.get("steps"):
         what = "writing the picture's tokens" if progress["phase"] == "encoding" else "drawing: step"
         return f"{what} {progress['step']}/{progress['steps']}"
+    if progress["phase"] == "upscaling" and progress.get("fraction"):
+        return f"enlarging: {progress['fraction']:.0%}"
     if progress["phase"] == "fetching" and progress.get("detail"):
         return f"fetching {progress['detail']}"
     return str(progress["phase"])

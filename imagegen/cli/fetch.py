@@ -21,8 +21,8 @@ from imagegen.models.download.plan import plan as plan_files
 from imagegen.models.download.progress import Fetching, size
 from imagegen.models.download.retry import FetchError, RetryPolicy
 from imagegen.models.download.verify import odd_sizes
-from imagegen.models.entry import Entry
 from imagegen.models.licences import question
+from imagegen.models.weights import Weights
 from imagegen.schemas import Refused
 from imagegen.settings import Settings, load
 
@@ -41,7 +41,7 @@ def fetch(name: str, yes: bool, dry_run: bool) -> None:
     """
     settings, hub = load(), Hub()
     try:
-        entry = Catalog.load(settings).get(name)
+        entry = Catalog.load(settings).weights(name)
         if entry.made_by is not None:
             raise click.ClickException(f"{name} is not on a hub: imagegen models make {name}")
         retry_policy = RetryPolicy(
@@ -66,7 +66,7 @@ def fetch(name: str, yes: bool, dry_run: bool) -> None:
         click.echo(_end(entry, settings, whole))
 
 
-def _end(entry: Entry, settings: Settings, whole: bool) -> str:
+def _end(entry: Weights, settings: Settings, whole: bool) -> str:
     """The final message. Without an optional file the model is usable, but not complete."""
     nothing = "; there was nothing to fetch" if whole else ""
     if absent := entry.absent(settings):
@@ -75,7 +75,7 @@ def _end(entry: Entry, settings: Settings, whole: bool) -> str:
     return f"{entry.name} is complete: {entry.folder(settings)}{nothing}"
 
 
-def _tell(entry: Entry, todo: Plan) -> None:
+def _tell(entry: Weights, todo: Plan) -> None:
     """Print the files to fetch, their sources, sizes and licences."""
     for item in todo.items:
         checked = "" if item.sha256 or item.git_sha1 else ", no checksum"
@@ -87,7 +87,7 @@ def _tell(entry: Entry, todo: Plan) -> None:
         click.echo(f"  {repo} states: {stated}", err=True)
 
 
-def _agree(entry: Entry, todo: Plan, yes: bool) -> None:
+def _agree(entry: Weights, todo: Plan, yes: bool) -> None:
     """Ask the user to accept a licence that may restrict use. Raises ClickException or Abort if not accepted."""
     asked = question(entry, todo.licences)
     if yes or asked is None:
@@ -110,7 +110,7 @@ class _Far(ProgressColumn):
         return Text(self._words(task.fields["now"].seen(time.monotonic())))
 
 
-def fetch_with_bar(entry: Entry, settings: Settings, hub: Hub) -> Plan:
+def fetch_with_bar(entry: Weights, settings: Settings, hub: Hub) -> Plan:
     """Fetch with progress on stderr. Raises FetchError."""
     console = Console(stderr=True)
     columns = (_Far(str), BarColumn(), _Far(_left))

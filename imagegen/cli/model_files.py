@@ -16,7 +16,7 @@ from imagegen.models import check as checking
 from imagegen.models import removal
 from imagegen.models.catalog import Catalog, CatalogError, built_on, own_file
 from imagegen.models.download.progress import size
-from imagegen.models.entry import Entry
+from imagegen.models.weights import Weights
 from imagegen.settings import Settings, load
 from imagegen.storage.database import StateInUse, lock_state_folder
 
@@ -36,8 +36,8 @@ def remove(name: str, yes: bool, with_entry: bool) -> None:
     settings = load()
     with sentences("removed"):
         catalog = Catalog.load(settings)
-        entry = catalog.get(name)
-        todo = removal.plan(entry, catalog.entries(), settings)
+        entry = catalog.weights(name)
+        todo = removal.plan(entry, [*catalog.entries(), *catalog.upscalers()], settings)
         own = _own_entry(name, settings) if with_entry else None
         for line in _preview(todo, own):
             click.echo(line, err=True)
@@ -88,7 +88,7 @@ def _remove(todo: removal.Removal, settings: Settings) -> int:
         return removal.remove(todo, settings)
 
 
-def _afterwards(entry: Entry, own: Path | None, settings: Settings) -> str:
+def _afterwards(entry: Weights, own: Path | None, settings: Settings) -> str:
     """Remove the entry's own file, and say what can be done now."""
     if own is not None:
         own.unlink()
@@ -111,7 +111,7 @@ def check(name: str, as_json: bool) -> None:
     """
     settings = load()
     with sentences():
-        entry = Catalog.load(settings).get(name)
+        entry = Catalog.load(settings).weights(name)
         found = _checked(entry, settings)
     damaged = [one for one in found if one.state in {"damaged", "missing"}]
     unknown = [one for one in found if one.state == "unknown"]
@@ -126,14 +126,14 @@ def check(name: str, as_json: bool) -> None:
     sys.exit(1 if damaged else UNKNOWN_EXIT if unknown else 0)
 
 
-def _checked(entry: Entry, settings: Settings) -> list[checking.Checked]:
+def _checked(entry: Weights, settings: Settings) -> list[checking.Checked]:
     paths = [path for path, _stated in checking.expectations(entry, settings)]
     total = sum(path.stat().st_size for path in paths if path.is_file())
     with click.progressbar(length=max(total, 1), label=f"Checking {entry.name}", file=sys.stderr) as bar:
         return list(checking.check(entry, settings, bar.update))
 
 
-def _remedy(entry: Entry, damaged: list[checking.Checked]) -> str:
+def _remedy(entry: Weights, damaged: list[checking.Checked]) -> str:
     """What to type to have right files again."""
     if entry.made_by is not None:
         return f"Make it again: imagegen models make {entry.name}"

@@ -12,8 +12,10 @@ from typing import Any
 
 import click
 
+from imagegen.cli.add import add
 from imagegen.cli.fetch import fetch
 from imagegen.cli.model_files import check, remove
+from imagegen.cli.model_memory import memory_lines, memory_needs, took
 from imagegen.cli.model_sentences import sentences
 from imagegen.models.catalog import Catalog
 from imagegen.models.download.record import recorded
@@ -21,30 +23,32 @@ from imagegen.models.entry import Entry
 from imagegen.models.entry_tables import ModelFile, Sourced
 from imagegen.models.packages import lacking, lacking_sentence
 from imagegen.models.synthetic.make import make as make_files
+from imagegen.models.weights import Weights
 from imagegen.settings import Settings, load
 
 
 @click.group()
 def models() -> None:
-    """List, show, fetch, make, check and remove models."""
+    """List, show, add, fetch, make, check and remove models."""
 
 
-for command in (fetch, check, remove):
+for command in (add, fetch, check, remove):
     models.add_command(command)
 
 
 @models.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_models(as_json: bool) -> None:
-    """List every model with its abilities, the state of its files, and its licence."""
+    """List every model: abilities, the state of its files, the memory that its pictures took here, licence."""
     settings = load()
     with sentences():
-        entries = Catalog.load(settings).entries()
+        catalog = Catalog.load(settings)
+    entries = [*catalog.entries(), *catalog.upscalers()]
     if as_json:
         _print_json([_as_json(entry, settings) for entry in entries])
         return
-    rows = [("NAME", "DOES", "FILES", "LICENCE", "TITLE")]
-    rows += [(e.name, _does(e), _state(e, settings), e.licence.name, e.title) for e in entries]
+    rows = [("NAME", "DOES", "FILES", "MEMORY", "LICENCE", "TITLE")]
+    rows += [(e.name, _does(e), _state(e, settings), _took(e, settings), e.licence.name, e.title) for e in entries]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -57,7 +61,7 @@ def show(name: str, as_json: bool) -> None:
     """Show one model: every number with its source, every file with its path."""
     settings = load()
     with sentences():
-        entry = Catalog.load(settings).get(name)
+        entry = Catalog.load(settings).weights(name)
     if as_json:
         _print_json(_as_json(entry, settings))
     else:
@@ -88,7 +92,7 @@ def _print_json(what: Any) -> None:
     click.echo(json.dumps(what, indent=2, ensure_ascii=False))
 
 
-def _as_json(entry: Entry, settings: Settings) -> dict[str, Any]:
+def _as_json(entry: Weights, settings: Settings) -> dict[str, Any]:
     files = [
         {
             **file.model_dump(),
@@ -97,30 +101,37 @@ def _as_json(entry: Entry, settings: Settings) -> dict[str, Any]:
         }
         for file in entry.files
     ]
-    return {
+    shown = {
         **entry.model_dump(mode="json", exclude={"own_folder"}),
         "folder": str(entry.folder(settings)),
         "files": files,
         "installed": entry.installed(settings),
-        "lacking_packages": list(lacking(entry.adapter)),
-        "negative_inert": entry.negative_inert,
     }
+    if isinstance(entry, Entry):
+        shown |= {
+            "lacking_packages": list(lacking(entry.adapter)),
+            "negative_inert": entry.negative_inert,
+            "memory_needs": memory_needs(entry, settings),
+        }
+    return shown
 
 
-def _there(entry: Entry, file: ModelFile, settings: Settings) -> bool:
+def _there(entry: Weights, file: ModelFile, settings: Settings) -> bool:
     return entry.path_of(file, settings).is_file()
 
 
-def _does(entry: Entry) -> str:
+def _does(entry: Weights) -> str:
+    if not isinstance(entry, Entry):
+        return "enlarges"
     c = entry.capabilities
     able = {"draws": c.draw, "edits": c.edit, "masks": c.mask, "strength": c.strength}
     words = [word for word, can in able.items() if can]
     return ", ".join(words) + (" (noise)" if entry.noise else "")
 
 
-def _state(entry: Entry, settings: Settings) -> str:
+def _state(entry: Weights, settings: Settings) -> str:
     missing = entry.missing(settings)
-    if packages := lacking(entry.adapter):
+    if isinstance(entry, Entry) and (packages := lacking(entry.adapter)):
         return f"lacks {len(packages)} Python package{'s' if len(packages) > 1 else ''}"
     if missing and entry.made_by is not None:
         return "made when first used"
@@ -130,13 +141,32 @@ def _state(entry: Entry, settings: Settings) -> str:
     return f"installed, without {len(absent)} optional" if absent else "installed"
 
 
-def _page(entry: Entry, settings: Settings) -> list[str]:
+def _took(entry: Weights, settings: Settings) -> str:
+    """The memory that the pictures of a model took here."""
+    return took(entry, settings) if isinstance(entry, Entry) else ""
+
+
+def _page(entry: Weights, settings: Settings) -> list[str]:
     commercial = {True: "; commercial use allowed", False: "; no commercial use", None: ""}
     lines = [f"{entry.name}: {entry.title}", entry.description, ""]
-    lines.append(f"Does:     {_does(entry)}; up to {entry.capabilities.max_references} references")
+    references = f"; up to {entry.capabilities.max_references} references" if isinstance(entry, Entry) else ""
+    lines.append(f"Does:     {_does(entry)}{references}")
     lines.append(f"Licence:  {entry.licence.name}{commercial[entry.licence.commercial]}")
     if entry.licence.url:
         lines.append(f"          {entry.licence.url}")
+    if isinstance(entry, Entry):
+        lines += _of_a_model(entry, settings)
+    elif entry.download_bytes is not None:
+        lines += ["", *_sourced("download", entry.download_bytes)]
+    lines += ["", f"Files (its own folder: {entry.folder(settings)}):"]
+    for file in entry.files:
+        lines += _file(entry, file, settings)
+    return lines + [line for note in entry.notes for line in ("", note)]
+
+
+def _of_a_model(entry: Entry, settings: Settings) -> list[str]:
+    """Sizes, defaults, memory, cache and flags."""
+    lines = []
     if lacking := lacking_sentence(entry):
         lines.append(f"Engine:   {lacking}")
     shape = (
@@ -154,6 +184,7 @@ def _page(entry: Entry, settings: Settings) -> list[str]:
         for name, value in (("VRAM", entry.memory.vram_bytes), ("RAM", entry.memory.ram_bytes)):
             if value is not None:
                 lines += [f"  {name:<10} {value:,} bytes", f"             {entry.memory.source}"]
+    lines += memory_lines(entry, settings)
     lines += ["", f"Fast:     {_fast(entry)}"]
     if entry.fast is not None and entry.fast.source is not None:
         lines.append(f"             {entry.fast.source}")
@@ -164,10 +195,7 @@ def _page(entry: Entry, settings: Settings) -> list[str]:
                 f"  {flag.flag}" + ("" if flag.value is None else f" {flag.value}"),
                 f"             {flag.source}",
             ]
-    lines += ["", f"Files (its own folder: {entry.folder(settings)}):"]
-    for file in entry.files:
-        lines += _file(entry, file, settings)
-    return lines + [line for note in entry.notes for line in ("", note)]
+    return lines
 
 
 def _negative(entry: Entry) -> str:
@@ -189,7 +217,7 @@ def _sourced(name: str, sourced: Sourced) -> list[str]:
     return [f"  {name:<10} {sourced.value}{span}", f"             {sourced.source}"]
 
 
-def _file(entry: Entry, file: ModelFile, settings: Settings) -> list[str]:
+def _file(entry: Weights, file: ModelFile, settings: Settings) -> list[str]:
     path = entry.path_of(file, settings)
     there = "there" if path.is_file() else "optional, not there" if file.optional else "MISSING"
     lines = [f"  {file.role:<16} {path} [{there}]"]

@@ -10,7 +10,7 @@ import click
 
 from imagegen.cli.arguments import InputFile, OutputFile
 from imagegen.cli.client import Service, ServiceError, service_of, url_option
-from imagegen.cli.draw import check_output, data_url, draw_to_files
+from imagegen.cli.draw import check_output, deliver, title
 
 _ID = re.compile(r"(?:^|/)([0-9a-f]{32})(?:\.(?:png|jpg|webp))?$")
 
@@ -44,10 +44,12 @@ def vary(what: str, count: int, seed: int | None, model: str | None, output: Pat
         request["model"] = model
     found = _ID.search(what)
     if found is None:
-        request["image"] = data_url(InputFile().convert(what, None, None))
+        request["image"] = service.upload(InputFile().convert(what, None, None))
     else:
         request[_kind(service, found[1])] = found[1]
-    draw_to_files(service, service.json("POST", "/api/variations", json=request), output)
+    job = service.json("POST", "/api/variations", json=request)
+    click.echo(f"model: {title(service, job['model'])}", err=True)
+    deliver(service, job, output, job["prompt"])
 
 
 def _kind(service: Service, an_id: str) -> str:

@@ -35,6 +35,11 @@ class State:
         """Whether it ended, or its restart policy restarted it."""
         return self.restarts > 0 or self.status in {"exited", "dead", "stopped"}
 
+    @property
+    def end(self) -> str:
+        """How a container that failed ended. The exit code of one that was restarted is that of no end."""
+        return "ended and was restarted" if self.restarts > 0 else f"ended with exit code {self.exit_code}"
+
 
 @dataclass(frozen=True)
 class Containers:

@@ -18,6 +18,8 @@ Tell = Callable[[str], None]
 
 HEALTHCHECK = ("python", "-m", "imagegen.deploy.healthcheck")
 LOOK_EVERY_S = 1.0
+WORDS_WAIT_S = 30.0
+"""Podman 4.3 shows an empty log for some seconds after its restart policy restarted a container."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 SAVED = "/data/before-deploy"
@@ -93,8 +95,8 @@ class Rollout:
         while True:
             state = self.containers.state(self.name)
             if state is None or state.failed:
-                code = "" if state is None else f" with exit code {state.exit_code}"
-                raise DeployError(f"The container {self.name} ended{code}. It said:\n{self._words()}")
+                end = "ended" if state is None else state.end
+                raise DeployError(f"The container {self.name} {end}. It said:\n{self._words(WORDS_WAIT_S)}")
             if self.is_ready():
                 return
             if time.monotonic() > deadline:
@@ -178,8 +180,12 @@ class Rollout:
         with suppress(OSError):  # the terminal may be closed, which must not end the rollback
             self.tell("a moment: what was there before the deploy is put back")
 
-    def _words(self) -> str:
-        return "\n".join(f"  {line}" for line in self.containers.last_words(self.name).splitlines())
+    def _words(self, wait_s: float = 0.0) -> str:
+        """The last lines of the container's log. wait_s: how long to wait for lines while there are none."""
+        deadline = time.monotonic() + wait_s
+        while not (words := self.containers.last_words(self.name)) and time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY_S)
+        return "\n".join(f"  {line}" for line in words.splitlines())
 
 
 @contextmanager

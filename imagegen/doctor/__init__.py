@@ -63,5 +63,5 @@ def _examine(settings: Settings, service: running.Running | None, deep: bool) ->
         yield from drawing.packages(entry)
         yield from drawing.torch(entry, settings, card)
         yield from drawing.model_files(entry, settings, deep, has_gpu=gpu.is_card(card))
-        yield from machine.memory(entry, settings, flags, card)
+        yield from machine.memory(entry, settings, flags, card, binary)
     yield from machine.disk(settings, entry)

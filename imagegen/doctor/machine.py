@@ -7,13 +7,13 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-import psutil
-
 from imagegen.doctor.finding import BLOCKS_START, Finding, Level, fail, ok, warn
 from imagegen.engine_build.cards import Cards
 from imagegen.engine_build.select import unused_gpu
-from imagegen.hardware import compatibility, gpu_sharing
+from imagegen.hardware import compatibility, gpu_sharing, memory_fit, ram
 from imagegen.hardware.gpu import Gpu
+from imagegen.hardware.memory_mode import GB, MODE_FLAGS, Misfit
+from imagegen.hardware.needs_table import read_needs
 from imagegen.models.entry import Entry
 from imagegen.settings import Settings
 from imagegen.startup import port as listening
@@ -22,7 +22,6 @@ CUDA13_DRIVER = 580
 """The oldest driver branch for CUDA 13 (NVIDIA's table of toolkit and minimum driver versions)."""
 CUDA13_LIBRARY = b"libcudart.so.13"
 LEAST_FREE_BYTES, LOW_FREE_BYTES = 200_000_000, 2_000_000_000
-GB = 1e9
 
 
 def gpus(cards: Cards, used: Gpu | None, problem: str | None, engine_is_cuda13: bool) -> Iterable[Finding]:
@@ -67,22 +66,42 @@ def is_cuda13(binary: Path | None) -> bool:
         return False
 
 
-def memory(entry: Entry, settings: Settings, flags: frozenset[str], card: Gpu | None) -> Iterable[Finding]:
-    """Check whether the default model fits in memory, in total and with the card's current memory use."""
-    ram = psutil.virtual_memory()
-    machine = compatibility.Machine(flags, card.name if card else None, card.total_bytes if card else None, ram.total)
+def memory(
+    entry: Entry, settings: Settings, flags: frozenset[str], card: Gpu | None, binary: Path | None
+) -> Iterable[Finding]:
+    """Check whether the default model fits in memory. With a card: the memory mode of a load now, and the reason."""
+    here = ram.read()
+    name, total_bytes = (card.name, card.total_bytes) if card else (None, None)
+    machine = compatibility.Machine(flags, name, total_bytes, here.total_bytes)
     misfit = compatibility.memory(entry, settings, machine)
-    crowded = gpu_sharing.shortage(card, gpu_sharing.needed_bytes(entry, settings)) if card else None
     if misfit is not None:
         yield warn("memory", misfit.detail, "Name another model with IMAGEGEN_MODEL.")
-    elif crowded is not None:
-        yield warn("memory", crowded, "Jobs wait until they give it back; end them if they are not needed.")
+        return
+    on_card = ""
+    if card is not None:
+        free = "an unknown part" if card.free_bytes is None else f"{card.free_bytes / GB:.1f}"
+        on_card = f", and {free} of {card.total_bytes / GB:.1f} GB on the card"
+    yield ok("memory", f"{here.available_bytes / GB:.1f} GB of memory are free{on_card}.")
+    if card is not None and gpu_sharing.engine_uses_gpu(entry, binary):
+        yield from _memory_mode(entry, settings, flags, card, here.available_bytes)
+
+
+def _memory_mode(
+    entry: Entry, settings: Settings, flags: frozenset[str], card: Gpu, ram_bytes: int
+) -> Iterable[Finding]:
+    fit = memory_fit.MemoryFit(settings, list, read_needs(settings.database))
+    shape = memory_fit.usual_shape(entry)
+    choice = gpu_sharing.choose(fit.fitting(entry, shape, flags), card, ram_bytes)
+    if isinstance(choice, str):
+        yield warn("memory mode", choice, "Jobs wait until they give it back; end them if they are not needed.")
+    elif isinstance(choice, Misfit):
+        yield warn("memory mode", choice.why, "Name another model with IMAGEGEN_MODEL (docs/gpu.md).")
+    elif lacking := MODE_FLAGS[choice.mode] - flags:
+        what = f"{choice.why} This engine does not know {', '.join(sorted(lacking))}, so nothing can be drawn."
+        yield warn("memory mode", what, "Unset IMAGEGEN_MEMORY_MODE, or use the engine of `imagegen engine build`.")
     else:
-        on_card = ""
-        if card is not None:
-            free = "an unknown part" if card.free_bytes is None else f"{card.free_bytes / GB:.1f}"
-            on_card = f", and {free} of {card.total_bytes / GB:.1f} GB on the card"
-        yield ok("memory", f"{ram.available / GB:.1f} GB of memory are free{on_card}.")
+        what = f"{entry.name} at {shape.width}x{shape.height} would be drawn in the mode {choice.mode}"
+        yield ok("memory mode", f"{what}. {choice.why}")
 
 
 def disk(settings: Settings, entry: Entry | None) -> Iterable[Finding]:
@@ -93,7 +112,7 @@ def disk(settings: Settings, entry: Entry | None) -> Iterable[Finding]:
     free = shutil.disk_usage(folder).free
     coming = 0.0
     if entry is not None and entry.download_bytes is not None and entry.missing(settings):
-        coming = float(entry.download_bytes.value) - compatibility.files_bytes(entry, settings)
+        coming = float(entry.download_bytes.value) - memory_fit.files_bytes(entry, settings)
     if free < LEAST_FREE_BYTES:
         yield fail("disk", f"{free / 1e6:.0f} MB are free in {folder}: pictures cannot be stored.", "Free some space.")
     elif entry is not None and free < coming:

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 BINARY = "sd-server"
 MANIFEST = "engine.json"
 CHANNEL_DIR = Path(__file__).parent / "channel"
-"""The C++ file that is linked into sd-server, and the CMake file that links it (docs/engine.md, The channel)."""
+"""The C++ files that are linked into sd-server, and the CMake file that links them (docs/engine.md, The channel)."""
 
-CHANNEL_FILES = ("add.cmake", "channel.cpp")
+CHANNEL_FILES = ("add.cmake", "channel.cpp", "upscale.cpp")
 VULKAN_HEADERS = Path(__file__).parent / "vulkan_headers"
 """An include folder that completes Vulkan headers older than the engine expects."""
 

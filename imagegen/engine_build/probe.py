@@ -12,6 +12,7 @@ from pathlib import Path
 from imagegen.engine_build.plan import Backend, EngineBuildError
 
 PROBE_TIMEOUT_S = 20.0
+UPSCALE_MODE, UPSCALE_VERSION = "--imagegen-upscale", b"imagegen-upscale 1\n"
 
 
 class EngineSilent(EngineBuildError):
@@ -20,6 +21,7 @@ class EngineSilent(EngineBuildError):
 
 _kept: dict[Path, tuple[tuple[int, int], str | EngineSilent]] = {}
 _channels: dict[Path, tuple[tuple[int, int], int | None]] = {}
+_upscalers: dict[Path, tuple[tuple[int, int], bool]] = {}
 _backends: dict[Path, tuple[tuple[int, int], Backend]] = {}
 _lock = threading.Lock()
 
@@ -63,6 +65,19 @@ def channel_version(binary: Path) -> int | None:
         kept = _channels.get(binary)
         if kept is None or kept[0] != mark:
             kept = _channels[binary] = mark, _ask_channel(binary)
+    return kept[1]
+
+
+def can_upscale(binary: Path) -> bool:
+    """Whether upscale.cpp of this release is linked into a binary. Another one ends at the unknown argument."""
+    try:
+        mark = _mark(binary)
+    except EngineSilent:
+        return False
+    with _lock:
+        kept = _upscalers.get(binary)
+        if kept is None or kept[0] != mark:
+            kept = _upscalers[binary] = mark, _ask_upscaler(binary)
     return kept[1]
 
 
@@ -121,11 +136,21 @@ def _ask_channel(binary: Path) -> int | None:
     return int(answer[1]) if answer else None
 
 
-def _help(binary: Path, variables: dict[str, str], stderr: int) -> subprocess.CompletedProcess[bytes]:
-    """Run `binary --help` without this service's settings. Raises OSError, TimeoutExpired."""
+def _ask_upscaler(binary: Path) -> bool:
+    try:
+        done = _help(binary, {"GGML_NO_BACKTRACE": "1"}, subprocess.DEVNULL, UPSCALE_MODE)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.stdout == UPSCALE_VERSION
+
+
+def _help(
+    binary: Path, variables: dict[str, str], stderr: int, argument: str = "--help"
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the binary with one argument and without this service's settings. Raises OSError, TimeoutExpired."""
     quiet = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEGEN_")}
     return subprocess.run(
-        [binary, "--help"],
+        [binary, argument],
         env=quiet | variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -5,24 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
-
-import psutil
 
 from imagegen import engine_build
 from imagegen.engine_build import probe
 from imagegen.engine_build.plan import Backend
 from imagegen.engines.sdcpp import flags as sdcpp_flags
 from imagegen.engines.sdcpp.channel import VERSION as CHANNEL_VERSION
+from imagegen.hardware import ram
 from imagegen.hardware.gpu import Gpu
+from imagegen.hardware.memory_fit import modes_of, weights_of
+from imagegen.hardware.memory_mode import GB, MemoryMode, Weights, least
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking, torch_uses_cuda
 from imagegen.schemas import Warn
 from imagegen.settings import Settings
 
 log = logging.getLogger("imagegen")
-
-GB = 1e9
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def look_at_machine(settings: Settings, card: Gpu | None) -> Machine:
         flags,
         card.name if card else None,
         card.total_bytes if card else None,
-        psutil.virtual_memory().total,
+        ram.read().total_bytes,
         torch_uses_cuda(),
         has_channel,
         backend,
@@ -122,20 +120,16 @@ def memory(entry: Entry, settings: Settings, machine: Machine) -> Warn | None:
     """`does_not_fit`: the model needs more memory than the card has, or than the machine's RAM without a card.
 
     The need is the catalog's `[memory]`, or if unknown the size of the model's files, which is the minimum that the
-    engine holds. If the engine can load one part at a time, the largest part counts: see `part_bytes`.
+    engine holds. With a card, one of the memory modes that the engine offers must be able to hold the weights.
     """
     on_card = machine.card_bytes is not None
     total = machine.ram_bytes if machine.card_bytes is None else machine.card_bytes
     stated = None
     if entry.memory is not None:
         stated = entry.memory.vram_bytes if on_card else entry.memory.ram_bytes
-    if stated is not None:
-        need = stated
-    elif on_card and (part := part_bytes(entry, settings)) is not None:
-        need = part
-    else:
-        need = max(files_bytes(entry, settings), int(entry.download_bytes.value) if entry.download_bytes else 0)
-    if need <= total:
+    weights = weights_of(entry, settings)
+    need = stated if stated is not None else weights.total_bytes
+    if need <= total or (on_card and _offloaded(entry, settings, machine, weights)):
         return None
     place = f"the card ({machine.card_name})" if on_card else "this machine"
     known = f"needs {need / GB:.1f} GB" if stated is not None else f"has {need / GB:.1f} GB of files"
@@ -146,26 +140,8 @@ def memory(entry: Entry, settings: Settings, machine: Machine) -> Warn | None:
     )
 
 
-def files_bytes(entry: Entry, settings: Settings) -> int:
-    """Bytes of the model's files on this machine, including LoRAs."""
-    return sum(_sizes(entry, settings))
-
-
-def part_bytes(entry: Entry, settings: Settings) -> int | None:
-    """Bytes of the largest part, for a model of which the card can hold one part at a time; None for other models.
-
-    sd-server loads one file at a time with --offload-to-cpu. The second engine loads one folder of the repository at a
-    time if the whole model does not fit.
-    """
-    if entry.adapter == "glm":
-        parts: dict[Path, int] = {}
-        for path in entry.paths(settings):
-            parts[path.parent] = parts.get(path.parent, 0) + path.stat().st_size
-        return max(parts.values(), default=0)
-    if "--offload-to-cpu" in entry.engine_flags:
-        return max(_sizes(entry, settings), default=0)
-    return None
-
-
-def _sizes(entry: Entry, settings: Settings) -> list[int]:
-    return [path.stat().st_size for path in entry.paths(settings)]
+def _offloaded(entry: Entry, settings: Settings, machine: Machine, weights: Weights) -> bool:
+    """Whether the card can hold what the engine needs of the weights at a time, and the RAM can hold them all."""
+    modes = [mode for mode in modes_of(entry, settings, machine.flags) if mode is not MemoryMode.CARD]
+    on_card = min((least(mode, weights) for mode in modes), default=None)
+    return on_card is not None and on_card <= (machine.card_bytes or 0) and weights.total_bytes <= machine.ram_bytes

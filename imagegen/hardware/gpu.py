@@ -24,8 +24,8 @@ from imagegen.settings import Settings
 
 log = logging.getLogger("imagegen.gpu")
 
-TRY_AGAIN_S = 60.0
-"""Interval before a driver that did not answer is queried again."""
+TRY_AGAIN_S, LOST_TRY_AGAIN_S = 60.0, 2.0
+"""Interval before a driver that did not answer is queried again: one that never did, and one whose card was lost."""
 NO_CARD = {"", "-1", "none", "nodevfiles"}
 """The values of CUDA_VISIBLE_DEVICES that hide every card."""
 
@@ -56,6 +56,11 @@ class Gpu:
     backend: Backend = "cuda"
     dedicated: bool = True
 
+    @property
+    def usable_bytes(self) -> int:
+        """The free bytes; the whole card if the driver does not report them."""
+        return self.total_bytes if self.free_bytes is None else self.free_bytes
+
 
 class Nvml:
     """The NVIDIA driver's library, and the card that a CUDA engine started by this process uses. Thread-safe.
@@ -85,6 +90,8 @@ class Nvml:
             try:
                 if not self._opened:
                     self._open()
+                if self._handle is None and self._name and self._problem is None:
+                    self._give_up(f"The GPU ({self._name}) is no longer there: see `nvidia-smi`.")
                 return None if self._handle is None else self._read(engine_pid)
             except (self._nvml.NVMLError_LibraryNotFound, self._nvml.NVMLError_DriverNotLoaded):
                 self._give_up(None)  # a machine without an NVIDIA card is not a problem
@@ -119,7 +126,8 @@ class Nvml:
     def _give_up(self, problem: str | None) -> None:
         if problem and problem != self._problem:
             log.warning("%s", problem)
-        self._problem, self._handle, self._try_at = problem, None, self._clock() + TRY_AGAIN_S
+        again_s = LOST_TRY_AGAIN_S if self._name else TRY_AGAIN_S
+        self._problem, self._handle, self._try_at = problem, None, self._clock() + again_s
         if self._opened:
             self._opened = False
             try:

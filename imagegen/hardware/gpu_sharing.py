@@ -1,4 +1,4 @@
-"""Sharing a GPU with other programs: wait for free memory, release memory that others want, verify the release."""
+"""Sharing a GPU with other programs: choose a memory mode, wait for free memory, release memory, verify the release."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from pathlib import Path
 
 from imagegen.engine_build import probe
 from imagegen.engines.base import EngineError
-from imagegen.hardware import compatibility
+from imagegen.hardware import ram
 from imagegen.hardware.gpu import Gpu, Holder
+from imagegen.hardware.memory_mode import GB, Fitting, MemoryMode, MemoryPlan, Misfit, Room
+from imagegen.hardware.memory_needs import MemoryNeeds
+from imagegen.hardware.memory_watch import PeakWatch
 from imagegen.models.entry import Entry
 from imagegen.models.packages import torch_uses_cuda
 from imagegen.schemas import timestamp
@@ -20,10 +23,6 @@ from imagegen.settings import Settings
 
 log = logging.getLogger("imagegen.gpu")
 
-GB = 1e9
-MARGIN_BYTES = 1024**3
-"""What a model needs in addition to its files if the catalog has no figure: half a gigabyte for CUDA, and the buffers
-of a small picture. A large picture may need more; then the engine reports out_of_vram at the draw."""
 IN_USE_SHARE = 0.05
 """If less than this share of the card is in use, other programs hold too little for a wait to help."""
 LOW_SHARE = 0.1
@@ -41,23 +40,11 @@ SLACK_BYTES = 64 * 1024**2
 Look = Callable[[int | None], Gpu | None]
 
 
-def needed_bytes(entry: Entry, settings: Settings) -> int:
-    """Bytes of the card that loading `entry` takes: the catalog's figure, else the files' sizes plus MARGIN_BYTES.
-
-    If the engine can hold one part of the model at a time on the card, the largest part counts.
-    """
-    if entry.memory is not None and entry.memory.vram_bytes is not None:
-        return entry.memory.vram_bytes
-    part = compatibility.part_bytes(entry, settings)
-    files = compatibility.files_bytes(entry, settings) if part is None else part
-    return MARGIN_BYTES + files if files else 0
-
-
 def shortage(card: Gpu, need_bytes: int) -> str | None:
     """Why a model that needs `need_bytes` has to wait for this card, as a sentence; None if it need not wait.
 
-    A wait helps only if other programs hold the missing memory. A model that is too large for the card, or does not fit
-    on an unused card, is refused by the engine.
+    A wait helps only if other programs hold the missing memory: not if the model is too large for the card, or does not
+    fit on an unused card.
     """
     if card.free_bytes is None:
         return None
@@ -71,8 +58,30 @@ def shortage(card: Gpu, need_bytes: int) -> str | None:
     )
 
 
+def choose(
+    fitting: Fitting, card: Gpu, ram_bytes: int, at_least: MemoryMode | None = None
+) -> MemoryPlan | Misfit | str:
+    """How to load a model now, why it does not fit, or (a sentence) why it has to wait for other programs. Pure.
+
+    at_least: the fastest mode to consider. If an estimate says that no mode fits, the tightest one is tried.
+    """
+    room = Room(card.name, card.total_bytes, card.usable_bytes, ram_bytes)
+    plan = fitting.decide(room, at_least)
+    if isinstance(plan, MemoryPlan):
+        return (shortage(card, plan.need_bytes) if fitting.forced else None) or plan
+    unused = fitting.decide(replace(room, free_bytes=card.total_bytes), at_least)
+    if isinstance(unused, MemoryPlan):
+        return shortage(card, unused.need_bytes if plan.short_of_ram else plan.need_bytes) or unused
+    last = fitting.last_resort(room, at_least)
+    return last if isinstance(last, MemoryPlan) else shortage(card, last.need_bytes) or last
+
+
 def _busy(short: str) -> EngineError:
     return EngineError("gpu_busy", f"{short} End such a program, or try again later.")
+
+
+def _lost(gone: str) -> EngineError:
+    return EngineError("gpu_lost", f"{gone} Repair the GPU or its driver, then submit the job again.")
 
 
 def _words(holder: Holder) -> str:
@@ -116,51 +125,103 @@ class GpuContention:
 class GpuSharing:
     """Shares the card with other programs; does nothing without a card or with an engine that uses none.
 
-    look: `gpu.read`. binary: the engine that the next load will start, None if there is none.
+    look: `gpu.read`. problem: `gpu.problem`. binary: the engine that the next load will start, None if there is none.
     """
 
-    def __init__(self, look: Look, settings: Settings, binary: Callable[[], Path | None]) -> None:
-        self._look, self._settings, self._binary = look, settings, binary
+    def __init__(
+        self,
+        look: Look,
+        settings: Settings,
+        binary: Callable[[], Path | None],
+        problem: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._look, self._settings, self._binary, self._problem = look, settings, binary, problem
         self.present = False  # there is a card, and the engine uses it
+        self.seen = False  # there was a card since the service started
         self.contention = GpuContention()
+        self.needs = MemoryNeeds()
+        self.free_at_load: int | None = None  # bytes that were free before the last load
         self._before: Gpu | None = None
 
-    async def check_swap_fits(self, entry: Entry, engine_pid: int | None) -> None:
+    async def check_swap_fits(self, fitting: Fitting, entry: Entry, engine_pid: int | None) -> None:
         """Check whether `entry` would fit after the idle engine `engine_pid` has been unloaded. Changes nothing.
 
-        Raises EngineError `gpu_busy`. If the driver does not report the engine's memory, the check passes.
+        Raises EngineError `gpu_busy`, `job_too_large`. If the driver does not report the engine's memory, the check
+        passes.
         """
-        if not await asyncio.to_thread(self._has_card, entry):
+        if not await asyncio.to_thread(self.has_card, entry):
             return
-        need_bytes = await asyncio.to_thread(needed_bytes, entry, self._settings)
         card = await self._card(engine_pid)
         if card is None or card.free_bytes is None or (engine_pid is not None and card.ours_bytes is None):
             return
         card = replace(card, free_bytes=card.free_bytes + (card.ours_bytes or 0))
-        if (short := shortage(card, need_bytes)) is not None:
-            raise _busy(short)
+        choice = choose(fitting, card, ram.read().available_bytes)
+        if isinstance(choice, Misfit):
+            raise EngineError("job_too_large", choice.why)
+        if isinstance(choice, str):
+            raise _busy(choice)
 
-    async def wait_for_memory(self, entry: Entry, told: Callable[[str], None], *, wait: bool) -> None:
-        """Return when `entry` fits; while waiting, call `told` with a sentence that names the other programs.
+    async def wait_for_memory(
+        self,
+        fitting: Fitting,
+        entry: Entry,
+        told: Callable[[str], None],
+        *,
+        wait: bool,
+        at_least: MemoryMode | None = None,
+    ) -> MemoryPlan | None:
+        """Return how to load `entry` as soon as it fits; None without a card.
 
-        Raises EngineError `gpu_busy` after IMAGEGEN_GPU_WAIT_S, or at once if `wait` is false.
+        While waiting, call `told` with a sentence that names the other programs, or says that the GPU is gone.
+        Raises EngineError `gpu_busy` or `gpu_lost` after IMAGEGEN_GPU_WAIT_S, or at once if `wait` is false, and
+        `job_too_large` if no mode fits.
         """
         self.contention.forget()
-        self._before = None
-        self.present = await asyncio.to_thread(self._has_card, entry)
-        if not self.present:
-            return
-        need_bytes = await asyncio.to_thread(needed_bytes, entry, self._settings)
+        self._before, self.free_at_load = None, None
+        self.present = await asyncio.to_thread(self.has_card, entry)
+        if not self.present and not await asyncio.to_thread(self._is_lost, entry):
+            return None
         limit_s = self._settings.gpu_wait_s if wait else 0.0
         began = time.monotonic()
-        while (card := await self._card()) is not None and (short := shortage(card, need_bytes)) is not None:
+        while True:
+            card = await self._card()
+            ram_bytes = ram.read().available_bytes
+            choice = self._gone() if card is None else choose(fitting, card, ram_bytes, at_least)
+            if isinstance(choice, MemoryPlan):
+                break
+            if isinstance(choice, Misfit):
+                raise EngineError("job_too_large", choice.why)
             if time.monotonic() - began >= limit_s:
                 after = f" It did not change within {limit_s:g} s (IMAGEGEN_GPU_WAIT_S)." if wait else ""
-                raise _busy(short + after)
-            told(short)
+                raise _lost(choice + after) if card is None else _busy(choice + after)
+            told(choice)
             left_s = began + limit_s - time.monotonic()
             await asyncio.sleep(max(0.01, min(LOOK_EVERY_S, left_s)))
-        self._before = card
+        self.present, self._before, self.free_at_load = True, card, card.usable_bytes if card else None
+        return choice
+
+    async def tighter_plan(self, fitting: Fitting, loaded: MemoryPlan, engine_pid: int | None) -> MemoryMode | None:
+        """The tighter mode that the next picture needs; None if the engine, loaded by `loaded`, can draw it."""
+        card = await self._card(engine_pid)
+        if card is None or (tighter := fitting.tighter(loaded.mode)) is None:
+            return None
+        ours = card.ours_bytes
+        free = max(card.usable_bytes, self.free_at_load or 0) if ours is None else card.usable_bytes + ours
+        card = replace(card, free_bytes=min(free, card.total_bytes))
+        if fitting.need_bytes(loaded.mode) <= card.usable_bytes:
+            return None
+        plan = choose(fitting, card, ram.read().available_bytes, tighter)
+        return plan.mode if isinstance(plan, MemoryPlan) else None
+
+    async def free_since_load(self) -> int | None:
+        """The least bytes that were free before the last load and now. Call it when the engine has ended."""
+        card = await self._card()
+        known = [self.free_at_load, None if card is None else card.usable_bytes]
+        return min((one for one in known if one is not None), default=None)
+
+    def watch(self, engine_pid: int | None) -> PeakWatch:
+        """Measure what the engine takes while it draws."""
+        return PeakWatch(self._look if self.present else None, self._before, engine_pid)
 
     async def wanted(self, engine_pid: int | None) -> bool:
         """Whether other programs want the memory that the idle engine holds."""
@@ -193,11 +254,30 @@ class GpuSharing:
     async def _card(self, engine_pid: int | None = None) -> Gpu | None:
         return await asyncio.to_thread(self._look, engine_pid)
 
-    def _has_card(self, entry: Entry) -> bool:
-        if entry.adapter == "glm":
-            return torch_uses_cuda() and self._look(None) is not None
-        binary = self._binary()
-        return binary is not None and probe.backend_of(binary) != "cpu" and self._look(None) is not None
+    def read_card(self, entry: Entry) -> Gpu | None:
+        """The card that the engine of `entry` uses. Blocks: it queries the driver."""
+        return self._look(None) if self.has_card(entry) else None
+
+    def _gone(self) -> str:
+        return self._problem() or "The driver no longer reports the GPU: see `nvidia-smi`, or `vulkaninfo --summary`."
+
+    def _is_lost(self, entry: Entry) -> bool:
+        """Whether the card that the engine of `entry` used has disappeared."""
+        return self.seen and self._look(None) is None and engine_uses_gpu(entry, self._binary())
+
+    def has_card(self, entry: Entry) -> bool:
+        """Whether there is a card that the engine of `entry` uses. Blocks: it queries the driver."""
+        if self._look(None) is None:
+            return False
+        self.seen = True
+        return engine_uses_gpu(entry, self._binary())
+
+
+def engine_uses_gpu(entry: Entry, binary: Path | None) -> bool:
+    """Whether the engine of `entry` is built for a GPU. binary: sd-server, None if there is none."""
+    if entry.adapter == "glm":
+        return torch_uses_cuda()
+    return binary is not None and probe.backend_of(binary) != "cpu"
 
 
 def _not_given_back(before: Gpu, now: Gpu) -> int:

@@ -16,7 +16,7 @@ from imagegen.http.openai import routes as openai
 from imagegen.http.problems import HANDLERS, problem
 from imagegen.http.routes import events, images, jobs, metrics, model_files, page, previews, session, status, tasks
 from imagegen.http.routes.session import Sessions
-from imagegen.http.sdapi import lists
+from imagegen.http.sdapi import extras, lists
 from imagegen.http.sdapi import routes as sdapi
 from imagegen.http.sdapi.callers import Callers
 from imagegen.http.sdapi.switch import SdapiSwitch
@@ -27,9 +27,10 @@ from imagegen.telemetry.metrics import Metrics
 WARMS_PER_S = 0.5
 """Warm-ups that each caller may request per second on average; bursts of five. A page sends one every 30 s while the
 user types."""
+
 FAMILIES = (
     *(jobs, previews, events, images, status, model_files, session),
-    *(openai, sdapi, lists, tasks, openapi, metrics, page),
+    *(openai, sdapi, extras, lists, tasks, openapi, metrics, page),
 )
 ROUTES: list[Route] = [route for family in FAMILIES for route in family.ROUTES]
 """Every route of the service, in the order of docs/http.md."""

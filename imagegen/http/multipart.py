@@ -13,9 +13,9 @@ from starlette.requests import Request
 
 from imagegen.http.body import M, encoding_of, read_json, repeated
 from imagegen.http.problems import given_twice, invalid
-from imagegen.schemas import EditRequest, Picture, Refused, VariationRequest
+from imagegen.schemas import EditRequest, Picture, Refused, UpscaleRequest, VariationRequest
 
-WHOLE = {"width", "height", "steps", "seed", "n", "preview"}
+WHOLE = {"width", "height", "steps", "seed", "n", "preview", "factor"}
 FRACTIONS = {"cfg_scale", "lease_s", "strength"}
 TRUTHS = {"draft": {"true": True, "false": False}}
 PICTURES = {"image", "image[]", "images", "images[]"}
@@ -63,13 +63,22 @@ async def read_edit(request: Request) -> EditRequest:
 
 async def read_variation(request: Request) -> VariationRequest:
     """Read a request for variations, as JSON or as a form. Raises Refused."""
+    return await _read_of_one_picture(request, VariationRequest)
+
+
+async def read_upscale(request: Request) -> UpscaleRequest:
+    """Read an upscale request, as JSON or as a form. Raises Refused."""
+    return await _read_of_one_picture(request, UpscaleRequest)
+
+
+async def _read_of_one_picture(request: Request, model: type[M]) -> M:
     if not _is_form(request):
-        return await read_json(request, VariationRequest)
+        return await read_json(request, model)
     fields = await _read_fields(request)
     images = fields.pop("images")
     if len(images) > 1:
-        raise Refused(422, "invalid_request", f"The form has {len(images)} pictures: send one.", param="image")
-    return _validated(VariationRequest, fields | ({"image": images[0]} if images else {}))
+        raise given_twice(["image"], "form")
+    return _validated(model, fields | ({"image": images[0]} if images else {}))
 
 
 def _is_form(request: Request) -> bool:
@@ -92,14 +101,20 @@ async def _read_fields(request: Request) -> dict[str, Any]:
             fields["images"].append(await picture(value))
         elif name == "mask":
             fields["mask"] = await picture(value)
-        elif name in {"webhook.url", "webhook.secret"} and isinstance(value, str):
-            fields.setdefault("webhook", {})[name.removeprefix("webhook.")] = value
-        elif isinstance(value, UploadFile):
-            raise Refused(422, "invalid_request", f"{name[:64]!r} is a file; only image and mask may be.")
         else:
-            fields[name] = number(name, value)
+            _add_text(fields, name, value)
     await form.close()  # free the files now: a blocking request lasts as long as its job
     return fields
+
+
+def _add_text(fields: dict[str, Any], name: str, value: UploadFile | str) -> None:
+    """Add a form's field that is no picture. Raises Refused 422 for a file."""
+    if isinstance(value, UploadFile):
+        raise Refused(422, "invalid_request", f"{name[:64]!r} is a file; only image and mask may be.")
+    if name in {"webhook.url", "webhook.secret"}:
+        fields.setdefault("webhook", {})[name.removeprefix("webhook.")] = value
+    else:
+        fields[name] = number(name, value)
 
 
 async def picture(value: UploadFile | str) -> Picture:

@@ -12,12 +12,20 @@ from imagegen.http import responses
 from imagegen.http.openai import routes as openai
 from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest, ImagesVariationRequest
 from imagegen.http.routes import events, images, jobs, model_files, previews, session, status
+from imagegen.http.sdapi import extras as sdapi_extras
 from imagegen.http.sdapi import lists as sdapi_lists
 from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.http.sdapi import routes as sdapi
 from imagegen.http.sdapi.request import ImageToImage, TextToImage
 from imagegen.prompts.guardrails import PolicyView
-from imagegen.schemas import PREVIEW_EVERY_MAX, CheckRequest, EditRequest, GenerateRequest, VariationRequest
+from imagegen.schemas import (
+    PREVIEW_EVERY_MAX,
+    CheckRequest,
+    EditRequest,
+    GenerateRequest,
+    UpscaleRequest,
+    VariationRequest,
+)
 
 EVENTS = "text/event-stream"
 PICTURES = ("image/png", "image/jpeg", "image/webp")
@@ -80,6 +88,14 @@ VARIATION_FORM = form(
     preview={"anyOf": [{"type": "string", "enum": ["off", "auto"]}, whole(1, PREVIEW_EVERY_MAX)]},
     **dict.fromkeys(("webhook.url", "webhook.secret"), TEXT),
 )
+UPSCALE_FORM = form(
+    ["image"],
+    image=FILE,
+    factor={"type": "integer", "enum": [2, 4]},
+    model=TEXT,
+    lease_s={"type": "number"},
+    **dict.fromkeys(("webhook.url", "webhook.secret"), TEXT),
+)
 OPENAI_FORM = form(
     ["prompt", "image"],
     **dict.fromkeys(("prompt", "model", "size", "quality", "user", "negative", "sampler"), TEXT),
@@ -111,6 +127,12 @@ OPERATIONS: dict[Handler, Operation] = {
         "Ask for variations of a job or a picture",
         {202: (responses.Job,)},
         {"application/json": VariationRequest, "multipart/form-data": VARIATION_FORM},
+        headers=KEY,
+    ),
+    jobs.upscale: Operation(
+        "Ask for a larger copy of a picture",
+        {202: (responses.Job,)},
+        {"application/json": UpscaleRequest, "multipart/form-data": UPSCALE_FORM},
         headers=KEY,
     ),
     jobs.check: Operation(
@@ -206,6 +228,15 @@ OPERATIONS: dict[Handler, Operation] = {
         {200: (sdapi_responses.SdapiImages,)},
         {"application/json": ImageToImage},
         headers=KEY,
+    ),
+    sdapi_extras.extra_single_image: Operation(
+        "AUTOMATIC1111: a larger copy of a picture",
+        {200: (sdapi_responses.SdapiUpscaled,)},
+        {"application/json": sdapi_extras.ExtraSingleImage},
+        headers=KEY,
+    ),
+    sdapi_lists.upscalers: Operation(
+        "AUTOMATIC1111: how extra-single-image can enlarge", {200: (sdapi_responses.SdapiUpscalers,)}
     ),
     sdapi.progress: Operation(
         "AUTOMATIC1111: how far the caller's own job is",

@@ -65,6 +65,7 @@ TITLES = {
     "model_missing": "The model's files are missing",
     "fetch_failed": "The model's files cannot be fetched",
     "gpu_busy": "The GPU is in use",
+    "gpu_lost": "The GPU is gone",
     "out_of_vram": "The GPU's memory is too small",
     "gave_up": "The job was given up",
     "lease_expired": "The lease of the job ran out",
@@ -127,6 +128,7 @@ _WRONG = {
     "string_type": "must be text",
     "list_type": "must be a list",
     "too_short": "must not be empty",
+    "factor": "must be 2 or 4",
     "bool_type": "must be true or false",
     "preview_wish": f'must be "off", "auto" or a whole number from 1 to {PREVIEW_EVERY_MAX}',
 }

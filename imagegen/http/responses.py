@@ -9,10 +9,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+from imagegen.hardware.memory_mode import MemoryMode
 from imagegen.models.entry_tables import Capabilities, Defaults, Licence, Memory
 from imagegen.models.speed import Fast
 from imagegen.prompts.templates import Template
-from imagegen.schemas import Background, EngineState, Failure, Kind, Params, Phase, Policy, Progress, Status, Warn
+from imagegen.schemas import (
+    Background,
+    EngineState,
+    Factor,
+    Failure,
+    Kind,
+    Method,
+    Params,
+    Phase,
+    Policy,
+    Progress,
+    Status,
+    Warn,
+)
 
 When = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
@@ -113,6 +127,20 @@ def _given(params: Params) -> dict[str, Any]:
 Given = Annotated[Params, PlainSerializer(_given)]
 
 
+class UpscaleParams(_Answer):
+    """The parameters of an upscale: the size of its result, and how it is made."""
+
+    width: int
+    height: int
+    n: Literal[1]
+    factor: Factor
+    method: Method
+
+    @classmethod
+    def of(cls, params: Params) -> UpscaleParams:
+        return cls.model_validate(params, from_attributes=True)
+
+
 class JobWebhook(_Answer):
     """The delivery of the job to its webhook; `error` is of the last attempt."""
 
@@ -133,7 +161,7 @@ class Job(_Answer):
     preview: JobPreview | None
     eta_s: float | None
     model: str
-    params: Given
+    params: Given | UpscaleParams
     prompt: str
     url: Annotated[str | None, Field(exclude_if=_absent)] = None
     images: list[Image]
@@ -197,10 +225,19 @@ class Fetch(_Answer):
     detail: str
 
 
+class MemoryUse(_Answer):
+    """How the loaded model is kept in memory. need_bytes: what that is expected to take of the card."""
+
+    mode: MemoryMode
+    need_bytes: int
+    reason: str
+
+
 class Engine(_Answer):
     """The state of the engine, and the download in progress.
 
     backend: what the engine of the loaded model, or of the default one, is built for; null if it is not installed.
+    memory: how the loaded model is kept in memory; null without a GPU.
     """
 
     state: EngineState
@@ -210,6 +247,7 @@ class Engine(_Answer):
     pid: int | None
     load: Load | None
     fetch: Fetch | None
+    memory: MemoryUse | None
     error: Failure | None
 
 
@@ -262,13 +300,27 @@ class ServiceStatus(_Answer):
     version: str
 
 
+class MemoryNeed(_Answer):
+    """What a picture took of the GPU's memory here, or of the RAM in the mode `cpu`, by measurement.
+
+    pixels: of the picture and its references. failed: the memory ran out, and `bytes` were available.
+    """
+
+    kind: Kind
+    mode: Literal["card", "offload", "stream", "cpu"]
+    pixels: int
+    bytes: int
+    failed: bool
+
+
 class Model(_Answer):
     """A model of the catalog, every number with its source.
 
     misfits: known problems with it on this machine. picture_s: seconds of one picture with the default parameters,
-    measured on this machine; null before the first. fetching: whether its files are being downloaded. fetch_error: why
-    the last download that a request began failed. previews: whether its running jobs can have previews. knows: all
-    subjects that a small model can draw; null if there is no list.
+    measured on this machine; null before the first. memory_needs: what its pictures took, as measured on this machine.
+    fetching: whether its files are being downloaded. fetch_error: why the last download that a request began failed.
+    previews: whether its running jobs can have previews. knows: all subjects that a small model can draw; null if there
+    is no list.
     """
 
     name: str
@@ -292,14 +344,27 @@ class Model(_Answer):
     negative_inert: bool
     misfits: list[Warn]
     picture_s: float | None
+    memory_needs: list[MemoryNeed]
     previews: bool
     knows: list[str] | None
+
+
+class Upscaler(_Answer):
+    """A network that enlarges pictures. `missing`: its file, if that is not here."""
+
+    name: str
+    title: str
+    description: str
+    licence: Licence
+    installed: bool
+    missing: list[str]
 
 
 class Models(_Answer):
     """The catalog, and the limits of a request."""
 
     items: list[Model]
+    upscalers: list[Upscaler]
     caps: dict[str, int | float]
 
 

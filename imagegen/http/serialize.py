@@ -10,7 +10,8 @@ from starlette.responses import JSONResponse
 
 from imagegen import __version__
 from imagegen.app import App
-from imagegen.hardware import compatibility, gpu
+from imagegen.hardware import compatibility, gpu, memory_fit
+from imagegen.hardware.memory_mode import MemoryPlan
 from imagegen.http import responses
 from imagegen.jobs.previews import StoredPreview
 from imagegen.jobs.values import NewJob
@@ -22,6 +23,7 @@ from imagegen.models.packages import lacking, usable
 from imagegen.models.removal import Removal
 from imagegen.models.synthetic.make import things
 from imagegen.models.vocabulary import CANNOT_DRAW
+from imagegen.models.weights import Upscaler, Weights
 from imagegen.schemas import Job, Params, StoredImage, WebhookState, timestamp
 from imagegen.security.proxies import public_url
 from imagegen.settings import Settings
@@ -82,7 +84,7 @@ def job(app: App, row: Job, base: str) -> responses.Job:
         preview=None if newest is None else preview(newest, base),
         eta_s=_seconds(app.estimator.eta_s(row)),
         model=row.model,
-        params=row.params,
+        params=responses.UpscaleParams.of(row.params) if row.params.upscales else row.params,
         prompt=row.prompt,
         url=images[0].url if images else None,
         images=images,
@@ -144,9 +146,24 @@ def model(app: App, entry: Entry) -> responses.Model:
         negative_inert=entry.negative_inert,
         misfits=list(app.model_files.misfits(entry)),
         picture_s=_seconds(app.durations.picture(entry.name, _usual(entry))),
+        memory_needs=_memory_needs(app, entry),
         previews=entry.preview_look.mode != "off",
         knows=None if known is None else [names[0] for names in known],
     )
+
+
+def _memory_needs(app: App, entry: Entry) -> list[responses.MemoryNeed]:
+    found = app.model_files.fit.needs.of(entry.name, memory_fit.files_bytes(entry, app.settings))
+    return [
+        responses.MemoryNeed.model_validate(
+            {"kind": one.key.kind, "mode": one.key.mode, "pixels": one.pixels, "bytes": one.bytes, "failed": one.failed}
+        )
+        for one in found
+    ]
+
+
+def _memory(plan: MemoryPlan | None) -> responses.MemoryUse | None:
+    return None if plan is None else responses.MemoryUse(mode=plan.mode, need_bytes=plan.need_bytes, reason=plan.why)
 
 
 def _usual(entry: Entry) -> Params:
@@ -165,10 +182,23 @@ def _usual(entry: Entry) -> Params:
 
 def models(app: App) -> responses.Models:
     items = [model(app, app.catalog.get(name)) for name in app.catalog.names()]
-    return responses.Models(items=items, caps=_caps(app.settings))
+    upscalers = [upscaler(app, one) for one in app.catalog.upscalers()]
+    return responses.Models(items=items, upscalers=upscalers, caps=_caps(app.settings))
 
 
-def fetch_plan(entry: Entry, plan: Plan) -> responses.FetchPlan:
+def upscaler(app: App, entry: Upscaler) -> responses.Upscaler:
+    missing = [] if entry.made_by is not None else [file.file for file in entry.missing(app.settings)]
+    return responses.Upscaler(
+        name=entry.name,
+        title=entry.title,
+        description=entry.description,
+        licence=entry.licence,
+        installed=not missing,
+        missing=missing,
+    )
+
+
+def fetch_plan(entry: Weights, plan: Plan) -> responses.FetchPlan:
     return responses.FetchPlan(
         model=entry.name,
         files=[
@@ -199,6 +229,7 @@ def _shown(path: Path, folder: Path) -> str:
 def _caps(settings: Settings) -> dict[str, int | float]:
     """The limits of a request, by setting name (docs/settings.md)."""
     names = {"max_dimension", "max_steps", "max_n", "max_prompt_chars", "max_references", "max_body_bytes", "image_ttl"}
+    names.add("max_upscaled_px")
     return settings.model_dump(include=names)
 
 
@@ -218,6 +249,7 @@ async def status(app: App) -> responses.ServiceStatus:
             pid=view.pid,
             load=_load(app, view),
             fetch=_fetch(app.fetcher.view(view.model)),
+            memory=_memory(view.plan),
             error=view.error,
         ),
         idle=_idle(app),

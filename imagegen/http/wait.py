@@ -16,26 +16,34 @@ from imagegen.app import App
 from imagegen.http.context import app_of, owner_of
 from imagegen.http.spool import release_body
 from imagegen.http.sse import rung
-from imagegen.schemas import GenerateRequest, Job, Refused, Status, Warn
+from imagegen.schemas import GenerateRequest, Job, Refused, Status, UpscaleRequest, Warn
 
 LEASE_S = 30.0
 PATIENCE_S = 1140.0
 """The longest wait. At 1200 s (`traffic.timeout` in service.py) BentoML would send its own timeout response."""
-FAILURE_STATUS = {"storage_full": 507, "gpu_busy": 503}
+FAILURE_STATUS = {"storage_full": 507, "gpu_busy": 503, "gpu_lost": 503}
 
 _letting_go: set[asyncio.Task[Job]] = set()
 
 
 async def accept(
-    request: Request, wanted: GenerateRequest, warnings: Sequence[Warn] = (), *, reduce_size: bool = False
+    request: Request,
+    wanted: GenerateRequest | UpscaleRequest,
+    warnings: Sequence[Warn] = (),
+    *,
+    reduce_size: bool = False,
 ) -> Job:
     """Submit a job for a waiting client. `warnings`, `reduce_size`: see `AdmissionController.admit`. Raises Refused."""
     key = request.headers.get("idempotency-key")
     if key is None and wanted.lease_s is None:
         wanted = wanted.model_copy(update={"lease_s": LEASE_S})
-    job = await app_of(request).admission.admit(
-        wanted, owner=owner_of(request), idempotency_key=key, warnings=warnings, reduce_size=reduce_size
-    )
+    admission, owner = app_of(request).admission, owner_of(request)
+    if isinstance(wanted, UpscaleRequest):
+        job = await admission.admit_upscale(wanted, owner=owner, idempotency_key=key, warnings=warnings)
+    else:
+        job = await admission.admit(
+            wanted, owner=owner, idempotency_key=key, warnings=warnings, reduce_size=reduce_size
+        )
     release_body(request.scope)
     return job
 

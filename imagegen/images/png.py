@@ -17,6 +17,7 @@ from dataclasses import dataclass
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD = "XML:com.adobe.xmp"
 AI_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+ENHANCED_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced"
 AI_COMMENT = "AI-generated"
 
 _PIXEL_CHUNKS = {
@@ -57,17 +58,18 @@ class FinishedPng:
     sha256: str
 
 
-def finish_png(png_from_engine: bytes, metadata: Mapping[str, str] | None) -> FinishedPng:
+def finish_png(png_from_engine: bytes, metadata: Mapping[str, str] | None, *, drawn: bool = True) -> FinishedPng:
     """Check the engine's PNG and replace its text with `metadata`, without re-encoding pixels.
 
     metadata: keyword → text, for example Software, model, prompt, seed. Software and model are repeated in XMP, and
     the marks for AI-generated pictures are added. None: the file gets no generation metadata.
+    drawn: False for a picture that a program has only enhanced: it is marked as that.
     Raises BrokenPng if a checksum, the structure or the pixels are wrong, ValueError for a bad keyword.
     """
     kept = [(kind, raw) for kind, raw in _chunks(png_from_engine) if kind in _PIXEL_CHUNKS]
     _check_pixels(kept[0][1][8:-4], b"".join(raw[8:-4] for kind, raw in kept if kind == b"IDAT"))
     bare = SIGNATURE + b"".join(raw for _, raw in kept)
-    data = bare if metadata is None else _insert(bare, _metadata_chunks(metadata))
+    data = bare if metadata is None else _insert(bare, _metadata_chunks(metadata, drawn))
     return FinishedPng(data, *size_of(data), hashlib.sha256(data).hexdigest())
 
 
@@ -153,15 +155,17 @@ def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield kind, raw
 
 
-def _metadata_chunks(metadata: Mapping[str, str]) -> bytes:
+def _metadata_chunks(metadata: Mapping[str, str], drawn: bool) -> bytes:
     for keyword in metadata:
         if not _KEYWORD.fullmatch(keyword) or keyword in {XMP_KEYWORD, "Comment"}:
             raise ValueError(f"{keyword!r} cannot be a keyword: 1 to 79 Latin-1 characters, no stray spaces")
     texts = {keyword: printable(text) for keyword, text in metadata.items()}
     chunks = [_text_chunk(keyword, text) for keyword, text in texts.items()]
-    chunks.append(_text_chunk("Comment", AI_COMMENT))
+    if drawn:
+        chunks.append(_text_chunk("Comment", AI_COMMENT))
     # Adobe's XMP specification requires uncompressed iTXt, even for plain ASCII
-    chunks.append(_itxt_chunk(XMP_KEYWORD, xmp_packet(texts.get("Software", ""), texts.get("model", ""))))
+    packet = xmp_packet(texts.get("Software", ""), texts.get("model", ""), drawn=drawn)
+    chunks.append(_itxt_chunk(XMP_KEYWORD, packet))
     return b"".join(chunks)
 
 
@@ -170,8 +174,10 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def xmp_packet(software: str = "", model: str = "") -> str:
+def xmp_packet(software: str = "", model: str = "", *, drawn: bool = True) -> str:
     """An XMP packet that marks a picture as made by a trained model, with the program and model if given.
+
+    drawn: False marks it as a picture that a program has enhanced.
 
     Properties: IPTC Extension DigitalSourceType and AISystemUsed (standard 2025.1), XMP CreatorTool. The packet
     omits the prompt, because previews contain the packet and the prompt would add kilobytes.
@@ -183,7 +189,7 @@ def xmp_packet(software: str = "", model: str = "") -> str:
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
         '<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/"'
         ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
-        f' Iptc4xmpExt:DigitalSourceType="{AI_SOURCE_TYPE}"{attributes}/>'
+        f' Iptc4xmpExt:DigitalSourceType="{AI_SOURCE_TYPE if drawn else ENHANCED_SOURCE_TYPE}"{attributes}/>'
         '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
     )
 

@@ -46,7 +46,7 @@ class ImageStore:
         width: int,
         height: int,
         sha256: str,
-        seed: int,
+        seed: int | None,
         index: int,
         warnings: tuple[Warn, ...] = (),
     ) -> StoredImage:

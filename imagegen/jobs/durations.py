@@ -40,7 +40,7 @@ class Durations:
 
     def __init__(self, measured: Iterable[Measurement] = ()) -> None:
         self._kept: defaultdict[tuple[str, What], dict[int, deque[float]]] = defaultdict(dict)
-        self._jobs: dict[tuple[str, Speed, int, int, int, int], float | None] = {}
+        self._jobs: dict[tuple[str, Speed, int, int, int, int, int], float | None] = {}
         self.revision = 0  # increases with each measurement
         for one in measured:
             self.add(one)
@@ -79,7 +79,7 @@ class Durations:
 
     def picture(self, model: str, params: Params, step_s: float | None = None) -> float | None:
         """Seconds for one picture on a loaded engine: encode + steps + decode. step_s: replaces the measured step."""
-        pixels = params.width * params.height
+        pixels = params.pixels
         step = self._step(model, params) if step_s is None else step_s
         if step is None:
             return None
@@ -92,13 +92,13 @@ class Durations:
 
     def _step(self, model: str, params: Params) -> float | None:
         """Seconds per step. Before the first fast picture, those of `quality` (an upper bound)."""
-        pixels = params.width * params.height
+        pixels = params.pixels
         timed = self.expect(timed_as(model, params.speed), "step", pixels)
         return self.expect(model, "step", pixels) if timed is None else timed
 
     def job(self, model: str, params: Params) -> float | None:
         """Seconds for a whole job on a loaded engine; cached until the next measurement."""
-        key = (model, params.speed, params.width, params.height, params.steps_run, params.n)
+        key = (model, params.speed, params.width, params.height, params.steps_run, params.n, params.factor or 1)
         if key not in self._jobs:
             one = self.picture(model, params)
             self._jobs[key] = None if one is None else one * params.n
@@ -116,7 +116,7 @@ class Durations:
             return None
         if progress is None or progress.phase in {Phase.FETCHING, Phase.WAITING_GPU}:
             return None if progress else whole * params.n
-        pixels = params.width * params.height
+        pixels = params.pixels
         decode = self.expect(model, "decode", pixels) or 0.0
         step = (self._step(model, params) or 0.0) if step_s is None else step_s
         later = whole * max(0, params.n - progress.image)
@@ -131,6 +131,8 @@ class Durations:
                 left = whole - min(1.0, progress.fraction or 0.0) * self._encode(model, pixels)
             case Phase.SAMPLING:
                 left = (params.steps_run - (progress.step or 0)) * step + decode
+            case Phase.UPSCALING:
+                left = whole * (1 - (progress.fraction or 0.0))
             case Phase.DECODING:
                 left = decode * (1 - (progress.fraction or 0.0))
             case _:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from imagegen.models.download.hub import is_offline
 from imagegen.models.entry import Entry
+from imagegen.models.weights import Upscaler, Weights
 from imagegen.schemas import Refused
 from imagegen.settings import Settings
 
@@ -40,10 +41,12 @@ class _File:
 
 
 class Catalog:
-    """All models that the service knows, by name."""
+    """All models and upscalers that the service knows, by name."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        self._entries = {e.name: e for e in sorted(entries, key=lambda e: e.name)}
+    def __init__(self, entries: Iterable[Entry | Upscaler]) -> None:
+        by_name = sorted(entries, key=lambda e: e.name)
+        self._entries = {e.name: e for e in by_name if isinstance(e, Entry)}
+        self._upscalers = {e.name: e for e in by_name if isinstance(e, Upscaler)}
 
     @classmethod
     def load(cls, settings: Settings) -> Catalog:
@@ -75,7 +78,7 @@ class Catalog:
             raise CatalogError(f"IMAGEGEN_MODELS={settings.models!r}: {what}. There are: {', '.join(catalog.names())}.")
         if settings.model is not None and settings.model not in names:
             raise CatalogError(f"IMAGEGEN_MODEL={settings.model!r} is not among IMAGEGEN_MODELS={settings.models!r}.")
-        return cls([catalog._entries[name] for name in names])
+        return cls([*(catalog._entries[name] for name in names), *catalog.upscalers()])
 
     @classmethod
     def packaged(cls) -> Catalog:
@@ -91,13 +94,24 @@ class Catalog:
         """Every entry, by name."""
         return list(self._entries.values())
 
-    def get(self, name: str) -> Entry:
-        """The entry called `name`. Raises Refused(422, unknown_model), which lists the known names."""
+    def get(self, name: str, others: Iterable[str] = ()) -> Entry:
+        """The model called `name`. Raises Refused(422, unknown_model), which lists the known names and `others`."""
         entry = self._entries.get(name)
         if entry is None:
-            shown = name if len(name) <= 64 else f"{name[:60]}…"
-            raise Refused(422, "unknown_model", f"There is no model {shown!r}. There are: {', '.join(self.names())}.")
+            raise unknown_model(name, [*self.names(), *others])
         return entry
+
+    def upscalers(self) -> list[Upscaler]:
+        """Every upscaler, by name."""
+        return list(self._upscalers.values())
+
+    def upscaler(self, name: str) -> Upscaler | None:
+        """The upscaler called `name`, or None."""
+        return self._upscalers.get(name)
+
+    def weights(self, name: str) -> Weights:
+        """The model or upscaler called `name`. Raises Refused(422, unknown_model), which lists the known names."""
+        return self._upscalers.get(name) or self.get(name, self._upscalers)
 
     def default(self, settings: Settings, has_gpu: bool) -> Entry:
         """The model for a request that names none: IMAGEGEN_MODEL, else a choice that depends on `has_gpu`.
@@ -130,7 +144,13 @@ def built_on(name: str, settings: Settings) -> list[str]:
     return [other for other, file in found.items() if other != name and file.data.get("base") == name]
 
 
-def missing_sentence(entry: Entry, settings: Settings) -> str:
+def unknown_model(name: str, known: Iterable[str], kind: str = "model") -> Refused:
+    """422 for a name that is not in the catalog."""
+    shown = name if len(name) <= 64 else f"{name[:60]}…"
+    return Refused(422, "unknown_model", f"There is no {kind} {shown!r}. There are: {', '.join(known)}.")
+
+
+def missing_sentence(entry: Weights, settings: Settings) -> str:
     """A sentence for the user: the missing files of `entry`, their folders and how to get them."""
     missing = entry.missing(settings)
     if not missing:
@@ -210,20 +230,21 @@ class _Resolver:
     def __init__(self, ours: Mapping[str, _File], theirs: Mapping[str, _File]) -> None:
         self._ours, self._theirs = ours, theirs
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> Entry | Upscaler:
         """Validate the entry called `name`. Raises CatalogError."""
         return self._resolve(name, self._theirs.get(name) or self._ours[name], ())[0]
 
-    def _resolve(self, name: str, file: _File, above: tuple[str, ...]) -> tuple[Entry, dict[str, Any]]:
+    def _resolve(self, name: str, file: _File, above: tuple[str, ...]) -> tuple[Entry | Upscaler, dict[str, Any]]:
         """The entry and its merged data. `above`: labels of the files that inherit from this one."""
         data = {"name": name, **file.data}
         base = data.pop("base", None)
         if base is not None:
             data = self._inherit(base, file, data, above)
+        kind = Upscaler if data.get("adapter") == "esrgan" else Entry
         try:
-            return Entry.model_validate(data), data
+            return kind.model_validate(data), data
         except ValidationError as invalid:
-            lines = [f"{file.label}: {_explain(error)}" for error in invalid.errors()]
+            lines = [f"{file.label}: {_explain(error, kind)}" for error in invalid.errors()]
             raise CatalogError("\n".join(lines)) from None
 
     def _inherit(self, base: Any, file: _File, data: dict[str, Any], above: tuple[str, ...]) -> dict[str, Any]:
@@ -256,7 +277,8 @@ def _overlay(base: dict[str, Any], own: dict[str, Any], place: str) -> dict[str,
             merged[table] = {**base[table], **own[table]}
     inherited = [{"shared": place, **f} for f in base.get("files", [])]
     merged["files"] = _overlay_list(inherited, own.get("files", []), "role")
-    merged["flags"] = _overlay_list(base.get("flags", []), own.get("flags", []), "flag")
+    if "flags" in merged:
+        merged["flags"] = _overlay_list(base.get("flags", []), own.get("flags", []), "flag")
     return merged
 
 
@@ -267,13 +289,13 @@ def _overlay_list(base: Any, own: Any, key: str) -> Any:
     return [item for item in base if item.get(key) not in taken] + own
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, kind: type[Weights]) -> str:
     """Format a pydantic error as `field: what is wrong; allowed: …`."""
     loc = [part for part in error["loc"] if not str(part).startswith(("function-", "int", "float", "str"))]
     field = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc).lstrip(".") or "the entry"
     if error["type"] == "extra_forbidden":
-        return f"{field}: is not a field; allowed: {', '.join(_fields(loc[:-1]))}"
-    allowed = _description(loc)
+        return f"{field}: is not a field; allowed: {', '.join(_fields(loc[:-1], kind))}"
+    allowed = _description(loc, kind)
     hint = f"; allowed: {allowed}" if allowed else ""
     if error["type"] == "missing":
         return f"{field}: is missing{hint}"
@@ -281,8 +303,8 @@ def _explain(error: Any) -> str:
     return f"{field}: {message}, not {error['input']!r}{hint}" if hint else f"{field}: {message}"
 
 
-def _model_at(loc: list[Any]) -> type[BaseModel] | None:
-    model: type[BaseModel] | None = Entry
+def _model_at(loc: list[Any], kind: type[Weights]) -> type[BaseModel] | None:
+    model: type[BaseModel] | None = kind
     for part in loc:
         if isinstance(part, int) or model is None:
             continue
@@ -299,14 +321,14 @@ def _types(annotation: Any) -> list[type]:
     return [annotation] if isinstance(annotation, type) else []
 
 
-def _fields(loc: list[Any]) -> list[str]:
-    model = _model_at(loc)
+def _fields(loc: list[Any], kind: type[Weights]) -> list[str]:
+    model = _model_at(loc, kind)
     names = sorted(f.alias or n for n, f in model.model_fields.items()) if model else []
-    return sorted([*names, "base"]) if model is Entry else names
+    return sorted([*names, "base"]) if model is kind else names
 
 
-def _description(loc: list[Any]) -> str | None:
-    model = _model_at(loc[:-1])
+def _description(loc: list[Any], kind: type[Weights]) -> str | None:
+    model = _model_at(loc[:-1], kind)
     if model is None or not loc:
         return None
     return next((f.description for n, f in model.model_fields.items() if (f.alias or n) == loc[-1]), None)

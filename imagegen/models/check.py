@@ -10,9 +10,9 @@ from typing import Any, BinaryIO, Literal
 
 from imagegen.engines.safetensors import header_fault
 from imagegen.models.download.record import RECORD, recorded
-from imagegen.models.entry import Entry
 from imagegen.models.entry_tables import ModelFile
 from imagegen.models.synthetic.make import stated as stated_by_pack
+from imagegen.models.weights import Weights
 from imagegen.settings import Settings
 
 GGUF_MAGIC = b"GGUF"
@@ -46,7 +46,7 @@ class Checked:
     detail: str = ""
 
 
-def check(entry: Entry, settings: Settings, on_bytes: OnBytes = lambda _count: None) -> Iterator[Checked]:
+def check(entry: Weights, settings: Settings, on_bytes: OnBytes = lambda _count: None) -> Iterator[Checked]:
     """Hash every file of `entry`. Missing optional files are left out. Raises OSError for a damaged package."""
     for path, expected in expectations(entry, settings):
         if not path.is_file():
@@ -59,7 +59,7 @@ def check(entry: Entry, settings: Settings, on_bytes: OnBytes = lambda _count: N
             yield Checked(path, "unknown", "has no known checksum: only its size and its type were checked")
 
 
-def expectations(entry: Entry, settings: Settings) -> Iterator[tuple[Path, Stated]]:
+def expectations(entry: Weights, settings: Settings) -> Iterator[tuple[Path, Stated]]:
     """Each file that the model needs or has, with its expected properties. Raises OSError for a damaged package."""
     packed = stated_by_pack(entry)
     for file in entry.files:

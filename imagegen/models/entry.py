@@ -7,51 +7,32 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    Field,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from imagegen.models.entry_tables import (
     ADAPTER_SAMPLERS,
-    CLOSED,
     SCHEDULERS,
     Capabilities,
     Defaults,
     Flag,
-    Licence,
     Memory,
-    ModelFile,
     Number,
     Sourced,
 )
 from imagegen.models.previews import DEFAULTS as PREVIEW_DEFAULTS
 from imagegen.models.previews import PreviewLook
 from imagegen.models.speed import Fast
+from imagegen.models.weights import Weights
 from imagegen.schemas import Speed
 from imagegen.settings import Settings
 
 
-class Entry(BaseModel):
+class Entry(Weights):
     """A model of the catalog, as its TOML file describes it."""
 
-    model_config = CLOSED
-
-    name: Annotated[
-        StrictStr,
-        Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="lower-case letters, digits, '.', '-' and '_'"),
-    ]
-    title: Annotated[StrictStr, Field(min_length=1, description="a text")]
-    description: Annotated[StrictStr, Field(min_length=1, description="a sentence a person reads")]
     adapter: Annotated[Literal["sdcpp", "glm"], Field(description="sdcpp or glm")] = "sdcpp"
     noise: Annotated[StrictBool, Field(description="true if the pictures mean nothing")] = False
     limits: Annotated[StrictStr | None, Field(description="a sentence: what its pictures cannot be")] = None
-    licence: Licence
     capabilities: Capabilities
     size_multiple: Annotated[StrictInt, Field(ge=1, le=256, description="pixels, 1 to 256")] = 16
     size_min_px: Annotated[StrictInt, Field(ge=16, le=4096, description="pixels, 16 to 4096")] = 64
@@ -59,31 +40,14 @@ class Entry(BaseModel):
         Number | None, Field(ge=1, description="a number: how many times as long as the other a side of an edit may be")
     ] = None
     defaults: Defaults
-    files: Annotated[list[ModelFile], Field(min_length=1, description="at least one [[files]] table")]
-    flags: Annotated[list[Flag], Field(description="[[flags]] tables")] = []
-    options: Annotated[dict[str, Any], Field(description="native request fields")] = {}
+    flags: Annotated[list[Flag], Field(default_factory=list, description="[[flags]] tables")]
+    options: Annotated[dict[str, Any], Field(default_factory=dict, description="native request fields")]
     fast: Annotated[Fast | None, Field(description="a table: a cache, or why there is none")] = None
     preview: Annotated[PreviewLook | None, Field(description="a table: how previews are made")] = None
     memory: Memory | None = None
-    download_bytes: Annotated[Sourced | None, Field(description="bytes of all files together")] = None
     made_by: Annotated[
         Literal["klein", "qwen", "sketch", "glm"] | None, Field(description="klein, qwen, sketch or glm")
     ] = None
-    own_folder: Annotated[Path | None, Field(alias="folder", description="an absolute path")] = None
-    notes: Annotated[list[StrictStr], Field(description="a list of texts")] = []
-
-    @field_validator("own_folder")
-    @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        if value is None:
-            return None
-        try:
-            value = value.expanduser()
-        except RuntimeError:
-            raise ValueError("names the home of a user this machine does not know") from None
-        if not value.is_absolute() or not str(value).isprintable():
-            raise ValueError("must be an absolute path")
-        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Entry:
@@ -156,48 +120,6 @@ class Entry(BaseModel):
             if flag.value is not None:
                 argv.append(str(flag.value))
         return argv
-
-    # Files
-    def folder(self, settings: Settings) -> Path:
-        """The model's own folder: the entry's `folder`, else the name under the models folder."""
-        return self.own_folder or settings.models_dir / self.name
-
-    def path_of(self, file: ModelFile, settings: Settings) -> Path:
-        """The path of `file`. If it is missing: the path where it belongs (a pattern stays a pattern).
-
-        The model's own folder precedes the folder that it shares with other models.
-        """
-        own = self.folder(settings)
-        places = [own] if file.shared is None else [own, settings.models_dir / file.shared]
-        for place in places:
-            matches = sorted(place.glob(file.file)) if file.is_pattern else []
-            for path in [place / file.file, *matches]:
-                if path.is_file():
-                    return path
-        return places[-1] / file.file
-
-    def missing(self, settings: Settings) -> list[ModelFile]:
-        """The missing files that the model needs."""
-        return [f for f in self.files if not f.optional and not self.path_of(f, settings).is_file()]
-
-    def absent(self, settings: Settings) -> list[ModelFile]:
-        """The missing optional files that a hub has."""
-        return [f for f in self.files if f.optional and f.repo and not self.path_of(f, settings).is_file()]
-
-    def installed(self, settings: Settings) -> bool:
-        """Whether every needed file exists. Does not check their contents."""
-        return not self.missing(settings)
-
-    def paths(self, settings: Settings) -> list[Path]:
-        """Every existing file that the engine may read. For a `repository`: all files of its folder."""
-        found: list[Path] = []
-        for file in self.files:
-            path = self.path_of(file, settings)
-            if file.role == "repository":
-                found += sorted(p for p in path.parent.rglob("*") if p.is_file())
-            elif path.is_file():
-                found.append(path)
-        return found
 
     # Arguments and request fields of the engine
     def argv(self, settings: Settings) -> list[str]:

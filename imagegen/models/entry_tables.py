@@ -112,6 +112,7 @@ class ModelFile(_Table):
             "t5xxl",
             "lora",
             "repository",
+            "upscaler",
         ],
         Field(description="what the engine uses it for (repository: `file` tells that a whole one is there)"),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from imagegen.models.entry import Entry
+from imagegen.models.weights import Weights
 
 _FORBIDS = re.compile(r"(?:^|[^a-z])nc(?:[^a-z]|$)|non[-_ ]?commercial|research[-_ ]only", re.IGNORECASE)
 
@@ -15,7 +15,7 @@ def forbids_commercial(stated: str) -> bool:
     return _FORBIDS.search(stated) is not None
 
 
-def question(entry: Entry, stated: Mapping[str, str]) -> str | None:
+def question(entry: Weights, stated: Mapping[str, str]) -> str | None:
     """The question that a user must answer before a download; None for a licence known to allow every use.
 
     stated: by repository, the licence that its page states.

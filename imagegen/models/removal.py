@@ -10,8 +10,8 @@ from pathlib import Path
 
 from imagegen.models.download.fetch import LOCK
 from imagegen.models.download.record import RECORD, forget
-from imagegen.models.entry import Entry
 from imagegen.models.synthetic.make import VERSION
+from imagegen.models.weights import Weights
 from imagegen.schemas import Refused
 from imagegen.settings import Settings
 
@@ -48,7 +48,7 @@ class Removal:
         return sum(file.disk_bytes for file in self.removed)
 
 
-def plan(entry: Entry, others: Iterable[Entry], settings: Settings) -> Removal:
+def plan(entry: Weights, others: Iterable[Weights], settings: Settings) -> Removal:
     """Look at the files of `entry`. others: the entries whose files stay if the model is installed."""
     users = [other for other in others if other.name != entry.name and other.installed(settings)]
     used = {path.resolve(): other.name for other in users for path in other.paths(settings)}
@@ -80,7 +80,7 @@ def remove(removal: Removal, settings: Settings) -> int:
     return freed
 
 
-def _parts(entry: Entry, settings: Settings) -> list[Path]:
+def _parts(entry: Weights, settings: Settings) -> list[Path]:
     """The partial files of an interrupted download."""
     places = [entry.path_of(file, settings) for file in entry.files]
     return [part for place in places for part in sorted(place.parent.glob(f".{place.name}.*.part"))]

@@ -87,6 +87,20 @@ measurements = Table(
     Column("at", Float, nullable=False),
 )
 
+memory_needs = Table(  # what pictures took of the memory: see hardware/memory_needs.py
+    "memory_needs",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("model", String(128), nullable=False),
+    Column("files_bytes", Integer, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("mode", String(16), nullable=False),  # card · offload · stream · cpu
+    Column("pixels", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("failed", Boolean, nullable=False, default=False),
+    Column("at", Float, nullable=False),
+)
+
 notes = Table(  # small JSON values: the idle policy's data, the schema's history
     "notes",
     metadata,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,17 @@ from imagegen.engines.base import Adapter, EngineError
 from imagegen.engines.glm.adapter import GlmImageAdapter
 from imagegen.engines.sdcpp import flags as sdcpp_flags
 from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
-from imagegen.hardware import compatibility
+from imagegen.engines.sdcpp.upscaler import EsrganUpscaler
+from imagegen.hardware import memory_fit
 from imagegen.hardware.gpu_sharing import GpuSharing
-from imagegen.models.catalog import Catalog
+from imagegen.hardware.memory_mode import MODE_FLAGS, Fitting, MemoryPlan, Shape
+from imagegen.hardware.memory_needs import NeedKey
+from imagegen.models.catalog import Catalog, unknown_model
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking
+from imagegen.models.weights import Upscaler
+from imagegen.schemas import Kind
 from imagegen.settings import Settings
 from imagegen.worker.model_files import ModelFiles
 from imagegen.worker.prefetch import ReadAhead
@@ -37,19 +43,28 @@ class EngineFactory:
         await self._files.prepare(entry, told)
 
     def files_bytes(self, entry: Entry) -> int:
-        return compatibility.files_bytes(entry, self._settings)
+        return memory_fit.files_bytes(entry, self._settings)
 
     def read_ahead(self, entry: Entry) -> ReadAhead:
         paths = entry.paths(self._settings) if self._settings.read_ahead else []
         return ReadAhead(paths, lambda: psutil.virtual_memory().available)
 
-    def make_adapter(self, entry: Entry) -> Adapter:
-        """Create an adapter for `entry`; the engine is not started.
+    def fitting(self, entry: Entry, shape: Shape) -> Fitting:
+        return self._files.fit.fitting(entry, shape, self._files.machine.flags)
 
-        Raises EngineError `load_failed` if the engine is not installed, or cannot take a flag of the entry.
+    def advice(self, entry: Entry, shape: Shape) -> str:
+        return self._files.advice(entry, shape)
+
+    def memory_key(self, entry: Entry, kind: Kind, mode: str) -> NeedKey:
+        return self._files.fit.key(entry, kind, mode)
+
+    def make_adapter(self, entry: Entry, plan: MemoryPlan | None) -> Adapter:
+        """Create an adapter for `entry`; the engine is not started. plan: None without a card.
+
+        Raises EngineError `load_failed` if the engine is not installed, or cannot take a flag of the entry or the plan.
         """
         s = self._settings
-        threads = s.threads or psutil.cpu_count(logical=False) or 1
+        threads = engine_threads(s)
         workdir = s.home / "engine"
         if entry.adapter == "glm":
             return GlmImageAdapter(entry.folder(s), threads=threads, workdir=workdir, load_stall_s=s.load_timeout_s)
@@ -57,7 +72,16 @@ class EngineFactory:
             binary = engine_build.resolve(s)
         except engine_build.EngineMissing as missing:
             raise EngineError("load_failed", str(missing)) from None
-        argv = sdcpp_flags.adapt(entry.argv(s), self._files.machine.flags).argv
+        flags = self._files.machine.flags
+        argv = sdcpp_flags.adapt(entry.argv(s), flags).argv
+        if plan is not None:
+            if lacking := MODE_FLAGS[plan.mode].difference(flags):  # only a mode that the operator has set can lack one
+                raise EngineError(
+                    "load_failed",
+                    f"IMAGEGEN_MEMORY_MODE={plan.mode} needs an engine that knows {', '.join(sorted(lacking))}. "
+                    "Use the engine that `imagegen engine build` makes (unset IMAGEGEN_SD_SERVER).",
+                )
+            argv += plan.argv_beside(argv)
         try:
             return SdcppServerAdapter(
                 binary,
@@ -71,6 +95,23 @@ class EngineFactory:
             )
         except ValueError as wrong:  # a bad flag in a catalog entry that the operator wrote
             raise EngineError("load_failed", f"{entry.name} cannot be started: {wrong}") from None
+
+    def find_upscaler(self, name: str) -> Upscaler:
+        found = self._catalog.upscaler(name)
+        if found is None:
+            raise unknown_model(name, [one.name for one in self._catalog.upscalers()], "upscaler")
+        return found
+
+    async def prepare_upscaler(self, upscaler: Upscaler, told: Callable[[Fetching], None]) -> EsrganUpscaler:
+        s = self._settings
+        await self._files.prepare_upscaler(upscaler, told)
+        try:
+            binary = engine_build.resolve(s)
+        except engine_build.EngineMissing as missing:
+            raise EngineError("load_failed", str(missing)) from None
+        ready = EsrganUpscaler(binary, upscaler.network(s), engine_threads(s), s.home / "engine")
+        await asyncio.to_thread(ready.check)
+        return ready
 
     def fingerprint(self, entry: Entry) -> object:
         """A value that changes with a file of the model or the engine; then a failed load is tried again."""
@@ -88,6 +129,11 @@ class EngineFactory:
         except (engine_build.EngineMissing, OSError):
             marks.append(None)
         return [*marks, lacking(entry.adapter)]
+
+
+def engine_threads(settings: Settings) -> int:
+    """CPU threads of an engine process."""
+    return settings.threads or psutil.cpu_count(logical=False) or 1
 
 
 def built_engine(settings: Settings) -> Path | None:

@@ -44,9 +44,9 @@ class EtaEstimator:
         """Seconds until a job submitted now would be complete; None if a part has not been measured."""
         drawing = self._durations.job(model, params)
         active = self._jobs.active()
-        before = self.queue_s() if active else self._before_first_s(model)
-        loaded = active[-1].model if active else self._worker.view().model
-        load = 0.0 if loaded in {None, model} else self._durations.expect(model, "load")
+        before = self.queue_s() if active else self._before_first_s(model, params)
+        loaded = next((one.model for one in reversed(active) if not one.params.upscales), self._worker.view().model)
+        load = 0.0 if loaded in {None, model} or params.upscales else self._durations.expect(model, "load")
         return None if drawing is None or before is None or load is None else before + load + drawing
 
     def _until(self, seq: int) -> float | None:
@@ -54,7 +54,7 @@ class EtaEstimator:
         active = self._jobs.active()
         count = bisect_right(active, seq, key=lambda one: one.seq)
         whole = self._whole_s(active)
-        first = self._before_first_s(active[0].model) if count else None
+        first = self._before_first_s(active[0].model, active[0].params) if count else None
         if first is None or len(whole) < count:
             return None
         total = first + whole[count - 1]
@@ -80,10 +80,12 @@ class EtaEstimator:
             seconds = self._durations.job(one.model, one.params)
             if seconds is None and one.running:
                 seconds = 0.0  # no measurement yet: `_until` adds the estimate from its progress
-            load = 0.0 if loaded in {None, one.model} else self._durations.expect(one.model, "load")
+            counted = loaded is None and one is active[0]  # by `_before_first_s`
+            ready = one.params.upscales or loaded == one.model or counted
+            load = 0.0 if ready else self._durations.expect(one.model, "load")
             if seconds is None or load is None:
                 break
-            loaded = one.model
+            loaded = loaded if one.params.upscales else one.model
             total += seconds + load
             sums.append(total)
         self._line = active, self._durations.revision, lifecycle, sums
@@ -105,9 +107,11 @@ class EtaEstimator:
             return None
         return max(0.0, load - max(0.0, time.time() - engine.load_started))
 
-    def _before_first_s(self, model: str) -> float | None:
+    def _before_first_s(self, model: str, params: Params) -> float | None:
         """Seconds until the engine can begin: the rest of a download, a load or a cancelled picture."""
         engine = self._worker.view()
+        if params.upscales and engine.state in {EngineState.COLD, EngineState.READY, EngineState.FAILED}:
+            return 0.0
         waits = engine.state not in {EngineState.READY, EngineState.DRAWING, EngineState.DRAINING}
         if waits and engine.load_started is None and (fetching := self._fetching(model)) is not None:
             load = self._durations.expect(model, "load")

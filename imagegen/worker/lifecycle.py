@@ -12,14 +12,18 @@ from typing import Any
 import psutil
 
 from imagegen.engines.base import Adapter, EngineError, LoadProgress
+from imagegen.hardware.memory_fit import usual_shape
+from imagegen.hardware.memory_mode import MemoryMode, MemoryPlan, Shape
+from imagegen.hardware.memory_watch import PeakWatch
 from imagegen.idle.tracker import IdleTracker
 from imagegen.jobs.notifications import Notifier
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
-from imagegen.schemas import EngineState, Failure
+from imagegen.schemas import EngineState, Failure, Warn
 from imagegen.telemetry.recorder import Recorder
 from imagegen.worker.commands import CommandQueue
 from imagegen.worker.load_backoff import LoadBackoff
+from imagegen.worker.memory_modes import MemoryModes, tried_again
 from imagegen.worker.provider import EngineProvider
 
 log = logging.getLogger("imagegen.engine")
@@ -40,6 +44,14 @@ class LoadFailed(Exception):
         self.error = error
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """The seconds that a load took, without waiting for free memory, and its warnings for the job."""
+
+    seconds: float
+    warnings: tuple[Warn, ...] = ()
+
+
 class Cancelled(Exception):
     """The running job or warm-up was cancelled."""
 
@@ -55,6 +67,7 @@ class EngineView:
     load: LoadProgress | None
     load_started: float | None
     error: Failure | None
+    plan: MemoryPlan | None
 
 
 class ModelLifecycle:
@@ -63,6 +76,7 @@ class ModelLifecycle:
     def __init__(
         self,
         provider: EngineProvider,
+        memory: MemoryModes,
         commands: CommandQueue,
         backoff: LoadBackoff,
         idle: IdleTracker,
@@ -71,7 +85,7 @@ class ModelLifecycle:
         clock: Callable[[], float],
     ) -> None:
         """idle: records loads and unloads, in `clock` seconds."""
-        self._provider, self._commands, self._backoff = provider, commands, backoff
+        self._provider, self.memory, self._commands, self._backoff = provider, memory, commands, backoff
         self._idle, self._changes, self._recorder, self._clock = idle, changes, recorder, clock
         self.state, self._since = EngineState.COLD, time.time()
         self.adapter: Adapter | None = None
@@ -81,12 +95,15 @@ class ModelLifecycle:
         self._load_started: float | None = None
         self._error: Failure | None = None
         self._ahead_bytes = 0
+        self.plan: MemoryPlan | None = None  # how the loaded model is kept in memory; None without a card
+        self._most_pixels = 0  # of a picture that this process has drawn
 
     def view(self) -> EngineView:
         pid = self.adapter.pid if self.adapter else None
         entry = self._coming or self.entry
         model = entry.name if entry else None
-        return EngineView(self.state, self._since, model, pid, self._load, self._load_started, self._error)
+        load = self._load, self._load_started
+        return EngineView(self.state, self._since, model, pid, *load, self._error, self.plan)
 
     def is_loaded(self, entry: Entry) -> bool:
         """Whether the loaded model is `entry`."""
@@ -123,7 +140,9 @@ class ModelLifecycle:
         async def look() -> None:
             await self._provider.prepare(entry, told)
             if room:
-                await self._provider.gpu_sharing.check_swap_fits(entry, self.adapter.pid if self.adapter else None)
+                fitting = await asyncio.to_thread(self._provider.fitting, entry, usual_shape(entry))
+                pid = self.adapter.pid if self.adapter else None
+                await self._provider.gpu_sharing.check_swap_fits(fitting, entry, pid)
 
         try:
             await self._attend(look(), unwanted)
@@ -141,17 +160,22 @@ class ModelLifecycle:
         told: Callable[[LoadProgress | Fetching], None],
         unwanted: Callable[[], bool],
         *,
+        shape: Shape | None = None,
+        at_least: MemoryMode | None = None,
         wait_for_room: bool = True,
-    ) -> float:
-        """Load `entry` after `prepare`. Returns the seconds that this took, without the wait for free VRAM.
+    ) -> Loaded:
+        """Load `entry` after `prepare`, in the fastest memory mode in which a picture of `shape` fits.
 
+        shape: None for the model's usual picture. at_least: this mode or a tighter one.
         unwanted: called at each wake-up; answers the waiting commands and returns whether to cancel the load.
         Raises LoadFailed (`gpu_busy` at once if not `wait_for_room`), Stopped when the service stops, Cancelled when
         `unwanted()` is true. After an error no engine process is left.
         """
-        await self.unload("another model is asked for")
-        self.entry = entry
+        await self.unload("another model or memory mode is needed")
+        self.entry, self._most_pixels = entry, 0
+        shape = shape or usual_shape(entry)
         began = time.monotonic()
+        warnings: list[Warn] = []
 
         def heard(progress: LoadProgress) -> None:
             self._load = progress
@@ -162,14 +186,7 @@ class ModelLifecycle:
             self._load_started = time.time()
             ahead = self._provider.read_ahead(entry)
             try:
-                waits = time.monotonic()
-                await self._provider.gpu_sharing.wait_for_memory(
-                    entry, lambda whom: heard(LoadProgress(0.0, waits_for=whom)), wait=wait_for_room
-                )
-                began += time.monotonic() - waits
-                self.adapter = self._provider.make_adapter(entry)
-                self._load, self._load_started = None, time.time()
-                await self.adapter.start(heard)
+                began += await self._start_in_some_mode(entry, shape, at_least, heard, wait_for_room, warnings)
             finally:
                 await asyncio.to_thread(ahead.stop)
                 self._ahead_bytes = ahead.from_storage_bytes
@@ -189,7 +206,58 @@ class ModelLifecycle:
         self._recorder.loaded(entry.name, seconds)
         self._backoff.forget(entry.name)
         self._idle.loaded(entry.name, seconds, self._read_bytes(), self._provider.files_bytes(entry))
-        return seconds
+        return Loaded(seconds, tuple(warnings))
+
+    async def _start_in_some_mode(
+        self,
+        entry: Entry,
+        shape: Shape,
+        at_least: MemoryMode | None,
+        heard: Callable[[LoadProgress], None],
+        wait_for_room: bool,
+        warnings: list[Warn],
+    ) -> float:
+        """Start the engine, in a tighter memory mode if the memory runs out. Returns the seconds of waiting."""
+        failed: MemoryPlan | None = None
+        tries, waited_s = 0, 0.0
+        while True:
+            try:
+                waited_s += await self._start(entry, shape, at_least, heard, wait_for_room)
+            except EngineError as error:
+                failed, tries = self.plan, tries + 1
+                await self._end_engine()
+                at_least = await self.memory.after_shortage(entry, shape, failed, error, tries=tries)
+            else:
+                if tries:
+                    warnings.append(tried_again("loading the model", failed, self.plan))
+                return waited_s
+
+    async def _start(
+        self,
+        entry: Entry,
+        shape: Shape,
+        at_least: MemoryMode | None,
+        heard: Callable[[LoadProgress], None],
+        wait_for_room: bool,
+    ) -> float:
+        """Wait for room, then start the engine. Returns the seconds of the wait. Raises EngineError."""
+        waits = time.monotonic()
+        fitting = await asyncio.to_thread(self._provider.fitting, entry, shape)
+        sharing = self._provider.gpu_sharing
+        self.plan = await sharing.wait_for_memory(
+            fitting,
+            entry,
+            lambda whom: heard(LoadProgress(0.0, waits_for=whom)),
+            wait=wait_for_room,
+            at_least=at_least,
+        )
+        waited_s = time.monotonic() - waits
+        self.adapter = self._provider.make_adapter(entry, self.plan)
+        self._load, self._load_started = None, time.time()
+        if self.plan is not None:
+            log.info("memory mode=%s model=%s: %s", self.plan.mode, entry.name, self.plan.why)
+        await self.adapter.start(heard)
+        return waited_s
 
     async def _attend(self, work: Coroutine[Any, Any, None], unwanted: Callable[[], bool]) -> None:
         """Run `work` to its end. Raises Stopped, or Cancelled when `unwanted()`, which also answers the commands."""
@@ -210,18 +278,33 @@ class ModelLifecycle:
 
     async def unload(self, reason: str) -> None:
         """End the engine process and wait for its exit. Does nothing if there is no process."""
-        adapter = self.adapter
-        if adapter is not None:
+        if self.adapter is not None:
             if self._coming is None:
                 self.set_state(EngineState.UNLOADING)
-            await adapter.stop()
-            await self._provider.gpu_sharing.check_memory_released()
+            await self._end_engine()
             log.info("engine unloaded reason=%r", reason)
             self._recorder.unloaded(reason)
             self._idle.unloaded(self._clock(), by_policy=reason == IDLE)
-        self.adapter = self.entry = None
+        self.adapter = self.entry = self.plan = None
         if self._coming is None and self.state is not EngineState.FAILED:
             self.set_state(EngineState.COLD)
+
+    async def _end_engine(self) -> None:
+        if self.adapter is not None:
+            await self.adapter.stop()
+            await self._provider.gpu_sharing.check_memory_released()
+
+    def watch_memory(self) -> PeakWatch:
+        """Measure what the engine takes while a picture is drawn."""
+        return self._provider.gpu_sharing.watch(self.adapter.pid if self.adapter else None)
+
+    async def learn_memory(self, shape: Shape, peak_bytes: int | None) -> None:
+        """Store what a drawn picture took. A picture smaller than an earlier one of this process teaches nothing,
+        because the engine keeps some of its memory."""
+        if self.entry is None or not peak_bytes or shape.pixels_in_all < self._most_pixels:
+            return
+        self._most_pixels = shape.pixels_in_all
+        await self.memory.learn(self.entry, shape, self.plan, peak_bytes)
 
     def _read_bytes(self) -> int:
         """Bytes read from storage for the engine so far; 0 if the kernel does not report it."""

@@ -2,7 +2,7 @@
 
 Other code adds commands or changes the queue, and the loop answers. So no two transitions can race (as in llama-swap's
 process state machine). The queue's notifier wakes the loop. `JobRunner` (a started job), `Watchdog` (a running
-picture), `WarmUp`, `Schedule` and the idle policy return verdicts, and the loop acts on them.
+picture), `UpscaleRunner`, `WarmUp`, `Schedule` and the idle policy return verdicts, and the loop acts on them.
 
 | state | event | action |
 |---|---|---|
@@ -18,6 +18,7 @@ picture), `WarmUp`, `Schedule` and the idle policy return verdicts, and the loop
 | loading, for a warm-up | unload, or a job for another model | cancel the load |
 | drawing | drawn | complete the job, then ready |
 | drawing | the job is cancelled | interrupt or drain the picture (draining), or end the engine: see `Watchdog` |
+| cold, failed, ready | an upscale is due | run it beside the model, if one is loaded; the state stays |
 | drawing | the job takes too long, or the engine hangs or dies | end the engine; fail the job or queue it again |
 | draining | the picture has ended | ready |
 | loading, drawing, draining | unload | refuse: busy |
@@ -37,6 +38,7 @@ from sqlalchemy.exc import DBAPIError
 
 from imagegen.engines.base import EngineError
 from imagegen.hardware.gpu_sharing import LOOK_EVERY_S
+from imagegen.hardware.needs_table import NeedsTable
 from imagegen.idle.policy import Decision
 from imagegen.idle.tracker import IdleTracker
 from imagegen.jobs.active import ActiveJob
@@ -50,15 +52,17 @@ from imagegen.storage.descriptors import are_short
 from imagegen.storage.errors import StorageError
 from imagegen.telemetry.recorder import Recorder
 from imagegen.worker.commands import Command, CommandQueue
-from imagegen.worker.job_run import JobRun
+from imagegen.worker.job_run import DrawingRun, UpscaleRun
 from imagegen.worker.lifecycle import IDLE, Cancelled, EngineView, LoadFailed, ModelLifecycle, Stopped
 from imagegen.worker.load_backoff import LoadBackoff
+from imagegen.worker.memory_modes import MemoryModes
 from imagegen.worker.prefetch import Prefetcher
 from imagegen.worker.processor import ImageProcessor
 from imagegen.worker.progress import ProgressWriter
 from imagegen.worker.provider import EngineProvider
 from imagegen.worker.runner import JobRunner
 from imagegen.worker.schedule import Schedule
+from imagegen.worker.upscaling import UpscaleRunner
 from imagegen.worker.warmup import Warm, WarmUp
 from imagegen.worker.watchdog import Timing, Watchdog
 
@@ -66,6 +70,8 @@ log = logging.getLogger("imagegen.worker")
 
 LOOK_AGAIN_S = 2.0
 """How often to check whether a model's files changed after a failed load; also the pause after an internal error."""
+NO_FAULT_OF_MODEL = {"gpu_busy", "gpu_lost", "job_too_large"}
+"""Codes of loads that failed for a reason that a later job for the same model may not have."""
 OWN_ERROR = Failure(code="gave_up", detail="Internal error while running this job. See the service log.")
 WARM_UP_ERROR = "Internal error while warming the model up. See the service log."
 
@@ -86,6 +92,7 @@ class Worker:
         timing: Timing,
         provider: EngineProvider,
         measurements: Measurements,
+        memory_needs: NeedsTable,
         recorder: Recorder,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -96,11 +103,15 @@ class Worker:
         self._backoff = LoadBackoff(provider)
         self._schedule = Schedule(jobs, self._backoff)
         self._prefetcher = Prefetcher(jobs, provider)
-        self._lifecycle = ModelLifecycle(provider, self.commands, self._backoff, idle, jobs.changes, recorder, clock)
+        memory = MemoryModes(provider, memory_needs)
+        self._lifecycle = ModelLifecycle(
+            provider, memory, self.commands, self._backoff, idle, jobs.changes, recorder, clock
+        )
         self._watchdog = Watchdog(jobs, self.commands, self._prefetcher, durations, timing)
         self._runner = JobRunner(
             jobs, processor, self.commands, self._prefetcher, self._lifecycle, self._watchdog, recorder
         )
+        self._upscaler = UpscaleRunner(jobs, processor, provider, self._lifecycle, self._watchdog)
         self._warmup = WarmUp(provider, self._schedule, self._backoff, self.commands, self._lifecycle, idle, clock)
 
     # ---- the interface for other packages -----------------------------------------------------
@@ -232,7 +243,7 @@ class Worker:
                 order.fail(verdict)
             else:
                 error = verdict.error
-                if error.code == "gpu_busy":  # not a fault of the model
+                if error.code in NO_FAULT_OF_MODEL:
                     log.info("not warmed up: %s", error.detail)
                 else:
                     await self._load_failed(order.model or "", error)
@@ -243,15 +254,15 @@ class Worker:
     # ---- one job ------------------------------------------------------------------------------
 
     async def _serve(self, active: ActiveJob) -> None:
-        """Run one job to its end, and handle each failure."""
+        """Run one job to its end, and handle each failure. An upscale needs no model and leaves a loaded one alone."""
         try:
-            entry = self._provider.find_model(active.model)
+            entry = None if active.params.upscales else self._provider.find_model(active.model)
         except Refused as unknown:
             await self._jobs.fail(active.id, Failure(code="model_missing", detail=unknown.detail))
             return
-        loaded = self._lifecycle.is_loaded(entry)
+        loaded = entry is not None and self._lifecycle.is_loaded(entry)
         try:
-            first = Phase.ENCODING if loaded else Phase.LOADING
+            first = Phase.UPSCALING if entry is None else Phase.ENCODING if loaded else Phase.LOADING
             job = await self._jobs.start(active.id, Progress(phase=first, at=time.time()))
         except DBAPIError as refused:
             if are_short(refused):
@@ -261,9 +272,10 @@ class Worker:
             return
         if job is None:
             return
-        self._idle_tracker.arrived(self._clock(), cold=not loaded, draft=job.draft)
+        if entry is not None:
+            self._idle_tracker.arrived(self._clock(), cold=not loaded, draft=job.draft)
         async with ProgressWriter(self._jobs, job.id) as report:
-            run = JobRun(job, entry, report)
+            run = UpscaleRun(job, report) if entry is None else DrawingRun(job, report, entry=entry)
             try:
                 await self._run_unless_short(run)
             except _Short:
@@ -288,13 +300,17 @@ class Worker:
         if self._lifecycle.adapter is not None:
             self._provider.gpu_sharing.reset_baseline()
             self._lifecycle.set_state(EngineState.READY)
-        self._idle_tracker.served(self._clock(), loaded=self._lifecycle.adapter is not None, draft=job.draft)
+        if entry is not None:
+            self._idle_tracker.served(self._clock(), loaded=self._lifecycle.adapter is not None, draft=job.draft)
         await self._measurements.learn(run.measurements)
 
-    async def _run_unless_short(self, run: JobRun) -> None:
-        """`JobRunner.run`, but raises _Short in place of an error that a lack of file descriptors caused."""
+    async def _run_unless_short(self, run: UpscaleRun | DrawingRun) -> None:
+        """Run the job, but raise _Short in place of an error that a lack of file descriptors caused."""
         try:
-            await self._runner.run(run)
+            if isinstance(run, UpscaleRun):
+                await self._upscaler.run(run)
+            else:
+                await self._runner.run(run)
         except (Cancelled, Stopped):
             raise
         except Exception as error:
@@ -327,7 +343,7 @@ class Worker:
         if error.code == "engine_died" and job.attempts < MAX_STARTS:
             log.warning("job %s: the engine was killed while it loaded; it is run again", job.id)
             await self._jobs.requeue(job.id, counted=True)
-        elif error.code == "gpu_busy":  # not a fault of the model: other jobs may still load it
+        elif error.code in NO_FAULT_OF_MODEL:  # other jobs may still load it
             await self._jobs.fail(job.id, Failure(code=error.code, detail=error.detail))
         else:
             await self._load_failed(job.model, error)

@@ -15,8 +15,8 @@ from imagegen.models.download.hub import Hub, HubError
 from imagegen.models.download.plan import Plan, check_disk
 from imagegen.models.download.plan import plan as plan_download
 from imagegen.models.download.retry import FetchError, RetryPolicy
-from imagegen.models.entry import Entry
 from imagegen.models.licences import question
+from imagegen.models.weights import Weights
 from imagegen.schemas import Refused
 from imagegen.settings import Settings
 from imagegen.worker.loop import Worker
@@ -57,9 +57,9 @@ class ModelManager:
         except (HubError, FetchError) as failed:
             raise Refused(503, "fetch_failed", f"{name} cannot be fetched now. {failed}") from None
 
-    def _fetchable(self, name: str) -> Entry:
+    def _fetchable(self, name: str) -> Weights:
         """The entry, if its missing files are on a hub."""
-        entry = self._catalog.get(name)
+        entry = self._catalog.weights(name)
         if entry.made_by is not None:
             detail = f"{name} is on no hub: it is made on this machine when it is first used."
             raise Refused(422, "not_supported_by_model", detail)
@@ -67,7 +67,7 @@ class ModelManager:
             raise Refused(422, "model_missing", missing_sentence(entry, self._settings))
         return entry
 
-    def _ask_hub(self, entry: Entry) -> Plan:
+    def _ask_hub(self, entry: Weights) -> Plan:
         once = RetryPolicy(lambda _trouble, _seconds: None, Event(), tries=1)
         found = plan_download(entry, self._settings, Hub(), once)
         check_disk(found.items)
@@ -79,7 +79,7 @@ class ModelManager:
         Raises Refused as `plan` does, and 422 `licence_not_accepted` for a licence that must be accepted.
         """
         found = await self.plan(name)
-        entry = self._catalog.get(name)
+        entry = self._catalog.weights(name)
         asked = question(entry, found.licences)
         if found.items and asked is not None and not accept_licence:
             raise Refused(422, "licence_not_accepted", f"{asked} Then send accept_licence: true.")
@@ -89,7 +89,7 @@ class ModelManager:
             self._fetches[name] = task
         return found
 
-    async def _run(self, entry: Entry, accepted: bool) -> None:
+    async def _run(self, entry: Weights, accepted: bool) -> None:
         try:
             await self._fetcher.have(entry, lambda _progress: None, accepted)
         except EngineError as failed:
@@ -101,7 +101,7 @@ class ModelManager:
 
     def stop_fetch(self, name: str) -> None:
         """Stop the download of `name`, if one runs. What has come is kept. Raises Refused 422."""
-        self._catalog.get(name)
+        self._catalog.weights(name)
         self._errors.pop(name, None)
         if (task := self._fetches.pop(name, None)) is not None:
             task.cancel()
@@ -119,15 +119,15 @@ class ModelManager:
 
     async def held(self, name: str) -> removal.Removal:
         """What `remove` deletes and keeps. Raises Refused 422."""
-        entry = self._catalog.get(name)
+        entry = self._catalog.weights(name)
         try:
             return await asyncio.to_thread(self._plan_removal, entry)
         except CatalogError as wrong:
             raise Refused(422, "invalid_request", f"A model's entry was changed and has an error. {wrong}") from None
 
-    def _plan_removal(self, entry: Entry) -> removal.Removal:
+    def _plan_removal(self, entry: Weights) -> removal.Removal:
         everything = Catalog.load(self._settings)  # also entries that this service does not offer
-        return removal.plan(entry, everything.entries(), self._settings)
+        return removal.plan(entry, [*everything.entries(), *everything.upscalers()], self._settings)
 
     async def remove(self, name: str) -> tuple[removal.Removal, int]:
         """Unload `name` if it is loaded, then delete its files. Returns the plan and the freed bytes.

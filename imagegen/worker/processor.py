@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from imagegen import __version__
 from imagegen.engines.base import DrawRequest
 from imagegen.images import blank as sanity
-from imagegen.images import convert, cutout, infotext
-from imagegen.images.png import finish_png
+from imagegen.images import convert, cutout, infotext, upscale
+from imagegen.images.png import FinishedPng, finish_png
 from imagegen.images.store import ImageStore
 from imagegen.models.catalog import Catalog
 from imagegen.prompts.guardrails import Guardrails, compose
@@ -125,6 +125,28 @@ class ImageProcessor:
             seed=seed,
             index=index,
             warnings=(background,) if background is not None and transparent else (),
+        )
+
+    async def preprocess_upscale(self, job: Job) -> bytes:
+        """The stored PNG to enlarge. Raises Refused if it is gone or damaged."""
+        return await self._images.read(job.references[0])
+
+    async def postprocess_upscale(self, job: Job, png: bytes) -> StoredImage:
+        """Add the source's metadata to its larger copy, and write it. Raises Refused, BrokenPng, StorageError."""
+        source, keeps = await self.preprocess_upscale(job), self._settings.png_metadata
+        drawn = (await self._images.get(job.references[0])).job_id is not None
+
+        def finish() -> FinishedPng:
+            if keeps == "off":
+                return finish_png(png, None)
+            return upscale.finish(
+                png, source, job.model, job.params.factor or 1, f"imagegen {__version__}",
+                prompts=keeps == "full", drawn=drawn and not upscale.is_enhanced(source),
+            )  # fmt: skip
+
+        finished = await asyncio.to_thread(finish)
+        return await self._images.write(
+            finished.data, width=finished.width, height=finished.height, sha256=finished.sha256, seed=None, index=0
         )
 
     async def discard(self, images: Sequence[StoredImage]) -> None:

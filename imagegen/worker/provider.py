@@ -6,9 +6,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from imagegen.engines.base import Adapter
+from imagegen.engines.sdcpp.upscaler import EsrganUpscaler
 from imagegen.hardware.gpu_sharing import GpuSharing
+from imagegen.hardware.memory_mode import Fitting, MemoryPlan, Shape
+from imagegen.hardware.memory_needs import NeedKey
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
+from imagegen.models.weights import Upscaler
+from imagegen.schemas import Kind
 from imagegen.worker.prefetch import ReadAhead
 
 
@@ -24,8 +29,23 @@ class EngineProvider(Protocol):
     async def prepare(self, entry: Entry, told: Callable[[Fetching], None]) -> None:
         """Generate or download the model's files. `told` gets the progress. Raises EngineError if that fails."""
 
-    def make_adapter(self, entry: Entry) -> Adapter:
-        """Create an adapter. Raises EngineError if the engine is not installed."""
+    def fitting(self, entry: Entry, shape: Shape) -> Fitting:
+        """What is known about the memory that a picture takes. Call it after `prepare`."""
+
+    def advice(self, entry: Entry, shape: Shape) -> str:
+        """What to ask for instead of a picture that does not fit in the memory, as a sentence. Blocks."""
+
+    def memory_key(self, entry: Entry, kind: Kind, mode: str) -> NeedKey:
+        """The key of measurements of memory."""
+
+    def make_adapter(self, entry: Entry, plan: MemoryPlan | None) -> Adapter:
+        """Create an adapter that loads `entry` by `plan`. Raises EngineError if the engine is not installed."""
+
+    def find_upscaler(self, name: str) -> Upscaler:
+        """The upscaler `name`. Raises Refused `unknown_model`."""
+
+    async def prepare_upscaler(self, upscaler: Upscaler, told: Callable[[Fetching], None]) -> EsrganUpscaler:
+        """Generate or download its file, and return it ready to run. Raises EngineError."""
 
     def fingerprint(self, entry: Entry) -> object:
         """A value that changes with a file of the model or the engine."""

@@ -7,13 +7,15 @@ import logging
 import time
 
 from imagegen.engines.base import EngineError, Preview
+from imagegen.hardware.memory_mode import MemoryMode
 from imagegen.images.png import BrokenPng
 from imagegen.jobs.manager import JobManager
 from imagegen.schemas import EngineState, Phase, Progress, StoredImage, Warn
 from imagegen.telemetry.recorder import Recorder
 from imagegen.worker.commands import CommandQueue
-from imagegen.worker.job_run import JobRun
+from imagegen.worker.job_run import DrawingRun
 from imagegen.worker.lifecycle import Cancelled, ModelLifecycle
+from imagegen.worker.memory_modes import tried_again
 from imagegen.worker.prefetch import Prefetcher
 from imagegen.worker.previews import PreviewWriter
 from imagegen.worker.processor import ImageProcessor, seed_of
@@ -41,13 +43,12 @@ class JobRunner:
         self._jobs, self._processor, self._commands, self._prefetcher = jobs, processor, commands, prefetcher
         self._lifecycle, self._watchdog, self._recorder = lifecycle, watchdog, recorder
 
-    async def run(self, run: JobRun) -> None:
+    async def run(self, run: DrawingRun) -> None:
         """Load the model if needed, draw the job's pictures, complete the job. Discards the pictures of other ends.
 
         Raises LoadFailed, Cancelled, Stopped, EngineError, Refused, StorageError or DBAPIError.
         """
-        if not self._lifecycle.is_loaded(run.entry):
-            await self._load(run)
+        await self._load_if_needed(run)
         self._lifecycle.set_state(EngineState.DRAWING)
         job, images = run.job, list[StoredImage]()
         try:
@@ -66,14 +67,25 @@ class JobRunner:
             if images:
                 await self._processor.discard(images)
 
-    async def _store(self, run: JobRun, index: int, seed: int, png: bytes) -> StoredImage:
+    async def _store(self, run: DrawingRun, index: int, seed: int, png: bytes) -> StoredImage:
         """Cut the background out if that was asked for, and write the picture. Raises BrokenPng, StorageError."""
         png, background = await self._processor.cut_out(run.job, index, png)
         if background is not None and background not in run.found:
             run.found.append(background)
         return await self._processor.postprocess(run.job, index, seed, png, background)
 
-    async def _load(self, run: JobRun) -> None:
+    async def _load_if_needed(self, run: DrawingRun) -> None:
+        """Load the model, or load it again in a tighter memory mode if the job's pictures do not fit in the current."""
+        lifecycle = self._lifecycle
+        if not lifecycle.is_loaded(run.entry):
+            await self._load(run)
+            return
+        pid = lifecycle.adapter.pid if lifecycle.adapter else None
+        tighter = await lifecycle.memory.tighter_for(run.entry, run.shape, lifecycle.plan, pid)
+        if tighter is not None:
+            await self._load(run, tighter)
+
+    async def _load(self, run: DrawingRun, at_least: MemoryMode | None = None) -> None:
         job = run.job
 
         def unwanted() -> bool:
@@ -83,27 +95,46 @@ class JobRunner:
 
         await self._lifecycle.prepare(run.entry, run.report.loading, unwanted)
         self._prefetcher.end()  # `load` starts its own read-ahead
-        run.note_load(await self._lifecycle.load(run.entry, run.report.loading, unwanted))
+        loaded = await self._lifecycle.load(run.entry, run.report.loading, unwanted, shape=run.shape, at_least=at_least)
+        run.note_load(loaded)
         if not self._jobs.is_active(job.id):  # cancelled; the load continued for the next job
             raise Cancelled
 
-    async def _picture(self, run: JobRun, index: int, previews: PreviewWriter) -> tuple[bytes, int]:
+    async def _picture(self, run: DrawingRun, index: int, previews: PreviewWriter) -> tuple[bytes, int]:
         """Picture `index` and its seed. Redraws a single-coloured picture once, if the service chose the seed."""
         job = run.job
         seed = seed_of(job, index)
-        png = await self._draw(run, index, seed, previews)
+        png = await self._draw_in_some_mode(run, index, seed, previews)
         finding = await self._processor.check_blank(job, png)
         if finding is not None and not job.params.seed_given:
             first, seed = seed, seed_of(job, index, attempt=1)
             detail = f"With seed {first} the picture was one single colour, so it was drawn again with seed {seed}."
             run.found.append(Warn(code="drawn_again", detail=detail))
-            png = await self._draw(run, index, seed, previews)
+            png = await self._draw_in_some_mode(run, index, seed, previews)
             finding = await self._processor.check_blank(job, png)
         if finding is not None:
             run.found.append(Warn(code=finding.code, detail=finding.detail))
         return png, seed
 
-    async def _draw(self, run: JobRun, index: int, seed: int, previews: PreviewWriter) -> bytes:
+    async def _draw_in_some_mode(self, run: DrawingRun, index: int, seed: int, previews: PreviewWriter) -> bytes:
+        """Draw one picture, once again in a tighter memory mode each time the memory runs out."""
+        tries = 0
+        while True:
+            plan = self._lifecycle.plan
+            try:
+                return await self._draw(run, index, seed, previews)
+            except EngineError as error:
+                if error.code != "out_of_vram":
+                    raise
+                tries += 1
+                await self._lifecycle.unload("out of memory")
+                memory = self._lifecycle.memory
+                at_least = await memory.after_shortage(run.entry, run.shape, plan, error, tries=tries)
+            await self._load(run, at_least)
+            self._lifecycle.set_state(EngineState.DRAWING)
+            run.found.append(tried_again("drawing", plan, self._lifecycle.plan))
+
+    async def _draw(self, run: DrawingRun, index: int, seed: int, previews: PreviewWriter) -> bytes:
         """Draw one picture under the watchdog, as PNG. Raises Cancelled, and the error of a `Kill` verdict."""
         request = await self._processor.preprocess(run.job, seed)
         adapter = self._lifecycle.adapter
@@ -113,9 +144,11 @@ class JobRunner:
             previews.put((index + 1, preview))
 
         told = run.report.drawing(index + 1)
+        peak = self._lifecycle.watch_memory()
         task = asyncio.create_task(adapter.generate(request, told, None if request.preview is None else seen))
         try:
-            verdict = await self._watchdog.attend(task, adapter, run)
+            async with peak:
+                verdict = await self._watchdog.attend(task, adapter, run)
             if isinstance(verdict, Drain):
                 self._lifecycle.set_state(EngineState.DRAINING)
                 verdict = await self._watchdog.drain(task, adapter, run, verdict)
@@ -132,5 +165,6 @@ class JobRunner:
             raise Cancelled
         if (drawn := adapter.last_draw) is not None:
             run.note_draw(drawn)
+            await self._lifecycle.learn_memory(run.shape, peak.peak_bytes)
             self._recorder.drew(run.job.model, drawn)
         return png

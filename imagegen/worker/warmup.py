@@ -76,6 +76,6 @@ class WarmUp:
         order.succeed()
         self._idle.arrived(self._clock(), cold=True, warming=True)
         try:
-            return await self._lifecycle.load(entry, told, unwanted, wait_for_room=False)
+            return (await self._lifecycle.load(entry, told, unwanted, wait_for_room=False)).seconds
         finally:
             self._idle.served(self._clock(), warmed=True, loaded=self._lifecycle.adapter is not None)

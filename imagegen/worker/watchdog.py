@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
-from imagegen.engines.base import INTERRUPTED, Adapter, EngineError
+from imagegen.engines.base import INTERRUPTED, EngineError
 from imagegen.jobs.durations import Durations, cancel_by_kill
 from imagegen.jobs.manager import JobManager
 from imagegen.schemas import Job
@@ -47,6 +48,17 @@ class Drain:
     obeys_until: float | None = None  # monotonic seconds
 
 
+class Drawer(Protocol):
+    """What makes the picture: the adapter of the loaded model, or an upscale."""
+
+    def interrupt(self) -> bool:
+        """Stop the running picture, which then ends with the code `interrupted`; False if that cannot be done."""
+
+    @property
+    def last_line_at(self) -> float:
+        """Time of its last sign of life (time.monotonic, seconds)."""
+
+
 class Watchdog:
     """Monitors one picture at a time and returns verdicts. It interrupts the engine, but never ends it."""
 
@@ -61,18 +73,18 @@ class Watchdog:
         """Seconds until a cancelled picture ends; None if there is none, or its end is unknown."""
         return None if self._drained_at is None else max(0.0, self._drained_at - time.monotonic())
 
-    async def attend(self, drawing: asyncio.Task[bytes], adapter: Adapter, run: JobRun) -> Kill | Drain | None:
+    async def attend(self, drawing: asyncio.Task[bytes], drawer: Drawer, run: JobRun) -> Kill | Drain | None:
         """Wait until the picture is drawn or has failed, and return None; or return a verdict earlier."""
         self._look_into_queue(run)  # commands that arrived before the drawing began
         while not drawing.done():
-            patience_s = self._bound(run, adapter) - time.monotonic()
+            patience_s = self._bound(run, drawer) - time.monotonic()
             await self._commands.wait(max(0.01, patience_s), [drawing])
             self._look_into_queue(run)
-            if not drawing.done() and (verdict := self._judge(run, adapter)) is not None:
+            if not drawing.done() and (verdict := self._judge(run, drawer)) is not None:
                 return verdict
         return None
 
-    async def drain(self, drawing: asyncio.Task[bytes], adapter: Adapter, run: JobRun, verdict: Drain) -> Kill | None:
+    async def drain(self, drawing: asyncio.Task[bytes], drawer: Drawer, run: JobRun, verdict: Drain) -> Kill | None:
         """Wait until a cancelled picture has ended, and return None; or Kill if the engine must be ended."""
         obeys_until = verdict.obeys_until
         try:
@@ -83,7 +95,7 @@ class Watchdog:
                 if drawing.done():
                     break
                 now = time.monotonic()
-                if self._commands.stop_at is not None or now - adapter.last_line_at >= self._stall_s(run.job):
+                if self._commands.stop_at is not None or now - drawer.last_line_at >= self._stall_s(run.job):
                     return Kill("a cancelled picture did not end", Cancelled())
                 if obeys_until is not None and now >= obeys_until:
                     obeys_until = None
@@ -101,34 +113,34 @@ class Watchdog:
         self._commands.answer_while_busy(run.job.model)
         self._prefetcher.look(run.job.model)
 
-    def _bound(self, run: JobRun, adapter: Adapter) -> float:
+    def _bound(self, run: JobRun, drawer: Drawer) -> float:
         """When to judge the running picture next, in monotonic seconds."""
-        bounds = [run.began + self._timing.max_job_s, adapter.last_line_at + self._stall_s(run.job)]
+        bounds = [run.began + self._timing.max_job_s, drawer.last_line_at + self._stall_s(run.job)]
         if self._commands.stop_at is not None:
             bounds.append(self._commands.stop_at)
         return min(bounds)
 
-    def _judge(self, run: JobRun, adapter: Adapter) -> Kill | Drain | None:
+    def _judge(self, run: JobRun, drawer: Drawer) -> Kill | Drain | None:
         """The verdict on the running picture; None to continue."""
         now = time.monotonic()
         if not self._jobs.is_active(run.job.id):
-            return self._cancel(run, adapter)
+            return self._cancel(run, drawer)
         if self._commands.stop_at is not None and now >= self._commands.stop_at:
             return Kill("the service stops", Stopped())
         if now - run.began >= self._timing.max_job_s:
             limit = f"{self._timing.max_job_s:g} s (IMAGEGEN_MAX_JOB_S)"
             detail = f"The job was ended after {limit}. Ask for fewer steps, pictures or pixels."
             return Kill("a job took too long", EngineError("gave_up", detail))
-        silent_s = now - adapter.last_line_at
+        silent_s = now - drawer.last_line_at
         if silent_s >= self._stall_s(run.job):
             detail = f"The engine reported nothing for {silent_s:.0f} s and was ended."
             return Kill("it hangs", EngineError("engine_hung", detail))
         return None
 
-    def _cancel(self, run: JobRun, adapter: Adapter) -> Kill | Drain:
+    def _cancel(self, run: JobRun, drawer: Drawer) -> Kill | Drain:
         """Interrupt the engine; if it cannot be interrupted, end or drain it (D-05)."""
-        step_s = self._durations.expect(run.job.model, "step", run.job.params.width * run.job.params.height)
-        if adapter.interrupt():
+        step_s = self._durations.expect(run.job.model, "step", run.job.params.pixels)
+        if drawer.interrupt():
             self._expect_drained_in(step_s)
             return Drain(time.monotonic() + max(LEAST_OBEY_S, OBEY_STEPS * (step_s or 0.0)))
         return self._end_if_sooner(run) or Drain()
@@ -154,5 +166,5 @@ class Watchdog:
     def _stall_s(self, job: Job) -> float:
         if self._timing.stall_s is not None:
             return self._timing.stall_s
-        pixels = job.params.width * job.params.height
-        return max(LEAST_STALL_S, STALL_FACTOR * (self._durations.slowest(job.model, "gap", pixels) or 0.0))
+        longest_s = self._durations.slowest(job.model, "gap", job.params.pixels) or 0.0
+        return max(LEAST_STALL_S, STALL_FACTOR * longest_s)

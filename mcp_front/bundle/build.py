@@ -1,7 +1,7 @@
 """Build the Claude Desktop bundle: `python mcp_front/bundle/build.py [imagegen.mcpb]`.
 
-The bundle contains the front's modules and a project file. Claude Desktop's uv fetches the dependencies at the first
-start. Needs `@anthropic-ai/mcpb`, installed for the tests or fetched by npx.
+The bundle contains the modules of the front and of imagegen_client, and a project file. Claude Desktop's uv fetches the
+dependencies at the first start. Needs `@anthropic-ai/mcpb`, installed for the tests or fetched by npx.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
+from typing import Any
 
 BUNDLE = Path(__file__).parent
 FRONT = BUNDLE.parent
+CLIENT = FRONT.parent / "imagegen_client"
 INSTALLED = FRONT.parent / "tests" / "mcp" / "node" / "node_modules" / ".bin" / "mcpb"
 MCPB = "@anthropic-ai/mcpb@2.1.2"
 
@@ -43,13 +45,14 @@ def main() -> None:
 
 def assemble(stage: Path) -> None:
     """Copy the bundle's files into a new folder."""
-    project = tomllib.loads((FRONT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    package = stage / "src" / "mcp_front"
-    package.mkdir(parents=True)
-    for module in [*FRONT.glob("*.py"), FRONT / "view.html", FRONT / "icon.svg"]:
-        shutil.copy(module, package)
+    project = project_of(FRONT)
+    for folder, extra in ((FRONT, ["view.html", "icon.svg"]), (CLIENT, ["py.typed"])):
+        package = stage / "src" / folder.name
+        package.mkdir(parents=True)
+        for module in [*folder.glob("*.py"), *(folder / name for name in extra)]:
+            shutil.copy(module, package)
     (stage / "src" / "main.py").write_text(MAIN, encoding="utf-8")
-    (stage / "pyproject.toml").write_text(project_file(project), encoding="utf-8")
+    (stage / "pyproject.toml").write_text(project_file(project["version"]), encoding="utf-8")
     (stage / ".python-version").write_text("3.12\n", encoding="utf-8")
     shutil.copy(BUNDLE / "icon.png", stage)
     manifest = json.loads((BUNDLE / "manifest.json").read_text(encoding="utf-8"))
@@ -57,12 +60,19 @@ def assemble(stage: Path) -> None:
     (stage / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def project_file(project: dict[str, object]) -> str:
+def project_of(folder: Path) -> dict[str, Any]:
+    """The table `project` of a package's pyproject.toml."""
+    project: dict[str, Any] = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project
+
+
+def project_file(version: str) -> str:
     """The bundle's pyproject.toml: the dependencies for uv, and `package = false`, as the code runs from its folder."""
-    needed = json.dumps(project["dependencies"])
+    needed = [*project_of(FRONT)["dependencies"], *project_of(CLIENT)["dependencies"]]
+    needed.remove(project_of(CLIENT)["name"])  # its modules are in the bundle
     return (
-        f'[project]\nname = "imagegen-mcp-bundle"\nversion = "{project["version"]}"\n'
-        f'requires-python = ">=3.11,<3.15"\ndependencies = {needed}\n\n[tool.uv]\npackage = false\n'
+        f'[project]\nname = "imagegen-mcp-bundle"\nversion = "{version}"\n'
+        f'requires-python = ">=3.11,<3.15"\ndependencies = {json.dumps(needed)}\n\n[tool.uv]\npackage = false\n'
     )
 
 

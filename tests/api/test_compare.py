@@ -92,7 +92,8 @@ Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 def complete(_request: dict[str, Any]) -> dict[str, Any]:
     at = "2026-01-01T00:00:0{}+00:00"
-    job = {"job_id": "1", "status": "complete", "warnings": [], "images": [{"id": "0"}]}
+    image = {"id": "0", "width": 8, "height": 8, "bytes": 1, "sha256": ""}
+    job = {"job_id": "1", "status": "complete", "warnings": [], "images": [image]}
     return job | {"started_at": at.format(0), "finished_at": at.format(2)}
 
 

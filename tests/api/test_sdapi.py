@@ -129,7 +129,7 @@ def test_progress_shows_the_picture_as_it_looks_now(service: Service) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("POST", "/sdapi/v1/extra-single-image", 404, "not_found"),
+        ("POST", "/sdapi/v1/extra-batch-images", 404, "not_found"),
         ("GET", "/sdapi/v1/nothing", 404, "not_found"),
         ("GET", "/sdapi/v1/txt2img", 405, "method_not_allowed"),
         ("POST", "/sdapi/v1/txt2img", 400, "bad_json"),

@@ -272,3 +272,20 @@ def test_nothing_is_wider_than_the_window(service: Service, open_page, device: s
         page.click(opened)
     overflow = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(overflow) == 0
+
+
+def test_a_picture_is_enlarged_by_the_keyboard_and_shown(service: Service, open_page) -> None:
+    page = open_page(service.url).page
+    picture = draw(page, "a small lighthouse")
+    button = page.get_by_role("button", name="Upscale ×4")
+    button.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f'[data-picture]:not([data-picture="{picture}"])')
+    until(lambda: page.locator(DONE).evaluate("image => image.naturalWidth") == 256, "the copy is there")
+    assert page.locator(".result .said").inner_text() == "a small lighthouse"
+    facts = page.locator(".result .facts").inner_text()
+    assert "× 4" in facts and "interpolation (Lanczos)" in facts and "256 × 256" in facts
+    assert "adds no detail" in page.locator(".result .warning").inner_text()
+    assert page.get_by_role("button", name="New seed").count() == 0
+    page.get_by_role("button", name="Upscale ×4").click()
+    until(lambda: page.locator(DONE).evaluate("image => image.naturalWidth") == 1024, "the copy of the copy is there")

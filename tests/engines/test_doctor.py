@@ -189,17 +189,45 @@ def test_what_is_said_of_cards(
     assert said in found[0].what
 
 
-def test_a_card_that_other_programs_fill_is_found(home: Path) -> None:
+FULL = Gpu("NVIDIA Test", 24 * 10**9, 10**9, None, (Holder(7, "trainer", 22 * 10**9, None),))
+SMALL = Gpu("NVIDIA Test", 8 * 10**9, 8 * 10**9, None)
+OFFLOADS = frozenset({"--offload-to-cpu"})
+
+
+@pytest.mark.parametrize(
+    ("card", "flags", "mode", "level", "said"),
+    [
+        (
+            USED,
+            frozenset(),
+            "auto",
+            Level.OK,
+            "at 128x128 would be drawn in the mode card. It needs about 10.0 GB",
+        ),
+        (FULL, frozenset(), "auto", Level.WARN, "trainer"),
+        (replace(FULL, free_bytes=None, others=()), frozenset(), "auto", Level.OK, "in the mode card"),
+        (SMALL, OFFLOADS, "auto", Level.OK, "in the mode offload. It needs about 1.1 GB with the weights in RAM"),
+        (USED, OFFLOADS, "offload", Level.OK, "IMAGEGEN_MEMORY_MODE=offload is set"),
+        (USED, frozenset(), "offload", Level.WARN, "This engine does not know --offload-to-cpu"),
+    ],
+)
+def test_the_memory_mode_of_a_load_now_is_said_with_the_reason(
+    home: Path, tmp_path: Path, card: Gpu, flags: frozenset[str], mode: str, level: Level, said: str
+) -> None:
+    settings = Settings(home=home, model="tiny", memory_mode=mode)  # type: ignore[arg-type]
+    entry = Catalog.load(settings).get("tiny").model_copy(update={"memory": Memory(vram_bytes=10**10, source="test")})
+    cuda = tmp_path / "sd-server"
+    cuda.write_bytes(b"\x7fELF libcudart.so.12 ")
+    _free, found = machine.memory(entry, settings, flags, card, cuda)
+    assert (found.check, found.level) == ("memory mode", level)
+    assert said in found.what
+    assert len(list(machine.memory(entry, settings, flags, card, None))) == 1, "an engine that does not use the card"
+
+
+def test_a_model_larger_than_the_card_is_found(home: Path) -> None:
     settings = Settings(home=home, model="tiny")
     entry = Catalog.load(settings).get("tiny").model_copy(update={"memory": Memory(vram_bytes=10**10, source="test")})
-    full = Gpu("NVIDIA Test", 24 * 10**9, 10**9, None, (Holder(7, "trainer", 22 * 10**9, None),))
-    (found,) = machine.memory(entry, settings, frozenset(), full)
-    assert (found.level, "trainer" in found.what) == (Level.WARN, True)
-    (found,) = machine.memory(entry, settings, frozenset(), USED)
-    assert found.level is Level.OK
-    (found,) = machine.memory(entry, settings, frozenset(), replace(full, free_bytes=None, others=()))
-    assert (found.level, "an unknown part of 24.0 GB" in found.what) == (Level.OK, True)
-    (found,) = machine.memory(entry, settings, frozenset(), Gpu("NVIDIA Test", 8 * 10**9, 8 * 10**9, None))
+    (found,) = machine.memory(entry, settings, frozenset(), SMALL, None)
     assert (found.level, "needs 10.0 GB" in found.what) == (Level.WARN, True)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from lives import Ask, Make, nobody
 
 from imagegen.engine_build import probe
+from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
 from imagegen.engines.sdcpp.flags import ESSENTIAL, adapt, known_flags
+from imagegen.hardware.memory_mode import MODE_FLAGS, MemoryMode
 from imagegen.models.catalog import Catalog
 
 OLD = frozenset({"--flow-shift", "--diffusion-fa", "--qwen-image-zero-cond-t", "--llm"})
@@ -40,6 +44,30 @@ def test_the_pinned_engine_knows_every_flag_of_the_catalog(sd_server: Path) -> N
     for entry in Catalog.packaged().entries():
         flags = [*entry.engine_flags, *(file.flag for file in entry.files if file.flag)]
         assert adapt(flags, known).lacking == (), entry.name
+
+
+def test_a_memory_mode_changes_no_picture(
+    engine: SdcppServerAdapter,
+    loop: asyncio.Runner,
+    make_adapter: Make,
+    ask: Ask,
+    tiny_argv: list[str],
+    sd_server: Path,
+) -> None:
+    """On the CPU, where the engine takes the flags and ignores them."""
+    flags = ["--offload-to-cpu", "--max-vram", "0.1"]
+    assert MODE_FLAGS[MemoryMode.STREAM] <= known_flags(probe.usage(sd_server))
+
+    async def draw() -> tuple[bytes, bytes]:
+        streaming = make_adapter(model_argv=[*tiny_argv, *flags])
+        await streaming.start(nobody)
+        try:
+            return await engine.generate(ask(), nobody), await streaming.generate(ask(), nobody)
+        finally:
+            await streaming.stop()
+
+    one, other = loop.run(draw())
+    assert one == other
 
 
 def test_a_usage_text_is_asked_for_again_when_the_binary_changes(tmp_path: Path) -> None:

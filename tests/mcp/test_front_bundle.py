@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def unpacked(node, tmp_path_factory):
 @pytest.fixture(scope="module")
 def manifest(unpacked):
     return json.loads((unpacked / "manifest.json").read_text())
+
+
+def test_the_bundle_has_the_client_and_what_both_need(unpacked):
+    project = tomllib.loads((unpacked / "pyproject.toml").read_text())["project"]
+    assert {name.split("=")[0] for name in project["dependencies"]} == {"fastmcp", "httpx", "pillow"}
+    assert (unpacked / "src" / "imagegen_client" / "calls.py").exists()
 
 
 def started(unpacked, manifest, service, home, **chosen: object) -> Client[StdioTransport]:

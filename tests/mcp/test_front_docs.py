@@ -59,8 +59,8 @@ def test_the_tools_of_the_page_are_the_tools():
 
 
 def test_what_is_quoted_is_said():
-    said = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "mcp_front").glob("*.py"))
-    said += "".join(path.read_text(encoding="utf-8") for path in (ROOT / "imagegen").rglob("*.py"))
+    packages = ("mcp_front", "imagegen_client", "imagegen")
+    said = "".join(path.read_text(encoding="utf-8") for name in packages for path in (ROOT / name).rglob("*.py"))
     said = re.sub(r'"\s*\n\s*f?"', "", said).lower()
     troubles = PAGE.split("## When something is wrong")[1].split("##")[0]
     quoted = re.findall(r"^\| \*(.+?)\*", troubles, re.MULTILINE)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from fronts import SMALL, call, job_id_of, run, text_of, within
 
+from imagegen_client.answers import parsed
 from mcp_front.answers import Job, Said
 from mcp_front.client import connected
 from mcp_front.results import Results
@@ -53,7 +56,7 @@ def test_what_the_model_cannot_draw_is_asked_about_first(service, tool, argument
 def test_a_picture_that_shows_something_else_is_said_in_the_first_line(service):
     drawn = service.draw(prompt="a giraffe", **SMALL)
     known = [Said(code="unknown_subject", detail="sketch knows no giraffe."), Said(code="other", detail="Rounded.")]
-    job = Job.model_validate(drawn).model_copy(update={"warnings": known})
+    job = dataclasses.replace(parsed(Job, drawn, "job"), warnings=known)
 
     async def story():
         async with connected(Settings(url=service.url)) as client:

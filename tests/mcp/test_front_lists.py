@@ -111,19 +111,36 @@ def test_a_long_prompt_is_cut_and_a_kept_picture_said_to_be():
     assert found.line == f"i: 1 x 2 px, seed 3, model m (kept): {'x' * MAX_PROMPT_CHARS}…"
 
 
-@pytest.mark.parametrize(
-    ("tool", "arguments", "cannot"),
-    [("upscale_image", {"image": "{id}"}, "upscale pictures"), ("keep_image", {"image_id": "{id}"}, "keep pictures")],
-)
-def test_what_the_service_cannot_do_yet_is_said_so(service, tool, arguments, cannot):
+def test_what_the_service_cannot_do_yet_is_said_so(service):
     picture = service.draw()["images"][0]["id"]
 
     async def story():
         async with within(service.url) as client:
-            return await call(client, tool, **{name: value.format(id=picture) for name, value in arguments.items()})
+            return await call(client, "keep_image", image_id=picture)
 
     result = run(story())
-    assert result.is_error and text_of(result).startswith(f"This image service cannot {cannot} yet. Tell the user.")
+    assert result.is_error and text_of(result).startswith("This image service cannot keep pictures yet. Tell the user.")
+
+
+def test_a_larger_copy_of_a_picture_or_a_file_is_made_and_saved(service, tmp_path):
+    picture, source = service.draw("a violet kite")["images"][0]["id"], tmp_path / "source.png"
+    Image.effect_noise((10, 6), 80).convert("RGB").save(source)
+
+    async def story():
+        async with within(service.url, output_dir=tmp_path / "saved", mcp_roots=tmp_path) as client:
+            larger = await call(client, "upscale_image", image=picture, factor=4)
+            of_file = await call(client, "upscale_image", image=str(source))
+            return larger, of_file, await call(client, "list_images", query="violet kite", limit=1)
+
+    larger, of_file, listed = run(story())
+    for result, size, ending in ((larger, (256, 256), "a-violet-kite"), (of_file, (20, 12), "")):
+        assert not result.is_error, text_of(result)
+        assert text_of(result).startswith(f"Enlarged 1 picture: {size[0]} x {size[1]} px, model lanczos")
+        path = saved_path_of(result)
+        assert Image.open(path).size == size and ending in path.name
+        assert "enlarged by Lanczos' filter, which adds no detail" in text_of(result)
+        assert "seed" not in text_of(result).partition("(job ")[0]
+    assert text_of(listed).splitlines()[1].startswith(f"1. {image_id_of(larger)}: 256 x 256 px, model lanczos (until")
 
 
 def test_a_mask_and_a_fit_reach_the_engine(service, tmp_path):

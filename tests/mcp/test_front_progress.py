@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_front.answers import Job, Progress
-from mcp_front.progress import advance, describe, percent, poll_s
+from imagegen_client.answers import JobState, Progress, parsed
+from imagegen_client.progress import describe, percent
+from mcp_front.progress import advance, poll_s
 from mcp_front.texts import next_step_waiting
 
 
 def job(status="running", **fields):
-    return Job.model_validate({"job_id": "a", "status": status, **fields})
+    return parsed(JobState, {"job_id": "a", "status": status, **fields}, "job")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,7 @@ def test_the_number_grows_with_every_notification_and_ends_at_100(steps, picture
     last = 0.0
     for now in steps:
         following = advance(
-            last, job(progress=now and now.model_dump(), params={"n": max(pictures, now.image if now else 1)})
+            last, job(progress=now and dataclasses.asdict(now), params={"n": max(pictures, now.image if now else 1)})
         )
         assert last < following < 100
         assert len(f"{following}".partition(".")[2]) <= 2, "no 0.060000000000000005"

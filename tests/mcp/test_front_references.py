@@ -139,7 +139,7 @@ def test_a_file_url_is_decoded_once(tmp_path):
 
 
 def test_a_quoted_file_url_and_another_spelling_are_found(tmp_path):
-    """What a spelling may differ in is tested in tests/unit/cli/test_spelling.py, for the command line too."""
+    """What a spelling may differ in is tested in tests/unit/client/test_spelling.py, for the command line too."""
     wanted = picture(tmp_path / "a\u202fb.png", size=(5, 5))
     picture(tmp_path / "other.png", size=(6, 6))
     assert load(tmp_path / "a b.png") == load(f"'file://{tmp_path}/a%20b.png'") == wanted.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import io
 import random
@@ -27,6 +28,7 @@ from fronts import (
 )
 from PIL import Image
 
+from imagegen_client.answers import parsed
 from mcp_front.answers import Job
 from mcp_front.client import connected
 from mcp_front.facts import Facts
@@ -165,7 +167,7 @@ def large(service):
     stored = service.http.post("/api/images", content=file.getvalue(), headers=headers).json()
     assert stored["bytes"] > 3_000_000
     times = {"started_at": "2026-11-05T14:00:00Z", "finished_at": "2026-11-05T14:00:09Z"}
-    return Job.model_validate({"job_id": "large", "status": "complete", "images": [stored], **times})
+    return parsed(Job, {"job_id": "large", "status": "complete", "images": [stored], **times}, "job")
 
 
 def test_a_picture_of_3_mb_makes_a_small_result(service, large, output):
@@ -183,7 +185,7 @@ def test_a_picture_of_3_mb_makes_a_small_result(service, large, output):
 def test_more_previews_than_fit_are_left_out_and_no_picture_is(service, large, output):
     async def story():
         settings = Settings(url=service.url, output_dir=output)
-        many = large.model_copy(update={"images": large.images * 16})
+        many = dataclasses.replace(large, images=large.images * 16)
         async with connected(settings) as client:
             result = await Results(client, settings, saves=True).finished(many, structured=True)
         kinds = [part.type for part in result.content]

@@ -187,7 +187,8 @@ class Walk:
 @second_engine_long
 @pytest.mark.parametrize("seconds", [20.0, pytest.param(LONG_S, marks=pytest.mark.long)])
 def test_nothing_is_lost_whatever_dies(serve_drawer, drawer: Engine, seconds: float) -> None:
-    walk = Walk(serve_drawer(idle_timeout="2"), drawer.breath_s, SEED)
+    service = serve_drawer(idle_timeout="2", image_ttl=100 * seconds)  # no job expires meanwhile
+    walk = Walk(service, drawer.breath_s, SEED)
     end = time.monotonic() + seconds
     try:
         while time.monotonic() < end:

@@ -10,27 +10,24 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import psutil
 import pytest
 from engines import SDCPP
-from nvml_stand_in import GB, Card, StandIn
+from inside import DEADLINE_S, MakeBackend, ended, submit, until, waits_for_gpu
+from nvml_stand_in import GB, Card
 
-from imagegen.app import App
 from imagegen.engines.base import EngineError
 from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
 from imagegen.hardware import gpu_sharing
-from imagegen.hardware.gpu import Nvml
-from imagegen.hardware.gpu_sharing import GpuSharing
+from imagegen.hardware.memory_fit import MemoryFit
+from imagegen.hardware.memory_mode import Fitting, MemoryMode, Shape, Weights
 from imagegen.idle.cold_starts import REMEMBERED
 from imagegen.jobs.durations import KEPT, Measurement
 from imagegen.models.entry import Entry
-from imagegen.schemas import EngineState, GenerateRequest, Job, Phase, Refused, Status, StoredImage
-from imagegen.settings import Settings
+from imagegen.schemas import EngineState, GenerateRequest, Job, Refused, Status, StoredImage
 from imagegen.worker import loop as worker
 from imagegen.worker import watchdog
 from imagegen.worker.commands import Command
@@ -39,39 +36,19 @@ from imagegen.worker.model_files import ModelFiles
 from imagegen.worker.prefetch import ReadAhead
 from imagegen.worker.processor import ImageProcessor
 
-DEADLINE_S = 60.0
-MakeBackend = Callable[..., Any]
-
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> Card:
     """A card of which another program, this one, holds all but 2 GB; the model wants 14."""
     monkeypatch.setattr(gpu_sharing, "LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(worker, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(gpu_sharing, "needed_bytes", lambda _entry, _settings: 14 * GB)
+    wants = Weights(14 * GB, 14 * GB, card_bytes=14 * GB)
+
+    def fitting(_fit: MemoryFit, entry: Entry, shape: Shape, _flags: object) -> Fitting:
+        return Fitting(entry.name, wants, (MemoryMode.CARD,), shape)
+
+    monkeypatch.setattr(MemoryFit, "fitting", fitting)
     return Card(free_bytes=2 * GB, holders=[(os.getpid(), 22 * GB)])
-
-
-@pytest.fixture
-def app(home: Path, sd_server: Path, tmp_path: Path) -> MakeBackend:
-    """`async with backend(card, **settings)`: the service without its transports."""
-    linked_with_cuda = tmp_path / "sd-server"
-    linked_with_cuda.write_bytes(b"\x7fELF libcudart.so.12 ")
-
-    @asynccontextmanager
-    async def run(
-        card: Card | None = None, clock: Callable[[], float] = time.monotonic, **settings: Any
-    ) -> AsyncIterator[App]:
-        chosen = Settings(home=home, sd_server=sd_server, threads=1, model="tiny", **settings)
-        gpu_sharing = GpuSharing(Nvml(StandIn(card), {}).look, chosen, lambda: linked_with_cuda) if card else None
-        running = App(chosen, gpu_sharing=gpu_sharing, clock=clock)
-        await running.start()
-        try:
-            yield running
-        finally:
-            await running.stop()
-
-    return run
 
 
 class Clock:
@@ -125,41 +102,6 @@ def test_a_machine_that_slept_goes_on_and_books_no_night(
             assert ledger.j_s <= 3 * ledger.opt_s
 
     asyncio.run(scenario())
-
-
-async def submit(app: App, model: str = "tiny") -> Job:
-    side = 128 if model == "sketch" else 64  # the least that it draws
-    asked = GenerateRequest(prompt="a red circle", width=side, height=side, steps=2, seed=1, model=model)
-    return await app.admission.admit(asked)
-
-
-async def until(happened: Callable[[], bool | Awaitable[bool]], what: str) -> None:
-    deadline = time.perf_counter() + DEADLINE_S
-    while True:
-        found = happened()
-        if found if isinstance(found, bool) else await found:
-            return
-        assert time.perf_counter() < deadline, f"waited {DEADLINE_S:g} s in vain: {what}"
-        await asyncio.sleep(0.02)
-
-
-async def ended(app: App, job: Job) -> Job:
-    async def has_ended() -> bool:
-        return (await app.jobs.get(job.id)).status.ended
-
-    await until(has_ended, "the job ends")
-    return await app.jobs.get(job.id)
-
-
-async def waits_for_gpu(app: App, job: Job) -> str:
-    async def waits() -> bool:
-        progress = (await app.jobs.get(job.id)).progress
-        return progress is not None and progress.phase is Phase.WAITING_GPU
-
-    await until(waits, "the job waits for the GPU")
-    progress = (await app.jobs.get(job.id)).progress
-    assert progress is not None and progress.detail is not None
-    return progress.detail
 
 
 def test_a_job_waits_for_room_says_for_whom_and_can_be_cancelled(app: MakeBackend, card: Card) -> None:

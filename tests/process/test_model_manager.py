@@ -44,10 +44,12 @@ def manager(hub: LoopbackHub, models_dir: Path, sd_server: Path, tmp_path_factor
 @pytest.fixture(autouse=True)
 def clean(hub: LoopbackHub, manager: Service) -> None:
     """Each test begins with nothing fetched and a hub without faults."""
+    hub.release()
     hub.faults, hub.listing_faults, hub.licence = [], [], "apache-2.0"
     manager.http.delete(FETCH)
     until(lambda: not model(manager)["fetching"], "no download runs")
     assert manager.http.delete(FILES).status_code == 200
+    hub.hold_again()
 
 
 def model(service: Service) -> dict[str, Any]:
@@ -89,10 +91,13 @@ def test_a_download_is_watched_stopped_and_resumed_and_a_job_waits_for_it(manage
     manager.http.post(FETCH)
     assert manager.status()["engine"]["fetch"]["model"] == "far"
     assert manager.http.delete(FETCH).status_code == 200
+    asked = manager.http.post("/api/generate", json={"prompt": "x", "model": "far"})
+    assert code(asked) == (422, "model_missing"), "a job does not begin again what was stopped"
     hub.faults = [Fault(hold_after=0)]
     hub.release()
     until(lambda: not model(manager)["fetching"], "it is stopped")
     assert model(manager)["fetch_error"] is None and not model(manager)["installed"]
+    hub.hold_again()
     manager.http.post(FETCH)
     job = manager.submit(model="far")
     until(lambda: (manager.job(job["job_id"])["progress"] or {}).get("phase") == "fetching", "the job waits")

@@ -107,7 +107,7 @@ def test_a_pinned_client_believes_this_certificate_alone(secured: Service, monke
     context = context_for(secured.url, None)
     assert httpx.get(f"{secured.url}/readyz", verify=context, trust_env=False).status_code == 200
     monkeypatch.setenv("IMAGEGEN_TLS_SHA256", "0" * 64)
-    with pytest.raises(SettingsError, match="not the one pinned"):
+    with pytest.raises(SettingsError, match="not the pinned one"):
         context_for(secured.url, None)
     monkeypatch.setenv("IMAGEGEN_TLS_SHA256", "abc")
     with pytest.raises(SettingsError, match="64 hex"):

@@ -26,6 +26,11 @@ class LoopbackServer:
     def release(self) -> None:
         self._go.set()
 
+    def hold_again(self) -> None:
+        """Hold back later answers too: without this, `release` releases them all."""
+        self.held.clear()
+        self._go.clear()
+
     def close(self) -> None:
         self.release()
         self._server.shutdown()

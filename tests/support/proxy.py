@@ -23,12 +23,14 @@ def reverse_proxy(
     *,
     silence_s: float = 60,
     seen: Callable[[bytes], object] = lambda _piece: None,
+    loses: Callable[[str], bool] = lambda _request: False,
 ) -> Iterator[str]:
     """Yields the proxy's address with the prefix. `headers` replace request headers of the same name. The Host header
     names the service, as in nginx's default. Paths without the prefix get 404.
 
     silence_s: an answer that pauses longer ends: with 504 before its head, else by closing the connection.
     seen: called with each piece of an answer.
+    loses: called with method and path; if true, the connection is closed once the service has answered.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -43,7 +45,11 @@ def reverse_proxy(
             upstream = http.client.HTTPConnection("127.0.0.1", to_port, timeout=silence_s)
             try:
                 upstream.request(self.command, self.path.removeprefix(prefix), body or None, sent)
-                self._give_back(upstream.getresponse())
+                answer = upstream.getresponse()
+                if loses(f"{self.command} {self.path}"):
+                    self.close_connection = True
+                else:
+                    self._give_back(answer)
             except TimeoutError:
                 self.send_error(504, "the service is silent")
             finally:

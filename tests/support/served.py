@@ -95,8 +95,18 @@ class Service:
 
     @property
     def worker(self) -> psutil.Process:
-        """The BentoML worker process."""
-        return next(p for p in self.supervisor.children() if "_bentoml_impl.worker" in " ".join(p.cmdline()))
+        """The BentoML worker process. A killed one may still be a zombie, and its successor may not be there yet."""
+        found: list[psutil.Process] = []
+
+        def is_there() -> bool:
+            for process in self.supervisor.children():
+                with contextlib.suppress(psutil.NoSuchProcess):  # a zombie, too
+                    if "_bentoml_impl.worker" in " ".join(process.cmdline()):
+                        found.append(process)
+            return bool(found)
+
+        until(is_there, "there is a worker")
+        return found[0]
 
     def processes(self) -> list[psutil.Process]:
         """All processes of the service, including the engine."""

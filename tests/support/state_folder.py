@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from imagegen.hardware.memory_mode import Shape
 from imagegen.images.files import ImageFiles
 from imagegen.images.references import Reference, decode_reference
 from imagegen.images.store import ImageStore
@@ -42,6 +43,9 @@ class NothingKnown:
         return ()
 
     def unobtainable(self, _entry: Entry) -> str | None:
+        return None
+
+    def too_large(self, _entry: Entry, _shape: Shape) -> str | None:
         return None
 
     def unfamiliar(self, _entry: Entry, _kind: Kind, _prompt: str) -> tuple[Warn, ...]:

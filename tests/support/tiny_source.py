@@ -41,6 +41,11 @@ void sd_set_log_callback(sd_log_cb_t, void*);
 void sd_set_progress_callback(sd_progress_cb_t, void*);
 void sd_set_preview_callback(sd_preview_cb_t, preview_t, int, bool, bool, void*);
 sd_image_t* generate_image(sd_ctx_t*, const sd_img_gen_params_t*);
+typedef struct upscaler_ctx_t upscaler_ctx_t;
+upscaler_ctx_t* new_upscaler_ctx(const char*, bool, bool, int, int);
+void free_upscaler_ctx(upscaler_ctx_t*);
+sd_image_t upscale(upscaler_ctx_t*, sd_image_t, uint32_t);
+int get_upscale_factor(upscaler_ctx_t*);
 typedef struct ggml_backend* ggml_backend_t;
 struct ggml_cgraph;
 enum ggml_status { GGML_STATUS_ABORTED = 1, GGML_STATUS_SUCCESS = 0 };
@@ -55,6 +60,10 @@ void sd_set_log_callback(sd_log_cb_t, void*) {}
 void sd_set_progress_callback(sd_progress_cb_t, void*) {}
 void sd_set_preview_callback(sd_preview_cb_t, preview_t, int, bool, bool, void*) {}
 sd_image_t* generate_image(sd_ctx_t*, const sd_img_gen_params_t*) { return nullptr; }
+upscaler_ctx_t* new_upscaler_ctx(const char*, bool, bool, int, int) { return nullptr; }
+void free_upscaler_ctx(upscaler_ctx_t*) {}
+sd_image_t upscale(upscaler_ctx_t*, sd_image_t, uint32_t) { return {}; }
+int get_upscale_factor(upscaler_ctx_t*) { return 4; }
 ggml_status ggml_backend_graph_compute(ggml_backend_t, ggml_cgraph*) { return GGML_STATUS_SUCCESS; }
 void pretty_bytes_progress(int, int, uint64_t, float) {}
 """

@@ -18,7 +18,7 @@ LINT = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imp
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packages in a folder of their own, where a violation can be planted."""
     folder = tmp_path_factory.mktemp("layers")
-    for name in ("imagegen", "mcp_front"):
+    for name in ("imagegen", "imagegen_client", "mcp_front"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "web", "entries"))
     shutil.copyfile(ROOT / "pyproject.toml", folder / "pyproject.toml")
     return folder
@@ -43,6 +43,8 @@ def test_no_package_imports_from_above(copy: Path) -> None:
         ("imagegen/jobs/leases.py", "def later():\n    from imagegen.http import problems\n"),
         ("imagegen/images/png.py", "from imagegen.engines import base\n"),
         ("mcp_front/texts.py", "from imagegen import schemas\n"),
+        ("imagegen_client/spelling.py", "from mcp_front import texts\n"),
+        ("imagegen_client/wire.py", "from imagegen import schemas\n"),
     ],
 )
 def test_an_import_from_above_is_found(copy: Path, path: str, planted: str) -> None:

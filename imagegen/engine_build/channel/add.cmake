@@ -1,12 +1,13 @@
-# Links channel.cpp into sd-server: -DCMAKE_PROJECT_INCLUDE=<this file>. The engine's own files stay as they are.
+# Links channel.cpp and upscale.cpp into sd-server: -DCMAKE_PROJECT_INCLUDE=<this file>. The engine's own files stay as
+# they are.
 # The wrap flags stand on the target: in CMAKE_EXE_LINKER_FLAGS they would break CMake's compiler checks.
 function(add_imagegen_channel)
-  set(source ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/channel.cpp)
-  target_sources(sd-server PRIVATE ${source})
+  set(sources ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/channel.cpp ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/upscale.cpp)
+  target_sources(sd-server PRIVATE ${sources})
   target_link_libraries(sd-server PRIVATE ggml)
-  set_source_files_properties(${source} TARGET_DIRECTORY sd-server PROPERTIES
+  set_source_files_properties(${sources} TARGET_DIRECTORY sd-server PROPERTIES
                               COMPILE_OPTIONS "-std=c++17;-Wall;-Wextra;-Werror")
-  foreach(symbol generate_image sd_set_log_callback ggml_backend_graph_compute bind _Z21pretty_bytes_progressiimf)
+  foreach(symbol main generate_image sd_set_log_callback ggml_backend_graph_compute bind _Z21pretty_bytes_progressiimf)
     target_link_options(sd-server PRIVATE "-Wl,--wrap=${symbol}")
   endforeach()
 endfunction()

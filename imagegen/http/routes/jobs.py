@@ -10,7 +10,7 @@ from starlette.routing import Route
 from imagegen.http import responses, serialize
 from imagegen.http.body import query_int, read_json
 from imagegen.http.context import app_of, base_url, owner_of, prefix
-from imagegen.http.multipart import read_edit, read_variation
+from imagegen.http.multipart import read_edit, read_upscale, read_variation
 from imagegen.http.problems import invalid
 from imagegen.schemas import CheckRequest, GenerateRequest, Job
 
@@ -23,6 +23,12 @@ async def generate(request: Request) -> Response:
 
 async def edit(request: Request) -> Response:
     return await _accept(request, await read_edit(request))
+
+
+async def upscale(request: Request) -> Response:
+    wanted, key = await read_upscale(request), request.headers.get("idempotency-key")
+    job = await app_of(request).admission.admit_upscale(wanted, owner=owner_of(request), idempotency_key=key)
+    return _accepted(request, job)
 
 
 async def check(request: Request) -> Response:
@@ -44,6 +50,10 @@ async def _accept(request: Request, wanted: GenerateRequest) -> Response:
     app = app_of(request)
     key = request.headers.get("idempotency-key")
     job = await app.admission.admit(wanted, owner=owner_of(request), idempotency_key=key)
+    return _accepted(request, job)
+
+
+def _accepted(request: Request, job: Job) -> Response:
     answer = _job(request, job, 202)
     answer.headers["location"] = f"{prefix(request)}/api/jobs/{job.id}"
     return answer
@@ -84,6 +94,7 @@ ROUTES = [
     Route("/api/generate", generate, methods=["POST"]),
     Route("/api/edit", edit, methods=["POST"]),
     Route("/api/variations", variations, methods=["POST"]),
+    Route("/api/upscale", upscale, methods=["POST"]),
     Route("/api/check", check, methods=["POST"]),
     Route("/api/jobs", recent, methods=["GET"]),
     Route("/api/jobs/{job_id}", read, methods=["GET"]),

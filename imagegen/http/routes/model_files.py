@@ -25,7 +25,7 @@ async def plan(request: Request) -> Response:
     """What a download of the model's missing files would bring, and the licence to accept. Asks the hub."""
     app, name = app_of(request), request.path_params["name"]
     _check_allowed(request)
-    return serialize.answer(serialize.fetch_plan(app.catalog.get(name), await app.model_manager.plan(name)))
+    return serialize.answer(serialize.fetch_plan(app.catalog.weights(name), await app.model_manager.plan(name)))
 
 
 async def fetch(request: Request) -> Response:
@@ -34,7 +34,7 @@ async def fetch(request: Request) -> Response:
     wanted = await read_json(request, FetchRequest) if await request.body() else FetchRequest()
     _check_allowed(request)
     found = await app.model_manager.fetch(name, wanted.accept_licence)
-    return serialize.answer(serialize.fetch_plan(app.catalog.get(name), found), 202)
+    return serialize.answer(serialize.fetch_plan(app.catalog.weights(name), found), 202)
 
 
 async def stop_fetch(request: Request) -> Response:

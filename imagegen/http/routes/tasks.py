@@ -19,7 +19,7 @@ from imagegen.http.body import read_json
 from imagegen.http.context import app_of, base_url, owner_of
 from imagegen.http.multipart import read_edit
 from imagegen.http.wait import completed, wait_completed
-from imagegen.schemas import GenerateRequest, Job, Refused, Status, timestamp
+from imagegen.schemas import GenerateRequest, Job, Kind, Refused, Status, timestamp
 
 STATUS = {
     Status.QUEUED: "pending",
@@ -64,6 +64,8 @@ async def retry(request: Request) -> Response:
     job = await _job(request)
     if not job.status.ended:
         raise Refused(400, "not_completed", "The task has not ended: there is nothing to try again yet.")
+    if job.kind is Kind.UPSCALE:
+        raise Refused(422, "invalid_request", "This job is no task. Send its request to POST /api/upscale again.")
     return await _submitted(request, same_again(job))
 
 

@@ -25,7 +25,7 @@ from imagegen.http.sdapi.routes import callers_of
 from imagegen.images import infotext
 from imagegen.images.png import BrokenPng, texts
 from imagegen.models.entry import Entry
-from imagegen.schemas import Refused
+from imagegen.schemas import UPSCALER_SCALE, Refused
 
 CHECKPOINT = "sd_model_checkpoint"
 
@@ -85,6 +85,16 @@ async def schedulers(_request: Request) -> Response:
     return JSONResponse([automatic | {"need_inner_model": False}])
 
 
+async def upscalers(request: Request) -> Response:
+    """Lanczos' filter, and the upscalers that are installed."""
+    app = app_of(request)
+    installed = [u.name for u in app.catalog.upscalers() if u.made_by is None and u.installed(app.settings)]
+    return JSONResponse([
+        {"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": UPSCALER_SCALE}
+        for name in ("Lanczos", *installed)
+    ])  # fmt: skip
+
+
 def _empty(name: str) -> Callable[[Request], Awaitable[Response]]:
     async def empty(_request: Request) -> Response:
         return JSONResponse([])
@@ -95,8 +105,7 @@ def _empty(name: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 EMPTY_LISTS = {
-    name: _empty(name)
-    for name in ("upscalers", "latent-upscale-modes", "sd-vae", "sd-modules", "loras", "prompt-styles")
+    name: _empty(name) for name in ("latent-upscale-modes", "sd-vae", "sd-modules", "loras", "prompt-styles")
 }
 """Handlers of the lists that are always empty, because the service has no such resources."""
 
@@ -160,6 +169,7 @@ ROUTES = [
     Route("/sdapi/v1/options", set_options, methods=["POST"]),
     Route("/sdapi/v1/sd-models", sd_models, methods=["GET"]),
     Route("/sdapi/v1/samplers", samplers, methods=["GET"]),
+    Route("/sdapi/v1/upscalers", upscalers, methods=["GET"]),
     Route("/sdapi/v1/schedulers", schedulers, methods=["GET"]),
     *(Route(f"/sdapi/v1/{name}", handler, methods=["GET"]) for name, handler in EMPTY_LISTS.items()),
     Route("/sdapi/v1/png-info", png_info, methods=["POST"]),

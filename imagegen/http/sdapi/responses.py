@@ -117,6 +117,27 @@ class SdapiSchedulers(RootModel[list[SdapiScheduler]]):
     """One: each model brings its own."""
 
 
+class SdapiUpscaler(_Answer):
+    """A way to enlarge a picture."""
+
+    name: str
+    model_name: None
+    model_path: None
+    model_url: None
+    scale: int
+
+
+class SdapiUpscalers(RootModel[list[SdapiUpscaler]]):
+    """What extra-single-image can use now."""
+
+
+class SdapiUpscaled(_Answer):
+    """The larger picture in base64; `html_info` has the job's warnings."""
+
+    html_info: str
+    image: str
+
+
 class SdapiEmptyList(RootModel[Annotated[list[None], Field(max_length=0)]]):
     """A list of what does not exist here."""
 

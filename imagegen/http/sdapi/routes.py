@@ -23,7 +23,7 @@ from imagegen.http.sdapi.request import ImageToImage, TextToImage, read, wanted
 from imagegen.http.wait import accept
 from imagegen.images import infotext
 from imagegen.jobs.active import ActiveJob
-from imagegen.schemas import Job, StoredImage
+from imagegen.schemas import Job, Phase, StoredImage
 
 
 async def txt2img(request: Request) -> Response:
@@ -142,10 +142,11 @@ async def progress(request: Request) -> Response:
 def _progress(one: ActiveJob | None, count: int, eta_s: float | None) -> dict[str, Any]:
     now = one.progress if one else None
     step, steps = (now.step or 0, now.steps or 0) if now else (0, 0)
+    share = step / steps if steps else (now.fraction or 0.0) if now and now.phase is Phase.UPSCALING else 0.0
     n = one.params.n if one else 1
     number = now.image - 1 if now else 0
     return {
-        "progress": round(min(1.0, (number + (step / steps if steps else 0.0)) / n), 4),
+        "progress": round(min(1.0, (number + share) / n), 4),
         "eta_relative": round(eta_s or 0.0, 1),
         "state": {
             "skipped": False,

@@ -17,8 +17,8 @@ from imagegen.models.download.hub import Hub, is_offline
 from imagegen.models.download.plan import WITHOUT, Plan
 from imagegen.models.download.progress import Fetching
 from imagegen.models.download.retry import FetchError, FetchStopped
-from imagegen.models.entry import Entry
 from imagegen.models.licences import forbids_commercial
+from imagegen.models.weights import Weights
 from imagegen.settings import Settings
 
 log = logging.getLogger("imagegen.fetch")
@@ -29,7 +29,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 30.0, 600.0
 Policy = Literal["auto", "on", "off"]
 
 
-def may_fetch(entry: Entry, policy: Policy, is_default: bool, has_gpu: bool) -> bool:
+def may_fetch(entry: Weights, policy: Policy, is_default: bool, has_gpu: bool) -> bool:
     """Whether the service fetches `entry` without a request from the user.
 
     `auto` allows only the default model, and only with a GPU. No policy allows a model whose licence is not known to
@@ -41,7 +41,7 @@ def may_fetch(entry: Entry, policy: Policy, is_default: bool, has_gpu: bool) -> 
     return on_hub and entry.licence.commercial is True and not is_offline()
 
 
-def only_free(entry: Entry, todo: Plan) -> None:
+def only_free(entry: Weights, todo: Plan) -> None:
     """Remove items with a non-commercial licence from `todo`, because no user is present to accept the licence.
 
     Raises FetchError if the model needs such an item.
@@ -100,7 +100,7 @@ class Fetcher:
         self._begun: set[str] = set()
         self._rung_at = 0.0
 
-    def begin(self, entry: Entry) -> None:
+    def begin(self, entry: Weights) -> None:
         """Fetch `entry`, with or without a waiting job, until it is complete or the service stops.
 
         Repeated calls for the same entry have no effect.
@@ -113,7 +113,7 @@ class Fetcher:
             running = self._start(entry)
         running.kept = True
 
-    async def have(self, entry: Entry, told: Callable[[Fetching], None], accepted: bool = False) -> None:
+    async def have(self, entry: Weights, told: Callable[[Fetching], None], accepted: bool = False) -> None:
         """Wait until `entry` is fetched. Starts a download if none runs. accepted: a user accepted its licence.
 
         A download that `begin` did not start stops when its last listener leaves. Raises EngineError `fetch_failed`.
@@ -152,7 +152,13 @@ class Fetcher:
         return running.latest.seen(time.monotonic())
 
     def is_running(self, model: str) -> bool:
+        """Whether a download of `model` runs, or has been stopped and not ended yet."""
         return model in self._running
+
+    def is_coming(self, model: str) -> bool:
+        """Whether a download of `model` runs that a job can wait for."""
+        running = self._running.get(model)
+        return running is not None and not running.stop.is_set()
 
     def cancel(self, model: str) -> None:
         """Stop the download of `model`, if one runs. Jobs that wait for it fail. Received bytes are kept."""
@@ -171,14 +177,15 @@ class Fetcher:
         tasks = [running.task for running in self._running.values() if running.task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _start(self, entry: Entry, accepted: bool = False) -> _Download:
+    def _start(self, entry: Weights, accepted: bool = False) -> _Download:
         running = _Download(Event(), asyncio.get_running_loop().create_future(), accepted=accepted)
+        running.latest = Fetching("", 0, 0)  # readers see that it has begun
         self._running[entry.name] = running
         running.task = asyncio.create_task(self._run(entry, running), name=f"fetch {entry.name}")
         running.task.add_done_callback(lambda task: self._ended(entry.name, task))
         return running
 
-    async def _run(self, entry: Entry, running: _Download) -> None:
+    async def _run(self, entry: Weights, running: _Download) -> None:
         """Retry until the download is complete. A download that only a job started gets one call of `fetch`."""
         pause_s = FIRST_PAUSE_S
         while True:
@@ -213,7 +220,7 @@ class Fetcher:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(running.wanted.wait(), TELL_EVERY_S)
 
-    async def _fetch(self, entry: Entry, running: _Download) -> Plan:
+    async def _fetch(self, entry: Weights, running: _Download) -> Plan:
         latest: list[Fetching] = []  # at most one: the thread writes, the event loop reads
 
         def tell(now: Fetching) -> None:

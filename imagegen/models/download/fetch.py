@@ -16,7 +16,7 @@ from imagegen.models.download.plan import Plan, check_disk, plan
 from imagegen.models.download.progress import Fetching, Tell
 from imagegen.models.download.record import record
 from imagegen.models.download.retry import FetchError, RetryPolicy, wait
-from imagegen.models.entry import Entry
+from imagegen.models.weights import Weights
 from imagegen.settings import Settings
 from imagegen.storage import permissions
 
@@ -28,7 +28,7 @@ MARK_EVERY_S, SPEED_OVER_S = 0.25, 20.0
 
 
 def fetch(
-    entry: Entry,
+    entry: Weights,
     settings: Settings,
     hub: Hub,
     tell: Tell,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagegen.models.download import xet
-from imagegen.security import outgoing_proxies
+from imagegen_client.address import unusable_proxy
 
 REVISION = "main"
 SILENCE_S = 10.0
@@ -171,7 +171,7 @@ class Hub:
                 now=f"the model hub cannot be reached, or its connection broke ({reason})",
             ) from None
         except (ImportError, ValueError) as wrong:  # httpx2 refuses a proxy when it creates the client
-            sentence = outgoing_proxies.unusable(wrong) if "proxy" in str(wrong).lower() else None
+            sentence = unusable_proxy(wrong) if "proxy" in str(wrong).lower() else None
             if sentence is None:
                 raise
             raise HubError(sentence) from None

@@ -12,8 +12,8 @@ from imagegen.models.download.file import Item
 from imagegen.models.download.hub import Hub, HubError, HubFile, Listing
 from imagegen.models.download.progress import size
 from imagegen.models.download.retry import FetchError, RetryPolicy
-from imagegen.models.entry import Entry
 from imagegen.models.entry_tables import ModelFile
+from imagegen.models.weights import Weights
 from imagegen.settings import Settings
 
 SPARE_BYTES = 64 * 1024 * 1024
@@ -41,7 +41,7 @@ class Plan:
         self.again = failed.passing or self.again
 
 
-def plan(entry: Entry, settings: Settings, hub: Hub, retry_policy: RetryPolicy) -> Plan:
+def plan(entry: Weights, settings: Settings, hub: Hub, retry_policy: RetryPolicy) -> Plan:
     """Look up every missing file, optional ones last. Raises HubError, FetchError, FetchStopped."""
     found = Plan()
     listings: dict[str, Listing] = {}

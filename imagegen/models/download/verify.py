@@ -8,12 +8,12 @@ from functools import partial
 from imagegen.models.download.hub import Hub, Listing
 from imagegen.models.download.record import recorded
 from imagegen.models.download.retry import RetryPolicy
-from imagegen.models.entry import Entry
 from imagegen.models.entry_tables import ModelFile
+from imagegen.models.weights import Weights
 from imagegen.settings import Settings
 
 
-def odd_sizes(entry: Entry, settings: Settings, hub: Hub, retry_policy: RetryPolicy) -> list[str]:
+def odd_sizes(entry: Weights, settings: Settings, hub: Hub, retry_policy: RetryPolicy) -> list[str]:
     """A sentence for each existing file with an unexpected size.
 
     Queries the hub only if neither the catalog nor the fetch record has a file's size. Raises HubError.

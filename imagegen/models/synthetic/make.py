@@ -19,9 +19,10 @@ from imagegen.engines.glm import server
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking_sentence
-from imagegen.models.synthetic import klein, qwen
+from imagegen.models.synthetic import esrgan, klein, qwen
 from imagegen.models.synthetic.packed import Pack, Stated
 from imagegen.models.vocabulary import Things
+from imagegen.models.weights import Weights
 from imagegen.settings import Settings
 from imagegen.storage import permissions
 
@@ -44,6 +45,7 @@ PACKS = {"sketch": Pack("sketch")}
 MADE: dict[str, Callable[[], Mapping[str, Written]]] = {
     "klein": klein.files,
     "qwen": qwen.files,
+    "esrgan": esrgan.files,
     **{name: pack.files for name, pack in PACKS.items()},
 }
 """By the entry's `made_by`: a function that returns the files by name."""
@@ -69,10 +71,10 @@ def make(name: str, settings: Settings, on_progress: Progress = _silent, vision:
     for each other.
     Raises Refused(422, unknown_model), CatalogError if no script makes that model or its tower, OSError.
     """
-    entry = Catalog.load(settings).get(name)
+    entry = Catalog.load(settings).weights(name)
     if entry.made_by is None:
         raise CatalogError(f"{name} is not made by a script: see imagegen models show {name}")
-    if (needed := lacking_sentence(entry)) is not None:
+    if isinstance(entry, Entry) and (needed := lacking_sentence(entry)) is not None:
         raise CatalogError(needed)
     if vision and entry.made_by not in EXTRAS:
         raise CatalogError(f"{name} has no vision tower: leave --vision out")
@@ -95,7 +97,7 @@ def make(name: str, settings: Settings, on_progress: Progress = _silent, vision:
     return folder
 
 
-def to_make(entry: Entry, settings: Settings) -> bool:
+def to_make(entry: Weights, settings: Settings) -> bool:
     """Whether `entry` needs `make` before it is loaded: files are missing or older than the package's.
 
     Raises OSError.
@@ -108,7 +110,7 @@ def to_make(entry: Entry, settings: Settings) -> bool:
     return pack is not None and not (version.exists() and version.read_text() == pack.version)
 
 
-def stated(entry: Entry) -> dict[str, Stated]:
+def stated(entry: Weights) -> dict[str, Stated]:
     """The expected size and hash of each file of a packed model. Empty for other models."""
     pack = PACKS.get(entry.made_by or "")
     return {} if pack is None else pack.stated
@@ -161,7 +163,7 @@ def _write_all(files: Mapping[str, Written], folder: Path, on_progress: Progress
         gguf.write(folder / file, on_bytes)
 
 
-def _check(entry: Entry, folder: Path) -> None:
+def _check(entry: Weights, folder: Path) -> None:
     lacking = [f.file for f in entry.files if not f.optional and not (folder / f.file).is_file()]
     if lacking:
         raise CatalogError(f"{entry.name}: files: made_by = {entry.made_by!r} does not make {', '.join(lacking)}")

@@ -11,13 +11,14 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from imagegen.storage.migrations import step_2, step_3, step_4, step_5
+from imagegen.storage.migrations import step_2, step_3, step_4, step_5, step_6
 
 STEPS: tuple[Callable[[Connection], None], ...] = (
     step_2.upgrade,
     step_3.upgrade,
     step_4.upgrade,
     step_5.upgrade,
+    step_6.upgrade,
 )
 SCHEMA_VERSION = 1 + len(STEPS)
 

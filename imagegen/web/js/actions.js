@@ -4,7 +4,7 @@ import { Problem, get, request, signIn } from "./api.js";
 import { draftEnded, keepDraft, liveOn, takeSeed } from "./drafting.js";
 import { announce, attempt, quietly } from "./outcomes.js";
 import { JOBS_A_PAGE, connect } from "./stream.js";
-import { againRequest, draftOf, invalidField, openGaps, randomSeed, toRequest } from "./draft.js";
+import { againRequest, draftOf, invalidField, openGaps, randomSeed, toRequest, upscaleRequest } from "./draft.js";
 import { addPending, afterUpdate, chosenModel, keep, rememberMine, removePending } from "./store.js";
 import { setCleared, show, state, takeJobs, update, updateDraft, updatePrefs } from "./store.js";
 import { BLANK, warningLines } from "./words.js";
@@ -88,9 +88,16 @@ export function retry(job) {
   submit(againRequest(job, job.params.seed));
 }
 
+/** Submit a request for a larger copy of a picture. */
+export function enlarge(image, factor) {
+  update({ viewer: null });
+  submit(upscaleRequest(image, factor));
+}
+
 /** `prompt`: shown if the request is refused beside others. */
 async function submit({ path, body }, prompt = body.prompt) {
-  addPending({ key: randomKey(), at: Date.now(), path, body: { ...body, preview: "auto" }, prompt });
+  const whole = path === "api/upscale" ? body : { ...body, preview: "auto" };
+  addPending({ key: randomKey(), at: Date.now(), path, body: whole, prompt });
   await sendAll();
 }
 
@@ -128,7 +135,7 @@ async function send({ key, path, body, prompt }, refused) {
       return false;
     }
     removePending(key);
-    refused.push({ prompt: prompt ?? body.prompt, title: problem.title, detail: problem.detail });
+    refused.push({ prompt: prompt ?? body.prompt ?? "A larger copy", title: problem.title, detail: problem.detail });
   }
   return true;
 }

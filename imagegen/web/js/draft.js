@@ -83,6 +83,7 @@ export function toRequest(draft) {
 
 /** The request that repeats a job with this seed. */
 export function againRequest(job, seed) {
+  if (job.kind === "upscale") return upscaleRequest({ id: job.references[0] }, job.params.factor, job.model);
   const { n, width, height, steps, cfg_scale, sampler, negative, fit, strength, speed, background } = job.params;
   const body = { prompt: job.prompt, model: job.model, n, width, height, steps, cfg_scale, sampler, seed };
   if (negative) body.negative = negative;
@@ -91,6 +92,17 @@ export function againRequest(job, seed) {
   if (job.kind !== "edit") return { path: "api/generate", body };
   if (strength !== undefined) body.strength = strength;
   return { path: "api/edit", body: { ...body, images: job.references, fit: fit ?? "contain" } };
+}
+
+/** The request for a larger copy of a picture. `model`: an upscaler; without one the service chooses. */
+export function upscaleRequest({ id }, factor, model) {
+  return { path: "api/upscale", body: { image: id, factor, ...(model && { model }) } };
+}
+
+/** The largest factor whose result the service makes, or null if even the smallest is too large. */
+export function upscaleFactor({ width, height }, caps) {
+  const most = caps?.max_upscaled_px ?? 0;
+  return [4, 2].find((factor) => width * height * factor * factor <= most) ?? null;
 }
 
 /** The form's values for this job. `seed`: that of the picture shown. */

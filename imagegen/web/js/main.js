@@ -4,6 +4,7 @@ import { render } from "../vendor/lit-html/lit-html.js";
 import { addFiles, draw, onJobEnd, resend } from "./actions.js";
 import { draftWhenIdle } from "./drafting.js";
 import { loadPolicy } from "./engine.js";
+import { followFetch } from "./models.js";
 import { announce } from "./outcomes.js";
 import { activeJobs, onUpdate, state, update } from "./store.js";
 import { startStream } from "./stream.js";
@@ -23,10 +24,12 @@ onUpdate(() => {
     document.querySelector(".compose [role=alert]")?.scrollIntoView({ block: "nearest" });
   }
   openWhile("viewer", state.viewer !== null);
+  openWhile("models", state.manager !== null);
   openWhile("token", state.token !== null);
   document.title = title();
   loadPolicy();
   draftWhenIdle();
+  followFetch();
 });
 
 function openWhile(id, wanted) {
@@ -45,11 +48,11 @@ function title() {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !state.viewer && !state.token) {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !state.viewer && !state.manager && !state.token) {
     event.preventDefault();
     draw();
   }
-  if (event.key === "Escape" && state.problem && !state.viewer) update({ problem: null });
+  if (event.key === "Escape" && state.problem && !state.viewer && !state.manager) update({ problem: null });
 });
 
 // ---- dropped or pasted pictures -------------------------------------------------------------

@@ -51,6 +51,7 @@ export const state = {
   pending: recallPending(), // {key, at, path, body} of every request without an answer, the oldest first
   sending: false,
   problem: null, // why the last thing asked for did not happen
+  manager: null, // {busy, asked, accepted, problem} while the list of models is open
   token: null, // {detail, busy} while a token is asked for
   name: recall("name", null), // of the token behind the session
   prefs: { warm: false, more: false, ...recall("prefs", {}) },
@@ -163,7 +164,8 @@ export function takeJobs(jobs) {
   for (const job of jobs) {
     const known = state.jobs.get(job.job_id);
     if (known && known.revision > job.revision) continue;
-    state.jobs.set(job.job_id, { ...job, receivedAt: Date.now() });
+    const prompt = job.prompt || (job.kind === "upscale" ? "A larger copy" : ""); // of an upload
+    state.jobs.set(job.job_id, { ...job, prompt, receivedAt: Date.now() });
   }
   state.revision += 1;
   update();

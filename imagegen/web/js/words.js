@@ -35,7 +35,7 @@ export function doing(job, position) {
   return which ? which + words : words[0].toUpperCase() + words.slice(1);
 }
 
-function phase({ phase: name, step, steps, detail }) {
+function phase({ phase: name, step, steps, detail, fraction: share }) {
   switch (name) {
     case "fetching":
       return detail ? `fetching the model: ${detail}` : "fetching the model's files";
@@ -47,6 +47,8 @@ function phase({ phase: name, step, steps, detail }) {
       return steps ? `writing the picture's tokens ${step ?? 0}/${steps}` : "reading the prompt";
     case "sampling":
       return steps ? `drawing: step ${step ?? 0}/${steps}` : "drawing";
+    case "upscaling":
+      return share ? `enlarging: ${Math.floor(100 * share)} %` : "enlarging";
     case "decoding":
       return "turning the result into pixels";
     case "saving":
@@ -116,6 +118,13 @@ export const ground = (image) => (image.warnings.some((one) => one.code === "bac
 /** The settings of a job as name and value pairs, for display. */
 export function settings(job, image) {
   const p = job.params;
+  if (job.kind === "upscale") {
+    return [
+      ["Enlarged", `× ${p.factor}`],
+      ["By", p.method === "lanczos" ? "interpolation (Lanczos)" : job.model],
+      ["Size", `${p.width} × ${p.height}`],
+    ];
+  }
   const pairs = [
     ["Model", job.model],
     ["Size", `${image?.width ?? p.width} × ${image?.height ?? p.height}`],

@@ -172,6 +172,14 @@ def test_a_new_one_that_does_not_get_ready(host: Host) -> None:
     assert host.saved == []
 
 
+def test_a_new_one_that_restarts_is_taken_back_with_its_log(host: Host) -> None:
+    host.tell(unready=NEW, restarted=NEW, silent=2)
+    code, said = host.deploy()
+    assert code == 1
+    assert f"ended and was restarted. It said:\n  the log of imagegen, generation {NEW}" in said
+    assert host.works
+
+
 def test_an_old_one_that_cannot_be_started_is_told(host: Host) -> None:
     host.tell(unready=NEW, fails="start\tError: the machine is full")
     code, said = host.deploy()

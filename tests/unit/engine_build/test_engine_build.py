@@ -33,7 +33,7 @@ def test_fetches_builds_and_reuses(cache: Path, index: Path) -> None:
         Stage.READY,
     ]
     steps = [(done, total) for stage, done, total, _ in progress if stage is Stage.COMPILING and total]
-    assert steps[-1][0] == steps[-1][1] == 6  # the gate, four objects, the link
+    assert steps[-1][0] == steps[-1][1] == 7  # the gate, five objects, the link
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
 
     manifest = json.loads((built.binary.parent / "engine.json").read_text())

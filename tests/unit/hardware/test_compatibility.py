@@ -8,10 +8,9 @@ import pytest
 
 from imagegen.hardware import compatibility
 from imagegen.hardware.compatibility import Machine
-from imagegen.hardware.gpu_sharing import MARGIN_BYTES, needed_bytes
 from imagegen.models import packages
 from imagegen.models.catalog import Catalog
-from imagegen.models.entry_tables import Flag, Memory
+from imagegen.models.entry_tables import Memory
 from imagegen.settings import Settings
 
 FLAGS = frozenset({"--flow-shift", "--diffusion-fa", "--qwen-image-zero-cond-t"})
@@ -88,22 +87,33 @@ def test_the_second_engine_goes_by_parts_on_a_card_that_cannot_hold_all(tmp_path
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as sparse:
             sparse.truncate(size * 10**9)
-    assert needed_bytes(entry, settings) == 13 * 10**9 + MARGIN_BYTES
     assert compatibility.memory(entry, settings, machine(14 * 10**9, 10**12)) is None
     small = compatibility.memory(entry, settings, machine(12 * 10**9, 10**12))
     assert small is not None and "has 13.0 GB of files" in small.detail
 
 
-def test_with_offload_to_cpu_the_card_holds_one_file_at_a_time(tmp_path: Path) -> None:
-    entry = Catalog.packaged().get("qwen-image")
-    entry = entry.model_copy(update={"flags": [*entry.flags, Flag(flag="--offload-to-cpu", source="test")]})
-    settings = Settings(home=tmp_path)
-    for file, size in zip(entry.files, (13, 5), strict=False):
+@pytest.mark.parametrize(
+    ("flags", "card_gb", "ram_gb", "fits"),
+    [
+        ({"--offload-to-cpu"}, 14, 64, True),
+        ({"--offload-to-cpu"}, 12, 64, False),
+        ({"--offload-to-cpu"}, 14, 16, False),
+        ({"--offload-to-cpu", "--max-vram"}, 4, 64, True),
+        (set(), 14, 64, False),
+    ],
+    ids=["one part at a time", "a part too large", "too little RAM", "block by block", "an engine without the flags"],
+)
+def test_with_weights_in_ram_the_card_holds_one_part_at_a_time(
+    tmp_path: Path, flags: set[str], card_gb: int, ram_gb: int, fits: bool
+) -> None:
+    entry, settings = Catalog.packaged().get("qwen-image"), Settings(home=tmp_path)
+    for file, size in zip(entry.files, (13, 4, 1), strict=True):
         path = entry.path_of(file, settings)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as sparse:
             sparse.truncate(size * 10**9)
-    assert compatibility.memory(entry, settings, machine(14 * 10**9, 10**12)) is None
-    small = compatibility.memory(entry, settings, machine(12 * 10**9, 10**12))
-    assert small is not None
-    assert "has 13.0 GB of files" in small.detail
+    here = machine(card_gb * 10**9, ram_gb * 10**9, FLAGS | flags)
+    found = compatibility.memory(entry, settings, here)
+    assert (found is None) is fits
+    if found:
+        assert "has 18" in found.detail

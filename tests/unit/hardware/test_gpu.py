@@ -23,16 +23,18 @@ from imagegen.hardware import gpu, gpu_sharing
 from imagegen.hardware.gpu import TRY_AGAIN_S, Gpu, Holder, Nvml
 from imagegen.hardware.gpu_sharing import (
     GROWTH_BYTES,
-    MARGIN_BYTES,
     GpuContention,
     GpuSharing,
-    needed_bytes,
     shortage,
 )
+from imagegen.hardware.memory_mode import Fitting, MemoryMode, Shape, Weights
 from imagegen.models.catalog import Catalog
-from imagegen.models.entry_tables import Flag, Memory
+from imagegen.schemas import Kind
 from imagegen.settings import Settings
 
+WANTS_14_GB = Fitting(
+    "tiny", Weights(14 * GB, 14 * GB, card_bytes=14 * GB), (MemoryMode.CARD,), Shape(Kind.GENERATE, 512, 512)
+)
 FIRST = Card(uuid="GPU-aaaa1111-0000")
 SECOND = Card(name="NVIDIA Made Up 80GB", uuid="GPU-aabb2222-0000", total_bytes=80 * GB, free_bytes=70 * GB)
 
@@ -180,23 +182,6 @@ def test_waiting_is_only_for_what_somebody_else_holds(free_gb: float, need_gb: f
     assert (shortage(card_with(free_gb), int(need_gb * GB)) is not None) is waits
 
 
-def test_what_a_model_needs(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path)
-    entry = Catalog.load(settings).get("tiny")
-    assert needed_bytes(entry, settings) == 0, "nothing is here yet: the load says so"
-    sizes = [1000 * (n + 1) for n, _ in enumerate(entry.files)]
-    for file, size in zip(entry.files, sizes, strict=True):
-        path = entry.path_of(file, settings)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"\0" * size)
-    stated = Memory(vram_bytes=5 * GB, source="a test")
-    assert needed_bytes(entry.model_copy(update={"memory": stated}), settings) == 5 * GB
-    bare = entry.model_copy(update={"memory": None})
-    assert needed_bytes(bare, settings) == sum(sizes) + MARGIN_BYTES
-    offload = Flag(flag="--offload-to-cpu", source="a test")
-    assert needed_bytes(bare.model_copy(update={"flags": [offload]}), settings) == max(sizes) + MARGIN_BYTES
-
-
 def test_a_rival_is_somebody_who_takes_memory_while_little_is_left() -> None:
     contention = GpuContention()
     assert not contention.look(card_with(20))
@@ -219,7 +204,7 @@ def test_an_engine_that_has_grown_by_drawing_is_no_rival_of_itself(sharing, tmp_
     polite = sharing(card, 300.0)
 
     async def draw_twice() -> None:
-        await polite.wait_for_memory(entry_of(tmp_path), pytest.fail, wait=True)
+        await polite.wait_for_memory(WANTS_14_GB, entry_of(tmp_path), pytest.fail, wait=True)
         for held_gb in (22.0, 22.5, 23.5):
             card.free_bytes = int((24 - held_gb) * GB)
             card.holders = [(4242, int(held_gb * GB) if told else None)]
@@ -247,7 +232,6 @@ def sharing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Card, 
     """`sharing(card, gpu_wait_s)`, with an engine that is linked with CUDA."""
     monkeypatch.setattr(gpu_sharing, "LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(gpu_sharing, "GIVEN_BACK_S", 0.1)
-    monkeypatch.setattr(gpu_sharing, "needed_bytes", lambda _entry, _settings: 14 * GB)
     binary = tmp_path / "sd-server"
     binary.write_bytes(b"\x7fELF libcudart.so.12 ")
 
@@ -271,7 +255,7 @@ def test_room_is_waited_for_and_it_is_told_for_whom(sharing, tmp_path: Path) -> 
         if len(heard) == 3:
             card.free_bytes = 24 * GB
 
-    asyncio.run(sharing(card, 300.0).wait_for_memory(entry_of(tmp_path), told, wait=True))
+    asyncio.run(sharing(card, 300.0).wait_for_memory(WANTS_14_GB, entry_of(tmp_path), told, wait=True))
     assert len(heard) == 3
     assert f"process {os.getpid()}): 22.0 GB" in heard[0]
 
@@ -280,7 +264,11 @@ def test_room_is_waited_for_and_it_is_told_for_whom(sharing, tmp_path: Path) -> 
 def test_who_waits_in_vain_is_told_so(sharing, tmp_path: Path, wait: bool) -> None:
     heard: list[str] = []
     with pytest.raises(EngineError, match=r"2\.0 of 24\.0 GB are free") as busy:
-        asyncio.run(sharing(Card(free_bytes=2 * GB), 0.05).wait_for_memory(entry_of(tmp_path), heard.append, wait=wait))
+        asyncio.run(
+            sharing(Card(free_bytes=2 * GB), 0.05).wait_for_memory(
+                WANTS_14_GB, entry_of(tmp_path), heard.append, wait=wait
+            )
+        )
     assert busy.value.code == "gpu_busy"
     assert ("IMAGEGEN_GPU_WAIT_S" in busy.value.detail) is wait
     assert bool(heard) is wait, "a warm-up does not wait"
@@ -290,7 +278,7 @@ def test_an_engine_for_the_cpu_needs_no_room_on_the_card(tmp_path: Path, sd_serv
     full = Nvml(StandIn(Card(free_bytes=0)), {}).look
     for binary in (None, tmp_path / "missing", *([sd_server] if probe.backend_of(sd_server) == "cpu" else [])):
         polite = GpuSharing(full, Settings(home=tmp_path), lambda binary=binary: binary)
-        asyncio.run(polite.wait_for_memory(entry_of(tmp_path), pytest.fail, wait=True))
+        asyncio.run(polite.wait_for_memory(WANTS_14_GB, entry_of(tmp_path), pytest.fail, wait=True))
         assert not polite.present
         assert asyncio.run(polite.wanted(None)) is False
 
@@ -325,16 +313,13 @@ def test_a_vulkan_device_is_the_card_of_a_vulkan_engine(
     assert gpu.is_card(seen) is (seen is not None and devices[0].kind == "discrete")
 
 
-def test_a_vulkan_engine_shares_its_card_if_the_driver_reports_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gpu_sharing, "needed_bytes", lambda _entry, _settings: 14 * GB)
+def test_a_vulkan_engine_shares_its_card_if_the_driver_reports_memory(tmp_path: Path) -> None:
     binary = tmp_path / "sd-server"
     binary.write_bytes(b"\x7fELF libvulkan.so.1 ")
     for device, busy in ((RADEON, True), (replace(RADEON, free_bytes=None), False)):
         card = gpu.read_vulkan(Devices((device,)))
         polite = GpuSharing(lambda _pid, card=card: card, Settings(home=tmp_path, gpu_wait_s=0.01), lambda: binary)
-        waits = polite.wait_for_memory(entry_of(tmp_path), lambda _: None, wait=False)
+        waits = polite.wait_for_memory(WANTS_14_GB, entry_of(tmp_path), lambda _: None, wait=False)
         with pytest.raises(EngineError, match=r"2\.0 of 16\.0 GB are free") if busy else nullcontext():
             asyncio.run(waits)
         assert polite.present
@@ -360,7 +345,7 @@ def test_memory_that_does_not_come_back_is_logged_with_figures(
     polite = sharing(card, 300.0)
 
     async def load_and_unload() -> None:
-        await polite.wait_for_memory(entry_of(tmp_path), pytest.fail, wait=True)
+        await polite.wait_for_memory(WANTS_14_GB, entry_of(tmp_path), pytest.fail, wait=True)
         card.free_bytes = int(free_after_gb * GB)
         card.holders = [(1, others_after_gb * GB)]
         await polite.check_memory_released()

@@ -13,8 +13,8 @@ from served import Require
 
 import imagegen
 from imagegen.cli.draw import _describe
-from mcp_front.answers import Job
-from mcp_front.progress import describe
+from imagegen_client.answers import JobState, parsed
+from imagegen_client.progress import describe
 
 WORDS_JS = Path(imagegen.__file__).parent / "web" / "js" / "words.js"
 
@@ -38,5 +38,5 @@ def test_tokens_are_no_steps(require: Require, progress: dict[str, Any], words: 
     require("node (apt install nodejs)", shutil.which("node") is not None)
     job = {"job_id": "a", "status": "running", "progress": {"image": 1} | progress, "params": {"n": 1}}
     assert _describe(job) == words
-    assert describe(Job.model_validate(job)) == words
+    assert describe(parsed(JobState, job, "job")) == words
     assert on_the_page(job) == words[0].upper() + words[1:]

@@ -21,7 +21,9 @@ from imagegen.models.entry import Entry
 from imagegen.schemas import Refused
 from imagegen.settings import Settings
 
-FILES = {p.stem: p for p in Path(imagegen.models.__file__).parent.glob("entries/*.toml")}
+ALL_FILES = {p.stem: p for p in Path(imagegen.models.__file__).parent.glob("entries/*.toml")}
+UPSCALERS = {name: path for name, path in ALL_FILES.items() if 'adapter = "esrgan"' in path.read_text()}
+FILES = {name: path for name, path in ALL_FILES.items() if name not in UPSCALERS}
 
 COMPLETE = """
 title = "Mine"
@@ -75,6 +77,8 @@ def test_every_entry_of_the_package_loads(settings: Settings) -> None:
         "sd-turbo", "sdxs-512", "glm-image", "glm-tiny",
     }  # fmt: skip
     assert catalog.names() == Catalog.packaged().names()
+    upscalers = {"realesrgan-x4plus", "realesrgan-x4plus-anime", "upscaler-tiny"}
+    assert {one.name for one in catalog.upscalers()} == set(UPSCALERS) >= upscalers
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -333,8 +337,9 @@ def test_the_page_is_what_the_catalog_says_and_a_change_shows() -> None:
     text = PAGE.read_text(encoding="utf-8")
     catalog = Catalog.packaged()
     assert page_with(text, tables(catalog)) == text, "run: python tools/generate_docs.py"
-    shorter = Catalog([e for e in catalog.entries() if e.name != "tiny"])
-    assert page_with(text, tables(shorter)) != text
+    everything = [*catalog.entries(), *catalog.upscalers()]
+    for gone in ("tiny", "upscaler-tiny"):
+        assert page_with(text, tables(Catalog([e for e in everything if e.name != gone]))) != text
     with pytest.raises(ValueError, match="must have the lines"):
         page_with("no markers", "")
 
@@ -369,7 +374,7 @@ def test_list_says_what_is_missing_and_what_is_noise(cli: CliRunner, settings: S
     assert "installed, without 1 optional" in lines[edits.name], "its vision tower is not there"
     listed = json.loads(cli.invoke(command, ["list", "--json"]).output)
     assert {e["name"]: e["installed"] for e in listed}["sd-turbo"] is True
-    assert {e["name"]: e["noise"] for e in listed}["tiny"] is True
+    assert {e["name"]: e.get("noise") for e in listed}["tiny"] is True
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -383,6 +388,45 @@ def test_show_prints_every_source_and_every_file(cli: CliRunner, settings: Setti
     shown = json.loads(cli.invoke(command, ["show", name, "--json"]).output)
     assert shown["defaults"]["steps"]["source"] == entry.defaults.steps.source
     assert [f["there"] for f in shown["files"]] == [False] * len(entry.files)
+
+
+@pytest.mark.parametrize("name", UPSCALERS)
+def test_show_describes_an_upscaler(cli: CliRunner, settings: Settings, name: str) -> None:
+    upscaler = Catalog.load(settings).upscaler(name)
+    assert upscaler is not None
+    page = cli.invoke(command, ["show", name]).output
+    assert "Does:     enlarges\n" in page and str(upscaler.network(settings)) in page
+    shown = json.loads(cli.invoke(command, ["show", name, "--json"]).output)
+    assert (shown["adapter"], shown["installed"]) == ("esrgan", False)
+
+
+UPSCALER = """
+title = "Mine"
+description = "Mine."
+adapter = "esrgan"
+licence = { name = "mine" }
+files = [{ role = "upscaler", file = "mine.safetensors" }]
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("", ""), None),
+        (('role = "upscaler"', 'role = "vae"'), "exactly one file, of the role upscaler"),
+        (("}]", '}, { role = "upscaler", file = "b" }]'), "exactly one file, of the role upscaler"),
+        (('adapter = "esrgan"', 'adapter = "esrgan"\nscale = 2'), "scale: is not a field; allowed: adapter, base"),
+    ],
+)
+def test_an_upscaler_of_the_users_own(settings: Settings, change: tuple[str, str], says: str | None) -> None:
+    user_file(settings, "mine.toml", UPSCALER.replace(*change))
+    if says is None:
+        assert Catalog.load(settings).upscaler("mine") is not None
+        with pytest.raises(Refused, match="no model 'mine'"):
+            Catalog.load(settings).get("mine")
+    else:
+        with pytest.raises(CatalogError, match=says):
+            Catalog.load(settings)
 
 
 @pytest.mark.parametrize("words", [["show", "dall-e"], ["make", "dall-e"], ["make", "sd-turbo"], ["list"]])

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, create_engine, select
 
+from imagegen.hardware.memory_needs import MemoryNeed, MemoryNeeds, NeedKey
+from imagegen.hardware.needs_table import NeedsTable, read_needs
 from imagegen.images.files import ImageFiles
 from imagegen.images.store import ImageStore
-from imagegen.schemas import StoredImage
+from imagegen.schemas import Kind, StoredImage
 from imagegen.storage import migrations
 from imagegen.storage.database import Database, StateError, open_database
 from imagegen.storage.migrations import SCHEMA_VERSION
@@ -172,3 +174,23 @@ def test_a_database_that_is_up_to_date_is_left_alone(tmp_path: Path) -> None:
     before = columns(path)
     asyncio.run(open_and_close(path))
     assert (version(path), columns(path)) == (SCHEMA_VERSION, before)
+
+
+def test_schema_5_gets_the_table_of_memory_and_keeps_its_webhooks(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    asyncio.run(open_and_close(path))
+    with opened(path) as connection:
+        connection.execute("DROP TABLE memory_needs")
+        connection.execute("INSERT INTO webhooks (job_id, url, attempts) VALUES ('a', 'https://example.com', 2)")
+        connection.execute("PRAGMA user_version = 5")
+    need = MemoryNeed(NeedKey("tiny", 14, Kind.GENERATE, "card"), 4096, 10**9)
+
+    async def open_and_learn() -> None:
+        database = await open_database(path)
+        await NeedsTable(database, MemoryNeeds()).learn(need)
+        await database.close()
+
+    asyncio.run(open_and_learn())
+    assert (version(path), read_needs(path).of("tiny", 14)) == (SCHEMA_VERSION, [need])
+    with opened(path) as connection:
+        assert connection.execute("SELECT url, attempts FROM webhooks").fetchall() == [("https://example.com", 2)]

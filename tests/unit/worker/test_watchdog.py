@@ -67,8 +67,7 @@ def watched(case: Case) -> tuple[Watchdog, Any, JobRun]:
     now = time.monotonic()
     adapter: Any = SimpleNamespace(interrupt=lambda: case.interrupts, last_line_at=now - case.silent_s)
     report: Any = SimpleNamespace(latest=None)
-    entry: Any = None
-    run = JobRun(JOB, entry, report, began=now - case.began_s_ago)
+    run = JobRun(JOB, report, began=now - case.began_s_ago)
     commands.ring()
     return Watchdog(jobs, commands, prefetcher, durations, case.timing), adapter, run
 

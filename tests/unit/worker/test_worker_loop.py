@@ -39,7 +39,7 @@ async def test_an_error_of_its_own_costs_the_job_and_not_the_loop(folder: Path) 
         idle = IdleTracker("auto", min_s=0, max_s=60, knob=1, available_bytes=lambda: 0)
         parts: Any = SimpleNamespace(find_model=find_model, fingerprint=lambda _entry: None)
         timing = Timing(60.0, None, 1.0)
-        worker = Worker(state.jobs, never, Durations(), idle, timing, parts, forgetful, Recorder())
+        worker = Worker(state.jobs, never, Durations(), idle, timing, parts, forgetful, forgetful, Recorder())
         running = asyncio.create_task(worker.run())
 
         poison = await state.submit(model="poison")
@@ -90,7 +90,9 @@ async def stays_queued(folder: Path, failure: Callable[[], Exception]) -> None:
         parts: Any = SimpleNamespace(
             find_model=lambda name: SimpleNamespace(name=name), fingerprint=lambda _entry: None, prepare=prepare
         )
-        worker = Worker(state.jobs, never, Durations(), idle, Timing(60.0, None, 1.0), parts, forgetful, Recorder())
+        worker = Worker(
+            state.jobs, never, Durations(), idle, Timing(60.0, None, 1.0), parts, forgetful, forgetful, Recorder()
+        )
         running = asyncio.create_task(worker.run())
 
         job = await state.submit(model="short")

@@ -216,7 +216,8 @@ function expectation() {
   const status = state.status;
   if (state.link !== "up" || !status) return nothing;
   const { fetch } = status.engine;
-  if (fetch && !status.engine.load && ["cold", "loading"].includes(status.engine.state)) {
+  const needed = status.engine.model ?? chosenModel()?.name;
+  if (fetch?.model === needed && !status.engine.load && ["cold", "loading"].includes(status.engine.state)) {
     return html`<p class="hint">The first picture waits for the model's files: ${fetch.detail}.</p>`;
   }
   if (status.engine.state !== "cold") return nothing;

@@ -4,6 +4,7 @@ import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { signOut } from "../actions.js";
 import { unload, warm } from "../engine.js";
 import { serviceNow } from "../api.js";
+import { openModels } from "../models.js";
 import { canLoad, chosenModel, state, updatePrefs } from "../store.js";
 import { bytes, duration, engine, fetchWord, unloading } from "../words.js";
 
@@ -11,7 +12,7 @@ export function modelChip() {
   const { status, link } = state;
   const name = status ? (status.engine.model ?? status.model.default) : "";
   const tone = link === "up" && status ? status.engine.state : "offline";
-  const fetch = status?.engine.state === "cold" && status.engine.fetch;
+  const fetch = status?.engine.state === "cold" && status.engine.fetch?.model === name && status.engine.fetch;
   const known = () => (fetch ? fetchWord(fetch) : engine(status).word);
   const word = link === "up" && status ? known() : link === "connecting" ? "connecting" : "no connection";
   return html`
@@ -51,6 +52,7 @@ function life(status) {
           ${which}
         </button>
         <button type="button" class="quiet" ?disabled=${now !== "ready"} @click=${unload}>Unload</button>
+        <button type="button" class="quiet" aria-haspopup="dialog" @click=${openModels}>All models…</button>
       </div>
     </section>
   `;

@@ -1,8 +1,9 @@
 // The selected picture: large, beside its source, with its actions.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
-import { drawAgain, drawVariations, editThis, retry, sameSettings } from "../actions.js";
+import { drawAgain, drawVariations, editThis, enlarge, retry, sameSettings } from "../actions.js";
 import { pictureUrl } from "../api.js";
+import { upscaleFactor } from "../draft.js";
 import { copyPicture, copySettings, copyUrl } from "../clipboard.js";
 import { previewOf } from "../previews.js";
 import { activeJobs, show, state, update } from "../store.js";
@@ -147,15 +148,19 @@ function strip(job, chosen) {
 export function actions(job, image) {
   const act = (name, label, run) =>
     html`<button type="button" class="action" @click=${run}>${icon(name)}<span>${label}</span></button>`;
+  const drawn = job.kind !== "upscale";
+  const factor = upscaleFactor(image, state.caps);
   return html`
     <div class="actions">
       <div class="on">
-        ${act("edit", "Edit this", () => editThis(image))} ${act("again", "New seed", () => drawAgain(job))}
-        ${act("vary", "Variations", () => drawVariations(job, image))}
-        ${act("same", "Same settings", () => sameSettings(job, image))}
+        ${act("edit", "Edit this", () => editThis(image))}
+        ${drawn ? act("again", "New seed", () => drawAgain(job)) : nothing}
+        ${drawn ? act("vary", "Variations", () => drawVariations(job, image)) : nothing}
+        ${drawn ? act("same", "Same settings", () => sameSettings(job, image)) : nothing}
+        ${factor ? act("expand", `Upscale ×${factor}`, () => enlarge(image, factor)) : nothing}
       </div>
       <div>
-        <a class="action" href=${pictureUrl(image.id)} download="${fileName(job)}-${image.seed}.png">
+        <a class="action" href=${pictureUrl(image.id)} download="${fileName(job)}-${image.seed ?? `${image.width}px`}.png">
           ${icon("save")}<span>Save</span>
         </a>
         ${act("copy", "Copy image", () => copyPicture(image))} ${act("link", "Copy URL", () => copyUrl(image))}
@@ -208,7 +213,7 @@ function failed(job) {
     <div class="stage">
       <div class="blank bad">
         ${icon("alert")}
-        <strong>This picture could not be drawn</strong>
+        <strong>This picture could not be ${job.kind === "upscale" ? "enlarged" : "drawn"}</strong>
         <p>${job.error?.detail ?? "The service gave no reason."}</p>
         <p class="said">${job.prompt}</p>
         <div class="actions">
@@ -216,9 +221,11 @@ function failed(job) {
             <button type="button" class="action" @click=${() => retry(job)}>
               ${icon("again")}<span>Try again</span>
             </button>
-            <button type="button" class="action" @click=${() => sameSettings(job)}>
-              ${icon("same")}<span>Same settings</span>
-            </button>
+            ${job.kind === "upscale"
+              ? nothing
+              : html`<button type="button" class="action" @click=${() => sameSettings(job)}>
+                  ${icon("same")}<span>Same settings</span>
+                </button>`}
           </div>
         </div>
       </div>

@@ -9,6 +9,7 @@ import { gallery } from "./gallery.js";
 import { icon } from "./icons.js";
 import { liveJobs } from "./live.js";
 import { modelChip, modelPanel } from "./model.js";
+import { modelManager } from "./models.js";
 import { result } from "./result.js";
 import { viewer } from "./viewer.js";
 
@@ -27,7 +28,7 @@ export function shell() {
       </div>
       ${gallery()}
     </main>
-    ${viewer()} ${token()}
+    ${viewer()} ${modelManager()} ${token()}
     <p class="toast ${state.note ? "shown" : ""}" role="status" aria-live="polite">${state.note}</p>
   `;
 }

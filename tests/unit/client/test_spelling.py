@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imagegen.cli import spelling
+from imagegen_client import spelling
 from mcp_front.paths import BadReference, local_path
 
 SCREENSHOT = "Screenshot 2026-01-02 at 3.45.12\u202fPM.png"

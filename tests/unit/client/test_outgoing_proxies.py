@@ -13,11 +13,11 @@ import pytest
 from imagegen.cli.client import Service, ServiceError
 from imagegen.deploy import healthcheck
 from imagegen.models.download.hub import Hub, HubError
-from imagegen.security import outgoing_proxies
+from imagegen_client.address import PROXY_VARIABLES, is_loopback
 from mcp_front import connection as front
 from mcp_front import settings as front_settings
 
-VARIABLES = [name for upper in outgoing_proxies.VARIABLES for name in (upper, upper.lower())]
+VARIABLES = [name for upper in PROXY_VARIABLES for name in (upper, upper.lower())]
 DEAD = ["http://127.0.0.1:1", "socks5://127.0.0.1:1", "nonsense://127.0.0.1:1"]
 
 
@@ -58,14 +58,11 @@ def test_no_client_uses_a_proxy_for_loopback(
         assert Service(f"http://{host}:{port}").json("GET", "/") == {"ok": True}
     assert healthcheck.trouble(f"http://127.0.0.1:{port}/") is None
 
-    async def ask() -> int:
-        http = await front.Connection(
-            front_settings.load({"IMAGEGEN_URL": f"http://127.0.0.1:{port}"}), lambda: None
-        )._connect()
-        async with http:
-            return (await http.get("/")).status_code
+    async def ask() -> object:
+        settings = front_settings.load({"IMAGEGEN_URL": f"http://127.0.0.1:{port}"})
+        return await front.Connection(settings, lambda: None).json("GET", "/")
 
-    assert anyio.run(ask) == 200
+    assert anyio.run(ask) == {"ok": True}
 
 
 @pytest.mark.parametrize("variable", VARIABLES[-2:])
@@ -73,12 +70,11 @@ def test_no_client_uses_a_proxy_for_loopback(
 def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, proxy: str) -> None:
     monkeypatch.setenv(variable, proxy)
     with pytest.raises(ServiceError, match=variable):
-        Service("http://pictures.example")
+        Service("http://pictures.example").json("GET", "/")
 
     async def connect() -> None:
-        await front.Connection(
-            front_settings.load({"IMAGEGEN_URL": "http://pictures.example"}), lambda: None
-        )._connect()
+        settings = front_settings.load({"IMAGEGEN_URL": "http://pictures.example"})
+        await front.Connection(settings, lambda: None).json("GET", "/")
 
     with pytest.raises(front.ServiceError, match=variable):
         anyio.run(connect)
@@ -103,4 +99,4 @@ def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, v
     ],
 )
 def test_what_is_loopback(url: str, own: bool) -> None:
-    assert outgoing_proxies.is_loopback(url) is own
+    assert is_loopback(url) is own

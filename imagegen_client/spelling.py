@@ -1,8 +1,8 @@
-"""Resolve a path whose name is spelled differently on the disk.
+"""Find a file whose name is spelled differently on the disk.
 
 macOS writes a narrow no-break space (U+202F) into the names of screenshots and decomposed letters (NFD) into other
-names. Users type plain spaces and composed letters, or paste a path with quotes or a shell's backslashes. The MCP front
-has the same rule in `mcp_front/paths.py`, since neither package imports the other.
+names. People and agents type plain spaces and composed letters, or paste a path with quotes or a shell's backslashes.
+Other spellings are tried only if the exact path does not exist.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"'})
@@ -21,22 +22,27 @@ class Ambiguous(Exception):
     """Several files match. The message is a sentence that names them."""
 
 
-def existing(written: str) -> Path:
-    """The path as written if it exists, else an existing path that differs only by kind of space, quoting, backslashes
-    or normalisation. If there is none, the path as written. Raises Ambiguous, OSError."""
-    exact = _path(written)
-    if os.path.lexists(exact):
-        return exact
-    unquoted = QUOTED.fullmatch(written.translate(QUOTES))
-    return _on_disk(_path(unquoted[2]) if unquoted else exact) or exact
-
-
-def _path(text: str) -> Path:
+def expanded(text: str) -> Path:
+    """The path, with ~ expanded if its user is known."""
     path = Path(text)
     try:
         return path.expanduser()
     except RuntimeError:  # ~ with an unknown user
         return path
+
+
+def existing(written: str, to_path: Callable[[str], Path] = expanded) -> Path:
+    """The path as written if it exists, else an existing path that differs only by kind of space, quoting, backslashes
+    or normalisation. If there is none, the path as written. `to_path` makes a path of text.
+
+    Raises Ambiguous, OSError, and what `to_path` raises.
+    """
+    exact = to_path(written)
+    if os.path.lexists(exact):
+        return exact
+    unquoted = QUOTED.fullmatch(written.translate(QUOTES))
+    wanted = to_path(unquoted[2]) if unquoted else exact
+    return _on_disk(wanted) or wanted
 
 
 def _on_disk(wanted: Path) -> Path | None:

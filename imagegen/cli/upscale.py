@@ -1,0 +1,51 @@
+"""`imagegen upscale`: write a larger copy of a picture to a file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from imagegen.cli.arguments import InputFile, OutputFile, no_new_file_in
+from imagegen.cli.client import service_of, url_option
+from imagegen.cli.draw import deliver, title
+
+IMAGE_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class Source(InputFile):
+    """A picture file, or the id of a picture of the service."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path | str:  # type: ignore[override]
+        return str(value) if IMAGE_ID.fullmatch(str(value)) else super().convert(value, param, ctx)
+
+
+@click.command()
+@click.argument("image", type=Source())
+@click.option(
+    *("-o", "--output"),
+    type=OutputFile(standard=True),
+    help="File to write: .png, .jpg or .webp; -: a PNG to standard output. Default: a name made of the picture's.",
+)
+@click.option("--factor", type=click.Choice(["2", "4"]), default="4", show_default=True, help="Times as wide and high.")
+@click.option("--model", help="An upscaler of `imagegen models list`, or lanczos. Default: what is installed.")
+@url_option
+def upscale(image: Path | str, output: Path | None, factor: str, model: str | None, url: str | None) -> None:
+    """Write a larger copy of IMAGE: a file, or the id of a picture of the service.
+
+    \b
+    imagegen upscale cup.png -o large.png
+    imagegen upscale cup.png --factor 2 --model lanczos
+    """
+    if output is None and (problem := no_new_file_in(Path())) is not None:
+        raise click.UsageError(f"{problem} Name a file elsewhere with -o.")
+    service = service_of(url)
+    request: dict[str, Any] = {"factor": int(factor)}
+    request["image"] = service.upload(image) if isinstance(image, Path) else image
+    if model is not None:
+        request["model"] = model
+    job = service.json("POST", "/api/upscale", json=request)
+    click.echo(f"upscaler: {title(service, job['model'])}", err=True)
+    deliver(service, job, output, f"{image.stem if isinstance(image, Path) else 'picture'} x{factor}")

@@ -1,0 +1,256 @@
+"""Every operation of the service, as a call that either transport runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
+from uuid import uuid4
+
+from imagegen_client.answers import Check, ImageInfo, JobState, Model, items, parsed
+from imagegen_client.errors import NotFound, ServiceError, TooOld
+from imagegen_client.pictures import Preview
+from imagegen_client.wire import NO_RETRIES, Call, Request, Retries, exchange, read_file, read_json
+
+POLL_S = 1
+SILENT_POLL_S = 20
+"""Seconds of a long poll: with progress, and without. A change of status ends both at once."""
+
+
+class Webhook(TypedDict, total=False):
+    """Where the ended job is sent; with a secret (`whsec_…`) the message is signed."""
+
+    url: str
+    secret: str
+
+
+class DrawOptions(TypedDict, total=False):
+    """What a request may say besides the prompt. What is left out is the model's own.
+
+    extra: fields of a newer service that this client does not know, as JSON.
+    idempotency_key: repeating a request with the same key returns the same job; default: a new one per request.
+    """
+
+    negative: str | None
+    width: int | None
+    height: int | None
+    steps: int | None
+    seed: int | None
+    cfg_scale: float | None
+    sampler: str | None
+    model: str | None
+    speed: Literal["quality", "fast"] | None
+    n: int | None
+    lease_s: float | None
+    preview: Literal["off", "auto"] | int | None
+    draft: bool | None
+    webhook: Webhook | None
+    extra: Mapping[str, Any] | None
+    idempotency_key: str | None
+
+
+class UpscaleOptions(TypedDict, total=False):
+    """As in DrawOptions."""
+
+    extra: Mapping[str, Any] | None
+    idempotency_key: str | None
+
+
+Fit = Literal["contain", "cover", "stretch"]
+NOT_SENT = {"extra", "idempotency_key"}
+
+
+def body_of(options: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """The JSON of a request. Options that are None are left out."""
+    given = {name: value for name, value in options.items() if name not in NOT_SENT} | more
+    return {name: value for name, value in given.items() if value is not None} | dict(options.get("extra") or {})
+
+
+def submit(body: Mapping[str, Any], key: str | None = None, retries: Retries = NO_RETRIES) -> Call[JobState]:
+    """Submit a job: an edit if `body` has `images`."""
+    route = "/api/edit" if "images" in body else "/api/generate"
+    return (yield from _new_job(route, body, key, retries))
+
+
+def upscale(body: Mapping[str, Any], key: str | None = None, retries: Retries = NO_RETRIES) -> Call[JobState]:
+    """Submit a job that makes a larger copy of a picture. Raises TooOld."""
+    try:
+        return (yield from _new_job("/api/upscale", body, key, retries))
+    except NotFound as absent:
+        raise _too_old(absent, "upscale pictures") from None
+
+
+def _new_job(route: str, body: Mapping[str, Any], key: str | None, retries: Retries) -> Call[JobState]:
+    """The key makes repeating the request safe."""
+    headers = {"Idempotency-Key": key or uuid4().hex}
+    answer = yield from read_json(Request("POST", route, json=dict(body), headers=headers), retries)
+    return parsed(JobState, answer, "job")
+
+
+def check(body: Mapping[str, Any], retries: Retries = NO_RETRIES) -> Call[Check]:
+    """Check a request without submitting it. Raises what `submit` would, and TooOld."""
+    try:
+        return parsed(Check, (yield from read_json(Request("POST", "/api/check", json=dict(body)), retries)), "check")
+    except NotFound as absent:
+        raise _too_old(absent, "check requests") from None
+
+
+def job(job_id: str, wait_s: float = 0, retries: Retries = NO_RETRIES) -> Call[JobState]:
+    """Read a job once its status changes, or after `wait_s` (whole seconds, at most 50)."""
+    params = {"wait": str(int(wait_s))} if wait_s >= 1 else None
+    answer = yield from read_json(Request("GET", f"/api/jobs/{segment(job_id)}", params=params), retries)
+    return parsed(JobState, answer, "job")
+
+
+def jobs(
+    limit: int, before: int | None = None, retries: Retries = NO_RETRIES
+) -> Call[tuple[list[JobState], int | None]]:
+    """The newest jobs, and the `before` of the next page, None at the end."""
+    params = {"limit": str(limit)} | ({} if before is None else {"before": str(before)})
+    answer = yield from read_json(Request("GET", "/api/jobs", params=params), retries)
+    found = items(JobState, answer, "job")
+    following = answer.get("next")
+    return found, following if isinstance(following, int) else None
+
+
+def cancel(job_id: str, retries: Retries = NO_RETRIES) -> Call[JobState]:
+    """Cancel a job. One that has ended is returned as it is."""
+    answer = yield from read_json(Request("DELETE", f"/api/jobs/{segment(job_id)}"), retries)
+    return parsed(JobState, answer, "job")
+
+
+def drop_lease(job_id: str, retries: Retries = NO_RETRIES) -> Call[None]:
+    """Remove the job's lease: it no longer ends when no client reads it."""
+    yield from exchange(Request("DELETE", f"/api/jobs/{segment(job_id)}/lease"), retries)
+
+
+def preview(state: JobState, retries: Retries = NO_RETRIES) -> Call[Preview | None]:
+    """The newest preview of a running job; None if there is none any more."""
+    newest = state.preview
+    if newest is None:
+        return None
+    try:
+        data = yield from read_file(f"/api/jobs/{segment(state.job_id)}/preview", "image/jpeg", None, retries)
+    except NotFound:
+        return None
+    return Preview(newest.image, newest.step, newest.steps, data)
+
+
+def upload(picture: bytes, retries: Retries = NO_RETRIES) -> Call[ImageInfo]:
+    """Store a reference picture in any format that the service reads."""
+    headers = {"Content-Type": "application/octet-stream"}
+    answer = yield from read_json(Request("POST", "/api/images", content=picture, headers=headers), retries)
+    return parsed(ImageInfo, answer, "picture")
+
+
+def upload_all(pictures: Sequence[str | bytes], retries: Retries = NO_RETRIES) -> Call[list[str]]:
+    """The ids of pictures: bytes are uploaded, ids stay."""
+    ids = []
+    for picture in pictures:
+        ids.append(picture if isinstance(picture, str) else (yield from upload(picture, retries)).id)
+    return ids
+
+
+def edit(
+    body: Mapping[str, Any],
+    images: Sequence[str | bytes],
+    mask: str | bytes | None,
+    key: str | None = None,
+    retries: Retries = NO_RETRIES,
+) -> Call[JobState]:
+    """Upload what is not stored yet, then submit an edit."""
+    return (yield from submit((yield from _with_images(body, images, mask, retries)), key, retries))
+
+
+def check_edit(
+    body: Mapping[str, Any], images: Sequence[str | bytes], mask: str | bytes | None, retries: Retries = NO_RETRIES
+) -> Call[Check]:
+    """Upload what is not stored yet, then check an edit; without pictures a request for pictures from words."""
+    if not images and mask is None:
+        return (yield from check(body, retries))
+    return (yield from check((yield from _with_images(body, images, mask, retries)), retries))
+
+
+def _with_images(
+    body: Mapping[str, Any], images: Sequence[str | bytes], mask: str | bytes | None, retries: Retries
+) -> Call[dict[str, Any]]:
+    *ids, last = yield from upload_all([*images, *([] if mask is None else [mask])], retries)
+    return {**body, "images": [*ids, last]} if mask is None else {**body, "images": ids, "mask": last}
+
+
+def upscale_picture(
+    body: Mapping[str, Any], picture: str | bytes, key: str | None, retries: Retries = NO_RETRIES
+) -> Call[JobState]:
+    """Upload the picture if it is not stored yet, then submit its upscaling. Raises TooOld."""
+    [image_id] = yield from upload_all([picture], retries)
+    return (yield from upscale({**body, "image": image_id}, key, retries))
+
+
+def images(
+    limit: int, before: int | None = None, retries: Retries = NO_RETRIES
+) -> Call[tuple[list[ImageInfo], int | None]]:
+    """The newest drawn pictures, and the `before` of the next page, None at the end."""
+    params = {"limit": str(limit)} | ({} if before is None else {"before": str(before)})
+    answer = yield from read_json(Request("GET", "/api/images", params=params), retries)
+    found = items(ImageInfo, answer, "picture")
+    following = answer.get("next")
+    return found, following if isinstance(following, int) else None
+
+
+def png(image_id: str, retries: Retries = NO_RETRIES) -> Call[bytes]:
+    """A picture's PNG file."""
+    return (yield from read_file(f"/images/{segment(image_id)}.png", "image/png", None, retries))
+
+
+def jpeg(image_id: str, width_px: int, retries: Retries = NO_RETRIES) -> Call[bytes]:
+    """A picture as JPEG, scaled by the service to at most `width_px`."""
+    return (yield from read_file(f"/images/{segment(image_id)}.jpg", "image/jpeg", {"w": str(width_px)}, retries))
+
+
+def keep(image_id: str, retries: Retries = NO_RETRIES) -> Call[None]:
+    """Keep a picture beyond its expiry. Raises TooOld."""
+    try:
+        yield from read_json(Request("POST", f"/api/images/{segment(image_id)}/keep"), retries)
+    except NotFound as absent:
+        raise _too_old(absent, "keep pictures") from None
+
+
+def models(retries: Retries = NO_RETRIES) -> Call[list[Model]]:
+    """The catalog."""
+    answer = yield from read_json(Request("GET", "/api/models"), retries)
+    return items(Model, answer, "model")
+
+
+def status(retries: Retries = NO_RETRIES) -> Call[dict[str, Any]]:
+    """The state of the service, as docs/http.md describes it."""
+    return parsed_object((yield from read_json(Request("GET", "/api/status"), retries)), "state")
+
+
+def warm(model: str | None, retries: Retries = NO_RETRIES) -> Call[dict[str, Any]]:
+    """Load a model before a request needs it. Returns the state of the service."""
+    params = None if model is None else {"model": model}
+    return parsed_object((yield from read_json(Request("POST", "/api/warm", params=params), retries)), "state")
+
+
+def unload(retries: Retries = NO_RETRIES) -> Call[dict[str, Any]]:
+    """End an idle engine or a warm-up. Returns the state of the service."""
+    return parsed_object((yield from read_json(Request("POST", "/api/unload"), retries)), "state")
+
+
+def parsed_object(answer: Any, what: str) -> dict[str, Any]:
+    """The answer if it is a JSON object. Raises NotTheService."""
+    return parsed(dict, answer, what)
+
+
+def segment(identifier: str) -> str:
+    """The id as one URL path segment. Raises NotFound for text that is not an id, which could leave the route."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", identifier):
+        raise NotFound("not_found", f"{identifier[:80]!r} is not an id of this service.")
+    return identifier
+
+
+def _too_old(absent: NotFound, what: str) -> ServiceError:
+    """The error for a route that an older service lacks; the error itself if another thing was not found."""
+    if absent.code != "not_found" or absent.status is None:
+        return absent
+    return TooOld("too_old", f"This image service is too old to {what}. Update it on its machine.", status=404)
