@@ -135,6 +135,8 @@ class AdmissionController:
         webhook = await self._webhook(request.webhook)
         wanted = _Wanted(kind=Kind.UPSCALE)
         source = await self._reference(request.image, wanted.warnings, "image", keep_px=None)
+        if isinstance(source, StoredImage) and source.job_id is not None:
+            wanted.warnings = [one for one in wanted.warnings if one != ON_WHITE]  # its copy keeps the transparency
         check_upscaled_size(source, request.factor, self._settings.max_upscaled_px)
         wanted.references = [source]
         params = Params.of_upscale(

@@ -134,7 +134,8 @@ class ImageProcessor:
     async def postprocess_upscale(self, job: Job, png: bytes) -> StoredImage:
         """Add the source's metadata to its larger copy, and write it. Raises Refused, BrokenPng, StorageError."""
         source, keeps = await self.preprocess_upscale(job), self._settings.png_metadata
-        drawn = (await self._images.get(job.references[0])).job_id is not None
+        of = await self._images.get(job.references[0])
+        drawn = of.job_id is not None
 
         def finish() -> FinishedPng:
             if keeps == "off":
@@ -146,7 +147,13 @@ class ImageProcessor:
 
         finished = await asyncio.to_thread(finish)
         return await self._images.write(
-            finished.data, width=finished.width, height=finished.height, sha256=finished.sha256, seed=None, index=0
+            finished.data,
+            width=finished.width,
+            height=finished.height,
+            sha256=finished.sha256,
+            seed=None,
+            index=0,
+            warnings=of.warnings if of.transparent else (),  # the copy is transparent too
         )
 
     async def discard(self, images: Sequence[StoredImage]) -> None:
