@@ -1,8 +1,17 @@
 """A self-hosted image service: durable jobs, one engine, one GPU."""
 
-from importlib.metadata import PackageNotFoundError, version
+__version__: str
 
-try:
-    __version__ = version("imagegen")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+unknown"
+
+def __getattr__(name: str) -> str:
+    """`__version__`, read when it is needed: the package's metadata takes longer than all else of `imagegen --help`."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found = version("imagegen")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        found = "0+unknown"
+    globals()[name] = found
+    return found

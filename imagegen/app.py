@@ -28,6 +28,7 @@ from imagegen.jobs.webhooks import Webhooks
 from imagegen.models.aliases import Aliases
 from imagegen.models.catalog import Catalog
 from imagegen.models.download.background import Fetcher
+from imagegen.models.loras.folder import LoraFolder
 from imagegen.prompts.guardrails import Guardrails
 from imagegen.schemas import Job
 from imagegen.security.webhook_targets import Targets
@@ -143,7 +144,8 @@ class App:
         self.model_files = ModelFiles(
             s, self.default_entry, self.gpu_seen, machine, self.fetcher, fit, self._gpu_sharing
         )
-        processor = ImageProcessor(self.images, self.guardrails, self.catalog, s)
+        self.loras = LoraFolder(s)
+        processor = ImageProcessor(self.images, self.guardrails, self.catalog, self.loras, s)
         self.worker = Worker(
             self.jobs,
             processor,
@@ -167,6 +169,7 @@ class App:
             self.durations,
             self.default_entry.name,
             self.model_files,
+            self.loras,
         )
 
     async def _recover(self) -> None:

@@ -129,6 +129,15 @@ Speed = Literal["quality", "fast"]
 """How a picture is drawn: every step computed, or some left out by the model's cache (`imagegen.models.fast`)."""
 
 
+class Lora(BaseModel):
+    """A LoRA of a picture: the name of a file in the LoRA folder, and how strongly it is applied."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    strength: float = 1.0
+
+
 Background = Literal["opaque", "transparent"]
 """What is around the subject: as drawn, or cut out (`imagegen.images.cutout`)."""
 
@@ -153,6 +162,7 @@ class Params(BaseModel):
     negative: str = ""  # the caller's own, without the policy's
     fit: Literal["contain", "cover", "stretch"] | None = None  # edits only
     speed: Speed = "quality"
+    loras: tuple[Lora, ...] = ()  # the request's, without the model's own
     background: Background = "opaque"
     strength: float | None = None  # edits only: how much the first picture may change; None: the model decides
     factor: Factor | None = None  # of an upscale: how many times as wide and high as its source
@@ -207,6 +217,15 @@ class WebhookWish(BaseModel):
     secret: Annotated[StrictStr | None, Field(repr=False)] = None
 
 
+class LoraWish(BaseModel):
+    """A LoRA to draw with: its name, as `GET /api/loras` lists it, and its strength (1 if omitted)."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    name: StrictStr
+    strength: Number = 1.0
+
+
 class GenerateRequest(BaseModel):
     """A request for pictures from words. Everything but the prompt has a default in the model's catalog entry."""
 
@@ -222,6 +241,7 @@ class GenerateRequest(BaseModel):
     sampler: StrictStr | None = None
     model: StrictStr | None = None
     speed: Speed | None = None
+    loras: list[LoraWish] | None = None
     background: Background | None = None
     n: StrictInt = 1
     lease_s: Number | None = None

@@ -198,6 +198,7 @@ class Settings(BaseSettings):
     max_prompt_chars: Annotated[
         int, Field(ge=1, le=12_000, description="Longest prompt, and longest negative prompt, in characters.")
     ] = 4000
+    max_loras: Annotated[int, Field(ge=0, le=16, description="Most LoRAs of one request; 0: none may be named.")] = 4
     max_references: Annotated[int, Field(ge=1, le=16, description="Most reference pictures of one edit.")] = 4
     max_body_bytes: Annotated[int, Field(ge=65_536, description="Largest request body, in bytes.")] = 25 * 1024 * 1024
     max_bodies_bytes: Annotated[
@@ -311,6 +312,11 @@ class Settings(BaseSettings):
     def models_dir(self) -> Path:
         """One folder a model, and `*.toml` files that add entries to the catalog."""
         return self.home / "models"
+
+    @property
+    def loras_dir(self) -> Path:
+        """The LoRAs that requests may name: `NAME.safetensors`."""
+        return self.home / "loras"
 
     @property
     def images_dir(self) -> Path:

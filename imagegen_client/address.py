@@ -76,6 +76,7 @@ def address_of(
 def checked_url(url: str) -> str:
     """The URL without a trailing slash. Raises ServiceError `invalid_request` for what is no address of a service."""
     try:
+        url.encode()  # refuses bytes of an argument that are no text
         parts = urlsplit(url)
         odd = parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0
     except ValueError:

@@ -76,12 +76,10 @@ class AsyncClient(Configured):
         body = body_of(options, prompt=prompt, fit=fit)
         return await self._job(calls.edit(body, pictures, painted, options.get("idempotency_key"), self.retries))
 
-    async def upscale(
-        self, image: ImageLike, factor: int | None = None, **options: Unpack[calls.UpscaleOptions]
-    ) -> AsyncJob:
-        """Make a larger copy of a picture. Raises TooOld for a service that cannot."""
+    async def upscale(self, image: ImageLike, **options: Unpack[calls.UpscaleOptions]) -> AsyncJob:
+        """Make a larger copy of a picture: `factor` 2 or 4. Raises TooOld for a service that cannot."""
         picture = await anyio.to_thread.run_sync(reference, image)
-        body = body_of(options, factor=factor)
+        body = body_of(options)
         return await self._job(calls.upscale_picture(body, picture, options.get("idempotency_key"), self.retries))
 
     async def check(

@@ -40,6 +40,7 @@ class DrawOptions(TypedDict, total=False):
     sampler: str | None
     model: str | None
     speed: Literal["quality", "fast"] | None
+    background: Literal["opaque", "transparent"] | None
     n: int | None
     lease_s: float | None
     preview: Literal["off", "auto"] | int | None
@@ -50,8 +51,12 @@ class DrawOptions(TypedDict, total=False):
 
 
 class UpscaleOptions(TypedDict, total=False):
-    """As in DrawOptions."""
+    """What an upscaling may say. `model`: an upscaler, or `lanczos`. What is left out is the service's own."""
 
+    factor: Literal[2, 4] | None
+    model: str | None
+    lease_s: float | None
+    webhook: Webhook | None
     extra: Mapping[str, Any] | None
     idempotency_key: str | None
 

@@ -80,9 +80,9 @@ class Client(Configured):
         body = body_of(options, prompt=prompt, fit=fit)
         return self._job(calls.edit(body, pictures, painted, options.get("idempotency_key"), self.retries))
 
-    def upscale(self, image: ImageLike, factor: int | None = None, **options: Unpack[calls.UpscaleOptions]) -> Job:
-        """Make a larger copy of a picture. Raises TooOld for a service that cannot."""
-        body = body_of(options, factor=factor)
+    def upscale(self, image: ImageLike, **options: Unpack[calls.UpscaleOptions]) -> Job:
+        """Make a larger copy of a picture: `factor` 2 or 4. Raises TooOld for a service that cannot."""
+        body = body_of(options)
         key = options.get("idempotency_key")
         return self._job(calls.upscale_picture(body, reference(image), key, self.retries))
 

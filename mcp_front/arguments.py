@@ -44,11 +44,20 @@ class Generate(Drawing):
     """A request for pictures from words."""
 
     wait: bool = Field(True, description="false: return a job id at once.")
+    background: Literal["opaque", "transparent"] | None = Field(
+        None, description="transparent: the subject cut out, as for an icon."
+    )
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The service's request."""
+        return super().body | ({"background": self.background} if self.background else {})
 
 
-class Edit(Generate):
+class Edit(Drawing):
     """A request to change pictures."""
 
+    wait: bool = Field(True, description="false: return a job id at once.")
     prompt: Prompt = Field(description="What to change, and what to keep.")
     images: References = Field(description="Image ids, or paths of local picture files.")
     mask: Reference | None = Field(None, description="The same: white may change, black stays.")

@@ -46,8 +46,8 @@ def with_limits(model: str, limits: str) -> str:
 
 
 _LONG_WORK = (
-    "LONG WORK: loading the model can take minutes. If the picture is not ready in time you get a job id and drawing "
-    "goes on: do not ask for the picture again."
+    "LONG WORK: loading the model can take minutes. If the picture is late, you get a job id and drawing goes on: do "
+    "not ask for it again."
 )
 
 GENERATE_IMAGE = f"""Draw a picture from words, wait for it, save it in full resolution.

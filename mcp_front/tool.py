@@ -37,6 +37,9 @@ class NeedsInput(Exception):
 Handler = Callable[[Context, A], Awaitable[ToolResult]]
 
 
+LOWER = {"minimum", "minLength", "minItems"}
+
+
 class TypedTool(Tool):
     """Validates the arguments, then calls `handler` with the request's context and the model."""
 
@@ -88,6 +91,7 @@ class TypedTool(Tool):
 def schema(model: type[Arguments], known: type[Arguments] = Arguments) -> dict[str, Any]:
     """The JSON schema of the arguments, kept short because every conversation contains it.
 
+    A lower bound of 0 or 1 is omitted: a call with less is refused with a sentence.
     An optional parameter has its type without null, the default None and the title; null is still accepted. A
     description that `known` has in the same words is omitted. `additionalProperties` is omitted too: the error names
     an unknown parameter.
@@ -107,4 +111,5 @@ def _short(rule: dict[str, Any]) -> dict[str, Any]:
     kinds = [kind for kind in rule.get("anyOf", [{}]) if kind.get("type") != "null"]
     assert len(kinds) == 1, "a parameter is of one kind, or null"
     dropped = {"anyOf", "title"} | ({"default"} if rule.get("default") is None else set())
-    return {**kinds[0], **{name: value for name, value in rule.items() if name not in dropped}}
+    short = {**kinds[0], **{name: value for name, value in rule.items() if name not in dropped}}
+    return {name: value for name, value in short.items() if name not in LOWER or value > 1}

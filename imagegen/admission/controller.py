@@ -20,6 +20,7 @@ from imagegen.jobs.manager import JobManager
 from imagegen.jobs.values import NewJob
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
+from imagegen.models.loras.folder import LoraFolder
 from imagegen.prompts.guardrails import Guardrails, compose
 from imagegen.schemas import (
     EditRequest,
@@ -27,6 +28,7 @@ from imagegen.schemas import (
     GenerateRequest,
     Job,
     Kind,
+    Lora,
     Params,
     Picture,
     Policy,
@@ -49,6 +51,9 @@ class ModelChecks(UpscalerChecks, Protocol):
 
     def misfits(self, entry: Entry) -> Sequence[Warn]:
         """Warnings for known problems of the model on this machine."""
+
+    def too_old(self, entry: Entry) -> str | None:
+        """A sentence if the model needs a newer engine; else None."""
 
     def too_large(self, entry: Entry, shape: Shape) -> str | None:
         """Why a picture of this size certainly does not fit in the memory, and what does; None if it may. Blocks."""
@@ -73,10 +78,11 @@ class AdmissionController:
         durations: Durations,
         default_model: str,
         models: ModelChecks,
+        loras: LoraFolder,
     ) -> None:
         self._settings, self._catalog, self._guardrails = settings, catalog, guardrails
         self._images, self._jobs, self._durations = images, jobs, durations
-        self._default_model, self._models = default_model, models
+        self._default_model, self._models, self._loras = default_model, models, loras
         self._targets = Targets.of(settings)
 
     async def admit(
@@ -185,13 +191,17 @@ class AdmissionController:
         if reduce_size:
             request = resolution.reduce_size(request, entry, wanted.warnings, self._settings.max_dimension)
         validation.check(request, entry, self._settings, self._catalog)
+        if (older := self._models.too_old(entry)) is not None:
+            raise Refused(422, "engine_too_old", older)
         if (lacking := self._models.unobtainable(entry)) is not None:
             raise Refused(422, "model_missing", lacking)
+        loras = await asyncio.to_thread(self._checked_loras, request, entry)
         webhook = await self._webhook(request.webhook)
         await self._load_references(request, wanted)
         params = resolution.resolve(request, entry, wanted.references, wanted.warnings, self._settings)
         self._check_duration(entry.name, params)
         await self._check_memory(entry, wanted, params)
+        params = params.model_copy(update={"loras": loras})
         wanted.warnings += self._models.unfamiliar(entry, wanted.kind, request.prompt)
         takes_negative = entry.capabilities.negative
         composed = compose(
@@ -245,6 +255,15 @@ class AdmissionController:
     def _decode_mask(self, picture: Picture) -> Reference:
         data = _file(picture, self._settings.max_body_bytes)
         return decode_mask(data, self._settings.max_decoded_px, KEPT_PX)
+
+    def _checked_loras(self, request: GenerateRequest, entry: Entry) -> tuple[Lora, ...]:
+        """The request's LoRAs by the names of their files. Raises Refused 422."""
+        found = [(self._loras.checked(one.name, entry).name, one.strength) for one in request.loras or []]
+        names = [name for name, _ in found]
+        if twice := [name for name in names if names.count(name) > 1]:
+            detail = f"loras names {twice[0]!r} more than once. Name it once, with the strength that it shall have."
+            raise Refused(422, "invalid_request", detail, param="loras")
+        return tuple(Lora(name=name, strength=float(strength)) for name, strength in found)
 
     def _check_duration(self, model: str, params: Params) -> None:
         """Raise Refused 422 `job_too_large` if the job is expected to exceed IMAGEGEN_MAX_JOB_S."""

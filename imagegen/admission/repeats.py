@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from imagegen.schemas import EditRequest, GenerateRequest, Job, Kind, Picture, Refused, VariationRequest
+from imagegen.schemas import EditRequest, GenerateRequest, Job, Kind, LoraWish, Picture, Refused, VariationRequest
 
 VARIATION_PROMPT = "Draw this picture anew, as another version of it: the same subject in the same style."
 """The instruction for a variation of an uploaded picture, whose prompt is not known."""
@@ -24,6 +24,7 @@ def same_again(job: Job) -> GenerateRequest:
         "seed": p.seed if p.seed_given else None,
         "n": p.n,
         "model": job.model,
+        "loras": [LoraWish(name=one.name, strength=one.strength) for one in p.loras] or None,
         "speed": p.speed if p.speed == "fast" else None,
         "background": p.background if p.background == "transparent" else None,
     }

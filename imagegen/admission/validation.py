@@ -14,6 +14,8 @@ from imagegen.prompts.guardrails import check_prompt
 from imagegen.schemas import SEED_MAX, EditRequest, GenerateRequest, Refused, StoredImage
 from imagegen.settings import Settings
 
+STRENGTH_MAX = 5
+"""The largest strength of a LoRA in both directions: a choice of this project. Most are used from 0 to 1."""
 MASK_SHAPE_TOLERANCE = 0.02
 """The largest relative difference between the aspect ratios of a mask and its picture, from rounding small sizes."""
 
@@ -27,6 +29,7 @@ def check(request: GenerateRequest, entry: Entry, caps: Settings, catalog: Catal
     _check_size(request, entry, caps)
     _check_numbers(request, caps)
     _check_choices(request, entry)
+    _check_loras(request, entry, caps)
     _check_kind(request, entry, caps, catalog)
 
 
@@ -64,6 +67,19 @@ def _check_choices(request: GenerateRequest, entry: Entry) -> None:
     if request.speed == "fast" and (reason := entry.no_fast) is not None:
         detail = f"{entry.name} has no fast setting. {reason} Leave speed out."
         raise Refused(422, "not_supported_by_model", detail)
+
+
+def _check_loras(request: GenerateRequest, entry: Entry, caps: Settings) -> None:
+    loras = request.loras or []
+    if not loras:
+        return
+    if entry.adapter != "sdcpp":
+        raise Refused(422, "not_supported_by_model", f"{entry.name} takes no LoRAs. Leave loras out.", param="loras")
+    if len(loras) > caps.max_loras:
+        detail = f"loras has {len(loras)} entries; at most {caps.max_loras} are taken (IMAGEGEN_MAX_LORAS)."
+        raise Refused(422, "invalid_request", detail, param="loras")
+    for one in loras:
+        _within("strength", one.strength, -STRENGTH_MAX, STRENGTH_MAX, "1 is the strength it was trained with.")
 
 
 def _check_kind(request: GenerateRequest, entry: Entry, caps: Settings, catalog: Catalog) -> None:

@@ -8,12 +8,12 @@ import codecs
 import io
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
-from imagegen import __version__, settings
-from imagegen.cli.arguments import printable
-from imagegen.cli.client import ServiceError
+from imagegen.cli.errors import INTERRUPTED, ServiceError
+from imagegen.setting_values import SettingsError
 
 MODULES = {
     "queue": ("jobs", "cancel"),
@@ -21,9 +21,13 @@ MODULES = {
     "vary": ("vary",),
     "upscale": ("upscale",),
     "status": ("status", "warm", "unload"),
-    **{name: (name,) for name in ("serve", "compare", "engine", "models", "tls", "token", "doctor", "deploy")},
+    **{name: (name,) for name in ("serve", "compare", "engine", "models", "loras", "tls", "token", "doctor", "deploy")},
 }
 """The modules of this package with commands, and the names of their commands."""
+
+
+# httpx imports its own command line, with rich and pygments, where these are installed: half of the start of `status`.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 
 class _Commands(click.Group):
@@ -39,38 +43,68 @@ class _Commands(click.Group):
                 return command
         return None
 
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands in the help, without importing them."""
+        from imagegen.cli.help_lines import help_of
+
+        texts = {name: text for module, names in MODULES.items() for name, text in help_of(module, names).items()}
+        limit = formatter.width - 6 - max(map(len, texts))
+        commands = [(name, click.Command(name, help=text)) for name, text in sorted(texts.items())]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(limit)) for name, command in commands])
+
+
+def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from imagegen import __version__
+
+    click.echo(f"imagegen, version {__version__}")
+    context.exit()
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="imagegen")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def cli() -> None:
     """Pictures from words, on your own GPU.
 
     \b
     imagegen serve                                run the service
     imagegen draw "a red circle" -o circle.png    draw a picture
+
+    \b
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the service, 4 no service, 130 interrupted.
     """
 
 
 def main() -> None:
-    """Run the `imagegen` command. Exit codes: 0 success, 1 failure with the reason on stderr, 2 wrong usage."""
+    """Run the `imagegen` command. Failures are a sentence on stderr, with the exit codes of docs/cli.md."""
     codecs.register_error(_SHOWN, _show)
     if isinstance(sys.stdout, io.TextIOWrapper):  # standard error escapes by default
         sys.stdout.reconfigure(errors=_SHOWN)
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:
-        sys.exit("interrupted")
+        _end("interrupted", INTERRUPTED)
     except click.ClickException as wrong:
         wrong.show()
         sys.exit(wrong.exit_code)
-    except (ServiceError, settings.SettingsError) as failed:
-        sys.exit(f"imagegen: {failed}")
+    except ServiceError as failed:
+        _end(f"imagegen: {failed}", failed.exit_code)
+    except SettingsError as wrong:
+        _end(f"imagegen: {wrong}", 1)
     except UnicodeEncodeError:
+        from imagegen.cli.arguments import printable
+
         odd = [repr(printable(word)) for word in sys.argv[1:] if printable(word) != word]
         if not odd:
             raise
-        click.echo(f"imagegen: {', '.join(odd)} is not UTF-8 text.", err=True)
-        sys.exit(2)
+        _end(f"imagegen: {', '.join(odd)} is not UTF-8 text.", 2)
+
+
+def _end(sentence: str, code: int) -> Any:
+    click.echo(sentence, err=True)
+    sys.exit(code)
 
 
 _SHOWN = "imagegen.shown"

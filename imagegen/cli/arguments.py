@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import sys
@@ -57,6 +58,24 @@ class Prompt(_Argument):
         if not text:
             self.wrong("Standard input is empty: write the prompt to it.", param, ctx)
         return text
+
+
+class LoraChoice(_Argument):
+    """A LoRA's name and its strength, `NAME` or `NAME:STRENGTH`, as a request has them."""
+
+    name = "lora"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        lora, colon, strength = str(value).partition(":")
+        try:
+            number = float(strength) if colon else 1.0
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            self.wrong(f"{strength!r} is no strength: write a number, as in {lora}:0.8.", param, ctx)
+        return {"name": lora, "strength": number}
 
 
 class InputFile(_Argument):

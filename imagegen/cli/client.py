@@ -13,6 +13,7 @@ from uuid import uuid4
 import click
 
 import imagegen_client.errors as client_errors
+from imagegen.cli.errors import Refused, ServiceError, Unreachable, WrongUse
 from imagegen.cli.trust import context_for
 from imagegen_client.address import DEFAULT_URL, Address, checked_url
 from imagegen_client.transport import Transport
@@ -27,21 +28,15 @@ SIMPLE = {"IMAGEGEN_TOKEN", "IMAGEGEN_HOME", "IMAGEGEN_PORT"}
 """Variables with which the address of this machine's service is known without the other settings."""
 
 
-class ServiceError(Exception):
-    """The service refused or cannot be reached. The message says what to do."""
-
-
-class Unreachable(ServiceError):
-    """No service answers, or the connection broke."""
-
-
 class Service:
     """A running imagegen service. Every method raises ServiceError, Unreachable for a failed connection."""
 
     def __init__(self, url: str, token: str | None = None, verify: ssl.SSLContext | bool = True) -> None:
         context = verify if isinstance(verify, ssl.SSLContext) else None
-        with sentences(url):
+        try:
             address = Address(checked_url(url), token, context=context)
+        except client_errors.ServiceError as wrong:
+            raise WrongUse(str(wrong)) from None
         self.url = address.url
         self._transport = Transport(address)
 
@@ -83,6 +78,10 @@ def sentences(url: str) -> Iterator[None]:
     except client_errors.Unreachable as down:
         start = f"no service answers at {url}. Start one with `imagegen serve`, or name it with --url."
         raise Unreachable(start if down.refused else str(down)) from None
+    except (client_errors.NotTheService, client_errors.Distrusted, client_errors.ProxyRefused) as other:
+        raise Unreachable(str(other)) from None
+    except client_errors.Refused as refused:
+        raise Refused(f"{refused} ({refused.code})") from None
     except client_errors.ServiceError as failed:
         code = f" ({failed.code})" if failed.status is not None else ""
         raise ServiceError(f"{failed}{code}") from None

@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from imagegen.cli.arguments import STANDARD, InputFile, OutputFile, Prompt, format_of, no_new_file_in
+from imagegen.cli.arguments import STANDARD, InputFile, LoraChoice, OutputFile, Prompt, format_of, no_new_file_in
 from imagegen.cli.client import Service, ServiceError, sentences, service_of, url_option
 from imagegen_client.answers import JobState, parsed
 from imagegen_client.watch import Watch
@@ -34,6 +34,14 @@ shared_options = [
     click.option("--cfg-scale", type=float, help="Guidance: how strictly the picture follows the prompt."),
     click.option("--negative", help="What not to draw."),
     click.option("--model", help="See `imagegen models list`."),
+    click.option(
+        "--lora",
+        "loras",
+        type=LoraChoice(),
+        multiple=True,
+        metavar="NAME[:STRENGTH]",
+        help="A LoRA to draw with, at strength 1 unless given; may be repeated. See `imagegen loras list`.",
+    ),
     click.option("--speed", type=click.Choice(["quality", "fast"]), help="fast skips steps; default: quality."),
     click.option("--transparent", is_flag=True, help="Ask for a plain background, and cut it out of the picture."),
     click.option("-n", "count", type=int, default=1, show_default=True, help="How many pictures."),
@@ -123,6 +131,8 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
     for name in ("width", "height", "steps", "seed", "cfg_scale", "negative", "model", "speed"):
         if options[name] is not None:
             request[name] = options[name]
+    if options["loras"]:
+        request["loras"] = list(options["loras"])
     if options["transparent"]:
         request["background"] = "transparent"
     if options["count"] != 1:

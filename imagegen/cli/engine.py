@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Literal, NoReturn
@@ -25,6 +26,10 @@ from rich.progress import (
 
 from imagegen import engine_build as engines
 from imagegen.engine_build import EngineBuildError, OnProgress, Stage, transfer
+from imagegen.engine_build.archive import parse_sha256
+from imagegen.engine_build.plan import PINNED, Sdist
+from imagegen.hardware import compatibility
+from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.settings import Settings, SettingsError, load
 
 IN_MEGABYTES = {Stage.TOOLKIT: "Fetching (MB)", Stage.PACKING: "Package (MB)"}
@@ -46,25 +51,72 @@ def engine() -> None:
 )
 @click.option("--arch", help="CUDA architectures, such as 90 or 75,86,90 or all. Default: this card's.")
 @click.option("--portable", is_flag=True, help="For other machines too (x86: AVX2, FMA, F16C), as in a container.")
+@click.option(
+    "--source",
+    type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
+    help="Source archive (tar) of another release of stable-diffusion.cpp, instead of the pinned one.",
+)
+@click.option("--sha256", help="The archive's SHA-256; required with --source.")
+@click.option(
+    "--without-channel", is_flag=True, help="With --source: leave out what stops a picture and sends previews."
+)
 @click.option("--jobs", "-j", type=click.IntRange(1, 1024), help="Parallel compilers. Default: by cores and memory.")
 def build(
-    backend: Literal["auto", "cpu", "cuda", "vulkan"], arch: str | None, portable: bool, jobs: int | None
+    backend: Literal["auto", "cpu", "cuda", "vulkan"],
+    arch: str | None,
+    portable: bool,
+    source: Path | None,
+    sha256: str | None,
+    without_channel: bool,
+    jobs: int | None,
 ) -> None:
     """Build sd-server from its pinned source unless it is built already, and print its path.
 
     Without options: for this machine, and no build if IMAGEGEN_SD_SERVER names a binary.
     """
     settings = _settings()
-    if backend == "auto" and arch is None and not portable:
+    given = _given_source(source, sha256, without_channel)
+    if backend == "auto" and arch is None and not portable and given is PINNED:
         click.echo(build_with_bar(settings, jobs))
         return
     with _shown_and_stoppable() as on_progress:
         chosen = backend if backend != "auto" else "cuda" if arch is not None else engines.default_backend()
-        options = engines.options_for(chosen, arch, portable)
-        built = engines.build(settings.engine_dir, options, on_progress, jobs=jobs)
-    if settings.sd_server is not None:
+        options = replace(engines.options_for(chosen, arch, portable), channel=not without_channel)
+        built = engines.build(settings.engine_dir, options, on_progress, jobs=jobs, sdist=given)
+    if given is not PINNED:
+        click.echo(f"Built from release {built.manifest.version}. To use it, set IMAGEGEN_SD_SERVER to it.", err=True)
+        _tell_misfits(settings, built.binary)
+    elif settings.sd_server is not None:
         click.echo(f"Note: the service will use IMAGEGEN_SD_SERVER={settings.sd_server} instead.", err=True)
     click.echo(built.binary)
+
+
+def _given_source(path: Path | None, sha256: str | None, without_channel: bool) -> engines.Archive | Sdist:
+    """The source that the options name. Raises ClickException."""
+    if path is None:
+        if sha256 is not None or without_channel:
+            raise click.UsageError("--sha256 and --without-channel belong to --source: name the archive too.")
+        return PINNED
+    if sha256 is None:
+        raise click.UsageError("--source needs --sha256: the archive's checksum, from where it is published.")
+    try:
+        return engines.Archive(path, parse_sha256(sha256))
+    except EngineBuildError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _tell_misfits(settings: Settings, binary: Path) -> None:
+    """Name the models that an engine from another source cannot draw as their entries say."""
+    try:
+        machine = compatibility.look_at_machine(settings.model_copy(update={"sd_server": binary}), None)
+        catalog = Catalog.load(settings)
+    except CatalogError as error:
+        click.echo(f"Note: {error}", err=True)
+        return
+    for entry in map(catalog.get, catalog.names()):
+        for found in (compatibility.too_old(entry, machine), *compatibility.engine_misfits(entry, machine)):
+            if found is not None:
+                click.echo(f"Note: {found.detail}", err=True)
 
 
 def build_with_bar(settings: Settings, jobs: int | None = None) -> Path:

@@ -46,7 +46,8 @@ def remove(name: str, yes: bool, with_entry: bool) -> None:
             return
         _agree(name, yes, with_entry)
         freed = _remove(todo, settings)
-        click.echo(f"{name}: {size(freed)} freed.{_afterwards(entry, own, settings)}")
+        freed_words = f" {size(freed)} freed." if todo.removed else ""
+        click.echo(f"{name}:{freed_words}{_afterwards(entry, own, settings)}")
 
 
 def _own_entry(name: str, settings: Settings) -> Path:

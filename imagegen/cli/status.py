@@ -68,6 +68,8 @@ def show_status(state: dict[str, Any]) -> None:
         eta = engine["load"]["eta_s"]
         left = "" if eta is None else f", {eta:.0f} s left"
         click.echo(f"        {engine['load']['fraction']:.0%} loaded{left}")
+    if memory := engine.get("memory"):
+        click.echo(f"memory  {memory['mode']}: {memory['reason']}")
     if fetch := engine["fetch"]:
         click.echo(f"fetch   {fetch['model']}: {fetch['detail']}")
     if engine["error"]:

@@ -58,7 +58,7 @@ def _examine(settings: Settings, service: running.Running | None, deep: bool) ->
     yield from catalog_found
     if entry is not None:
         yield from drawing.limits(entry)
-        yield from drawing.engine_flags(entry, flags)
+        yield from drawing.engine_flags(entry, binary, flags)
         yield from drawing.engine_channel(entry, binary, flags)
         yield from drawing.packages(entry)
         yield from drawing.torch(entry, settings, card)

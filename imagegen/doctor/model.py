@@ -53,11 +53,15 @@ def _sd_server(settings: Settings) -> tuple[Path | None, frozenset[str], Finding
     return binary, flags, ok("engine", f"The engine runs: {binary}.")
 
 
-def engine_flags(entry: Entry, flags: frozenset[str]) -> Iterable[Finding]:
-    """Check whether the engine supports every flag of the default model."""
-    if not flags or entry.adapter != "sdcpp":
+def engine_flags(entry: Entry, binary: Path | None, flags: frozenset[str]) -> Iterable[Finding]:
+    """Check whether the engine supports every flag and request field of the default model."""
+    if binary is None or not flags or entry.adapter != "sdcpp":
         return
-    lacking = compatibility.lacking_flags(entry, flags)
+    machine = compatibility.Machine(flags, None, None, 0, binary=binary, engine_release=probe.release_of(binary))
+    if (older := compatibility.too_old(entry, machine)) is not None:
+        yield fail("flags", older.detail, "Its jobs are refused.")
+        return
+    lacking = next(filter(None, compatibility.engine_misfits(entry, machine)), None)
     if lacking is None:
         yield ok("flags", f"The engine knows every flag of {entry.name}.")
     else:

@@ -3,7 +3,7 @@
 Belongs here: source, toolchain, build, choice of the binary. Not here: running it (engines)."""
 
 from imagegen.engine_build.builder import Built, build
-from imagegen.engine_build.plan import EngineBuildError, EngineMissing, Manifest, OnProgress, Options, Stage
+from imagegen.engine_build.plan import Archive, EngineBuildError, EngineMissing, Manifest, OnProgress, Options, Stage
 from imagegen.engine_build.select import (
     backend_here,
     default_backend,
@@ -15,6 +15,7 @@ from imagegen.engine_build.select import (
 )
 
 __all__ = [
+    "Archive",
     "Built",
     "EngineBuildError",
     "EngineMissing",

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagegen.engine_build import cuda_packages, source, toolchain
+from imagegen.engine_build import archive, cuda_packages, source, toolchain, vulkan_sdk
 from imagegen.engine_build.cards import find_cards
 from imagegen.engine_build.compilation import Compilation
 from imagegen.engine_build.plan import (
     BINARY,
     PINNED,
+    Archive,
     Backend,
     EngineBuildError,
     Manifest,
@@ -50,13 +51,16 @@ def build(
     on_progress: OnProgress,
     *,
     jobs: int | None = None,
-    sdist: Sdist = PINNED,
+    sdist: Sdist | Archive = PINNED,
 ) -> Built:
     """Build sd-server into `engine_dir/<name>/`, or return the existing build.
 
+    sdist: the source; an archive of the user is checked first.
     jobs: parallel compilers; None: as many as cores and memory allow. Raises EngineBuildError with a sentence. After
     any interruption, KeyboardInterrupt included, a later run does not mistake the remains for a finished build.
     """
+    if isinstance(sdist, Archive):
+        archive.check(sdist)
     features = cpu_features()
     folder = engine_dir / name_of(sdist, options, features)
     found = existing(folder)
@@ -65,7 +69,7 @@ def build(
         return Built(folder / BINARY, found, fresh=False)
     toolchain.check_compilers()
     if options.backend == "vulkan":
-        toolchain.check_vulkan()
+        vulkan_sdk.check()
     cuda = _find_cuda(options, engine_dir) if options.backend == "cuda" else None
     try:
         engine_dir.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -13,12 +14,13 @@ from typing import BinaryIO
 
 import psutil
 
+from imagegen.engine_build import archive, probe, source, toolchain
 from imagegen.engine_build import command as process
-from imagegen.engine_build import probe, source, toolchain
 from imagegen.engine_build.plan import (
     BINARY,
     CHANNEL_DIR,
     MANIFEST,
+    Archive,
     Backend,
     EngineBuildError,
     Manifest,
@@ -28,8 +30,9 @@ from imagegen.engine_build.plan import (
     Stage,
 )
 
-LARGEST_COMPILE_BYTES = 2_500_000_000
-"""Memory of the compiler of the tokenizers' tables (vocab.cpp: 2.44 GB measured with GCC 12)."""
+LARGEST_COMPILE_BYTES: dict[Backend, int] = {"cpu": 2_500_000_000, "cuda": 2_500_000_000, "vulkan": 3_100_000_000}
+"""Memory of the largest compiler: that of the tokenizers' tables (vocab.cpp: 2.44 GB measured with GCC 12); for Vulkan
+3.03 GB, the largest process of a whole build (GCC 12, `/usr/bin/time -v imagegen engine build --backend vulkan`)."""
 
 JOB_MEMORY_BYTES: dict[Backend, int] = {"cpu": 1_200_000_000, "cuda": 2_000_000_000, "vulkan": 1_200_000_000}
 """Memory of each further compiler. CPU: 1.14 GB measured for the next largest file (stable-diffusion.cpp, GCC 12);
@@ -47,27 +50,25 @@ class Compilation:
     options: Options
     cuda: toolchain.Cuda | None
     jobs: int | None
-    sdist: Sdist
+    sdist: Sdist | Archive
     on_progress: OnProgress
 
     def make(self, folder: Path, features: frozenset[str]) -> Manifest:
         logs = self.engine_dir / "logs"
         logs.mkdir(exist_ok=True)
         with (logs / f"{folder.name}.log").open("wb") as log:
-            archive = source.fetch(self.sdist, self.engine_dir, self.scratch, log, self.on_progress)
-            self.on_progress(Stage.UNPACKING, 0, 0, "Unpacking the source")
-            tree = source.unpack(self.sdist, archive, self.scratch)
+            tree, version = self._unpacked(log)
             started = time.monotonic()
             self._configure(tree, log)
             self._compile(log)
             binary = self._check(log)
-            channel = self._check_channel(binary, log)
+            channel = self._check_channel(binary, log) if self.options.channel else None
             seconds = time.monotonic() - started
         out = self.scratch / "out"
         out.mkdir()
         binary.rename(out / BINARY)
         manifest = Manifest(
-            version=self.sdist.version,
+            version=version,
             backend=self.options.backend,
             archs=self.options.archs,
             portable=self.options.portable,
@@ -85,6 +86,15 @@ class Compilation:
         out.rename(folder)
         return manifest
 
+    def _unpacked(self, log: BinaryIO) -> tuple[Path, str]:
+        """The source folder for CMake and the version of the engine."""
+        if isinstance(self.sdist, Archive):
+            self.on_progress(Stage.UNPACKING, 0, 0, "Unpacking the source")
+            return archive.unpack(self.sdist, self.scratch / "source")
+        fetched = source.fetch(self.sdist, self.engine_dir, self.scratch, log, self.on_progress)
+        self.on_progress(Stage.UNPACKING, 0, 0, "Unpacking the source")
+        return source.unpack(self.sdist, fetched, self.scratch), self.sdist.version
+
     def _configure(self, tree: Path, log: BinaryIO) -> None:
         self.on_progress(Stage.CONFIGURING, 0, 0, "Configuring with CMake")
         command: list[str | Path] = [
@@ -97,7 +107,8 @@ class Compilation:
             self.scratch / "build",
         ]
         command += [f"-DCMAKE_MAKE_PROGRAM={toolchain.packaged('ninja')}", *self.options.flags]
-        command.append(f"-DCMAKE_PROJECT_INCLUDE={CHANNEL_DIR / 'add.cmake'}")
+        if self.options.channel:
+            command.append(f"-DCMAKE_PROJECT_INCLUDE={CHANNEL_DIR / 'add.cmake'}")
         if self.cuda is not None:
             cuda = toolchain.linked(self.cuda, self.engine_dir)
             command += [f"-DCMAKE_CUDA_COMPILER={cuda.nvcc}", f"-DCUDAToolkit_ROOT={cuda.root}"]
@@ -109,7 +120,10 @@ class Compilation:
         jobs = self.jobs or default_jobs(self.options.backend)
         self.on_progress(Stage.COMPILING, 0, 0, f"Compiling with {jobs} job{'s' if jobs > 1 else ''}")
 
+        misfits: list[str] = []
+
         def on_line(line: str) -> None:
+            misfits.extend(channel_misfits(line))
             step = process.parse_ninja(line)
             if step is not None and step.done > 0:  # "[0/2] Re-checking globbed directories" is not a compile step
                 self.on_progress(Stage.COMPILING, step.done, step.total, step.what)
@@ -123,6 +137,12 @@ class Compilation:
             BINARY,
         ]
         status, output = process.run(command, env=process.environment(self.scratch), log=log, on_line=on_line)
+        if status != 0 and misfits:
+            raise EngineBuildError(
+                f"The service's channel does not fit this source ({'; '.join(dict.fromkeys(misfits))}). With "
+                "`--without-channel` the engine is built without it: it then listens on a port of 127.0.0.1, sends no "
+                f"previews, and a running picture cannot be stopped. Full log: {log.name}"
+            )
         if status != 0:
             raise self._failure("Compiling the engine failed", status, output, log)
 
@@ -173,8 +193,21 @@ class Compilation:
         )
 
 
+_LACKING_SYMBOL = re.compile(r"channel\.cpp(?:\.o)?:\(.*undefined reference to `(?:__real_)?(.+)'$")
+_CHANNEL_ERROR = re.compile(r"/channel/channel\.cpp:\d+:\d+: error: (.+)$")
+
+
+def channel_misfits(line: str) -> list[str]:
+    """What a line of the compiler or the linker says about a channel that does not fit the engine's source.
+
+    GNU ld is understood. It names a wrapped function that the source lacks by its own name or as `__real_…`.
+    """
+    found = [f"it lacks {symbol}" for symbol in _LACKING_SYMBOL.findall(line)]
+    return found + [f"channel.cpp: {error}" for error in _CHANNEL_ERROR.findall(line)]
+
+
 def default_jobs(backend: Backend) -> int:
     """The number of parallel compilers: one per usable core, fewer if memory is short."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    spare_bytes = psutil.virtual_memory().available - LARGEST_COMPILE_BYTES
+    spare_bytes = psutil.virtual_memory().available - LARGEST_COMPILE_BYTES[backend]
     return max(1, min(cores, 1 + spare_bytes // JOB_MEMORY_BYTES[backend]))

@@ -70,6 +70,19 @@ class Sdist:
         return f"{self.stem}.tar.gz"
 
 
+@dataclass(frozen=True)
+class Archive:
+    """A source archive that the user supplies, pinned by the hash that the user supplies."""
+
+    path: Path
+    sha256: str
+
+    @property
+    def version(self) -> str:
+        """The first part of a build's name. The engine's own version is known after unpacking (archive.py)."""
+        return f"source-{self.sha256[:8]}"
+
+
 PINNED = Sdist(
     project="stable-diffusion-cpp-python",
     version="0.4.7",
@@ -100,12 +113,14 @@ _SIMD = re.compile(r"^(s?sse|avx|amx|fma|f16c|bmi|popcnt|abm|movbe|adx|aes|vaes|
 class Options:
     """The target of a build. `archs`: CMake's CUDA architectures, empty for the CPU.
 
-    A build that is not portable uses all instruction sets of the machine that compiles it.
+    A build that is not portable uses all instruction sets of the machine that compiles it. channel: whether the
+    service's channel is linked in (docs/engine.md, The channel).
     """
 
     backend: Backend = "cpu"
     archs: tuple[str, ...] = ()
     portable: bool = False
+    channel: bool = True
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -183,13 +198,16 @@ def read_manifest(folder: Path) -> Manifest | None:
     return manifest if whole else None
 
 
-def name_of(sdist: Sdist, options: Options, cpu_features: frozenset[str], channel: Path = CHANNEL_DIR) -> str:
+def name_of(
+    source: Sdist | Archive, options: Options, cpu_features: frozenset[str], channel: Path = CHANNEL_DIR
+) -> str:
     """The folder name of a build: `<version>-<backend>-<label>-<hash of source, channel, flags and CPU features>`."""
-    parts = [sdist.sha256, channel_hash(channel), *options.flags, *sorted(options.needs(cpu_features))]
+    linked = channel_hash(channel) if options.channel else "no channel"
+    parts = [source.sha256, linked, *options.flags, *sorted(options.needs(cpu_features))]
     if options.backend == "vulkan":
         parts.append((VULKAN_HEADERS / "vulkan" / "vulkan.hpp").read_text())
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
-    return f"{sdist.version}-{options.backend}-{options.label}-{digest}"
+    return f"{source.version}-{options.backend}-{options.label}-{digest}"
 
 
 def channel_hash(folder: Path = CHANNEL_DIR) -> str:

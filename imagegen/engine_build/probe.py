@@ -7,9 +7,10 @@ import os
 import re
 import subprocess
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
-from imagegen.engine_build.plan import Backend, EngineBuildError
+from imagegen.engine_build.plan import Backend, EngineBuildError, read_manifest
 
 PROBE_TIMEOUT_S = 20.0
 UPSCALE_MODE, UPSCALE_VERSION = "--imagegen-upscale", b"imagegen-upscale 1\n"
@@ -23,6 +24,7 @@ _kept: dict[Path, tuple[tuple[int, int], str | EngineSilent]] = {}
 _channels: dict[Path, tuple[tuple[int, int], int | None]] = {}
 _upscalers: dict[Path, tuple[tuple[int, int], bool]] = {}
 _backends: dict[Path, tuple[tuple[int, int], Backend]] = {}
+_names: dict[Path, tuple[tuple[int, int], dict[str, bool]]] = {}
 _lock = threading.Lock()
 
 _NAMES: dict[Backend, tuple[bytes, ...]] = {
@@ -100,6 +102,35 @@ def _read_backend(binary: Path) -> Backend:
             if any(content.find(name) >= 0 for name in names):
                 return backend
     return "cpu"
+
+
+def release_of(binary: Path) -> str | None:
+    """The engine's release, from the manifest that the builder put beside it; None if there is none."""
+    manifest = read_manifest(binary.resolve().parent)
+    return None if manifest is None or manifest.version == "unknown" else manifest.version
+
+
+def lacking_names(binary: Path, names: Collection[str]) -> tuple[str, ...]:
+    """Those of `names` that do not occur in the binary; empty if it cannot be read.
+
+    sd-server ignores request fields that it does not know and lists them nowhere, but their names are texts in it. A
+    script that starts it tells nothing.
+    """
+    if not names:
+        return ()
+    try:
+        mark = _mark(binary)
+        with _lock:
+            kept = _names.get(binary)
+            if kept is None or kept[0] != mark:
+                kept = _names[binary] = mark, {}
+            if new := [name for name in names if name not in kept[1]]:
+                with binary.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    is_script = content[:4] != b"\x7fELF"
+                    kept[1].update({name: is_script or content.find(name.encode()) >= 0 for name in new})
+    except (EngineSilent, OSError, ValueError):
+        return ()
+    return tuple(name for name in names if not kept[1][name])
 
 
 def _mark(binary: Path) -> tuple[int, int]:

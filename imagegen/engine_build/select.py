@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagegen.engine_build import builder, cuda_packages, probe, toolchain, vulkan
+from imagegen.engine_build import builder, cuda_packages, probe, toolchain, vulkan, vulkan_sdk
 from imagegen.engine_build.cards import Cards, find_cards
 from imagegen.engine_build.misfit import Reason, misfit_of, no_card, no_vulkan_device
 from imagegen.engine_build.plan import (
@@ -114,7 +114,7 @@ def default_backend(cards: Cards | None = None) -> Backend:
         )
     if not cards.found:
         has_gpu = vulkan.engine_gpu(vulkan.find_devices()) is not None
-        return "vulkan" if has_gpu and toolchain.lacking_vulkan() is None else "cpu"
+        return "vulkan" if has_gpu and vulkan_sdk.lacking() is None else "cpu"
     try:
         try:
             toolchain.find_cuda()
@@ -136,7 +136,7 @@ def unused_gpu(cards: Cards) -> str | None:
     gpu = vulkan.engine_gpu(devices)
     if gpu is None:
         return None
-    lacking = toolchain.lacking_vulkan()
+    lacking = vulkan_sdk.lacking()
     remedy = "Run `imagegen engine build`." if lacking is None else f"{lacking} Then run `imagegen engine build`."
     return f"The engine is built for the CPU, and this machine has a GPU that Vulkan can use ({gpu.name}). {remedy}"
 

@@ -1,4 +1,4 @@
-"""Finds what a build needs: a C++ compiler, CMake, Ninja and, for a GPU, CUDA's nvcc or Vulkan's SDK."""
+"""Finds the programs of a build: a C++ compiler, CMake, Ninja and, for a GPU, CUDA's nvcc."""
 
 from __future__ import annotations
 
@@ -36,18 +36,6 @@ GET_NVCC = (
     "Install NVIDIA's CUDA toolkit (12.8 or newer, with cuBLAS), or its packages from the package index into "
     f'this Python environment: `{WHEEL_COMMAND} "nvidia-cublas==13.*"`.'
 )
-
-
-VULKAN_HEADERS_CPP = """
-#include <vulkan/vulkan_core.h>
-#if !__has_include(<vulkan/vulkan.hpp>)
-#error
-#endif
-"""
-"""The engine includes vulkan.hpp; to compile that would take seconds."""
-
-
-VULKAN_LIBRARY = "-lvulkan"
 
 
 class NoCuda(EngineBuildError):
@@ -99,55 +87,6 @@ def check_compilers() -> None:
                 "from its source. Install one (Debian, Ubuntu: `apt install g++`; Fedora: "
                 "`dnf install gcc-c++`), or set IMAGEGEN_SD_SERVER to an sd-server binary you have."
             )
-
-
-def lacking_vulkan() -> str | None:
-    """What a build for Vulkan lacks on this machine, as a sentence; None if it lacks nothing.
-
-    As CMake's FindVulkan: glslc, the headers and the loader's library from the system or from VULKAN_SDK.
-    """
-    sdk = Path(os.environ["VULKAN_SDK"]) if os.environ.get("VULKAN_SDK") else None
-    missing = []
-    folders = [] if sdk is None else [str(sdk / "bin")]
-    if shutil.which("glslc", path=os.pathsep.join([*folders, os.environ.get("PATH", "")])) is None:
-        missing.append("glslc, which compiles its shaders")
-    options = [] if sdk is None else [f"-I{sdk / 'include'}", f"-L{sdk / 'lib'}"]
-    if not _compiles(VULKAN_HEADERS_CPP, "-fsyntax-only", *options):
-        missing.append("Vulkan's C++ headers")
-    elif not _compiles("int main() {}", "-o", os.devnull, VULKAN_LIBRARY, *options):
-        missing.append("the library of Vulkan's loader")
-    if not missing:
-        return None
-    return (
-        f"An engine for Vulkan needs what was not found here: {', '.join(missing)}. Install it (Debian 12, Ubuntu "
-        "24.04: `apt install glslc libvulkan-dev`; Fedora: `dnf install glslc vulkan-headers vulkan-loader-devel`), or "
-        "set VULKAN_SDK to the folder of LunarG's SDK."
-    )
-
-
-def check_vulkan() -> None:
-    """Raises EngineBuildError with what a build for Vulkan lacks on this machine."""
-    if (lacking := lacking_vulkan()) is not None:
-        raise EngineBuildError(lacking)
-
-
-def _compiles(program: str, *options: str) -> bool:
-    """Whether the C++ compiler accepts a program. The options stand behind it, because libraries have to."""
-    compiler = shlex.split(os.environ.get("CXX", "")) or next(
-        ([name] for name in ("c++", "g++", "clang++") if shutil.which(name)), ["c++"]
-    )
-    try:
-        done = subprocess.run(
-            [*compiler, "-x", "c++", "-", "-x", "none", *options],
-            input=program.encode(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=PROBE_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
 
 
 def find_cuda(kept: Path | None = None) -> Cuda:

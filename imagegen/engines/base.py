@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from imagegen.schemas import Phase, Warn
@@ -88,11 +89,20 @@ class Preview:
 
 
 @dataclass(frozen=True)
+class LoraUse:
+    """A LoRA's file and its strength in a picture."""
+
+    path: Path
+    multiplier: float = 1.0
+
+
+@dataclass(frozen=True)
 class DrawRequest:
     """One picture in the engine's terms; adapters pass these values on unchanged.
 
     width, height: pixels, multiples of the model's size_multiple. references: RGB PNG files, already fitted.
-    preview: None for no previews; an engine without previews ignores it.
+    loras: checked files; an engine without LoRAs gets none. preview: None for no previews; an engine without previews
+    ignores it.
     """
 
     prompt: str
@@ -110,6 +120,7 @@ class DrawRequest:
     )
     mask: bytes | None = None
     options: dict[str, object] = field(default_factory=dict)  # engine-native fields of the catalog entry
+    loras: tuple[LoraUse, ...] = ()
     preview: PreviewPlan | None = None
 
 

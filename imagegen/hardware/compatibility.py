@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 from imagegen import engine_build
 from imagegen.engine_build import probe
@@ -28,7 +30,8 @@ class Machine:
     """The engine's flags (empty: unknown) and the memory of this machine in bytes; None without a card.
 
     torch_uses_cuda: whether the second engine's torch is built for CUDA. has_channel: whether sd-server has the channel
-    of this release (docs/engine.md). backend: what sd-server is built for; None without one.
+    of this release (docs/engine.md). backend: what sd-server is built for; None without one. binary: sd-server itself.
+    engine_release: its release; None: unknown.
     """
 
     flags: Collection[str]
@@ -38,18 +41,21 @@ class Machine:
     torch_uses_cuda: bool = True
     has_channel: bool = True
     backend: Backend | None = None
+    binary: Path | None = None
+    engine_release: str | None = None
 
 
 def look_at_machine(settings: Settings, card: Gpu | None) -> Machine:
     """Read the machine's current state. Blocks: it runs the engine's --help unless its output is cached."""
+    binary: Path | None
     try:
         binary = engine_build.resolve(settings)
         flags = sdcpp_flags.known_flags(probe.usage(binary))
         has_channel = probe.channel_version(binary) == CHANNEL_VERSION
-        backend = probe.backend_of(binary)
+        backend, release = probe.backend_of(binary), probe.release_of(binary)
     except engine_build.EngineBuildError as missing:  # reported by the load that needs the engine, and by the doctor
         log.debug("the engine's flags are not known: %s", missing)
-        flags, has_channel, backend = frozenset(), True, None
+        binary, flags, has_channel, backend, release = None, frozenset(), True, None, None
     return Machine(
         flags,
         card.name if card else None,
@@ -58,6 +64,8 @@ def look_at_machine(settings: Settings, card: Gpu | None) -> Machine:
         torch_uses_cuda(),
         has_channel,
         backend,
+        binary,
+        release,
     )
 
 
@@ -71,11 +79,16 @@ def backend(entry: Entry, machine: Machine) -> Backend | None:
 def warnings(entry: Entry, settings: Settings, machine: Machine) -> tuple[Warn, ...]:
     """The known problems of `entry` on `machine`, as a job's warnings."""
     found = [
-        lacking_flags(entry, machine.flags),
+        *engine_misfits(entry, machine),
         unused_card(entry, machine.card_name, machine.torch_uses_cuda),
         memory(entry, settings, machine),
     ]
     return tuple(one for one in found if one is not None)
+
+
+def engine_misfits(entry: Entry, machine: Machine) -> tuple[Warn | None, Warn | None]:
+    """What the engine does not know of the entry's flags and request fields; probed, not read from its release."""
+    return lacking_flags(entry, machine.flags), lacking_fields(entry, machine.binary)
 
 
 def lacking_flags(entry: Entry, flags: Collection[str]) -> Warn | None:
@@ -90,6 +103,50 @@ def lacking_flags(entry: Entry, flags: Collection[str]) -> Warn | None:
         detail=f"This engine does not know what {entry.name} needs and is started without it: {why}. Pictures may be "
         "poor or broken. Use the engine that `imagegen engine build` makes (unset IMAGEGEN_SD_SERVER).",
     )
+
+
+def lacking_fields(entry: Entry, binary: Path | None) -> Warn | None:
+    """`flag_missing`: the entry names request fields that the engine does not know, and ignores."""
+    if entry.adapter != "sdcpp" or binary is None:
+        return None
+    lacking = probe.lacking_names(binary, sorted(_field_names(entry.options)))
+    if not lacking:
+        return None
+    words = "; ".join(f"{name} ({sdcpp_flags.RENAMED_FIELDS.get(name, 'options')})" for name in lacking)
+    return Warn(
+        code="flag_missing",
+        detail=f"This engine does not know request fields of {entry.name}'s entry, and ignores them: {words}. "
+        "Change the entry's options, or use the engine that `imagegen engine build` makes.",
+    )
+
+
+def _field_names(options: object) -> set[str]:
+    """The names of the fields of an object, also of nested ones."""
+    if not isinstance(options, dict):
+        return set()
+    return set(options).union(*map(_field_names, options.values()))
+
+
+def too_old(entry: Entry, machine: Machine) -> Warn | None:
+    """`engine_too_old`: the entry needs a newer release of sd-server. None if a release is not known as numbers."""
+    needed, here = _numbers(entry.engine_min), _numbers(machine.engine_release)
+    if entry.adapter != "sdcpp" or needed is None or here is None or here >= needed:
+        return None
+    return Warn(
+        code="engine_too_old",
+        detail=f"{entry.name} needs release {entry.engine_min} of the engine or newer, and the engine here is release "
+        f"{machine.engine_release}. Build a newer one (docs/engine.md, A newer engine), or use another model.",
+    )
+
+
+def _numbers(release: str | None) -> tuple[int, ...] | None:
+    """A release of numbers and dots, without zeros at the end; None for any other text."""
+    if release is None or re.fullmatch(r"\d+(\.\d+)*", release) is None:
+        return None
+    numbers = [int(part) for part in release.split(".")]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
 
 
 def lacking_channel(entry: Entry, has_channel: bool) -> Warn | None:

@@ -14,7 +14,19 @@ from imagegen.http.body import OneValueEach
 from imagegen.http.internal_errors import InternalErrors
 from imagegen.http.openai import routes as openai
 from imagegen.http.problems import HANDLERS, problem
-from imagegen.http.routes import events, images, jobs, metrics, model_files, page, previews, session, status, tasks
+from imagegen.http.routes import (
+    events,
+    images,
+    jobs,
+    loras,
+    metrics,
+    model_files,
+    page,
+    previews,
+    session,
+    status,
+    tasks,
+)
 from imagegen.http.routes.session import Sessions
 from imagegen.http.sdapi import extras, lists
 from imagegen.http.sdapi import routes as sdapi
@@ -29,7 +41,7 @@ WARMS_PER_S = 0.5
 user types."""
 
 FAMILIES = (
-    *(jobs, previews, events, images, status, model_files, session),
+    *(jobs, previews, events, images, status, model_files, loras, session),
     *(openai, sdapi, extras, lists, tasks, openapi, metrics, page),
 )
 ROUTES: list[Route] = [route for family in FAMILIES for route in family.ROUTES]

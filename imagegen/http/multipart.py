@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -113,6 +114,8 @@ def _add_text(fields: dict[str, Any], name: str, value: UploadFile | str) -> Non
         raise Refused(422, "invalid_request", f"{name[:64]!r} is a file; only image and mask may be.")
     if name in {"webhook.url", "webhook.secret"}:
         fields.setdefault("webhook", {})[name.removeprefix("webhook.")] = value
+    elif name == "loras":
+        fields[name] = json_text(value)
     else:
         fields[name] = number(name, value)
 
@@ -120,6 +123,14 @@ def _add_text(fields: dict[str, Any], name: str, value: UploadFile | str) -> Non
 async def picture(value: UploadFile | str) -> Picture:
     """A form's picture as EditRequest accepts it: the file's bytes, or an id or a data URL."""
     return value if isinstance(value, str) else await value.read()
+
+
+def json_text(text: str) -> Any:
+    """Parse a form field that holds JSON; return other text for validation to refuse."""
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except (ValueError, RecursionError):
+        return text
 
 
 def number(name: str, text: str) -> Any:

@@ -153,6 +153,7 @@ def _cap(schemas: dict[str, Any], settings: Settings) -> None:
         "lease_s": {"minimum": 5, "maximum": 3600},
         "sampler": {"enum": list(SAMPLERS)},
         "images": {"maxItems": s.max_references},
+        "loras": {"maxItems": s.max_loras},
         "init_images": {"minItems": 1, "maxItems": s.max_references},
         "negative_prompt": {"maxLength": s.max_prompt_chars},
         "batch_size": {"minimum": 1, "maximum": s.max_n},

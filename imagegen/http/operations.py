@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from imagegen.http import responses
 from imagegen.http.openai import routes as openai
 from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest, ImagesVariationRequest
-from imagegen.http.routes import events, images, jobs, model_files, previews, session, status
+from imagegen.http.routes import events, images, jobs, loras, model_files, previews, session, status
 from imagegen.http.sdapi import extras as sdapi_extras
 from imagegen.http.sdapi import lists as sdapi_lists
 from imagegen.http.sdapi import responses as sdapi_responses
@@ -68,7 +68,7 @@ BEFORE = whole(1, 10**18)
 FILES = {"type": "array", "items": FILE, "minItems": 1}
 EDIT_FORM = form(
     ["prompt", "image"],
-    **dict.fromkeys(("prompt", "negative", "sampler", "model"), TEXT),
+    **dict.fromkeys(("prompt", "negative", "sampler", "model", "loras"), TEXT),
     **{name: {"type": "integer"} for name in ("width", "height", "steps", "seed", "n")},
     **{name: {"type": "number"} for name in ("cfg_scale", "lease_s", "strength")},
     image=FILES,
@@ -98,7 +98,7 @@ UPSCALE_FORM = form(
 )
 OPENAI_FORM = form(
     ["prompt", "image"],
-    **dict.fromkeys(("prompt", "model", "size", "quality", "user", "negative", "sampler"), TEXT),
+    **dict.fromkeys(("prompt", "model", "size", "quality", "user", "negative", "sampler", "loras"), TEXT),
     **{name: {"type": "integer"} for name in ("n", "width", "height", "steps", "seed", "output_compression")},
     **{name: {"type": "number"} for name in ("cfg_scale", "strength")},
     image=FILES,
@@ -176,6 +176,7 @@ OPERATIONS: dict[Handler, Operation] = {
     images.fetch: Operation("A picture, converted and reduced", {200: PICTURES, 304: ()}, query={"w": whole(16, 4096)}),
     status.status: Operation("The state of the service", {200: (responses.ServiceStatus,)}),
     status.models: Operation("The catalog", {200: (responses.Models,)}),
+    loras.loras: Operation("LoRAs, and the models that each can be used with", {200: (responses.Loras,)}),
     status.policy: Operation(
         "What the operator excludes from every picture", {200: (PolicyView,)}, query={"model": TEXT}
     ),
@@ -258,6 +259,7 @@ OPERATIONS: dict[Handler, Operation] = {
         "AUTOMATIC1111: samplers of the chosen model", {200: (sdapi_responses.SdapiSamplers,)}
     ),
     sdapi_lists.schedulers: Operation("AUTOMATIC1111: schedulers", {200: (sdapi_responses.SdapiSchedulers,)}),
+    sdapi_lists.loras: Operation("AUTOMATIC1111: LoRAs", {200: (sdapi_responses.SdapiLoras,)}),
     sdapi_lists.png_info: Operation(
         "AUTOMATIC1111: the settings that a PNG carries",
         {200: (sdapi_responses.SdapiPictureInfo,)},

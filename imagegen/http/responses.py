@@ -350,7 +350,7 @@ class Model(_Answer):
 
 
 class Upscaler(_Answer):
-    """A network that enlarges pictures. `missing`: its file, if that is not here."""
+    """A network that enlarges pictures. `missing`: its file, if that is not here. fetching, fetch_error: as a model."""
 
     name: str
     title: str
@@ -358,6 +358,8 @@ class Upscaler(_Answer):
     licence: Licence
     installed: bool
     missing: list[str]
+    fetching: bool
+    fetch_error: str | None
 
 
 class Models(_Answer):
@@ -366,6 +368,28 @@ class Models(_Answer):
     items: list[Model]
     upscalers: list[Upscaler]
     caps: dict[str, int | float]
+
+
+class Lora(_Answer):
+    """A LoRA that a request may name.
+
+    base_model, trigger_words: from the file's metadata. family: recognised from its tensors. models: the installed
+    models that it can be used with. fault: why it can be used with none; else null.
+    """
+
+    name: str
+    bytes: int
+    base_model: str | None
+    family: str | None
+    trigger_words: list[str]
+    models: list[str]
+    fault: str | None
+
+
+class Loras(_Answer):
+    """The LoRAs that a request may name."""
+
+    items: list[Lora]
 
 
 class FetchFile(_Answer):

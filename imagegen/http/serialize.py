@@ -195,6 +195,8 @@ def upscaler(app: App, entry: Upscaler) -> responses.Upscaler:
         licence=entry.licence,
         installed=not missing,
         missing=missing,
+        fetching=app.model_manager.is_fetching(entry.name),
+        fetch_error=app.model_manager.fetch_error(entry.name),
     )
 
 
@@ -229,8 +231,7 @@ def _shown(path: Path, folder: Path) -> str:
 def _caps(settings: Settings) -> dict[str, int | float]:
     """The limits of a request, by setting name (docs/settings.md)."""
     names = {"max_dimension", "max_steps", "max_n", "max_prompt_chars", "max_references", "max_body_bytes", "image_ttl"}
-    names.add("max_upscaled_px")
-    return settings.model_dump(include=names)
+    return settings.model_dump(include=names | {"max_loras", "max_upscaled_px"})
 
 
 async def status(app: App) -> responses.ServiceStatus:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from imagegen.schemas import Lora
 
 KEYWORD = "parameters"
 NEGATIVE = "Negative prompt: "
@@ -55,6 +57,11 @@ def write(prompt: str, negative: str, fields: Mapping[str, object]) -> str:
         lines.append(f"{NEGATIVE}{negative}")
     lines.append(", ".join(f"{label}: {_quoted(str(value))}" for label, value in fields.items()))
     return "\n".join(lines)
+
+
+def with_loras(prompt: str, loras: Sequence[Lora]) -> str:
+    """The prompt with its LoRAs in AUTOMATIC1111's notation, `<lora:NAME:STRENGTH>`."""
+    return " ".join([*([prompt] if prompt else []), *(f"<lora:{one.name}:{one.strength:g}>" for one in loras)])
 
 
 def drawn(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
 
+from imagegen.engines.base import LoraUse
 from imagegen.models.entry_tables import (
     ADAPTER_SAMPLERS,
     SCHEDULERS,
@@ -47,6 +46,10 @@ class Entry(Weights):
     memory: Memory | None = None
     made_by: Annotated[
         Literal["klein", "qwen", "sketch", "glm"] | None, Field(description="klein, qwen, sketch or glm")
+    ] = None
+    engine_min: Annotated[
+        StrictStr | None,
+        Field(pattern=r"^[0-9]+(\.[0-9]+)*$", description='sd-server\'s oldest release, such as "0.4.7"'),
     ] = None
 
     @model_validator(mode="after")
@@ -125,7 +128,7 @@ class Entry(Weights):
     def argv(self, settings: Settings) -> list[str]:
         """Engine arguments: every file with its flag (optional ones if they exist), then `engine_flags`.
 
-        Without port, threads and `--lora-model-dir`, which must be `lora_dir`.
+        Without port, threads and the folder of LoRAs, which the adapter adds.
         """
         argv: list[str] = []
         for file in self.files:
@@ -134,36 +137,15 @@ class Entry(Weights):
                 argv += [file.flag, str(path)]
         return argv + self.engine_flags
 
-    def lora_dir(self, settings: Settings) -> Path | None:
-        """The value of `--lora-model-dir` that `loras` needs. None if the model has no LoRA.
+    def loras(self, settings: Settings) -> tuple[LoraUse, ...]:
+        """The model's own LoRAs, with which every picture is drawn (optional ones if they exist)."""
+        found = [(self.path_of(f, settings), f) for f in self.files if f.role == "lora"]
+        return tuple(LoraUse(path, float(f.multiplier)) for path, f in found if path.is_file() or not f.optional)
 
-        The engine searches this folder and its subfolders at every request.
-        """
-        folders = [self.path_of(f, settings).parent for f in self.files if f.role == "lora"]
-        return Path(os.path.commonpath(folders)) if folders else None
-
-    def loras(self, settings: Settings) -> list[dict[str, object]]:
-        """The request's native `lora` field: sd-server takes paths relative to `lora_dir` only."""
-        top = self.lora_dir(settings)
-        return [
-            {
-                "path": self.path_of(f, settings).relative_to(top).as_posix(),
-                "multiplier": float(f.multiplier),
-            }
-            for f in self.files
-            if f.role == "lora" and top is not None
-        ]
-
-    def lora_files(self, settings: Settings) -> list[Path]:
-        """The existing files of the LoRAs."""
-        paths = [self.path_of(f, settings) for f in self.files if f.role == "lora"]
-        return [path for path in paths if path.is_file()]
-
-    def request_options(self, settings: Settings, speed: Speed = "quality") -> dict[str, object]:
-        """Native fields of a picture's request: `options`, the LoRAs, and the cache of `fast`."""
-        loras = self.loras(settings)
+    def request_options(self, speed: Speed = "quality") -> dict[str, object]:
+        """Native fields of a picture's request: `options`, and the cache of `fast`."""
         cache = self.fast.native if speed == "fast" and self.fast and self.fast.cache_mode else {}
-        return {**self.options, **({"lora": loras} if loras else {}), **cache}
+        return {**self.options, **cache}
 
 
 def _px(least: int, most: int | None) -> str:

@@ -89,8 +89,7 @@ class EngineFactory:
                 threads=threads,
                 workdir=workdir,
                 load_stall_s=s.load_timeout_s,
-                lora_dir=entry.lora_dir(s),
-                loras=entry.lora_files(s),
+                loras=[one.path for one in entry.loras(s)],
                 channel=self._files.machine.has_channel,
             )
         except ValueError as wrong:  # a bad flag in a catalog entry that the operator wrote

@@ -46,7 +46,9 @@ class EtaEstimator:
         active = self._jobs.active()
         before = self.queue_s() if active else self._before_first_s(model, params)
         loaded = next((one.model for one in reversed(active) if not one.params.upscales), self._worker.view().model)
-        load = 0.0 if loaded in {None, model} or params.upscales else self._durations.expect(model, "load")
+        counted = loaded is None and not active  # by `_before_first_s`
+        ready = params.upscales or loaded == model or counted
+        load = 0.0 if ready else self._durations.expect(model, "load")
         return None if drawing is None or before is None or load is None else before + load + drawing
 
     def _until(self, seq: int) -> float | None:

@@ -81,6 +81,8 @@ class ModelFiles:
         found = list(self.misfits(self._default))
         if without := compatibility.lacking_channel(self._default, self.machine.has_channel):
             found.append(without)
+        if older := self.too_old(self._default):
+            found.append(Warn(code="engine_too_old", detail=older))
         if needed := self.unobtainable(self._default):
             found.append(Warn(code="model_missing", detail=needed))
         if doubt := gpu.problem(self._settings):
@@ -108,13 +110,20 @@ class ModelFiles:
             return None
         return missing_sentence(entry, self._settings)
 
+    def too_old(self, entry: Entry) -> str | None:
+        """A sentence if `entry` needs a newer engine than the one here; else None."""
+        found = compatibility.too_old(entry, self.machine)
+        return None if found is None else found.detail
+
     async def prepare(self, entry: Entry, told: Callable[[Fetching], None]) -> None:
         """Ensure that the model's files exist: generate a synthetic model, download the others if allowed.
 
-        Raises EngineError `model_missing`, `fetch_failed`.
+        Raises EngineError `engine_too_old`, `model_missing`, `fetch_failed`.
         """
         # the engine binary may have changed since the last load
         self.machine = await asyncio.to_thread(compatibility.look_at_machine, self._settings, self._card)
+        if (older := self.too_old(entry)) is not None:
+            raise EngineError("engine_too_old", older)
         if (needed := self.unobtainable(entry)) is not None:
             raise EngineError("model_missing", needed)
         await self._make(entry)

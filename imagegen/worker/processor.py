@@ -6,25 +6,30 @@ import asyncio
 from collections.abc import Sequence
 
 from imagegen import __version__
-from imagegen.engines.base import DrawRequest
+from imagegen.engines.base import DrawRequest, LoraUse
 from imagegen.images import blank as sanity
 from imagegen.images import convert, cutout, infotext, upscale
 from imagegen.images.png import FinishedPng, finish_png
 from imagegen.images.store import ImageStore
 from imagegen.models.catalog import Catalog
+from imagegen.models.entry import Entry
+from imagegen.models.loras.folder import LoraFolder
 from imagegen.prompts.guardrails import Guardrails, compose
-from imagegen.schemas import BACKGROUND_REMOVED, SEED_MAX, EngineTexts, Job, StoredImage, Warn
+from imagegen.schemas import BACKGROUND_REMOVED, SEED_MAX, EngineTexts, Job, Params, StoredImage, Warn
 from imagegen.settings import Settings
 
 
 class ImageProcessor:
     """Prepares and stores each picture of a job. Pillow and disk work runs in threads."""
 
-    def __init__(self, images: ImageStore, guardrails: Guardrails, catalog: Catalog, settings: Settings) -> None:
-        self._images, self._guardrails, self._catalog, self._settings = images, guardrails, catalog, settings
+    def __init__(
+        self, images: ImageStore, guardrails: Guardrails, catalog: Catalog, loras: LoraFolder, settings: Settings
+    ) -> None:
+        self._images, self._guardrails, self._catalog = images, guardrails, catalog
+        self._loras, self._settings = loras, settings
 
     async def preprocess(self, job: Job, seed: int) -> DrawRequest:
-        """The draw request for one picture. Raises Refused if a reference is gone or damaged."""
+        """The draw request for one picture. Raises Refused if a reference or a LoRA is gone or damaged."""
         entry, p = self._catalog.get(job.model), job.params
         texts = job.engine_texts
         if texts is None:
@@ -51,9 +56,15 @@ class ImageProcessor:
             references=tuple(references),
             strength=p.strength,
             mask=mask,
-            options=entry.request_options(self._settings, p.speed),
+            options=entry.request_options(p.speed),
+            loras=entry.loras(self._settings) + await asyncio.to_thread(self._checked_loras, job.params, entry),
             preview=entry.preview_look.plan(job.preview),
         )
+
+    def _checked_loras(self, params: Params, entry: Entry) -> tuple[LoraUse, ...]:
+        """The request's LoRAs, checked again: their files may have changed, or the model's were not there before."""
+        found = [(self._loras.checked(one.name, entry).path, one.strength) for one in params.loras]
+        return tuple(LoraUse(path, strength) for path, strength in found if strength)
 
     async def check_blank(self, job: Job, png: bytes) -> sanity.Finding | None:
         """The finding if the engine's picture has a single colour; None if not, or if the file is damaged."""
@@ -101,6 +112,8 @@ class ImageProcessor:
                 metadata["speed"] = p.speed
             if p.strength is not None:
                 metadata["strength"] = f"{p.strength:g}"
+            if p.loras:
+                metadata["loras"] = ", ".join(f"{one.name}:{one.strength:g}" for one in p.loras)
             if transparent:
                 metadata["background"] = p.background
             full = self._settings.png_metadata == "full"
@@ -115,7 +128,8 @@ class ImageProcessor:
                 size=(p.width, p.height),
                 version=f"imagegen {__version__}",
             )
-            metadata[infotext.KEYWORD] = infotext.write(job.prompt if full else "", p.negative if full else "", drawn)
+            prompt = infotext.with_loras(job.prompt if full else "", p.loras)
+            metadata[infotext.KEYWORD] = infotext.write(prompt, p.negative if full else "", drawn)
         finished = await asyncio.to_thread(finish_png, png, metadata)
         return await self._images.write(
             finished.data,

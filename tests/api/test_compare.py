@@ -71,7 +71,7 @@ def test_ctrl_c_cancels_the_running_job(service: Service, tmp_path: Path) -> Non
     until(lambda: any(job["prompt"] == "the first of two" for job in jobs(service)), "it is asked for")
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=DEADLINE_S)
-    assert running.returncode == 1 and "interrupted" in err and "Traceback" not in err
+    assert running.returncode == 130 and "interrupted" in err and "Traceback" not in err
     assert out == "" and not target.exists(), "nothing was drawn yet"
     until(lambda: jobs(service)[0]["status"] == "cancelled", "nobody waits for it any more")
     assert jobs(service)[0]["prompt"] == "the first of two", "and no other was asked for"

@@ -174,10 +174,10 @@ def test_the_command_line_draws_edits_and_lists(cli, tmp_path: Path) -> None:
 
 def test_the_command_line_says_what_is_wrong(cli, tmp_path: Path) -> None:
     refused = cli("draw", "a red circle", "-W", "9999")
-    assert refused.returncode == 1
+    assert refused.returncode == 3
     assert "size_out_of_range" in refused.stderr
     nobody = subprocess.run(
         [sys.executable, "-m", "imagegen.cli", "jobs", "--url", "http://127.0.0.1:9"], capture_output=True, text=True
     )
-    assert nobody.returncode == 1
+    assert nobody.returncode == 4
     assert "imagegen serve" in nobody.stderr

@@ -92,6 +92,13 @@ def test_a_check_says_what_would_be_drawn(client: Client) -> None:
     assert client.check("make it blue", Image.new("RGB", (64, 64), "red")).kind == "edit"
 
 
+def test_a_larger_copy_is_made_of_a_picture_and_of_a_file(client: Client, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10), "red").save(tmp_path / "red.png")
+    job = client.upscale(tmp_path / "red.png", factor=2, model="lanczos")
+    assert (job.picture.pil.size, job.state.kind, job.picture.seed) == ((40, 20), "upscale", None)
+    assert client.upscale(job.picture).picture.size == (160, 80)
+
+
 def test_a_job_is_followed_with_previews(client: Client) -> None:
     job = client.draw("a red circle", width=64, height=64, steps=60, preview=1)
     updates = list(job)

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from served import ROOT, Service
+from served import ROOT, Service, until
+
+from imagegen_client import Client
 
 TINY = "upscaler-tiny"
 
@@ -105,6 +107,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 def test_what_cannot_be_enlarged_is_refused_untouched(
     service: Service, image: dict[str, Any], body: dict[str, Any], code: str, says: str
 ) -> None:
+    until(lambda: not any(service.status()["queue"][one] for one in ("queued", "running")), "other tests' jobs end")
     newest = service.http.get("/api/jobs?limit=1").json()["items"][0]["job_id"]
     files = len(list((service.home / "images").iterdir()))
     asked = {name: value.format(id=image["id"]) if value == "{id}" else value for name, value in body.items()}
@@ -132,6 +135,14 @@ def test_a_task_cannot_be_retried_that_is_an_upscale(service: Service, image: di
     job = service.ended(upscale(service, {"image": image["id"], "model": "lanczos"}).json()["job_id"])
     answer = service.http.post(f"/generate/retry?task_id={job['job_id']}")
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def test_the_python_client_enlarges_a_picture(service: Service, tmp_path: Path) -> None:
+    with Client(service.url) as client:
+        job = client.upscale(png(), factor=2, model=TINY)
+        assert job.picture.size == (20, 12)
+        assert (job.state.kind, job.state.warnings) == ("upscale", [])
+        assert Image.open(job.save(tmp_path / "large.png")).size == (20, 12)
 
 
 # ---- AUTOMATIC1111 --------------------------------------------------------------------------------

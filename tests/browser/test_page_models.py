@@ -101,6 +101,7 @@ def test_a_refusal_is_shown_at_its_model_and_a_download_stops(
     watched.expected.append("503")
     page = watched.page
     far = opened(page)
+    assert page.locator("#models li[data-model=realesrgan-x4plus] button").inner_text() == "Fetch…", "upscalers too"
     far.get_by_role("button", name="Fetch… Far away").click()
     far.locator("[role=alert] >> text=far cannot be fetched now. The hub is in trouble (HTTP 503).").wait_for()
     far.get_by_role("button", name="Fetch… Far away").click()

@@ -108,7 +108,7 @@ def test_every_test_that_a_page_names_is_in_the_file_that_it_names() -> None:
     assert found > 100, "the search finds what is there"
 
 
-OURS = "benchmarks", "deploy", "docs", "imagegen", "mcp_front", "tests", "tools", "training"
+OURS = "benchmarks", "deploy", "docs", "imagegen", "mcp_front", "plugin", "tests", "tools", "training"
 REFERENCE = re.compile(r"(?<!sd\.cpp )(?<![\w:/.~$}{-])((?:[\w-]+/)+[\w.-]+\.(?:py|md|toml|js|sh|yaml|Dockerfile))\b")
 """A path in a text: not in an address, nor one of stable-diffusion.cpp, which the catalog's sources name."""
 

@@ -37,7 +37,7 @@ def test_the_blocks_of_the_page_run(service: Service, tmp_path: Path) -> None:
     printed = run(service, tmp_path, "-c", "\n".join(BLOCK.findall(PAGE)))
     kinds = {file.name: Image.open(file).format for file in tmp_path.iterdir() if file.name != "forming.jpg"}
     assert kinds == {
-        **dict.fromkeys(["cat.png", "rotated.png", "tree.png", "circle-1.png", "circle-2.png"], "PNG"),
+        **dict.fromkeys(["cat.png", "rotated.png", "large.png", "tree.png", "circle-1.png", "circle-2.png"], "PNG"),
         "circle.webp": "WEBP",
     }
     assert re.search(r"^7 \(128, 128\) http://\S+\.png$", printed, re.MULTILINE)

@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 from loras import pair, safetensors
 
-from imagegen.engines.base import DrawRequest, EngineError
-from imagegen.engines.safetensors import header_fault, lora_fault
+from imagegen.engines import gguf
+from imagegen.engines.base import DrawRequest, EngineError, LoraUse
+from imagegen.engines.safetensors import header_fault, lora_fault, read_header
+from imagegen.engines.sdcpp.lora_fit import Weights, check
 from imagegen.engines.sdcpp.loras import LoraWatch
 
+ASKED = {Path("/m/some.safetensors"): LoraUse(Path("/models/some.safetensors"))}
+BLOCK = "single_transformer_blocks.0"
 WHOLE = safetensors(pair())
 FOREIGN = pair("some_other_model.blocks.0.attn.to_q")
 
@@ -21,9 +25,8 @@ def drawn_with(make_adapter: Any, folder: Path, lora: bytes) -> Any:
     """The adapter's account of one picture with this LoRA."""
     file = folder / "some.safetensors"
     file.write_bytes(lora)
-    adapter = make_adapter(lora_dir=folder, loras=[file])
-    options: dict[str, object] = {"lora": [{"path": file.name, "multiplier": 1.0}]}
-    request = DrawRequest("a cat", "", 64, 64, 1, 1.0, "euler", None, 1, options=options)
+    adapter = make_adapter(loras=[file])
+    request = DrawRequest("a cat", "", 64, 64, 1, 1.0, "euler", None, 1, loras=(LoraUse(file),))
 
     async def draw() -> Any:
         try:
@@ -36,8 +39,30 @@ def drawn_with(make_adapter: Any, folder: Path, lora: bytes) -> Any:
     return asyncio.run(draw())
 
 
-def test_one_that_is_applied_is_no_matter(make_adapter: Any, tmp_path: Path) -> None:
-    assert drawn_with(make_adapter, tmp_path, WHOLE).warnings == ()
+SPLIT = {"attn.to_q": 128, "attn.to_k": 128, "attn.to_v": 128, "proj_mlp": 6 * 128}
+"""The parts of a single block's fused matrix by diffusers' names, and their rows."""
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        pair(),
+        {k: v for one, rows in SPLIT.items() for k, v in pair(f"transformer.{BLOCK}.{one}", outer=rows).items()},
+        pair("text_encoders.llm.model.layers.0.mlp.down_proj", inner=256, outer=64),
+    ],
+    ids=["whole", "in parts", "of the text model"],
+)
+def test_what_fits_is_applied_as_a_whole(
+    make_adapter: Any, tmp_path: Path, models_dir: Path, tensors: dict[str, Any]
+) -> None:
+    """The engine applies as many tensors as the check of the shapes says."""
+    file = tmp_path / "checked.safetensors"
+    file.write_bytes(safetensors(tensors))
+    files = {"diffusion_model": "dit.gguf", "llm": "llm.gguf"}
+    weights = Weights.of([(role, gguf.shapes(models_dir / "tiny" / name)) for role, name in files.items()])
+    assert weights is not None
+    assert check(read_header(file).tensors, weights) == len(tensors)
+    assert drawn_with(make_adapter, tmp_path, file.read_bytes()).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -73,9 +98,10 @@ def test_one_that_is_applied_in_part_is_drawn_with_a_warning(make_adapter: Any, 
 
 
 def test_an_engine_that_says_nothing_of_it_is_not_believed() -> None:
-    watch = LoraWatch([Path("/models/some.safetensors")])
+    watch = LoraWatch()
+    watch.begin(ASKED)
     watch.hear("[INFO ] stable-diffusion.cpp:3591 - generate_image completed in 0.72s")
-    (warning,) = watch.verdict([Path("/models/some.safetensors")])
+    (warning,) = watch.verdict()
     assert warning.code == "lora_in_doubt" and "did not report" in warning.detail
 
 
@@ -88,11 +114,12 @@ def test_an_engine_that_says_nothing_of_it_is_not_believed() -> None:
     ],
 )
 def test_one_that_the_engine_cannot_read_fails_even_if_it_counts_tensors(line: str) -> None:
-    watch = LoraWatch([Path("/m/some.safetensors")])
+    watch = LoraWatch()
+    watch.begin(ASKED)
     watch.hear(line)
     watch.hear("[INFO ] lora.hpp:830  - (2 / 2) LoRA tensors have been applied, lora_file_path = /m/some.safetensors")
     with pytest.raises(EngineError, match=r"could not read the LoRA some\.safetensors"):
-        watch.verdict([Path("/m/some.safetensors")])
+        watch.verdict()
 
 
 def test_other_formats_are_the_engines_to_read(tmp_path: Path) -> None:

@@ -18,7 +18,16 @@ from loras import pair, safetensors
 from PIL import Image
 from served import Require
 
-from imagegen.engines.base import INTERRUPTED, DrawProgress, DrawRequest, EngineError, Preview, PreviewMode, PreviewPlan
+from imagegen.engines.base import (
+    INTERRUPTED,
+    DrawProgress,
+    DrawRequest,
+    EngineError,
+    LoraUse,
+    Preview,
+    PreviewMode,
+    PreviewPlan,
+)
 from imagegen.engines.http_process import HttpSubprocessAdapter
 from imagegen.schemas import Phase
 
@@ -33,8 +42,7 @@ def with_channel(require: Require, has_channel: bool) -> None:
 
 @pytest.fixture
 def lora(tmp_path: Path) -> Path:
-    file = tmp_path / "loras" / "some.safetensors"
-    file.parent.mkdir()
+    file = tmp_path / "some.safetensors"
     file.write_bytes(safetensors(pair()))
     return file
 
@@ -55,7 +63,7 @@ def kinds(ask: Ask, png_of: Callable[..., bytes], lora: Path) -> dict[str, DrawR
         "easycache": {"options": {"cache_mode": "easycache", "cache_option": "threshold=2"}},
         "block cache": {"options": {"cache_mode": "dbcache", "cache_option": "threshold=0.3"}},
         "spectrum": {"options": {"cache_mode": "spectrum", "cache_option": "warmup=2,window=2"}},
-        "LoRA": {"options": {"lora": [{"path": lora.name, "multiplier": 1.0}]}},
+        "LoRA": {"loras": (LoraUse(lora),)},
         "previews": {"preview": PreviewPlan(PreviewMode.PROJECTION)},
     }
     return {name: ask(steps=STEPS, width=SIDE_PX, height=SIDE_PX, **change) for name, change in changes.items()}
@@ -92,7 +100,7 @@ def test_stops_at_random_moments_change_no_later_picture(
     chance = random.Random(21)
 
     async def scenario() -> None:
-        adapter = make_adapter(model_argv=[*tiny_argv, *flags], lora_dir=lora.parent, loras=[lora])
+        adapter = make_adapter(model_argv=[*tiny_argv, *flags], loras=[lora])
         await adapter.start(nobody)
         before = {name: await adapter.generate(request, nobody) for name, request in kinds.items()}
         pid, memory, stopped = adapter.pid, [], 0

@@ -209,9 +209,8 @@ class Engine:
 
     def __init__(self, runner: asyncio.Runner, binary: Path, entry: Entry, settings: Settings, work: Path) -> None:
         self.entry, self._runner = entry, runner
-        self._options = entry.request_options(settings)
-        argv, loras = entry.argv(settings), entry.lora_dir(settings)
-        self._adapter = SdcppServerAdapter(binary, argv, 1, work, DEADLINE_S, loras, channel=True)
+        self._options, self._loras = entry.request_options(), entry.loras(settings)
+        self._adapter = SdcppServerAdapter(binary, entry.argv(settings), 1, work, DEADLINE_S, channel=True)
         runner.run(self._adapter.start(lambda _: None))
 
     def draw(
@@ -228,7 +227,7 @@ class Engine:
         cfg = float(d.cfg_scale.value) if cfg_scale is None else cfg_scale
         request = DrawRequest(
             prompt, "", side, side, steps, cfg, str(d.sampler.value), None, seed,
-            references, None, self._options | (options or {}),
+            references, None, self._options | (options or {}), self._loras,
         )  # fmt: skip
         png = self._runner.run(self._adapter.generate(request, lambda _: None))
         drawn = self._adapter.last_draw

@@ -69,6 +69,8 @@ def test_what_is_quoted_is_said():
     assert missing == []
 
 
-def test_the_configuration_is_json():
-    (block,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
-    assert json.loads(block)["mcpServers"]["imagegen"]["command"] == "imagegen-mcp"
+def test_every_configuration_is_json_and_starts_the_front():
+    found = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
+    servers = [one for each in found for one in (each.get("mcpServers") or each.get("servers") or {}).values()]
+    assert {server["command"] for server in servers} == {"imagegen-mcp"}
+    assert len(servers) == len([each for each in found if "env" not in each]) == 5

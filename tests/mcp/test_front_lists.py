@@ -143,6 +143,17 @@ def test_a_larger_copy_of_a_picture_or_a_file_is_made_and_saved(service, tmp_pat
     assert text_of(listed).splitlines()[1].startswith(f"1. {image_id_of(larger)}: 256 x 256 px, model lanczos (until")
 
 
+def test_a_transparent_background_reaches_the_service(service):
+    async def story():
+        async with within(service.url) as client:
+            return await call(client, "generate_image", prompt="an amber star", background="transparent", **SMALL)
+
+    result = run(story())
+    assert not result.is_error, text_of(result)
+    job = service.job(text_of(result).split("(job ")[1][:32])
+    assert job["params"]["background"] == "transparent"
+
+
 def test_a_mask_and_a_fit_reach_the_engine(service, tmp_path):
     source, mask = tmp_path / "source.png", tmp_path / "mask.png"
     Image.effect_noise((64, 64), 80).convert("RGB").save(source)

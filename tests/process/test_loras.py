@@ -1,11 +1,11 @@
-"""A model with a LoRA, as a caller sees it: what does not apply fails its job, what applies in part is a warning."""
+"""LoRAs as a caller sees them: a model's own, and a request's together with it, also after a kill."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from loras import add_entry, pair, safetensors
+from loras import add_entry, pair, put, safetensors
 
 
 def test_a_job_says_what_became_of_its_models_lora(serve: Any, home: Path) -> None:
@@ -23,3 +23,22 @@ def test_a_job_says_what_became_of_its_models_lora(serve: Any, home: Path) -> No
         assert "some.safetensors" in job["error"]["detail"] and str(home) not in job["error"]["detail"]
         assert job["attempts"] == 1, "it would end in the same way again"
     assert service.draw()["status"] == "complete", "the model without a LoRA goes on"
+
+
+def test_a_requests_lora_works_with_the_models_own_and_after_a_kill(serve: Any, home: Path) -> None:
+    add_entry(home / "models", "own", safetensors(pair()))
+    put(home, "more", safetensors(pair("model.diffusion_model.double_blocks.0.img_attn.proj", outer=128)))
+    more = {"loras": [{"name": "more", "strength": 0.5}]}
+    service = serve(idle_timeout="never")
+    pictures = [service.png(service.draw(model="own", **with_one)) for with_one in ({}, more, {})]
+    assert pictures[0] == pictures[2]
+    plain, both = pictures[:2]
+    assert both not in (plain, service.png(service.draw(**more)))
+    service.submit(steps=8)
+    with service.engine_held():
+        waiting = service.submit(model="own", **more)["job_id"]
+        service.kill()
+    service.start()
+    job = service.ended(waiting)
+    assert job["params"]["loras"] == [{"name": "more", "strength": 0.5}]
+    assert job["status"] == "complete" and service.png(job) == both

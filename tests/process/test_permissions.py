@@ -82,7 +82,7 @@ def test_a_model_that_is_made_is_private(tmp_path: Path) -> None:
 def test_a_state_folder_of_an_older_version_is_closed_at_the_start(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with umask(0o022):
-        for folder in ("images", "tls", "models/tiny", "engine/no-loras"):
+        for folder in ("images", "tls", "models/tiny", "engine/loras"):
             (home / folder).mkdir(parents=True)
         kept = ("jobs.sqlite3", "jobs.sqlite3-wal", "jobs.sqlite3-shm", "jobs.sqlite3.backup", "lock", "tokens")
         for name in (*kept, "images/a.png", "tls/cert.pem", "models/tiny/a.gguf"):

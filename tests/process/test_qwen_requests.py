@@ -51,7 +51,7 @@ def edited(service: Service, **fields: Any) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(service.png(job))).convert("RGB")).astype(float)
 
 
-def test_a_mask_holds_and_a_lora_is_a_model_of_its_own(serve, home: Path) -> None:
+def test_a_mask_holds_and_a_lora_is_a_models_own_or_a_requests(serve, home: Path) -> None:
     synthetic.make("qwen-tiny", Settings(home=home))
     loras = home / "models" / "qwen-lora"
     loras.mkdir()
@@ -66,4 +66,9 @@ def test_a_mask_holds_and_a_lora_is_a_model_of_its_own(serve, home: Path) -> Non
     halves = [edited(service, mask=mask, seed=seed) for seed in (1, 2)]
     black, white = (np.abs(halves[0] - halves[1])[:, side].mean() for side in (slice(0, 32), slice(32, 64)))
     assert black < 0.7 * white, "the VAE's attention carries some of the white half into the black one"
-    assert not np.array_equal(halves[0], edited(service, mask=mask, seed=1, model="qwen-lora"))
+    own = edited(service, mask=mask, seed=1, model="qwen-lora")
+    assert not np.array_equal(halves[0], own)
+    (home / "loras").mkdir()
+    (loras / "made.safetensors").rename(home / "loras" / "made.safetensors")
+    named = edited(service, mask=mask, seed=1, loras=[{"name": "made"}])
+    assert np.array_equal(named, own), "a request's LoRA does what a model's own does"

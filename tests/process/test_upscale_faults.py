@@ -84,7 +84,7 @@ def test_an_upscale_runs_beside_the_model_and_again_if_killed(serve) -> None:
 
 
 def test_no_model_is_loaded_and_a_stopped_service_goes_on(serve) -> None:
-    service = serve()
+    service = serve(shutdown_grace_s=1)
     job = upscale(service, png(120, 64))
     running(service)
     assert (service.status()["engine"]["state"], service.engine_pid) == ("cold", None)
@@ -97,12 +97,12 @@ def test_no_model_is_loaded_and_a_stopped_service_goes_on(serve) -> None:
 
 
 def test_a_picture_that_expires_while_it_waits_is_kept_for_its_upscale(serve) -> None:
-    service = serve(image_ttl=4)
-    image = service.http.post("/api/images", files={"image": ("a.png", png(), "image/png")}).json()
+    service = serve(image_ttl=8)
     first = upscale(service, png(120, 64))
     held = running(service)
+    image = service.http.post("/api/images", files={"image": ("a.png", png(), "image/png")}).json()
     waiting = upscale(service, image["id"], model="lanczos")
-    expires_at = time.time() + 4
+    expires_at = time.time() + 8
     until(lambda: time.time() > expires_at, "the source expires")
     held.resume()
     assert service.ended(first["job_id"])["status"] == "complete"

@@ -10,6 +10,7 @@ from typing import Any
 
 import recording_engine
 
+from imagegen.engine_build.plan import BINARY, MANIFEST, Manifest
 from imagegen.engines.sdcpp.prompt import literal
 
 POOR_FLAG = """
@@ -31,6 +32,17 @@ NEW_NAMES = {
     "--qwen-image-zero-cond-t": "--model-args",
     "--circulary": "--eager-load",
 }
+
+
+def of_release(program: Path, release: str) -> Path:
+    """The program as the builder leaves it, with the manifest of this release beside it."""
+    binary = program.rename(program.with_name(BINARY))
+    manifest = Manifest(
+        version=release, backend="cpu", archs=(), portable=False, flags=(), cpu_features=(), sha256="",
+        size_bytes=binary.stat().st_size, seconds=1.0, channel=1,
+    )  # fmt: skip
+    (binary.parent / MANIFEST).write_text(manifest.model_dump_json())
+    return binary
 
 
 def joined(policy: dict[str, Any], template: str, prompt: str, negative: str) -> str:
@@ -82,8 +94,9 @@ def test_a_picture_of_one_colour_is_drawn_again_unless_the_seed_was_given(
 
 def test_flags_are_written_as_this_engine_spells_them(serve: Any, home: Path, tmp_path: Path, sd_server: Path) -> None:
     (home / "models" / "poor.toml").write_text(POOR_FLAG)
+    (home / "models" / "later.toml").write_text('name = "later"\nbase = "tiny"\nengine_min = "99.1"\n')
     recording = recording_engine.install(tmp_path, sd_server, renamed=NEW_NAMES)
-    service = serve(sd_server=recording.binary, model="poor")
+    service = serve(sd_server=of_release(recording.binary, "0.4.7"), model="poor")
     (warning,) = service.status()["warnings"]
     assert warning["code"] == "flag_missing"
     assert "--no-such-flag" in warning["detail"]
@@ -95,6 +108,11 @@ def test_flags_are_written_as_this_engine_spells_them(serve: Any, home: Path, tm
     assert argv[argv.index("--model-args") + 1] == "qwen_image_zero_cond_t=true"
     assert "--eager-load" in argv, "a newer engine would load at the first picture"
     assert not {"--qwen-image-zero-cond-t", "--no-such-flag", "-3"} & set(argv)
+    for address, body in (("/api/generate", {"prompt": "a cup", "model": "later"}), ("/api/warm?model=later", None)):
+        refused = service.http.post(address, json=body)
+        assert (refused.status_code, refused.json()["code"]) == (422, "engine_too_old")
+        assert "99.1" in refused.json()["detail"] and "0.4.7" in refused.json()["detail"]
+    assert len(recording.command_lines()) == 1
 
 
 def test_a_default_model_that_nobody_can_load_is_on_the_status_page(serve: Any) -> None:

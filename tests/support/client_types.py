@@ -17,13 +17,14 @@ def blocking(client: Client) -> None:
     assert_type(job.pictures, list[Picture])
     assert_type([update for update in job], list[Update])  # noqa: C416
     assert_type(client.edit([Path("a.png"), b"png"], "blue", mask=job.picture, fit="cover").cancel(), Job)
-    assert_type(client.upscale(job.picture.pil, 2).picture, Picture)
+    assert_type(client.upscale(job.picture.pil, factor=2).picture, Picture)
     assert_type(client.check("a cat"), Check)
     assert_type(client.models(), list[Model])
     assert_type(client.status(), dict[str, Any])
     assert_type(client.images()[0].pil, Image.Image)
     client.draw("a cat", width="64")  # type: ignore[arg-type]
     client.draw("a cat", weight=64)  # type: ignore[call-arg]
+    client.upscale("a.png", factor=3)  # type: ignore[arg-type]
     client.edit("a.png", "blue", fit="crop")  # type: ignore[arg-type]
 
 

@@ -1,5 +1,7 @@
 """A stand-in for a language model on loopback: it answers the messages API with one tool call and keeps the results.
 
+Claude Code does not wait for MCP servers that start: until the tool is there, the stand-in calls WaitForMcpServers.
+
 The tests run the real Claude Code with it. Only the model's answers are fixed.
 """
 
@@ -13,6 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+CALL = "toolu_1"
+WAIT = "WaitForMcpServers"
+MAX_WAITS = 3
+
 
 @dataclass
 class Endpoint:
@@ -24,16 +30,21 @@ class Endpoint:
     offered: dict[str, dict[str, Any]] = field(default_factory=dict)
     told: str = ""
     results: list[dict[str, Any]] = field(default_factory=list)
+    waits: int = 0
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The model's answer: first the tool call, then a final text after its result."""
-        self.offered |= {tool["name"]: tool for tool in request.get("tools", [])}
+        tools = {tool["name"]: tool for tool in request.get("tools", [])}
+        self.offered |= tools
         self.told += json.dumps(request)
         blocks = [b for m in request["messages"] if isinstance(m["content"], list) for b in m["content"]]
-        self.results = [block for block in blocks if block.get("type") == "tool_result"] or self.results
-        if self.tool in {tool["name"] for tool in request.get("tools", [])} and not self.results:
-            block = {"type": "tool_use", "id": "toolu_1", "name": self.tool, "input": self.arguments}
-            return _message([block], "tool_use")
+        results = [block for block in blocks if block.get("type") == "tool_result"]
+        self.results = [block for block in results if block["tool_use_id"] == CALL] or self.results
+        if self.tool in tools and not self.results:
+            return _call(CALL, self.tool, self.arguments)
+        if WAIT in tools and not self.results and self.waits < MAX_WAITS:
+            self.waits += 1
+            return _call(f"toolu_wait_{self.waits}", WAIT, {})
         return _message([{"type": "text", "text": "done"}], "end_turn")
 
     def content(self) -> list[dict[str, Any]]:
@@ -44,6 +55,10 @@ class Endpoint:
 
     def text(self) -> str:
         return "\n".join(block["text"] for block in self.content() if block["type"] == "text")
+
+
+def _call(call: str, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return _message([{"type": "tool_use", "id": call, "name": tool, "input": arguments}], "tool_use")
 
 
 def _message(blocks: list[dict[str, Any]], stop: str) -> dict[str, Any]:

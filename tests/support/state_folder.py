@@ -42,6 +42,9 @@ class NothingKnown:
     def misfits(self, _entry: Entry) -> tuple[Warn, ...]:
         return ()
 
+    def too_old(self, _entry: Entry) -> str | None:
+        return None
+
     def unobtainable(self, _entry: Entry) -> str | None:
         return None
 

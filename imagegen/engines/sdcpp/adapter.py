@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar
@@ -25,7 +26,7 @@ from imagegen.engines.sdcpp import channel as messages
 from imagegen.engines.sdcpp import log as sdcpp_log
 from imagegen.engines.sdcpp.channel import Channel, EnginePhase, Outcome
 from imagegen.engines.sdcpp.log import LoadTracker
-from imagegen.engines.sdcpp.loras import LoraWatch, broke_it
+from imagegen.engines.sdcpp.loras import LoraLinks, LoraWatch
 from imagegen.engines.sdcpp.wire import picture, refusal, request_body
 from imagegen.engines.tracking import Bar, Mark, Skipped, Tile
 from imagegen.schemas import Warn
@@ -44,9 +45,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
 
     model_argv: the catalog entry's flags, files as absolute paths; no listen, thread or verbosity flags.
     threads: CPU threads, also for loading. workdir: the engine's private working folder.
-    lora_dir: the folder of the LoRAs that `DrawRequest.options["lora"]` may name. sd-server scans it on every request,
-    so None stands for an empty folder (sd-server's default is its working folder).
-    loras: the LoRAs in it that will be named; their files are checked before the start.
+    loras: the model's own LoRAs, which each picture names; their files are checked before the start.
     channel: whether the binary has the channel (engine_build.probe.channel_version). Without it the engine listens on a
     TCP port, its progress is read from its log, there are no previews, and a picture cannot be interrupted.
     """
@@ -62,7 +61,6 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         threads: int,
         workdir: Path,
         load_stall_s: float = 300.0,
-        lora_dir: Path | None = None,
         loras: Sequence[Path] = (),
         *,
         channel: bool,
@@ -70,12 +68,12 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         if chatty := CHATTY_FLAGS.intersection(model_argv):
             raise ValueError(f"{chatty.pop()} makes the engine print prompts: take it out of the model's flags")
         super().__init__(binary, workdir, load_stall_s)
-        self.model_argv, self.threads, self.lora_dir = list(model_argv), threads, lora_dir
+        self.model_argv, self.threads = list(model_argv), threads
         self._loras = tuple(loras)
+        self._lora_links = LoraLinks(workdir / "loras")
         self._load, self._files_bytes = LoadTracker(), 0
         self._worth_a_look, self._all_said = asyncio.Event(), asyncio.Event()
-        self._lora_watch = LoraWatch(loras)
-        self._asked_loras: tuple[Path, ...] = ()
+        self._lora_watch = LoraWatch()
         self._has_channel = channel
         self._channel: Channel | None = None
         self._over = asyncio.Event()  # the picture's last frame has arrived
@@ -87,16 +85,16 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         return UnixEndpoint(self.workdir) if self._has_channel else TcpEndpoint()
 
     def _launch(self, endpoint: Endpoint) -> Launch:
-        loras = self.lora_dir or self.workdir / "no-loras"
-        loras.mkdir(parents=True, exist_ok=True)
-        self._load, self._lora_watch = LoadTracker(), LoraWatch(self._loras)
+        self._lora_links.clear()
+        self._load, self._lora_watch = LoadTracker(), LoraWatch()
         port = endpoint.port if isinstance(endpoint, TcpEndpoint) else UNUSED_PORT
         arguments = [
             *self.model_argv,
             "--listen-ip", "127.0.0.1",
             "--listen-port", str(port),
             "-t", str(self.threads),
-            "--lora-model-dir", str(loras),
+            "--lora-model-dir", str(self._lora_links.folder),
+            "--lora-apply-mode", "at_runtime",  # else a LoRA is merged into full-precision weights, and leaves traces
         ]  # fmt: skip
         if not isinstance(endpoint, UnixEndpoint):
             return Launch(arguments)
@@ -200,9 +198,11 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         for event in (self._worth_a_look, self._all_said, self._over):
             event.clear()
         self._announced, self._skipped = number, None
-        self._lora_watch.begin()
-        self._asked_loras = self._named(request)
-        body = await _in_thread_if_large(sum(map(len, request.references)), request_body, request)
+        linked = self._lora_links.link(request.loras)
+        self._lora_watch.begin(linked)
+        native = [{"path": link.name, "multiplier": use.multiplier} for link, use in linked.items()]
+        encode = partial(request_body, loras=native)
+        body = await _in_thread_if_large(sum(map(len, request.references)), encode, request)
         try:
             if self._channel is not None:
                 await self._channel.announce(number, request.preview)
@@ -227,7 +227,7 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         with contextlib.suppress(TimeoutError):
             if self._channel is not None:
                 await asyncio.wait_for(self._over.wait(), LAST_LINE_S)
-            if self._asked_loras or "cache_mode" in request.options:
+            if request.loras or "cache_mode" in request.options:
                 await asyncio.wait_for(self._all_said.wait(), LAST_LINE_S)
         if self._skipped is not None:
             self._drawn(self._skipped)
@@ -244,20 +244,13 @@ class SdcppServerAdapter(HttpSubprocessAdapter):
         if number <= self._stopped:
             raise EngineError(INTERRUPTED, "The picture was interrupted.")
 
-    def _named(self, request: DrawRequest) -> tuple[Path, ...]:
-        """The files of the LoRAs that `request` names."""
-        named = request.options.get("lora")
-        if self.lora_dir is None or not isinstance(named, list):
-            return ()
-        return tuple(self.lora_dir / str(one["path"]) for one in named)
-
     def _drawn_with(self) -> tuple[Warn, ...]:
-        return self._lora_watch.verdict(self._asked_loras)
+        return self._lora_watch.verdict()
 
     def _died_of(self, exit_status: int | None) -> str | None:
         if exit_status != -signal.SIGABRT:
             return None
-        return broke_it(self._asked_loras, self._lora_watch.proven, self._words.complaints)
+        return self._lora_watch.broke_it(self._words.complaints)
 
     async def _finished(self, client: httpx.AsyncClient, url: str, number: int) -> bytes:
         """Poll the job and return its JSON when it is finished. Channel and log only make the polling faster."""

@@ -17,9 +17,17 @@ _FLAG = re.compile(r"--?[A-Za-z][\w-]*")
 SUCCESSORS = {"--qwen-image-zero-cond-t": ("--model-args", "qwen_image_zero_cond_t=true")}
 """The successors of renamed flags without a value: the new flag and its value."""
 
+RENAMED_FIELDS = {
+    "tile_size_x": "renamed to tile_size_w, in pixels",
+    "tile_size_y": "renamed to tile_size_h, in pixels",
+}
+"""Renamed fields of a request. Their values cannot be translated here: pixels per latent depend on the model."""
+
 EAGER = "--eager-load"
 
-ESSENTIAL = frozenset({"--listen-ip", "--listen-port", "--lora-model-dir", "-t", "--diffusion-model", "--llm"})
+ESSENTIAL = frozenset({
+    *("--listen-ip", "--listen-port", "--lora-model-dir", "--lora-apply-mode", "-t", "--diffusion-model", "--llm")
+})  # fmt: skip
 """The flags that the adapter itself passes. A program without them is not an sd-server that this service can use."""
 
 

@@ -1,18 +1,19 @@
-"""Checks in the engine's log whether LoRAs were applied: sd-server draws without a LoRA that it cannot use.
+"""The folder in which the engine finds the LoRAs of a picture, and what its log reports about them.
 
-Pure, except that it reads the files' headers. Written from lora.hpp and stable-diffusion.cpp of the pinned engine. Per
-LoRA and part of the model sd-server prints `loading LoRA from 'PATH'`. After the last step, or when it has merged the
-LoRA into the weights, it prints `(n / m) LoRA tensors have been applied, lora_file_path = PATH`. It prints no such line
+sd-server draws without a LoRA that it cannot use, and reports that only in its log. Written from lora.hpp and
+stable-diffusion.cpp of the pinned engine. Per LoRA and part of the model sd-server prints `loading LoRA from 'PATH'`.
+After the last step it prints `(n / m) LoRA tensors have been applied, lora_file_path = PATH`. It prints no such line
 for a part of the model without tensors in the file, so the total is taken from the file's header.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from imagegen.engines.base import EngineError
+from imagegen.engines.base import EngineError, LoraUse
 from imagegen.engines.safetensors import NotSafetensors, shapes
 from imagegen.engines.sdcpp.log import untagged
 from imagegen.schemas import Warn
@@ -30,17 +31,53 @@ ASSERTION = "GGML_ASSERT"
 WHAT_TO_DO = "Put the LoRA of this very model in its place, or take it out of the model's entry."
 
 
+class LoraLinks:
+    """The value of `--lora-model-dir`: a folder of links to the LoRAs of the running picture, and of nothing else.
+
+    sd-server searches the folder and its subfolders at every request, and takes only names of files in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def clear(self) -> None:
+        """Make the folder, or remove what is in it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for one in self.folder.iterdir():
+            one.unlink()
+
+    def link(self, loras: Iterable[LoraUse]) -> dict[Path, LoraUse]:
+        """The LoRAs by their links. A file that was replaced gets a link of another name.
+
+        Raises EngineError(draw_failed) if a file cannot be read.
+        """
+        self.clear()
+        linked: dict[Path, LoraUse] = {}
+        for index, use in enumerate(loras):
+            try:
+                file = use.path.resolve(strict=True)
+                state = file.stat()
+            except OSError as failure:
+                detail = f"The LoRA {use.path.name} cannot be read: {failure.strerror}. Put it back."
+                raise EngineError("draw_failed", detail) from None
+            mark = f"{file}\0{state.st_size}\0{state.st_mtime_ns}\0{index}"
+            link = self.folder / f"{hashlib.sha256(mark.encode()).hexdigest()[:16]}{use.path.suffix}"
+            link.symlink_to(file)
+            linked[link] = use
+        return linked
+
+
 class LoraWatch:
-    """Tracks the LoRAs of one engine process, picture by picture; `files`: the LoRAs that pictures may name."""
+    """Tracks the LoRAs of one engine process, picture by picture."""
 
-    def __init__(self, files: Iterable[Path]) -> None:
-        self._files = {str(path): path for path in files}
+    def __init__(self) -> None:
         self._totals: dict[str, int] = {}
-        self.proven: set[str] = set()  # file names of the LoRAs that were applied to a picture
-        self.begin()
+        self._proven: set[str] = set()  # paths of LoRAs that were applied to a picture
+        self.begin({})
 
-    def begin(self) -> None:
-        """Reset; called when a picture begins."""
+    def begin(self, asked: Mapping[Path, LoraUse]) -> None:
+        """Start a picture with these LoRAs, by the paths that the log names."""
+        self._asked = {str(link): use.path.name for link, use in asked.items()}
         self._loaded: set[str] = set()
         self._unread: set[str] = set()
         self._counts: dict[str, tuple[int, int]] = {}  # tensors applied, in total
@@ -56,12 +93,10 @@ class LoraWatch:
         else:
             self._unread |= {told["path"] for pattern in _UNREAD if (told := pattern.search(text))}
 
-    def verdict(self, asked: Iterable[Path]) -> tuple[Warn, ...]:
-        """The warnings for a picture with these LoRAs.
-
-        Raises EngineError(draw_failed) for a LoRA that was not applied.
-        """
-        return tuple(warning for path in asked if (warning := self._judge(str(path), path.name)) is not None)
+    def verdict(self) -> tuple[Warn, ...]:
+        """The warnings for the picture's LoRAs. Raises EngineError(draw_failed) for a LoRA that was not applied."""
+        judged = [self._judge(path, name) for path, name in self._asked.items()]
+        return tuple(warning for warning in judged if warning is not None)
 
     def _judge(self, path: str, name: str) -> Warn | None:
         if path in self._unread:
@@ -78,7 +113,7 @@ class LoraWatch:
                 f"The LoRA {name} has no effect: none of its {total} tensors belongs to a matrix of this model, so it "
                 f"was made for another one. {WHAT_TO_DO}",
             )
-        self.proven.add(name)
+        self._proven.add(path)
         if done >= total:
             return None
         detail = (
@@ -91,18 +126,17 @@ class LoraWatch:
         """The number of tensors in the file; 0 if it cannot be read."""
         if path not in self._totals:
             try:
-                self._totals[path] = len(shapes(self._files[path]))
-            except (NotSafetensors, OSError, KeyError):
+                self._totals[path] = len(shapes(Path(path)))
+            except (NotSafetensors, OSError):
                 self._totals[path] = 0
         return self._totals[path]
 
-
-def broke_it(asked: Iterable[Path], proven: set[str], complaints: str) -> str | None:
-    """If the engine aborted because of a LoRA that it had not applied before: a sentence. Else None."""
-    names = ", ".join(path.name for path in asked if path.name not in proven)
-    if not names or ASSERTION not in complaints:
-        return None
-    return (
-        f"The engine aborted at the first picture with the LoRA {names}: most likely its matrices have other sizes "
-        f"than this model's, because it was made for another one. {WHAT_TO_DO}"
-    )
+    def broke_it(self, complaints: str) -> str | None:
+        """If the engine aborted because of a LoRA that it had not applied before: a sentence. Else None."""
+        names = ", ".join(name for path, name in self._asked.items() if path not in self._proven)
+        if not names or ASSERTION not in complaints:
+            return None
+        return (
+            f"The engine aborted at the first picture with the LoRA {names}: most likely its matrices have other sizes "
+            f"than this model's, because it was made for another one. {WHAT_TO_DO}"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -24,8 +25,8 @@ def refusal(answer: httpx.Response) -> str:
         return f"HTTP {answer.status_code}"
 
 
-def request_body(request: DrawRequest) -> bytes:
-    """The JSON of `POST /sdcpp/v1/img_gen`.
+def request_body(request: DrawRequest, loras: Sequence[Mapping[str, object]] = ()) -> bytes:
+    """The JSON of `POST /sdcpp/v1/img_gen`. loras: the request's LoRAs, by their names in `--lora-model-dir`.
 
     sd-server silently ignores unknown fields and fields of a wrong type. So every field has the name and the type that
     `SDGenerationParams::from_json_str` reads, and every field that changes the picture is set explicitly.
@@ -46,6 +47,7 @@ def request_body(request: DrawRequest) -> bytes:
         "seed": request.seed,
         "batch_count": 1,
         "sample_params": sampling,
+        "lora": list(loras),
         "ref_images": [base64.b64encode(picture).decode() for picture in request.references],
         "embed_image_metadata": False,  # the service writes the metadata
         "output_format": "png",
@@ -59,7 +61,7 @@ def request_body(request: DrawRequest) -> bytes:
         ours |= {"init_image": ours["ref_images"][0], "strength": 1.0}
     if request.mask is not None:  # outside the mask the first reference's latents are kept
         ours |= {"mask_image": base64.b64encode(request.mask).decode()}
-    return json.dumps(_merged({"lora": []} | body, ours), allow_nan=False).encode()
+    return json.dumps(_merged(body, ours), allow_nan=False).encode()
 
 
 def _sigmas(first: float, steps: int) -> list[float]:

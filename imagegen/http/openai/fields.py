@@ -40,8 +40,7 @@ ANOTHER_PICTURE: dict[str, Callable[[Any], bool]] = {
 """Values of FIXED that would require a different picture. Both modes refuse them."""
 
 REFUSED = {
-    "lora": "LoRAs cannot be chosen by a request.",
-    "loras": "LoRAs cannot be chosen by a request.",
+    "lora": 'LoRAs are chosen by loras=[{"name": …, "strength": …}] (an extra field).',
     "controlnet": "There is no ControlNet here.",
     "control_image": "There is no ControlNet here.",
 }
@@ -76,6 +75,10 @@ def settled(fields: dict[str, Any], known: Collection[str], strict: bool) -> tup
     for name, why in REFUSED.items():
         if left.pop(name, None) not in EMPTY:
             raise wrong(name, "unsupported_value", f"{name} is not possible here. {why} Leave it out.")
+    if left.get("loras") in EMPTY:
+        left.pop("loras", None)
+    if split := next((name for name in left if name.startswith("loras[")), None):
+        raise wrong("loras", "invalid_value", f"{split[:40]!r} cannot be read: send loras as one field, as JSON text.")
     for name, ours in SYNONYMS.items():
         _take_synonym(left, name, ours)
     if left.get("seed") in (-1, "-1"):

@@ -16,9 +16,9 @@ from imagegen.http.body import read_object
 from imagegen.http.context import app_of, own_urls
 from imagegen.http.encoded_pictures import as_data_url
 from imagegen.http.hints import EMPTY
-from imagegen.http.multipart import picture, read_form
+from imagegen.http.multipart import json_text, picture, read_form
 from imagegen.http.openai.fields import PICTURES, settled, wrong
-from imagegen.schemas import EditRequest, GenerateRequest, Picture, Refused, Speed, Warn
+from imagegen.schemas import EditRequest, GenerateRequest, LoraWish, Picture, Refused, Speed, Warn
 
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 OWN_PICTURE = re.compile(r"/images/([0-9a-f]{32})\.(?:png|jpg|webp)")
@@ -56,6 +56,7 @@ class ImagesRequest(BaseModel):
     cfg_scale: float | None = None
     sampler: StrictStr | None = None
     speed: Speed | None = None
+    loras: list[LoraWish] | None = None
 
     _warnings: list[Warn] = PrivateAttr(default_factory=list)
 
@@ -81,7 +82,7 @@ class ImagesRequest(BaseModel):
         """Drop the pictures once `wanted` has copied them, because this object lives as long as the job."""
 
     def _common(self) -> dict[str, Any]:
-        names = {"prompt", "model", "negative", "steps", "seed", "cfg_scale", "sampler", "speed", "background"}
+        names = {"prompt", "model", "negative", "steps", "seed", "cfg_scale", "sampler", "speed", "background", "loras"}
         width, height = self._sides()
         more = {"n": 1 if self.n is None else self.n, "width": width, "height": height}
         return self.model_dump(include=names) | more | ({"preview": "auto"} if self.partial_images else {})
@@ -194,7 +195,8 @@ async def _form(request: Request, names: Sequence[str], text: Callable[[str], st
         elif name == "mask":
             fields["mask"] = _reference(await picture(value), bases, text)
         else:
-            fields[name] = (value.filename or "a file") if isinstance(value, UploadFile) else value
+            given = (value.filename or "a file") if isinstance(value, UploadFile) else value
+            fields[name] = json_text(given) if name == "loras" and given else given
     await form.close()  # free the files now: the request lasts as long as its job
     return fields
 

@@ -68,6 +68,8 @@ async def warm(request: Request) -> Response:
     if await request.body():
         raise Refused(422, "invalid_request", "This request has no body. Name a model in the address: ?model=NAME.")
     entry = app.catalog.get(request.query_params.get("model", app.default_entry.name))
+    if (older := app.model_files.too_old(entry)) is not None:
+        raise Refused(422, "engine_too_old", older)
     if (lacking := app.model_files.unobtainable(entry)) is not None:
         raise Refused(422, "model_missing", lacking)
     if wait_s := request.app.state.warm_rate.take(owner_of(request) or ""):

@@ -17,14 +17,14 @@ from imagegen.schemas import Refused, Warn
 
 USED = frozenset({
     *("prompt", "negative_prompt", "steps", "cfg_scale", "seed", "width", "height", "batch_size", "n_iter"),
-    *("sampler_name", "sampler_index", "override_settings", "send_images"),
+    *("sampler_name", "sampler_index", "override_settings", "send_images", "disable_extra_networks"),
     *("init_images", "mask", "resize_mode", "denoising_strength"),
 })  # fmt: skip
 """Fields that this service uses."""
 
 SILENT = frozenset({
     *("do_not_save_samples", "do_not_save_grid", "save_images", "override_settings_restore_afterwards", "script_args"),
-    *("force_task_id", "comments", "disable_extra_networks", "include_init_images", "infotext", "subseed"),
+    *("force_task_id", "comments", "include_init_images", "infotext", "subseed"),
     *("firstphase_width", "firstphase_height", "eta", "s_min_uncond", "s_churn", "s_tmax", "s_tmin", "s_noise"),
     *("seed_resize_from_h", "seed_resize_from_w", "refiner_switch_at", "initial_noise_multiplier", "image_cfg_scale"),
 })  # fmt: skip
@@ -45,7 +45,7 @@ HINTS: dict[str, tuple[tuple[Any, ...], str]] = {
 REFUSED: dict[str, str] = {
     "styles": "There are no saved styles here. Write the style into the prompt.",
     "tiling": "Pictures that tile cannot be drawn here.",
-    "enable_hr": "There is no hires fix here. Ask for a larger width and height.",
+    "enable_hr": "There is no hires fix here. Ask for a larger size, or enlarge the picture (extra-single-image).",
     "refiner_checkpoint": "There are no refiners here.",
     "subseed_strength": "There are no variations by a second seed here.",
     "inpainting_mask_invert": "Send the mask inverted: white is what may change.",

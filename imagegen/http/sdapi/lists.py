@@ -25,6 +25,7 @@ from imagegen.http.sdapi.routes import callers_of
 from imagegen.images import infotext
 from imagegen.images.png import BrokenPng, texts
 from imagegen.models.entry import Entry
+from imagegen.models.loras.folder import SUFFIX, LoraFile
 from imagegen.schemas import UPSCALER_SCALE, Refused
 
 CHECKPOINT = "sd_model_checkpoint"
@@ -71,6 +72,21 @@ def _model(name: str) -> dict[str, Any]:
     return {"title": name, "model_name": name, "hash": None, "sha256": None, "filename": name, "config": None}
 
 
+async def loras(request: Request) -> Response:
+    """The LoRAs that a prompt may name as `<lora:NAME:STRENGTH>`. None has a path on this machine."""
+    found = await asyncio.to_thread(app_of(request).loras.all)
+    return JSONResponse([_lora(one) for one in found if one.fault is None])
+
+
+def _lora(lora: LoraFile) -> dict[str, Any]:
+    said = {
+        "modelspec.architecture": lora.facts.base_model or lora.facts.family,
+        "modelspec.trigger_phrase": ", ".join(lora.facts.trigger_words),
+    }
+    metadata = {name: text for name, text in said.items() if text}
+    return {"name": lora.name, "alias": lora.name, "path": f"{lora.name}{SUFFIX}", "metadata": metadata}
+
+
 async def samplers(request: Request) -> Response:
     """The samplers that the chosen model supports."""
     names = _entry(request).samplers
@@ -104,9 +120,7 @@ def _empty(name: str) -> Callable[[Request], Awaitable[Response]]:
     return empty
 
 
-EMPTY_LISTS = {
-    name: _empty(name) for name in ("latent-upscale-modes", "sd-vae", "sd-modules", "loras", "prompt-styles")
-}
+EMPTY_LISTS = {name: _empty(name) for name in ("latent-upscale-modes", "sd-vae", "sd-modules", "prompt-styles")}
 """Handlers of the lists that are always empty, because the service has no such resources."""
 
 
@@ -171,6 +185,7 @@ ROUTES = [
     Route("/sdapi/v1/samplers", samplers, methods=["GET"]),
     Route("/sdapi/v1/upscalers", upscalers, methods=["GET"]),
     Route("/sdapi/v1/schedulers", schedulers, methods=["GET"]),
+    Route("/sdapi/v1/loras", loras, methods=["GET"]),
     *(Route(f"/sdapi/v1/{name}", handler, methods=["GET"]) for name, handler in EMPTY_LISTS.items()),
     Route("/sdapi/v1/png-info", png_info, methods=["POST"]),
     Route("/sdapi/v1/memory", memory, methods=["GET"]),

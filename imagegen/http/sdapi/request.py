@@ -10,7 +10,7 @@ from imagegen.app import App
 from imagegen.http import hints
 from imagegen.http.encoded_pictures import as_data_url
 from imagegen.http.problems import invalid
-from imagegen.http.sdapi import fields
+from imagegen.http.sdapi import fields, loras
 from imagegen.models.entry import Entry
 from imagegen.schemas import EditRequest, GenerateRequest, Refused, Warn
 
@@ -34,6 +34,7 @@ class TextToImage(BaseModel):
     n_iter: int | None = None
     override_settings: dict[str, Any] | None = None
     send_images: bool | None = None
+    disable_extra_networks: bool | None = None
 
     def named_model(self) -> str | None:
         """The model that the request names, if any."""
@@ -72,8 +73,10 @@ def wanted(app: App, asked: TextToImage, chosen: str | None, warnings: list[Warn
     name = asked.named_model() or chosen
     model = None if name is None else app.aliases.model(fields.model_of(name))
     entry = app.catalog.get(model or app.default_entry.name)
+    prompt, named = (asked.prompt, []) if asked.disable_extra_networks else loras.taken_out(asked.prompt)
     common: dict[str, Any] = {
-        "prompt": asked.prompt,
+        "prompt": prompt,
+        "loras": named or None,
         "negative": asked.negative_prompt,
         "width": asked.width,
         "height": asked.height,

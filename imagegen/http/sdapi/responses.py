@@ -117,6 +117,19 @@ class SdapiSchedulers(RootModel[list[SdapiScheduler]]):
     """One: each model brings its own."""
 
 
+class SdapiLora(_Answer):
+    """A LoRA; its path is the name of its file only."""
+
+    name: str
+    alias: str
+    path: str
+    metadata: dict[str, str]
+
+
+class SdapiLoras(RootModel[list[SdapiLora]]):
+    """The LoRAs that a prompt may name as `<lora:NAME:STRENGTH>`."""
+
+
 class SdapiUpscaler(_Answer):
     """A way to enlarge a picture."""
 

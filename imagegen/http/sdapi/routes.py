@@ -118,7 +118,7 @@ def _infotext(job: Job, image: StoredImage) -> str:
         size=(image.width, image.height),
         version=f"imagegen {__version__}",
     )
-    return infotext.write(job.prompt, p.negative, drawn)
+    return infotext.write(infotext.with_loras(job.prompt, p.loras), p.negative, drawn)
 
 
 def _job_timestamp(at: float) -> str:

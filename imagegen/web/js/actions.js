@@ -5,6 +5,7 @@ import { draftEnded, keepDraft, liveOn, takeSeed } from "./drafting.js";
 import { announce, attempt, quietly } from "./outcomes.js";
 import { JOBS_A_PAGE, connect } from "./stream.js";
 import { againRequest, draftOf, invalidField, openGaps, randomSeed, toRequest, upscaleRequest } from "./draft.js";
+import { withUsableLoras } from "./loras.js";
 import { addPending, afterUpdate, chosenModel, keep, rememberMine, removePending } from "./store.js";
 import { setCleared, show, state, takeJobs, update, updateDraft, updatePrefs } from "./store.js";
 import { BLANK, warningLines } from "./words.js";
@@ -36,7 +37,7 @@ export async function drawAsIs() {
   const live = liveOn();
   const kept = live ? await keepDraft() : null;
   if (kept) return keepShown(kept);
-  const wanted = toRequest(state.draft);
+  const wanted = toRequest(withUsableLoras(state.draft));
   submit(live ? { ...wanted, body: { seed: takeSeed(), ...wanted.body } } : wanted);
 }
 

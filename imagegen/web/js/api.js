@@ -47,6 +47,11 @@ export function pictureUrl(id, width) {
   return width ? `images/${id}.webp?w=${width}` : `images/${id}.png`;
 }
 
+const SHOWN_MOST_PX = 2048;
+
+/** The URL of a picture for the screen. A larger one, such as an upscale, is reduced. */
+export const shownUrl = ({ id, width }) => pictureUrl(id, width > SHOWN_MOST_PX ? SHOWN_MOST_PX : null);
+
 /** The URL of a running job's preview. Each preview has its own URL. */
 export function previewUrl({ job_id: id, image, step }) {
   return `api/jobs/${id}/preview?image=${image}&step=${step}`;

@@ -75,6 +75,7 @@ export function toRequest(draft) {
   }
   for (const name of ["steps", "cfg_scale"]) if (draft[name] !== "") body[name] = Number(draft[name]);
   if (draft.locked && draft.seed !== "") body.seed = Number(draft.seed);
+  if (draft.loras.length) body.loras = draft.loras;
   for (const name of ["sampler", "model", "speed", "background"]) if (draft[name]) body[name] = draft[name];
   if (!draft.references.length) return { path: "api/generate", body };
   if (draft.strength !== "") body.strength = Number(draft.strength);
@@ -84,11 +85,12 @@ export function toRequest(draft) {
 /** The request that repeats a job with this seed. */
 export function againRequest(job, seed) {
   if (job.kind === "upscale") return upscaleRequest({ id: job.references[0] }, job.params.factor, job.model);
-  const { n, width, height, steps, cfg_scale, sampler, negative, fit, strength, speed, background } = job.params;
+  const { n, width, height, steps, cfg_scale, sampler, negative, fit, strength, speed, background, loras } = job.params;
   const body = { prompt: job.prompt, model: job.model, n, width, height, steps, cfg_scale, sampler, seed };
   if (negative) body.negative = negative;
   if (speed === "fast") body.speed = speed;
   if (background === "transparent") body.background = background;
+  if (loras?.length) body.loras = loras;
   if (job.kind !== "edit") return { path: "api/generate", body };
   if (strength !== undefined) body.strength = strength;
   return { path: "api/edit", body: { ...body, images: job.references, fit: fit ?? "contain" } };
@@ -116,6 +118,7 @@ export function draftOf(job, seed) {
     cfg_scale: String(p.cfg_scale),
     sampler: p.sampler,
     speed: p.speed === "fast" ? "fast" : "",
+    loras: p.loras ?? [],
     background: p.background === "transparent" ? "transparent" : "",
     seed: String(seed ?? p.seed),
     locked: true,

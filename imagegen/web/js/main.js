@@ -4,6 +4,7 @@ import { render } from "../vendor/lit-html/lit-html.js";
 import { addFiles, draw, onJobEnd, resend } from "./actions.js";
 import { draftWhenIdle } from "./drafting.js";
 import { loadPolicy } from "./engine.js";
+import { loadLoras } from "./loras.js";
 import { followFetch } from "./models.js";
 import { announce } from "./outcomes.js";
 import { activeJobs, onUpdate, state, update } from "./store.js";
@@ -28,6 +29,7 @@ onUpdate(() => {
   openWhile("token", state.token !== null);
   document.title = title();
   loadPolicy();
+  loadLoras();
   draftWhenIdle();
   followFetch();
 });

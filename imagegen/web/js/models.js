@@ -24,7 +24,7 @@ export function updateManager(changes) {
 
 async function reload() {
   const models = await quietly(() => get("api/models"));
-  if (models) update({ models: models.items });
+  if (models) update({ models: models.items, upscalers: models.upscalers });
 }
 
 /** Read the models again when a download has begun or ended: at most once for each status of the service. */
@@ -32,7 +32,7 @@ export function followFetch() {
   if (state.status === seen) return;
   seen = state.status;
   const now = seen?.engine.fetch?.model ?? null;
-  const ended = now === null && state.models.some((model) => model.fetching);
+  const ended = now === null && [...state.models, ...state.upscalers].some((model) => model.fetching);
   if (now === fetched && !ended) return;
   fetched = now;
   reload();

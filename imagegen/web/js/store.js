@@ -17,6 +17,7 @@ const EMPTY_DRAFT = {
   locked: false, // whether `seed` is used again for every picture
   n: 1,
   speed: "", // empty: quality
+  loras: [], // {name, strength}
   background: "", // empty: opaque
   model: "", // empty: the service's default
   fit: "contain",
@@ -33,8 +34,10 @@ export const state = {
   version: undefined, // of the service that this page came from
   status: null,
   models: [],
+  upscalers: [],
   caps: null,
   templates: [],
+  loras: null, // those of the service; null: not known yet
   policy: null,
   jobs: new Map(),
   queue: [], // ids of what is not done, in order

@@ -58,6 +58,7 @@ async function opened() {
     const again = state.everUp && state.link !== "up";
     update({
       models: models.items,
+      upscalers: models.upscalers,
       caps: models.caps,
       templates: templates.items,
       next: state.next ?? recent.next,

@@ -23,6 +23,7 @@ from imagegen.http.routes import images, jobs
 from imagegen.jobs.durations import Durations, Measurement
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
+from imagegen.models.loras.folder import LoraFolder
 from imagegen.models.vocabulary import unknown_addition
 from imagegen.prompts.guardrails import Guardrails
 from imagegen.schemas import EditRequest, GenerateRequest, Kind, Refused, Warn
@@ -45,7 +46,15 @@ def admission(
     models: Any = NothingKnown()
     models.unfamiliar = unfamiliar or models.unfamiliar
     return AdmissionController(
-        chosen, Catalog.load(chosen), guardrails, state.images, state.jobs, durations, "tiny", models
+        chosen,
+        Catalog.load(chosen),
+        guardrails,
+        state.images,
+        state.jobs,
+        durations,
+        "tiny",
+        models,
+        LoraFolder(chosen),
     )
 
 

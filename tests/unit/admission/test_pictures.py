@@ -28,6 +28,7 @@ from imagegen.images.cutout import REMOVED
 from imagegen.images.store import ImageStore
 from imagegen.jobs.durations import Durations
 from imagegen.models.catalog import Catalog
+from imagegen.models.loras.folder import LoraFolder
 from imagegen.prompts.guardrails import Guardrails
 from imagegen.schemas import EditRequest, Refused
 from imagegen.settings import Settings
@@ -44,6 +45,7 @@ def admission(state: State) -> AdmissionController:
         Durations(),
         "tiny",
         NothingKnown(),
+        LoraFolder(chosen),
     )
 
 

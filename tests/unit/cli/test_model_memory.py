@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from imagegen.cli.models import models
+from imagegen.cli.status import show_status
 from imagegen.hardware.memory_needs import MemoryNeed, MemoryNeeds, NeedKey
 from imagegen.hardware.needs_table import NeedsTable
 from imagegen.schemas import Kind
@@ -47,3 +48,11 @@ def test_the_list_and_the_page_of_a_model_show_what_was_measured(
     assert "generate offload  1,048,576 px  8.0 GB of the GPU (offload)" in page
     found = json.loads(said("show", "sd-turbo", "--json"))["memory_needs"]
     assert [(one["mode"], one["pixels"], one["bytes"], one["failed"]) for one in found] == NEEDS
+
+
+@pytest.mark.parametrize("memory", [None, {"mode": "offload", "need_bytes": GB, "reason": "It needs about 1.0 GB."}])
+def test_the_status_shows_the_memory_mode(capsys: pytest.CaptureFixture[str], memory: dict[str, object] | None) -> None:
+    engine = {"model": "tiny", "state": "ready", "since": "now", "load": None, "fetch": None, "error": None}
+    state = {"engine": engine | {"memory": memory}, "model": {"default": "tiny"}, "idle": {"reason": None}}
+    show_status(state | {"queue": {"running": 0, "queued": 0}, "gpu": None})
+    assert ("memory  offload: It needs about 1.0 GB." in capsys.readouterr().out) is (memory is not None)

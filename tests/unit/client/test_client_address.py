@@ -32,6 +32,7 @@ def test_an_argument_comes_before_the_environment(
     [
         ({"url": "gpu:8765"}, "gpu:8765 is not an address of a service"),
         ({"url": "http://["}, "is not an address"),
+        ({"url": "http://caf\udce9"}, "is not an address"),
         ({"url": "http://a:99999"}, "is not an address"),
         ({"url": "http://me:secret@a"}, "contains a user or password"),
         ({"url": "http://a/?x=1"}, "must end before any"),

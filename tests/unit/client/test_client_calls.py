@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from imagegen import schemas
 from imagegen_client import calls, errors
 from imagegen_client.errors import Busy, NotFound, NotTheService, ServiceError, TooOld, Unavailable, Unreachable
 from imagegen_client.watch import Watch
@@ -172,6 +173,14 @@ def test_fields_of_a_newer_service_are_ignored() -> None:
 def test_the_body_has_what_was_given_and_no_more() -> None:
     options: dict[str, Any] = {"seed": 0, "steps": None, "draft": False, "idempotency_key": "k", "extra": {"new": 1}}
     assert calls.body_of(options, prompt="a cat", fit=None) == {"prompt": "a cat", "seed": 0, "draft": False, "new": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "request_"),
+    [(calls.DrawOptions, schemas.GenerateRequest), (calls.UpscaleOptions, schemas.UpscaleRequest)],
+)
+def test_an_option_is_a_field_of_the_request(options: Any, request_: Any) -> None:
+    assert set(options.__annotations__) - calls.NOT_SENT <= set(request_.model_fields)
 
 
 def test_files_are_uploaded_and_ids_are_not() -> None:

@@ -25,8 +25,8 @@ from imagegen.engine_build import (
     cuda_packages,
     plan,
     select,
-    toolchain,
     vulkan,
+    vulkan_sdk,
 )
 from imagegen.engine_build.cards import Card, Cards
 from imagegen.engine_build.vulkan import Device, Devices
@@ -321,7 +321,7 @@ def test_vulkan_is_chosen_for_a_gpu_without_cuda(
     unused: bool,
 ) -> None:
     see(NO_CARDS, devices)
-    monkeypatch.setattr(toolchain, "lacking_vulkan", lambda: None if has_tools else "It needs glslc.")
+    monkeypatch.setattr(vulkan_sdk, "lacking", lambda: None if has_tools else "It needs glslc.")
     if visible is not None:
         monkeypatch.setenv(vulkan.VISIBLE, visible)
     assert engines.default_backend() == backend
@@ -344,7 +344,7 @@ def test_a_vulkan_engine_is_used_where_vulkan_has_a_device(
     assert engines.resolve(settings) == built
     assert engines.resolve(strict) == built
     engines.require_gpu(strict)
-    monkeypatch.setattr(toolchain, "lacking_vulkan", lambda: "It needs glslc.")
+    monkeypatch.setattr(vulkan_sdk, "lacking", lambda: "It needs glslc.")
     assert engines.ensure(settings, lambda *_: None) == built  # the tools of its build were removed
     assert engines.lost_gpu(settings) is None
     see(NO_CARDS, LLVMPIPE)
@@ -363,7 +363,7 @@ def test_a_gpu_without_the_tools_for_vulkan_is_told(
     settings: Settings, see: See, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     see(NO_CARDS, RADEON)
-    monkeypatch.setattr(toolchain, "lacking_vulkan", lambda: "It needs glslc.")
+    monkeypatch.setattr(vulkan_sdk, "lacking", lambda: "It needs glslc.")
     monkeypatch.setattr(builder, "build", lambda _folder, options, *_, **__: SimpleNamespace(binary=options.backend))
     said: list[str] = []
     assert engines.ensure(settings, lambda *event: said.append(event[3])) == "cpu"
@@ -431,7 +431,7 @@ def test_the_page_about_it_has_the_same_numbers_and_options() -> None:
     page = (Path(__file__).parents[3] / "docs" / "engine.md").read_text()
     for backend in ("cpu", "cuda", "vulkan"):
         assert f"{builder.DISK_BYTES[backend] / 1e9:.1g} GB" in page
-    assert f"{compilation.LARGEST_COMPILE_BYTES / 1e9:.1f} GB of memory" in page
+    assert f"{compilation.LARGEST_COMPILE_BYTES['cpu'] / 1e9:.1f} GB of memory" in page
     assert f"`{plan.PINNED.project}` {plan.PINNED.version}" in page
     for option in command.commands["build"].params:
         assert f"`{max(option.opts, key=len)}" in page

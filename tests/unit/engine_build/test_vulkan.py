@@ -10,7 +10,7 @@ import pytest
 import vulkan_stand_in
 from vulkan_stand_in import make_loader
 
-from imagegen.engine_build import EngineBuildError, Options, builder, probe, toolchain, vulkan
+from imagegen.engine_build import EngineBuildError, Options, builder, probe, vulkan, vulkan_sdk
 from imagegen.engine_build.vulkan import CHOSEN, VISIBLE, Device, Devices
 
 Require = Callable[[str, bool], None]
@@ -84,7 +84,7 @@ def test_an_answer_that_is_none_is_a_problem(answer: bytes) -> None:
 
 
 def test_a_driver_is_queried_for_its_memory(tmp_path: Path, require: Require, monkeypatch: pytest.MonkeyPatch) -> None:
-    require("Vulkan's headers (apt install libvulkan-dev)", toolchain.lacking_vulkan() is None)
+    require("Vulkan's headers (apt install libvulkan-dev)", vulkan_sdk.lacking() is None)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(make_loader(tmp_path / "loader")))
     (device,) = vulkan.find_devices().found
     stand_in = vulkan_stand_in
@@ -126,15 +126,15 @@ def test_what_a_build_for_vulkan_lacks_is_named(
     (sdk / "bin" / "glslc").write_text("#!/bin/sh\n")
     (sdk / "bin" / "glslc").chmod(0o755)
     monkeypatch.setenv("VULKAN_SDK", str(sdk))
-    assert "glslc, which" not in (toolchain.lacking_vulkan() or "")
+    assert "glslc, which" not in (vulkan_sdk.lacking() or "")
     monkeypatch.setenv("CXX", "c++ -nostdinc -nostdlib -L/nowhere")
-    assert "Vulkan's C++ headers" in (toolchain.lacking_vulkan() or "")
+    assert "Vulkan's C++ headers" in (vulkan_sdk.lacking() or "")
     for header in ("vulkan_core.h", "vulkan.hpp"):
         (sdk / "include" / "vulkan").mkdir(parents=True, exist_ok=True)
         (sdk / "include" / "vulkan" / header).touch()
-    monkeypatch.setattr(toolchain, "VULKAN_LIBRARY", "-lvulkan-that-is-nowhere")
+    monkeypatch.setattr(vulkan_sdk, "LIBRARY", "-lvulkan-that-is-nowhere")
     monkeypatch.delenv("CXX")
-    assert "the library of Vulkan's loader" in (toolchain.lacking_vulkan() or "")
+    assert "the library of Vulkan's loader" in (vulkan_sdk.lacking() or "")
 
 
 @pytest.mark.parametrize(

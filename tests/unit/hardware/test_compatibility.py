@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,45 @@ def test_a_model_that_needs_more_memory_than_there_is_warns(
     assert [warning.code for warning in found] == ([] if said is None else ["does_not_fit"])
     if said:
         assert said in found[0].detail
+
+
+@pytest.mark.parametrize(
+    ("needed", "here", "refused"),
+    [
+        ("0.5", "0.4.7", True),
+        ("0.4.8", "0.4.7", True),
+        ("0.10", "0.9.2", True),  # compared as numbers
+        ("0.4.7", "0.4.7", False),
+        ("0.4", "0.4.0", False),
+        ("0.4.7", "0.5", False),
+        (None, "0.4.7", False),
+        ("9.9", None, False),  # an engine of which nothing is known is probed, not refused
+        ("9.9", "master-612-ab12cd3", False),
+    ],
+)
+def test_an_entry_may_need_a_newer_engine(needed: str | None, here: str | None, refused: bool) -> None:
+    entry = Catalog.packaged().get("qwen-image").model_copy(update={"engine_min": needed})
+    found = compatibility.too_old(entry, replace(machine(None, 10**12), engine_release=here))
+    assert (found is not None) is refused
+    if found is not None:
+        assert found.code == "engine_too_old"
+        assert f"release {needed} of the engine or newer" in found.detail and f"release {here}." in found.detail
+
+
+def test_request_fields_that_the_engine_lacks_warn(tmp_path: Path, sd_server: Path) -> None:
+    tiling = {"vae_tiling_params": {"enabled": True, "tile_size_x": 4}, "no_such_field_of_any_engine": 1}
+    entry = Catalog.packaged().get("qwen-image").model_copy(update={"options": tiling})
+    found = compatibility.lacking_fields(entry, sd_server)
+    assert found is not None and "no_such_field_of_any_engine (options)" in found.detail
+    assert "tile_size_x" not in found.detail and "enabled" not in found.detail
+    newer = tmp_path / "sd-server"
+    newer.write_bytes(b"\x7fELF vae_tiling_params enabled tile_size_w tile_size_h no_such_field_of_any_engine")
+    found = compatibility.lacking_fields(entry, newer)
+    assert found is not None and "tile_size_x (renamed to tile_size_w, in pixels)" in found.detail
+    newer.write_bytes(b"#!/bin/sh\nexec /opt/sd-server")
+    assert compatibility.lacking_fields(entry, newer) is None
+    assert compatibility.lacking_fields(entry, None) is None
+    assert compatibility.lacking_fields(entry, tmp_path / "missing") is None
 
 
 def test_a_flag_that_the_engine_lacks_warns_with_its_source(tmp_path: Path) -> None:

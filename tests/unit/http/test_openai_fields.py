@@ -34,6 +34,7 @@ KNOWN = frozenset(ImagesRequest.model_fields)
         ({"seed": -1}, {}),
         ({"seed": "-1"}, {}),
         ({"seed": 5}, {"seed": 5}),
+        ({"loras": [{"name": "a"}]}, {"loras": [{"name": "a"}]}),
         ({"output_format": "jpg"}, {"output_format": "jpeg"}),
         ({"partial_images": 3}, {"partial_images": 3}),
         ({"background": "auto"}, {}),
@@ -84,7 +85,8 @@ def test_another_picture_is_refused(fields: dict[str, Any], strict: bool) -> Non
 @pytest.mark.parametrize(
     ("fields", "param", "code"),
     [
-        ({"loras": [{"path": "a"}]}, "loras", "unsupported_value"),
+        ({"lora": "a"}, "lora", "unsupported_value"),
+        ({"loras[][name]": "a"}, "loras", "invalid_value"),
         ({"control_image": "aaaa"}, "control_image", "unsupported_value"),
         ({"negative_prompt": "a", "negative": "b"}, "negative_prompt", "invalid_value"),
         ({"guidance_scale": 1, "cfg_scale": 2}, "guidance_scale", "invalid_value"),

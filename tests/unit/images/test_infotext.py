@@ -63,3 +63,10 @@ def test_every_sampler_has_a_label() -> None:
     known = {name for names in ADAPTER_SAMPLERS.values() for name in names}
     assert infotext.SAMPLER_LABELS.keys() == known
     assert len(set(infotext.SAMPLER_LABELS.values())) == len(known)
+
+
+def test_loras_follow_the_prompt_in_automatic1111s_notation() -> None:
+    loras = [infotext.Lora(name="soft light", strength=0.8), infotext.Lora(name="b")]
+    assert infotext.with_loras("a cat", loras) == "a cat <lora:soft light:0.8> <lora:b:1>"
+    assert infotext.with_loras("", loras[1:]) == "<lora:b:1>"
+    assert infotext.with_loras("a cat", []) == "a cat"

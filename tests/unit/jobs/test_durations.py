@@ -246,6 +246,32 @@ def test_a_job_that_is_not_there_yet_waits_for_the_queue_and_its_load(
     assert estimator(queue(*waiting), **engine).new_job_s(model, PARAMS) == seconds
 
 
+UPSCALE = Params.of_upscale(256, 128, 4, "esrgan")
+
+
+def test_an_upscale_costs_by_its_source_and_needs_no_load() -> None:
+    durations = Durations([Measurement("up", "step", 64 * 64 * 16, 6.0), *measured(load=8.0, step=2.0)])
+    larger, smaller = durations.job("up", UPSCALE), durations.job("up", Params.of_upscale(128, 64, 2, "esrgan"))
+    assert larger == smaller == 3.0, "the network works by 4 whatever the factor"
+    half = Progress(phase=Phase.UPSCALING, fraction=0.5, step_s=4.0)
+    assert durations.remaining("up", UPSCALE, half, 0.5) == 1.5
+    assert Durations().remaining("up", UPSCALE, half, 0.0) == 2.0, "known from its own first tiles"
+
+    of = estimator([])
+    of._durations.add(Measurement("up", "step", UPSCALE.pixels, 6.0))
+    assert of.new_job_s("up", UPSCALE) == 6.0
+    first, second = replace(queue("up")[0], params=UPSCALE), replace(queue("tiny")[0], seq=2, id="job2")
+    mixed = estimator([first, second])
+    mixed._durations.add(Measurement("up", "step", UPSCALE.pixels, 6.0))
+    assert [eta_s(mixed, seq) for seq in (1, 2)] == [6.0, 6.0 + 8.0 + WHOLE_S]
+    alone = estimator([first])
+    alone._durations.add(Measurement("up", "step", UPSCALE.pixels, 6.0))
+    assert alone.new_job_s("tiny", PARAMS) == 6.0 + 8.0 + WHOLE_S
+    behind = estimator([second, replace(first, seq=3)], state=EngineState.READY, model="tiny")
+    behind._durations.add(Measurement("up", "step", UPSCALE.pixels, 6.0))
+    assert behind.new_job_s("tiny", PARAMS) == WHOLE_S + 6.0 + WHOLE_S, "the model stays loaded"
+
+
 def test_a_load_that_runs_is_counted_once() -> None:
     first, second = queue("tiny", "tiny")
     active = [running(first, Phase.LOADING, ago_s=2.0), second]

@@ -16,6 +16,7 @@ from model_tables import tables
 
 import imagegen.models
 from imagegen.cli.models import models as command
+from imagegen.engines.base import LoraUse
 from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
 from imagegen.models.entry import Entry
 from imagegen.schemas import Refused
@@ -122,10 +123,9 @@ def test_a_lightning_model_shares_its_base_and_adds_a_lora(settings: Settings) -
     assert fast.installed(settings)
     assert fast.argv(settings) == base.argv(settings)
     assert (fast.defaults.steps.value, fast.defaults.cfg_scale.value) == (4, 1.0)
-    lora = {"path": "Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors", "multiplier": 1.0}
-    assert fast.request_options(settings) == {"lora": [lora]}
-    assert fast.lora_dir(settings) == settings.models_dir / fast.name
-    assert (base.loras(settings), base.lora_dir(settings)) == ([], None)
+    file = "Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors"
+    assert fast.loras(settings) == (LoraUse(settings.models_dir / fast.name / file, 1.0),)
+    assert base.loras(settings) == ()
 
 
 def test_loras_are_found_wherever_they_lie(settings: Settings, tmp_path: Path) -> None:
@@ -135,14 +135,10 @@ def test_loras_are_found_wherever_they_lie(settings: Settings, tmp_path: Path) -
     user_file(settings, "two.toml", text + lora.format("loras/a.safetensors") + lora.format(tmp_path / "b.safetensors"))
     catalog = Catalog.load(settings)
     same = catalog.get("same")
-    assert same.lora_dir(settings) == settings.models_dir / "qwen-image-lightning"
     assert same.loras(settings) == catalog.get("qwen-image-lightning").loras(settings)
     two = catalog.get("two")
-    assert two.lora_dir(settings) == tmp_path
-    assert two.loras(settings) == [
-        {"path": "models/two/loras/a.safetensors", "multiplier": 0.5},
-        {"path": "b.safetensors", "multiplier": 0.5},
-    ]
+    own = settings.models_dir / "two" / "loras" / "a.safetensors"
+    assert two.loras(settings) == (LoraUse(own, 0.5), LoraUse(tmp_path / "b.safetensors", 0.5))
 
 
 def test_argv_names_existing_files_and_leaves_an_absent_optional_one_out(settings: Settings) -> None:
@@ -317,7 +313,8 @@ def test_no_file_ends_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, t
     try:
         for entry in Catalog.load(settings).entries():
             entry.argv(settings)
-            entry.request_options(settings)
+            entry.request_options()
+            entry.loras(settings)
             assert missing_sentence(entry, settings)
     except CatalogError as wrong:
         assert str(path) in str(wrong)

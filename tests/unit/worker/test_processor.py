@@ -16,6 +16,7 @@ from imagegen.images.cutout import REMOVED
 from imagegen.images.png import BrokenPng, texts
 from imagegen.images.store import ImageStore
 from imagegen.models.catalog import Catalog
+from imagegen.models.loras.folder import LoraFolder
 from imagegen.prompts.guardrails import PROMPT_JOIN, Guardrails
 from imagegen.schemas import EngineTexts, Job, Kind, Params, Policy, Status, StoredImage, Warn
 from imagegen.settings import Settings
@@ -41,7 +42,7 @@ def test_another_policy_file_does_not_change_a_job_that_was_accepted(
     no_store: ImageStore = SimpleNamespace()  # type: ignore[assignment]  # the job has no reference
     settings = Settings(home=tmp_path)
     other_policy = Guardrails("spiders", "Kein Text.", "other.toml")
-    processor = ImageProcessor(no_store, other_policy, Catalog.load(settings), settings)
+    processor = ImageProcessor(no_store, other_policy, Catalog.load(settings), LoraFolder(settings), settings)
     request = asyncio.run(processor.preprocess(job, seed=1))
     assert EngineTexts(prompt=request.prompt, negative=request.negative) == told
 
@@ -67,7 +68,7 @@ def test_a_picture_carries_its_settings_as_other_programs_read_them(
     file = io.BytesIO()
     Image.new("RGB", (64, 64), "red").save(file, "PNG")
     mine = Settings(home=tmp_path, png_metadata=said)
-    processor = ImageProcessor(store, Guardrails("", "", "x.toml"), Catalog.load(mine), mine)
+    processor = ImageProcessor(store, Guardrails("", "", "x.toml"), Catalog.load(mine), LoraFolder(mine), mine)
     asyncio.run(processor.postprocess(job, 0, 7, file.getvalue()))
     settings = "Steps: 2, Sampler: Euler a, CFG scale: 2, Seed: 7, Size: 64x64, Model: tiny, Version: imagegen "
     assert texts(kept[0]).get("parameters") == (None if prompts is None else prompts + settings + __version__)
@@ -99,7 +100,8 @@ def transparent(tmp_path: Path, n: int = 1, **params: object) -> tuple[ImageProc
         created_at=1.0,
     )  # fmt: skip
     settings = Settings(home=tmp_path)
-    return ImageProcessor(store, Guardrails("", "", "x.toml"), Catalog.load(settings), settings), job, written
+    catalog, loras = Catalog.load(settings), LoraFolder(settings)
+    return ImageProcessor(store, Guardrails("", "", "x.toml"), catalog, loras, settings), job, written
 
 
 def test_a_plain_background_is_cut_out_and_the_picture_says_so(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ function content() {
       <button type="button" class="icon-button" aria-label="Close" @click=${closeModels}>${icon("close")}</button>
     </div>
     <p class="hint" role="status" aria-live="polite">${state.note}</p>
-    <ul>${state.models.map(row)}</ul>
+    <ul>${[...state.models, ...state.upscalers].map(row)}</ul>
   `;
 }
 

@@ -5,6 +5,7 @@ import { live } from "../../vendor/lit-html/directives/live.js";
 import { defaultSize, outsideRange, parseSize, randomSeed, sideRange } from "../draft.js";
 import { chosenModel, defaultModel, state, updateDraft, updatePrefs } from "../store.js";
 import { icon } from "./icons.js";
+import { loras } from "./loras.js";
 
 const NAMES = {
   steps: "Steps",
@@ -24,7 +25,7 @@ export function more() {
       <div class="grid">
         ${models(model)} ${number("steps", "Steps", model, 1)} ${number("cfg_scale", "Guidance (cfg)", model, "any")}
         ${speed(model)} ${seed()} ${count()} ${side("width", model)} ${side("height", model)}
-        ${state.draft.references.length ? html`${fit()} ${strength(model)}` : nothing}
+        ${state.draft.references.length ? html`${fit()} ${strength(model)}` : nothing} ${loras()}
       </div>
       ${sources(model)}
     </details>
@@ -39,7 +40,8 @@ function summary(model) {
   const { draft } = state;
   const steps = draft.steps || model.defaults.steps.value;
   const seedText = draft.locked && draft.seed !== "" ? `seed ${draft.seed}` : "random seed";
-  return `${model.name}, ${steps} steps, ${seedText}${draft.n > 1 ? `, ${draft.n} pictures` : ""}`;
+  const loraText = draft.loras.map((one) => `, ${one.name}`).join("");
+  return `${model.name}, ${steps} steps, ${seedText}${draft.n > 1 ? `, ${draft.n} pictures` : ""}${loraText}`;
 }
 
 function models(model) {

@@ -2,7 +2,7 @@
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { drawAgain, drawVariations, editThis, enlarge, retry, sameSettings } from "../actions.js";
-import { pictureUrl } from "../api.js";
+import { pictureUrl, shownUrl } from "../api.js";
 import { upscaleFactor } from "../draft.js";
 import { copyPicture, copySettings, copyUrl } from "../clipboard.js";
 import { previewOf } from "../previews.js";
@@ -52,7 +52,7 @@ function large(job, image, index) {
         ${lastPreview(index === job.images.length - 1 ? previewOf(job) : null, image)}
         <img
           class=${ground(image)}
-          src=${pictureUrl(image.id)}
+          src=${shownUrl(image)}
           width=${image.width}
           height=${image.height}
           alt=${job.prompt}

@@ -1,7 +1,7 @@
 // Full screen: one picture, its facts, and navigation by arrow keys, buttons or a swipe.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
-import { pictureUrl } from "../api.js";
+import { shownUrl } from "../api.js";
 import { afterUpdate, pictures, state, update } from "../store.js";
 import { ground } from "../words.js";
 import { focusTile } from "./gallery.js";
@@ -40,7 +40,7 @@ function content({ job, image }, all, at) {
     <div class="canvas">
       <img
         class=${ground(image)}
-        src=${pictureUrl(image.id)}
+        src=${shownUrl(image)}
         width=${image.width}
         height=${image.height}
         alt=${job.prompt}

@@ -1,0 +1,31 @@
+"""Errors of the command line that are about the service, each with the exit code of the command."""
+
+from __future__ import annotations
+
+
+class ServiceError(Exception):
+    """The command failed. The message is a sentence that says what to do."""
+
+    exit_code = 1
+
+
+class WrongUse(ServiceError):
+    """An argument cannot be used: an address that is none."""
+
+    exit_code = 2
+
+
+class Refused(ServiceError):
+    """The service refused the request: repeating it unchanged does not help."""
+
+    exit_code = 3
+
+
+class Unreachable(ServiceError):
+    """No service answers, its certificate is not trusted, another program answers, or the connection broke."""
+
+    exit_code = 4
+
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""

@@ -1,0 +1,3 @@
+"""The LoRAs that a request may name: the folder, what its files say, whether they fit a model, and how one is added.
+
+Not here: how the engine gets them (`engines.sdcpp`), and a model's own LoRAs (its catalog entry)."""
