@@ -6,6 +6,7 @@ Nothing here does I/O. Times are POSIX seconds in memory and in the database, RF
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -163,6 +164,7 @@ class Params(BaseModel):
     speed: Speed = "quality"
     loras: tuple[Lora, ...] = ()  # the request's, without the model's own
     background: Background = "opaque"
+    strength: float | None = None  # edits only: how much the first picture may change; None: the model decides
     factor: Factor | None = None  # of an upscale: how many times as wide and high as its source
     method: Method | None = None  # of an upscale
 
@@ -180,6 +182,11 @@ class Params(BaseModel):
         """The pixels that the engine computes. Its upscalers know only x4, whatever the factor."""
         scale = 1 if self.factor is None else UPSCALER_SCALE // self.factor
         return self.width * self.height * scale**2
+
+    @property
+    def steps_run(self) -> int:
+        """The steps that the engine computes: a strength below 1 leaves out its share of them."""
+        return self.steps if self.strength is None else max(1, math.ceil(self.steps * self.strength))
 
 
 Number = StrictFloat  # whole numbers are taken too
@@ -264,6 +271,26 @@ class EditRequest(GenerateRequest):
     images: Annotated[list[Picture], Field(min_length=1, fail_fast=True)]
     mask: Picture | None = None
     fit: Literal["contain", "cover", "stretch"] = "contain"
+    strength: Number | None = None
+
+
+class VariationRequest(BaseModel):
+    """A request for variations: of a job, of a picture that a job drew, or of an uploaded picture.
+
+    prompt, model: for an uploaded picture only, which a model that edits draws anew.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    image: Picture | None = None
+    job_id: StrictStr | None = None
+    n: StrictInt = 1
+    seed: StrictInt | None = None
+    prompt: StrictStr | None = None
+    model: StrictStr | None = None
+    lease_s: Number | None = None
+    preview: PreviewWish | None = None
+    webhook: WebhookWish | None = None
 
 
 class CheckRequest(EditRequest):

@@ -20,7 +20,7 @@ from imagegen.http.routes.model_files import FetchRequest
 from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.models.catalog import Catalog
 from imagegen.prompts.guardrails import PolicyView
-from imagegen.schemas import CheckRequest, EditRequest, GenerateRequest
+from imagegen.schemas import CheckRequest, EditRequest, GenerateRequest, VariationRequest
 from imagegen.settings import PREFIX, Settings
 
 FOLDER = Path(__file__).parents[1] / "docs"
@@ -139,6 +139,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "generate_request": GenerateRequest,
     "edit_request": EditRequest,
     "check_request": CheckRequest,
+    "variation_request": VariationRequest,
     "check": responses.Check,
     "job": responses.Job,
     "jobs": responses.Jobs,

@@ -59,7 +59,8 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _does(entry: Entry) -> str:
     c = entry.capabilities
-    words = [w for w, able in (("draws", c.draw), ("edits", c.edit), ("masks", c.mask)) if able]
+    able = {"draws": c.draw, "edits": c.edit, "masks": c.mask, "strength": c.strength}
+    words = [word for word, can in able.items() if can]
     return ", ".join(words) + ("; noise" if entry.noise else "")
 
 

@@ -7,9 +7,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, TypeGuard
+from typing import Protocol, TypeGuard
 
-from imagegen.admission import resolution, validation
+from imagegen.admission import repeats, resolution, validation
 from imagegen.admission.upscaling import UpscalerChecks, check_upscaled_size, choose_upscaler
 from imagegen.hardware.memory_mode import Shape
 from imagegen.images.masks import decode_mask, stored_mask
@@ -35,6 +35,7 @@ from imagegen.schemas import (
     Refused,
     StoredImage,
     UpscaleRequest,
+    VariationRequest,
     Warn,
     WebhookWish,
 )
@@ -140,6 +141,8 @@ class AdmissionController:
         webhook = await self._webhook(request.webhook)
         wanted = _Wanted(kind=Kind.UPSCALE)
         source = await self._reference(request.image, wanted.warnings, "image", keep_px=None)
+        if isinstance(source, StoredImage) and source.job_id is not None:
+            wanted.warnings = [one for one in wanted.warnings if one != ON_WHITE]  # its copy keeps the transparency
         check_upscaled_size(source, request.factor, self._settings.max_upscaled_px)
         wanted.references = [source]
         params = Params.of_upscale(
@@ -167,6 +170,20 @@ class AdmissionController:
         new, _ = await self._prepare(request)
         return new
 
+    async def variation(self, wish: VariationRequest) -> GenerateRequest:
+        """The request whose pictures are the variations that `wish` asks for. Raises Refused 404, 410, 422."""
+        if (wish.image is None) == (wish.job_id is None):
+            detail = "Say of what: image (a picture) or job_id, and not both."
+            raise Refused(422, "invalid_request", detail, param="image")
+        if wish.job_id is not None:
+            return repeats.variation_of_job(await self._jobs.get(wish.job_id, renew=False), wish)
+        assert wish.image is not None
+        drawn_by = (await self._stored(wish.image, "image")).job_id if _is_id(wish.image) else None
+        job = None if drawn_by is None else await self._jobs.get(drawn_by, renew=False)
+        if job is not None and job.kind is not Kind.UPSCALE:
+            return repeats.variation_of_job(job, wish)
+        return repeats.variation_of_picture(wish.image, wish)
+
     async def _prepare(self, request: GenerateRequest, *, reduce_size: bool = False) -> tuple[NewJob, _Wanted]:
         """Resolve all values of the request, and decode its pictures without storing them. Raises Refused."""
         entry = self._catalog.get(request.model or self._default_model)
@@ -184,7 +201,7 @@ class AdmissionController:
         params = resolution.resolve(request, entry, wanted.references, wanted.warnings, self._settings)
         self._check_duration(entry.name, params)
         await self._check_memory(entry, wanted, params)
-        params = params.model_copy(update={"fit": wanted.fit, "loras": loras})
+        params = params.model_copy(update={"loras": loras})
         wanted.warnings += self._models.unfamiliar(entry, wanted.kind, request.prompt)
         takes_negative = entry.capabilities.negative
         composed = compose(
@@ -282,7 +299,7 @@ class AdmissionController:
     async def _load_references(self, request: GenerateRequest, wanted: _Wanted) -> None:
         """Decode all pictures of an edit before any is stored. Raises Refused."""
         if isinstance(request, EditRequest):
-            wanted.kind, wanted.fit = Kind.EDIT, request.fit
+            wanted.kind = Kind.EDIT
             wanted.references = [await self._reference(one, wanted.warnings) for one in request.images]
             if request.mask is not None:
                 wanted.mask = await self._mask(request.mask, wanted.warnings)
@@ -343,7 +360,6 @@ class _Wanted:
     """The checked inputs of a request, not yet stored."""
 
     kind: Kind = Kind.GENERATE
-    fit: Literal["contain", "cover", "stretch"] | None = None
     references: list[StoredImage | Reference] = field(default_factory=list)
     mask: Reference | None = None
     warnings: list[Warn] = field(default_factory=list)

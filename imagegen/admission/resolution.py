@@ -47,6 +47,8 @@ def resolve(
         negative=request.negative if request.negative and request.negative.strip() else "",
         speed=_speed(request, entry, int(steps), warnings),
         background=request.background or "opaque",
+        fit=request.fit if isinstance(request, EditRequest) else None,
+        strength=request.strength if isinstance(request, EditRequest) else None,
     )
 
 

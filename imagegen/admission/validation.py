@@ -93,6 +93,10 @@ def _check_kind(request: GenerateRequest, entry: Entry, caps: Settings, catalog:
                 "invalid_request",
                 f"images has {len(request.images)} entries; at most {most} are taken.",
             )
+        _within("strength", request.strength, 0, 1)
+        if request.strength is not None and not entry.capabilities.strength:
+            detail = f"{entry.name} takes its pictures as references and has no strength. Leave it out."
+            raise Refused(422, "strength_not_supported", detail, param="strength")
         if request.mask is not None and not entry.capabilities.mask:
             raise Refused(422, "not_supported_by_model", f"{entry.name} takes no mask. Leave it out.")
     elif not entry.capabilities.draw:

@@ -18,6 +18,7 @@ from imagegen.setting_values import SettingsError
 MODULES = {
     "queue": ("jobs", "cancel"),
     "draw": ("draw", "edit"),
+    "vary": ("vary",),
     "upscale": ("upscale",),
     "status": ("status", "warm", "unload"),
     **{name: (name,) for name in ("serve", "compare", "engine", "models", "loras", "tls", "token", "doctor", "deploy")},

@@ -85,8 +85,17 @@ def draw(prompt: str, **options: Any) -> None:
     help="How to fit the pictures to another aspect ratio: contain pads with white, cover crops, stretch distorts; "
     "default: contain. With contain one side is enough, and the other follows.",
 )
+@click.option("--strength", type=float, help="How much IMAGE may change, 0 to 1; only for models that support it.")
 @click.option("--mask", type=InputFile(), help="A picture of IMAGE's aspect ratio: white areas may change.")
-def edit(image: Path, prompt: str, also: tuple[Path, ...], fit: str | None, mask: Path | None, **options: Any) -> None:
+def edit(
+    image: Path,
+    prompt: str,
+    also: tuple[Path, ...],
+    fit: str | None,
+    strength: float | None,
+    mask: Path | None,
+    **options: Any,
+) -> None:
     """Change a picture by words. How many pictures a model takes: `imagegen models show NAME`.
 
     \b
@@ -96,6 +105,8 @@ def edit(image: Path, prompt: str, also: tuple[Path, ...], fit: str | None, mask
     request: dict[str, Any] = {"prompt": prompt, "images": [image, *also]}
     if fit:
         request["fit"] = fit
+    if strength is not None:
+        request["strength"] = strength
     if mask:
         request["mask"] = mask
     _run("/api/edit", request, options)
@@ -113,12 +124,9 @@ def _uploaded(service: Service, request: dict[str, Any]) -> dict[str, Any]:
 
 def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
     output: Path | None = options["output"]
-    if output == Path(STANDARD) and options["count"] > 1:
-        raise click.UsageError("-o - writes one picture: name a file for several, or leave -n out.")
+    check_output(output, options["count"])
     if options["transparent"] and output is not None and format_of(output) == "jpg":
         raise click.UsageError("A JPEG cannot be transparent: name a .png or .webp file.")
-    if output is None and (problem := no_new_file_in(Path())) is not None:
-        raise click.UsageError(f"{problem} Name a file elsewhere with -o.")
     service = service_of(options["url"])
     for name in ("width", "height", "steps", "seed", "cfg_scale", "negative", "model", "speed"):
         if options[name] is not None:
@@ -132,6 +140,14 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
     job = service.json("POST", path, json=_uploaded(service, request))
     click.echo(f"model: {title(service, job['model'])}", err=True)
     deliver(service, job, output, request["prompt"])
+
+
+def check_output(output: Path | None, count: int) -> None:
+    """Refuse an output that cannot hold the pictures, before they are drawn. Raises UsageError."""
+    if output == Path(STANDARD) and count > 1:
+        raise click.UsageError("-o - writes one picture: name a file for several, or leave -n out.")
+    if output is None and (problem := no_new_file_in(Path())) is not None:
+        raise click.UsageError(f"{problem} Name a file elsewhere with -o.")
 
 
 def deliver(service: Service, job: dict[str, Any], output: Path | None, words: str) -> None:

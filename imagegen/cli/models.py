@@ -124,7 +124,8 @@ def _does(entry: Weights) -> str:
     if not isinstance(entry, Entry):
         return "enlarges"
     c = entry.capabilities
-    words = [w for w, able in (("draws", c.draw), ("edits", c.edit), ("masks", c.mask)) if able]
+    able = {"draws": c.draw, "edits": c.edit, "masks": c.mask, "strength": c.strength}
+    words = [word for word, can in able.items() if can]
     return ", ".join(words) + (" (noise)" if entry.noise else "")
 
 

@@ -115,6 +115,9 @@ class DrawRequest:
     scheduler: str | None
     seed: int
     references: tuple[bytes, ...] = ()
+    strength: float | None = (
+        None  # the share of noise in the first reference's latents at the start; None, 1: all noise
+    )
     mask: bytes | None = None
     options: dict[str, object] = field(default_factory=dict)  # engine-native fields of the catalog entry
     loras: tuple[LoraUse, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from imagegen.models.entry import Entry
 from imagegen.schemas import Warn
 
 CODE = "hint_without_effect"
@@ -17,6 +18,13 @@ TOLD = 8
 def without_effect(name: str, value: Any, why: str = "") -> Warn:
     """The warning for a known field whose value has no effect."""
     return Warn(code=CODE, detail=f"{name}={shown(value)} has no effect here. {why}".rstrip())
+
+
+def unused_strength(value: float | None, entry: Entry, name: str = "strength") -> Warn | None:
+    """The warning for a strength that the model does not support; None if there is no strength, or the model does."""
+    if value is None or entry.capabilities.strength:
+        return None
+    return without_effect(name, value, f"{entry.name} takes the picture as a reference, as a whole.")
 
 
 def unknown(names: Iterable[str]) -> list[Warn]:

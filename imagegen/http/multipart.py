@@ -12,12 +12,12 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from imagegen.http.body import encoding_of, read_json, repeated
+from imagegen.http.body import M, encoding_of, read_json, repeated
 from imagegen.http.problems import given_twice, invalid
-from imagegen.schemas import EditRequest, Picture, Refused, UpscaleRequest
+from imagegen.schemas import EditRequest, Picture, Refused, UpscaleRequest, VariationRequest
 
 WHOLE = {"width", "height", "steps", "seed", "n", "preview", "factor"}
-FRACTIONS = {"cfg_scale", "lease_s"}
+FRACTIONS = {"cfg_scale", "lease_s", "strength"}
 TRUTHS = {"draft": {"true": True, "false": False}}
 PICTURES = {"image", "image[]", "images", "images[]"}
 PLAIN_TRANSFER = {"", "7bit", "8bit", "binary"}
@@ -57,33 +57,44 @@ def _part_encoding(file: UploadFile) -> str | None:
 
 async def read_edit(request: Request) -> EditRequest:
     """Read an edit request, as JSON or as a form. Raises Refused."""
-    if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        return await read_edit_form(request)
-    return await read_json(request, EditRequest)
+    if not _is_form(request):
+        return await read_json(request, EditRequest)
+    return _validated(EditRequest, await _read_fields(request))
+
+
+async def read_variation(request: Request) -> VariationRequest:
+    """Read a request for variations, as JSON or as a form. Raises Refused."""
+    return await _read_of_one_picture(request, VariationRequest)
 
 
 async def read_upscale(request: Request) -> UpscaleRequest:
     """Read an upscale request, as JSON or as a form. Raises Refused."""
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        return await read_json(request, UpscaleRequest)
-    form = await read_form(request)
-    fields: dict[str, Any] = {}
-    for name, value in form.multi_items():
-        if name == "image":
-            if name in fields:
-                raise given_twice([name], "form")
-            fields[name] = await picture(value)
-        else:
-            _add_text(fields, name, value)
-    await form.close()
+    return await _read_of_one_picture(request, UpscaleRequest)
+
+
+async def _read_of_one_picture(request: Request, model: type[M]) -> M:
+    if not _is_form(request):
+        return await read_json(request, model)
+    fields = await _read_fields(request)
+    images = fields.pop("images")
+    if len(images) > 1:
+        raise given_twice(["image"], "form")
+    return _validated(model, fields | ({"image": images[0]} if images else {}))
+
+
+def _is_form(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+def _validated(model: type[M], fields: dict[str, Any]) -> M:
     try:
-        return UpscaleRequest.model_validate(fields)
+        return model.model_validate(fields)
     except ValidationError as error:
         raise invalid(error) from None
 
 
-async def read_edit_form(request: Request) -> EditRequest:
-    """Read an edit request from a form: `image` files or ids, the other fields as text. Raises Refused."""
+async def _read_fields(request: Request) -> dict[str, Any]:
+    """The fields of a form: `image` files or ids as the list `images`, the others as text. Raises Refused."""
     form = await read_form(request)
     fields: dict[str, Any] = {"images": []}
     for name, value in form.multi_items():
@@ -94,10 +105,7 @@ async def read_edit_form(request: Request) -> EditRequest:
         else:
             _add_text(fields, name, value)
     await form.close()  # free the files now: a blocking request lasts as long as its job
-    try:
-        return EditRequest.model_validate(fields)
-    except ValidationError as error:
-        raise invalid(error) from None
+    return fields
 
 
 def _add_text(fields: dict[str, Any], name: str, value: UploadFile | str) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from imagegen.http import responses
 from imagegen.http.openai import routes as openai
-from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest
+from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest, ImagesVariationRequest
 from imagegen.http.routes import events, images, jobs, loras, model_files, previews, session, status
 from imagegen.http.sdapi import extras as sdapi_extras
 from imagegen.http.sdapi import lists as sdapi_lists
@@ -18,7 +18,14 @@ from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.http.sdapi import routes as sdapi
 from imagegen.http.sdapi.request import ImageToImage, TextToImage
 from imagegen.prompts.guardrails import PolicyView
-from imagegen.schemas import PREVIEW_EVERY_MAX, CheckRequest, EditRequest, GenerateRequest, UpscaleRequest
+from imagegen.schemas import (
+    PREVIEW_EVERY_MAX,
+    CheckRequest,
+    EditRequest,
+    GenerateRequest,
+    UpscaleRequest,
+    VariationRequest,
+)
 
 EVENTS = "text/event-stream"
 PICTURES = ("image/png", "image/jpeg", "image/webp")
@@ -63,13 +70,22 @@ EDIT_FORM = form(
     ["prompt", "image"],
     **dict.fromkeys(("prompt", "negative", "sampler", "model", "loras"), TEXT),
     **{name: {"type": "integer"} for name in ("width", "height", "steps", "seed", "n")},
-    **{name: {"type": "number"} for name in ("cfg_scale", "lease_s")},
+    **{name: {"type": "number"} for name in ("cfg_scale", "lease_s", "strength")},
     image=FILES,
     mask=FILE,
     fit={"type": "string", "enum": ["contain", "cover", "stretch"]},
     background={"type": "string", "enum": ["opaque", "transparent"]},
     preview={"anyOf": [{"type": "string", "enum": ["off", "auto"]}, whole(1, PREVIEW_EVERY_MAX)]},
     draft={"type": "boolean"},
+    **dict.fromkeys(("webhook.url", "webhook.secret"), TEXT),
+)
+VARIATION_FORM = form(
+    [],
+    **dict.fromkeys(("job_id", "prompt", "model"), TEXT),
+    **{name: {"type": "integer"} for name in ("n", "seed")},
+    lease_s={"type": "number"},
+    image=FILE,
+    preview={"anyOf": [{"type": "string", "enum": ["off", "auto"]}, whole(1, PREVIEW_EVERY_MAX)]},
     **dict.fromkeys(("webhook.url", "webhook.secret"), TEXT),
 )
 UPSCALE_FORM = form(
@@ -84,7 +100,7 @@ OPENAI_FORM = form(
     ["prompt", "image"],
     **dict.fromkeys(("prompt", "model", "size", "quality", "user", "negative", "sampler", "loras"), TEXT),
     **{name: {"type": "integer"} for name in ("n", "width", "height", "steps", "seed", "output_compression")},
-    cfg_scale={"type": "number"},
+    **{name: {"type": "number"} for name in ("cfg_scale", "strength")},
     image=FILES,
     mask=FILE,
     response_format={"type": "string", "enum": ["url", "b64_json"]},
@@ -94,6 +110,7 @@ OPENAI_FORM = form(
     partial_images=whole(0, 3),
     fit={"type": "string", "enum": ["contain", "cover", "stretch"]},
 ) | {"additionalProperties": True}
+OPENAI_VARIATION_FORM = OPENAI_FORM | {"required": ["image"]}
 
 Handler = Callable[..., Any]
 OPERATIONS: dict[Handler, Operation] = {
@@ -104,6 +121,12 @@ OPERATIONS: dict[Handler, Operation] = {
         "Ask for pictures from words and pictures",
         {202: (responses.Job,)},
         {"application/json": EditRequest, "multipart/form-data": EDIT_FORM},
+        headers=KEY,
+    ),
+    jobs.variations: Operation(
+        "Ask for variations of a job or a picture",
+        {202: (responses.Job,)},
+        {"application/json": VariationRequest, "multipart/form-data": VARIATION_FORM},
         headers=KEY,
     ),
     jobs.upscale: Operation(
@@ -185,6 +208,12 @@ OPERATIONS: dict[Handler, Operation] = {
         "OpenAI: pictures from words and pictures",
         {200: (responses.OpenAIImages, EVENTS)},
         {"application/json": ImagesEditRequest, "multipart/form-data": OPENAI_FORM},
+        headers=KEY,
+    ),
+    openai.variations: Operation(
+        "OpenAI: variations of a picture",
+        {200: (responses.OpenAIImages, EVENTS)},
+        {"application/json": ImagesVariationRequest, "multipart/form-data": OPENAI_VARIATION_FORM},
         headers=KEY,
     ),
     openai.models: Operation("OpenAI: the models that can draw now", {200: (responses.OpenAIModels,)}),

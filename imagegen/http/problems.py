@@ -49,6 +49,7 @@ TITLES = {
     "webhook_refused": "The webhook cannot be used",
     "bad_image": "The picture cannot be read",
     "not_supported_by_model": "The model cannot do this",
+    "strength_not_supported": "The model has no strength",
     "queue_full": "The queue is full",
     "rate_limited": "Too many requests",
     "request_timeout": "The request did not arrive in time",

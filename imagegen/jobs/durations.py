@@ -84,7 +84,7 @@ class Durations:
         if step is None:
             return None
         decode = self.expect(model, "decode", pixels) or 0.0
-        return self._encode(model, pixels) + params.steps * step + decode
+        return self._encode(model, pixels) + params.steps_run * step + decode
 
     def _encode(self, model: str, pixels: int) -> float:
         tokens = self.expect(model, "tokens", pixels)
@@ -98,7 +98,7 @@ class Durations:
 
     def job(self, model: str, params: Params) -> float | None:
         """Seconds for a whole job on a loaded engine; cached until the next measurement."""
-        key = (model, params.speed, params.width, params.height, params.steps, params.n, params.factor or 1)
+        key = (model, params.speed, params.width, params.height, params.steps_run, params.n, params.factor or 1)
         if key not in self._jobs:
             one = self.picture(model, params)
             self._jobs[key] = None if one is None else one * params.n
@@ -130,7 +130,7 @@ class Durations:
             case Phase.ENCODING:
                 left = whole - min(1.0, progress.fraction or 0.0) * self._encode(model, pixels)
             case Phase.SAMPLING:
-                left = (params.steps - (progress.step or 0)) * step + decode
+                left = (params.steps_run - (progress.step or 0)) * step + decode
             case Phase.UPSCALING:
                 left = whole * (1 - (progress.fraction or 0.0))
             case Phase.DECODING:

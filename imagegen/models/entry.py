@@ -73,6 +73,8 @@ class Entry(Weights):
             raise ValueError("fast.cache_mode is sd-server's: only entries of the adapter sdcpp can have one")
         if self.adapter != "sdcpp" and self.preview is not None and self.preview.mode != "off":
             raise ValueError("preview.mode is sd-server's: with the adapter glm it can only be off")
+        if self.capabilities.strength and (self.adapter != "sdcpp" or not self.capabilities.edit):
+            raise ValueError("capabilities.strength is sd-server's, and only for a model that edits")
         if self.capabilities.edit != (self.capabilities.max_references > 0):
             raise ValueError("capabilities.max_references must be at least 1 exactly when capabilities.edit is true")
         return self

@@ -158,6 +158,9 @@ class Capabilities(_Table):
     draw: Annotated[StrictBool, Field(description="true or false")]
     edit: Annotated[StrictBool, Field(description="true or false")]
     mask: Annotated[StrictBool, Field(description="true or false")] = False
+    strength: Annotated[
+        StrictBool, Field(description="true or false: whether an edit can start from its first picture's latents")
+    ] = False
     negative: Annotated[StrictBool, Field(description="true or false: whether it reads one at all")] = True
     max_references: Annotated[StrictInt, Field(ge=0, le=16, description="a whole number, 0 to 16")] = 0
 

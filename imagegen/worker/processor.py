@@ -48,12 +48,13 @@ class ImageProcessor:
             negative=texts.negative,
             width=p.width,
             height=p.height,
-            steps=p.steps,
+            steps=p.steps_run,
             cfg_scale=p.cfg_scale,
             sampler=p.sampler,
             scheduler=p.scheduler,
             seed=seed,
             references=tuple(references),
+            strength=p.strength,
             mask=mask,
             options=entry.request_options(p.speed),
             loras=entry.loras(self._settings) + await asyncio.to_thread(self._checked_loras, job.params, entry),
@@ -109,6 +110,8 @@ class ImageProcessor:
             }
             if p.speed != "quality":
                 metadata["speed"] = p.speed
+            if p.strength is not None:
+                metadata["strength"] = f"{p.strength:g}"
             if p.loras:
                 metadata["loras"] = ", ".join(f"{one.name}:{one.strength:g}" for one in p.loras)
             if transparent:
@@ -145,7 +148,8 @@ class ImageProcessor:
     async def postprocess_upscale(self, job: Job, png: bytes) -> StoredImage:
         """Add the source's metadata to its larger copy, and write it. Raises Refused, BrokenPng, StorageError."""
         source, keeps = await self.preprocess_upscale(job), self._settings.png_metadata
-        drawn = (await self._images.get(job.references[0])).job_id is not None
+        of = await self._images.get(job.references[0])
+        drawn = of.job_id is not None
 
         def finish() -> FinishedPng:
             if keeps == "off":
@@ -157,7 +161,13 @@ class ImageProcessor:
 
         finished = await asyncio.to_thread(finish)
         return await self._images.write(
-            finished.data, width=finished.width, height=finished.height, sha256=finished.sha256, seed=None, index=0
+            finished.data,
+            width=finished.width,
+            height=finished.height,
+            sha256=finished.sha256,
+            seed=None,
+            index=0,
+            warnings=of.warnings if of.transparent else (),  # the copy is transparent too
         )
 
     async def discard(self, images: Sequence[StoredImage]) -> None:

@@ -99,7 +99,11 @@ EDITS: list[tuple[dict[str, Any], str, str]] = [
     ({"images": ["data:image/png;base64,A A="]}, "bad_image", "base64 is damaged"),
     ({"images": ["0" * 32], "fit": "zoom"}, "invalid_request", "fit must be one of 'contain', 'cover' or 'stretch'."),
     ({"images": ["0" * 32], "mask": "../x"}, "unknown_image", "one is neither"),
-    ({"images": ["0" * 32], "strength": 1}, "invalid_request", "'strength' is not a field"),
+    ({"images": ["0" * 32], "denoise": 1}, "invalid_request", "'denoise' is not a field"),
+    ({"images": ["0" * 32], "strength": 1.01}, "invalid_request", "strength is 1.01; 0 to 1 is allowed."),
+    ({"images": ["0" * 32], "strength": -1}, "invalid_request", "strength is -1.0; 0 to 1 is allowed."),
+    ({"images": ["0" * 32], "strength": "1"}, "invalid_request", "strength must be a number."),
+    ({"images": ["0" * 32], "strength": 1, "model": "glm-tiny"}, "strength_not_supported", "glm-tiny takes its"),
 ]
 
 
@@ -211,9 +215,9 @@ FORMS: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     (
         "unknown field",
-        form(("prompt", RED), ("image", "0" * 32), ("strength", "1")),
+        form(("prompt", RED), ("image", "0" * 32), ("denoise", "1")),
         "invalid_request",
-        "'strength' is not",
+        "'denoise' is not",
     ),
     ("a file elsewhere", {"files": [("prompt", ("a.txt", b"x"))]}, "invalid_request", "'prompt' is a file"),
     ("an unknown picture", form(("prompt", RED), ("image", "../x")), "unknown_image", "one is neither"),

@@ -46,6 +46,21 @@ def by_column(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.abs(one - other).mean(axis=(0, 2))
 
 
+def test_strength_is_how_much_the_seed_can_change(service: Service) -> None:
+    """The tiny model's autoencoder keeps no picture, but what begins almost without noise hardly needs a seed."""
+    picture = data_url(halves(left="red", right="green"))
+    drawn = {
+        (strength, seed): pixels(service, edit(service, [picture], strength=strength, seed=seed))
+        for strength in (0, 0.05, 1)
+        for seed in (1, 2)
+    }
+    apart = {strength: np.abs(drawn[strength, 1] - drawn[strength, 2]).mean() for strength in (0, 0.05, 1)}
+    assert apart[0] <= apart[0.05] < apart[1] / 2, apart
+    again = pixels(service, edit(service, [picture], strength=0.05, seed=1))
+    assert np.array_equal(again, drawn[0.05, 1])
+    assert np.array_equal(pixels(service, edit(service, [picture], seed=1)), drawn[1, 1]), "1 is as none"
+
+
 def test_only_the_white_of_the_mask_changes(service: Service) -> None:
     """What is black keeps the reference's latents: there, what the seed and the prompt say has no effect."""
     picture = data_url(halves(left="red", right="green"))

@@ -250,10 +250,17 @@ def test_models_are_listed_found_and_missed(client: OpenAI) -> None:
     assert opened(client.images.generate(prompt="a", model="tiny", **SMALL).data[0].b64_json)
 
 
-def test_variations_are_not_found(client: OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError) as missed:
-        client.images.create_variation(image=png("red"))
-    assert missed.value.code == "not_found"
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # OpenAI has them for dall-e-2 only
+def test_variations_are_edits_of_one_picture(client: OpenAI, service: Service) -> None:
+    answer = client.images.create_variation(image=png("red"), n=2, model="tiny", user="u", **SMALL)
+    assert [opened(one.b64_json).size for one in answer.data] == [(64, 64)] * 2
+    assert answer.data[0].b64_json != answer.data[1].b64_json
+    job = service.job(answer.model_extra["job_id"])
+    assert (job["kind"], len(job["references"]), job["params"]["n"]) == ("edit", 1, 2)
+    assert job["prompt"].startswith("Draw this picture anew")
+    for files in ([], [("image", png("red")), ("image", png("blue"))]):
+        refused = service.http.post("/v1/images/variations", data={"n": "1"}, files=files or {"x": png("red")})
+        assert (refused.status_code, refused.json()["error"]["type"]) == (400, "invalid_request_error"), refused.text
 
 
 def test_every_error_under_v1_has_openais_shape(service: Service) -> None:

@@ -57,13 +57,13 @@ def test_png_info_of_what_is_no_picture_is_empty(service: Service, image: str) -
 
 def test_a_picture_is_edited(service: Service) -> None:
     drawn = post(service, "txt2img", SMALL)["images"][0]
-    edited = post(
-        service, "img2img", SMALL | {"prompt": "make it blue", "init_images": [drawn], "denoising_strength": 0.5}
-    )
+    edit = SMALL | {"prompt": "make it blue", "init_images": [drawn], "denoising_strength": 0.5}
+    edited = post(service, "img2img", edit)
     info = json.loads(edited["info"])
     assert opened(edited["images"][0]).size == (64, 64)
     assert service.job(info["job_id"])["kind"] == "edit"
-    assert [one["detail"].split("=")[0] for one in info["warnings"]] == ["denoising_strength"]
+    assert (info["denoising_strength"], info["warnings"]) == (0.5, [])
+    assert service.job(info["job_id"])["params"]["strength"] == 0.5
     assert "init_images" not in edited["parameters"]
 
 

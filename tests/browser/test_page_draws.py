@@ -254,6 +254,16 @@ def test_a_transparent_background_is_a_checkbox_and_shown_on_chequers(service: S
     assert "conic-gradient" in picture.evaluate("image => getComputedStyle(image).backgroundImage")
 
 
+def test_variations_of_a_picture_are_four_with_other_seeds(service: Service, open_page) -> None:
+    page = open_page(service.url).page
+    picture = draw(page, "a bell")
+    page.click(".result .action:has-text('Variations')")
+    page.wait_for_selector(".strip button >> nth=3")
+    job = service.http.get("/api/jobs", params={"limit": 1}).json()["items"][0]
+    assert (job["prompt"], job["params"]["n"], job["params"]["seed_given"]) == ("a bell", 4, False)
+    assert picture not in [image["id"] for image in job["images"]]
+
+
 @pytest.mark.parametrize("device", ["phone", "desktop"])
 def test_nothing_is_wider_than_the_window(service: Service, open_page, device: str) -> None:
     page = open_page(service.url, device=device).page

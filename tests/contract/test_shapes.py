@@ -56,6 +56,7 @@ def form(**fields: Any) -> dict[str, Any]:
 SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("POST", "/api/generate", {"json": SMALL}, 202, "job"),
     ("POST", "/api/edit", form(steps="1"), 202, "job"),
+    ("POST", "/api/variations", {"json": {"job_id": "{job_id}"}}, 202, "job"),
     ("POST", "/api/upscale", {"files": {"image": ("a.png", png(), "image/png")}, "data": {"factor": "2"}}, 202, "job"),
     ("POST", "/api/check", {"json": SMALL}, 200, "check"),
     ("GET", "/api/jobs", {}, 200, "jobs"),
@@ -81,6 +82,13 @@ SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("GET", "/api/openapi.json", {}, 200, None),
     ("POST", "/v1/images/generations", {"json": {"prompt": "x", "size": "64x64", "steps": 1}}, 200, "openai_images"),
     ("POST", "/v1/images/edits", form(size="64x64", steps="1"), 200, "openai_images"),
+    (
+        "POST",
+        "/v1/images/variations",
+        {"data": {"size": "64x64", "steps": "1"}, "files": {"image": ("a.png", png(), "image/png")}},
+        200,
+        "openai_images",
+    ),
     ("GET", "/v1/models", {}, 200, "openai_models"),
     ("GET", "/v1/models/{name}", {}, 200, "openai_model"),
     ("POST", "/sdapi/v1/txt2img", {"json": SMALL}, 200, "sdapi_images"),
@@ -136,6 +144,8 @@ def ask(service: Service, drawn: dict[str, Any], method: str, path: str, how: di
     path = path.format(job_id=drawn["job_id"], name=name)
     if "params" in how:
         how = how | {"params": {"task_id": drawn["job_id"]}}
+    if path == "/api/variations":
+        how = {"json": {"job_id": drawn["job_id"]}}
     return service.http.request(method, path, **how)
 
 
@@ -151,7 +161,7 @@ def test_an_answer_has_the_shape_that_is_written_down(
         validate(answer.json(), schema)
     if schema == "problem":
         assert answer.headers["content-type"] == "application/problem+json"
-    if method == "POST" and path in {"/api/generate", "/api/edit"} and status == 202:
+    if method == "POST" and path in {"/api/generate", "/api/edit", "/api/variations"} and status == 202:
         assert answer.headers["location"] == f"/api/jobs/{answer.json()['job_id']}"
 
 

@@ -114,6 +114,16 @@ def test_another_colour_and_another_background(draw: Draw) -> None:
     assert (corners(on_black) < 90).all(), corners(on_black)
 
 
+def test_a_low_strength_keeps_the_picture_and_1_edits_it(draw: Draw) -> None:
+    source, job = draw("a red circle")
+    body = {"images": [job["images"][0]["id"]]}
+    kept, low = draw("make it blue", strength=0.2, **body)
+    assert is_colour(middle(kept), "red") and np.abs(kept - source).mean() < 8
+    assert (low["params"]["strength"], low["params"]["steps"]) == (0.2, QUICK["steps"])
+    changed = draw("make it blue", strength=1, **body)[0]
+    assert is_colour(middle(changed), "blue"), middle(changed)
+
+
 def test_an_icon_is_transparent_around_its_subject(drawn: Service) -> None:
     answer = drawn.http.post(
         "/api/generate", json={"prompt": "a red heart", "seed": 1, "background": "transparent"} | QUICK

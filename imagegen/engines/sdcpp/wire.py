@@ -13,6 +13,9 @@ import httpx
 from imagegen.engines.base import DrawRequest, EngineError
 from imagegen.engines.sdcpp.prompt import literal
 
+STRENGTH_LEAST = 0.01
+"""The sampler divides by the noise level, so there must be some."""
+
 
 def refusal(answer: httpx.Response) -> str:
     try:
@@ -49,11 +52,21 @@ def request_body(request: DrawRequest, loras: Sequence[Mapping[str, object]] = (
         "embed_image_metadata": False,  # the service writes the metadata
         "output_format": "png",
     }
-    if request.mask is not None:
-        # Outside the mask the first reference's latents are kept; strength 1 runs all requested steps.
+    starts = request.strength is not None and request.strength < 1
+    if starts:
+        sampling["custom_sigmas"] = _sigmas(max(request.strength or 0.0, STRENGTH_LEAST), request.steps)
+    if starts or request.mask is not None:
+        # The engine's own strength would count steps of its schedule, which is not even: 0.3 of eight steps was nearly
+        # all noise. With 1 it runs all the steps that it is told to.
         ours |= {"init_image": ours["ref_images"][0], "strength": 1.0}
+    if request.mask is not None:  # outside the mask the first reference's latents are kept
         ours |= {"mask_image": base64.b64encode(request.mask).decode()}
     return json.dumps(_merged(body, ours), allow_nan=False).encode()
+
+
+def _sigmas(first: float, steps: int) -> list[float]:
+    """Noise levels of a flow model that starts from a picture with the share `first` of noise, in even steps."""
+    return [first * (steps - step) / steps for step in range(steps)] + [0.0]
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

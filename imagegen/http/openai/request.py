@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictStr, Valid
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
+from imagegen.admission.repeats import VARIATION_PROMPT
 from imagegen.http import hints
 from imagegen.http.body import read_object
 from imagegen.http.context import app_of, own_urls
@@ -105,15 +106,23 @@ class ImagesEditRequest(ImagesRequest):
 
     images: Annotated[list[Picture], Field(min_length=1, fail_fast=True)]
     mask: Picture | None = None
+    strength: float | None = None
     fit: Literal["contain", "cover", "stretch"] = "contain"
 
     def wanted(self) -> EditRequest:
         """Convert to this service's request. Raises Refused."""
-        more = {"images": self.images, "mask": self.mask, "fit": self.fit}
+        more = {"images": self.images, "mask": self.mask, "fit": self.fit, "strength": self.strength}
         return EditRequest.model_validate(self._common() | more)
 
     def forget_pictures(self) -> None:
         self.images, self.mask = [], None
+
+
+class ImagesVariationRequest(ImagesEditRequest):
+    """The same for variations of one picture. OpenAI's have no prompt."""
+
+    images: Annotated[list[Picture], Field(min_length=1, max_length=1, fail_fast=True)]
+    prompt: StrictStr = VARIATION_PROMPT
 
 
 R = TypeVar("R", bound=ImagesRequest)
@@ -134,12 +143,21 @@ async def read_generation(request: Request) -> ImagesRequest:
 
 async def read_edit(request: Request) -> ImagesEditRequest:
     """Read the body of /v1/images/edits, JSON or a form. Raises Refused."""
+    return await _read_pictures(request, ImagesEditRequest)
+
+
+async def read_variation(request: Request) -> ImagesVariationRequest:
+    """Read the body of /v1/images/variations, JSON or a form. Raises Refused."""
+    return await _read_pictures(request, ImagesVariationRequest)
+
+
+async def _read_pictures(request: Request, model: type[R]) -> R:
     strict = _strict(request)
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        return _read(ImagesEditRequest, await _form(request, *_reading(strict, STRICT_PICTURES)), strict)
+        return _read(model, await _form(request, *_reading(strict, STRICT_PICTURES)), strict)
     fields = await read_object(request)
     fields = _with_pictures(fields, own_urls(request), *_reading(strict, ("image", "images")))
-    return _read(ImagesEditRequest, fields, strict)
+    return _read(model, fields, strict)
 
 
 def _reading(strict: bool, names: tuple[str, ...]) -> tuple[tuple[str, ...], Callable[[str], str]]:

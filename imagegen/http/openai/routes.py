@@ -20,7 +20,7 @@ from imagegen.http.context import app_of, base_url, usable_names
 from imagegen.http.keep_alive import answered
 from imagegen.http.openai.errors import openai_error
 from imagegen.http.openai.partial import quality, until_drawn
-from imagegen.http.openai.request import ImagesRequest, read_edit, read_generation
+from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest, read_edit, read_generation, read_variation
 from imagegen.http.problems import problem_json
 from imagegen.http.snapshots import one_line
 from imagegen.http.sse import HEARTBEAT, EventStream, Frames, frame
@@ -44,6 +44,10 @@ async def generations(request: Request) -> Response:
 
 async def edits(request: Request) -> Response:
     return await _answer(request, await read_edit(request), "image_edit")
+
+
+async def variations(request: Request) -> Response:
+    return await _answer(request, await read_variation(request), "image_variation")
 
 
 async def _answer(request: Request, asked: ImagesRequest, event: str) -> Response:
@@ -73,15 +77,19 @@ async def _body(request: Request, asked: ImagesRequest, job: Job) -> dict[str, A
 
 
 def _taken(app: App, asked: ImagesRequest) -> GenerateRequest:
-    """The request for this service, with model aliases and `quality=low` resolved. Raises Refused."""
+    """The request for this service, with model aliases, `quality=low` and `strength` resolved. Raises Refused."""
     if asked.model is not None:
         asked.model = app.aliases.model(asked.model)
+    entry = app.catalog.get(asked.model or app.default_entry.name)
     if asked.quality == "low" and asked.speed is None:
-        no_fast = app.catalog.get(asked.model or app.default_entry.name).no_fast
+        no_fast = entry.no_fast
         if no_fast is None:
             asked.speed = "fast"
         else:
             asked.warnings.append(hints.without_effect("quality", asked.quality, f"Low means fast. {no_fast}"))
+    if isinstance(asked, ImagesEditRequest) and (unused := hints.unused_strength(asked.strength, entry)) is not None:
+        asked.warnings.append(unused)
+        asked.strength = None
     wanted = asked.wanted()
     asked.forget_pictures()
     return wanted
@@ -164,6 +172,7 @@ def _offered(app: App) -> dict[str, dict[str, Any]]:
 ROUTES = [
     Route("/v1/images/generations", generations, methods=["POST"]),
     Route("/v1/images/edits", edits, methods=["POST"]),
+    Route("/v1/images/variations", variations, methods=["POST"]),
     Route("/v1/models", models, methods=["GET"]),
     Route("/v1/models/{name}", model, methods=["GET"]),
 ]

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from imagegen.http import responses, serialize
 from imagegen.http.body import query_int, read_json
 from imagegen.http.context import app_of, base_url, owner_of, prefix
-from imagegen.http.multipart import read_edit, read_upscale
+from imagegen.http.multipart import read_edit, read_upscale, read_variation
 from imagegen.http.problems import invalid
 from imagegen.schemas import CheckRequest, GenerateRequest, Job
 
@@ -40,6 +40,10 @@ async def check(request: Request) -> Response:
     except ValidationError as error:
         raise invalid(error) from None
     return serialize.answer(serialize.check(app, await app.admission.check(asked)))
+
+
+async def variations(request: Request) -> Response:
+    return await _accept(request, await app_of(request).admission.variation(await read_variation(request)))
 
 
 async def _accept(request: Request, wanted: GenerateRequest) -> Response:
@@ -89,6 +93,7 @@ def _job(request: Request, job: Job, status: int = 200) -> Response:
 ROUTES = [
     Route("/api/generate", generate, methods=["POST"]),
     Route("/api/edit", edit, methods=["POST"]),
+    Route("/api/variations", variations, methods=["POST"]),
     Route("/api/upscale", upscale, methods=["POST"]),
     Route("/api/check", check, methods=["POST"]),
     Route("/api/jobs", recent, methods=["GET"]),

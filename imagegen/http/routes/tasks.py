@@ -13,12 +13,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from imagegen.admission.repeats import same_again
 from imagegen.http import serialize
 from imagegen.http.body import read_json
 from imagegen.http.context import app_of, base_url, owner_of
 from imagegen.http.multipart import read_edit
 from imagegen.http.wait import completed, wait_completed
-from imagegen.schemas import EditRequest, GenerateRequest, Job, Kind, LoraWish, Refused, Status, timestamp
+from imagegen.schemas import GenerateRequest, Job, Kind, Refused, Status, timestamp
 
 STATUS = {
     Status.QUEUED: "pending",
@@ -98,29 +99,6 @@ def _status(request: Request, job: Job) -> JSONResponse:
     }
     more = ("position", "progress", "eta_s", "warnings", "error")
     return JSONResponse(body | {name: view[name] for name in more if name in view})
-
-
-def same_again(job: Job) -> GenerateRequest:
-    """The request of `job`, with the parameters that were resolved for it. Keeps the seed only if the caller set it."""
-    p = job.params
-    fields: dict[str, Any] = {
-        "prompt": job.prompt,
-        "negative": p.negative or None,
-        "width": p.width,
-        "height": p.height,
-        "steps": p.steps,
-        "cfg_scale": p.cfg_scale,
-        "sampler": p.sampler,
-        "seed": p.seed if p.seed_given else None,
-        "n": p.n,
-        "model": job.model,
-        "speed": p.speed if p.speed == "fast" else None,
-        "loras": [LoraWish(name=one.name, strength=one.strength) for one in p.loras] or None,
-        "background": p.background if p.background == "transparent" else None,
-    }
-    if job.kind is Kind.GENERATE:
-        return GenerateRequest(**fields)
-    return EditRequest(**fields, images=[*job.references], mask=job.mask, fit=p.fit or "contain")
 
 
 ROUTES = [

@@ -18,7 +18,7 @@ from imagegen.schemas import Refused, Warn
 USED = frozenset({
     *("prompt", "negative_prompt", "steps", "cfg_scale", "seed", "width", "height", "batch_size", "n_iter"),
     *("sampler_name", "sampler_index", "override_settings", "send_images", "disable_extra_networks"),
-    *("init_images", "mask", "resize_mode"),
+    *("init_images", "mask", "resize_mode", "denoising_strength"),
 })  # fmt: skip
 """Fields that this service uses."""
 
@@ -81,8 +81,8 @@ def _label(sampler: str) -> str:
     return SAMPLER_LABELS.get(sampler, sampler)
 
 
-def checked(fields: Mapping[str, Any], *, edits: bool) -> list[Warn]:
-    """The warnings for fields without an effect. `edits`: the request is img2img. Raises Refused 422."""
+def checked(fields: Mapping[str, Any]) -> list[Warn]:
+    """The warnings for fields without an effect. Raises Refused 422."""
     for name, why in REFUSED.items():
         if fields.get(name) not in EMPTY:
             raise _refused(name, f"{name}={hints.shown(fields[name])} is not possible here. {why}")
@@ -94,9 +94,6 @@ def checked(fields: Mapping[str, Any], *, edits: bool) -> list[Warn]:
     for name, (fine, why) in HINTS.items():
         if name in fields and fields[name] not in fine:
             warnings.append(hints.without_effect(name, fields[name], why))
-    if edits and fields.get("denoising_strength") is not None:
-        why = "The model takes the picture as a reference, as a whole."
-        warnings.append(hints.without_effect("denoising_strength", fields["denoising_strength"], why))
     if fields.get("mask"):
         for name in sorted(OF_A_MASK & fields.keys()):
             if fields[name] not in EMPTY:
@@ -108,7 +105,7 @@ def _unknown(fields: Mapping[str, Any]) -> Iterable[str]:
     settings = fields.get("override_settings")
     more = settings if isinstance(settings, Mapping) else {}
     yield from (f"override_settings.{name}" for name in more if name != "sd_model_checkpoint")
-    known = USED | SILENT | OF_A_MASK | HINTS.keys() | REFUSED.keys() | {"denoising_strength", "alwayson_scripts"}
+    known = USED | SILENT | OF_A_MASK | HINTS.keys() | REFUSED.keys() | {"alwayson_scripts"}
     yield from (name for name in fields if name not in known and not name.startswith("hr_"))
 
 

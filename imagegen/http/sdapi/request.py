@@ -48,6 +48,7 @@ class ImageToImage(TextToImage):
     init_images: list[StrictStr]
     mask: StrictStr | None = None
     resize_mode: int | None = None
+    denoising_strength: float | None = None
 
 
 R = TypeVar("R", bound=TextToImage)
@@ -55,7 +56,7 @@ R = TypeVar("R", bound=TextToImage)
 
 def read(model: type[R], body: dict[str, Any]) -> tuple[R, list[Warn]]:
     """Parse the request, and return warnings for its fields without an effect. Raises Refused."""
-    warnings = fields.checked(body, edits=issubclass(model, ImageToImage))
+    warnings = fields.checked(body)
     try:
         return model.model_validate(
             {name: value for name, value in body.items() if name in model.model_fields}
@@ -94,8 +95,12 @@ def wanted(app: App, asked: TextToImage, chosen: str | None, warnings: list[Warn
     images = [as_data_url(one) for one in asked.init_images]
     mask = as_data_url(asked.mask) if asked.mask else None
     fit = fields.FITS.get(0 if asked.resize_mode is None else asked.resize_mode, "stretch")
+    strength = asked.denoising_strength
+    if (unused := hints.unused_strength(strength, entry, "denoising_strength")) is not None:
+        warnings.append(unused)
+        strength = None
     asked.init_images, asked.mask = [], None  # free them: `asked` lives as long as the job
-    return EditRequest.model_validate(common | {"images": images, "mask": mask, "fit": fit})
+    return EditRequest.model_validate(common | {"images": images, "mask": mask, "fit": fit, "strength": strength})
 
 
 def _sampler(asked: TextToImage, entry: Entry, warnings: list[Warn]) -> str | None:

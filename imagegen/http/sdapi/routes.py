@@ -92,7 +92,7 @@ def _info(job: Job) -> dict[str, Any]:
         "sd_vae_hash": None,
         "seed_resize_from_w": -1,
         "seed_resize_from_h": -1,
-        "denoising_strength": None,
+        "denoising_strength": p.strength,
         "extra_generation_params": {},
         "index_of_first_image": 0,
         "infotexts": [_infotext(job, image) for image in job.images],

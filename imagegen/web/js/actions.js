@@ -75,6 +75,15 @@ export function drawAgain(job) {
   submit(againRequest(job, randomSeed()));
 }
 
+const VARIATIONS = 4;
+
+/** Submit the picture's own request again, for several pictures with other seeds. */
+export function drawVariations(job, image) {
+  const n = Math.min(VARIATIONS, state.caps?.max_n ?? 1);
+  update({ viewer: null });
+  submit({ path: "api/variations", body: { image: image.id, n } }, job.prompt);
+}
+
 /** Submit a failed job again, unchanged. */
 export function retry(job) {
   submit(againRequest(job, job.params.seed));
@@ -86,9 +95,10 @@ export function enlarge(image, factor) {
   submit(upscaleRequest(image, factor));
 }
 
-async function submit({ path, body }) {
+/** `prompt`: shown if the request is refused beside others. */
+async function submit({ path, body }, prompt = body.prompt) {
   const whole = path === "api/upscale" ? body : { ...body, preview: "auto" };
-  addPending({ key: randomKey(), at: Date.now(), path, body: whole });
+  addPending({ key: randomKey(), at: Date.now(), path, body: whole, prompt });
   await sendAll();
 }
 
@@ -106,7 +116,7 @@ async function sendAll() {
 }
 
 /** Send one request. Its idempotency key makes repeated sends one job. Returns false if it has to wait. */
-async function send({ key, path, body }, refused) {
+async function send({ key, path, body, prompt }, refused) {
   try {
     const job = await request("POST", path, { json: body, headers: { "idempotency-key": key } });
     removePending(key);
@@ -126,7 +136,7 @@ async function send({ key, path, body }, refused) {
       return false;
     }
     removePending(key);
-    refused.push({ prompt: body.prompt ?? "A larger copy", title: problem.title, detail: problem.detail });
+    refused.push({ prompt: prompt ?? body.prompt ?? "A larger copy", title: problem.title, detail: problem.detail });
   }
   return true;
 }

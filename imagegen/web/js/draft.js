@@ -78,19 +78,21 @@ export function toRequest(draft) {
   if (draft.loras.length) body.loras = draft.loras;
   for (const name of ["sampler", "model", "speed", "background"]) if (draft[name]) body[name] = draft[name];
   if (!draft.references.length) return { path: "api/generate", body };
+  if (draft.strength !== "") body.strength = Number(draft.strength);
   return { path: "api/edit", body: { ...body, images: draft.references.map((one) => one.id), fit: draft.fit } };
 }
 
 /** The request that repeats a job with this seed. */
 export function againRequest(job, seed) {
   if (job.kind === "upscale") return upscaleRequest({ id: job.references[0] }, job.params.factor, job.model);
-  const { n, width, height, steps, cfg_scale, sampler, negative, fit, speed, background, loras } = job.params;
+  const { n, width, height, steps, cfg_scale, sampler, negative, fit, strength, speed, background, loras } = job.params;
   const body = { prompt: job.prompt, model: job.model, n, width, height, steps, cfg_scale, sampler, seed };
   if (negative) body.negative = negative;
   if (speed === "fast") body.speed = speed;
   if (background === "transparent") body.background = background;
   if (loras?.length) body.loras = loras;
   if (job.kind !== "edit") return { path: "api/generate", body };
+  if (strength !== undefined) body.strength = strength;
   return { path: "api/edit", body: { ...body, images: job.references, fit: fit ?? "contain" } };
 }
 
@@ -123,6 +125,7 @@ export function draftOf(job, seed) {
     n: p.n,
     model: job.model,
     fit: p.fit ?? "contain",
+    strength: String(p.strength ?? ""),
     references: job.references.map((id) => ({ id })),
   };
 }

@@ -21,6 +21,7 @@ const EMPTY_DRAFT = {
   background: "", // empty: opaque
   model: "", // empty: the service's default
   fit: "contain",
+  strength: "", // of an edit, 0 to 1; empty: the model decides
   references: [], // {id, width, height}, stored by the service
 };
 

@@ -134,6 +134,7 @@ export function settings(job, image) {
     ["Seed", String(image?.seed ?? p.seed)],
   ];
   if (p.speed === "fast") pairs.push(["Speed", "fast"]);
+  if (p.strength !== undefined) pairs.push(["Strength", String(p.strength)]);
   for (const lora of p.loras ?? []) pairs.push(["LoRA", `${lora.name}, strength ${lora.strength}`]);
   if (p.negative) pairs.push(["Negative", p.negative]);
   return pairs;

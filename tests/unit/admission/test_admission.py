@@ -274,6 +274,8 @@ nearly = {  # within the caps, or just outside
     "model": st.just("tiny"),
     "sampler": st.sampled_from(["euler", "heun", "fast"]),
     "speed": st.sampled_from(["quality", "fast", "faster"]),
+    "background": st.sampled_from(["opaque", "transparent", "white"]),
+    "strength": st.floats(-1, 2),
 }
 likely = st.fixed_dictionaries({"prompt": st.text(min_size=1, max_size=30)}, optional=nearly)
 

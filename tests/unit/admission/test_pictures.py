@@ -288,12 +288,13 @@ def drawn_transparent(desk: TestClient) -> tuple[str, bytes]:
     half.paste((200, 30, 30, 99), (14, 0, 16, 32))
     png = saved(half, "PNG")
     pictures: ImageStore = desk.app.state.app.images
+    job_id = answered(desk.post("/api/generate", json={"prompt": "an icon", "steps": 1}))["job_id"]
 
     async def store() -> str:
         more = {"sha256": hashlib.sha256(png).hexdigest(), "seed": 1, "index": 0, "warnings": (REMOVED,)}
         image = await pictures.write(png, width=32, height=32, **more)
         async with pictures._database.writing() as connection:
-            await pictures.insert(connection, [image], expires_at=2e9)
+            await pictures.insert(connection, [image], expires_at=2e9, job_id=job_id)
         return image.id
 
     return desk.portal.call(store), png
@@ -306,6 +307,8 @@ def test_a_drawn_transparent_picture_is_a_source_as_its_file_is(desk: TestClient
     for body in ({"images": [image_id]}, {"images": [data_url(png)]}):
         job = answered(desk.post("/api/edit", json=FIELDS | body))
         assert [one["code"] for one in job["warnings"]] == ["transparency_on_white"]
+    larger = answered(desk.post("/api/upscale", json={"image": image_id, "factor": 2, "model": "lanczos"}))
+    assert larger["warnings"] == [], "a larger copy keeps the transparency"
     masks = [mask_in_json(desk, red, mask) for mask in (image_id, data_url(png))]
     by_id, by_file = (mask_of(desk, job["job_id"]) for job in masks)
     assert np.array_equal(by_id, by_file)

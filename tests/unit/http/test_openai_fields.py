@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,10 @@ import pytest
 from imagegen.http.encoded_pictures import as_data_url
 from imagegen.http.openai.fields import settled
 from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest
-from imagegen.schemas import Refused
+from imagegen.http.openai.routes import _taken
+from imagegen.models.aliases import Aliases
+from imagegen.models.catalog import Catalog
+from imagegen.schemas import EditRequest, Refused
 
 KNOWN = frozenset(ImagesRequest.model_fields)
 
@@ -99,6 +103,21 @@ def test_a_transparent_background_is_asked_for_in_both_modes(strict: bool) -> No
     left, warnings = settled({"background": "transparent"}, KNOWN, strict)
     assert warnings == []
     assert ImagesRequest.model_validate(left | {"prompt": "a"}).wanted().background == "transparent"
+
+
+@pytest.mark.parametrize(("model", "strength"), [("tiny", 0.4), ("glm-tiny", None)])
+def test_a_strength_that_the_model_has_not_is_a_hint(model: str, strength: float | None) -> None:
+    catalog = Catalog.packaged()
+    app: Any = SimpleNamespace(
+        catalog=catalog, aliases=Aliases("dall-e-3", catalog.names(), "tiny"), default_entry=catalog.get("tiny")
+    )
+    asked = ImagesEditRequest(prompt="a", images=["b"], model=model, strength=0.4)
+    wanted = _taken(app, asked)
+    assert isinstance(wanted, EditRequest) and wanted.strength == strength
+    told = (
+        [] if strength else ["strength=0.4 has no effect here. glm-tiny takes the picture as a reference, as a whole."]
+    )
+    assert [one.detail for one in asked.warnings] == told
 
 
 @pytest.mark.parametrize("name", ["width", "height"])

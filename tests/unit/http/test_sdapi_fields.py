@@ -123,8 +123,15 @@ def test_img2img_becomes_an_edit(body: dict[str, Any], fit: str) -> None:
     job, warnings = asked({"init_images": [PICTURE], "denoising_strength": 0.4, "mask_blur": 4} | body, ImageToImage)
     assert isinstance(job, EditRequest)
     assert (job.images, job.mask, job.fit) == ([f"data:image/png;base64,{PICTURE}"], None, fit)
+    assert (job.strength, warnings) == (0.4, [])
+
+
+def test_a_strength_that_the_model_has_not_is_a_hint() -> None:
+    body = {"init_images": [PICTURE], "denoising_strength": 0.4}
+    job, warnings = asked(body, ImageToImage, chosen="glm-tiny")
+    assert job.strength is None
     assert warnings == [
-        "denoising_strength=0.4 has no effect here. The model takes the picture as a reference, as a whole."
+        "denoising_strength=0.4 has no effect here. glm-tiny takes the picture as a reference, as a whole."
     ]
 
 

@@ -29,6 +29,12 @@ KNOWN = Durations(measured(load=8.0, encode=1.0, step=2.0, decode=3.0))
 WHOLE_S = 1.0 + 4 * 2.0 + 3.0
 
 
+@pytest.mark.parametrize(("strength", "steps"), [(None, 4), (1.0, 4), (0.75, 3), (0.6, 3), (0.01, 1), (0.0, 1)])
+def test_a_strength_leaves_out_its_share_of_the_steps(strength: float | None, steps: int) -> None:
+    params = PARAMS.model_copy(update={"strength": strength})
+    assert KNOWN.job("tiny", params) == 1.0 + steps * 2.0 + 3.0
+
+
 def test_the_median_of_the_recent_ones_is_expected() -> None:
     durations = Durations()
     for seconds in (100.0, 1.0, 2.0, 3.0):

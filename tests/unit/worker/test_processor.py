@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from imagegen import __version__
+from imagegen.images.cutout import REMOVED
 from imagegen.images.png import BrokenPng, texts
 from imagegen.images.store import ImageStore
 from imagegen.models.catalog import Catalog
 from imagegen.models.loras.folder import LoraFolder
 from imagegen.prompts.guardrails import PROMPT_JOIN, Guardrails
-from imagegen.schemas import EngineTexts, Job, Kind, Params, Policy, Status
+from imagegen.schemas import EngineTexts, Job, Kind, Params, Policy, Status, StoredImage, Warn
 from imagegen.settings import Settings
 from imagegen.worker.processor import ImageProcessor
 
@@ -113,6 +114,25 @@ def test_a_plain_background_is_cut_out_and_the_picture_says_so(tmp_path: Path) -
     assert isinstance(one["png"], bytes) and texts(one["png"])["background"] == "transparent"
     image = Image.open(io.BytesIO(one["png"]))
     assert (image.mode, image.getpixel((2, 2))[3], image.getpixel((32, 32))) == ("RGBA", 0, (200, 30, 30, 255))
+
+
+@pytest.mark.parametrize("warnings", [(REMOVED,), ()])
+def test_a_larger_copy_is_as_transparent_as_its_source(tmp_path: Path, warnings: tuple[Warn, ...]) -> None:
+    processor, job, written = transparent(tmp_path)
+    now = {"created_at": 1.0, "expires_at": 2e9, "sha256": "a" * 64, "bytes": 1, "seed": 1, "index": 0}
+    source = StoredImage(id="b" * 32, job_id="a" * 32, width=64, height=64, warnings=warnings, **now)
+
+    async def get(_id: str) -> StoredImage:
+        return source
+
+    async def read(_id: str) -> bytes:
+        return pictured(plain=True)
+
+    processor._images.get, processor._images.read = get, read  # type: ignore[method-assign]
+    params = Params.of_upscale(128, 128, 2, "lanczos")
+    upscale = job.model_copy(update={"kind": Kind.UPSCALE, "references": [source.id], "params": params})
+    asyncio.run(processor.postprocess_upscale(upscale, pictured(plain=True)))
+    assert written[0]["warnings"] == warnings
 
 
 @pytest.mark.parametrize(("n", "named"), [(1, "The background was kept"), (3, "The background of picture 2 was kept")])

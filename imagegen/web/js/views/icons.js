@@ -15,6 +15,7 @@ const PATHS = {
   again: "M20 11a8 8 0 1 0-2.300 6M20 4v7h-7",
   edit: "M4 20h4L19 9l-4-4L4 16zM13 7l4 4",
   expand: "M9 4H4v5M15 4h5v5M9 20H4v-5M15 20h5v-5",
+  vary: "M4 4h6v6H4zM14 4h6v6h-6zM4 14h6v6H4zM14 14h6v6h-6z",
   left: "M15 5l-7 7 7 7",
   right: "M9 5l7 7-7 7",
   add: "M12 5v14M5 12h14",

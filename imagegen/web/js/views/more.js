@@ -25,7 +25,7 @@ export function more() {
       <div class="grid">
         ${models(model)} ${number("steps", "Steps", model, 1)} ${number("cfg_scale", "Guidance (cfg)", model, "any")}
         ${speed(model)} ${seed()} ${count()} ${side("width", model)} ${side("height", model)}
-        ${state.draft.references.length ? fit() : nothing} ${loras()}
+        ${state.draft.references.length ? html`${fit()} ${strength(model)}` : nothing} ${loras()}
       </div>
       ${sources(model)}
     </details>
@@ -52,7 +52,7 @@ function models(model) {
       <select
         id="model"
         .value=${live(model.name)}
-        @change=${(event) => updateDraft({ model: event.target.value === own?.name ? "" : event.target.value, speed: "" })}
+        @change=${(event) => chosen(event.target.value, own)}
       >
         ${state.models.map(
           (one) => html`
@@ -65,6 +65,11 @@ function models(model) {
       <p class="hint">${model.description}</p>
     </div>
   `;
+}
+
+/** A model's own settings do not go along to another one. */
+function chosen(name, own) {
+  updateDraft({ model: name === own?.name ? "" : name, speed: "", strength: "" });
 }
 
 function number(name, label, model, step) {
@@ -210,6 +215,28 @@ function fit() {
         <option value="cover">cropped</option>
         <option value="stretch">stretched</option>
       </select>
+    </div>
+  `;
+}
+
+function strength(model) {
+  if (!model.capabilities.strength) return nothing;
+  return html`
+    <div class="field">
+      <label class="label" for="strength">Strength</label>
+      <input
+        id="strength"
+        type="number"
+        inputmode="decimal"
+        min="0"
+        max="1"
+        step="any"
+        placeholder="1"
+        aria-describedby="strength-hint"
+        .value=${live(state.draft.strength)}
+        @input=${(event) => updateDraft({ strength: event.target.value })}
+      />
+      <p id="strength-hint" class="hint">How much the source may change, 0 to 1.</p>
     </div>
   `;
 }

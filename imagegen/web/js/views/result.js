@@ -1,7 +1,7 @@
 // The selected picture: large, beside its source, with its actions.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
-import { drawAgain, editThis, enlarge, retry, sameSettings } from "../actions.js";
+import { drawAgain, drawVariations, editThis, enlarge, retry, sameSettings } from "../actions.js";
 import { pictureUrl, shownUrl } from "../api.js";
 import { upscaleFactor } from "../draft.js";
 import { copyPicture, copySettings, copyUrl } from "../clipboard.js";
@@ -155,6 +155,7 @@ export function actions(job, image) {
       <div class="on">
         ${act("edit", "Edit this", () => editThis(image))}
         ${drawn ? act("again", "New seed", () => drawAgain(job)) : nothing}
+        ${drawn ? act("vary", "Variations", () => drawVariations(job, image)) : nothing}
         ${drawn ? act("same", "Same settings", () => sameSettings(job, image)) : nothing}
         ${factor ? act("expand", `Upscale ×${factor}`, () => enlarge(image, factor)) : nothing}
       </div>
