@@ -47,11 +47,13 @@ class Generate(Drawing):
     background: Literal["opaque", "transparent"] | None = Field(
         None, description="transparent: the subject cut out, as for an icon."
     )
+    loras: list[dict[str, Any]] | None = Field(None, max_length=16, description="[{name, strength}], of list_models.")
 
     @property
     def body(self) -> dict[str, Any]:
         """The service's request."""
-        return super().body | ({"background": self.background} if self.background else {})
+        own = {"background": self.background, "loras": self.loras}
+        return super().body | {name: value for name, value in own.items() if value}
 
 
 class Edit(Drawing):

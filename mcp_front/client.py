@@ -12,6 +12,7 @@ from imagegen_client import calls
 from imagegen_client.watch import Update, Watch
 from mcp_front.answers import Check, Job, Picture, ServiceError, Status, items, parsed
 from mcp_front.connection import Connection
+from mcp_front.loras import Lora
 from mcp_front.models import Model
 from mcp_front.settings import Settings
 from mcp_front.templates import Template
@@ -92,6 +93,16 @@ class Service:
     async def models(self) -> list[Model]:
         """The catalog."""
         return items(Model, await self._http.json("GET", "/api/models"), "model")
+
+    async def loras(self) -> list[Lora]:
+        """The LoRAs that some model can use. None from a service without this route."""
+        try:
+            found = items(Lora, await self._http.json("GET", "/api/loras"), "LoRA")
+        except ServiceError as failed:
+            if failed.code != "not_found":
+                raise
+            return []
+        return [one for one in found if one.models]
 
     async def model_limits(self) -> tuple[str, str] | None:
         """The default model and a sentence on what it cannot draw. None if the service reports no limits."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from mcp_front.arguments import Chunk, Nothing, OneImage, Search
 from mcp_front.client import Service
 from mcp_front.gallery import FoundImage, found_images
+from mcp_front.loras import Lora
 from mcp_front.models import Model
 from mcp_front.results import Results, has_view
 from mcp_front.templates import Template
@@ -37,6 +38,7 @@ class ModelList(BaseModel):
     """The service's models."""
 
     models: list[Model]
+    loras: list[Lora]
     next_step: str
 
 
@@ -68,11 +70,15 @@ class ListTools:
         return _said(ctx, text, TemplateList(templates=templates, next_step="Fill one in, then draw it."))
 
     async def list_models(self, ctx: Context, _: Nothing) -> ToolResult:
-        """List the models. Those that can draw now come first."""
+        """List the models, those that can draw now first, and the LoRAs."""
         models = sorted(await self._service.models(), key=lambda one: (not one.installed, not one.default, one.name))
         next_step = "Pass a name as `model` only if the user wants another model than the default."
         lines = [line for model in models for line in model.lines()]
-        return _said(ctx, "\n".join([*lines, next_step]), ModelList(models=models, next_step=next_step))
+        loras = await self._service.loras()
+        if loras:
+            lines += ["LoRAs, for `loras` of generate_image:", *(one.line for one in loras)]
+        facts = ModelList(models=models, loras=loras, next_step=next_step)
+        return _said(ctx, "\n".join([*lines, next_step]), facts)
 
     async def list_images(self, ctx: Context, asked: Search) -> ToolResult:
         """List the pictures, the newest first."""

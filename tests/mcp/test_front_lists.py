@@ -6,6 +6,7 @@ import json
 
 import pytest
 from fronts import SMALL, after, call, image_id_of, job_id_of, run, saved_path_of, text_of, within
+from loras import pair, put, safetensors
 from PIL import Image
 
 from mcp_front.answers import Said
@@ -73,6 +74,29 @@ def test_list_models_says_what_each_is_and_the_default_first(service):
     (tiny,) = [one for one in catalog if one["default"]]
     assert first.startswith(f"- tiny (installed, the default): {tiny['description']} Draws, edits up to 4 pictures")
     assert limits.strip() == f"Limits: {tiny['limits']}"
+
+
+def test_a_lora_is_listed_and_drawn_with(service):
+    file = put(service.home, "soft", safetensors(pair(), {"modelspec.trigger_phrase": "wtr, soft"}))
+    put(service.home, "broken", b"no LoRA")
+
+    async def story():
+        async with within(service.url, ui=True) as client:
+            listed = await call(client, "list_models")
+            drawn = await call(
+                client, "generate_image", prompt="a red circle", loras=[{"name": "soft", "strength": 0.5}], **SMALL
+            )
+            return listed, drawn
+
+    try:
+        listed, drawn = run(story())
+    finally:
+        for one in file.parent.iterdir():
+            one.unlink()
+    assert [(one["name"], "tiny" in one["models"]) for one in listed.structured_content["loras"]] == [("soft", True)]
+    assert "\nLoRAs, for `loras` of generate_image:\n- soft, for " in text_of(listed)
+    assert "; write in the prompt: wtr, soft\n" in text_of(listed)
+    assert service.job(drawn.structured_content["job_id"])["params"]["loras"] == [{"name": "soft", "strength": 0.5}]
 
 
 def test_the_catalog_says_the_measured_speed_and_misfits(service):
