@@ -13,6 +13,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -64,11 +65,14 @@ def stdio(
     return Client(transport, extensions=_view(ui), **(client or {}))
 
 
+PICTURES = tempfile.TemporaryDirectory(prefix="imagegen-pictures-")
+
+
 def within(
     url: str, *, ui: bool = False, local: bool = True, client: dict[str, Any] | None = None, **settings: object
 ) -> Client[Any]:
-    """A client of a front in this process."""
-    own = {f"IMAGEGEN_{name.upper()}": str(value) for name, value in settings.items()}
+    """A client of a front in this process. It saves pictures into a folder of the tests, not into the user's."""
+    own = {f"IMAGEGEN_{name.upper()}": str(value) for name, value in {"output_dir": PICTURES.name, **settings}.items()}
     return Client(build(load({"IMAGEGEN_URL": url} | own), local=local), extensions=_view(ui), **(client or {}))
 
 
