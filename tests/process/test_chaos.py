@@ -20,7 +20,7 @@ import psutil
 import pytest
 from engines import Engine, second_engine_long
 from PIL import Image
-from served import Service, gone, until
+from served import Service, until
 
 LONG_S = float(os.environ.get("IMAGEGEN_CHAOS_S") or 3600)
 SEED = int(os.environ.get("IMAGEGEN_CHAOS_SEED", "20261123"))
@@ -42,7 +42,7 @@ class Walk:
         self.right = {wish: pixels(service.png(service.draw(wish[0], seed=wish[1]))) for wish in WISHES}
         self.asked: dict[str, tuple[str, int]] = {}  # job id → wish, in order of submission
         self.seen: dict[str, str] = {}  # job id → the end it was seen to have
-        self.pids: set[int] = set()
+        self.processes: set[psutil.Process] = set()  # with their start: in an hour, numbers are used again
         self.cancelled: set[str] = set()
         self.done: dict[str, int] = {}
         self.kills = self.kills_in_a_row = 0
@@ -151,7 +151,7 @@ class Walk:
 
     def note_processes(self) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
-            self.pids |= {process.pid for process in self.service.processes()}
+            self.processes |= set(self.service.processes())
 
     # ---- what must hold -----------------------------------------------------------------------
 
@@ -177,11 +177,19 @@ class Walk:
         self.note_processes()
         self.service.terminate()
         self.service.wait()
-        assert all(gone(pid) for pid in self.pids), "no process is left"
+        assert not [one for one in self.processes if not ended(one)], "no process is left"
         owned = {f"{image['id']}.png" for job in complete for image in job["images"]}
         files = {path.name for path in (self.service.home / "images").iterdir()}
         assert owned <= files, "no picture without its file"
         assert len(files) == len(owned) + len(WISHES), "no file without its picture"
+
+
+def ended(process: psutil.Process) -> bool:
+    """Whether the process has ended. A zombie has."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @second_engine_long
