@@ -101,7 +101,8 @@ class DrawRequest:
     """One picture in the engine's terms; adapters pass these values on unchanged.
 
     width, height: pixels, multiples of the model's size_multiple. references: RGB PNG files, already fitted.
-    loras: checked files; an engine without LoRAs gets none. preview: None for no previews; an engine without previews
+    loras: checked files; an engine without LoRAs gets none. strength: the share of noise in the first reference's
+    latents at the start; None, 1: all noise. preview: None for no previews; an engine without previews
     ignores it.
     """
 
@@ -115,13 +116,11 @@ class DrawRequest:
     scheduler: str | None
     seed: int
     references: tuple[bytes, ...] = ()
-    strength: float | None = (
-        None  # the share of noise in the first reference's latents at the start; None, 1: all noise
-    )
     mask: bytes | None = None
     options: dict[str, object] = field(default_factory=dict)  # engine-native fields of the catalog entry
     loras: tuple[LoraUse, ...] = ()
     preview: PreviewPlan | None = None
+    strength: float | None = None
 
 
 @dataclass(frozen=True)
