@@ -112,7 +112,7 @@ def test_who_looks_keeps_the_model_and_who_only_listens_does_not(serve) -> None:
                 if event.name == "status":
                     engine = event.data["engine"]["state"]
                     reasons.append(event.data["idle"]["reason"])
-        assert any("somebody" in reason for reason in reasons if reason) is counts, reasons
+        assert any("a user is present" in reason for reason in reasons if reason) is counts, reasons
 
 
 def test_reading_its_events_keeps_a_lease_alive(service: Service) -> None:

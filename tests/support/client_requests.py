@@ -300,7 +300,7 @@ RECORDED: list[Recorded] = [
         },
         auth="basic",
         typed=False,
-        warns=(HINT, REDUCED),
+        warns=(REDUCED,),
     ),
 ]  # fmt: skip
 """Features that a client lacks are not listed. test_openai.py tests clients that cancel by closing the connection."""
