@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -79,10 +81,15 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def safetensors(path: Path, shapes: dict[str, list[int]], **metadata: str) -> Path:
-    """A file whose tensors have no data."""
-    tensors = {name: {"dtype": "F16", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
-    header = json.dumps(tensors | ({"__metadata__": metadata} if metadata else {})).encode()
+    """A file of the right size, whose tensors are a hole in it."""
+    tensors: dict[str, object] = {"__metadata__": metadata} if metadata else {}
+    end = 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 2 * math.prod(shape)
+        tensors[name] = {"dtype": "F16", "shape": shape, "data_offsets": [begin, end]}
+    header = json.dumps(tensors).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header)
+    os.truncate(path, 8 + len(header) + end)
     return path
 
 
