@@ -68,7 +68,7 @@ def test_a_picture_without_memory_is_drawn_in_the_next_mode(app: MakeBackend) ->
             files = [await service.images.read(job.images[0].id) for job in (first, again)]
             assert files[0] == files[1], "the mode does not change a picture"
             assert ("card", 128 * 128, True) in learned(service)
-        async with app(Card()) as service:
+        async with app(Card(), idle_timeout="never") as service:
             large = await ended(service, await submit(service, side=128))
             assert (mode_of(service), warned(large)) == ("offload", []), "it is remembered"
 
@@ -160,7 +160,7 @@ def test_memory_that_others_take_after_the_check_is_waited_for(
     script = limited(tmp_path, sd_server, waits)
 
     async def scenario() -> None:
-        async with app(card, sd_server=script) as service:
+        async with app(card, sd_server=script, idle_timeout="never") as service:
             job = await submit(service)
             await until(lambda: not first.exists(), "the load has begun")
             card.free_bytes, card.holders = GB // 2, [(os.getpid(), 23 * GB)]
