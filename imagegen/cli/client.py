@@ -81,7 +81,7 @@ def sentences(url: str) -> Iterator[None]:
     except (client_errors.NotTheService, client_errors.Distrusted, client_errors.ProxyRefused) as other:
         raise Unreachable(str(other)) from None
     except client_errors.Refused as refused:
-        raise Refused(f"{refused} ({refused.code})") from None
+        raise Refused(f"{refused} ({refused.code})", refused.code) from None
     except client_errors.ServiceError as failed:
         code = f" ({failed.code})" if failed.status is not None else ""
         raise ServiceError(f"{failed}{code}") from None
