@@ -10,7 +10,7 @@ import time
 import click
 
 from imagegen.cli.client import Service, ServiceError
-from imagegen.cli.draw import check_complete, follow
+from imagegen.cli.delivery import check_complete, follow
 from imagegen.cli.trust import pinned
 from imagegen.deploy.containers import DeployError
 from imagegen.deploy.deployment import Deployment

@@ -11,7 +11,7 @@ import click
 
 from imagegen.cli.arguments import InputFile, OutputFile
 from imagegen.cli.client import Service, service_of, url_option
-from imagegen.cli.draw import check_output, deliver, title
+from imagegen.cli.delivery import check_output, deliver, title
 from imagegen.cli.errors import Refused
 
 _ID = re.compile(r"(?:^|/)([0-9a-f]{32})(?:\.(?:png|jpg|webp))?$")
