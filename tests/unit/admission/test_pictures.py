@@ -159,6 +159,13 @@ KINDS = {
     "transparent": saved(Image.merge("RGBA", [Image.linear_gradient("L")] * 4), "PNG"),
     "palette": saved(Image.radial_gradient("L").convert("RGB").quantize(64), "PNG", transparency=7),
     "16 bits": saved(Image.linear_gradient("L").convert("I").point(lambda level: level * 257).convert("I;16"), "PNG"),
+    "grey, transparent": saved(Image.merge("LA", [Image.linear_gradient("L")] * 2), "PNG"),
+    "one bit": saved(Image.radial_gradient("L").convert("1"), "PNG"),
+    "a profile": saved(
+        Image.radial_gradient("L").convert("RGB"),
+        "PNG",
+        icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+    ),
     "turned": turned(),
     "CMYK": saved(Image.merge("CMYK", [Image.radial_gradient("L")] * 4), "TIFF"),
     "reduced": saved(Image.radial_gradient("L").resize((2100, 2100)), "PNG"),
