@@ -15,7 +15,7 @@ from served import Service, until
 
 from imagegen.app import App
 from imagegen.cli.client import Service as Client
-from imagegen.cli.draw import follow
+from imagegen.cli.delivery import follow
 from imagegen.cli.status import status as status_command
 from imagegen.engines.base import EngineError
 from imagegen.hardware.gpu import Gpu

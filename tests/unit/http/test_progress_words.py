@@ -12,7 +12,7 @@ import pytest
 from served import Require
 
 import imagegen
-from imagegen.cli.draw import _describe
+from imagegen.cli.delivery import _describe
 from imagegen_client.answers import JobState, parsed
 from imagegen_client.progress import describe
 
