@@ -5,7 +5,6 @@ The rules are those of stable-diffusion.cpp (src/model.cpp, get_sd_version, of t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,19 +65,12 @@ def read(path: Path) -> WeightsFile:
         if magic.startswith(gguf_header.MAGIC):
             header = gguf_header.read(path)
             return WeightsFile(path, header.shapes, header.texts)
-        return WeightsFile(path, safetensors.shapes(path), _metadata(path))
+        found = safetensors.read_header(path)
+        return WeightsFile(path, {name: tensor.shape for name, tensor in found.tensors.items()}, found.metadata)
     except (gguf_header.NotGGUF, safetensors.NotSafetensors) as wrong:
         raise WeightsError(f"{path} {wrong}.") from None
     except OSError as failure:
         raise WeightsError(f"{path} cannot be read: {failure.strerror}.") from None
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file whose header `safetensors.shapes` has checked."""
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    told = header.get("__metadata__")
-    return {k: v for k, v in told.items() if isinstance(v, str)} if isinstance(told, dict) else {}
 
 
 def family(weights: WeightsFile) -> str:
