@@ -74,12 +74,6 @@ MODELS: dict[str, tuple[str, dict[str, list[int]], tuple[str, ...], dict[str, An
 """By the file's name: the family, tensors, the companion files that must be named, and numbers of the entry."""
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    (tmp_path / "models").mkdir()
-    return Settings(home=tmp_path)
-
-
 def safetensors(path: Path, shapes: dict[str, list[int]], **metadata: str) -> Path:
     """A file of the right size, whose tensors are a hole in it."""
     tensors: dict[str, object] = {"__metadata__": metadata} if metadata else {}
