@@ -7,27 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub import Fault, LoopbackHub, far_away
+from hub import Fault, LoopbackHub, tiny_hub
 from served import Service, new_home, until
 
 
 @pytest.fixture(scope="module")
 def hub(models_dir: Path) -> Iterator[LoopbackHub]:
-    hub = LoopbackHub()
-    hub.have_tiny(models_dir)
-    yield hub
-    hub.close()
+    with tiny_hub(models_dir) as hub:
+        yield hub
 
 
 @pytest.fixture(scope="module")
 def managed(hub: LoopbackHub, sd_server: Path, models_dir: Path, tmp_path_factory: Any) -> Iterator[Service]:
     """A service that fetches nothing by itself; its entry `far` is the tiny model, on the hub."""
     home = new_home(tmp_path_factory.mktemp("managed") / "home", models_dir)
-    (home / "models" / "far.toml").write_text(far_away().replace('shared = "far"\n', ""))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_ENDPOINT", hub.url)
-        patch.setenv("HF_HOME", str(home / "hf"))
-        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        hub.offer_tiny(home, patch, shared=False)
         service = Service(home, sd_server, {"auto_fetch": "off"})
         service.start()
     yield service
