@@ -37,9 +37,9 @@ class FetchStopped(Exception):
 class RetryPolicy:
     """Waits between the tries of one download. Calls `on_wait(trouble, seconds)` before each wait."""
 
-    def __init__(self, on_wait: Callable[[str, float], None], stop: Event, tries: int = TRIES) -> None:
-        """tries: give up after this many failures in a row."""
-        self._on_wait, self._stop, self._tries, self._in_vain = on_wait, stop, tries, 0
+    def __init__(self, on_wait: Callable[[str, float], None], stop: Event, tries: int | None = None) -> None:
+        """tries: give up after this many failures in a row; None: after TRIES."""
+        self._on_wait, self._stop, self._tries, self._in_vain = on_wait, stop, tries or TRIES, 0
 
     def wait(self, trouble: HubError, moved: bool = False) -> None:
         """Sleep until a retry makes sense. moved: the last try received bytes.
