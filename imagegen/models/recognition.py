@@ -16,7 +16,7 @@ DIFFUSION = "model.diffusion_model."
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-WHERE_THEY_BELONG = (
+NOT_DIFFUSION = (
     (("lora_A.", "lora_B.", "lora_up", "lora_down", ".hada_w1", ".lokr_w1"), "is a LoRA, not a model"),
     (("encoder.block.0.layer.0.SelfAttention", "enc.blk.0."), "is a T5 text encoder: give it with --t5xxl"),
     (("blk.0.attn", "model.layers.0.self_attn"), "is a text model: give it with --llm, beside a diffusion model"),
@@ -37,7 +37,7 @@ class WeightsError(Exception):
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """The header of a file. `texts`: its metadata. `whole`: whether names say to which part a tensor belongs."""
+    """The header of a file. `texts`: its metadata. `whole`: whether names begin with the part of the model."""
 
     path: Path
     shapes: Shapes
@@ -81,7 +81,7 @@ def family(weights: WeightsFile) -> str:
     found = _transformer(shapes) or _unet(weights.path, shapes)
     if found is not None:
         return found
-    for parts, what in WHERE_THEY_BELONG:
+    for parts, what in NOT_DIFFUSION:
         if weights.has(*parts):
             raise WeightsError(f"{weights.path} {what}.")
     raise WeightsError(
@@ -95,7 +95,7 @@ def _any(shapes: Shapes, part: str) -> bool:
 
 
 def _refuse_unusable(path: Path, shapes: Shapes) -> None:
-    """Raises WeightsError for families whose inputs or outputs this service has not."""
+    """Raises WeightsError for families whose inputs or outputs this service does not have."""
     video = (f"{DIFFUSION}blocks.0.cross_attn.norm_k.weight", "time_mixer.mix_factor")
     if any(_any(shapes, part) for part in video):
         raise WeightsError(f"{path} is a model for video, which this service does not make.")

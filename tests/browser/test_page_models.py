@@ -102,7 +102,7 @@ def test_a_refusal_is_shown_at_its_model_and_a_download_stops(
     far.get_by_role("button", name="Fetch… Far away").click()
     far.get_by_role("button", name="Fetch 14 MB").click()
     far.get_by_role("button", name="Stop Far away").click()
-    page.locator("#models [role=status] >> text=The download of far is stopped. What has come is kept.").wait_for()
+    page.locator("#models [role=status] >> text=The download of far is stopped. Received bytes are kept.").wait_for()
     hub.release()
     far.get_by_text("far, not installed").wait_for()
-    assert list((managed.home / "models" / "far").glob(".*.part")), "what has come is kept"
+    assert list((managed.home / "models" / "far").glob(".*.part")), "received bytes are kept"
