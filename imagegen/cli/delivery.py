@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from imagegen.cli.arguments import STANDARD, format_of, no_new_file_in
 from imagegen.cli.client import Service, ServiceError, sentences
 from imagegen_client.answers import JobState, parsed
+from imagegen_client.progress import duration
 from imagegen_client.watch import Watch
 
 POLL_S, SAY_EVERY_S = 0.4, 30.0
@@ -113,7 +114,7 @@ def _shown(service: Service, job: dict[str, Any]) -> dict[str, Any]:
                 if update.state.ended:
                     break
                 progress = job["progress"] or {}
-                eta = "" if job["eta_s"] is None else f"{job['eta_s']:.0f} s left"
+                eta = "" if job["eta_s"] is None else f"{duration(job['eta_s'])} left"
                 bar.update(task, description=_describe(job), completed=progress.get("fraction") or 0.0, eta=eta)
                 if bar.disable and progress.get("phase") == "fetching" and time.monotonic() - said_at >= SAY_EVERY_S:
                     said_at = time.monotonic()

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from imagegen.cli.client import service_of, url_option
+from imagegen_client.progress import duration
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the service's own JSON.")
 
@@ -66,7 +67,7 @@ def show_status(state: dict[str, Any]) -> None:
         click.echo(f"        {engine['load']['waits_for']}")
     elif engine["load"]:
         eta = engine["load"]["eta_s"]
-        left = "" if eta is None else f", {eta:.0f} s left"
+        left = "" if eta is None else f", {duration(eta)} left"
         click.echo(f"        {engine['load']['fraction']:.0%} loaded{left}")
     if memory := engine.get("memory"):
         click.echo(f"memory  {memory['mode']}: {memory['reason']}")

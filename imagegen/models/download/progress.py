@@ -6,14 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from imagegen_client.progress import duration
+
 SILENCE_TOLD_S = 3.0
-
-
-def _duration(seconds: float) -> str:
-    """Seconds below two minutes, minutes below two hours, then hours: `35 min`."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class Fetching:
     def words(self) -> str:
         """The text with the estimated time left."""
         left_s = self.left_s
-        return f"{self}, about {_duration(left_s)} left" if left_s is not None and left_s >= 1 else str(self)
+        return f"{self}, about {duration(left_s)} left" if left_s is not None and left_s >= 1 else str(self)
 
     def __str__(self) -> str:
         far = f"{self.file}: {size(self.done_bytes)} of {size(self.total_bytes)}" if self.total_bytes else ""
