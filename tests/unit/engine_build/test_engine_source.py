@@ -145,8 +145,16 @@ def test_an_engine_is_built_from_an_archive_and_found_again(cache: Path, tmp_pat
             {"stable-diffusion_h": ENGINE_H.replace("int sample_steps", "int steps")},
             "channel.cpp: .*has no member named .sample_steps.",
         ),
+        (
+            {"engine_cpp": ENGINE_CPP.replace("int get_upscale_factor(upscaler_ctx_t*) { return 4; }", "")},
+            "it lacks get_upscale_factor",
+        ),
+        (
+            {"stable-diffusion_h": ENGINE_H.replace("uint32_t);\nint get", "int, int);\nint get")},
+            "upscale.cpp: ",
+        ),
     ],
-    ids=["a symbol is missing", "a field is renamed"],
+    ids=["a symbol is missing", "a field is renamed", "a symbol for upscaling", "an argument for upscaling"],
 )
 def test_a_source_that_the_channel_does_not_fit(cache: Path, tmp_path: Path, changed: dict[str, str], why: str) -> None:
     given = tiny(tmp_path, **changed)
