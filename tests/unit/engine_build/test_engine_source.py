@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from engine_command import imagegen_engine
 from newer_engine import link, repacked, write
 from tiny_source import ENGINE_CPP, ENGINE_H, SERVER_C, make_sdist
 
-from imagegen.cli.engine import engine as command
 from imagegen.engine_build import Archive, EngineBuildError, Options, archive, build, probe
 from imagegen.engine_build.plan import PINNED
 from imagegen.settings import Settings
@@ -166,7 +164,7 @@ def test_a_source_that_the_channel_does_not_fit(cache: Path, tmp_path: Path, cha
     assert probe.channel_version(bare.binary) is None
 
 
-def test_a_wrong_checksum_is_told_before_anything_is_unpacked(cache: Path, tmp_path: Path) -> None:
+def test_a_wrong_checksum_is_reported_before_anything_is_unpacked(cache: Path, tmp_path: Path) -> None:
     given = replace(tiny(tmp_path), sha256="0" * 64)
     with pytest.raises(EngineBuildError, match=r"has the SHA-256 .*, and --sha256 says 0+: it was not unpacked"):
         build(cache, Options(), lambda *_: None, sdist=given)
@@ -174,11 +172,6 @@ def test_a_wrong_checksum_is_told_before_anything_is_unpacked(cache: Path, tmp_p
 
 
 # The command
-
-
-def imagegen_engine(cache: Path, *arguments: str) -> Result:
-    env = {name: None for name in os.environ if name.startswith("IMAGEGEN_")}
-    return CliRunner().invoke(command, arguments, env={**env, "IMAGEGEN_CACHE": str(cache)})
 
 
 @pytest.mark.parametrize(
