@@ -240,13 +240,15 @@ class GpuSharing:
         if before is None or before.free_bytes is None:
             return
         deadline = time.monotonic() + GIVEN_BACK_S
-        while (card := await self._card()) is not None and (kept := _not_given_back(before, card)) > 0:
-            assert card.free_bytes is not None
+        while (card := await self._card()) is not None:
+            kept = card.taken_since(before)
+            if kept is None or kept <= SLACK_BYTES:
+                return
             if time.monotonic() > deadline:
                 log.warning(
                     "the engine has ended, and %.1f GB more of the GPU's memory are taken than before it was loaded "
                     "(%.1f GB free then, %.1f GB now, other programs counted out)",
-                    kept / GB, before.free_bytes / GB, card.free_bytes / GB,
+                    kept / GB, before.free_bytes / GB, card.usable_bytes / GB,
                 )  # fmt: skip
                 return
             await asyncio.sleep(GIVEN_BACK_EVERY_S)
@@ -278,13 +280,3 @@ def engine_uses_gpu(entry: Entry, binary: Path | None) -> bool:
     if entry.adapter == "glm":
         return torch_uses_cuda()
     return binary is not None and probe.backend_of(binary) != "cpu"
-
-
-def _not_given_back(before: Gpu, now: Gpu) -> int:
-    """Bytes in use now that were free before the load, without the growth of other programs; 0 if not known."""
-    if before.free_bytes is None or now.free_bytes is None:
-        return 0
-    others_before = sum(holder.held_bytes or 0 for holder in before.others)
-    others_now = sum(holder.held_bytes or 0 for holder in now.others)
-    kept = before.free_bytes - now.free_bytes - max(0, others_now - others_before)
-    return kept if kept > SLACK_BYTES else 0
