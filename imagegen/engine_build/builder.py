@@ -182,7 +182,7 @@ def _disk_sentence(engine_dir: Path, backend: Backend, error: OSError) -> str:
     try:
         free = f"{shutil.disk_usage(engine_dir).free / 1e9:.1f} GB are free there now"
     except OSError:
-        free = "how much is free cannot be told"
+        free = "how much is free is not known"
     return (
         f"Not enough disk space in {engine_dir}: a {backend.upper()} build needs {need:.1f} GB, and {free}. "
         "Nothing was installed. Free some space, or set IMAGEGEN_CACHE to a folder on a larger disk, and run "

@@ -115,7 +115,7 @@ class ModelFiles:
         found = compatibility.too_old(entry, self.machine)
         return None if found is None else found.detail
 
-    async def prepare(self, entry: Entry, told: Callable[[Fetching], None]) -> None:
+    async def prepare(self, entry: Entry, on_progress: Callable[[Fetching], None]) -> None:
         """Ensure that the model's files exist: generate a synthetic model, download the others if allowed.
 
         Raises EngineError `engine_too_old`, `model_missing`, `fetch_failed`.
@@ -128,7 +128,7 @@ class ModelFiles:
             raise EngineError("model_missing", needed)
         await self._make(entry)
         if entry.missing(self._settings):
-            await self._fetcher.have(entry, told)
+            await self._fetcher.have(entry, on_progress)
         else:
             self.fetch_lacking(entry)  # optional files
 
@@ -165,13 +165,13 @@ class ModelFiles:
             return None
         return missing_sentence(upscaler, self._settings)
 
-    async def prepare_upscaler(self, upscaler: Upscaler, told: Callable[[Fetching], None]) -> None:
+    async def prepare_upscaler(self, upscaler: Upscaler, on_progress: Callable[[Fetching], None]) -> None:
         """Ensure that the upscaler's file exists. Raises EngineError `model_missing`, `fetch_failed`."""
         if (needed := await asyncio.to_thread(self.unobtainable_upscaler, upscaler)) is not None:
             raise EngineError("model_missing", needed)
         await self._make(upscaler)
         if not upscaler.installed(self._settings):
-            await self._fetcher.have(upscaler, told)
+            await self._fetcher.have(upscaler, on_progress)
 
     @contextlib.contextmanager
     def removing(self, model: str) -> Iterator[None]:
