@@ -89,7 +89,7 @@ class ModelFiles:
             found.append(Warn(code="gpu_doubtful", detail=doubt))
         return tuple(found)
 
-    def may_fetch(self, entry: Entry) -> bool:
+    def may_fetch(self, entry: Weights) -> bool:
         """Whether the service may download `entry` without a command of the operator."""
         is_default = entry.name == self._default.name
         return may_fetch(entry, self._settings.auto_fetch, is_default, gpu.is_card(self._card))
@@ -161,7 +161,7 @@ class ModelFiles:
             return lacking
         if upscaler.made_by is not None or upscaler.installed(self._settings):
             return None
-        if may_fetch(upscaler, self._settings.auto_fetch, is_default=False, has_gpu=self._card is not None):
+        if self.may_fetch(upscaler):
             return None
         return missing_sentence(upscaler, self._settings)
 
