@@ -33,7 +33,8 @@ from imagegen.engine_build.plan import (
 
 SCRATCH_PREFIX = ".building-"
 DISK_BYTES: dict[Backend, int] = {"cpu": 400_000_000, "cuda": 6_000_000_000, "vulkan": 2_000_000_000}
-"""Free space required before a build. CPU: 300 MB measured at the peak, plus a margin. CUDA: not measured."""
+"""Free space required before a build. CPU: 300 MB measured at the peak, plus a margin. CUDA and Vulkan:
+allowances, not measured."""
 
 
 @dataclass(frozen=True)
