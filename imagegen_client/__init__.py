@@ -3,6 +3,9 @@
     from imagegen_client import Client
     Client().draw("a cat").save("cat.png")
 
+Belongs here: requests, waiting, retries and trust, for programs, the command line and the MCP front.
+Not here: any import of the service.
+
 Each name is imported when it is first used, so that a program that needs one part starts fast.
 """
 
