@@ -45,8 +45,8 @@ class Deployment:
     @property
     def tls(self) -> str:
         """The container's IMAGEGEN_TLS: from the settings file, else HTTPS if other machines can reach it."""
-        told = self.place.settings().get("IMAGEGEN_TLS", "").strip()
-        return told or ("auto" if self.beyond_loopback else "off")
+        chosen = self.place.settings().get("IMAGEGEN_TLS", "").strip()
+        return chosen or ("auto" if self.beyond_loopback else "off")
 
     def rollout(self, tell: Tell, ready_timeout_s: float = 0) -> Rollout:
         return Rollout(self.containers, self.name, self.volume, ready_timeout_s, tell)

@@ -124,11 +124,11 @@ class Place:
 
 def grace_s(settings: Mapping[str, str]) -> float:
     """The time for a running picture to finish, from the settings file. Raises DeployError."""
-    told = settings.get("IMAGEGEN_SHUTDOWN_GRACE_S", "30")
+    given = settings.get("IMAGEGEN_SHUTDOWN_GRACE_S", "30")
     try:
-        return float(told)
+        return float(given)
     except ValueError:
-        raise DeployError(f"IMAGEGEN_SHUTDOWN_GRACE_S={told} is not a number of seconds.") from None
+        raise DeployError(f"IMAGEGEN_SHUTDOWN_GRACE_S={given} is not a number of seconds.") from None
 
 
 def _write(file: Path, text: str) -> None:

@@ -33,7 +33,8 @@ from imagegen.engine_build.plan import (
 
 SCRATCH_PREFIX = ".building-"
 DISK_BYTES: dict[Backend, int] = {"cpu": 400_000_000, "cuda": 6_000_000_000, "vulkan": 2_000_000_000}
-"""Free space required before a build. CPU: 300 MB measured at the peak, plus a margin. CUDA: not measured."""
+"""Free space required before a build. CPU: 300 MB measured at the peak, plus a margin. CUDA and Vulkan:
+allowances, not measured."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def _disk_sentence(engine_dir: Path, backend: Backend, error: OSError) -> str:
     try:
         free = f"{shutil.disk_usage(engine_dir).free / 1e9:.1f} GB are free there now"
     except OSError:
-        free = "how much is free cannot be told"
+        free = "how much is free is not known"
     return (
         f"Not enough disk space in {engine_dir}: a {backend.upper()} build needs {need:.1f} GB, and {free}. "
         "Nothing was installed. Free some space, or set IMAGEGEN_CACHE to a folder on a larger disk, and run "

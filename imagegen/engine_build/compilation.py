@@ -141,7 +141,8 @@ class Compilation:
             raise EngineBuildError(
                 f"The service's channel does not fit this source ({'; '.join(dict.fromkeys(misfits))}). With "
                 "`--without-channel` the engine is built without it: it then listens on a port of 127.0.0.1, sends no "
-                f"previews, and a running picture cannot be stopped. Full log: {log.name}"
+                "previews, enlarges no pictures by a network, and cannot stop a running picture. Full log: "
+                f"{log.name}"
             )
         if status != 0:
             raise self._failure("Compiling the engine failed", status, output, log)
@@ -193,8 +194,8 @@ class Compilation:
         )
 
 
-_LACKING_SYMBOL = re.compile(r"channel\.cpp(?:\.o)?:\(.*undefined reference to `(?:__real_)?(.+)'$")
-_CHANNEL_ERROR = re.compile(r"/channel/channel\.cpp:\d+:\d+: error: (.+)$")
+_LACKING_SYMBOL = re.compile(r"(?:channel|upscale)\.cpp(?:\.o)?:\(.*undefined reference to `(?:__real_)?(.+)'$")
+_CHANNEL_ERROR = re.compile(r"/channel/((?:channel|upscale)\.cpp):\d+:\d+: error: (.+)$")
 
 
 def channel_misfits(line: str) -> list[str]:
@@ -203,7 +204,7 @@ def channel_misfits(line: str) -> list[str]:
     GNU ld is understood. It names a wrapped function that the source lacks by its own name or as `__real_…`.
     """
     found = [f"it lacks {symbol}" for symbol in _LACKING_SYMBOL.findall(line)]
-    return found + [f"channel.cpp: {error}" for error in _CHANNEL_ERROR.findall(line)]
+    return found + [f"{file}: {error}" for file, error in _CHANNEL_ERROR.findall(line)]
 
 
 def default_jobs(backend: Backend) -> int:

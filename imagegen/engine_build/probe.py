@@ -1,4 +1,4 @@
-"""Queries an sd-server binary: its usage text and its channel version, cached until the file changes."""
+"""Queries an sd-server binary: its usage text, channel, backend and names, cached until the file changes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import os
 import re
 import subprocess
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from imagegen.engine_build.plan import Backend, EngineBuildError, read_manifest
 
@@ -20,18 +22,30 @@ class EngineSilent(EngineBuildError):
     """The binary does not run or prints no usage text; the message says how it ended."""
 
 
-_kept: dict[Path, tuple[tuple[int, int], str | EngineSilent]] = {}
-_channels: dict[Path, tuple[tuple[int, int], int | None]] = {}
-_upscalers: dict[Path, tuple[tuple[int, int], bool]] = {}
-_backends: dict[Path, tuple[tuple[int, int], Backend]] = {}
-_names: dict[Path, tuple[tuple[int, int], dict[str, bool]]] = {}
-_lock = threading.Lock()
-
 _NAMES: dict[Backend, tuple[bytes, ...]] = {
     "cuda": (b"libcuda.so", b"libcudart.so", b"libggml-cuda"),
     "vulkan": (b"libvulkan.so", b"libggml-vulkan"),
 }
 """The libraries that a binary of the backend names."""
+
+T = TypeVar("T")
+
+
+class _Cache(Generic[T]):
+    """Answers about binaries, each kept until its file changes. One thread asks; others wait for its answer."""
+
+    def __init__(self, ask: Callable[[Path], T]) -> None:
+        self._ask, self._kept = ask, dict[Path, tuple[tuple[int, int], T]]()
+        self._lock = threading.Lock()
+
+    def get(self, binary: Path) -> T:
+        """Raises EngineSilent if there is no such file, and what `ask` raises."""
+        mark = _mark(binary)
+        with self._lock:
+            kept = self._kept.get(binary)
+            if kept is None or kept[0] != mark:
+                kept = self._kept[binary] = mark, self._ask(binary)
+        return kept[1]
 
 
 def usage(binary: Path) -> str:
@@ -40,18 +54,10 @@ def usage(binary: Path) -> str:
     Raises EngineSilent. The exit status is ignored: the pinned version reports --help as an invalid parameter, prints
     its usage nevertheless, and exits with 0.
     """
-    mark = _mark(binary)
-    with _lock:
-        kept = _kept.get(binary)
-        if kept is None or kept[0] != mark:
-            try:
-                kept = mark, _ask(binary)
-            except EngineSilent as silent:  # cached too: a binary that hangs must not block every call
-                kept = mark, silent
-            _kept[binary] = kept
-    if isinstance(kept[1], EngineSilent):
-        raise kept[1]
-    return kept[1]
+    answer = _usages.get(binary)
+    if isinstance(answer, EngineSilent):
+        raise answer
+    return answer
 
 
 def channel_version(binary: Path) -> int | None:
@@ -60,44 +66,29 @@ def channel_version(binary: Path) -> int | None:
     A binary without the channel ignores IMAGEGEN_CHANNEL_PROBE; `--help` makes it exit instead of starting a server.
     """
     try:
-        mark = _mark(binary)
+        return _channels.get(binary)
     except EngineSilent:
         return None
-    with _lock:
-        kept = _channels.get(binary)
-        if kept is None or kept[0] != mark:
-            kept = _channels[binary] = mark, _ask_channel(binary)
-    return kept[1]
 
 
 def can_upscale(binary: Path) -> bool:
     """Whether upscale.cpp of this release is linked into a binary. Another one ends at the unknown argument."""
     try:
-        mark = _mark(binary)
+        return _upscalers.get(binary)
     except EngineSilent:
         return False
-    with _lock:
-        kept = _upscalers.get(binary)
-        if kept is None or kept[0] != mark:
-            kept = _upscalers[binary] = mark, _ask_upscaler(binary)
-    return kept[1]
 
 
 def backend_of(binary: Path) -> Backend:
     """The backend that a binary was built for, from the libraries that it names; cpu for a file that is unreadable."""
     try:
-        mark = _mark(binary)
-        with _lock:
-            kept = _backends.get(binary)
-            if kept is None or kept[0] != mark:
-                kept = _backends[binary] = mark, _read_backend(binary)
+        return _backends.get(binary)
     except (EngineSilent, OSError, ValueError):  # ValueError: an empty file cannot be mapped
         return "cpu"
-    return kept[1]
 
 
 def _read_backend(binary: Path) -> Backend:
-    with binary.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with _mapped(binary) as content:
         for backend, names in _NAMES.items():
             if any(content.find(name) >= 0 for name in names):
                 return backend
@@ -114,23 +105,26 @@ def lacking_names(binary: Path, names: Collection[str]) -> tuple[str, ...]:
     """Those of `names` that do not occur in the binary; empty if it cannot be read.
 
     sd-server ignores request fields that it does not know and lists them nowhere, but their names are texts in it. A
-    script that starts it tells nothing.
+    script that starts it counts as one that knows them all.
     """
     if not names:
         return ()
     try:
-        mark = _mark(binary)
-        with _lock:
-            kept = _names.get(binary)
-            if kept is None or kept[0] != mark:
-                kept = _names[binary] = mark, {}
-            if new := [name for name in names if name not in kept[1]]:
-                with binary.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                    is_script = content[:4] != b"\x7fELF"
-                    kept[1].update({name: is_script or content.find(name.encode()) >= 0 for name in new})
+        known = _names.get(binary)
+        if new := [name for name in names if name not in known]:
+            with _mapped(binary) as content:
+                is_script = content[:4] != b"\x7fELF"
+                known.update({name: is_script or content.find(name.encode()) >= 0 for name in new})
     except (EngineSilent, OSError, ValueError):
         return ()
-    return tuple(name for name in names if not kept[1][name])
+    return tuple(name for name in names if not known[name])
+
+
+@contextmanager
+def _mapped(binary: Path) -> Iterator[mmap.mmap]:
+    """The content of a file. Raises OSError, ValueError for an empty file."""
+    with binary.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        yield content
 
 
 def _mark(binary: Path) -> tuple[int, int]:
@@ -142,17 +136,18 @@ def _mark(binary: Path) -> tuple[int, int]:
     return stat.st_mtime_ns, stat.st_size
 
 
-def _ask(binary: Path) -> str:
+def _ask_usage(binary: Path) -> str | EngineSilent:
+    """The usage text, or the error, which is kept too: a binary that hangs must not block every call."""
     try:
         done = _help(binary, {}, subprocess.STDOUT)
     except subprocess.TimeoutExpired:
-        raise EngineSilent(f"{binary} --help did not end within {PROBE_TIMEOUT_S:g} s.") from None
+        return EngineSilent(f"{binary} --help did not end within {PROBE_TIMEOUT_S:g} s.")
     except OSError as failure:
-        raise EngineSilent(f"{binary} cannot be run: {failure.strerror}. Build it again for this machine.") from None
+        return EngineSilent(f"{binary} cannot be run: {failure.strerror}. Build it again for this machine.")
     text = done.stdout.decode(errors="replace")
     if "Usage:" not in text:
         last = text.strip().splitlines()[-1:] or ["nothing"]
-        raise EngineSilent(
+        return EngineSilent(
             f"{binary} --help prints no usage text (exit status {done.returncode}; its last words: {last[0][:200]})."
         )
     return text
@@ -189,3 +184,15 @@ def _help(
         timeout=PROBE_TIMEOUT_S,
         check=False,
     )
+
+
+def _no_names(_binary: Path) -> dict[str, bool]:
+    return {}
+
+
+_usages = _Cache(_ask_usage)
+_channels = _Cache(_ask_channel)
+_upscalers = _Cache(_ask_upscaler)
+_backends = _Cache(_read_backend)
+_names = _Cache(_no_names)
+"""By name: whether it occurs in the binary. `lacking_names` adds to it."""

@@ -209,7 +209,7 @@ def _wheels(kept: Path | None) -> list[Cuda]:
         if not missing:
             return [replace(inspect(root / "bin" / "nvcc"), wheels=True)]
         incomplete = incomplete or (
-            f"The CUDA packages of this Python environment ({root}) are not complete, for want of "
+            f"The CUDA packages of this Python environment ({root}) are not complete. Missing: "
             f"{', '.join(missing)}. {GET_NVCC}"
         )
     if incomplete is not None:

@@ -149,4 +149,4 @@ class EngineProcess:
         try:
             self._on_line(line, from_stderr)
         except Exception:
-            logger.exception("A listener failed on a line of the engine; the engine goes on.")
+            logger.exception("A listener failed on a line of the engine; the engine still runs.")

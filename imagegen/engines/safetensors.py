@@ -56,9 +56,9 @@ def read_header(path: Path, max_bytes: int = MAX_HEADER_BYTES) -> Header:
             raise NotSafetensors(f"has a header of {length:,} bytes, and at most {max_bytes:,} are read")
         try:
             header = json.loads(file.read(length))
-            tensors = {name: told for name, told in header.items() if name != "__metadata__"}
-            end = max((int(told["data_offsets"][1]) for told in tensors.values()), default=0)
-            found = {name: _tensor(name, told) for name, told in tensors.items()}
+            tensors = {name: one for name, one in header.items() if name != "__metadata__"}
+            end = max((int(one["data_offsets"][1]) for one in tensors.values()), default=0)
+            found = {name: _tensor(name, one) for name, one in tensors.items()}
             metadata = header.get("__metadata__") or {}
             texts = {str(key): value for key, value in metadata.items() if isinstance(value, str)}
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
@@ -69,9 +69,9 @@ def read_header(path: Path, max_bytes: int = MAX_HEADER_BYTES) -> Header:
     return Header(found, texts)
 
 
-def _tensor(name: str, told: Mapping[str, Any]) -> Tensor:
-    shape, (start, end) = tuple(int(side) for side in told["shape"]), told["data_offsets"]
-    dtype = str(told["dtype"])
+def _tensor(name: str, fields: Mapping[str, Any]) -> Tensor:
+    shape, (start, end) = tuple(int(side) for side in fields["shape"]), fields["data_offsets"]
+    dtype = str(fields["dtype"])
     if min((start, *shape), default=0) < 0 or start > end:
         raise ValueError
     if dtype in DTYPE_BYTES and end - start != DTYPE_BYTES[dtype] * prod(shape):

@@ -16,7 +16,7 @@ from imagegen.engines.sdcpp.channel import VERSION as CHANNEL_VERSION
 from imagegen.hardware import ram
 from imagegen.hardware.gpu import Gpu
 from imagegen.hardware.memory_fit import modes_of, weights_of
-from imagegen.hardware.memory_mode import GB, MemoryMode, Weights, least
+from imagegen.hardware.memory_mode import GB, MemoryMode, WeightSizes, least
 from imagegen.models.entry import Entry
 from imagegen.models.packages import lacking, torch_uses_cuda
 from imagegen.schemas import Warn
@@ -197,7 +197,7 @@ def memory(entry: Entry, settings: Settings, machine: Machine) -> Warn | None:
     )
 
 
-def _offloaded(entry: Entry, settings: Settings, machine: Machine, weights: Weights) -> bool:
+def _offloaded(entry: Entry, settings: Settings, machine: Machine, weights: WeightSizes) -> bool:
     """Whether the card can hold what the engine needs of the weights at a time, and the RAM can hold them all."""
     modes = [mode for mode in modes_of(entry, settings, machine.flags) if mode is not MemoryMode.CARD]
     on_card = min((least(mode, weights) for mode in modes), default=None)

@@ -61,6 +61,14 @@ class Gpu:
         """The free bytes; the whole card if the driver does not report them."""
         return self.total_bytes if self.free_bytes is None else self.free_bytes
 
+    def taken_since(self, before: Gpu) -> int | None:
+        """Bytes in use now that were free at `before`, without the growth of other programs; None if not reported."""
+        if self.free_bytes is None or before.free_bytes is None:
+            return None
+        others_before = sum(holder.held_bytes or 0 for holder in before.others)
+        others_now = sum(holder.held_bytes or 0 for holder in self.others)
+        return before.free_bytes - self.free_bytes - max(0, others_now - others_before)
+
 
 class Nvml:
     """The NVIDIA driver's library, and the card that a CUDA engine started by this process uses. Thread-safe.

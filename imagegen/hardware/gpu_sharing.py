@@ -102,7 +102,7 @@ class GpuContention:
     def __init__(self) -> None:
         self.least_taken_bytes: int | None = None  # by other programs, since the engine became idle
         self.wanted = False
-        self._ours_told = False
+        self._ours_reported = False
 
     def forget(self) -> None:
         """Reset; called when the engine has worked or exited, because its memory has changed."""
@@ -112,9 +112,9 @@ class GpuContention:
         """Update from a reading of the card; return whether other programs want memory. False if it is not known."""
         if card.free_bytes is None:
             return False
-        if (told := card.ours_bytes is not None) is not self._ours_told:
+        if (reported := card.ours_bytes is not None) is not self._ours_reported:
             self.forget()  # earlier readings are not comparable: the engine's share was counted differently
-            self._ours_told = told
+            self._ours_reported = reported
         taken = card.total_bytes - card.free_bytes - (card.ours_bytes or 0)
         self.least_taken_bytes = taken if self.least_taken_bytes is None else min(taken, self.least_taken_bytes)
         low = card.free_bytes < LOW_SHARE * card.total_bytes
@@ -165,14 +165,14 @@ class GpuSharing:
         self,
         fitting: Fitting,
         entry: Entry,
-        told: Callable[[str], None],
+        on_wait: Callable[[str], None],
         *,
         wait: bool,
         at_least: MemoryMode | None = None,
     ) -> MemoryPlan | None:
         """Return how to load `entry` as soon as it fits; None without a card.
 
-        While waiting, call `told` with a sentence that names the other programs, or says that the GPU is gone.
+        While waiting, call `on_wait` with a sentence that names the other programs, or says that the GPU is gone.
         Raises EngineError `gpu_busy` or `gpu_lost` after IMAGEGEN_GPU_WAIT_S, or at once if `wait` is false, and
         `job_too_large` if no mode fits.
         """
@@ -194,7 +194,7 @@ class GpuSharing:
             if time.monotonic() - began >= limit_s:
                 after = f" It did not change within {limit_s:g} s (IMAGEGEN_GPU_WAIT_S)." if wait else ""
                 raise _lost(choice + after) if card is None else _busy(choice + after)
-            told(choice)
+            on_wait(choice)
             left_s = began + limit_s - time.monotonic()
             await asyncio.sleep(max(0.01, min(LOOK_EVERY_S, left_s)))
         self.present, self._before, self.free_at_load = True, card, card.usable_bytes if card else None
@@ -240,13 +240,15 @@ class GpuSharing:
         if before is None or before.free_bytes is None:
             return
         deadline = time.monotonic() + GIVEN_BACK_S
-        while (card := await self._card()) is not None and (kept := _not_given_back(before, card)) > 0:
-            assert card.free_bytes is not None
+        while (card := await self._card()) is not None:
+            kept = card.taken_since(before)
+            if kept is None or kept <= SLACK_BYTES:
+                return
             if time.monotonic() > deadline:
                 log.warning(
                     "the engine has ended, and %.1f GB more of the GPU's memory are taken than before it was loaded "
                     "(%.1f GB free then, %.1f GB now, other programs counted out)",
-                    kept / GB, before.free_bytes / GB, card.free_bytes / GB,
+                    kept / GB, before.free_bytes / GB, card.usable_bytes / GB,
                 )  # fmt: skip
                 return
             await asyncio.sleep(GIVEN_BACK_EVERY_S)
@@ -278,13 +280,3 @@ def engine_uses_gpu(entry: Entry, binary: Path | None) -> bool:
     if entry.adapter == "glm":
         return torch_uses_cuda()
     return binary is not None and probe.backend_of(binary) != "cpu"
-
-
-def _not_given_back(before: Gpu, now: Gpu) -> int:
-    """Bytes in use now that were free before the load, without the growth of other programs; 0 if not known."""
-    if before.free_bytes is None or now.free_bytes is None:
-        return 0
-    others_before = sum(holder.held_bytes or 0 for holder in before.others)
-    others_now = sum(holder.held_bytes or 0 for holder in now.others)
-    kept = before.free_bytes - now.free_bytes - max(0, others_now - others_before)
-    return kept if kept > SLACK_BYTES else 0

@@ -17,7 +17,7 @@ from imagegen.hardware.memory_mode import (
     Misfit,
     Room,
     Shape,
-    Weights,
+    WeightSizes,
 )
 from imagegen.hardware.memory_needs import CPU, MemoryNeeds, NeedKey
 from imagegen.models.entry import Entry
@@ -85,7 +85,7 @@ class MemoryFit:
             f"{shape.width}x{shape.height}, and this machine has {place.ram_bytes / GB:.1f} GB."
         )
 
-    def _known(self, entry: Entry, shape: Shape, mode: str, weights: Weights) -> Known:
+    def _known(self, entry: Entry, shape: Shape, mode: str, weights: WeightSizes) -> Known:
         key = self.key(entry, shape.kind, mode)
         return self.needs.known(key, shape.pixels_in_all, weights.decode_bytes_per_px)
 
@@ -139,7 +139,7 @@ def modes_of(entry: Entry, settings: Settings, flags: Collection[str]) -> tuple[
     return offered or (MemoryMode.CARD,)
 
 
-def weights_of(entry: Entry, settings: Settings) -> Weights:
+def weights_of(entry: Entry, settings: Settings) -> WeightSizes:
     """The sizes of the model's parts, from its files; for files that are missing, from the catalog."""
     parts: dict[str, int] = {}
     unknown = False
@@ -154,7 +154,7 @@ def weights_of(entry: Entry, settings: Settings) -> Weights:
     if unknown and entry.download_bytes is not None:
         total = max(total, int(entry.download_bytes.value))
     tiny = "tae" in parts and "vae" not in parts
-    return Weights(
+    return WeightSizes(
         total_bytes=total,
         largest_bytes=total if unknown or "model" in parts else max(parts.values(), default=0),
         decoder_bytes=parts.get("vae", 0) or parts.get("tae", 0),
@@ -163,14 +163,14 @@ def weights_of(entry: Entry, settings: Settings) -> Weights:
     )
 
 
-def _second_engine(entry: Entry, settings: Settings) -> Weights:
+def _second_engine(entry: Entry, settings: Settings) -> WeightSizes:
     """The second engine loads one folder of the repository at a time if the whole model does not fit."""
     folders: dict[Path, int] = {}
     for path in entry.paths(settings):
         folders[path.parent] = folders.get(path.parent, 0) + path.stat().st_size
     largest = max(folders.values(), default=0)
     stated = None if entry.memory is None else entry.memory.vram_bytes
-    return Weights(largest, largest, decode_bytes_per_px=0, card_bytes=stated)
+    return WeightSizes(largest, largest, decode_bytes_per_px=0, card_bytes=stated)
 
 
 def _size(path: Path) -> int | None:

@@ -63,7 +63,7 @@ MODE_FLAGS = {
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightSizes:
     """Bytes of a model's weights: all, the largest part, the decoder; and the decoder's buffer per pixel.
 
     card_bytes: the catalog's figure for the whole model on the card, with its buffers; None if it has none.
@@ -151,7 +151,7 @@ class Fitting:
     """
 
     model: str
-    weights: Weights
+    weights: WeightSizes
     modes: Sequence[MemoryMode]
     shape: Shape
     known: Callable[[MemoryMode], Known] = lambda _mode: Known()
@@ -224,7 +224,7 @@ class Fitting:
         )
 
 
-def least(mode: MemoryMode, weights: Weights) -> int:
+def least(mode: MemoryMode, weights: WeightSizes) -> int:
     """Bytes of the card that the weights alone take at a time: the model certainly needs more."""
     match mode:
         case MemoryMode.CARD:
@@ -235,7 +235,7 @@ def least(mode: MemoryMode, weights: Weights) -> int:
             return weights.decoder_bytes
 
 
-def estimate(mode: MemoryMode, weights: Weights, pixels: int) -> int:
+def estimate(mode: MemoryMode, weights: WeightSizes, pixels: int) -> int:
     """Bytes of the card for a picture of `pixels`, from the sizes of the files and the engine's own reports."""
     decode = weights.decode_bytes_per_px * pixels
     if mode is MemoryMode.CARD:

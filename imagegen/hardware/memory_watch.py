@@ -51,11 +51,10 @@ class PeakWatch:
 
 def _taken(card: Gpu, before: Gpu | None) -> int | None:
     """Bytes of the card that the engine holds; None if the driver does not report enough to tell."""
-    if card.ours_bytes is not None or before is None or before.free_bytes is None or card.free_bytes is None:
+    if card.ours_bytes is not None or before is None:
         return card.ours_bytes
-    others_before = sum(holder.held_bytes or 0 for holder in before.others)
-    others_now = sum(holder.held_bytes or 0 for holder in card.others)
-    return max(0, before.free_bytes - card.free_bytes - max(0, others_now - others_before))
+    taken = card.taken_since(before)
+    return None if taken is None else max(0, taken)
 
 
 def _highest_resident_bytes(pid: int) -> int | None:

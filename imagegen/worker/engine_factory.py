@@ -39,8 +39,8 @@ class EngineFactory:
     def find_model(self, name: str) -> Entry:
         return self._catalog.get(name)
 
-    async def prepare(self, entry: Entry, told: Callable[[Fetching], None]) -> None:
-        await self._files.prepare(entry, told)
+    async def prepare(self, entry: Entry, on_progress: Callable[[Fetching], None]) -> None:
+        await self._files.prepare(entry, on_progress)
 
     def files_bytes(self, entry: Entry) -> int:
         return memory_fit.files_bytes(entry, self._settings)
@@ -101,9 +101,9 @@ class EngineFactory:
             raise unknown_model(name, [one.name for one in self._catalog.upscalers()], "upscaler")
         return found
 
-    async def prepare_upscaler(self, upscaler: Upscaler, told: Callable[[Fetching], None]) -> EsrganUpscaler:
+    async def prepare_upscaler(self, upscaler: Upscaler, on_progress: Callable[[Fetching], None]) -> EsrganUpscaler:
         s = self._settings
-        await self._files.prepare_upscaler(upscaler, told)
+        await self._files.prepare_upscaler(upscaler, on_progress)
         try:
             binary = engine_build.resolve(s)
         except engine_build.EngineMissing as missing:

@@ -125,7 +125,7 @@ class ModelLifecycle:
     async def prepare(
         self,
         entry: Entry,
-        told: Callable[[LoadProgress | Fetching], None],
+        on_progress: Callable[[LoadProgress | Fetching], None],
         unwanted: Callable[[], bool],
         *,
         room: bool = False,
@@ -138,7 +138,7 @@ class ModelLifecycle:
         self.set_state(EngineState.LOADING)
 
         async def look() -> None:
-            await self._provider.prepare(entry, told)
+            await self._provider.prepare(entry, on_progress)
             if room:
                 fitting = await asyncio.to_thread(self._provider.fitting, entry, usual_shape(entry))
                 pid = self.adapter.pid if self.adapter else None
@@ -157,7 +157,7 @@ class ModelLifecycle:
     async def load(
         self,
         entry: Entry,
-        told: Callable[[LoadProgress | Fetching], None],
+        on_progress: Callable[[LoadProgress | Fetching], None],
         unwanted: Callable[[], bool],
         *,
         shape: Shape | None = None,
@@ -179,7 +179,7 @@ class ModelLifecycle:
 
         def heard(progress: LoadProgress) -> None:
             self._load = progress
-            told(progress)
+            on_progress(progress)
 
         async def start() -> None:
             nonlocal began

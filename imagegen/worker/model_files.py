@@ -89,7 +89,7 @@ class ModelFiles:
             found.append(Warn(code="gpu_doubtful", detail=doubt))
         return tuple(found)
 
-    def may_fetch(self, entry: Entry) -> bool:
+    def may_fetch(self, entry: Weights) -> bool:
         """Whether the service may download `entry` without a command of the operator."""
         is_default = entry.name == self._default.name
         return may_fetch(entry, self._settings.auto_fetch, is_default, gpu.is_card(self._card))
@@ -115,7 +115,7 @@ class ModelFiles:
         found = compatibility.too_old(entry, self.machine)
         return None if found is None else found.detail
 
-    async def prepare(self, entry: Entry, told: Callable[[Fetching], None]) -> None:
+    async def prepare(self, entry: Entry, on_progress: Callable[[Fetching], None]) -> None:
         """Ensure that the model's files exist: generate a synthetic model, download the others if allowed.
 
         Raises EngineError `engine_too_old`, `model_missing`, `fetch_failed`.
@@ -128,7 +128,7 @@ class ModelFiles:
             raise EngineError("model_missing", needed)
         await self._make(entry)
         if entry.missing(self._settings):
-            await self._fetcher.have(entry, told)
+            await self._fetcher.have(entry, on_progress)
         else:
             self.fetch_lacking(entry)  # optional files
 
@@ -161,17 +161,17 @@ class ModelFiles:
             return lacking
         if upscaler.made_by is not None or upscaler.installed(self._settings):
             return None
-        if may_fetch(upscaler, self._settings.auto_fetch, is_default=False, has_gpu=self._card is not None):
+        if self.may_fetch(upscaler):
             return None
         return missing_sentence(upscaler, self._settings)
 
-    async def prepare_upscaler(self, upscaler: Upscaler, told: Callable[[Fetching], None]) -> None:
+    async def prepare_upscaler(self, upscaler: Upscaler, on_progress: Callable[[Fetching], None]) -> None:
         """Ensure that the upscaler's file exists. Raises EngineError `model_missing`, `fetch_failed`."""
         if (needed := await asyncio.to_thread(self.unobtainable_upscaler, upscaler)) is not None:
             raise EngineError("model_missing", needed)
         await self._make(upscaler)
         if not upscaler.installed(self._settings):
-            await self._fetcher.have(upscaler, told)
+            await self._fetcher.have(upscaler, on_progress)
 
     @contextlib.contextmanager
     def removing(self, model: str) -> Iterator[None]:

@@ -108,7 +108,7 @@ class ModelManager:
         self._fetcher.cancel(name)
 
     def is_fetching(self, name: str) -> bool:
-        """Whether a download of `name` runs, for whatever reason."""
+        """Whether a download of `name` runs, requested or not."""
         return name in self._fetches or self._fetcher.is_running(name)
 
     def fetch_error(self, name: str) -> str | None:

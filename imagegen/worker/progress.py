@@ -48,7 +48,7 @@ class ProgressWriter(NewestWriter[Progress]):
         """Report that picture `image` (from 1) begins. Returns the callback for its progress."""
         pace_s = self.latest.step_s if self.latest else None  # seconds per step of the job's previous picture
 
-        def told(now: DrawProgress) -> None:
+        def on_progress(now: DrawProgress) -> None:
             done, total = (now.tile, now.tiles) if now.tile is not None else (now.step, now.steps)
             fraction = done / total if done is not None and total else None
             self.put(
@@ -64,7 +64,7 @@ class ProgressWriter(NewestWriter[Progress]):
             )
 
         self.put(Progress(phase=Phase.ENCODING, image=image, at=time.time(), step_s=pace_s))
-        return told
+        return on_progress
 
     async def _write(self) -> None:
         while True:

@@ -26,8 +26,8 @@ class EngineProvider(Protocol):
     def find_model(self, name: str) -> Entry:
         """The catalog entry `name`. Raises Refused `unknown_model`."""
 
-    async def prepare(self, entry: Entry, told: Callable[[Fetching], None]) -> None:
-        """Generate or download the model's files. `told` gets the progress. Raises EngineError if that fails."""
+    async def prepare(self, entry: Entry, on_progress: Callable[[Fetching], None]) -> None:
+        """Generate or download the model's files. `on_progress` gets the progress. Raises EngineError if that fails."""
 
     def fitting(self, entry: Entry, shape: Shape) -> Fitting:
         """What is known about the memory that a picture takes. Call it after `prepare`."""
@@ -44,7 +44,7 @@ class EngineProvider(Protocol):
     def find_upscaler(self, name: str) -> Upscaler:
         """The upscaler `name`. Raises Refused `unknown_model`."""
 
-    async def prepare_upscaler(self, upscaler: Upscaler, told: Callable[[Fetching], None]) -> EsrganUpscaler:
+    async def prepare_upscaler(self, upscaler: Upscaler, on_progress: Callable[[Fetching], None]) -> EsrganUpscaler:
         """Generate or download its file, and return it ready to run. Raises EngineError."""
 
     def fingerprint(self, entry: Entry) -> object:

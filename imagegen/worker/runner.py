@@ -143,9 +143,9 @@ class JobRunner:
         def seen(preview: Preview) -> None:
             previews.put((index + 1, preview))
 
-        told = run.report.drawing(index + 1)
+        on_progress = run.report.drawing(index + 1)
         peak = self._lifecycle.watch_memory()
-        task = asyncio.create_task(adapter.generate(request, told, None if request.preview is None else seen))
+        task = asyncio.create_task(adapter.generate(request, on_progress, None if request.preview is None else seen))
         try:
             async with peak:
                 verdict = await self._watchdog.attend(task, adapter, run)

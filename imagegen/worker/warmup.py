@@ -69,13 +69,13 @@ class WarmUp:
             self._commands.answer_while_busy(entry.name)
             return due.model != entry.name
 
-        def told(_progress: LoadProgress | Fetching) -> None:
+        def on_progress(_progress: LoadProgress | Fetching) -> None:
             order.succeed()  # a download or load has begun, and takes longer than a client waits
 
-        await self._lifecycle.prepare(entry, told, unwanted, room=True)
+        await self._lifecycle.prepare(entry, on_progress, unwanted, room=True)
         order.succeed()
         self._idle.arrived(self._clock(), cold=True, warming=True)
         try:
-            return (await self._lifecycle.load(entry, told, unwanted, wait_for_room=False)).seconds
+            return (await self._lifecycle.load(entry, on_progress, unwanted, wait_for_room=False)).seconds
         finally:
             self._idle.served(self._clock(), warmed=True, loaded=self._lifecycle.adapter is not None)

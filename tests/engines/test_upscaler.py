@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -52,7 +53,7 @@ def enlarged(upscaler: EsrganUpscaler, source: np.ndarray, tile_px: int = 128) -
     tiles: list[Any] = []
 
     async def run() -> bytes:
-        return bytes(await upscaler.enlarge(source.tobytes(), width, height, tile_px, lambda *told: tiles.append(told)))
+        return bytes(await upscaler.enlarge(source.tobytes(), width, height, tile_px, lambda *now: tiles.append(now)))
 
     pixels = asyncio.run(run())
     return np.frombuffer(pixels, np.uint8).reshape(height * SCALE, width * SCALE, 3), tiles
@@ -66,8 +67,8 @@ def test_this_releases_engine_can_enlarge_and_another_program_cannot(sd_server: 
 @pytest.mark.parametrize(("tile_px", "tiles"), [(128, 1), (32, 4)])
 def test_a_picture_is_enlarged_in_tiles_that_join_without_a_seam(make: Make, tile_px: int, tiles: int) -> None:
     source = picture()
-    large, told = enlarged(make(), source, tile_px)
-    assert told == [(done, tiles) for done in range(1, tiles + 1)]
+    large, reports = enlarged(make(), source, tile_px)
+    assert reports == [(done, tiles) for done in range(1, tiles + 1)]
     small = np.asarray(Image.fromarray(large).resize((WIDTH, HEIGHT), Image.Resampling.BOX), dtype=int)
     assert np.abs(small - source).mean() < 3
     smooth = np.abs(np.diff(large.astype(int), axis=1))
@@ -119,10 +120,19 @@ def test_a_damaged_network_is_a_sentence(make: Make, tmp_path: Path, fault: str)
     assert str(tmp_path) not in caught.value.detail
 
 
-def test_a_network_that_is_gone_is_said(make: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("gone.safetensors", "model_missing: There is no file gone.safetensors"),
+        ("", "load_failed: .* cannot be read: Is"),
+    ],
+    ids=["no file", "a folder"],
+)
+def test_a_network_that_cannot_be_read_is_reported(make: Make, tmp_path: Path, name: str, error: str) -> None:
     with pytest.raises(EngineError) as caught:
-        make(tmp_path / "gone.safetensors").check()
-    assert caught.value.code == "model_missing"
+        make(tmp_path / name).check()
+    assert re.match(error, f"{caught.value.code}: {caught.value.detail}")
+    assert str(tmp_path) not in caught.value.detail
 
 
 def test_too_little_memory_is_said_and_a_smaller_tile_fits(make: Make, sd_server: Path, tmp_path: Path) -> None:
@@ -160,7 +170,7 @@ def while_running(upscaler: EsrganUpscaler, meddle: Callable[[asyncio.Task[Any],
 
     async def run() -> Any:
         source = picture(300, 300)
-        task = asyncio.create_task(upscaler.enlarge(source.tobytes(), 300, 300, 128, lambda *_told: None))
+        task = asyncio.create_task(upscaler.enlarge(source.tobytes(), 300, 300, 128, lambda *_now: None))
         found = await asyncio.to_thread(started)
         meddle(task, found)
         return await task

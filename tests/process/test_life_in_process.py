@@ -23,7 +23,7 @@ from imagegen.engines.base import EngineError
 from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
 from imagegen.hardware import gpu_sharing
 from imagegen.hardware.memory_fit import MemoryFit
-from imagegen.hardware.memory_mode import Fitting, MemoryMode, Shape, Weights
+from imagegen.hardware.memory_mode import Fitting, MemoryMode, Shape, WeightSizes
 from imagegen.idle.cold_starts import REMEMBERED
 from imagegen.jobs.durations import KEPT, Measurement
 from imagegen.models.entry import Entry
@@ -42,7 +42,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Card:
     """A card of which another program, this one, holds all but 2 GB; the model wants 14."""
     monkeypatch.setattr(gpu_sharing, "LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(worker, "LOOK_EVERY_S", 0.05)
-    wants = Weights(14 * GB, 14 * GB, card_bytes=14 * GB)
+    wants = WeightSizes(14 * GB, 14 * GB, card_bytes=14 * GB)
 
     def fitting(_fit: MemoryFit, entry: Entry, shape: Shape, _flags: object) -> Fitting:
         return Fitting(entry.name, wants, (MemoryMode.CARD,), shape)

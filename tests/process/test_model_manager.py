@@ -81,7 +81,9 @@ def test_a_model_is_fetched_drawn_with_and_removed(manager: Service, hub: Loopba
 def test_a_download_is_watched_stopped_and_resumed_and_a_job_waits_for_it(manager: Service, hub: LoopbackHub) -> None:
     hub.faults = [Fault(hold_after=1_000_000)]
     manager.http.post(FETCH)
-    until(lambda: ((manager.status()["engine"]["fetch"] or {}).get("bytes_done") or 0) > 900_000, "the bytes are told")
+    until(
+        lambda: ((manager.status()["engine"]["fetch"] or {}).get("bytes_done") or 0) > 900_000, "the bytes are reported"
+    )
     assert code(manager.http.delete(FILES)) == (409, "busy")
     manager.http.post(FETCH)
     assert manager.status()["engine"]["fetch"]["model"] == "far"
@@ -150,5 +152,5 @@ def test_a_hub_in_trouble_is_told_at_once_and_a_lost_file_later(manager: Service
     assert code(manager.http.get(FETCH)) == (503, "fetch_failed")
     hub.faults = [Fault(flip=True)]
     manager.http.post(FETCH)
-    until(lambda: model(manager)["fetch_error"] is not None, "the failure is told")
+    until(lambda: model(manager)["fetch_error"] is not None, "the failure is reported")
     assert "came with wrong bytes" in model(manager)["fetch_error"]

@@ -11,7 +11,8 @@ import psutil
 from PIL import Image
 from served import Service, until
 
-MODE = "--imagegen-upscale"
+from imagegen.engines.sdcpp.upscaler import MODE
+
 TINY = "upscaler-tiny"
 
 

@@ -234,7 +234,7 @@ class Channel:
         try:
             self._on_message(message)
         except Exception:
-            log.exception("A listener failed on a message of the engine; the engine goes on.")
+            log.exception("A listener failed on a message of the engine; the engine still runs.")
 
     async def announce(self, picture: int, plan: PreviewPlan | None) -> None:
         """Send a picture's number, higher than all before, and its preview plan; call it before the HTTP request."""

@@ -85,13 +85,13 @@ class LoraWatch:
     def hear(self, line: str) -> None:
         """Handle a line of the engine's log."""
         text = untagged(line)
-        if told := _APPLIED.search(text):
-            done, total = self._counts.get(told["path"], (0, 0))
-            self._counts[told["path"]] = done + int(told["done"]), total + int(told["total"])
-        elif told := _LOADING.search(text):
-            self._loaded.add(told["path"])
+        if found := _APPLIED.search(text):
+            done, total = self._counts.get(found["path"], (0, 0))
+            self._counts[found["path"]] = done + int(found["done"]), total + int(found["total"])
+        elif found := _LOADING.search(text):
+            self._loaded.add(found["path"])
         else:
-            self._unread |= {told["path"] for pattern in _UNREAD if (told := pattern.search(text))}
+            self._unread |= {found["path"] for pattern in _UNREAD if (found := pattern.search(text))}
 
     def verdict(self) -> tuple[Warn, ...]:
         """The warnings for the picture's LoRAs. Raises EngineError(draw_failed) for a LoRA that was not applied."""

@@ -37,16 +37,22 @@ class EsrganUpscaler:
         self.last_line_at = monotonic()
 
     def check(self) -> None:
-        """Raise EngineError `load_failed` for a file that is no whole ESRGAN network of the one supported shape."""
+        """Check that the file is a whole ESRGAN network of the one supported shape, by its header.
+
+        Raises EngineError: model_missing (no file) · load_failed.
+        """
+        name = self._network.name
         try:
             found = shapes(self._network)
         except FileNotFoundError:
-            raise EngineError("model_missing", f"There is no file {self._network.name}: fetch it again.") from None
-        except (NotSafetensors, OSError, KeyError) as wrong:
-            raise EngineError("load_failed", f"The upscaler {self._network.name} {wrong}. Fetch it again.") from None
+            raise EngineError("model_missing", f"There is no file {name}: fetch it again.") from None
+        except NotSafetensors as wrong:
+            raise EngineError("load_failed", f"The upscaler {name} {wrong}. Fetch it again.") from None
+        except OSError as failure:  # its text names the file's folder
+            raise EngineError("load_failed", f"The upscaler {name} cannot be read: {failure.strerror}.") from None
         first = found.get("conv_first.weight") or found.get("model.0.weight")
-        if first is None or tuple(first) != (64, 3, 3, 3):
-            detail = f"The upscaler {self._network.name} is no ESRGAN network of 64 features: use one of the catalog."
+        if first != (64, 3, 3, 3):
+            detail = f"The upscaler {name} is no ESRGAN network of 64 features: use one of the catalog."
             raise EngineError("load_failed", detail)
 
     async def enlarge(

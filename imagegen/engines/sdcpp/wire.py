@@ -57,7 +57,7 @@ def request_body(request: DrawRequest, loras: Sequence[Mapping[str, object]] = (
         sampling["custom_sigmas"] = _sigmas(max(request.strength or 0.0, STRENGTH_LEAST), request.steps)
     if starts or request.mask is not None:
         # The engine's own strength would count steps of its schedule, which is not even: 0.3 of eight steps was nearly
-        # all noise. With 1 it runs all the steps that it is told to.
+        # all noise. With 1 it runs all the steps of the request.
         ours |= {"init_image": ours["ref_images"][0], "strength": 1.0}
     if request.mask is not None:  # outside the mask the first reference's latents are kept
         ours |= {"mask_image": base64.b64encode(request.mask).decode()}

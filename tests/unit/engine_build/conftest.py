@@ -7,10 +7,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+from finished_build import See
 from tiny_source import make_sdist
 
-from imagegen.engine_build import builder, toolchain
+from imagegen.engine_build import builder, select, toolchain, vulkan
+from imagegen.engine_build.cards import Cards
 from imagegen.engine_build.plan import Sdist
+from imagegen.engine_build.vulkan import Devices
+from imagegen.settings import Settings
+
+NO_DEVICES = Devices()
 
 
 @pytest.fixture
@@ -61,3 +67,20 @@ def no_cuda(no_nvcc: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, and no wheels of CUDA either."""
     monkeypatch.setattr(toolchain.importlib.util, "find_spec", lambda _name: None)
     return no_nvcc
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", cache=tmp_path / "cache", sd_server=None)
+
+
+@pytest.fixture
+def see(monkeypatch: pytest.MonkeyPatch) -> See:
+    """Let the code see these cards, and these Vulkan devices: a GPU cannot be had here."""
+
+    def show(cards: Cards, devices: Devices = NO_DEVICES) -> None:
+        monkeypatch.setattr(vulkan, "find_devices", lambda *_: devices)
+        monkeypatch.setattr(select, "find_cards", lambda: cards)
+        monkeypatch.setattr(builder, "find_cards", lambda: cards)
+
+    return show

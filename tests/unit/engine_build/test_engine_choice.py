@@ -1,85 +1,21 @@
-"""Which engine a machine gets, the sentences when there is none, and the command that shows them."""
+"""Which engine a machine gets, and the sentences when there is none; Vulkan's choice is in test_vulkan_choice.py."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import os
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from fake_cuda import BROKEN, H200, NO_CARDS, OLD_DRIVER, fake_toolkit
+from finished_build import HERE, See, finished
 from served import free_port
 
 from imagegen import engine_build as engines
-from imagegen.cli.engine import engine as command
-from imagegen.engine_build import (
-    EngineBuildError,
-    EngineMissing,
-    Options,
-    builder,
-    compilation,
-    cuda_packages,
-    plan,
-    select,
-    vulkan,
-    vulkan_sdk,
-)
+from imagegen.engine_build import EngineBuildError, EngineMissing, Options, builder, plan
 from imagegen.engine_build.cards import Card, Cards
-from imagegen.engine_build.vulkan import Device, Devices
 from imagegen.settings import Settings
 from imagegen.startup import configuration
-
-HERE = plan.cpu_features()
-See = Callable[..., None]
-NO_DEVICES = Devices()
-RADEON = Devices((Device(0, "AMD Radeon", "discrete"),))
-LLVMPIPE = Devices((Device(0, "llvmpipe", "cpu"),))
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home", cache=tmp_path / "cache", sd_server=None)
-
-
-def finished(
-    settings: Settings, options: Options, features: frozenset[str] = HERE, cuda: tuple[int, int] | None = None
-) -> Path:
-    """A finished build with a binary that is none; what `resolve` chooses from."""
-    folder = settings.engine_dir / plan.name_of(plan.PINNED, options, features)
-    folder.mkdir(parents=True)
-    binary = folder / "sd-server"
-    binary.write_text("#!/bin/sh\n")
-    binary.chmod(0o755)
-    manifest = plan.Manifest(
-        version=plan.PINNED.version,
-        backend=options.backend,
-        archs=options.archs,
-        portable=options.portable,
-        flags=options.flags,
-        cpu_features=tuple(sorted(options.needs(features))),
-        sha256=hashlib.sha256(binary.read_bytes()).hexdigest(),
-        size_bytes=binary.stat().st_size,
-        seconds=1.0,
-        cuda=cuda,
-    )
-    (folder / "engine.json").write_text(manifest.model_dump_json())
-    return binary
-
-
-@pytest.fixture
-def see(monkeypatch: pytest.MonkeyPatch) -> See:
-    """Let the code see these cards, and these Vulkan devices: a GPU cannot be had here."""
-
-    def show(cards: Cards, devices: Devices = NO_DEVICES) -> None:
-        monkeypatch.setattr(vulkan, "find_devices", lambda *_: devices)
-        monkeypatch.setattr(select, "find_cards", lambda: cards)
-        monkeypatch.setattr(builder, "find_cards", lambda: cards)
-
-    return show
 
 
 def test_resolve_prefers_what_the_machine_can_use_best(settings: Settings, see: See) -> None:
@@ -101,7 +37,7 @@ def test_resolve_prefers_what_the_machine_can_use_best(settings: Settings, see: 
     assert engines.resolve(settings) == other
 
 
-def test_a_driver_older_than_cuda_is_told(settings: Settings, see: See) -> None:
+def test_a_driver_older_than_cuda_is_reported(settings: Settings, see: See) -> None:
     built = finished(settings, Options("cuda", ("90-real",)), cuda=(13, 0))
     card = Card("NVIDIA H200", (9, 0))
     see(Cards((card,), driver_cuda=(13, 2), driver="590.44"))
@@ -159,15 +95,15 @@ def test_a_gpu_can_be_required(
     features: frozenset[str] | None,
     sentence: str,
 ) -> None:
-    """What a CUDA image does: it has a CPU engine too, and takes it only if somebody says so. A reason, its remedy."""
+    """A CUDA image has a CPU engine too, and uses it only if the setting allows it. A reason, its remedy."""
     if features is not None:
         finished(settings, Options("cuda", ("90-real",)), features, cuda=(13, 0))
     cpu = finished(settings, Options(portable=True), frozenset())
     strict = settings.model_copy(update={"on_missing_gpu": "exit"})
     see(cards)
-    with pytest.raises(EngineMissing) as told:
+    with pytest.raises(EngineMissing) as refused:
         engines.require_gpu(strict)
-    assert str(told.value) == (
+    assert str(refused.value) == (
         f"This service is to draw on a GPU, but {sentence}; or let it draw on the CPU, which is very much "
         "slower, with IMAGEGEN_ON_MISSING_GPU=cpu."
     )
@@ -296,146 +232,6 @@ def test_options_for(see: See) -> None:
     see(NO_CARDS)
     with pytest.raises(EngineBuildError, match=r"no NVIDIA GPU was found\. Name it: --arch 86"):
         engines.options_for("cuda")
-
-
-# Vulkan
-
-
-@pytest.mark.parametrize(
-    ("devices", "visible", "has_tools", "backend", "unused"),
-    [
-        (RADEON, None, True, "vulkan", True),  # unused: only where the engine was built for the CPU on purpose
-        (RADEON, None, False, "cpu", True),
-        (LLVMPIPE, None, True, "cpu", False),
-        (LLVMPIPE, "0", True, "cpu", False),
-        (Devices(problem="a driver crashed (SIGSEGV)"), None, True, "cpu", False),
-    ],
-)
-def test_vulkan_is_chosen_for_a_gpu_without_cuda(
-    see: See,
-    monkeypatch: pytest.MonkeyPatch,
-    devices: Devices,
-    visible: str | None,
-    has_tools: bool,
-    backend: str,
-    unused: bool,
-) -> None:
-    see(NO_CARDS, devices)
-    monkeypatch.setattr(vulkan_sdk, "lacking", lambda: None if has_tools else "It needs glslc.")
-    if visible is not None:
-        monkeypatch.setenv(vulkan.VISIBLE, visible)
-    assert engines.default_backend() == backend
-    note = select.unused_gpu(NO_CARDS)
-    assert (note is not None) is unused
-    if note is not None:
-        assert "AMD Radeon" in note and "imagegen engine build" in note
-        assert ("It needs glslc." in note) is not has_tools
-    see(H200, devices)
-    assert engines.default_backend() == "cuda"
-    assert select.unused_gpu(H200) is None
-
-
-def test_a_vulkan_engine_is_used_where_vulkan_has_a_device(
-    settings: Settings, see: See, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cpu, built = finished(settings, Options()), finished(settings, Options("vulkan"))
-    strict = settings.model_copy(update={"on_missing_gpu": "exit"})
-    see(NO_CARDS, RADEON)
-    assert engines.resolve(settings) == built
-    assert engines.resolve(strict) == built
-    engines.require_gpu(strict)
-    monkeypatch.setattr(vulkan_sdk, "lacking", lambda: "It needs glslc.")
-    assert engines.ensure(settings, lambda *_: None) == built  # the tools of its build were removed
-    assert engines.lost_gpu(settings) is None
-    see(NO_CARDS, LLVMPIPE)
-    assert engines.resolve(settings) == cpu
-    assert "built here is not used, because Vulkan has no GPU here" in (engines.lost_gpu(settings) or "")
-    with pytest.raises(EngineMissing, match="compiled for Vulkan, and Vulkan has no GPU here: install the GPU's"):
-        engines.require_gpu(strict)
-    monkeypatch.setenv(vulkan.VISIBLE, "0")
-    assert engines.resolve(settings) == built
-    see(H200, RADEON)
-    cuda = finished(settings, Options("cuda", ("90-real",)))
-    assert engines.resolve(settings) == cuda
-
-
-def test_a_gpu_without_the_tools_for_vulkan_is_told(
-    settings: Settings, see: See, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    see(NO_CARDS, RADEON)
-    monkeypatch.setattr(vulkan_sdk, "lacking", lambda: "It needs glslc.")
-    monkeypatch.setattr(builder, "build", lambda _folder, options, *_, **__: SimpleNamespace(binary=options.backend))
-    said: list[str] = []
-    assert engines.ensure(settings, lambda *event: said.append(event[3])) == "cpu"
-    assert "AMD Radeon" in said[0] and "It needs glslc." in said[0]
-
-
-# The command
-
-
-def imagegen_engine(tmp_path: Path, *arguments: str, **environment: str) -> Result:
-    env = {name: None for name in os.environ if name.startswith("IMAGEGEN_")}
-    return CliRunner().invoke(command, arguments, env={**env, "IMAGEGEN_CACHE": str(tmp_path), **environment})
-
-
-def test_path_prints_the_binary_or_the_sentence(settings: Settings, see: See) -> None:
-    see(NO_CARDS)
-    missing = imagegen_engine(settings.cache, "path")
-    assert missing.exit_code == 1
-    assert missing.stdout == ""
-    assert missing.stderr.startswith("Error: The engine, sd-server, is not built")
-    binary = finished(settings, Options())
-    assert imagegen_engine(settings.cache, "path").stdout == f"{binary}\n"
-
-
-def test_build_reuses_and_prints_only_the_path_on_stdout(settings: Settings, see: See) -> None:
-    see(NO_CARDS)
-    binary = finished(settings, Options())
-    for arguments in (["build"], ["build", "--backend", "cpu"]):
-        result = imagegen_engine(settings.cache, *arguments)
-        assert result.exit_code == 0, result.output
-        assert result.stdout == f"{binary}\n"
-        assert result.stderr == f"Already built: {binary}\n"
-
-
-def test_build_notes_that_the_setting_wins(settings: Settings) -> None:
-    finished(settings, Options())
-    result = imagegen_engine(settings.cache, "build", "--backend", "cpu", IMAGEGEN_SD_SERVER="/bin/sh")
-    assert result.exit_code == 0
-    assert "the service will use IMAGEGEN_SD_SERVER=/bin/sh instead" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "why"),
-    [
-        (["build", "--backend", "cpu", "--arch", "90"], "means nothing for a CPU build"),
-        (["build", "--backend", "vulkan", "--arch", "90"], "means nothing for a Vulkan build"),
-        (["build", "--arch", "hopper"], "not a CUDA architecture"),
-        (["build", "--backend", "rocm"], "'rocm' is not one of"),
-    ],
-)
-def test_build_refuses_what_it_cannot_do(tmp_path: Path, arguments: list[str], why: str) -> None:
-    result = imagegen_engine(tmp_path / "cache", *arguments)
-    assert result.exit_code != 0
-    assert why in result.stderr
-    assert not (tmp_path / "cache").exists()
-
-
-def test_a_wrong_setting_is_a_sentence(tmp_path: Path) -> None:
-    result = imagegen_engine(tmp_path, "path", IMAGEGEN_PORT="many")
-    assert result.exit_code == 1
-    assert "IMAGEGEN_PORT" in result.stderr
-
-
-def test_the_page_about_it_has_the_same_numbers_and_options() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "engine.md").read_text()
-    for backend in ("cpu", "cuda", "vulkan"):
-        assert f"{builder.DISK_BYTES[backend] / 1e9:.1g} GB" in page
-    assert f"{compilation.LARGEST_COMPILE_BYTES['cpu'] / 1e9:.1f} GB of memory" in page
-    assert f"`{plan.PINNED.project}` {plan.PINNED.version}" in page
-    for option in command.commands["build"].params:
-        assert f"`{max(option.opts, key=len)}" in page
-    assert f"{sum(cuda_packages.DOWNLOAD_BYTES.values()) / 1e6:.0f} MB in all" in page
 
 
 def test_a_build_with_an_older_channel_is_replaced(

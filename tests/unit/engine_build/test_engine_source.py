@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from engine_command import imagegen_engine
 from newer_engine import link, repacked, write
 from tiny_source import ENGINE_CPP, ENGINE_H, SERVER_C, make_sdist
 
-from imagegen.cli.engine import engine as command
 from imagegen.engine_build import Archive, EngineBuildError, Options, archive, build, probe
 from imagegen.engine_build.plan import PINNED
 from imagegen.settings import Settings
@@ -145,8 +143,16 @@ def test_an_engine_is_built_from_an_archive_and_found_again(cache: Path, tmp_pat
             {"stable-diffusion_h": ENGINE_H.replace("int sample_steps", "int steps")},
             "channel.cpp: .*has no member named .sample_steps.",
         ),
+        (
+            {"engine_cpp": ENGINE_CPP.replace("int get_upscale_factor(upscaler_ctx_t*) { return 4; }", "")},
+            "it lacks get_upscale_factor",
+        ),
+        (
+            {"stable-diffusion_h": ENGINE_H.replace("uint32_t);\nint get", "int, int);\nint get")},
+            "upscale.cpp: ",
+        ),
     ],
-    ids=["a symbol is missing", "a field is renamed"],
+    ids=["a symbol is missing", "a field is renamed", "a symbol for upscaling", "an argument for upscaling"],
 )
 def test_a_source_that_the_channel_does_not_fit(cache: Path, tmp_path: Path, changed: dict[str, str], why: str) -> None:
     given = tiny(tmp_path, **changed)
@@ -158,7 +164,7 @@ def test_a_source_that_the_channel_does_not_fit(cache: Path, tmp_path: Path, cha
     assert probe.channel_version(bare.binary) is None
 
 
-def test_a_wrong_checksum_is_told_before_anything_is_unpacked(cache: Path, tmp_path: Path) -> None:
+def test_a_wrong_checksum_is_reported_before_anything_is_unpacked(cache: Path, tmp_path: Path) -> None:
     given = replace(tiny(tmp_path), sha256="0" * 64)
     with pytest.raises(EngineBuildError, match=r"has the SHA-256 .*, and --sha256 says 0+: it was not unpacked"):
         build(cache, Options(), lambda *_: None, sdist=given)
@@ -166,11 +172,6 @@ def test_a_wrong_checksum_is_told_before_anything_is_unpacked(cache: Path, tmp_p
 
 
 # The command
-
-
-def imagegen_engine(cache: Path, *arguments: str) -> Result:
-    env = {name: None for name in os.environ if name.startswith("IMAGEGEN_")}
-    return CliRunner().invoke(command, arguments, env={**env, "IMAGEGEN_CACHE": str(cache)})
 
 
 @pytest.mark.parametrize(

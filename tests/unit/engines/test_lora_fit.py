@@ -97,14 +97,14 @@ MISFITS: list[tuple[str, Any, dict[str, Tensor], bool, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("weights", "lora", "another_model", "told"), [one[1:] for one in MISFITS], ids=[one[0] for one in MISFITS]
+    ("weights", "lora", "another_model", "says"), [one[1:] for one in MISFITS], ids=[one[0] for one in MISFITS]
 )
 def test_one_that_does_not_fit_says_why(
-    weights: Weights, lora: dict[str, Tensor], another_model: bool, told: str
+    weights: Weights, lora: dict[str, Tensor], another_model: bool, says: str
 ) -> None:
     with pytest.raises(Misfit) as misfit:
         check(lora, weights)
-    assert told in str(misfit.value)
+    assert says in str(misfit.value)
     assert misfit.value.another_model is another_model
 
 

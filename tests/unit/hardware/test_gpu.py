@@ -27,13 +27,13 @@ from imagegen.hardware.gpu_sharing import (
     GpuSharing,
     shortage,
 )
-from imagegen.hardware.memory_mode import Fitting, MemoryMode, Shape, Weights
+from imagegen.hardware.memory_mode import Fitting, MemoryMode, Shape, WeightSizes
 from imagegen.models.catalog import Catalog
 from imagegen.schemas import Kind
 from imagegen.settings import Settings
 
 WANTS_14_GB = Fitting(
-    "tiny", Weights(14 * GB, 14 * GB, card_bytes=14 * GB), (MemoryMode.CARD,), Shape(Kind.GENERATE, 512, 512)
+    "tiny", WeightSizes(14 * GB, 14 * GB, card_bytes=14 * GB), (MemoryMode.CARD,), Shape(Kind.GENERATE, 512, 512)
 )
 FIRST = Card(uuid="GPU-aaaa1111-0000")
 SECOND = Card(name="NVIDIA Made Up 80GB", uuid="GPU-aabb2222-0000", total_bytes=80 * GB, free_bytes=70 * GB)

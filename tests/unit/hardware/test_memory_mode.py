@@ -19,14 +19,14 @@ from imagegen.hardware.memory_mode import (
     Misfit,
     Room,
     Shape,
-    Weights,
+    WeightSizes,
     estimate,
 )
 from imagegen.schemas import Kind
 
 GB = 10**9
 CARD, OFFLOAD, STREAM = MemoryMode
-QWEN = Weights(18 * GB, 12 * GB, GB // 4)
+QWEN = WeightSizes(18 * GB, 12 * GB, GB // 4)
 SMALL, LARGE = Shape(Kind.GENERATE, 512, 512), Shape(Kind.GENERATE, 1024, 1024)
 
 
@@ -51,7 +51,7 @@ def fitting(**changes: Any) -> Fitting:
         (16, 12, {}, None),
         (2, 64, {}, None),
         (1, 1, {"modes": (OFFLOAD,), "forced": True}, OFFLOAD),
-        (20, 64, {"weights": Weights(18 * GB, 12 * GB, GB // 4, card_bytes=19 * GB)}, CARD),
+        (20, 64, {"weights": WeightSizes(18 * GB, 12 * GB, GB // 4, card_bytes=19 * GB)}, CARD),
     ],
     ids=[
         *("all fits", "RAM does not count for the card", "a larger picture", "one part fits", "a few blocks fit"),
@@ -140,19 +140,20 @@ def test_a_load_begins_or_waits_or_is_refused(
 
 
 weights = st.builds(
-    lambda parts: Weights(sum(parts), max(parts), min(parts)), st.lists(st.integers(0, 40 * GB), min_size=1, max_size=4)
+    lambda parts: WeightSizes(sum(parts), max(parts), min(parts)),
+    st.lists(st.integers(0, 40 * GB), min_size=1, max_size=4),
 )
 shapes = st.builds(lambda w, h: Shape(Kind.GENERATE, 16 * w, 16 * h), st.integers(4, 128), st.integers(4, 128))
 
 
 @given(weights, shapes)
-def test_each_mode_needs_no_more_of_the_card_than_the_one_before(of: Weights, shape: Shape) -> None:
+def test_each_mode_needs_no_more_of_the_card_than_the_one_before(of: WeightSizes, shape: Shape) -> None:
     needs = [estimate(mode, of, shape.pixels) for mode in MemoryMode]
     assert needs == sorted(needs, reverse=True) and needs[-1] >= MARGIN_BYTES
 
 
 @given(weights, shapes, st.integers(0, 80 * GB), st.integers(0, 80 * GB), st.integers(0, 64 * GB))
-def test_more_free_memory_never_makes_the_mode_tighter(of: Weights, shape: Shape, a: int, b: int, ram: int) -> None:
+def test_more_free_memory_never_makes_the_mode_tighter(of: WeightSizes, shape: Shape, a: int, b: int, ram: int) -> None:
     order = [*MemoryMode, None]
 
     def chosen(free: int) -> MemoryMode | None:
@@ -163,7 +164,9 @@ def test_more_free_memory_never_makes_the_mode_tighter(of: Weights, shape: Shape
 
 
 @given(weights, shapes, st.integers(0, 80 * GB), st.integers(0, 64 * GB), st.sampled_from(MemoryMode))
-def test_a_chosen_mode_fits_and_is_as_tight_as_asked(of: Weights, shape: Shape, free: int, ram: int, at: Any) -> None:
+def test_a_chosen_mode_fits_and_is_as_tight_as_asked(
+    of: WeightSizes, shape: Shape, free: int, ram: int, at: Any
+) -> None:
     choice = Fitting("m", of, tuple(MemoryMode), shape).decide(Room("Test Card", 80 * GB, free, ram), at)
     if isinstance(choice, MemoryPlan):
         assert choice.need_bytes <= free
@@ -173,7 +176,7 @@ def test_a_chosen_mode_fits_and_is_as_tight_as_asked(of: Weights, shape: Shape, 
 
 
 @given(weights, shapes)
-def test_tighter_modes_come_to_an_end(of: Weights, shape: Shape) -> None:
+def test_tighter_modes_come_to_an_end(of: WeightSizes, shape: Shape) -> None:
     one, seen = Fitting("m", of, tuple(MemoryMode), shape), [CARD]
     while (mode := one.tighter(seen[-1])) is not None:
         seen.append(mode)

@@ -15,18 +15,18 @@ from imagegen.hardware.memory_watch import PeakWatch
 ENGINE, OTHER = 4242, 7
 
 
-def reading(engine_gb: int, other_gb: int, told: bool) -> Gpu:
-    """What the driver reports of a card of 24 GB; `told`: it names the engine."""
-    holders = [(OTHER, other_gb * GB), *([(ENGINE, engine_gb * GB)] if told and engine_gb else [])]
+def reading(engine_gb: int, other_gb: int, named: bool) -> Gpu:
+    """What the driver reports of a card of 24 GB; `named`: it names the engine."""
+    holders = [(OTHER, other_gb * GB), *([(ENGINE, engine_gb * GB)] if named and engine_gb else [])]
     card = Nvml(StandIn(Card(free_bytes=(24 - engine_gb - other_gb) * GB, holders=holders)), {}).look(ENGINE)
     assert card is not None
     return card
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["the driver names us", "a container"])
-def test_the_peak_is_the_engines_own_and_not_of_other_programs(monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
+@pytest.mark.parametrize("named", [True, False], ids=["the driver names us", "a container"])
+def test_the_peak_is_the_engines_own_and_not_of_other_programs(monkeypatch: pytest.MonkeyPatch, named: bool) -> None:
     monkeypatch.setattr(memory_watch, "EVERY_S", 0.0)
-    left = [reading(*state, told) for state in ((6, 4), (9, 5), (7, 4))]
+    left = [reading(*state, named) for state in ((6, 4), (9, 5), (7, 4))]
 
     async def draw() -> int | None:
         loop, done = asyncio.get_running_loop(), asyncio.Event()
@@ -37,7 +37,7 @@ def test_the_peak_is_the_engines_own_and_not_of_other_programs(monkeypatch: pyte
             loop.call_soon_threadsafe(done.set)
             return left[0]
 
-        async with PeakWatch(look, reading(0, 4, told), ENGINE) as watch:
+        async with PeakWatch(look, reading(0, 4, named), ENGINE) as watch:
             await done.wait()
         return watch.peak_bytes
 

@@ -27,12 +27,12 @@ COMPOSED_ANEW = EngineTexts(prompt=f"a red circle{PROMPT_JOIN}Kein Text.", negat
 
 
 @pytest.mark.parametrize(
-    ("stored", "told"),
+    ("stored", "expected"),
     [(STORED, STORED), (None, COMPOSED_ANEW)],
     ids=["stored with the job", "accepted by a version that stored none"],
 )
 def test_another_policy_file_does_not_change_a_job_that_was_accepted(
-    tmp_path: Path, stored: EngineTexts | None, told: EngineTexts
+    tmp_path: Path, stored: EngineTexts | None, expected: EngineTexts
 ) -> None:
     job = Job(
         id="a" * 32, seq=1, revision=1, kind=Kind.GENERATE, status=Status.RUNNING, model="tiny", prompt="a red circle",
@@ -44,7 +44,7 @@ def test_another_policy_file_does_not_change_a_job_that_was_accepted(
     other_policy = Guardrails("spiders", "Kein Text.", "other.toml")
     processor = ImageProcessor(no_store, other_policy, Catalog.load(settings), LoraFolder(settings), settings)
     request = asyncio.run(processor.preprocess(job, seed=1))
-    assert EngineTexts(prompt=request.prompt, negative=request.negative) == told
+    assert EngineTexts(prompt=request.prompt, negative=request.negative) == expected
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,11 @@ def serve(folder: Path, path: str, threads: int) -> int:
 
     pipeline = Pipeline(folder, threads, say)
 
-    def told(failure: Exception, order: DrawRequestBody) -> tuple[int, str]:
+    def describe(failure: Exception, order: DrawRequestBody) -> tuple[int, str]:
         return explain(failure, (order.prompt, pipeline.sent(order.prompt)))
 
     config = uvicorn.Config(
-        Server(pipeline.draw, told).app, log_config=None, access_log=False, server_header=False, lifespan="on"
+        Server(pipeline.draw, describe).app, log_config=None, access_log=False, server_header=False, lifespan="on"
     )
     say(lines.LISTENING)
     uvicorn.Server(config).run(sockets=[listener])
