@@ -129,7 +129,7 @@ class OutputFile(_Argument):
             return path
         if path.suffix and path.suffix.lower() not in KINDS:
             kinds = f"{', '.join(list(KINDS)[:-1])} or {list(KINDS)[-1]}"
-            self.wrong(f"{str(path)!r}: {path.suffix!r} is not written. The name may end in {kinds}.", param, ctx)
+            self.wrong(f"{str(path)!r}: {path.suffix!r} cannot be written. The name may end in {kinds}.", param, ctx)
         if (problem := cannot_be_written(path)) is not None:
             self.wrong(problem, param, ctx)
         return path

@@ -129,7 +129,7 @@ def test_an_argument_that_is_not_utf8_is_a_sentence(run: Run, tmp_path: Path, wo
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("x.gif", "'.gif' is not written. The name may end in .png, .jpg, .jpeg or .webp."),
+        ("x.gif", "'.gif' cannot be written. The name may end in .png, .jpg, .jpeg or .webp."),
         ("x.PNG.tiff", "'.tiff' is not written"),
         ("file/x.png", "'file' is not a folder."),
         ("file/below/x.png", "'file' is not a folder."),
