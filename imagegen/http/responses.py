@@ -370,7 +370,7 @@ class Models(_Answer):
     caps: dict[str, int | float]
 
 
-class Lora(_Answer):
+class ListedLora(_Answer):
     """A LoRA that a request may name.
 
     base_model, trigger_words: from the file's metadata. family: recognised from its tensors. models: the installed
@@ -389,7 +389,7 @@ class Lora(_Answer):
 class Loras(_Answer):
     """The LoRAs that a request may name."""
 
-    items: list[Lora]
+    items: list[ListedLora]
 
 
 class FetchFile(_Answer):

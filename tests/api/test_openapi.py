@@ -125,6 +125,11 @@ def test_whatever_is_asked_the_answer_is_as_described(label: str, small: Service
     assert label in REFUSED_HERE or min(seen) < 300, f"only refusals: {seen}"
 
 
+def test_no_schema_of_the_document_is_named_after_a_module() -> None:
+    """pydantic puts the module's path before the names of two models that are called the same."""
+    assert [name for name in DOCUMENT["components"]["schemas"] if "__" in name] == []
+
+
 def test_the_service_serves_the_document(small: Service) -> None:
     served = small.http.get("/api/openapi.json").json()
     assert served == DOCUMENT | {"servers": [{"url": small.url}]}, "the address that was called"

@@ -20,12 +20,12 @@ async def loras(request: Request) -> Response:
     return serialize.answer(responses.Loras(items=await asyncio.to_thread(_items, app)))
 
 
-def _items(app: App) -> list[responses.Lora]:
+def _items(app: App) -> list[responses.ListedLora]:
     return [_item(app, lora) for lora in app.loras.all()]
 
 
-def _item(app: App, lora: LoraFile) -> responses.Lora:
-    return responses.Lora(
+def _item(app: App, lora: LoraFile) -> responses.ListedLora:
+    return responses.ListedLora(
         name=lora.name,
         bytes=lora.bytes,
         base_model=lora.facts.base_model,
