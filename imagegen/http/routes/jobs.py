@@ -75,7 +75,7 @@ async def recent(request: Request) -> Response:
     jobs = await app.jobs.list(limit, before)
     following = jobs[-1].seq if len(jobs) == limit else None
     items = [serialize.job(app, job, base_url(request)) for job in jobs]
-    return serialize.answer(responses.Jobs(items=items, next=following))
+    return serialize.answer(responses.jobs.Jobs(items=items, next=following))
 
 
 async def cancel(request: Request) -> Response:
