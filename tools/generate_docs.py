@@ -22,7 +22,7 @@ from imagegen.http.routes.model_files import FetchRequest
 from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.models.catalog import Catalog
 from imagegen.prompts.guardrails import PolicyView
-from imagegen.schemas import CheckRequest, EditRequest, GenerateRequest, VariationRequest
+from imagegen.requests import CheckRequest, EditRequest, GenerateRequest, VariationRequest
 from imagegen.settings import PREFIX, Settings
 
 FOLDER = Path(__file__).parents[1] / "docs"

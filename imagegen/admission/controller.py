@@ -22,23 +22,8 @@ from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
 from imagegen.models.loras.folder import LoraFolder
 from imagegen.prompts.guardrails import Guardrails, compose
-from imagegen.schemas import (
-    EditRequest,
-    EngineTexts,
-    GenerateRequest,
-    Job,
-    Kind,
-    Lora,
-    Params,
-    Picture,
-    Policy,
-    Refused,
-    StoredImage,
-    UpscaleRequest,
-    VariationRequest,
-    Warn,
-    WebhookWish,
-)
+from imagegen.requests import EditRequest, GenerateRequest, Picture, UpscaleRequest, VariationRequest, WebhookWish
+from imagegen.schemas import EngineTexts, Job, Kind, Lora, Params, Policy, Refused, StoredImage, Warn
 from imagegen.security.webhook_targets import BadTarget, Targets, Webhook
 from imagegen.settings import Settings
 

@@ -11,7 +11,8 @@ from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
 from imagegen.models.entry_tables import SAMPLERS
 from imagegen.prompts.guardrails import check_prompt
-from imagegen.schemas import SEED_MAX, EditRequest, GenerateRequest, Refused, StoredImage
+from imagegen.requests import EditRequest, GenerateRequest
+from imagegen.schemas import SEED_MAX, Refused, StoredImage
 from imagegen.settings import Settings
 
 STRENGTH_MAX = 5

@@ -14,7 +14,8 @@ from starlette.requests import Request
 
 from imagegen.http.body import M, encoding_of, read_json, repeated
 from imagegen.http.problems import given_twice, invalid
-from imagegen.schemas import EditRequest, Picture, Refused, UpscaleRequest, VariationRequest
+from imagegen.requests import EditRequest, Picture, UpscaleRequest, VariationRequest
+from imagegen.schemas import Refused
 
 WHOLE = {"width", "height", "steps", "seed", "n", "preview", "factor"}
 FRACTIONS = {"cfg_scale", "lease_s", "strength"}

@@ -19,14 +19,8 @@ from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.http.sdapi import routes as sdapi
 from imagegen.http.sdapi.request import ImageToImage, TextToImage
 from imagegen.prompts.guardrails import PolicyView
-from imagegen.schemas import (
-    PREVIEW_EVERY_MAX,
-    CheckRequest,
-    EditRequest,
-    GenerateRequest,
-    UpscaleRequest,
-    VariationRequest,
-)
+from imagegen.requests import CheckRequest, EditRequest, GenerateRequest, UpscaleRequest, VariationRequest
+from imagegen.schemas import PREVIEW_EVERY_MAX
 
 EVENTS = "text/event-stream"
 PICTURES = ("image/png", "image/jpeg", "image/webp")

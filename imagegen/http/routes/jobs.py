@@ -12,7 +12,8 @@ from imagegen.http.body import query_int, read_json
 from imagegen.http.context import app_of, base_url, owner_of, prefix
 from imagegen.http.multipart import read_edit, read_upscale, read_variation
 from imagegen.http.problems import invalid
-from imagegen.schemas import CheckRequest, GenerateRequest, Job
+from imagegen.requests import CheckRequest, GenerateRequest
+from imagegen.schemas import Job
 
 MAX_WAIT_S = 50
 

@@ -22,7 +22,8 @@ from imagegen.http.problems import invalid
 from imagegen.http.sdapi.errors import sdapi_error
 from imagegen.http.sdapi.routes import callers_of
 from imagegen.http.wait import accept
-from imagegen.schemas import Job, Refused, UpscaleRequest
+from imagegen.requests import UpscaleRequest
+from imagegen.schemas import Job, Refused
 
 NAMES = {
     "None": "lanczos",  # the web UI then resizes by Lanczos' filter

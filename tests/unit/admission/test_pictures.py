@@ -30,7 +30,8 @@ from imagegen.jobs.durations import Durations
 from imagegen.models.catalog import Catalog
 from imagegen.models.loras.folder import LoraFolder
 from imagegen.prompts.guardrails import Guardrails
-from imagegen.schemas import EditRequest, Refused
+from imagegen.requests import EditRequest
+from imagegen.schemas import Refused
 from imagegen.settings import Settings
 
 
