@@ -92,8 +92,6 @@ def answerable(case: schemathesis.Case, job: dict[str, Any]) -> None:
             body.pop(name, None)
         for name in {"images", "image", "init_images"} & body.keys():
             body[name] = [picture]
-    elif case.operation.label == "POST /api/upscale":
-        case.body = {"image": picture, "factor": 2, "model": "lanczos"}
     elif case.operation.label == "POST /sdapi/v1/extra-single-image":
         case.body = {"image": picture, "upscaler_1": "Lanczos"}
     elif case.operation.label == "POST /sdapi/v1/options":
