@@ -114,7 +114,9 @@ def _add_text(fields: dict[str, Any], name: str, value: UploadFile | str) -> Non
     if isinstance(value, UploadFile):
         raise Refused(422, "invalid_request", f"{name[:64]!r} is a file; only image and mask may be.")
     if name in {"webhook.url", "webhook.secret"}:
-        fields.setdefault("webhook", {})[name.removeprefix("webhook.")] = value
+        webhook = fields.setdefault("webhook", {})
+        if isinstance(webhook, dict):  # else `webhook` came too, as text, which validation refuses
+            webhook[name.removeprefix("webhook.")] = value
     elif name == "loras":
         fields[name] = json_text(value)
     else:

@@ -97,7 +97,7 @@ BAD: list[tuple[Any, str, str]] = [
     ([{"name": "strong", "strength": "1"}], "invalid_request", "loras.0.strength must be a number."),
     ([{"name": "strong", "weight": 1}], "invalid_request", "'loras.0.weight' is not a field"),
     ([{"strength": 1}], "invalid_request", "loras.0.name is missing."),
-    (["strong"], "invalid_request", "loras.0"),
+    (["strong"], "invalid_request", "loras.0 must be a JSON object."),
     ("strong", "invalid_request", "loras must be a list."),
 ]
 
