@@ -135,7 +135,7 @@ def page(service: Service, browser: Browser) -> None:
     job = service.draw(PICTURE)
     with opened(browser, service, job, "light", DESKTOP, RUNNING) as view:
         jobs = [service.submit(RUNNING, steps=16), service.submit(WAITING)]
-        view.wait_for_selector(f"[data-job='{jobs[0]['job_id']}'] >> text=/Step ([6-9]|1[0-4])\\/16/")
+        view.wait_for_selector(f"[data-job='{jobs[0]['job_id']}'] >> text=/step ([6-9]|1[0-4])\\/16/")
         saved(view, "web-desktop-light.png")
         for one in jobs:
             service.cancel(one)

@@ -1,4 +1,7 @@
-"""A self-hosted image service: durable jobs, one engine, one GPU."""
+"""A self-hosted image service: durable jobs, one engine, one GPU.
+
+Belongs here: one package for each concern.
+Not here: bentoml (service.py), the Python client (imagegen_client), MCP (mcp_front)."""
 
 __version__: str
 

@@ -135,7 +135,7 @@ Background = Literal["opaque", "transparent"]
 class Params(BaseModel):
     """The parameters of the engine, all resolved.
 
-    width, height in pixels; seed of the first picture (picture i uses seed + i, modulo 2^32; see imagegen.studio).
+    width, height in pixels; seed of the first picture (picture i uses seed + i, modulo 2^32).
     """
 
     model_config = ConfigDict(frozen=True)

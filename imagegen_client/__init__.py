@@ -3,6 +3,9 @@
     from imagegen_client import Client
     Client().draw("a cat").save("cat.png")
 
+Belongs here: requests, waiting, retries and trust, for programs, the command line and the MCP front.
+Not here: any import of the service.
+
 Each name is imported when it is first used, so that a program that needs one part starts fast.
 """
 
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from imagegen_client.answers import Capabilities, Check, ImageInfo, JobState, Model, Progress, Said
     from imagegen_client.async_client import AsyncClient
-    from imagegen_client.calls import DrawOptions, UpscaleOptions, Webhook
+    from imagegen_client.calls import DrawOptions, Lora, UpscaleOptions, Webhook
     from imagegen_client.client import Client
     from imagegen_client.errors import (
         BadImage,
@@ -47,7 +50,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "answers": ("Capabilities", "Check", "ImageInfo", "JobState", "Model", "Progress", "Said"),
     "async_client": ("AsyncClient",),
-    "calls": ("DrawOptions", "UpscaleOptions", "Webhook"),
+    "calls": ("DrawOptions", "Lora", "UpscaleOptions", "Webhook"),
     "client": ("Client",),
     "errors": (
         *("BadImage", "Busy", "Distrusted", "Expired", "Forbidden", "InternalError", "InvalidRequest"),
@@ -80,6 +83,7 @@ __all__ = [
     "JobCancelled",
     "JobFailed",
     "JobState",
+    "Lora",
     "Model",
     "NotFound",
     "NotSupportedByModel",

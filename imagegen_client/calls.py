@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Required, TypedDict
+from typing import Any, Literal, Required, TypedDict, TypeVar
 from uuid import uuid4
 
 from imagegen_client.answers import Check, ImageInfo, JobState, Model, items, parsed
 from imagegen_client.errors import NotFound, ServiceError, TooOld
 from imagegen_client.pictures import Preview
 from imagegen_client.wire import NO_RETRIES, Call, Request, Retries, exchange, read_file, read_json
+
+T = TypeVar("T")
 
 POLL_S = 1
 SILENT_POLL_S = 20
@@ -119,11 +121,7 @@ def jobs(
     limit: int, before: int | None = None, retries: Retries = NO_RETRIES
 ) -> Call[tuple[list[JobState], int | None]]:
     """The newest jobs, and the `before` of the next page, None at the end."""
-    params = {"limit": str(limit)} | ({} if before is None else {"before": str(before)})
-    answer = yield from read_json(Request("GET", "/api/jobs", params=params), retries)
-    found = items(JobState, answer, "job")
-    following = answer.get("next")
-    return found, following if isinstance(following, int) else None
+    return (yield from _page("/api/jobs", JobState, "job", limit, before, retries))
 
 
 def cancel(job_id: str, retries: Retries = NO_RETRIES) -> Call[JobState]:
@@ -203,9 +201,16 @@ def images(
     limit: int, before: int | None = None, retries: Retries = NO_RETRIES
 ) -> Call[tuple[list[ImageInfo], int | None]]:
     """The newest drawn pictures, and the `before` of the next page, None at the end."""
+    return (yield from _page("/api/images", ImageInfo, "picture", limit, before, retries))
+
+
+def _page(
+    route: str, kind: type[T], what: str, limit: int, before: int | None, retries: Retries
+) -> Call[tuple[list[T], int | None]]:
+    """A page of a list, and the `before` of the next one, None at the end."""
     params = {"limit": str(limit)} | ({} if before is None else {"before": str(before)})
-    answer = yield from read_json(Request("GET", "/api/images", params=params), retries)
-    found = items(ImageInfo, answer, "picture")
+    answer = yield from read_json(Request("GET", route, params=params), retries)
+    found = items(kind, answer, what)
     following = answer.get("next")
     return found, following if isinstance(following, int) else None
 
@@ -236,23 +241,18 @@ def models(retries: Retries = NO_RETRIES) -> Call[list[Model]]:
 
 def status(retries: Retries = NO_RETRIES) -> Call[dict[str, Any]]:
     """The state of the service, as docs/http.md describes it."""
-    return parsed_object((yield from read_json(Request("GET", "/api/status"), retries)), "state")
+    return parsed(dict, (yield from read_json(Request("GET", "/api/status"), retries)), "state")
 
 
 def warm(model: str | None, retries: Retries = NO_RETRIES) -> Call[dict[str, Any]]:
     """Load a model before a request needs it. Returns the state of the service."""
     params = None if model is None else {"model": model}
-    return parsed_object((yield from read_json(Request("POST", "/api/warm", params=params), retries)), "state")
+    return parsed(dict, (yield from read_json(Request("POST", "/api/warm", params=params), retries)), "state")
 
 
 def unload(retries: Retries = NO_RETRIES) -> Call[dict[str, Any]]:
     """End an idle engine or a warm-up. Returns the state of the service."""
-    return parsed_object((yield from read_json(Request("POST", "/api/unload"), retries)), "state")
-
-
-def parsed_object(answer: Any, what: str) -> dict[str, Any]:
-    """The answer if it is a JSON object. Raises NotTheService."""
-    return parsed(dict, answer, what)
+    return parsed(dict, (yield from read_json(Request("POST", "/api/unload"), retries)), "state")
 
 
 def segment(identifier: str) -> str:

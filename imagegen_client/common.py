@@ -46,8 +46,7 @@ def configured(
     return found if verify is None else Address(found.url, found.token, context=verify)
 
 
-def references(images: Images) -> list[str | bytes]:
-    """What is sent for one picture or several. Blocks. Raises BadImage."""
+def _references(images: Images) -> list[str | bytes]:
     if isinstance(images, Iterable) and not isinstance(images, str | bytes | bytearray):
         return [reference(one) for one in images]
     return [reference(images)]
@@ -55,7 +54,7 @@ def references(images: Images) -> list[str | bytes]:
 
 def loaded(images: Images | None, mask: ImageLike | None) -> tuple[list[str | bytes], str | bytes | None]:
     """What is sent for the pictures and the mask of a request. Blocks. Raises BadImage."""
-    return [] if images is None else references(images), None if mask is None else reference(mask)
+    return [] if images is None else _references(images), None if mask is None else reference(mask)
 
 
 def file_of(image: ImageLike) -> bytes:

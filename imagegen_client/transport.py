@@ -143,8 +143,16 @@ class Transport(Common):
                     return self.reply(response, body)
             except httpx.TransportError as down:
                 if last or not isinstance(down, LOST):
+                    if certificate_problem(down):
+                        self._forget(http)
                     raise self.unreachable(down) from None
         raise AssertionError("the last attempt returns or raises")
+
+    def _forget(self, http: httpx.Client) -> None:
+        """Let the next call build a new TLS context. The client stays open: other threads may use its connections."""
+        with self._opening:
+            if self._http is http:
+                self._http = None
 
     def _open(self) -> httpx.Client:
         with self._opening:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from fastmcp.exceptions import ToolError
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from imagegen_client.answers import Check, Progress, Said
+from imagegen_client.answers import Check, Said
 from imagegen_client.answers import ImageInfo as Picture
 from imagegen_client.answers import JobState as Job
 
@@ -17,7 +17,6 @@ __all__ = [
     "DefaultModel",
     "Job",
     "Picture",
-    "Progress",
     "Read",
     "Said",
     "ServiceError",

@@ -11,7 +11,7 @@ import anyio
 import imagegen_client.errors as client_errors
 from imagegen_client.address import Address
 from imagegen_client.async_transport import AsyncTransport
-from imagegen_client.wire import Call, Reply, Request, exchange, failure, read_file, read_json
+from imagegen_client.wire import Call, Reply, Request, exchange, failure, read_json
 from mcp_front.answers import ServiceError
 from mcp_front.settings import Settings
 
@@ -44,21 +44,17 @@ class Connection:
         try:
             return await self._transport.run(call)
         except client_errors.ServiceError as failed:
-            raise self._told(failed) from None
+            raise self._error(failed) from None
 
     async def json(self, method: str, route: str, *, params: Mapping[str, str] | None = None) -> Any:
         """The service's answer, decoded from JSON."""
         return await self.run(read_json(Request(method, route, params=params)))
 
-    async def file(self, route: str, kind: str, params: Mapping[str, str] | None = None) -> bytes:
-        """A file of the media type `kind`."""
-        return await self.run(read_file(route, kind, params))
-
     async def send(self, method: str, route: str) -> None:
         """Send a request whose answer has nothing to read."""
         await self.run(exchange(Request(method, route)))
 
-    def _told(self, failed: client_errors.ServiceError) -> ServiceError:
+    def _error(self, failed: client_errors.ServiceError) -> ServiceError:
         """The error as a sentence for an MCP client's user."""
         code, detail = failed.code, str(failed)
         match failed:

@@ -30,11 +30,11 @@ class DrawingTools:
         self._sources, self._results = sources, results
 
     async def generate_image(self, ctx: Context, asked: Generate) -> ToolResult:
-        """Draw pictures; wait for them unless told not to."""
+        """Draw pictures; wait for them unless `wait` is false."""
         return await self._ask(ctx, asked, wait=asked.wait)
 
     async def edit_image(self, ctx: Context, asked: Edit) -> ToolResult:
-        """Change pictures; wait for the result unless told not to."""
+        """Change pictures; wait for the result unless `wait` is false."""
         pictures = await self._sources.pictures(ctx, asked.images, asked.mask)
         return await self._ask(ctx, asked, pictures, wait=asked.wait)
 

@@ -47,12 +47,12 @@ class Limits(Middleware):
         self._service = service
 
     async def on_initialize(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
-        return await self._told(await call_next(context))
+        return await self._with_limits(await call_next(context))
 
     async def on_discover(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
-        return await self._told(await call_next(context))
+        return await self._with_limits(await call_next(context))
 
-    async def _told(self, answer: Any) -> Any:
+    async def _with_limits(self, answer: Any) -> Any:
         known = None
         with anyio.move_on_after(LIMITS_WAIT_S):
             try:

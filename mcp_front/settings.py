@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from imagegen_client import trust
+
 PREFIX = "IMAGEGEN_"
 T = TypeVar("T")
 Complaint = Callable[[str], None]
@@ -151,8 +153,8 @@ def _token(value: str | None, wrong: Complaint) -> str | None:
 def _fingerprint(value: str | None, wrong: Complaint) -> str | None:
     if value is None:
         return None
-    digits = re.sub(r"^sha-?256[:=/]?", "", value.strip().lower()).replace(":", "").replace(" ", "")
-    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+    digits = trust.fingerprint(value)
+    if digits is None:
         wrong("a SHA-256 fingerprint has 64 hexadecimal digits; `imagegen tls show` prints the service's")
     return digits
 

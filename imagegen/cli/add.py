@@ -26,7 +26,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--clip-l", type=FILE, help="Its CLIP-L text encoder.")
 @click.option("--clip-g", type=FILE, help="Its CLIP-G text encoder.")
 @click.option("--t5xxl", type=FILE, help="Its T5 text encoder.")
-@click.option("--variant", help="Which kind of its family it is, where the tensors do not tell.")
+@click.option("--variant", help="Its kind within the family, where the tensors do not show it.")
 @click.option("--name", help="The name of the entry; default: from the file's name.")
 @click.option("--licence", help="Its licence, where the file does not state it.")
 def add(file: Path, variant: str | None, name: str | None, licence: str | None, **companions: Path | None) -> None:
@@ -67,5 +67,5 @@ def _next(entry: Entry, settings: Settings) -> str:
     """What to type next."""
     draw = f'imagegen draw "a red circle" --model {entry.name}'
     if entry.missing(settings):
-        return f"It needs more files: imagegen models fetch {entry.name}\nThen start the service again, and: {draw}"
-    return f"A running service knows it when it is started again. Then: {draw}"
+        return f"It needs more files: imagegen models fetch {entry.name}\nThen restart a running service, and: {draw}"
+    return f"Restart a running service to load the entry. Then: {draw}"

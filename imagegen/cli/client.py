@@ -31,8 +31,7 @@ SIMPLE = {"IMAGEGEN_TOKEN", "IMAGEGEN_HOME", "IMAGEGEN_PORT"}
 class Service:
     """A running imagegen service. Every method raises ServiceError, Unreachable for a failed connection."""
 
-    def __init__(self, url: str, token: str | None = None, verify: ssl.SSLContext | bool = True) -> None:
-        context = verify if isinstance(verify, ssl.SSLContext) else None
+    def __init__(self, url: str, token: str | None = None, context: ssl.SSLContext | None = None) -> None:
         try:
             address = Address(checked_url(url), token, context=context)
         except client_errors.ServiceError as wrong:
@@ -81,7 +80,7 @@ def sentences(url: str) -> Iterator[None]:
     except (client_errors.NotTheService, client_errors.Distrusted, client_errors.ProxyRefused) as other:
         raise Unreachable(str(other)) from None
     except client_errors.Refused as refused:
-        raise Refused(f"{refused} ({refused.code})") from None
+        raise Refused(f"{refused} ({refused.code})", refused.code) from None
     except client_errors.ServiceError as failed:
         code = f" ({failed.code})" if failed.status is not None else ""
         raise ServiceError(f"{failed}{code}") from None
@@ -93,10 +92,10 @@ def service_of(url: str | None) -> Service:
     own = None if named else _own_settings()
     address = named or (own.url if own else _usual_url())
     try:
-        verify = context_for(address, own)
+        context = context_for(address, own)
     except OSError as failure:
         raise ServiceError(f"no service answers at {address}: {failure}.") from None
-    return Service(address, os.environ.get("IMAGEGEN_TOKEN"), verify)
+    return Service(address, os.environ.get("IMAGEGEN_TOKEN"), context)
 
 
 def _own_settings() -> Settings | None:

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from imagegen.cli.arguments import InputFile, OutputFile, format_of
 from imagegen.cli.client import Service, ServiceError, Unreachable, service_of, url_option
-from imagegen.cli.draw import follow
+from imagegen.cli.delivery import follow
 
 CELL_PX, LABEL_PX, HEAD_PX, GAP_PX = 256, 220, 28, 8
 FONT_PX = 14

@@ -10,7 +10,7 @@ import time
 import click
 
 from imagegen.cli.client import Service, ServiceError
-from imagegen.cli.draw import check_complete, follow
+from imagegen.cli.delivery import check_complete, follow
 from imagegen.cli.trust import pinned
 from imagegen.deploy.containers import DeployError
 from imagegen.deploy.deployment import Deployment
@@ -36,9 +36,9 @@ def service_of(this: Deployment) -> Service:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(choices.host, choices.host)  # noqa: S104 - compared, not bound
     pin = certificate_sha256(this)
     token = os.environ.get("IMAGEGEN_TOKEN") or this.place.token()
-    verify = True if pin is None else pinned(host, choices.port, pin)
+    context = None if pin is None else pinned(host, choices.port, pin)
     scheme = "http" if pin is None else "https"
-    return Service(f"{scheme}://{f'[{host}]' if ':' in host else host}:{choices.port}", token, verify)
+    return Service(f"{scheme}://{f'[{host}]' if ':' in host else host}:{choices.port}", token, context)
 
 
 def draw_first(service: Service) -> None:

@@ -85,7 +85,7 @@ def build(
         built = engines.build(settings.engine_dir, options, on_progress, jobs=jobs, sdist=given)
     if given is not PINNED:
         click.echo(f"Built from release {built.manifest.version}. To use it, set IMAGEGEN_SD_SERVER to it.", err=True)
-        _tell_misfits(settings, built.binary)
+        _print_misfits(settings, built.binary)
     elif settings.sd_server is not None:
         click.echo(f"Note: the service will use IMAGEGEN_SD_SERVER={settings.sd_server} instead.", err=True)
     click.echo(built.binary)
@@ -105,7 +105,7 @@ def _given_source(path: Path | None, sha256: str | None, without_channel: bool) 
         raise click.ClickException(str(error)) from error
 
 
-def _tell_misfits(settings: Settings, binary: Path) -> None:
+def _print_misfits(settings: Settings, binary: Path) -> None:
     """Name the models that an engine from another source cannot draw as their entries say."""
     try:
         machine = compatibility.look_at_machine(settings.model_copy(update={"sd_server": binary}), None)

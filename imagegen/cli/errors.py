@@ -4,9 +4,13 @@ from __future__ import annotations
 
 
 class ServiceError(Exception):
-    """The command failed. The message is a sentence that says what to do."""
+    """The command failed. The message is a sentence that says what to do. `code`: the service's, empty without one."""
 
     exit_code = 1
+
+    def __init__(self, sentence: str, code: str = "") -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 class WrongUse(ServiceError):

@@ -52,7 +52,7 @@ def fetch(name: str, yes: bool, dry_run: bool) -> None:
             raise click.ClickException("\n".join(odd))
         whole = not todo.items
         if not whole:
-            _tell(entry, todo)
+            _print_plan(entry, todo)
         if not whole and not dry_run:
             _agree(entry, todo, yes)
             todo = fetch_with_bar(entry, settings, hub)
@@ -75,7 +75,7 @@ def _end(entry: Weights, settings: Settings, whole: bool) -> str:
     return f"{entry.name} is complete: {entry.folder(settings)}{nothing}"
 
 
-def _tell(entry: Weights, todo: Plan) -> None:
+def _print_plan(entry: Weights, todo: Plan) -> None:
     """Print the files to fetch, their sources, sizes and licences."""
     for item in todo.items:
         checked = "" if item.sha256 or item.git_sha1 else ", no checksum"
@@ -118,7 +118,7 @@ def fetch_with_bar(entry: Weights, settings: Settings, hub: Hub) -> Plan:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=1.0, now=Fetching("", 0, 0))
 
-        def tell(now: Fetching) -> None:
+        def show(now: Fetching) -> None:
             nonlocal queued
             if now.trouble == OTHER_DOWNLOAD and not queued:
                 queued = True
@@ -127,7 +127,7 @@ def fetch_with_bar(entry: Weights, settings: Settings, hub: Hub) -> Plan:
                 click.echo(f"{now}.", err=True)
             bar.update(task, completed=now.fraction or 0.0, now=now)
 
-        return fetch_files(entry, settings, hub, tell, Event())
+        return fetch_files(entry, settings, hub, show, Event())
 
 
 def _left(now: Fetching) -> str:

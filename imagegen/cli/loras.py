@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from imagegen.cli.arguments import InputFile
+from imagegen.cli.byte_bar import byte_bar
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.download.hub import Hub, HubError
 from imagegen.models.download.progress import Fetching, size
@@ -88,8 +89,8 @@ def remove(name: str) -> None:
 
 def _from_file(folder: LoraFolder, source: str, name: str | None) -> LoraFile:
     path = InputFile(LARGEST_BYTES).convert(source, None, None)
-    with _bar(f"Copying {path.name} ({size(path.stat().st_size)})") as told:
-        return adding.add_file(folder, path, name, told)
+    with byte_bar(f"Copying {path.name} ({size(path.stat().st_size)})") as progress:
+        return adding.add_file(folder, path, name, progress)
 
 
 def _from_hub(folder: LoraFolder, reference: str, name: str | None, yes: bool) -> LoraFile:
@@ -102,27 +103,15 @@ def _from_hub(folder: LoraFolder, reference: str, name: str | None, yes: bool) -
         if not sys.stdin.isatty():
             raise click.ClickException(f"{found.question} Then say so: imagegen loras add {reference} --yes")
         click.confirm(found.question, abort=True, err=True)
-    with _bar("Fetching it") as told:
+    with byte_bar("Fetching it") as progress:
 
-        def tell(now: Fetching) -> None:
+        def show(now: Fetching) -> None:
             if now.trouble is not None:
                 click.echo(f"{now}.", err=True)
             else:
-                told(now.done_bytes, now.total_bytes)
+                progress(now.done_bytes, now.total_bytes)
 
-        return adding.add_from_hub(folder, found, name, hub, tell, Event())
-
-
-@contextmanager
-def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, moved by the bytes done and the bytes in all."""
-    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
-
-        def told(done_bytes: int, total_bytes: int) -> None:
-            bar.length = max(total_bytes, 1)
-            bar.update(done_bytes - bar.pos)
-
-        yield told
+        return adding.add_from_hub(folder, found, name, hub, show, Event())
 
 
 def _models(folder: LoraFolder, lora: LoraFile, settings: Settings) -> list[str]:

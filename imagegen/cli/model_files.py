@@ -93,7 +93,7 @@ def _afterwards(entry: Weights, own: Path | None, settings: Settings) -> str:
     """Remove the entry's own file, and say what can be done now."""
     if own is not None:
         own.unlink()
-        return f" The entry {own.name} was removed; a running service knows it until it is started again."
+        return f" The entry {own.name} was removed; a running service keeps it until its restart."
     if entry.made_by is not None:
         return " It is made again when it is first used."
     if (kept := own_file(entry.name, settings)) is not None:

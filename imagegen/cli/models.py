@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from imagegen.cli.add import add
+from imagegen.cli.byte_bar import byte_bar
 from imagegen.cli.fetch import fetch
 from imagegen.cli.model_files import check, remove
 from imagegen.cli.model_memory import memory_lines, memory_needs, took
@@ -79,13 +79,8 @@ def make(name: str, vision: bool) -> None:
 
 def make_with_bar(name: str, settings: Settings, vision: bool = False) -> Path:
     """Make the model with progress on stderr. Returns its folder. Raises ClickException with a sentence."""
-    with sentences("written"), click.progressbar(length=1, label=f"Making {name}", file=sys.stderr) as bar:
-
-        def on_progress(done_bytes: int, total_bytes: int) -> None:
-            bar.length = total_bytes
-            bar.update(done_bytes - bar.pos)
-
-        return make_files(name, settings, on_progress, vision)
+    with sentences("written"), byte_bar(f"Making {name}") as progress:
+        return make_files(name, settings, progress, vision)
 
 
 def _print_json(what: Any) -> None:

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from imagegen.settings import Settings
 
 
-def context_for(url: str, own: Settings | None) -> ssl.SSLContext | bool:
-    """The TLS context for `url`, True for plain http. `own`: the settings of this machine's service, if it is its URL.
+def context_for(url: str, own: Settings | None) -> ssl.SSLContext | None:
+    """The TLS context for `url`; None for plain http. `own`: the settings of this machine's service, if it is its URL.
 
     Raises SettingsError for a malformed or mismatched pin or CA file, OSError if the service cannot be reached.
     """
     parts = urlsplit(url)
     if parts.scheme != "https":
-        return True
+        return None
     if written := os.environ.get("IMAGEGEN_TLS_SHA256", "").strip():
         return pinned(parts.hostname or "", parts.port or 443, written)
     if own is not None:
@@ -32,7 +32,7 @@ def context_for(url: str, own: Settings | None) -> ssl.SSLContext | bool:
             return trust.trusting(certificate.read_text())
     ca = os.environ.get("IMAGEGEN_TLS_CA", "").strip()
     try:
-        return trust.context_for(url, None, Path(ca).expanduser() if ca else None) or True
+        return trust.context_for(url, None, Path(ca).expanduser() if ca else None)
     except Distrusted as wrong:
         raise SettingsError(str(wrong)) from None
 

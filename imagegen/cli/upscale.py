@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-from imagegen.cli.arguments import InputFile, OutputFile, no_new_file_in
+from imagegen.cli.arguments import InputFile, OutputFile
 from imagegen.cli.client import service_of, url_option
-from imagegen.cli.draw import deliver, title
-
-IMAGE_ID = re.compile(r"[0-9a-f]{32}")
+from imagegen.cli.delivery import check_output, deliver, title
+from imagegen_client.pictures import ID
 
 
 class Source(InputFile):
     """A picture file, or the id of a picture of the service."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path | str:  # type: ignore[override]
-        return str(value) if IMAGE_ID.fullmatch(str(value)) else super().convert(value, param, ctx)
+        return str(value) if ID.fullmatch(str(value)) else super().convert(value, param, ctx)
 
 
 @click.command()
@@ -39,8 +37,7 @@ def upscale(image: Path | str, output: Path | None, factor: str, model: str | No
     imagegen upscale cup.png -o large.png
     imagegen upscale cup.png --factor 2 --model lanczos
     """
-    if output is None and (problem := no_new_file_in(Path())) is not None:
-        raise click.UsageError(f"{problem} Name a file elsewhere with -o.")
+    check_output(output, 1)
     service = service_of(url)
     request: dict[str, Any] = {"factor": int(factor)}
     request["image"] = service.upload(image) if isinstance(image, Path) else image

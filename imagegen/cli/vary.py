@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import click
 
 from imagegen.cli.arguments import InputFile, OutputFile
-from imagegen.cli.client import Service, ServiceError, service_of, url_option
-from imagegen.cli.draw import check_output, deliver, title
+from imagegen.cli.client import Service, service_of, url_option
+from imagegen.cli.delivery import check_output, deliver, title
+from imagegen.cli.errors import Refused
 
 _ID = re.compile(r"(?:^|/)([0-9a-f]{32})(?:\.(?:png|jpg|webp))?$")
 
@@ -42,7 +44,7 @@ def vary(what: str, count: int, seed: int | None, model: str | None, output: Pat
         request["seed"] = seed
     if model is not None:
         request["model"] = model
-    found = _ID.search(what)
+    found = None if os.path.lexists(what) else _ID.search(what)
     if found is None:
         request["image"] = service.upload(InputFile().convert(what, None, None))
     else:
@@ -56,8 +58,8 @@ def _kind(service: Service, an_id: str) -> str:
     """The field that takes the id: `job_id` if there is such a job, else `image`."""
     try:
         service.json("GET", f"/api/jobs/{an_id}")
-    except ServiceError as failed:
-        if "job_not_found" not in str(failed):
+    except Refused as refused:
+        if refused.code != "job_not_found":
             raise
         return "image"
     return "job_id"

@@ -30,12 +30,12 @@ NO_LICENCE = "not stated in the file: see where it is from"
 
 
 class Unanswered(Exception):
-    """Something that the file does not tell. The message is a sentence with the option that tells it."""
+    """The file lacks information that the entry needs. The message names the option that supplies it."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a user said about a model. companions: files by role. variant, name: None: from the file's name."""
+    """The options of a user. companions: files by role. variant, name: None: from the file's name."""
 
     companions: Mapping[str, Path] = field(default_factory=dict)
     variant: str | None = None
@@ -55,7 +55,7 @@ def compose(found: WeightsFile, family_name: str, wish: Wish) -> tuple[str, str]
     variant_name = wish.variant or families.guess(family, found.path.stem)
     if variant_name is None or variant_name not in family.variants:
         kinds = ", ".join(f"{name} ({one.title})" for name, one in family.variants.items())
-        raise Unanswered(f"Its tensors do not tell which of these it is: {kinds}. Say it with --variant.")
+        raise Unanswered(f"Its tensors do not identify the variant: {kinds}. Choose one with --variant.")
     variant = family.variants[variant_name]
     name = wish.name or slug(found.path.stem)
     data: dict[str, Any] = {"title": wish.name or found.path.stem}

@@ -11,10 +11,10 @@ ENGINES_OWN = "sd-server's own default"
 
 @dataclass(frozen=True)
 class Variant:
-    """A kind of a family's models that the tensors do not tell from its other kinds.
+    """A group of a family's models that have the same tensors as its other models, and numbers of their own.
 
-    words: parts of file names that tell it. base: the entry of the catalog that its own is built on; its companion
-    files are inherited if the model has the width of the base. numbers: defaults of the entry, with their source.
+    words: parts of file names that identify it. base: the catalog's entry that the new entry inherits from; companion
+    files are inherited only if the model has the width of the base. numbers: defaults of the entry, with their source.
     """
 
     title: str
@@ -28,7 +28,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Family:
-    """variants: by name; with several, the file's name or the user says which. needs: roles of companion files.
+    """variants: by name; of several, the file's name or the user chooses one. needs: roles of companion files.
 
     width: a tensor, and the length of its first side, of the models that `base` entries are for. unet: the sizes and
     the sampler of U-Nets apply. tae: whether the engine has a small autoencoder for its latents.
@@ -182,9 +182,9 @@ FAMILIES: dict[str, Family] = {
 
 
 def guess(family: Family, stem: str) -> str | None:
-    """The variant that a file's name tells, or None. Later variants are special cases of earlier ones.
+    """The variant that a file's name identifies, or None. Later variants are special cases of earlier ones.
 
-    A variant without words is the one that a name without any of the others' means.
+    A variant without words matches every name.
     """
     name = stem.lower()
     found = [key for key, one in family.variants.items() if not one.words or any(word in name for word in one.words)]

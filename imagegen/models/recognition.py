@@ -5,7 +5,6 @@ The rules are those of stable-diffusion.cpp (src/model.cpp, get_sd_version, of t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ DIFFUSION = "model.diffusion_model."
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-WHERE_THEY_BELONG = (
+NOT_DIFFUSION = (
     (("lora_A.", "lora_B.", "lora_up", "lora_down", ".hada_w1", ".lokr_w1"), "is a LoRA, not a model"),
     (("encoder.block.0.layer.0.SelfAttention", "enc.blk.0."), "is a T5 text encoder: give it with --t5xxl"),
     (("blk.0.attn", "model.layers.0.self_attn"), "is a text model: give it with --llm, beside a diffusion model"),
@@ -38,7 +37,7 @@ class WeightsError(Exception):
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """The header of a file. `texts`: its metadata. `whole`: whether names say to which part a tensor belongs."""
+    """The header of a file. `texts`: its metadata. `whole`: whether names begin with the part of the model."""
 
     path: Path
     shapes: Shapes
@@ -66,19 +65,12 @@ def read(path: Path) -> WeightsFile:
         if magic.startswith(gguf_header.MAGIC):
             header = gguf_header.read(path)
             return WeightsFile(path, header.shapes, header.texts)
-        return WeightsFile(path, safetensors.shapes(path), _metadata(path))
+        found = safetensors.read_header(path)
+        return WeightsFile(path, {name: tensor.shape for name, tensor in found.tensors.items()}, found.metadata)
     except (gguf_header.NotGGUF, safetensors.NotSafetensors) as wrong:
         raise WeightsError(f"{path} {wrong}.") from None
     except OSError as failure:
         raise WeightsError(f"{path} cannot be read: {failure.strerror}.") from None
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file whose header `safetensors.shapes` has checked."""
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    told = header.get("__metadata__")
-    return {k: v for k, v in told.items() if isinstance(v, str)} if isinstance(told, dict) else {}
 
 
 def family(weights: WeightsFile) -> str:
@@ -89,7 +81,7 @@ def family(weights: WeightsFile) -> str:
     found = _transformer(shapes) or _unet(weights.path, shapes)
     if found is not None:
         return found
-    for parts, what in WHERE_THEY_BELONG:
+    for parts, what in NOT_DIFFUSION:
         if weights.has(*parts):
             raise WeightsError(f"{weights.path} {what}.")
     raise WeightsError(
@@ -103,7 +95,7 @@ def _any(shapes: Shapes, part: str) -> bool:
 
 
 def _refuse_unusable(path: Path, shapes: Shapes) -> None:
-    """Raises WeightsError for families whose inputs or outputs this service has not."""
+    """Raises WeightsError for families whose inputs or outputs this service does not have."""
     video = (f"{DIFFUSION}blocks.0.cross_attn.norm_k.weight", "time_mixer.mix_factor")
     if any(_any(shapes, part) for part in video):
         raise WeightsError(f"{path} is a model for video, which this service does not make.")

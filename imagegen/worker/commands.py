@@ -43,7 +43,7 @@ class CommandQueue:
     """Commands for the worker, in order of arrival. Any code on the event loop's thread may add one."""
 
     def __init__(self) -> None:
-        self.bell = asyncio.Event()
+        self.wakeup = asyncio.Event()
         self._stopping = asyncio.Event()
         self._orders: list[Command] = []
         self.stop_at: float | None = None  # monotonic seconds; not None while the service stops
@@ -51,12 +51,12 @@ class CommandQueue:
 
     def ring(self) -> None:
         """Wake the worker."""
-        self.bell.set()
+        self.wakeup.set()
 
     def stop(self, grace_s: float) -> None:
         self.stop_at = time.monotonic() + grace_s
         self._stopping.set()
-        self.bell.set()
+        self.wakeup.set()
 
     def order(self, order: Command) -> Command:
         """Add a command and wake the worker; return the waiting command if it warms up the same model."""
@@ -67,7 +67,7 @@ class CommandQueue:
             if order.what == "warm" and (waiting.what, waiting.model) == (order.what, order.model):
                 return waiting
         self._orders.append(order)
-        self.bell.set()
+        self.wakeup.set()
         return order
 
     # ---- the worker's side --------------------------------------------------------------------
@@ -111,13 +111,13 @@ class CommandQueue:
         self._orders = [order for order in self._orders if order.what != "unload"]
 
     async def wait(self, timeout: float | None, others: Iterable[asyncio.Future[Any]] = ()) -> None:
-        """Sleep until `bell` is set, one of `others` is done, or `timeout` seconds have passed. Clears `bell`."""
-        changes = asyncio.ensure_future(self.bell.wait())
+        """Sleep until `wakeup` is set, one of `others` is done, or `timeout` seconds have passed. Clears `wakeup`."""
+        changes = asyncio.ensure_future(self.wakeup.wait())
         try:
             await asyncio.wait({changes, *others}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             changes.cancel()
-            self.bell.clear()
+            self.wakeup.clear()
 
     async def rest(self, seconds: float) -> None:
         """Sleep for `seconds` or until the service stops; commands do not end the sleep."""

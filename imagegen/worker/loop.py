@@ -161,7 +161,7 @@ class Worker:
     async def run(self) -> None:
         """Run jobs and commands until `stop`. Always ends the engine process, also after an error."""
         try:
-            with self._jobs.changes.subscribe(ANY, self.commands.bell):
+            with self._jobs.changes.subscribe(ANY, self.commands.wakeup):
                 while self.commands.stop_at is None:
                     await self._take_turn()
         finally:

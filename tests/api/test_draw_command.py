@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from served import ROOT, Service
 
-from imagegen.cli.draw import outcome
+from imagegen.cli.delivery import outcome
 
 SMALL = ("-W", "64", "-H", "64", "--steps", "2", "--seed", "1")
 COLOUR, MOVE = re.compile(rb"\x1b\[[0-9;]*m"), re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\r")

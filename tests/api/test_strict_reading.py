@@ -13,8 +13,12 @@ from served import Service
 JSON = {"content-type": "application/json"}
 RED = '"prompt": "a red circle"'
 ID = "0" * 32
-JSON_ROUTES = ["/api/generate", "/api/edit", "/v1/images/generations", "/v1/images/edits", "/generate", "/edit/submit"]
-FORM_ROUTES = ["/api/edit", "/v1/images/edits", "/edit", "/edit/submit"]
+JSON_ROUTES = [
+    *("/api/generate", "/api/edit", "/api/check", "/api/upscale", "/api/variations", "/generate", "/edit/submit"),
+    *("/v1/images/generations", "/v1/images/edits"),
+    *("/sdapi/v1/txt2img", "/sdapi/v1/img2img", "/sdapi/v1/extra-single-image", "/sdapi/v1/png-info"),
+]
+FORM_ROUTES = ["/api/edit", "/api/upscale", "/api/variations", "/v1/images/edits", "/v1/images/variations", "/edit"]
 
 
 @pytest.fixture(autouse=True)

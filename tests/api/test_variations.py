@@ -95,10 +95,12 @@ def test_what_cannot_be_varied_is_refused(service: Service, body: dict[str, Any]
 def test_the_command_line_varies_a_picture_a_job_and_a_file(service: Service, tmp_path: Path) -> None:
     drawn = service.draw("a bell")
     (tmp_path / "red.png").write_bytes(png())
+    (tmp_path / f"{'0' * 32}.png").write_bytes(png())
     for what, n, kind in (
         (drawn["images"][0]["url"], 2, "generate"),
         (drawn["job_id"], 1, "generate"),
         ("red.png", 1, "edit"),
+        (f"{'0' * 32}.png", 1, "edit"),
     ):
         command = [
             sys.executable,

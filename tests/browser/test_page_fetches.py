@@ -6,21 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub import Fault, LoopbackHub, far_away
+from hub import Fault, tiny_hub
 from served import until
 
 
 def test_a_download_is_shown_with_its_bytes(
     serve: Any, open_page: Any, home: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub = LoopbackHub()
-    hub.have_tiny(models_dir)
-    hub.faults = [Fault(hold_after=1_000_000), *(99 * [Fault(hold_after=0)])]
-    (home / "models" / "far.toml").write_text(far_away())
-    monkeypatch.setenv("HF_ENDPOINT", hub.url)
-    monkeypatch.setenv("HF_HOME", str(home / "hf"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    try:
+    with tiny_hub(models_dir) as hub:
+        hub.faults = [Fault(hold_after=1_000_000), *(99 * [Fault(hold_after=0)])]
+        hub.offer_tiny(home, monkeypatch)
         service = serve(auto_fetch="on")
         service.submit("a slow start", model="far")
         page = open_page(service.url).page
@@ -34,5 +29,3 @@ def test_a_download_is_shown_with_its_bytes(
         total = sum(map(len, hub.files["owner/tiny"].values()))
         assert f"of {total / 1e6:.1f} MB" in panel.inner_text()
         assert panel.get_by_label("Fetching").count() == 1
-    finally:
-        hub.close()

@@ -7,27 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub import Fault, LoopbackHub, far_away
+from hub import Fault, LoopbackHub, tiny_hub
 from served import Service, new_home, until
 
 
 @pytest.fixture(scope="module")
 def hub(models_dir: Path) -> Iterator[LoopbackHub]:
-    hub = LoopbackHub()
-    hub.have_tiny(models_dir)
-    yield hub
-    hub.close()
+    with tiny_hub(models_dir) as hub:
+        yield hub
 
 
 @pytest.fixture(scope="module")
 def managed(hub: LoopbackHub, sd_server: Path, models_dir: Path, tmp_path_factory: Any) -> Iterator[Service]:
     """A service that fetches nothing by itself; its entry `far` is the tiny model, on the hub."""
     home = new_home(tmp_path_factory.mktemp("managed") / "home", models_dir)
-    (home / "models" / "far.toml").write_text(far_away().replace('shared = "far"\n', ""))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_ENDPOINT", hub.url)
-        patch.setenv("HF_HOME", str(home / "hf"))
-        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        hub.offer_tiny(home, patch, shared=False)
         service = Service(home, sd_server, {"auto_fetch": "off"})
         service.start()
     yield service
@@ -107,7 +102,7 @@ def test_a_refusal_is_shown_at_its_model_and_a_download_stops(
     far.get_by_role("button", name="Fetch… Far away").click()
     far.get_by_role("button", name="Fetch 14 MB").click()
     far.get_by_role("button", name="Stop Far away").click()
-    page.locator("#models [role=status] >> text=The download of far is stopped. What has come is kept.").wait_for()
+    page.locator("#models [role=status] >> text=The download of far is stopped. Received bytes are kept.").wait_for()
     hub.release()
     far.get_by_text("far, not installed").wait_for()
-    assert list((managed.home / "models" / "far").glob(".*.part")), "what has come is kept"
+    assert list((managed.home / "models" / "far").glob(".*.part")), "received bytes are kept"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from loras import pair, safetensors
 
-from imagegen.engines import gguf
+from imagegen.engines import gguf_header
 from imagegen.engines.base import DrawRequest, EngineError, LoraUse
 from imagegen.engines.safetensors import header_fault, lora_fault, read_header
 from imagegen.engines.sdcpp.lora_fit import Weights, check
@@ -59,7 +59,7 @@ def test_what_fits_is_applied_as_a_whole(
     file = tmp_path / "checked.safetensors"
     file.write_bytes(safetensors(tensors))
     files = {"diffusion_model": "dit.gguf", "llm": "llm.gguf"}
-    weights = Weights.of([(role, gguf.shapes(models_dir / "tiny" / name)) for role, name in files.items()])
+    weights = Weights.of([(role, gguf_header.read(models_dir / "tiny" / name).shapes) for role, name in files.items()])
     assert weights is not None
     assert check(read_header(file).tensors, weights) == len(tensors)
     assert drawn_with(make_adapter, tmp_path, file.read_bytes()).warnings == ()

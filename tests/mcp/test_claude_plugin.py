@@ -100,10 +100,10 @@ def test_a_command_reaches_the_model_and_its_tool_runs(installed, service, tmp_p
         arguments["images"] = [service.draw()["images"][0]["id"]]
     with endpoint(PREFIX + tool, arguments) as model:
         installed("-p", typed, ANTHROPIC_BASE_URL=model.url, ENABLE_TOOL_SEARCH="false")
-    assert expanded in model.told
+    assert expanded in model.requests
     assert {f"{PREFIX}{name}" for name in TOOLS - {"read_image_chunk"}} <= set(model.offered)
-    assert "- imagegen:pictures: When a picture helps" in model.told
-    assert "- imagegen:draw" not in model.told, "a command costs no words until it is typed"
+    assert "- imagegen:pictures: When a picture helps" in model.requests
+    assert "- imagegen:draw" not in model.requests, "a command costs no words until it is typed"
     assert not model.results[0].get("is_error"), model.text()
     if tool != "list_templates":
         assert Path(after(model.text(), "Saved: ")).parent == tmp_path

@@ -59,7 +59,7 @@ def test_claude_code_draws_and_its_model_gets_text_path_and_preview(service, cla
     assert "Always tell the user where the file was saved" in text and "image://" in text
     assert "RESTRICTED USE" in model.offered["mcp__imagegen__generate_image"]["description"]
     assert "mcp__imagegen__read_image_chunk" not in model.offered  # it is for the view alone
-    assert "every 5 s, not faster" in model.told  # the server's instructions
+    assert "every 5 s, not faster" in model.requests  # the server's instructions
 
 
 def test_claude_code_edits_by_local_path_and_by_image_id(service, claude, tmp_path):

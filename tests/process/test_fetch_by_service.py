@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hub import Fault, LoopbackHub, far_away
+from hub import Fault, LoopbackHub, far_away, tiny_hub
 from served import Service, until
 
 from imagegen.app import App
 from imagegen.cli.client import Service as Client
-from imagegen.cli.draw import follow
+from imagegen.cli.delivery import follow
 from imagegen.cli.status import status as status_command
 from imagegen.engines.base import EngineError
 from imagegen.hardware.gpu import Gpu
@@ -28,20 +28,14 @@ from imagegen.settings import Settings
 
 @pytest.fixture
 def hub(models_dir: Path) -> Iterator[LoopbackHub]:
-    """Has the tiny model's files."""
-    hub = LoopbackHub()
-    hub.have_tiny(models_dir)
-    yield hub
-    hub.close()
+    with tiny_hub(models_dir) as hub:
+        yield hub
 
 
 @pytest.fixture
 def fetching(serve: Callable[..., Service], home: Path, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`fetching(**settings)`: a service whose entry `far` is the tiny model, on the hub."""
-    (home / "models" / "far.toml").write_text(far_away())
-    monkeypatch.setenv("HF_ENDPOINT", hub.url)
-    monkeypatch.setenv("HF_HOME", str(home / "hf"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    hub.offer_tiny(home, monkeypatch)
     return lambda **settings: serve(**({"auto_fetch": "on"} | settings))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from click.testing import CliRunner
-from hub import Fault, LoopbackHub, far_away
+from hub import Fault, LoopbackHub, tiny_hub
 from served import Service, until
 
 from imagegen.cli.models import models as command
@@ -19,10 +19,8 @@ FETCH, FILES = "/api/models/far/fetch", "/api/models/far/files"
 
 @pytest.fixture(scope="module")
 def hub(models_dir: Path) -> Iterator[LoopbackHub]:
-    hub = LoopbackHub()
-    hub.have_tiny(models_dir)
-    yield hub
-    hub.close()
+    with tiny_hub(models_dir) as hub:
+        yield hub
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +28,8 @@ def manager(hub: LoopbackHub, models_dir: Path, sd_server: Path, tmp_path_factor
     """A service that fetches nothing by itself; its entry `far` is the tiny model, on the hub."""
     home = tmp_path_factory.mktemp("manager") / "home"
     (home / "models").mkdir(parents=True)
-    (home / "models" / "far.toml").write_text(far_away().replace('shared = "far"\n', ""))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_ENDPOINT", hub.url)
-        patch.setenv("HF_HOME", str(home / "hf"))
-        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        hub.offer_tiny(home, patch, shared=False)
         service = Service(home, sd_server, {"auto_fetch": "off", "idle_timeout": "never"})
         service.start()
     yield service

@@ -8,9 +8,10 @@ With a `xet` store it also sends a file's Xet headers (X-Xet-Hash, X-Xet-Refresh
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
 from loopback import LoopbackServer
 from xet import LoopbackXet
 
@@ -27,10 +29,14 @@ TINY = {"diffusion_model": "dit.gguf", "llm": "llm.gguf", "tae": "tae.gguf"}
 FLAGS = {"diffusion_model": "--diffusion-model", "llm": "--llm", "tae": "--tae"}
 
 
-def far_away(title: str = "Far away") -> str:
-    """The TOML of a catalog entry of the tiny model, with the files that `have_tiny` puts on the hub."""
+def far_away(title: str = "Far away", *, shared: bool = True) -> str:
+    """The TOML of a catalog entry of the tiny model, with the files that `have_tiny` puts on the hub.
+
+    shared: the files belong in the folder `far` of shared files, not in the entry's own.
+    """
+    place = 'shared = "far"\n' if shared else ""
     tables = [
-        f'[[files]]\nrole = "{role}"\nflag = "{FLAGS[role]}"\nfile = "{file}"\nshared = "far"\n'
+        f'[[files]]\nrole = "{role}"\nflag = "{FLAGS[role]}"\nfile = "{file}"\n{place}'
         f'repo = "owner/tiny"\npath = "{file}"\n'
         for role, file in TINY.items()
     ]
@@ -77,9 +83,27 @@ class LoopbackHub(LoopbackServer):
         """Put the tiny model's files from a models folder on the hub."""
         self.files["owner/tiny"] = {name: (models / "tiny" / name).read_bytes() for name in TINY.values()}
 
+    def offer_tiny(self, home: Path, patch: pytest.MonkeyPatch, *, shared: bool = True) -> None:
+        """Write the entry `far` of the tiny model into a state folder, and name this hub in the environment."""
+        (home / "models" / "far.toml").write_text(far_away(shared=shared))
+        patch.setenv("HF_ENDPOINT", self.url)
+        patch.setenv("HF_HOME", str(home / "hf"))
+        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
     def reads(self) -> list[Seen]:
         """The requests whose answer contained bytes of a file."""
         return [one for one in self.seen if one.download]
+
+
+@contextlib.contextmanager
+def tiny_hub(models: Path) -> Iterator[LoopbackHub]:
+    """A hub that has the tiny model's files."""
+    hub = LoopbackHub()
+    hub.have_tiny(models)
+    try:
+        yield hub
+    finally:
+        hub.close()
 
 
 class _Handler(BaseHTTPRequestHandler):

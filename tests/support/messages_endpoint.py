@@ -22,13 +22,16 @@ MAX_WAITS = 3
 
 @dataclass
 class Endpoint:
-    """Calls `tool` with `arguments` once it is offered. `results`: the tool results sent to the model."""
+    """Calls `tool` with `arguments` once it is offered. `results`: the tool results sent to the model.
+
+    requests: every request to the model, as JSON.
+    """
 
     tool: str
     arguments: dict[str, Any]
     url: str = ""
     offered: dict[str, dict[str, Any]] = field(default_factory=dict)
-    told: str = ""
+    requests: str = ""
     results: list[dict[str, Any]] = field(default_factory=list)
     waits: int = 0
 
@@ -36,7 +39,7 @@ class Endpoint:
         """The model's answer: first the tool call, then a final text after its result."""
         tools = {tool["name"]: tool for tool in request.get("tools", [])}
         self.offered |= tools
-        self.told += json.dumps(request)
+        self.requests += json.dumps(request)
         blocks = [b for m in request["messages"] if isinstance(m["content"], list) for b in m["content"]]
         results = [block for block in blocks if block.get("type") == "tool_result"]
         self.results = [block for block in results if block["tool_use_id"] == CALL] or self.results
@@ -86,7 +89,7 @@ def _events(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
 @contextlib.contextmanager
 def endpoint(tool: str, arguments: dict[str, Any]) -> Iterator[Endpoint]:
     """The stand-in, listening on loopback."""
-    told = Endpoint(tool, arguments)
+    model = Endpoint(tool, arguments)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -94,10 +97,10 @@ def endpoint(tool: str, arguments: dict[str, Any]) -> Iterator[Endpoint]:
             if not self.path.startswith("/v1/messages") or "count_tokens" in self.path:
                 self._send("application/json", b'{"input_tokens": 10}')
             elif request.get("stream"):
-                lines = (f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in _events(told.answer(request)))
+                lines = (f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in _events(model.answer(request)))
                 self._send("text/event-stream", "".join(lines).encode())
             else:
-                self._send("application/json", json.dumps(told.answer(request)).encode())
+                self._send("application/json", json.dumps(model.answer(request)).encode())
 
         def do_GET(self) -> None:
             self._send("application/json", b"{}")
@@ -117,9 +120,9 @@ def endpoint(tool: str, arguments: dict[str, Any]) -> Iterator[Endpoint]:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    told.url = f"http://127.0.0.1:{server.server_port}"
+    model.url = f"http://127.0.0.1:{server.server_port}"
     try:
-        yield told
+        yield model
     finally:
         server.shutdown()
         server.server_close()

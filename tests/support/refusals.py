@@ -52,6 +52,9 @@ def _told(status: int, kind: str, body: bytes) -> Answer:
         assert (document["status"], document["type"]) == (status, "about:blank")
         assert document["title"]
         answer = Answer(status, document["code"], document["detail"])
+    elif "errors" in document:  # as AUTOMATIC1111's
+        assert kind == "application/json", kind
+        answer = Answer(status, document["error"], document["detail"])
     else:
         assert kind == "application/json", kind
         error = document.get("error", document)

@@ -35,11 +35,11 @@ class FetchStopped(Exception):
 
 
 class RetryPolicy:
-    """Waits between the tries of one download. Calls `told(trouble, seconds)` before each wait."""
+    """Waits between the tries of one download. Calls `on_wait(trouble, seconds)` before each wait."""
 
-    def __init__(self, told: Callable[[str, float], None], stop: Event, tries: int = TRIES) -> None:
-        """tries: give up after this many failures in a row."""
-        self._told, self._stop, self._tries, self._in_vain = told, stop, tries, 0
+    def __init__(self, on_wait: Callable[[str, float], None], stop: Event, tries: int | None = None) -> None:
+        """tries: give up after this many failures in a row; None: after TRIES."""
+        self._on_wait, self._stop, self._tries, self._in_vain = on_wait, stop, tries or TRIES, 0
 
     def wait(self, trouble: HubError, moved: bool = False) -> None:
         """Sleep until a retry makes sense. moved: the last try received bytes.
@@ -51,7 +51,7 @@ class RetryPolicy:
             raise trouble
         seconds = min(LONGEST_WAIT_S, max(trouble.retry_s, 2.0**self._in_vain / 2))
         log.info("%s The next try is in %.0f s.", trouble, seconds)
-        self._told(trouble.now, seconds)
+        self._on_wait(trouble.now, seconds)
         wait(seconds, self._stop)
 
     def ask(self, question: Callable[[], T]) -> T:

@@ -13,14 +13,13 @@ from threading import Event
 
 from imagegen.models.download.file import Item, download
 from imagegen.models.download.hub import Hub, HubFile, Listing
-from imagegen.models.download.plan import SHOWN, check_disk
+from imagegen.models.download.plan import SHOWN, SPARE_BYTES, check_disk
 from imagegen.models.download.progress import Fetching, Tell, size
 from imagegen.models.download.retry import RetryPolicy
 from imagegen.models.licences import forbids_commercial
 from imagegen.models.loras.folder import NAME, SUFFIX, LoraFile, LoraFolder, read_lora
 from imagegen.storage import permissions
 
-SPARE_BYTES = 64 * 1024 * 1024
 COPY_BYTES = 4 * 1024 * 1024
 PART = ".part"
 
@@ -40,8 +39,8 @@ def name_of(file_name: str, wanted: str | None) -> str:
     return name
 
 
-def add_file(folder: LoraFolder, source: Path, name: str | None, told: Callable[[int, int], None]) -> LoraFile:
-    """Check the file and copy it into the folder. `told` gets the bytes copied and the bytes in all.
+def add_file(folder: LoraFolder, source: Path, name: str | None, on_bytes: Callable[[int, int], None]) -> LoraFile:
+    """Check the file and copy it into the folder. `on_bytes` gets the bytes copied and the bytes in all.
 
     Raises CannotAdd.
     """
@@ -52,7 +51,7 @@ def add_file(folder: LoraFolder, source: Path, name: str | None, told: Callable[
         try:
             _check(source)
             _check_room(folder, source.stat().st_size)
-            _copy(source, part, told)
+            _copy(source, part, on_bytes)
             lora = _check(part)  # the copy, not the file that may have changed meanwhile
             part.replace(target)
         except OSError as failure:
@@ -79,12 +78,12 @@ def _alone(folder: LoraFolder) -> Iterator[None]:
         os.close(handle)
 
 
-def _copy(source: Path, part: Path, told: Callable[[int, int], None]) -> None:
+def _copy(source: Path, part: Path, on_bytes: Callable[[int, int], None]) -> None:
     total, done = source.stat().st_size, 0
     with source.open("rb") as read, part.open("wb") as write:
         while chunk := read.read(COPY_BYTES):
             done += write.write(chunk)
-            told(done, total)
+            on_bytes(done, total)
         write.flush()
         os.fsync(write.fileno())
 
@@ -110,13 +109,13 @@ class HubLora:
         return f"{self.listing.repo} {self.file.path} at {commit}: {bytes_in_all}; {licence}"
 
 
-def find_on_hub(reference: str, hub: Hub, told: Callable[[str, float], None]) -> HubLora:
+def find_on_hub(reference: str, hub: Hub, on_wait: Callable[[str, float], None]) -> HubLora:
     """The LoRA that `OWNER/NAME` or `OWNER/NAME/PATH.safetensors` means; a repository with several needs the path.
 
-    told: a trouble of the hub, and the seconds to the next try. Raises CannotAdd, HubError.
+    on_wait: gets an error of the hub and the seconds to the next try. Raises CannotAdd, HubError.
     """
     owner, repo_name, *inside = reference.split("/")
-    listing = RetryPolicy(told, Event()).ask(lambda: hub.listing(f"{owner}/{repo_name}"))
+    listing = RetryPolicy(on_wait, Event()).ask(lambda: hub.listing(f"{owner}/{repo_name}"))
     return HubLora(listing, _chosen(listing, "/".join(inside)))
 
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagegen.engines import gguf
 from imagegen.engines.safetensors import Header, NotSafetensors, Tensor, odd_pairs, read_header
 from imagegen.engines.sdcpp.lora_fit import ROLES, Misfit, Weights, check
 from imagegen.models.entry import Entry
 from imagegen.models.loras.facts import Facts, facts_of
+from imagegen.models.recognition import WeightsError, read
 from imagegen.schemas import Refused
 from imagegen.settings import Settings
 from imagegen.storage.descriptors import are_short
@@ -24,7 +24,6 @@ NAME = re.compile(r"[^\x00-\x1f\x7f./\\:<>|\"*?][^\x00-\x1f\x7f/\\:<>|\"*?]{0,12
 """A LoRA's name: no part of a path, no hidden file, and no sign of the notation `<lora:NAME:STRENGTH>`."""
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 SHOWN = 10
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -162,9 +161,9 @@ class LoraFolder:
             mark: object = [_mark(path) for _, path in files if path.is_file()]
             known = self._weights.get(entry.name)
             if known is None or known[0] != mark:
-                shapes = [(role, _model_shapes(path)) for role, path in files if path.is_file()]
+                shapes = [(role, read(path).shapes) for role, path in files if path.is_file()]
                 known = self._weights[entry.name] = (mark, Weights.of(shapes))
-        except (OSError, NotSafetensors, gguf.NotGguf):
+        except (OSError, WeightsError):
             return None
         return known[1]
 
@@ -185,12 +184,3 @@ def _mark(path: Path) -> tuple[object, ...]:
     """A value that changes with the file."""
     state = path.stat()
     return str(path), state.st_size, state.st_mtime_ns, state.st_ino
-
-
-def _model_shapes(path: Path) -> Shapes:
-    """The shapes of a model's file. Raises OSError, NotSafetensors, NotGguf."""
-    with path.open("rb") as file:
-        is_gguf = file.read(4) == gguf.MAGIC
-    if is_gguf:
-        return gguf.shapes(path)
-    return {name: tensor.shape for name, tensor in read_header(path).tensors.items()}

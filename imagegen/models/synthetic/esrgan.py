@@ -27,13 +27,13 @@ class SafetensorsFile:
 
     @property
     def data(self) -> bytes:
-        header, end = {}, 0
+        tensors, end = {}, 0
         for name, tensor in self._tensors.items():
-            header[name] = {"dtype": "F16", "shape": tensor.shape, "data_offsets": [end, end + tensor.nbytes]}
+            tensors[name] = {"dtype": "F16", "shape": tensor.shape, "data_offsets": [end, end + tensor.nbytes]}
             end += tensor.nbytes
-        told = json.dumps(header).encode()
-        told += b" " * (-len(told) % 8)
-        return len(told).to_bytes(8, "little") + told + b"".join(one.tobytes() for one in self._tensors.values())
+        header = json.dumps(tensors).encode()
+        header += b" " * (-len(header) % 8)
+        return len(header).to_bytes(8, "little") + header + b"".join(one.tobytes() for one in self._tensors.values())
 
     @property
     def written_bytes(self) -> int:

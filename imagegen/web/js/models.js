@@ -1,4 +1,4 @@
-// Fetches and removes models. Each is asked for in two steps: what it would do, then the user's consent.
+// Fetches and removes models. Each takes two steps: show the plan, then act with the user's consent.
 
 import { Problem, get, request } from "./api.js";
 import { announce, quietly } from "./outcomes.js";
@@ -6,7 +6,7 @@ import { afterUpdate, state, update } from "./store.js";
 
 const IDLE = { busy: null, asked: null, accepted: false, problem: null };
 let fetched = null; // the model of the last known download
-let seen = null; // the last status that was looked at
+let seen = null; // the last status that was read
 
 const path = (name, what) => `api/models/${encodeURIComponent(name)}/${what}`;
 
@@ -52,7 +52,7 @@ async function tried(name, work) {
   }
 }
 
-/** Ask what fetching (`fetch`) or removing (`files`) the model would do, and show the answer with a button to do it. */
+/** Show the plan of fetching (`fetch`) or removing (`files`) the model, with a button that starts it. */
 export async function ask(name, what) {
   const plan = await tried(name, () => get(path(name, what)));
   if (!plan) return;
@@ -66,7 +66,7 @@ export function forget() {
   afterUpdate(() => document.querySelector(`#models [data-model="${name}"] button`)?.focus());
 }
 
-/** Do what was asked. */
+/** Fetch or remove the model whose plan is shown. */
 export async function agree() {
   const { name, what } = state.manager.asked;
   const json = { accept_licence: state.manager.accepted };
@@ -82,6 +82,6 @@ export async function stopFetch(name) {
   const status = await tried(name, () => request("DELETE", path(name, "fetch")));
   if (!status) return;
   update({ status });
-  announce(`The download of ${name} is stopped. What has come is kept.`);
+  announce(`The download of ${name} is stopped. Received bytes are kept.`);
   reload();
 }

@@ -160,8 +160,19 @@ KINDS = {
     "transparent": saved(Image.merge("RGBA", [Image.linear_gradient("L")] * 4), "PNG"),
     "palette": saved(Image.radial_gradient("L").convert("RGB").quantize(64), "PNG", transparency=7),
     "16 bits": saved(Image.linear_gradient("L").convert("I").point(lambda level: level * 257).convert("I;16"), "PNG"),
+    "grey, transparent": saved(Image.merge("LA", [Image.linear_gradient("L")] * 2), "PNG"),
+    "one bit": saved(Image.radial_gradient("L").convert("1"), "PNG"),
+    "a profile": saved(
+        Image.radial_gradient("L").convert("RGB"),
+        "PNG",
+        icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+    ),
     "turned": turned(),
     "CMYK": saved(Image.merge("CMYK", [Image.radial_gradient("L")] * 4), "TIFF"),
+    "palette, transparent": saved(Image.radial_gradient("L").convert("RGB").quantize(64).convert("PA"), "TIFF"),
+    "16 bits, big-endian": saved(
+        Image.linear_gradient("L").convert("I").point(lambda level: level * 257).convert("I;16B"), "TIFF"
+    ),
     "reduced": saved(Image.radial_gradient("L").resize((2100, 2100)), "PNG"),
 }
 
@@ -181,6 +192,31 @@ def test_a_picture_has_the_same_pixels_by_each_way(desk: TestClient, kind: str) 
     by_each = {way: stored(desk, send(desk, KINDS[kind])) for way, send in WAYS.items()}
     assert {way for way, file in by_each.items() if file != by_each["upload"]} == set()
     assert len(Image.open(io.BytesIO(by_each["upload"])).getcolors(2**24) or ()) > 1
+
+
+GREY = Image.linear_gradient("L")
+REFUSED = {
+    "32 bits": (saved(GREY.convert("I"), "TIFF"), "signed or floating-point numbers"),
+    "floating point": (saved(GREY.convert("F"), "TIFF"), "signed or floating-point numbers"),
+    "LAB": (saved(Image.merge("LAB", [GREY] * 3), "TIFF"), "colours other than grey, RGB and CMYK"),
+    "YCbCr": (saved(Image.merge("YCbCr", [GREY] * 3), "TIFF"), "colours other than grey, RGB and CMYK"),
+}
+"""Pixels that Pillow opens, but whose levels or colours it does not turn into a picture faithfully."""
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_decoded_faithfully_is_refused_by_each_way(desk: TestClient, kind: str) -> None:
+    data, said = REFUSED[kind]
+    by_each = [
+        desk.post("/api/images", content=data, headers={"content-type": "image/tiff"}),
+        desk.post("/api/images", files={"image": ("a.tif", data)}),
+        desk.post("/api/edit", json=FIELDS | {"images": [data_url(data)]}),
+        desk.post("/api/edit", data=FIELDS, files={"image": ("a.tif", data)}),
+        desk.post("/edit/submit", json=FIELDS | {"images": [data_url(data)]}),
+        desk.post("/edit/submit", data=FIELDS, files={"image": ("a.tif", data)}),
+    ]
+    details = {(answer.status_code, answer.json()["code"], answer.json()["detail"]) for answer in by_each}
+    assert details == {(422, "bad_image", f"The file is TIFF with {said}: export it as PNG.")}
 
 
 def test_a_masks_warnings_come_by_each_way(desk: TestClient) -> None:

@@ -53,8 +53,8 @@ def test_what_a_start_does_not_import(words: list[str], also: list[str]) -> None
 
 
 def test_the_help_lists_every_command_with_its_own_words() -> None:
-    told = CliRunner().invoke(cli, ["--help"]).output
-    lines = dict(line.split(maxsplit=1) for line in told.partition("Commands:\n")[2].splitlines())
+    printed = CliRunner().invoke(cli, ["--help"]).output
+    lines = dict(line.split(maxsplit=1) for line in printed.partition("Commands:\n")[2].splitlines())
     context = cli.make_context("imagegen", [], resilient_parsing=True)
     assert sorted(lines) == sorted(name for names in MODULES.values() for name in names)
     for name, line in lines.items():
@@ -107,7 +107,7 @@ def test_the_exit_code_says_how_it_ended(tmp_path: Path, words: list[str], code:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_setting_that_is_misspelled_is_told_by_clients_too(tmp_path: Path) -> None:
+def test_a_client_reports_a_misspelled_setting_too(tmp_path: Path) -> None:
     ran = ended(tmp_path, "status", IMAGEGEN_PROT="8799")
     assert (ran.returncode, ran.stderr.startswith("imagegen: IMAGEGEN_PROT is not a setting")) == (1, True)
 
@@ -117,5 +117,5 @@ def test_the_page_and_the_help_have_every_exit_code() -> None:
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
     kinds = [errors.ServiceError, *errors.ServiceError.__subclasses__()]
     assert listed == {0, errors.INTERRUPTED, *(kind.exit_code for kind in kinds)}
-    told = CliRunner().invoke(cli, ["--help"]).output.partition("Exit codes:")[2].partition("\n\n")[0]
-    assert {int(code) for code in re.findall(r"\d+", told)} == listed
+    listed_by_help = CliRunner().invoke(cli, ["--help"]).output.partition("Exit codes:")[2].partition("\n\n")[0]
+    assert {int(code) for code in re.findall(r"\d+", listed_by_help)} == listed

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from gguf import GGUFReader
 
-from imagegen.engines import gguf
+from imagegen.engines import gguf_header
 from imagegen.engines.sdcpp.tensor_names import DIFFUSION, Family, engine_name, family_of, lora_name
 
 
@@ -213,11 +213,11 @@ def test_a_family_is_known_by_its_tensors(shapes: dict[str, tuple[int, ...]], fa
 def test_the_header_of_a_gguf_file_is_read_as_its_own_library_does(models_dir: Path, file: str) -> None:
     theirs = GGUFReader(models_dir / "tiny" / file)
     expected = {one.name: tuple(int(side) for side in reversed(one.shape)) for one in theirs.tensors}
-    assert gguf.shapes(models_dir / "tiny" / file) == expected
+    assert gguf_header.read(models_dir / "tiny" / file).shapes == expected
 
 
 @pytest.mark.parametrize("cut", [0, 3, 23, 40, 200, 600])
 def test_a_gguf_file_that_is_cut_off_is_none(models_dir: Path, tmp_path: Path, cut: int) -> None:
     (tmp_path / "cut").write_bytes((models_dir / "tiny" / "dit.gguf").read_bytes()[:cut])
-    with pytest.raises(gguf.NotGguf):
-        gguf.shapes(tmp_path / "cut")
+    with pytest.raises(gguf_header.NotGGUF):
+        gguf_header.read(tmp_path / "cut")

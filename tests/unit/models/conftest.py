@@ -1,4 +1,4 @@
-"""A hub on the loopback with one model, and the settings of a state folder with its entry."""
+"""A hub on the loopback with one model, the settings of an empty state folder, and the model's entry in it."""
 
 from __future__ import annotations
 
@@ -23,5 +23,10 @@ def hub() -> Iterator[LoopbackHub]:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "made-up.toml").write_text(ENTRY)
     return Settings(home=tmp_path)
+
+
+@pytest.fixture
+def made_up(settings: Settings) -> None:
+    """The entry of the hub's model."""
+    (settings.models_dir / "made-up.toml").write_text(ENTRY)

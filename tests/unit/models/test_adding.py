@@ -74,12 +74,6 @@ MODELS: dict[str, tuple[str, dict[str, list[int]], tuple[str, ...], dict[str, An
 """By the file's name: the family, tensors, the companion files that must be named, and numbers of the entry."""
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    (tmp_path / "models").mkdir()
-    return Settings(home=tmp_path)
-
-
 def safetensors(path: Path, shapes: dict[str, list[int]], **metadata: str) -> Path:
     """A file of the right size, whose tensors are a hole in it."""
     tensors: dict[str, object] = {"__metadata__": metadata} if metadata else {}
@@ -131,7 +125,7 @@ def test_every_family_has_a_model_in_the_table() -> None:
 def test_what_the_tensors_do_not_tell_is_asked_for(settings: Settings, tmp_path: Path) -> None:
     path = safetensors(tmp_path / "mine.safetensors", DEV)
     asked = add(settings, path)
-    assert asked.exit_code == 1 and "flux1-kontext-dev (FLUX.1 Kontext). Say it with --variant." in asked.stderr
+    assert asked.exit_code == 1 and "flux1-kontext-dev (FLUX.1 Kontext). Choose one with --variant." in asked.stderr
     assert add(settings, path, "--variant", "none").exit_code == 1
     done = add(settings, path, "--variant", "flux1-kontext-dev", "--name", "My Edits!", "--licence", "mine")
     assert done.exit_code == 0 and "imagegen models fetch my-edits" in done.stderr

@@ -19,6 +19,8 @@ from imagegen.models.download.fetch import fetch
 from imagegen.models.download.hub import Hub
 from imagegen.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("made_up")
+
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 GGUF = b"GGUF" + WEIGHTS
 

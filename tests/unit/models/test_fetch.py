@@ -28,6 +28,8 @@ from imagegen.models.download.retry import FetchError, FetchStopped
 from imagegen.models.licences import forbids_commercial
 from imagegen.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("made_up")
+
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:

@@ -14,6 +14,8 @@ from served import ROOT, until
 
 from imagegen.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("made_up")
+
 
 def command(hub: LoopbackHub, settings: Settings, *arguments: str, **more: str) -> subprocess.Popen[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("IMAGEGEN_", "HF_"))}

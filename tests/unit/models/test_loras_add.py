@@ -114,7 +114,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "said"),
     [
         (["cut.safetensors"], "cut.safetensors is cut off"),
         (["page.safetensors"], "page.safetensors is no safetensors file"),
@@ -134,13 +134,13 @@ BAD = {
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
 def test_what_cannot_be_added_leaves_nothing_behind(
-    run: Run, home: Path, tmp_path: Path, words: list[str], told: str
+    run: Run, home: Path, tmp_path: Path, words: list[str], said: str
 ) -> None:
     for name, data in BAD.items():
         (tmp_path / name).write_bytes(data)
     put(home, "taken", b"as it was")
     refused = run("add", *words)
-    assert refused.exit_code in {1, 2} and told in refused.stderr.replace("\n", " "), refused.stderr
+    assert refused.exit_code in {1, 2} and said in refused.stderr.replace("\n", " "), refused.stderr
     assert there(home) == {"taken.safetensors": b"as it was"}
 
 

@@ -18,6 +18,8 @@ from imagegen.schemas import Refused
 from imagegen.settings import Settings
 from imagegen.storage.database import lock_state_folder
 
+pytestmark = pytest.mark.usefixtures("made_up")
+
 OTHER = f'base = "made-up"\ntitle = "Other"\n{ENTRY[ENTRY.index("[[files]]") :]}shared = "made-up"\n'
 
 

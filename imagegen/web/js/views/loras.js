@@ -73,7 +73,7 @@ function row(one) {
 function hint(free, full) {
   if (full && free.length) return html`<p class="hint">At most ${state.caps?.max_loras ?? 0}.</p>`;
   if (free.length || state.draft.loras.length) return nothing;
-  return html`<p class="hint">None of the ${state.loras.length} LoRAs can be used with this model.</p>`;
+  return html`<p class="hint">This model can use no LoRA of the list.</p>`;
 }
 
 /** Read the list again when the control gets the focus. */
