@@ -24,7 +24,7 @@ from imagegen.http.public import PublicAddresses
 from imagegen.http.routes.session import Sessions
 from imagegen.http.routes.tasks import TaskWire
 from imagegen.http.spool import BodySpool, Spool
-from imagegen.schemas import EditRequest, GenerateRequest
+from imagegen.requests import EditRequest, GenerateRequest
 from imagegen.security import tls
 from imagegen.security.rate_limit import RateLimit
 from imagegen.startup import configuration, port, signals

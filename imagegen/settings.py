@@ -23,7 +23,7 @@ FRONT_ONLY = {
     *("MCP_WAIT_S", "MCP_PORT", "MCP_HOST", "MCP_TLS", "MCP_ALLOWED_HOSTS", "MCP_PUBLIC_URL", "MCP_WARM", "MCP_ROOTS"),
     *("MCP_FRONT_URL", "MCP_AUTH_SERVER"),
 }
-"""Variables of the MCP front and of the tests: known here so that an unknown one can be told from a typo."""
+"""Variables of the MCP front and of the tests: known here so that only a misspelt one is reported as unknown."""
 
 
 OPENAI_IMAGE_MODELS = (

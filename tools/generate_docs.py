@@ -14,13 +14,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from imagegen.http import asgi, openapi, responses
+from imagegen.http.openai import responses as openai_responses
 from imagegen.http.operations import OPERATIONS
+from imagegen.http.responses.base import Problem
 from imagegen.http.routes import metrics, page, tasks
 from imagegen.http.routes.model_files import FetchRequest
 from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.models.catalog import Catalog
 from imagegen.prompts.guardrails import PolicyView
-from imagegen.schemas import CheckRequest, EditRequest, GenerateRequest, VariationRequest
+from imagegen.requests import CheckRequest, EditRequest, GenerateRequest, VariationRequest
 from imagegen.settings import PREFIX, Settings
 
 FOLDER = Path(__file__).parents[1] / "docs"
@@ -140,25 +142,25 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "edit_request": EditRequest,
     "check_request": CheckRequest,
     "variation_request": VariationRequest,
-    "check": responses.Check,
-    "job": responses.Job,
-    "jobs": responses.Jobs,
-    "image": responses.Image,
-    "images": responses.Images,
-    "status": responses.ServiceStatus,
-    "models": responses.Models,
-    "loras": responses.Loras,
-    "fetch_plan": responses.FetchPlan,
+    "check": responses.jobs.Check,
+    "job": responses.jobs.Job,
+    "jobs": responses.jobs.Jobs,
+    "image": responses.jobs.Image,
+    "images": responses.jobs.Images,
+    "status": responses.status.ServiceStatus,
+    "models": responses.models.Models,
+    "loras": responses.models.Loras,
+    "fetch_plan": responses.models.FetchPlan,
     "fetch_request": FetchRequest,
-    "model_files": responses.ModelFiles,
+    "model_files": responses.models.ModelFiles,
     "policy": PolicyView,
-    "templates": responses.Templates,
-    "session": responses.Session,
-    "problem": responses.Problem,
-    "openai_images": responses.OpenAIImages,
-    "openai_model": responses.OpenAIModel,
-    "openai_models": responses.OpenAIModels,
-    "openai_error": responses.OpenAIError,
+    "templates": responses.status.Templates,
+    "session": responses.status.Session,
+    "problem": Problem,
+    "openai_images": openai_responses.OpenAIImages,
+    "openai_model": openai_responses.OpenAIModel,
+    "openai_models": openai_responses.OpenAIModels,
+    "openai_error": openai_responses.OpenAIError,
     "sdapi_images": sdapi_responses.SdapiImages,
     "sdapi_progress": sdapi_responses.SdapiProgress,
     "sdapi_nothing": sdapi_responses.SdapiNothing,

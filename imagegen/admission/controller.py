@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeGuard
+from typing import Protocol
 
 from imagegen.admission import repeats, resolution, validation
+from imagegen.admission.digest import digest
+from imagegen.admission.pictures import PictureReader, is_id
 from imagegen.admission.upscaling import UpscalerChecks, check_upscaled_size, choose_upscaler
 from imagegen.hardware.memory_mode import Shape
-from imagegen.images.masks import decode_mask, stored_mask
-from imagegen.images.references import ON_WHITE, Reference, decode_reference, parse_data_url
+from imagegen.images.references import ON_WHITE, Reference
 from imagegen.images.store import ImageStore
 from imagegen.jobs.durations import Durations
 from imagegen.jobs.manager import JobManager
@@ -22,28 +21,10 @@ from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
 from imagegen.models.loras.folder import LoraFolder
 from imagegen.prompts.guardrails import Guardrails, compose
-from imagegen.schemas import (
-    EditRequest,
-    EngineTexts,
-    GenerateRequest,
-    Job,
-    Kind,
-    Lora,
-    Params,
-    Picture,
-    Policy,
-    Refused,
-    StoredImage,
-    UpscaleRequest,
-    VariationRequest,
-    Warn,
-    WebhookWish,
-)
+from imagegen.requests import EditRequest, GenerateRequest, UpscaleRequest, VariationRequest, WebhookWish
+from imagegen.schemas import EngineTexts, Job, Kind, Lora, Params, Policy, Refused, StoredImage, Warn
 from imagegen.security.webhook_targets import BadTarget, Targets, Webhook
 from imagegen.settings import Settings
-
-KEPT_PX = 4 * 1024 * 1024
-"""The most pixels of a stored reference: four times the largest picture that the service draws."""
 
 
 class ModelChecks(UpscalerChecks, Protocol):
@@ -82,6 +63,7 @@ class AdmissionController:
     ) -> None:
         self._settings, self._catalog, self._guardrails = settings, catalog, guardrails
         self._images, self._jobs, self._durations = images, jobs, durations
+        self._pictures = PictureReader(settings, images)
         self._default_model, self._models, self._loras = default_model, models, loras
         self._targets = Targets.of(settings)
 
@@ -100,13 +82,9 @@ class AdmissionController:
         the warning `size_reduced`. For APIs whose clients have a default size and do not know the range.
         warnings: the transport's warnings; they come first in the job.
         """
-        body_sha256 = None
-        if idempotency_key is not None:
-            validation.check_key(idempotency_key)
-            body_sha256 = await asyncio.to_thread(_hash, request, self._settings.max_body_bytes)
-            known = await self._jobs.find_idempotent(owner, idempotency_key, body_sha256)
-            if known is not None:
-                return known
+        body_sha256, earlier = await self._earlier(request, owner, idempotency_key)
+        if earlier is not None:
+            return earlier
         new, wanted = await self._prepare(request, reduce_size=reduce_size)
         new = replace(
             new,
@@ -129,18 +107,14 @@ class AdmissionController:
 
         warnings: the transport's warnings; they come first in the job.
         """
-        body_sha256 = None
-        if idempotency_key is not None:
-            validation.check_key(idempotency_key)
-            body_sha256 = await asyncio.to_thread(_hash_upscale, request, self._settings.max_body_bytes)
-            known = await self._jobs.find_idempotent(owner, idempotency_key, body_sha256)
-            if known is not None:
-                return known
+        body_sha256, earlier = await self._earlier(request, owner, idempotency_key)
+        if earlier is not None:
+            return earlier
         validation.check_lease(request.lease_s)
         chosen = await asyncio.to_thread(choose_upscaler, request.model, self._catalog, self._settings, self._models)
         webhook = await self._webhook(request.webhook)
         wanted = _Wanted(kind=Kind.UPSCALE)
-        source = await self._reference(request.image, wanted.warnings, "image", keep_px=None)
+        source = await self._pictures.reference(request.image, wanted.warnings, "image", keep_px=None)
         if isinstance(source, StoredImage) and source.job_id is not None:
             wanted.warnings = [one for one in wanted.warnings if one != ON_WHITE]  # its copy keeps the transparency
         check_upscaled_size(source, request.factor, self._settings.max_upscaled_px)
@@ -165,6 +139,16 @@ class AdmissionController:
         )
         return await self._submit(new, wanted)
 
+    async def _earlier(
+        self, request: GenerateRequest | UpscaleRequest, owner: str | None, key: str | None
+    ) -> tuple[str | None, Job | None]:
+        """The request's digest, and the job that has its idempotency key, if any. None, None without a key."""
+        if key is None:
+            return None, None
+        validation.check_key(key)
+        body_sha256 = await asyncio.to_thread(digest, request, self._settings.max_body_bytes)
+        return body_sha256, await self._jobs.find_idempotent(owner, key, body_sha256)
+
     async def check(self, request: GenerateRequest) -> NewJob:
         """Return the job that `admit` would submit, without its pictures. Stores nothing. Raises Refused."""
         new, _ = await self._prepare(request)
@@ -178,7 +162,7 @@ class AdmissionController:
         if wish.job_id is not None:
             return repeats.variation_of_job(await self._jobs.get(wish.job_id, renew=False), wish)
         assert wish.image is not None
-        drawn_by = (await self._stored(wish.image, "image")).job_id if _is_id(wish.image) else None
+        drawn_by = (await self._pictures.stored(wish.image, "image")).job_id if is_id(wish.image) else None
         job = None if drawn_by is None else await self._jobs.get(drawn_by, renew=False)
         if job is not None and job.kind is not Kind.UPSCALE:
             return repeats.variation_of_job(job, wish)
@@ -222,6 +206,15 @@ class AdmissionController:
         )
         return new, wanted
 
+    async def _load_references(self, request: GenerateRequest, wanted: _Wanted) -> None:
+        """Decode all pictures of an edit before any is stored. Raises Refused."""
+        if isinstance(request, EditRequest):
+            wanted.kind = Kind.EDIT
+            wanted.references = [await self._pictures.reference(one, wanted.warnings) for one in request.images]
+            if request.mask is not None:
+                wanted.mask = await self._pictures.mask(request.mask, wanted.warnings)
+                validation.check_shape(wanted.mask, wanted.references[0])
+
     async def _prompt_of(self, source: StoredImage | Reference) -> str:
         """The prompt of the job that made a stored picture, to recognise its larger copy by; empty without one."""
         if not isinstance(source, StoredImage) or source.job_id is None:
@@ -236,8 +229,8 @@ class AdmissionController:
         uploads: list[StoredImage] = []  # on disk, invisible until the job is stored
         job = None
         try:
-            references = [await self._store_upload(one, uploads) for one in wanted.references]
-            mask = None if wanted.mask is None else await self._store_upload(wanted.mask, uploads)
+            references = [await self._pictures.store(one, uploads) for one in wanted.references]
+            mask = None if wanted.mask is None else await self._pictures.store(wanted.mask, uploads)
             job = await self._jobs.submit(replace(new, references=tuple(references), mask=mask, uploads=tuple(uploads)))
         finally:
             taken = () if job is None else (*job.references, job.mask)
@@ -246,15 +239,7 @@ class AdmissionController:
 
     async def upload(self, data: bytes) -> StoredImage:
         """Store a reference picture. Raises Refused 422 `bad_image`."""
-        return await self._images.upload(await asyncio.to_thread(self._decode, data))
-
-    def _decode(self, picture: Picture, keep_px: int | None = KEPT_PX) -> Reference:
-        data = _file(picture, self._settings.max_body_bytes)
-        return decode_reference(data, self._settings.max_decoded_px, keep_px)
-
-    def _decode_mask(self, picture: Picture) -> Reference:
-        data = _file(picture, self._settings.max_body_bytes)
-        return decode_mask(data, self._settings.max_decoded_px, KEPT_PX)
+        return await self._pictures.upload(data)
 
     def _checked_loras(self, request: GenerateRequest, entry: Entry) -> tuple[Lora, ...]:
         """The request's LoRAs by the names of their files. Raises Refused 422."""
@@ -294,66 +279,6 @@ class AdmissionController:
             raise Refused(422, "webhook_refused", f"webhook: {wrong}.", param="webhook") from None
         return webhook
 
-    # ---- pictures -----------------------------------------------------------------------------
-
-    async def _load_references(self, request: GenerateRequest, wanted: _Wanted) -> None:
-        """Decode all pictures of an edit before any is stored. Raises Refused."""
-        if isinstance(request, EditRequest):
-            wanted.kind = Kind.EDIT
-            wanted.references = [await self._reference(one, wanted.warnings) for one in request.images]
-            if request.mask is not None:
-                wanted.mask = await self._mask(request.mask, wanted.warnings)
-                validation.check_shape(wanted.mask, wanted.references[0])
-
-    async def _reference(
-        self, picture: Picture, warnings: list[Warn], field: str = "images", keep_px: int | None = KEPT_PX
-    ) -> StoredImage | Reference:
-        """A stored picture by its id, or a decoded, not yet stored picture from a file or data URL.
-
-        field: its name in errors. keep_px: a larger picture is reduced to this area; None: never.
-        Raises Refused 410, 422 `unknown_image`, `bad_image`.
-        """
-        found: StoredImage | Reference
-        if _is_id(picture):
-            found = await self._stored(picture, field)
-        else:
-            found = await asyncio.to_thread(self._decode, picture, keep_px)
-        warnings += found.warnings
-        return found
-
-    async def _mask(self, picture: Picture, warnings: list[Warn]) -> Reference:
-        """A mask, not yet stored. Raises as `_reference`, and 500 `image_damaged`."""
-        if _is_id(picture):
-            stored = await self._stored(picture, "mask")
-            mask = await asyncio.to_thread(stored_mask, await self._images.read(stored.id), stored.warnings)
-        else:
-            mask = await asyncio.to_thread(self._decode_mask, picture)
-        warnings += mask.warnings
-        return mask
-
-    async def _stored(self, image_id: str, field: str) -> StoredImage:
-        """The picture, with the warnings that its file would cause as an upload."""
-        try:
-            stored = await self._images.get(image_id)
-            return stored.model_copy(update={"warnings": (ON_WHITE,)}) if stored.transparent else stored
-        except Refused as refused:
-            if refused.status == 410:
-                raise
-            raise Refused(
-                422,
-                "unknown_image",
-                f"{field} takes ids of stored pictures and data:image/…;base64, URLs; one is neither.",
-            ) from None
-
-    async def _store_upload(self, one: StoredImage | Reference, uploads: list[StoredImage]) -> str:
-        """Return the id of a reference. Writes an uploaded one to disk and adds it to `uploads`, because the job may
-        outlive its request."""
-        if isinstance(one, StoredImage):
-            return one.id
-        image = await self._images.prepare(one)
-        uploads.append(image)
-        return image.id
-
 
 @dataclass
 class _Wanted:
@@ -363,36 +288,3 @@ class _Wanted:
     references: list[StoredImage | Reference] = field(default_factory=list)
     mask: Reference | None = None
     warnings: list[Warn] = field(default_factory=list)
-
-
-def _is_id(picture: Picture) -> TypeGuard[str]:
-    return isinstance(picture, str) and picture[:5].lower() != "data:"
-
-
-def _file(picture: Picture, max_bytes: int) -> bytes:
-    """The file's bytes, from a form or a data URL. Raises Refused 422 `bad_image`."""
-    return picture if isinstance(picture, bytes) else parse_data_url(picture, max_bytes)
-
-
-def _hash(request: GenerateRequest, max_bytes: int) -> str:
-    """A digest of the request that does not depend on how its pictures were sent (form, data URL), only on their
-    bytes."""
-    body = request.model_dump(mode="json", exclude_none=True, exclude={"images", "mask"})
-    if isinstance(request, EditRequest):
-        body["images"] = [_name(one, max_bytes) for one in request.images]
-        if request.mask is not None:
-            body["mask"] = _name(request.mask, max_bytes)
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _hash_upscale(request: UpscaleRequest, max_bytes: int) -> str:
-    body = request.model_dump(mode="json", exclude_none=True, exclude={"image"})
-    body |= {"kind": Kind.UPSCALE.value, "image": _name(request.image, max_bytes)}
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _name(picture: Picture, max_bytes: int) -> str:
-    """A picture's id, or the SHA-256 of its file."""
-    if _is_id(picture):
-        return picture
-    return f"sha256:{hashlib.sha256(_file(picture, max_bytes)).hexdigest()}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from imagegen.schemas import EditRequest, GenerateRequest, Job, Kind, LoraWish, Picture, Refused, VariationRequest
+from imagegen.requests import EditRequest, GenerateRequest, LoraWish, Picture, VariationRequest
+from imagegen.schemas import Job, Kind, Refused
 
 VARIATION_PROMPT = "Draw this picture anew, as another version of it: the same subject in the same style."
 """The instruction for a variation of an uploaded picture, whose prompt is not known."""

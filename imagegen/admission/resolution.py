@@ -13,7 +13,8 @@ from imagegen.admission.validation import check_aspect, short
 from imagegen.images.references import Reference
 from imagegen.models.entry import Entry
 from imagegen.models.entry_tables import Sourced
-from imagegen.schemas import SEED_MAX, EditRequest, GenerateRequest, Params, Speed, StoredImage, Warn
+from imagegen.requests import EditRequest, GenerateRequest
+from imagegen.schemas import SEED_MAX, Params, Speed, StoredImage, Warn
 from imagegen.settings import Settings
 
 

@@ -49,12 +49,17 @@ def choose_upscaler(asked: str | None, catalog: Catalog, settings: Settings, che
         if (lacking := checks.unobtainable_upscaler(upscaler)) is not None:
             raise Refused(422, "model_missing", lacking)
         return Chosen(upscaler.name, "esrgan")
-    installed = [one.name for one in catalog.upscalers() if one.made_by is None and one.installed(settings)]
+    installed = installed_upscalers(catalog, settings)
     lacking = checks.no_upscaling() if installed else f"Install an upscaler: imagegen models fetch {RECOMMENDED}"
     if lacking is None:
         return Chosen(RECOMMENDED if RECOMMENDED in installed else installed[0], "esrgan")
     detail = f"The picture is enlarged by Lanczos' filter, which adds no detail. {lacking}"
     return Chosen(LANCZOS, "lanczos", (Warn(code="enlarged_by_lanczos", detail=detail),))
+
+
+def installed_upscalers(catalog: Catalog, settings: Settings) -> list[str]:
+    """The names of the upscalers whose file is here, without those that a script makes for tests."""
+    return [one.name for one in catalog.upscalers() if one.made_by is None and one.installed(settings)]
 
 
 def check_upscaled_size(source: StoredImage | Reference, factor: int, max_px: int) -> None:

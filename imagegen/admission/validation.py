@@ -11,7 +11,8 @@ from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
 from imagegen.models.entry_tables import SAMPLERS
 from imagegen.prompts.guardrails import check_prompt
-from imagegen.schemas import SEED_MAX, EditRequest, GenerateRequest, Refused, StoredImage
+from imagegen.requests import EditRequest, GenerateRequest
+from imagegen.schemas import SEED_MAX, Refused, StoredImage
 from imagegen.settings import Settings
 
 STRENGTH_MAX = 5
@@ -78,8 +79,14 @@ def _check_loras(request: GenerateRequest, entry: Entry, caps: Settings) -> None
     if len(loras) > caps.max_loras:
         detail = f"loras has {len(loras)} entries; at most {caps.max_loras} are taken (IMAGEGEN_MAX_LORAS)."
         raise Refused(422, "invalid_request", detail, param="loras")
-    for one in loras:
-        _within("strength", one.strength, -STRENGTH_MAX, STRENGTH_MAX, "1 is the strength it was trained with.")
+    for index, one in enumerate(loras):
+        _within(
+            f"loras.{index}.strength",
+            one.strength,
+            -STRENGTH_MAX,
+            STRENGTH_MAX,
+            "1 is the strength it was trained with.",
+        )
 
 
 def _check_kind(request: GenerateRequest, entry: Entry, caps: Settings, catalog: Catalog) -> None:

@@ -14,7 +14,8 @@ from starlette.requests import Request
 
 from imagegen.http.body import M, encoding_of, read_json, repeated
 from imagegen.http.problems import given_twice, invalid
-from imagegen.schemas import EditRequest, Picture, Refused, UpscaleRequest, VariationRequest
+from imagegen.requests import EditRequest, Picture, UpscaleRequest, VariationRequest
+from imagegen.schemas import Refused
 
 WHOLE = {"width", "height", "steps", "seed", "n", "preview", "factor"}
 FRACTIONS = {"cfg_scale", "lease_s", "strength"}
@@ -113,7 +114,9 @@ def _add_text(fields: dict[str, Any], name: str, value: UploadFile | str) -> Non
     if isinstance(value, UploadFile):
         raise Refused(422, "invalid_request", f"{name[:64]!r} is a file; only image and mask may be.")
     if name in {"webhook.url", "webhook.secret"}:
-        fields.setdefault("webhook", {})[name.removeprefix("webhook.")] = value
+        webhook = fields.setdefault("webhook", {})
+        if isinstance(webhook, dict):  # else `webhook` came too, as text, which validation refuses
+            webhook[name.removeprefix("webhook.")] = value
     elif name == "loras":
         fields[name] = json_text(value)
     else:

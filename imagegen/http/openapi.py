@@ -14,8 +14,9 @@ from starlette.routing import BaseRoute, Route
 
 from imagegen import __version__
 from imagegen.http.context import app_of, base_url
+from imagegen.http.openai.responses import OpenAIError
 from imagegen.http.operations import EVENTS, OPERATIONS, Body, Operation
-from imagegen.http.responses import OpenAIError, Problem
+from imagegen.http.responses.base import Problem
 from imagegen.http.sdapi.responses import SdapiError
 from imagegen.models.entry_tables import SAMPLERS
 from imagegen.schemas import SEED_MAX

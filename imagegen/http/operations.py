@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from imagegen.http import responses
+from imagegen.http.openai import responses as openai_responses
 from imagegen.http.openai import routes as openai
 from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest, ImagesVariationRequest
 from imagegen.http.routes import events, images, jobs, loras, model_files, previews, session, status
@@ -18,14 +19,8 @@ from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.http.sdapi import routes as sdapi
 from imagegen.http.sdapi.request import ImageToImage, TextToImage
 from imagegen.prompts.guardrails import PolicyView
-from imagegen.schemas import (
-    PREVIEW_EVERY_MAX,
-    CheckRequest,
-    EditRequest,
-    GenerateRequest,
-    UpscaleRequest,
-    VariationRequest,
-)
+from imagegen.requests import CheckRequest, EditRequest, GenerateRequest, UpscaleRequest, VariationRequest
+from imagegen.schemas import PREVIEW_EVERY_MAX
 
 EVENTS = "text/event-stream"
 PICTURES = ("image/png", "image/jpeg", "image/webp")
@@ -115,45 +110,47 @@ OPENAI_VARIATION_FORM = OPENAI_FORM | {"required": ["image"]}
 Handler = Callable[..., Any]
 OPERATIONS: dict[Handler, Operation] = {
     jobs.generate: Operation(
-        "Ask for pictures from words", {202: (responses.Job,)}, {"application/json": GenerateRequest}, headers=KEY
+        "Ask for pictures from words", {202: (responses.jobs.Job,)}, {"application/json": GenerateRequest}, headers=KEY
     ),
     jobs.edit: Operation(
         "Ask for pictures from words and pictures",
-        {202: (responses.Job,)},
+        {202: (responses.jobs.Job,)},
         {"application/json": EditRequest, "multipart/form-data": EDIT_FORM},
         headers=KEY,
     ),
     jobs.variations: Operation(
         "Ask for variations of a job or a picture",
-        {202: (responses.Job,)},
+        {202: (responses.jobs.Job,)},
         {"application/json": VariationRequest, "multipart/form-data": VARIATION_FORM},
         headers=KEY,
     ),
     jobs.upscale: Operation(
         "Ask for a larger copy of a picture",
-        {202: (responses.Job,)},
+        {202: (responses.jobs.Job,)},
         {"application/json": UpscaleRequest, "multipart/form-data": UPSCALE_FORM},
         headers=KEY,
     ),
     jobs.check: Operation(
-        "What a request would become, without a job", {200: (responses.Check,)}, {"application/json": CheckRequest}
+        "What a request would become, without a job", {200: (responses.jobs.Check,)}, {"application/json": CheckRequest}
     ),
     jobs.recent: Operation(
-        "The newest jobs", {200: (responses.Jobs,)}, query={"limit": whole(1, 200, 20), "before": BEFORE}
+        "The newest jobs", {200: (responses.jobs.Jobs,)}, query={"limit": whole(1, 200, 20), "before": BEFORE}
     ),
     jobs.read: Operation(
         "A job, at once or at its next change of status",
-        {200: (responses.Job,)},
+        {200: (responses.jobs.Job,)},
         query={"wait": whole(0, jobs.MAX_WAIT_S, 0)},
     ),
-    jobs.cancel: Operation("Cancel a job; one that has ended is returned as it is", {200: (responses.Job,)}),
-    jobs.drop_lease: Operation("Remove a job's lease: the job no longer fails when unread", {200: (responses.Job,)}),
+    jobs.cancel: Operation("Cancel a job; one that has ended is returned as it is", {200: (responses.jobs.Job,)}),
+    jobs.drop_lease: Operation(
+        "Remove a job's lease: the job no longer fails when unread", {200: (responses.jobs.Job,)}
+    ),
     previews.read: Operation(
         "The newest preview of a running job",
         {200: ("image/jpeg",), 304: ()},
         query={"image": whole(1, 10), "step": whole(1, 100)},
     ),
-    previews.keep: Operation("Keep a draft: it becomes a job like any other", {200: (responses.Job,)}),
+    previews.keep: Operation("Keep a draft: it becomes a job like any other", {200: (responses.jobs.Job,)}),
     events.of_job: Operation("A job's changes, as they come", {200: (EVENTS,), 204: ()}, headers=LAST_EVENT),
     events.of_everything: Operation(
         "Changes of every job, the queue and the engine, as they come",
@@ -163,7 +160,7 @@ OPERATIONS: dict[Handler, Operation] = {
     ),
     images.upload: Operation(
         "Upload a picture for edits",
-        {201: (responses.Image,)},
+        {201: (responses.jobs.Image,)},
         {
             "multipart/form-data": form(["image"], image=FILE),
             "application/octet-stream": FILE,
@@ -171,53 +168,55 @@ OPERATIONS: dict[Handler, Operation] = {
         },
     ),
     images.gallery: Operation(
-        "The newest pictures", {200: (responses.Images,)}, query={"limit": whole(1, 200, 50), "before": BEFORE}
+        "The newest pictures", {200: (responses.jobs.Images,)}, query={"limit": whole(1, 200, 50), "before": BEFORE}
     ),
     images.fetch: Operation("A picture, converted and reduced", {200: PICTURES, 304: ()}, query={"w": whole(16, 4096)}),
-    status.status: Operation("The state of the service", {200: (responses.ServiceStatus,)}),
-    status.models: Operation("The catalog", {200: (responses.Models,)}),
-    loras.loras: Operation("LoRAs, and the models that each can be used with", {200: (responses.Loras,)}),
+    status.status: Operation("The state of the service", {200: (responses.status.ServiceStatus,)}),
+    status.models: Operation("The catalog", {200: (responses.models.Models,)}),
+    loras.loras: Operation("LoRAs, and the models that each can be used with", {200: (responses.models.Loras,)}),
     status.policy: Operation(
         "What the operator excludes from every picture", {200: (PolicyView,)}, query={"model": TEXT}
     ),
-    status.prompt_templates: Operation("Prompt presets", {200: (responses.Templates,)}),
+    status.prompt_templates: Operation("Prompt presets", {200: (responses.status.Templates,)}),
     status.warm: Operation(
         "Load a model before a request needs it; the default one if none is named",
-        {202: (responses.ServiceStatus,)},
+        {202: (responses.status.ServiceStatus,)},
         query={"model": TEXT},
     ),
-    status.unload: Operation("Stop an idle engine, or a warm-up", {202: (responses.ServiceStatus,)}),
-    model_files.plan: Operation("What a download of a model would bring", {200: (responses.FetchPlan,)}),
+    status.unload: Operation("Stop an idle engine, or a warm-up", {202: (responses.status.ServiceStatus,)}),
+    model_files.plan: Operation("What a download of a model would bring", {200: (responses.models.FetchPlan,)}),
     model_files.fetch: Operation(
         "Begin to download a model's missing files",
-        {202: (responses.FetchPlan,)},
+        {202: (responses.models.FetchPlan,)},
         {"application/json": model_files.FetchRequest},
     ),
-    model_files.stop_fetch: Operation("Stop the download of a model", {200: (responses.ServiceStatus,)}),
-    model_files.files: Operation("A model's files, and what removing them frees", {200: (responses.ModelFiles,)}),
-    model_files.remove: Operation("Remove a model's files", {200: (responses.ModelFiles,)}),
-    session.begin: Operation("Exchange the token for a cookie", {200: (responses.Session,)}),
+    model_files.stop_fetch: Operation("Stop the download of a model", {200: (responses.status.ServiceStatus,)}),
+    model_files.files: Operation(
+        "A model's files, and what removing them frees", {200: (responses.models.ModelFiles,)}
+    ),
+    model_files.remove: Operation("Remove a model's files", {200: (responses.models.ModelFiles,)}),
+    session.begin: Operation("Exchange the token for a cookie", {200: (responses.status.Session,)}),
     session.end: Operation("Delete the cookie", {204: ()}),
     openai.generations: Operation(
         "OpenAI: pictures from words",
-        {200: (responses.OpenAIImages, EVENTS)},
+        {200: (openai_responses.OpenAIImages, EVENTS)},
         {"application/json": ImagesRequest},
         headers=KEY,
     ),
     openai.edits: Operation(
         "OpenAI: pictures from words and pictures",
-        {200: (responses.OpenAIImages, EVENTS)},
+        {200: (openai_responses.OpenAIImages, EVENTS)},
         {"application/json": ImagesEditRequest, "multipart/form-data": OPENAI_FORM},
         headers=KEY,
     ),
     openai.variations: Operation(
         "OpenAI: variations of a picture",
-        {200: (responses.OpenAIImages, EVENTS)},
+        {200: (openai_responses.OpenAIImages, EVENTS)},
         {"application/json": ImagesVariationRequest, "multipart/form-data": OPENAI_VARIATION_FORM},
         headers=KEY,
     ),
-    openai.models: Operation("OpenAI: the models that can draw now", {200: (responses.OpenAIModels,)}),
-    openai.model: Operation("OpenAI: one of them", {200: (responses.OpenAIModel,)}),
+    openai.models: Operation("OpenAI: the models that can draw now", {200: (openai_responses.OpenAIModels,)}),
+    openai.model: Operation("OpenAI: one of them", {200: (openai_responses.OpenAIModel,)}),
     sdapi.txt2img: Operation(
         "AUTOMATIC1111: pictures from words",
         {200: (sdapi_responses.SdapiImages,)},

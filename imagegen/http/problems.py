@@ -132,6 +132,7 @@ _WRONG = {
     "finite_number": "must be a finite number",
     "string_type": "must be text",
     "list_type": "must be a list",
+    "model_type": "must be a JSON object",
     "too_short": "must not be empty",
     "factor": "must be 2 or 4",
     "bool_type": "must be true or false",

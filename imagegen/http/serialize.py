@@ -43,8 +43,8 @@ def _seconds(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
 
 
-def image(stored: StoredImage, base: str) -> responses.Image:
-    return responses.Image(
+def image(stored: StoredImage, base: str) -> responses.jobs.Image:
+    return responses.jobs.Image(
         id=stored.id,
         url=f"{base}/images/{stored.id}.{stored.format}",
         width=stored.width,
@@ -60,10 +60,10 @@ def image(stored: StoredImage, base: str) -> responses.Image:
     )
 
 
-def preview(newest: StoredPreview, base: str) -> responses.JobPreview:
+def preview(newest: StoredPreview, base: str) -> responses.jobs.JobPreview:
     """The URL of a running job's newest preview, and its step."""
     query = f"image={newest.image}&step={newest.step}"
-    return responses.JobPreview(
+    return responses.jobs.JobPreview(
         url=f"{base}/api/jobs/{newest.job_id}/preview?{query}",
         image=newest.image,
         step=newest.step,
@@ -71,20 +71,20 @@ def preview(newest: StoredPreview, base: str) -> responses.JobPreview:
     )
 
 
-def job(app: App, row: Job, base: str) -> responses.Job:
+def job(app: App, row: Job, base: str) -> responses.jobs.Job:
     """The job as docs/http.md describes it, with its current position and ETA."""
     images = [image(stored, base) for stored in row.images]
     newest = app.jobs.previews.get(row.id)
-    return responses.Job(
+    return responses.jobs.Job(
         job_id=row.id,
         kind=row.kind,
         status=row.status,
         position=app.jobs.position(row),
-        progress=None if row.progress is None or row.status.ended else responses.JobProgress.of(row.progress),
+        progress=None if row.progress is None or row.status.ended else responses.jobs.JobProgress.of(row.progress),
         preview=None if newest is None else preview(newest, base),
         eta_s=_seconds(app.estimator.eta_s(row)),
         model=row.model,
-        params=responses.UpscaleParams.of(row.params) if row.params.upscales else row.params,
+        params=responses.jobs.UpscaleParams.of(row.params) if row.params.upscales else row.params,
         prompt=row.prompt,
         url=images[0].url if images else None,
         images=images,
@@ -103,9 +103,11 @@ def job(app: App, row: Job, base: str) -> responses.Job:
     )
 
 
-def webhook(state: WebhookState) -> responses.JobWebhook:
+def webhook(state: WebhookState) -> responses.jobs.JobWebhook:
     delivered_at = _when(state.delivered_at)
-    return responses.JobWebhook(url=state.url, delivered_at=delivered_at, attempts=state.attempts, error=state.error)
+    return responses.jobs.JobWebhook(
+        url=state.url, delivered_at=delivered_at, attempts=state.attempts, error=state.error
+    )
 
 
 def message(app: App, row: Job) -> bytes:
@@ -114,9 +116,9 @@ def message(app: App, row: Job) -> bytes:
     return bytes(answer(job(app, row, public.url if public else app.settings.url)).body)
 
 
-def check(app: App, checked: NewJob) -> responses.Check:
+def check(app: App, checked: NewJob) -> responses.jobs.Check:
     codes = {warning.code for warning in checked.warnings}
-    return responses.Check(
+    return responses.jobs.Check(
         kind=checked.kind,
         model=checked.model,
         params=checked.params,
@@ -128,12 +130,12 @@ def check(app: App, checked: NewJob) -> responses.Check:
     )
 
 
-def model(app: App, entry: Entry) -> responses.Model:
+def model(app: App, entry: Entry) -> responses.models.Model:
     """A catalog entry with its installed files and this machine's measurements."""
     missing, packages = entry.missing(app.settings), lacking(entry.adapter)
     known = things(entry)
-    same = responses.Model.model_fields.keys() & Entry.model_fields.keys()
-    return responses.Model(
+    same = responses.models.Model.model_fields.keys() & Entry.model_fields.keys()
+    return responses.models.Model(
         **{name: getattr(entry, name) for name in same},
         default=entry.name == app.default_entry.name,
         installed=usable(entry, app.settings),
@@ -152,18 +154,22 @@ def model(app: App, entry: Entry) -> responses.Model:
     )
 
 
-def _memory_needs(app: App, entry: Entry) -> list[responses.MemoryNeed]:
+def _memory_needs(app: App, entry: Entry) -> list[responses.models.MemoryNeed]:
     found = app.model_files.fit.needs.of(entry.name, memory_fit.files_bytes(entry, app.settings))
     return [
-        responses.MemoryNeed.model_validate(
+        responses.models.MemoryNeed.model_validate(
             {"kind": one.key.kind, "mode": one.key.mode, "pixels": one.pixels, "bytes": one.bytes, "failed": one.failed}
         )
         for one in found
     ]
 
 
-def _memory(plan: MemoryPlan | None) -> responses.MemoryUse | None:
-    return None if plan is None else responses.MemoryUse(mode=plan.mode, need_bytes=plan.need_bytes, reason=plan.why)
+def _memory(plan: MemoryPlan | None) -> responses.status.MemoryUse | None:
+    return (
+        None
+        if plan is None
+        else responses.status.MemoryUse(mode=plan.mode, need_bytes=plan.need_bytes, reason=plan.why)
+    )
 
 
 def _usual(entry: Entry) -> Params:
@@ -180,15 +186,15 @@ def _usual(entry: Entry) -> Params:
     )
 
 
-def models(app: App) -> responses.Models:
+def models(app: App) -> responses.models.Models:
     items = [model(app, app.catalog.get(name)) for name in app.catalog.names()]
     upscalers = [upscaler(app, one) for one in app.catalog.upscalers()]
-    return responses.Models(items=items, upscalers=upscalers, caps=_caps(app.settings))
+    return responses.models.Models(items=items, upscalers=upscalers, caps=_caps(app.settings))
 
 
-def upscaler(app: App, entry: Upscaler) -> responses.Upscaler:
+def upscaler(app: App, entry: Upscaler) -> responses.models.Upscaler:
     missing = [] if entry.made_by is not None else [file.file for file in entry.missing(app.settings)]
-    return responses.Upscaler(
+    return responses.models.Upscaler(
         name=entry.name,
         title=entry.title,
         description=entry.description,
@@ -200,11 +206,11 @@ def upscaler(app: App, entry: Upscaler) -> responses.Upscaler:
     )
 
 
-def fetch_plan(entry: Weights, plan: Plan) -> responses.FetchPlan:
-    return responses.FetchPlan(
+def fetch_plan(entry: Weights, plan: Plan) -> responses.models.FetchPlan:
+    return responses.models.FetchPlan(
         model=entry.name,
         files=[
-            responses.FetchFile(repo=item.repo, path=item.path, bytes=item.size_bytes, optional=item.optional)
+            responses.models.FetchFile(repo=item.repo, path=item.path, bytes=item.size_bytes, optional=item.optional)
             for item in plan.items
         ],
         bytes_total=plan.size_bytes,
@@ -215,13 +221,13 @@ def fetch_plan(entry: Weights, plan: Plan) -> responses.FetchPlan:
     )
 
 
-def model_files(settings: Settings, removal: Removal, freed_bytes: int) -> responses.ModelFiles:
+def model_files(settings: Settings, removal: Removal, freed_bytes: int) -> responses.models.ModelFiles:
     """Paths outside the models folder are reduced to the file's name."""
     files = [
-        responses.ModelFile(file=_shown(file.path, settings.models_dir), bytes=file.disk_bytes, kept=file.kept)
+        responses.models.ModelFile(file=_shown(file.path, settings.models_dir), bytes=file.disk_bytes, kept=file.kept)
         for file in removal.files
     ]
-    return responses.ModelFiles(model=removal.model, files=files, freed_bytes=freed_bytes)
+    return responses.models.ModelFiles(model=removal.model, files=files, freed_bytes=freed_bytes)
 
 
 def _shown(path: Path, folder: Path) -> str:
@@ -234,13 +240,13 @@ def _caps(settings: Settings) -> dict[str, int | float]:
     return settings.model_dump(include=names | {"max_loras", "max_upscaled_px"})
 
 
-async def status(app: App) -> responses.ServiceStatus:
+async def status(app: App) -> responses.status.ServiceStatus:
     """The service's state. Reading it does not wake the engine."""
     view = app.worker.view()
     card = await asyncio.to_thread(gpu.read, app.settings, view.pid) if app.gpu_seen else None
     default = app.default_entry
-    return responses.ServiceStatus(
-        engine=responses.Engine(
+    return responses.status.ServiceStatus(
+        engine=responses.status.Engine(
             state=view.state,
             since=timestamp(view.since),
             model=view.model,
@@ -255,17 +261,17 @@ async def status(app: App) -> responses.ServiceStatus:
         ),
         idle=_idle(app),
         queue=_queue(app),
-        gpu=None if card is None else responses.Gpu.model_validate(card, from_attributes=True),
-        model=responses.DefaultModel(default=default.name, noise=default.noise, limits=default.limits),
+        gpu=None if card is None else responses.status.Gpu.model_validate(card, from_attributes=True),
+        model=responses.status.DefaultModel(default=default.name, noise=default.noise, limits=default.limits),
         warnings=list(await asyncio.to_thread(app.model_files.troubles)),
         version=__version__,
     )
 
 
-def _load(app: App, view: EngineView) -> responses.Load | None:
+def _load(app: App, view: EngineView) -> responses.status.Load | None:
     if view.load_started is None:
         return None
-    return responses.Load(
+    return responses.status.Load(
         fraction=view.load.fraction if view.load else 0.0,
         eta_s=_seconds(app.estimator.load_s(view, view.model or "")),
         bytes_done=view.load.bytes_done if view.load else None,
@@ -274,11 +280,11 @@ def _load(app: App, view: EngineView) -> responses.Load | None:
     )
 
 
-def _fetch(running: tuple[str, Fetching] | None) -> responses.Fetch | None:
+def _fetch(running: tuple[str, Fetching] | None) -> responses.status.Fetch | None:
     if running is None:
         return None
     name, now = running
-    return responses.Fetch(
+    return responses.status.Fetch(
         model=name,
         file=now.file or None,
         bytes_done=now.done_bytes,
@@ -288,9 +294,9 @@ def _fetch(running: tuple[str, Fetching] | None) -> responses.Fetch | None:
     )
 
 
-def _idle(app: App) -> responses.Idle:
+def _idle(app: App) -> responses.status.Idle:
     decision = app.worker.decision()
-    return responses.Idle(
+    return responses.status.Idle(
         mode=app.settings.idle_timeout,
         unload_at=_when(decision.unload_at) if decision else None,
         reason=decision.reason if decision else None,
@@ -299,10 +305,10 @@ def _idle(app: App) -> responses.Idle:
     )
 
 
-def _queue(app: App) -> responses.Queue:
+def _queue(app: App) -> responses.status.Queue:
     active = app.jobs.active()
     running = sum(one.running for one in active)
-    return responses.Queue(
+    return responses.status.Queue(
         queued=len(active) - running,
         running=running,
         max=app.settings.max_queue,

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from imagegen.app import App
 from imagegen.http import serialize
-from imagegen.http.responses import ServiceStatus
+from imagegen.http.responses.status import ServiceStatus
 from imagegen.schemas import Job
 
 FRESH_S = 0.25

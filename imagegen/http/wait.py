@@ -16,7 +16,8 @@ from imagegen.app import App
 from imagegen.http.context import app_of, owner_of
 from imagegen.http.spool import release_body
 from imagegen.http.sse import rung
-from imagegen.schemas import GenerateRequest, Job, Refused, Status, UpscaleRequest, Warn
+from imagegen.requests import GenerateRequest, UpscaleRequest
+from imagegen.schemas import Job, Refused, Status, Warn
 
 LEASE_S = 30.0
 PATIENCE_S = 1140.0

@@ -59,23 +59,23 @@ def for_service(settings: Settings) -> Tokens | None:
     tokens = load(settings)
     if tokens is None and not settings.allow_anonymous and not ipaddress.ip_address(settings.host).is_loopback:
         raise SettingsError(
-            f"IMAGEGEN_HOST={settings.host} opens the service to other machines, and it has no token: anybody there "
-            "could use this GPU and see every picture. Make a token with `imagegen token new NAME`, or keep to "
-            "127.0.0.1, or set IMAGEGEN_ALLOW_ANONYMOUS=1 if anybody may."
+            f"IMAGEGEN_HOST={settings.host} opens the service to other machines, and it has no token: every client "
+            "there could use this GPU and see every picture. Make a token with `imagegen token new NAME`, keep to "
+            "127.0.0.1, or set IMAGEGEN_ALLOW_ANONYMOUS=1 to serve without tokens."
         )
     return tokens
 
 
 def load(settings: Settings) -> Tokens | None:
     """Load IMAGEGEN_TOKENS, else the state folder's file, else None. Raises SettingsError with a sentence."""
-    told = (settings.tokens or "").strip()
-    if told.startswith("@"):
+    listed = (settings.tokens or "").strip()
+    if listed.startswith("@"):
         try:
-            return _read(absolute(told[1:]))
+            return _read(absolute(listed[1:]))
         except ValueError as wrong:
-            raise SettingsError(f"IMAGEGEN_TOKENS={told!r}: @FILE {wrong}.") from None
-    if told:
-        return _parse_list(told)
+            raise SettingsError(f"IMAGEGEN_TOKENS={listed!r}: @FILE {wrong}.") from None
+    if listed:
+        return _parse_list(listed)
     return _read(settings.tokens_file) if os.path.lexists(settings.tokens_file) else None
 
 

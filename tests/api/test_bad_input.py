@@ -66,6 +66,7 @@ VALUES: list[tuple[dict[str, Any], str, str]] = [
     ({"model": "../../etc/passwd"}, "unknown_model", "There is no model"),
     ({"model": "m" * 100_000}, "unknown_model", "mmm…'"),
     ({"model": 7}, "invalid_request", "model must be text."),
+    ({"webhook": "https://hooks.example/"}, "invalid_request", "webhook must be a JSON object."),
     ({"widht": 64}, "invalid_request", "'widht' is not a field of this request."),
     ({"images": []}, "invalid_request", "'images' is not a field"),
     ({"f" * 100_000: 1}, "invalid_request", "fff…' is not a field"),
@@ -112,6 +113,14 @@ def test_an_edit_of_nothing_is_refused(service: Service, fields: dict[str, Any],
     answer = ask(service, "POST", "/api/edit", json={"prompt": RED} | fields)
     assert (answer.status, answer.code) == (422, code)
     assert words in answer.detail
+
+
+@pytest.mark.parametrize("names", [("webhook", "webhook.url"), ("webhook.secret", "webhook")], ids=str)
+def test_a_form_whose_webhook_is_also_text_is_refused(service: Service, names: tuple[str, str]) -> None:
+    form = {"prompt": RED, **dict.fromkeys(names, "https://hooks.example/")}
+    answer = ask(service, "POST", "/api/edit", data=form, files={"image": (None, "0" * 32)})
+    assert (answer.status, answer.code) == (422, "invalid_request")
+    assert "webhook" in answer.detail
 
 
 # ---- JSON -----------------------------------------------------------------------------------------------------

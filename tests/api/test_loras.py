@@ -93,11 +93,11 @@ BAD: list[tuple[Any, str, str]] = [
     ([{"name": "other"}], "lora_of_another_model", "was made for another model (Qwen-Image, and tiny is FLUX.2): its "),
     ([{"name": "strong"}, {"name": "strong.safetensors"}], "invalid_request", "more than once"),
     ([{"name": "strong"}] * 5, "invalid_request", "at most 4 are taken (IMAGEGEN_MAX_LORAS)"),
-    ([{"name": "strong", "strength": 5.1}], "invalid_request", "strength is 5.1; -5 to 5 is allowed."),
+    ([{"name": "strong", "strength": 5.1}], "invalid_request", "loras.0.strength is 5.1; -5 to 5 is allowed."),
     ([{"name": "strong", "strength": "1"}], "invalid_request", "loras.0.strength must be a number."),
     ([{"name": "strong", "weight": 1}], "invalid_request", "'loras.0.weight' is not a field"),
     ([{"strength": 1}], "invalid_request", "loras.0.name is missing."),
-    (["strong"], "invalid_request", "loras.0"),
+    (["strong"], "invalid_request", "loras.0 must be a JSON object."),
     ("strong", "invalid_request", "loras must be a list."),
 ]
 

@@ -6,12 +6,11 @@ On both engines where a load or the end of the process is hit; the rest, on the 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -19,51 +18,13 @@ from typing import Any
 
 import httpx
 import pytest
-from engines import SDCPP, Engine, first_engine, second_engine_long
+from engines import Engine, first_engine, second_engine_long
 from event_stream import listening
-from held_engine import HeldEngine, SlowEngine
-from served import ROOT, Service, gone, until
+from held_engine import Held, HeldEngine
+from served import Service, gone, until
+from warm_ups import until_warmed
 
 from imagegen.models.synthetic import klein
-
-Held = HeldEngine | SlowEngine
-
-
-@pytest.fixture(scope="module")
-def own_home(tmp_path_factory: pytest.TempPathFactory, drawer: Engine, drawer_models: Path) -> Path:
-    """With a second model: the drawer's files as `twin`, which no script makes, for tests to change."""
-    home = tmp_path_factory.mktemp("life") / "home"
-    for name in (drawer.model, "twin"):
-        shutil.copytree(drawer_models / drawer.model, home / "models" / name)
-    entry = (ROOT / "imagegen" / "models" / "entries" / f"{drawer.model}.toml").read_text()
-    lines = [line for line in entry.splitlines() if not line.startswith("made_by")]
-    twin = "\n".join(lines).replace(f'name = "{drawer.model}"', 'name = "twin"', 1)
-    (home / "models" / "twin.toml").write_text(twin)
-    return home
-
-
-@pytest.fixture(scope="module")
-def held(own_home: Path, drawer: Engine, sd_server: Path) -> Held:
-    if drawer is SDCPP:
-        return HeldEngine(own_home.parent / "engine", sd_server)
-    return SlowEngine(own_home, drawer.model)
-
-
-@pytest.fixture(scope="module")
-def shared(own_home: Path, drawer: Engine, held: Held) -> Iterator[Service]:
-    """One service of this file for each engine, whose model only goes when it is told to."""
-    service = Service(own_home, held.path, {"idle_timeout": "never", "model": drawer.model})
-    service.start()
-    yield service
-    service.end()
-
-
-@pytest.fixture
-def life(shared: Service, held: Held) -> Iterator[Service]:
-    """`shared` with no engine running, and no load held after."""
-    assert shared.http.post("/api/unload").status_code == 202
-    yield shared
-    held.let_go()
 
 
 def same_moment(*calls: Callable[[], Any]) -> list[Any]:
@@ -175,120 +136,6 @@ def test_a_long_load_is_no_dead_one_and_one_that_stands_still_is(serve, tmp_path
     assert status["engine"]["model"] == "tiny"
 
 
-# ---- warming up ---------------------------------------------------------------------------------
-
-
-@second_engine_long
-def test_warming_up_twice_loads_once_and_often_is_refused_with_when(life: Service, held: Held) -> None:
-    before = held.starts
-    answers = [life.http.post("/api/warm")]
-    life.until_state("ready")
-    for _ in range(20):
-        answers.append(life.http.post("/api/warm"))
-        if answers[-1].status_code == 429:
-            break
-    assert [answer.status_code for answer in answers[:2]] == [202, 202]
-    assert answers[-1].json()["code"] == "rate_limited"
-    assert int(answers[-1].headers["retry-after"]) >= 1
-    assert held.starts == before + 1
-
-
-def until_warmed(service: Service, model: str | None = None, status: int = 202) -> httpx.Response:
-    """The answer to a warm-up, as soon as the rate allows one; it has this status."""
-    params, answers = {} if model is None else {"model": model}, []
-
-    def allowed() -> bool:
-        answers.append(service.http.post("/api/warm", params=params))
-        return answers[-1].status_code != 429
-
-    until(allowed, "it may be asked for", 60, 0.5)
-    assert answers[-1].status_code == status, answers[-1].text
-    return answers[-1]
-
-
-@second_engine_long
-def test_a_warm_up_changes_over_to_another_model_but_not_before_a_job(
-    life: Service, drawer: Engine, held: Held
-) -> None:
-    until_warmed(life, drawer.model)
-    assert life.until_state("ready")["engine"]["model"] == drawer.model
-    until_warmed(life, "twin")
-    until(lambda: life.status()["engine"]["model"] == "twin", "it changes over")
-    life.until_state("ready")
-    held.hold()
-    life.http.post("/api/unload")
-    job = life.submit()
-    life.until_state("loading")
-    until_warmed(life, "twin")
-    behind = life.submit()
-    held.let_go()
-    for one in (job, behind):
-        assert life.ended(one["job_id"])["status"] == "complete"
-    until(lambda: life.status()["engine"]["model"] == "twin", "the warm-up was not forgotten")
-    life.until_state("ready")
-
-
-@second_engine_long
-def test_a_warm_up_ends_when_a_job_for_another_model_comes(life: Service, drawer: Engine, held: Held) -> None:
-    held.hold()
-    began = until_warmed(life, "twin").json()
-    assert (began["engine"]["state"], began["engine"]["model"]) == ("loading", "twin")
-    assert began["engine"]["load"]["fraction"] == 0
-    until(lambda: life.engine_pid is not None, "there is a process")
-    job = life.submit()
-    until(lambda: life.job(job["job_id"])["status"] == "running", "the warm-up lets it go first")
-    held.let_go()
-    ended = life.ended(job["job_id"])
-    assert (ended["status"], ended["model"], ended["attempts"]) == ("complete", drawer.model, 1)
-    assert life.until_state("ready")["engine"]["model"] == drawer.model, "it was ended, and does not come back"
-
-
-@first_engine
-def test_a_warm_up_goes_on_for_a_job_for_its_own_model(life: Service, held: Held) -> None:
-    before = held.starts
-    held.hold()
-    until_warmed(life, "twin")
-    job = life.submit(model="twin")
-    assert life.http.post("/api/unload").json()["code"] == "busy"
-    held.let_go()
-    assert life.ended(job["job_id"])["status"] == "complete"
-    assert held.starts == before + 1
-
-
-def test_a_warm_up_is_ended_by_an_unload(life: Service, held: Held) -> None:
-    held.hold()
-    until_warmed(life)
-    until(lambda: life.engine_pid is not None, "there is a process")
-    pid = life.engine_pid
-    ended = life.http.post("/api/unload")
-    assert (ended.status_code, ended.json()["engine"]["state"]) == (202, "cold")
-    assert pid is not None and gone(pid)
-
-
-@first_engine
-@pytest.mark.parametrize(
-    ("how", "said"),
-    [
-        ({"params": {"modle": "twin"}}, "'modle' is not a field"),
-        ({"params": {"model": "twin", "when": "now"}}, "'when' is not a field"),
-        ({"json": {"model": "twin"}}, "?model=NAME"),
-    ],
-    ids=["a misspelt name", "a second name", "a body"],
-)
-def test_what_a_warm_up_does_not_know_is_refused(life: Service, how: dict[str, Any], said: str) -> None:
-    refused = life.http.post("/api/warm", **how)
-    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
-    assert said in refused.json()["detail"]
-    assert life.status()["engine"]["state"] == "cold"
-
-
-@first_engine
-def test_an_unknown_model_is_not_warmed_up(life: Service) -> None:
-    refused = life.http.post("/api/warm", params={"model": "no-such-model"})
-    assert (refused.status_code, refused.json()["code"]) == (422, "unknown_model")
-    assert life.status()["engine"]["state"] == "cold"
-
-
 # ---- unloading ----------------------------------------------------------------------------------
 
 
@@ -366,7 +213,7 @@ def test_files_that_are_gone_are_named_and_used_again_when_back(life: Service, d
     assert life.draw(model="twin")["status"] == "complete"
 
 
-# ---- what is told -------------------------------------------------------------------------------
+# ---- what is reported -------------------------------------------------------------------------------
 
 
 @first_engine

@@ -17,7 +17,8 @@ from imagegen.http.context import usable_names
 from imagegen.models import packages
 from imagegen.models.catalog import Catalog, CatalogError
 from imagegen.models.synthetic import make as synthetic
-from imagegen.schemas import GenerateRequest, Refused
+from imagegen.requests import GenerateRequest
+from imagegen.schemas import Refused
 from imagegen.settings import Settings
 
 LACKING = "lacking_package_of_a_test"

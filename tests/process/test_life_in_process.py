@@ -27,7 +27,8 @@ from imagegen.hardware.memory_mode import Fitting, MemoryMode, Shape, WeightSize
 from imagegen.idle.cold_starts import REMEMBERED
 from imagegen.jobs.durations import KEPT, Measurement
 from imagegen.models.entry import Entry
-from imagegen.schemas import EngineState, GenerateRequest, Job, Refused, Status, StoredImage
+from imagegen.requests import GenerateRequest
+from imagegen.schemas import EngineState, Job, Refused, Status, StoredImage
 from imagegen.worker import loop as worker
 from imagegen.worker import watchdog
 from imagegen.worker.commands import Command

@@ -15,7 +15,7 @@ import asyncio, os, signal, sys
 from imagegen import settings
 from imagegen.app import App
 from imagegen.images.files import ImageFiles
-from imagegen.schemas import GenerateRequest
+from imagegen.requests import GenerateRequest
 from imagegen.images.store import ImageStore
 
 def die(*_):

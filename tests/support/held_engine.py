@@ -84,3 +84,6 @@ class SlowEngine:
         """The number of loads in the service's logs."""
         logs = self._logs.parent.glob(f"{self._logs.name}-*.log")
         return sum(log.read_text(errors="replace").count("engine loading\n") for log in logs)
+
+
+Held = HeldEngine | SlowEngine

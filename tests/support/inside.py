@@ -14,7 +14,8 @@ from nvml_stand_in import Card, StandIn
 from imagegen.app import App
 from imagegen.hardware.gpu import Nvml
 from imagegen.hardware.gpu_sharing import GpuSharing
-from imagegen.schemas import GenerateRequest, Job, Phase
+from imagegen.requests import GenerateRequest
+from imagegen.schemas import Job, Phase
 from imagegen.settings import Settings
 
 DEADLINE_S = 60.0

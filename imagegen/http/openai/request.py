@@ -18,7 +18,8 @@ from imagegen.http.encoded_pictures import as_data_url
 from imagegen.http.hints import EMPTY
 from imagegen.http.multipart import json_text, picture, read_form
 from imagegen.http.openai.fields import PICTURES, settled, wrong
-from imagegen.schemas import EditRequest, GenerateRequest, LoraWish, Picture, Refused, Speed, Warn
+from imagegen.requests import EditRequest, GenerateRequest, LoraWish, Picture
+from imagegen.schemas import Refused, Speed, Warn
 
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 OWN_PICTURE = re.compile(r"/images/([0-9a-f]{32})\.(?:png|jpg|webp)")

@@ -26,7 +26,8 @@ from imagegen.http.snapshots import one_line
 from imagegen.http.sse import HEARTBEAT, EventStream, Frames, frame
 from imagegen.http.wait import accept, completed, release, until_ended
 from imagegen.images import convert
-from imagegen.schemas import GenerateRequest, Job, Refused, StoredImage
+from imagegen.requests import GenerateRequest
+from imagegen.schemas import Job, Refused, StoredImage
 
 EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 NO_USAGE = {

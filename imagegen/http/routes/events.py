@@ -18,7 +18,7 @@ from starlette.routing import Route
 from imagegen.app import App
 from imagegen.http import serialize
 from imagegen.http.context import app_of, base_url
-from imagegen.http.responses import ServiceStatus
+from imagegen.http.responses.status import ServiceStatus
 from imagegen.http.snapshots import Snapshots, one_line
 from imagegen.http.sse import HEARTBEAT, HEARTBEAT_S, RETRY, EventStream, Frames, frame, last_event_id, rung
 from imagegen.jobs.notifications import ANY

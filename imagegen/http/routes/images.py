@@ -69,7 +69,7 @@ async def gallery(request: Request) -> Response:
     images = await app.images.list(limit, None if before is None else before / 1000)
     following = int(images[-1].created_at * 1000) if len(images) == limit else None
     items = [serialize.image(image, base_url(request)) for image in images]
-    return serialize.answer(responses.Images(items=items, next=following))
+    return serialize.answer(responses.jobs.Images(items=items, next=following))
 
 
 ROUTES = [

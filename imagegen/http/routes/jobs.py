@@ -12,7 +12,8 @@ from imagegen.http.body import query_int, read_json
 from imagegen.http.context import app_of, base_url, owner_of, prefix
 from imagegen.http.multipart import read_edit, read_upscale, read_variation
 from imagegen.http.problems import invalid
-from imagegen.schemas import CheckRequest, GenerateRequest, Job
+from imagegen.requests import CheckRequest, GenerateRequest
+from imagegen.schemas import Job
 
 MAX_WAIT_S = 50
 
@@ -75,7 +76,7 @@ async def recent(request: Request) -> Response:
     jobs = await app.jobs.list(limit, before)
     following = jobs[-1].seq if len(jobs) == limit else None
     items = [serialize.job(app, job, base_url(request)) for job in jobs]
-    return serialize.answer(responses.Jobs(items=items, next=following))
+    return serialize.answer(responses.jobs.Jobs(items=items, next=following))
 
 
 async def cancel(request: Request) -> Response:

@@ -17,15 +17,15 @@ from imagegen.models.loras.folder import LoraFile
 async def loras(request: Request) -> Response:
     """The LoRAs of the folder, read at each request: operators add files while the service runs."""
     app = app_of(request)
-    return serialize.answer(responses.Loras(items=await asyncio.to_thread(_items, app)))
+    return serialize.answer(responses.models.Loras(items=await asyncio.to_thread(_items, app)))
 
 
-def _items(app: App) -> list[responses.Lora]:
+def _items(app: App) -> list[responses.models.ListedLora]:
     return [_item(app, lora) for lora in app.loras.all()]
 
 
-def _item(app: App, lora: LoraFile) -> responses.Lora:
-    return responses.Lora(
+def _item(app: App, lora: LoraFile) -> responses.models.ListedLora:
+    return responses.models.ListedLora(
         name=lora.name,
         bytes=lora.bytes,
         base_model=lora.facts.base_model,

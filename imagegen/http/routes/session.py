@@ -103,10 +103,10 @@ async def begin(request: Request) -> Response:
     """
     name = owner_of(request)
     if name is None:
-        return serialize.answer(responses.Session(name=None, expires_at=None))
+        return serialize.answer(responses.status.Session(name=None, expires_at=None))
     sessions: Sessions = request.app.state.sessions
     session = session_of(request) or sessions.begin(name)
-    answer = serialize.answer(responses.Session(name=name, expires_at=timestamp(session.expires)))
+    answer = serialize.answer(responses.status.Session(name=name, expires_at=timestamp(session.expires)))
     answer.set_cookie(
         COOKIE,
         sessions.cookie(session),

@@ -46,7 +46,7 @@ async def prompt_templates(request: Request) -> Response:
     entry = app.catalog.get(request.query_params.get("model", app.default_entry.name))
     found, problems = await asyncio.to_thread(templates.load, app.settings)
     items = [_hinted(one, entry, app.settings) for one in found]
-    return serialize.answer(responses.Templates(items=items, problems=[str(problem) for problem in problems]))
+    return serialize.answer(responses.status.Templates(items=items, problems=[str(problem) for problem in problems]))
 
 
 def _hinted(template: Template, entry: Entry, settings: Settings) -> Template:

@@ -19,7 +19,8 @@ from imagegen.http.body import read_json
 from imagegen.http.context import app_of, base_url, owner_of
 from imagegen.http.multipart import read_edit
 from imagegen.http.wait import completed, wait_completed
-from imagegen.schemas import GenerateRequest, Job, Kind, Refused, Status, timestamp
+from imagegen.requests import GenerateRequest
+from imagegen.schemas import Job, Kind, Refused, Status, timestamp
 
 STATUS = {
     Status.QUEUED: "pending",

@@ -22,7 +22,8 @@ from imagegen.http.problems import invalid
 from imagegen.http.sdapi.errors import sdapi_error
 from imagegen.http.sdapi.routes import callers_of
 from imagegen.http.wait import accept
-from imagegen.schemas import Job, Refused, UpscaleRequest
+from imagegen.requests import UpscaleRequest
+from imagegen.schemas import Job, Refused, Warn
 
 NAMES = {
     "None": "lanczos",  # the web UI then resizes by Lanczos' filter
@@ -69,7 +70,7 @@ async def extra_single_image(request: Request) -> Response:
     return await answered(request, job, partial(_result, app), sdapi_error)
 
 
-def _read(body: dict[str, Any]) -> tuple[UpscaleRequest, list[Any]]:
+def _read(body: dict[str, Any]) -> tuple[UpscaleRequest, list[Warn]]:
     """The request, and the warnings for its fields without an effect. Raises Refused 422."""
     for name, (fine, why) in REFUSED.items():
         value = body.get(name)

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from imagegen.admission.upscaling import installed_upscalers
 from imagegen.app import App
 from imagegen.hardware import gpu
 from imagegen.http import hints
@@ -104,10 +105,9 @@ async def schedulers(_request: Request) -> Response:
 async def upscalers(request: Request) -> Response:
     """Lanczos' filter, and the upscalers that are installed."""
     app = app_of(request)
-    installed = [u.name for u in app.catalog.upscalers() if u.made_by is None and u.installed(app.settings)]
     return JSONResponse([
         {"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": UPSCALER_SCALE}
-        for name in ("Lanczos", *installed)
+        for name in ("Lanczos", *installed_upscalers(app.catalog, app.settings))
     ])  # fmt: skip
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 
-from imagegen.schemas import LoraWish, Refused
+from imagegen.requests import LoraWish
+from imagegen.schemas import Refused
 
 _TAG = re.compile(r"( ?)<lora:([^:>]*)((?::[^:>]*)*)>( ?)")
 

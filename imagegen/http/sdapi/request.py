@@ -12,7 +12,8 @@ from imagegen.http.encoded_pictures import as_data_url
 from imagegen.http.problems import invalid
 from imagegen.http.sdapi import fields, loras
 from imagegen.models.entry import Entry
-from imagegen.schemas import EditRequest, GenerateRequest, Refused, Warn
+from imagegen.requests import EditRequest, GenerateRequest
+from imagegen.schemas import Refused, Warn
 
 
 class TextToImage(BaseModel):

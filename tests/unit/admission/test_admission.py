@@ -26,7 +26,8 @@ from imagegen.models.entry import Entry
 from imagegen.models.loras.folder import LoraFolder
 from imagegen.models.vocabulary import unknown_addition
 from imagegen.prompts.guardrails import Guardrails
-from imagegen.schemas import EditRequest, GenerateRequest, Kind, Refused, Warn
+from imagegen.requests import EditRequest, GenerateRequest
+from imagegen.schemas import Kind, Refused, Warn
 from imagegen.settings import Settings
 
 SLOW = Durations(Measurement("tiny", what, 64 * 64, seconds) for what, seconds in (("step", 1.0), ("decode", 1.0)))

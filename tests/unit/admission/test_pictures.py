@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from state_folder import NothingKnown, State, opened, scenario
 
-from imagegen.admission import controller
+from imagegen.admission import pictures
 from imagegen.admission.controller import AdmissionController
 from imagegen.http.problems import HANDLERS
 from imagegen.http.routes import images, jobs, tasks
@@ -30,7 +30,8 @@ from imagegen.jobs.durations import Durations
 from imagegen.models.catalog import Catalog
 from imagegen.models.loras.folder import LoraFolder
 from imagegen.prompts.guardrails import Guardrails
-from imagegen.schemas import EditRequest, Refused
+from imagegen.requests import EditRequest
+from imagegen.schemas import Refused
 from imagegen.settings import Settings
 
 
@@ -363,7 +364,7 @@ def test_the_warnings_of_every_picture_are_told_in_order(desk: TestClient) -> No
 @scenario
 async def test_a_file_is_read_as_it_is_and_never_as_base64(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as without:
-        without.delattr(controller, "parse_data_url")
+        without.delattr(pictures, "parse_data_url")
         await _admit_files(folder)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from imagegen import schemas
+from imagegen import requests
 from imagegen_client import calls, errors
 from imagegen_client.errors import Busy, NotFound, NotTheService, ServiceError, TooOld, Unavailable, Unreachable
 from imagegen_client.watch import Watch
@@ -177,7 +177,7 @@ def test_the_body_has_what_was_given_and_no_more() -> None:
 
 @pytest.mark.parametrize(
     ("options", "request_"),
-    [(calls.DrawOptions, schemas.GenerateRequest), (calls.UpscaleOptions, schemas.UpscaleRequest)],
+    [(calls.DrawOptions, requests.GenerateRequest), (calls.UpscaleOptions, requests.UpscaleRequest)],
 )
 def test_an_option_is_a_field_of_the_request(options: Any, request_: Any) -> None:
     assert set(options.__annotations__) - calls.NOT_SENT <= set(request_.model_fields)

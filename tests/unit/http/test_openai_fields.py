@@ -14,7 +14,8 @@ from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest
 from imagegen.http.openai.routes import _taken
 from imagegen.models.aliases import Aliases
 from imagegen.models.catalog import Catalog
-from imagegen.schemas import EditRequest, Refused
+from imagegen.requests import EditRequest
+from imagegen.schemas import Refused
 
 KNOWN = frozenset(ImagesRequest.model_fields)
 

@@ -17,7 +17,8 @@ from imagegen.http.sdapi.request import ImageToImage, TextToImage, read, wanted
 from imagegen.models.aliases import Aliases
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry_tables import ADAPTER_SAMPLERS, SAMPLERS
-from imagegen.schemas import EditRequest, Refused
+from imagegen.requests import EditRequest
+from imagegen.schemas import Refused
 from imagegen.settings import Settings
 from imagegen.telemetry.metrics import Metrics
 
