@@ -141,7 +141,7 @@ def test_the_six_prompts_come_with_the_package_and_each_model_is_asked_all(compa
     [
         ("a,c", "sheet.png", "There is no model c. The service has: a, b."),
         (" , ", "sheet.png", "--models names none. The service has: a, b."),
-        ("a", "sheet.xyz", "'.xyz' is not written"),
+        ("a", "sheet.xyz", "'.xyz' cannot be written"),
         ("a", "file/sheet.png", "is not a folder"),
         ("a", "-", "writes its table to standard output"),
     ],

@@ -130,7 +130,7 @@ def test_an_argument_that_is_not_utf8_is_a_sentence(run: Run, tmp_path: Path, wo
     ("target", "said"),
     [
         ("x.gif", "'.gif' cannot be written. The name may end in .png, .jpg, .jpeg or .webp."),
-        ("x.PNG.tiff", "'.tiff' is not written"),
+        ("x.PNG.tiff", "'.tiff' cannot be written"),
         ("file/x.png", "'file' is not a folder."),
         ("file/below/x.png", "'file' is not a folder."),
         ("folder", "'folder' is a folder."),
