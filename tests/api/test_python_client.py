@@ -17,7 +17,7 @@ import anyio
 import pytest
 from PIL import Image
 from proxy import reverse_proxy
-from served import ROOT, Service, until
+from served import ROOT, Service
 
 from imagegen_client import (
     AsyncClient,
@@ -126,15 +126,28 @@ def test_a_wait_that_ends_early_leaves_the_job(client: Client) -> None:
     job.cancel()
 
 
+WAITING = """
+import sys, threading, time, traceback
+from imagegen_client import Client
+
+def tell_when_it_waits():
+    main = threading.main_thread().ident
+    while not any(call.name == "_readings" for call in traceback.extract_stack(sys._current_frames()[main])):
+        time.sleep(0.01)
+    print(job.id, flush=True)
+
+job = Client(sys.argv[1]).draw("a tree", width=256, height=256, steps=100, n=4)
+threading.Thread(target=tell_when_it_waits, daemon=True).start()
+job.save("never.png")
+"""
+"""Draws with the client; prints the job's id as soon as the main thread waits for the pictures."""
+
+
 def test_ctrl_c_during_a_wait_cancels_the_job(client: Client, service: Service) -> None:
-    script = (
-        f"from imagegen_client import Client; job = Client({service.url!r}).draw('a tree', width=256, height=256, "
-        "steps=100, n=4); print(job.id, flush=True); job.save('never.png')"
-    )
-    running = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command = [sys.executable, "-c", WAITING, service.url]
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert running.stdout is not None
     job_id = running.stdout.readline().decode().strip()
-    until(lambda: client.job(job_id).status == "running", "the job runs")
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert b"KeyboardInterrupt" in said

@@ -121,12 +121,12 @@ def test_a_service_killed_mid_picture_is_waited_for_and_its_picture_shown(serve,
     watched = open_page(service.url)
     watched.expected = ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET"]
     page = watched.page
-    draft = '{"size": "96x96", "steps": "20"}'
+    draft = '{"size": "256x256", "steps": "50"}'
     page.evaluate("draft => sessionStorage.setItem('imagegen.draft', draft)", draft)
     page.reload()
     page.fill("#prompt", "a lighthouse that outlives its service")
     page.keyboard.press("Control+Enter")
-    page.wait_for_selector("text=/step \\d+\\/20/i")
+    page.wait_for_selector("text=/step \\d+\\/50/i")
     service.kill()
     page.wait_for_selector("text=The connection is lost")
     page.fill("#prompt", "and one that is asked for meanwhile")

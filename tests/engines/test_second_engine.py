@@ -65,8 +65,8 @@ def test_http_draws_and_says_what_this_model_does_not_take(glm: Service) -> None
 
 
 def test_a_model_without_previews_draws_and_says_why_there_is_none(glm: Service) -> None:
-    job = glm.submit(preview="auto", steps=50, **{name: SMALL[name] for name in ("width", "height")})
-    until(lambda: (glm.job(job["job_id"])["progress"] or {}).get("step") or 0, "it is being drawn")
+    job = glm.submit(preview="auto", steps=100, width=512, height=512)
+    glm.until_drawing(job["job_id"])
     refused = glm.http.get(f"/api/jobs/{job['job_id']}/preview").json()
     assert (refused["code"], glm.job(job["job_id"])["preview"]) == ("preview_not_found", None)
     assert "its model has none" in refused["detail"]

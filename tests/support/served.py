@@ -181,6 +181,20 @@ class Service:
         until(lambda: self.job(job_id)["status"] in {"complete", "failed", "cancelled"}, "the job ends", timeout)
         return self.job(job_id)
 
+    def until_drawing(self, job_id: str) -> dict[str, Any]:
+        """Wait until a job's picture is being sampled. Returns the job. Fails at once if the job has ended before.
+
+        A job that is to be met at work has to last for seconds: 256x256, 100 steps and n=4 with the tiny model.
+        """
+
+        def drawing() -> bool:
+            job = self.job(job_id)
+            assert job["status"] in {"queued", "running"}, f"it has ended before it was seen at work: {job}"
+            return bool((job["progress"] or {}).get("step"))
+
+        until(drawing, "the picture is being drawn")
+        return self.job(job_id)
+
     def draw(self, prompt: str = "a red circle", **fields: Any) -> dict[str, Any]:
         """Submit a job, wait for its end and check that it is complete."""
         job = self.ended(self.submit(prompt, **fields)["job_id"])
