@@ -24,7 +24,8 @@ FRONT_ONLY = {
     *("MCP_FRONT_URL", "MCP_AUTH_SERVER"),
 }
 """Variables of the MCP front and of the tests: known here so that only a misspelt one is reported as unknown."""
-
+SECRET = {"tokens", "database_url", "webhook_url", "webhook_secret"}
+"""Settings whose values no message repeats."""
 
 OPENAI_IMAGE_MODELS = (
     *("dall-e-2", "dall-e-3", "gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "chatgpt-image-latest"),
@@ -48,6 +49,17 @@ class Settings(BaseSettings):
     cache: Annotated[Path, Field(description="The engine's source and builds; safe to delete.")] = Path(
         platformdirs.user_cache_dir("imagegen", appauthor=False)
     )
+
+    # Database
+    database_url: Annotated[
+        str | None,
+        AfterValidator(lambda text: text and values.database_url(text)),
+        Field(
+            description="Keep jobs in this Postgres database, postgresql://USER:PASSWORD@HOST/DATABASE "
+            "(docs/fleet.md); unset: in the state folder's SQLite file.",
+            repr=False,
+        ),
+    ] = None
 
     # Network
     host: Annotated[
@@ -369,7 +381,7 @@ def load() -> Settings:
                 continue
             name = str(error["loc"][0])
             variable = PREFIX + name.upper()
-            value = "(hidden)" if name in {"tokens", "webhook_url", "webhook_secret"} else repr(error["input"])
+            value = "(hidden)" if name in SECRET else repr(error["input"])
             problems.append(f"{variable}={value}: {said}")
         raise SettingsError("\n".join(problems)) from None
     if problems:

@@ -22,6 +22,7 @@ MODULES = {
     "upscale": ("upscale",),
     "status": ("status", "warm", "unload"),
     **{name: (name,) for name in ("serve", "compare", "engine", "models", "loras", "tls", "token", "doctor", "deploy")},
+    "database": ("database",),
 }
 """The modules of this package with commands, and the names of their commands."""
 
