@@ -147,6 +147,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "jobs": responses.jobs.Jobs,
     "image": responses.jobs.Image,
     "images": responses.jobs.Images,
+    "inspection": responses.jobs.Inspection,
     "status": responses.status.ServiceStatus,
     "models": responses.models.Models,
     "loras": responses.models.Loras,

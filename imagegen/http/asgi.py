@@ -17,6 +17,7 @@ from imagegen.http.problems import HANDLERS, problem
 from imagegen.http.routes import (
     events,
     images,
+    inspection,
     jobs,
     loras,
     metrics,
@@ -41,7 +42,7 @@ WARMS_PER_S = 0.5
 user types."""
 
 FAMILIES = (
-    *(jobs, previews, events, images, status, model_files, loras, session),
+    *(jobs, previews, events, images, inspection, status, model_files, loras, session),
     *(openai, sdapi, extras, lists, tasks, openapi, metrics, page),
 )
 ROUTES: list[Route] = [route for family in FAMILIES for route in family.ROUTES]

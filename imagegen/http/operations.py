@@ -12,7 +12,7 @@ from imagegen.http import responses
 from imagegen.http.openai import responses as openai_responses
 from imagegen.http.openai import routes as openai
 from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest, ImagesVariationRequest
-from imagegen.http.routes import events, images, jobs, loras, model_files, previews, session, status
+from imagegen.http.routes import events, images, inspection, jobs, loras, model_files, previews, session, status
 from imagegen.http.sdapi import extras as sdapi_extras
 from imagegen.http.sdapi import lists as sdapi_lists
 from imagegen.http.sdapi import responses as sdapi_responses
@@ -35,7 +35,8 @@ class Operation:
     """The description of one route handler.
 
     answers: by status, models for JSON and media types for other content; empty: no body.
-    body: by media type, a model or a schema. query, headers: optional parameters, name to schema.
+    body: by media type, a model or a schema. query, headers: parameters, name to schema. required: those of the query
+    that a request must have.
     """
 
     summary: str
@@ -43,6 +44,7 @@ class Operation:
     body: Mapping[str, type[BaseModel] | dict[str, Any]] = field(default_factory=dict)
     query: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     headers: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    required: frozenset[str] = frozenset()
 
 
 def whole(low: int, high: int, default: int | None = None) -> dict[str, Any]:
@@ -141,6 +143,12 @@ OPERATIONS: dict[Handler, Operation] = {
         {200: (responses.jobs.Job,)},
         query={"wait": whole(0, jobs.MAX_WAIT_S, 0)},
     ),
+    jobs.cancel_queued: Operation(
+        "Cancel the caller's waiting jobs; the running one goes on",
+        {200: (responses.jobs.Jobs,)},
+        query={"status": {"type": "string", "enum": ["queued"]}},
+        required=frozenset({"status"}),
+    ),
     jobs.cancel: Operation("Cancel a job; one that has ended is returned as it is", {200: (responses.jobs.Job,)}),
     jobs.drop_lease: Operation(
         "Remove a job's lease: the job no longer fails when unread", {200: (responses.jobs.Job,)}
@@ -161,6 +169,15 @@ OPERATIONS: dict[Handler, Operation] = {
     images.upload: Operation(
         "Upload a picture for edits",
         {201: (responses.jobs.Image,)},
+        {
+            "multipart/form-data": form(["image"], image=FILE),
+            "application/octet-stream": FILE,
+            **dict.fromkeys(PICTURES, FILE),
+        },
+    ),
+    inspection.inspect: Operation(
+        "How a PNG was made, and what of it is a request here",
+        {200: (responses.jobs.Inspection,)},
         {
             "multipart/form-data": form(["image"], image=FILE),
             "application/octet-stream": FILE,

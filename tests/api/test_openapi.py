@@ -96,7 +96,7 @@ def answerable(case: schemathesis.Case, job: dict[str, Any]) -> None:
         case.body = {"image": picture, "upscaler_1": "Lanczos"}
     elif case.operation.label == "POST /sdapi/v1/options":
         case.body = {"sd_model_checkpoint": "tiny"}
-    elif case.operation.label == "POST /api/images":
+    elif case.operation.label in {"POST /api/images", "POST /api/images/inspect"}:
         buffer = io.BytesIO()
         Image.new("RGB", (8, 8)).save(buffer, "PNG")
         case.body = {"image": buffer.getvalue()} if isinstance(body, dict) else buffer.getvalue()
