@@ -19,7 +19,7 @@ from imagegen.images.store import ImageStore
 from imagegen.jobs.manager import JobManager
 from imagegen.jobs.values import NewJob
 from imagegen.models.entry import Entry
-from imagegen.schemas import EngineTexts, Job, Kind, Params, Phase, Policy, Progress, Warn
+from imagegen.schemas import EngineTexts, Job, Kind, Params, Phase, Policy, Progress, StoredImage, Warn
 from imagegen.storage.database import open_database
 
 TTL_S = 3600.0
@@ -77,11 +77,16 @@ class State:
         assert job is not None
         return job
 
+    async def written(self, index: int = 0) -> StoredImage:
+        """Write a drawn picture, which no job has yet."""
+        one = picture()
+        return await self.images.write(one.png, width=8, height=8, sha256=one.sha256, seed=1 + index, index=index)
+
     async def draw(self, job: Job) -> bool:
         """Start and complete a job with one picture."""
         started = await self.jobs.start(job.id, DRAWING)
         assert started is not None
-        written = await self.images.write(picture().png, width=8, height=8, sha256=picture().sha256, seed=1, index=0)
+        written = await self.written()
         if await self.jobs.complete(started, [written]):
             return True
         await self.images.discard([written])
