@@ -95,6 +95,11 @@ def upscale(body: Mapping[str, Any], key: str | None = None, retries: Retries = 
         raise _too_old(absent, "upscale pictures") from None
 
 
+def vary(body: Mapping[str, Any], key: str | None = None, retries: Retries = NO_RETRIES) -> Call[JobState]:
+    """Submit a job that draws variations of a picture or a job."""
+    return (yield from _new_job("/api/variations", body, key, retries))
+
+
 def _new_job(route: str, body: Mapping[str, Any], key: str | None, retries: Retries) -> Call[JobState]:
     """The key makes repeating the request safe."""
     headers = {"Idempotency-Key": key or uuid4().hex}
