@@ -23,6 +23,7 @@ MODULES = {
     "status": ("status", "warm", "unload"),
     **{name: (name,) for name in ("serve", "compare", "engine", "models", "loras", "tls", "token", "doctor", "deploy")},
     "database": ("database",),
+    "config": ("config",),
 }
 """The modules of this package with commands, and the names of their commands."""
 
@@ -58,9 +59,9 @@ class _Commands(click.Group):
 def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
-    from imagegen import __version__
+    from imagegen.cli.versions import lines
 
-    click.echo(f"imagegen, version {__version__}")
+    click.echo("\n".join(lines()))
     context.exit()
 
 
@@ -93,7 +94,9 @@ def main() -> None:
     except ServiceError as failed:
         _end(f"imagegen: {failed}", failed.exit_code)
     except SettingsError as wrong:
-        _end(f"imagegen: {wrong}", 1)
+        from imagegen.config_file import located
+
+        _end(f"imagegen: {located(str(wrong))}", 1)
     except UnicodeEncodeError:
         from imagegen.cli.arguments import printable
 

@@ -30,7 +30,8 @@ def copy_rows(path: Path, url: str) -> dict[str, int]:
             schema.upgrade(new)
             if any(new.execute(select(func.count()).select_from(table)).scalar_one() for table in (jobs, images)):
                 raise StateError("The Postgres database has jobs or pictures already. Nothing was copied.")
-            return {table.name: _copy(table, old, new) for table in metadata.sorted_tables}
+            ordered = sorted(metadata.sorted_tables, key=lambda table: table is not jobs)  # prompts, before the search
+            return {table.name: _copy(table, old, new) for table in ordered}
     finally:
         source.dispose()
 
@@ -47,6 +48,5 @@ def _copy(table: Table, old: Connection, new: Connection) -> int:
     for column in table.primary_key:
         if column.autoincrement is True and rows:
             newest = max(row[column.name] for row in rows)
-            counter = func.pg_get_serial_sequence(table.name, column.name)
-            new.execute(select(func.setval(counter, newest)), {})
+            new.execute(select(func.setval(func.pg_get_serial_sequence(table.name, column.name), newest)))
     return len(rows)

@@ -26,7 +26,7 @@ from imagegen.storage import postgres_schema as schema
 from imagegen.storage.errors import StateError, StateInUse
 from imagegen.storage.postgres_errors import TakenOver, is_unavailable, missing_driver, start_failure
 from imagegen.storage.postgres_look import BOOT_WAIT_S, is_booting
-from imagegen.storage.postgres_url import connect_args, driver_url, shown
+from imagegen.storage.postgres_url import connect_args, driver_url, replace_nul, shown
 from imagegen.storage.tables import notes
 
 log = logging.getLogger("imagegen.database")
@@ -238,6 +238,8 @@ async def open_postgres(text_url: str, wait_s: float) -> PostgresDatabase:
         )
     except ModuleNotFoundError as missing:
         raise missing_driver(missing) from None
+    for engine in (writers, readers):
+        replace_nul(engine.sync_engine)
     connection = None
     try:
         connection = await _first_connection(writers)

@@ -16,7 +16,7 @@ from imagegen.storage.errors import StateInUse
 from imagegen.storage.migrations import OLDEST_PROGRAM, SCHEMA_VERSION
 from imagegen.storage.postgres_errors import missing_driver, start_failure
 from imagegen.storage.postgres_schema import Version
-from imagegen.storage.postgres_url import connect_args, driver_url, shown
+from imagegen.storage.postgres_url import connect_args, driver_url, replace_nul, shown
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,11 @@ def driver_connection(url_text: str) -> Any:
 def _engine(url_text: str) -> Engine:
     url = driver_url(url_text)
     try:
-        return create_engine(url, poolclass=NullPool, connect_args=connect_args(url), hide_parameters=True)
+        engine = create_engine(url, poolclass=NullPool, connect_args=connect_args(url), hide_parameters=True)
     except ModuleNotFoundError as missing:
         raise missing_driver(missing) from None
+    replace_nul(engine)
+    return engine
 
 
 def check(url_text: str) -> None:

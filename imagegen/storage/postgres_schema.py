@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, inspect, select, text
 
+from imagegen.storage import search
 from imagegen.storage.errors import StateError
 from imagegen.storage.migrations import OLDEST_PROGRAM, SCHEMA_VERSION, migrate
 from imagegen.storage.tables import metadata, notes
@@ -78,6 +79,7 @@ def upgrade(connection: Connection) -> Version:
         if before.schema:
             migrate(connection, before.schema)
         metadata.create_all(connection)
+        search.create(connection)
         write_note(connection, "schema", {"version": SCHEMA_VERSION, "oldest": OLDEST_PROGRAM})
         log.info("the database was brought from schema %d to %d", before.schema, SCHEMA_VERSION)
     return before

@@ -1,9 +1,10 @@
-"""IMAGEGEN_DATABASE_URL for SQLAlchemy, and as messages show it: without user and password."""
+"""IMAGEGEN_DATABASE_URL for SQLAlchemy, and as messages show it: without user and password; what all engines share."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Engine, event
 from sqlalchemy.engine import URL, make_url
 
 PATIENCE: dict[str, Any] = {
@@ -31,3 +32,19 @@ def shown(url: URL) -> str:
     host = url.host or url.query.get("host") or "localhost"
     host = host if isinstance(host, str) else ",".join(host)
     return f"{host}{f':{url.port}' if url.port else ''}/{url.database}"
+
+
+def replace_nul(engine: Engine) -> None:
+    """Let the replacement character take the place of NUL in every text: Postgres refuses NUL, SQLite does not."""
+
+    @event.listens_for(engine, "before_cursor_execute", retval=True)
+    def replace(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> Any:
+        many = isinstance(parameters, list)
+        changed = [_without_nul(one) for one in parameters] if many else _without_nul(parameters)
+        return statement, changed
+
+
+def _without_nul(parameters: Any) -> Any:
+    if not isinstance(parameters, dict):
+        return parameters
+    return {key: one.replace("\0", "\ufffd") if isinstance(one, str) else one for key, one in parameters.items()}

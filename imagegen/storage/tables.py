@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Column,
-    Dialect,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    TypeDecorator,
-)
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
 Large = BigInteger().with_variant(Integer(), "sqlite")
 """A whole number of up to 63 bits. SQLite's INTEGER has them, and only that type can be its row id."""
-
-
-class Words(TypeDecorator[str]):
-    """Text of a caller. Postgres cannot hold the character NUL: the replacement character takes its place there."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return value.replace("\0", "\ufffd") if value and dialect.name == "postgresql" else value
 
 
 jobs = Table(
@@ -42,7 +18,7 @@ jobs = Table(
     Column("kind", String(16), nullable=False),
     Column("status", String(16), nullable=False),
     Column("model", String(128), nullable=False),
-    Column("prompt", Words, nullable=False),
+    Column("prompt", Text, nullable=False),
     Column("params", JSON, nullable=False),
     Column("refs", JSON, nullable=False),
     Column("mask", String(32)),
@@ -72,7 +48,8 @@ Index("jobs_idempotency", jobs.c.idempotency_key)
 images = Table(
     "images",
     metadata,
-    Column("id", String(32), primary_key=True),
+    Column("seq", Large, primary_key=True, autoincrement=True),  # the order of the list, never reused
+    Column("id", String(32), nullable=False, unique=True),
     Column("job_id", String(32)),  # NULL: an upload
     Column("idx", Integer, nullable=False, default=0),
     Column("width", Integer, nullable=False),
@@ -83,12 +60,16 @@ images = Table(
     Column("format", String(8), nullable=False, default="png"),
     Column("warnings", JSON),  # schemas.Warn of an upload; NULL in rows of schema 2
     Column("created_at", Float, nullable=False),
-    Column("expires_at", Float),
+    Column("expires_at", Float),  # NULL: kept
     Column("expired_at", Float),
+    Column("kept_at", Float),  # NULL: not kept
+    Column("board", String(60)),  # of a kept picture; a board is what pictures name
+    Column("note", Text),  # of a kept picture
+    sqlite_autoincrement=True,
 )
 Index("images_job", images.c.job_id)
 Index("images_expiry", images.c.expires_at)
-Index("images_created", images.c.created_at)
+Index("images_kept", images.c.kept_at)
 
 webhooks = Table(  # one row for each job that has a webhook
     "webhooks",

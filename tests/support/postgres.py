@@ -22,6 +22,8 @@ SETTINGS = {
     "max_connections": "50",
     "shared_buffers": "16MB",
     "autovacuum": "off",
+    "min_wal_size": "2MB",
+    "max_wal_size": "16MB",
     "log_min_messages": "fatal",
 }
 
@@ -72,7 +74,17 @@ class PostgresServer:
         password = self._folder / "password"
         password.write_text("super\n")
         password.chmod(0o644)
-        arguments = ["-U", "postgres", "--pwfile", str(password), "-E", "UTF8", "--locale=C", "--no-sync"]
+        arguments = [
+            "-U",
+            "postgres",
+            "--pwfile",
+            str(password),
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+            "--wal-segsize=1",
+        ]
         self._run("initdb", "-D", str(self._data), "--auth=scram-sha-256", *arguments)
         self.start()
 
