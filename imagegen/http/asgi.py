@@ -23,6 +23,7 @@ from imagegen.http.routes import (
     model_files,
     page,
     previews,
+    provenance,
     session,
     status,
     tasks,
@@ -41,7 +42,7 @@ WARMS_PER_S = 0.5
 user types."""
 
 FAMILIES = (
-    *(jobs, previews, events, images, status, model_files, loras, session),
+    *(jobs, previews, events, images, provenance, status, model_files, loras, session),
     *(openai, sdapi, extras, lists, tasks, openapi, metrics, page),
 )
 ROUTES: list[Route] = [route for family in FAMILIES for route in family.ROUTES]

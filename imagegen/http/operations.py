@@ -12,7 +12,7 @@ from imagegen.http import responses
 from imagegen.http.openai import responses as openai_responses
 from imagegen.http.openai import routes as openai
 from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest, ImagesVariationRequest
-from imagegen.http.routes import events, images, jobs, loras, model_files, previews, session, status
+from imagegen.http.routes import events, images, jobs, loras, model_files, previews, provenance, session, status
 from imagegen.http.sdapi import extras as sdapi_extras
 from imagegen.http.sdapi import lists as sdapi_lists
 from imagegen.http.sdapi import responses as sdapi_responses
@@ -161,6 +161,15 @@ OPERATIONS: dict[Handler, Operation] = {
     images.upload: Operation(
         "Upload a picture for edits",
         {201: (responses.jobs.Image,)},
+        {
+            "multipart/form-data": form(["image"], image=FILE),
+            "application/octet-stream": FILE,
+            **dict.fromkeys(PICTURES, FILE),
+        },
+    ),
+    provenance.verify: Operation(
+        "Who signed a picture, and whether it was changed since",
+        {200: (responses.provenance.Provenance,)},
         {
             "multipart/form-data": form(["image"], image=FILE),
             "application/octet-stream": FILE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 from starlette.datastructures import UploadFile
@@ -23,9 +22,8 @@ FORMATS: dict[str, convert.Format] = {"png": "png", "jpg": "jpeg", "webp": "webp
 TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 
 
-async def upload(request: Request) -> Response:
-    """Store a picture sent as the body (Content-Type: image/…) or as the form field `image`."""
-    app = app_of(request)
+async def sent_picture(request: Request) -> bytes:
+    """The picture sent as the body (Content-Type: image/…) or as the form field `image`. Raises Refused."""
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
         form = await read_form(request)
@@ -40,7 +38,12 @@ async def upload(request: Request) -> Response:
         data = await read_bytes(request)
     else:
         raise Refused(415, "unsupported_media_type", "Send the picture itself (Content-Type: image/png), or a form.")
-    image = await app.admission.upload(data)
+    return data
+
+
+async def upload(request: Request) -> Response:
+    """Store a picture."""
+    image = await app_of(request).admission.upload(await sent_picture(request))
     return serialize.answer(serialize.image(image, base_url(request)), 201)
 
 
@@ -52,14 +55,11 @@ async def fetch(request: Request) -> Response:
         raise Refused(404, "image_not_found", "There is no picture here: /images/ID.png, .jpg or .webp.")
     width = query_int(request, "w", 0, 16, 4096) or None
     image = await app.images.get(matched["id"])
-    etag = f'"{image.sha256[:32]}-{matched["format"]}-{width or 0}"'
-    headers = {"etag": etag, "cache-control": "private, max-age=3600, immutable"}
-    if etags.is_known(request, etag):
+    file = await app.conversions.read(image, FORMATS[matched["format"]], width)
+    headers = {"etag": file.etag, "cache-control": "private, max-age=3600, immutable"}
+    if etags.is_known(request, file.etag):
         return Response(status_code=304, headers=headers)
-    data = await app.images.read(image.id)
-    if width is not None or matched["format"] != "png":
-        data = await asyncio.to_thread(convert.convert, data, FORMATS[matched["format"]], width)
-    return Response(data, headers=headers, media_type=TYPES[matched["format"]])
+    return Response(file.data, headers=headers, media_type=TYPES[matched["format"]])
 
 
 async def gallery(request: Request) -> Response:
