@@ -18,7 +18,8 @@ from pathlib import Path
 
 from imagegen.images import convert
 from imagegen.images.files import ImageFiles
-from imagegen.images.png import AI_SOURCE_TYPE, XMP_KEYWORD, manifest_bytes, texts
+from imagegen.images.png import AI_SOURCE_TYPE, XMP_KEYWORD, manifest_bytes
+from imagegen.images.png_texts import texts
 from imagegen.images.provenance.manifest import Facts
 from imagegen.images.provenance.signer import NotSigned, Signer
 from imagegen.images.store import ImageStore

@@ -74,7 +74,7 @@ class Labels:
                 detail = f"{trouble} IMAGEGEN_PROVENANCE_REQUIRED=1 keeps no picture without a signature."
                 raise EngineError(NOT_SIGNED, detail, draws_on=True) from None
             log.warning("a picture is not signed: %s", trouble)
-            return finished, Warn(code=NOT_SIGNED, detail=f"{trouble} It is marked as AI-generated in XMP alone.")
+            return finished, Warn(code="not_signed", detail=f"{trouble} It is marked as AI-generated in XMP alone.")
         return dataclasses.replace(finished, data=data, sha256=hashlib.sha256(data).hexdigest()), None
 
     def _text(self, job: Job, seed: int, transparent: bool) -> dict[str, str]:

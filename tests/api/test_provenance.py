@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pictures import pixels, quarters, saved
 from PIL import Image
-from served import Service
+from served import MakeService, Service
 
 from imagegen.images.png import manifest_bytes
 
@@ -81,6 +81,18 @@ def test_a_changed_file_is_found_out(service: Service) -> None:
         said = verified(service, changed)
         assert (said["verdict"], said["by_this_service"]) == (verdict, False), said
         assert bool(said["problems"]) == (verdict != "none")
+
+
+def test_damaged_keys_are_named_and_cost_no_picture(serve: MakeService) -> None:
+    service = serve()
+    folder = service.home / "provenance"
+    folder.mkdir(mode=0o700)
+    (folder / "root.pem").write_text("no key")
+    (warning,) = service.draw()["warnings"]
+    assert warning["code"] == "not_signed" and "root.pem is damaged: restore it" in warning["detail"]
+    answer = service.http.post("/api/verify", content=UPLOAD, headers={"content-type": "image/png"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "not_signed")
+    assert "root.pem is damaged" in answer.json()["detail"]
 
 
 def test_what_is_no_picture_is_refused(service: Service) -> None:

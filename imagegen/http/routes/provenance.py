@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from imagegen.http import responses, serialize
 from imagegen.http.context import app_of, base_url
-from imagegen.http.routes.images import sent_picture
+from imagegen.http.multipart import read_upload
 from imagegen.images import formats
 from imagegen.images.provenance.reader import MEDIA_TYPES
 from imagegen.images.provenance.report import judge
@@ -22,7 +22,7 @@ from imagegen.schemas import Refused
 async def verify(request: Request) -> Response:
     """Judge the picture that is sent. It is not stored."""
     app = app_of(request)
-    data = await sent_picture(request)
+    data = await read_upload(request)
     format_ = formats.recognise(data)
     media_type = None if format_ is None else MEDIA_TYPES.get(format_.pillow or "")
     if media_type is None:

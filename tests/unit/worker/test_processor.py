@@ -14,7 +14,8 @@ from PIL import Image
 from imagegen import __version__
 from imagegen.engines.base import EngineError
 from imagegen.images.cutout import REMOVED
-from imagegen.images.png import AI_COMMENT, AI_SOURCE_TYPE, XMP_KEYWORD, BrokenPng, texts
+from imagegen.images.png import AI_COMMENT, AI_SOURCE_TYPE, XMP_KEYWORD, BrokenPng
+from imagegen.images.png_texts import texts
 from imagegen.images.provenance.reader import Reader
 from imagegen.images.provenance.report import judge
 from imagegen.images.provenance.signer import Signer
