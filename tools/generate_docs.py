@@ -150,6 +150,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "deleted": responses.jobs.Deleted,
     "boards": responses.jobs.Boards,
     "inspection": responses.jobs.Inspection,
+    "provenance": responses.provenance.Provenance,
     "status": responses.status.ServiceStatus,
     "models": responses.models.Models,
     "loras": responses.models.Loras,

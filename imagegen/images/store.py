@@ -177,6 +177,16 @@ class ImageStore:
             query = query.where(table.c.seq < before)
         return [_listed(row) for row in await self._database.fetch(query)]
 
+    async def by_sha256(self, sha256: str) -> StoredImage | None:
+        """A picture that a job drew, by its file's SHA-256 (hex); None if there is none."""
+        query = (
+            select(table)
+            .where(table.c.sha256 == sha256, table.c.job_id.is_not(None), table.c.expired_at.is_(None))
+            .limit(1)
+        )
+        rows = await self._database.fetch(query)
+        return _image(rows[0]) if rows else None
+
     async def bytes_stored(self) -> int:
         query = select(func.coalesce(func.sum(table.c.bytes), 0)).where(table.c.expired_at.is_(None))
         async with self._database.reading() as connection:
