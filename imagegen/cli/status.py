@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from imagegen.cli import candidates
 from imagegen.cli.client import service_of, url_option
 from imagegen_client.progress import duration
 
@@ -22,7 +23,9 @@ def status(as_json: bool, url: str | None) -> None:
 
 
 @click.command()
-@click.option("--model", help="See `imagegen models list`; default: the service's own.")
+@click.option(
+    "--model", shell_complete=candidates.models, help="See `imagegen models list`; default: the service's own."
+)
 @json_option
 @url_option
 def warm(model: str | None, as_json: bool, url: str | None) -> None:
