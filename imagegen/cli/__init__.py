@@ -24,6 +24,7 @@ MODULES = {
     "status": ("status", "warm", "unload"),
     **{name: (name,) for name in ("serve", "compare", "engine", "models", "loras", "tls", "token", "doctor", "deploy")},
     "completion": ("completion",),
+    "watch": ("watch",),
 }
 """The modules of this package with commands, and the names of their commands."""
 

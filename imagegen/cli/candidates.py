@@ -13,6 +13,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from imagegen.cli.plain import one_line
+
 ANSWER_S = 1.0
 ENTRIES = Path(__file__).parents[1] / "models" / "entries"
 WITHOUT_FILES = "lanczos"
@@ -69,7 +71,7 @@ def jobs_or_files(context: click.Context, parameter: click.Parameter, incomplete
 def _jobs(context: click.Context, states: set[str] | None = None) -> dict[str, str]:
     items = _answer(context, f"/api/jobs?limit={JOBS}").get("items", [])
     return {
-        str(job["job_id"]): f"{job['status']}: {_short(job['prompt'])}"
+        str(job["job_id"]): f"{job['status']}: {one_line(job['prompt'], 50)}"
         for job in items
         if states is None or job["status"] in states
     }
@@ -87,12 +89,6 @@ def _packaged(upscalers: bool = False) -> dict[str, str]:
 
 def _matching(found: dict[str, str], incomplete: str) -> list[CompletionItem[str]]:
     return [CompletionItem(name, help=text or None) for name, text in found.items() if name.startswith(incomplete)]
-
-
-def _short(text: str) -> str:
-    """A prompt as one short line."""
-    line = " ".join(text.split())
-    return line if len(line) <= 50 else f"{line[:49]}…"
 
 
 def _answer(context: click.Context, path: str) -> dict[str, Any]:

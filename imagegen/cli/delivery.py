@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from imagegen.cli.arguments import STANDARD, format_of, no_new_file_in
 from imagegen.cli.client import Service, ServiceError, sentences
+from imagegen.cli.show import natural_px
 from imagegen_client.answers import JobState, parsed
 from imagegen_client.progress import duration
 from imagegen_client.watch import Watch
@@ -124,7 +125,7 @@ def _shown(service: Service, job: dict[str, Any], showing: Showing | None) -> di
                 eta = "" if job["eta_s"] is None else f"{duration(job['eta_s'])} left"
                 bar.update(task, description=_describe(job), completed=progress.get("fraction") or 0.0, eta=eta)
                 if showing:
-                    showing.preview(console, update.preview, _size(job))
+                    showing.preview(console, update.preview, natural_px(job["params"]))
                 if bar.disable and progress.get("phase") == "fetching" and time.monotonic() - said_at >= SAY_EVERY_S:
                     said_at = time.monotonic()
                     click.echo(_describe(job), err=True)  # without a bar the terminal would stay silent
@@ -136,11 +137,6 @@ def _shown(service: Service, job: dict[str, Any], showing: Showing | None) -> di
                 showing.clear(console)
         bar.update(task, description=outcome(job), completed=1.0 if job["status"] == "complete" else None, eta="")
     return job
-
-
-def _size(job: dict[str, Any]) -> tuple[int, int] | None:
-    width, height = job["params"].get("width"), job["params"].get("height")
-    return (width, height) if width and height else None
 
 
 def check_complete(job: dict[str, Any]) -> None:

@@ -6,7 +6,8 @@ Imports little: rich and Pillow only where a picture is shown.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -53,6 +54,12 @@ def painter_for(show: bool | None) -> Painter | None:
     if protocol is None and (colours is None or sys.stderr.encoding.lower() != "utf-8"):
         return None
     return Painter(protocol or Protocol.BLOCKS, found.cell_px, colours or "truecolor")
+
+
+def natural_px(params: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The size of the pictures of a job with these parameters; None if it is not known yet."""
+    width, height = params.get("width"), params.get("height")
+    return (width, height) if width and height else None
 
 
 def _is_terminal(stream: object) -> bool:
