@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
-import sys
 import threading
 
 import psutil
 import pytest
 from proxy import reverse_proxy
 from served import Service, until
-from terminals import STARTS, Terminal
+from terminals import IMAGEGEN, STARTS, Terminal
 
-IMAGEGEN = f"{shlex.quote(sys.executable)} -m imagegen.cli"
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
 MODES = 'before=$(stty -g); %s; code=$?; [ "$before" = "$(stty -g)" ] && echo SAME; exit $code'
 

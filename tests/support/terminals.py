@@ -7,8 +7,10 @@ import fcntl
 import os
 import pty
 import select
+import shlex
 import signal
 import struct
+import sys
 import termios
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +27,13 @@ ANSWERS: dict[str, dict[bytes, bytes]] = {
     "silent": {},
 }
 """What each kind of terminal says to which question."""
+PATIENT = (
+    "from imagegen.cli import candidates, main; from imagegen.cli.terminal import abilities; "
+    "abilities.ANSWER_S = candidates.ANSWER_S = 120; main()"
+)
+"""Python code of the command line, which waits longer for an answer than a machine may be busy."""
+IMAGEGEN = f"{shlex.quote(sys.executable)} -c {shlex.quote(PATIENT)}"
+"""The command `imagegen` for a shell, with that patience."""
 STARTS = {"kitty": b"\x1b_Ga=T", "iterm2": b"\x1b]1337;File=", "sixel": b"\x1bP", "blocks": "▀".encode()}
 """How a picture starts, by protocol."""
 

@@ -17,9 +17,9 @@ import pytest
 from click.shell_completion import BashComplete
 from click.testing import CliRunner
 from served import ROOT, Require
-from terminals import Terminal
+from terminals import IMAGEGEN, Terminal
 
-from imagegen.cli import candidates, cli
+from imagegen.cli import arguments, candidates, cli
 from imagegen.cli.completion import SHELLS
 
 JOB, ENDED = "3f0a" + "0" * 28, "77aa" + "0" * 28
@@ -68,15 +68,15 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `imagegen`, for PATH."""
     folder = tmp_path_factory.mktemp("bin")
     script = folder / "imagegen"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m imagegen.cli "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {IMAGEGEN} "$@"\n')
     script.chmod(0o755)
     return folder
 
 
-def completed(url: str, *words: str, shell: str = "bash") -> subprocess.CompletedProcess[str]:
+def completed(url: str, *words: str) -> subprocess.CompletedProcess[str]:
     """What completing the last word prints."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEGEN_")}
-    own = {"PYTHONPATH": str(ROOT), "IMAGEGEN_URL": url, "_IMAGEGEN_COMPLETE": f"{shell}_complete"}
+    own = {"PYTHONPATH": str(ROOT), "IMAGEGEN_URL": url, "_IMAGEGEN_COMPLETE": "bash_complete"}
     typed = {"COMP_WORDS": "\n".join(["imagegen", *words]), "COMP_CWORD": str(len(words))}
     command = [sys.executable, "-m", "imagegen.cli"]
     return subprocess.run(command, env=kept | own | typed, capture_output=True, text=True, timeout=120)
@@ -103,6 +103,7 @@ def completed(url: str, *words: str, shell: str = "bash") -> subprocess.Complete
 def test_what_is_offered_for_a_word(
     address: str, line: str, offered: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(candidates, "ANSWER_S", 120)
     monkeypatch.setenv("IMAGEGEN_URL", address)
     *before, word = line.split(" ")
     items = BashComplete(cli, {}, "imagegen", "_IMAGEGEN_COMPLETE").get_completions(before, word)
@@ -114,9 +115,21 @@ def test_the_command_answers_a_shell(address: str) -> None:
     assert (ran.returncode, ran.stdout.split(), ran.stderr) == (0, ["plain,tiny"], ""), "and - reads no prompt"
 
 
-def test_a_job_is_described_by_its_state_and_prompt(address: str) -> None:
-    ran = completed(address, "cancel", "", shell="zsh")
-    assert ran.stdout.splitlines()[:3] == ["plain", JOB, "running: a, cat: in a hat"]
+def test_a_line_that_is_completed_reads_and_tries_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    used: list[object] = []
+    monkeypatch.setattr(arguments.Prompt, "_read", lambda *_: used.append("standard input"))
+    monkeypatch.setattr(arguments, "no_new_file_in", used.append)
+    completing = BashComplete(cli, {}, "imagegen", "_IMAGEGEN_COMPLETE")
+    line = ["draw", "-", "-o", str(tmp_path / "new.png")]
+    assert [item.value for item in completing.get_completions(line, "--spe")] == ["--speed"]
+    assert used == []
+
+
+def test_a_job_is_described_by_its_state_and_prompt(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidates, "ANSWER_S", 120)
+    monkeypatch.setenv("IMAGEGEN_URL", address)
+    items = BashComplete(cli, {}, "imagegen", "_IMAGEGEN_COMPLETE").get_completions(["cancel"], "")
+    assert [(item.value, item.help) for item in items] == [(JOB, "running: a, cat: in a hat")]
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "silent"])

@@ -19,11 +19,12 @@ from imagegen.cli.terminal import abilities
 from imagegen.cli.terminal.abilities import Protocol, questions_for, understood
 from imagegen.cli.terminal.pictures import CHUNK_BYTES, Painter
 
-ASK = "from imagegen.cli.terminal.abilities import abilities; print('FOUND', abilities(2))"
+ASK = "from imagegen.cli.terminal import abilities as a; a.ANSWER_S = {wait}; print('FOUND', a.abilities(2))"
+ASKS = f'"{sys.executable}" -c "{ASK.format(wait=120)}"'
 THEN_READ = "; IFS= read -r -t 0.2 -N 99 left; printf 'LEFT[%q]\\n' \"$left\""
 
 
-def asked(kind: str, *, script: str = f'"{sys.executable}" -c "{ASK}"', keys: bytes = b"", **more: str) -> str:
+def asked(kind: str, *, script: str = ASKS, keys: bytes = b"", **more: str) -> str:
     """What a shell prints that runs `script` in a terminal of this kind, then reads what is left of its input."""
     start = "read -r -n 1 -s go; " if keys else ""
     terminal = Terminal(["bash", "-c", start + script + THEN_READ], kind, **more)
@@ -44,7 +45,7 @@ def asked(kind: str, *, script: str = f'"{sys.executable}" -c "{ASK}"', keys: by
     ],
 )
 def test_a_terminal_says_what_it_shows_and_no_answer_is_left(kind: str, found: str) -> None:
-    printed = asked(kind)
+    printed = asked(kind, script=ASKS.replace("120", "0.2") if kind == "silent" else ASKS)
     assert f"FOUND {found}" in printed
     assert "LEFT['']" in printed
 
@@ -58,10 +59,10 @@ def test_keys_typed_ahead_are_left_for_the_script_that_reads_them() -> None:
 @pytest.mark.parametrize(
     ("script", "found"),
     [
-        (f'printf prompt | "{sys.executable}" -c "{ASK}"', "SIXEL"),
-        (f'"{sys.executable}" -c "{ASK}" < /dev/null', "SIXEL"),
-        (f'set -m; "{sys.executable}" -c "{ASK}" & wait', "None"),
-        (f'setsid -w "{sys.executable}" -c "{ASK}"', "None"),
+        (f"printf prompt | {ASKS}", "SIXEL"),
+        (f"{ASKS} < /dev/null", "SIXEL"),
+        (f"set -m; {ASKS} & wait", "None"),
+        (f"setsid -w {ASKS}", "None"),
     ],
     ids=["input is a pipe", "input is a file", "in the background", "in a session of its own"],
 )
@@ -69,6 +70,12 @@ def test_only_a_process_in_the_foreground_asks_its_terminal(script: str, found: 
     printed = asked("sixel", script=script)
     assert re.search(rf"FOUND Abilities\(protocol=\S*{found}", printed), printed
     assert "LEFT['']" in printed
+
+
+def test_no_show_asks_the_terminal_nothing() -> None:
+    script = "from imagegen.cli.show import painter_for; print('FOUND', painter_for(False))"
+    printed = asked("kitty", script=f'"{sys.executable}" -c "{script}"')
+    assert "FOUND None" in printed and "\x1b" not in printed
 
 
 @pytest.mark.parametrize(
