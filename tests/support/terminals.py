@@ -83,15 +83,18 @@ class Terminal:
     def until(self, happened: Callable[[], bool], what: str, timeout: float = 300) -> None:
         deadline = time.monotonic() + timeout
         while not happened():
-            assert time.monotonic() < deadline, f"waited in vain: {what}\n{bytes(self.written[-3000:])!r}"
-            assert self.read() or happened(), f"the program has ended before: {what}\n{bytes(self.written[-3000:])!r}"
+            late = time.monotonic() > deadline
+            if late or not (self.read() or happened()):
+                self._kill()
+                why = "waited in vain" if late else "the program has ended before"
+                raise AssertionError(f"{why}: {what}\n{bytes(self.written[-3000:])!r}")
 
     def end(self, timeout: float = 300) -> int:
         """Read until the program has ended. Returns its exit code."""
         deadline = time.monotonic() + timeout
         while self.status is None:
             if time.monotonic() > deadline:
-                os.kill(self.pid, signal.SIGKILL)
+                self._kill()
                 raise AssertionError(f"the program does not end\n{bytes(self.written[-3000:])!r}")
             self.read()
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -101,6 +104,11 @@ class Terminal:
             pass
         os.close(self._other)
         return self.status
+
+    def _kill(self) -> None:
+        """End the program and what it has started in its group."""
+        with contextlib.suppress(OSError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def _answer(self) -> None:
         """Answer the questions in the order in which they came, each once."""

@@ -171,7 +171,7 @@ STARTED = {
 }
 SET_UP = {
     "bash": 'eval "$(imagegen completion bash)"; PS1=READY\\>',
-    "zsh": 'autoload -Uz compinit; compinit -D; eval "$(imagegen completion zsh)"; PROMPT=READY\\>',
+    "zsh": 'autoload -Uz compinit; compinit -u -D; eval "$(imagegen completion zsh)"; PROMPT=READY\\>',
     "fish": "imagegen completion fish | source; function fish_prompt; printf 'READY>'; end",
 }
 
