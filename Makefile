@@ -86,4 +86,4 @@ gpu-pack: $(STAMP) ## collect in ./gpu-pack what a lent GPU machine without a ne
 	bash benchmarks/gpu_offline.sh pack gpu-pack
 
 clean: ## what can be made again (not the state folder)
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) dist build *.egg-info imagegen_client/build imagegen_client/*.egg-info mcp_front/build mcp_front/*.egg-info
