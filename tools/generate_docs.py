@@ -9,6 +9,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
+import versions
 from man_page import man_page
 from model_tables import tables, things_of_sketch
 from pydantic import BaseModel
@@ -219,9 +220,9 @@ def stale(folder: Path = FOLDER) -> Iterable[tuple[Path, str]]:
 
 
 def main() -> int:
-    """Write the pages, or with --check name the stale ones. Exit code 0: all are up to date."""
+    """Write the pages and the copies of the version; with --check name the stale ones. Exit code 0: none is stale."""
     check = "--check" in sys.argv[1:]
-    found = list(stale())
+    found = [*stale(), *versions.stale()]
     for file, fresh in found:
         if check:
             print(f"{file} is stale: run python tools/generate_docs.py", file=sys.stderr)

@@ -19,6 +19,7 @@ from imagegen.cli.arguments import STANDARD, format_of, no_new_file_in
 from imagegen.cli.client import Service, ServiceError, sentences
 from imagegen.cli.show import natural_px
 from imagegen_client.answers import JobState, parsed
+from imagegen_client.places import portable_name
 from imagegen_client.progress import duration
 from imagegen_client.watch import Watch
 
@@ -172,7 +173,7 @@ def _target(output: Path | None, prompt: str, job_id: str, index: int, count: in
     """-o FILE, or a readable name in the working directory. Numbered if there are several pictures."""
     if output is None:
         words = re.sub(r"[^\w]+", "-", prompt.lower())[:40].strip("-") or "picture"
-        output = Path(f"{words}-{job_id[:6]}.png")
+        output = Path(portable_name(f"{words}-{job_id[:6]}.png"))
     if count == 1:
         return output
     return output.with_name(f"{output.stem}-{index + 1}{output.suffix or '.png'}")
