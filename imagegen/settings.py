@@ -214,6 +214,10 @@ class Settings(BaseSettings):
 
     # Retention
     image_ttl: Annotated[float, Field(gt=0, description="Seconds that a job and its pictures are kept.")] = 3600.0
+    keep_max: Annotated[
+        int,
+        Field(ge=0, le=1_000_000, description="Most pictures that are kept beyond their expiry; 0: none may be."),
+    ] = 1000
     png_metadata: Annotated[
         Literal["full", "no-prompt", "off"],
         Field(description="Generation parameters in the PNG: full; no-prompt: all but the prompts; off: none."),

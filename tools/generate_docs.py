@@ -147,6 +147,8 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "jobs": responses.jobs.Jobs,
     "image": responses.jobs.Image,
     "images": responses.jobs.Images,
+    "deleted": responses.jobs.Deleted,
+    "boards": responses.jobs.Boards,
     "status": responses.status.ServiceStatus,
     "models": responses.models.Models,
     "loras": responses.models.Loras,

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from imagegen.doctor.finding import BLOCKS_START, Finding, fail, ok, warn
 from imagegen.models.aliases import Aliases
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
+from imagegen.models.entry_files import CatalogError
 from imagegen.prompts import templates
 from imagegen.prompts.guardrails import Guardrails, PolicyError
 from imagegen.security import tls, tokens

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from imagegen import engine_build, settings
 from imagegen.hardware import gpu
 from imagegen.models.aliases import Aliases
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
+from imagegen.models.entry_files import CatalogError
 from imagegen.models.packages import torch_uses_cuda
 from imagegen.prompts.guardrails import Guardrails, PolicyError
 from imagegen.security import proxies, tls, tokens

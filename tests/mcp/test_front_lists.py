@@ -135,15 +135,18 @@ def test_a_long_prompt_is_cut_and_a_kept_picture_said_to_be():
     assert found.line == f"i: 1 x 2 px, seed 3, model m (kept): {'x' * MAX_PROMPT_CHARS}…"
 
 
-def test_what_the_service_cannot_do_yet_is_said_so(service):
+def test_a_kept_picture_no_longer_expires(service):
     picture = service.draw()["images"][0]["id"]
 
     async def story():
         async with within(service.url) as client:
             return await call(client, "keep_image", image_id=picture)
 
-    result = run(story())
-    assert result.is_error and text_of(result).startswith("This image service cannot keep pictures yet. Tell the user.")
+    try:
+        assert text_of(run(story())).startswith(f"Picture {picture} is kept: it no longer expires.")
+        assert service.http.get("/api/images?kept=1&limit=1").json()["items"][0]["id"] == picture
+    finally:
+        service.http.delete(f"/api/images/{picture}/keep")
 
 
 def test_a_larger_copy_of_a_picture_or_a_file_is_made_and_saved(service, tmp_path):
