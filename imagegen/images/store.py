@@ -107,8 +107,9 @@ class ImageStore:
             await connection.execute(insert(table).values(row))
 
     async def prolong(self, connection: AsyncConnection, job_id: str, expires_at: float) -> None:
-        """Keep a job's pictures until `expires_at`, inside the caller's transaction."""
-        await connection.execute(update(table).where(table.c.job_id == job_id).values(expires_at=expires_at))
+        """Let a job's pictures expire at `expires_at`, except kept ones, inside the caller's transaction."""
+        others = table.c.job_id == job_id, table.c.kept_at.is_(None)
+        await connection.execute(update(table).where(*others).values(expires_at=expires_at))
 
     async def current(self, connection: AsyncConnection, image_id: str, now: float) -> StoredImage:
         """The picture, if it has not expired by `now`; a sweep may not have come yet. Raises Refused 404, 410."""
