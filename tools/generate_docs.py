@@ -149,6 +149,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "images": responses.jobs.Images,
     "deleted": responses.jobs.Deleted,
     "boards": responses.jobs.Boards,
+    "inspection": responses.jobs.Inspection,
     "status": responses.status.ServiceStatus,
     "models": responses.models.Models,
     "loras": responses.models.Loras,

@@ -19,6 +19,7 @@ from imagegen.http.routes import (
     events,
     gallery,
     images,
+    inspection,
     jobs,
     keeping,
     loras,
@@ -44,7 +45,7 @@ WARMS_PER_S = 0.5
 user types."""
 
 FAMILIES = (
-    *(jobs, previews, events, images, archive, gallery, keeping, status, model_files, loras, session),
+    *(jobs, previews, events, images, archive, gallery, keeping, inspection, status, model_files, loras, session),
     *(openai, sdapi, extras, lists, tasks, openapi, metrics, page),
 )
 ROUTES: list[Route] = [route for family in FAMILIES for route in family.ROUTES]

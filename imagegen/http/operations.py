@@ -17,6 +17,7 @@ from imagegen.http.routes import (
     events,
     gallery,
     images,
+    inspection,
     jobs,
     keeping,
     loras,
@@ -58,7 +59,8 @@ class Operation:
     """The description of one route handler.
 
     answers: by status, models for JSON and media types for other content; empty: no body.
-    body: by media type, a model or a schema. query, headers: optional parameters, name to schema.
+    body: by media type, a model or a schema. query, headers: parameters, name to schema. required: those of the query
+    that a request must have.
     """
 
     summary: str
@@ -67,6 +69,7 @@ class Operation:
     query: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     headers: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     body_required: bool = True
+    required: frozenset[str] = frozenset()
 
 
 def whole(low: int, high: int, default: int | None = None) -> dict[str, Any]:
@@ -173,6 +176,12 @@ OPERATIONS: dict[Handler, Operation] = {
         {200: (responses.jobs.Job,)},
         query={"wait": whole(0, jobs.MAX_WAIT_S, 0)},
     ),
+    jobs.cancel_queued: Operation(
+        "Cancel the caller's waiting jobs; the running one goes on",
+        {200: (responses.jobs.Jobs,)},
+        query={"status": {"type": "string", "enum": ["queued"]}},
+        required=frozenset({"status"}),
+    ),
     jobs.cancel: Operation("Cancel a job; one that has ended is returned as it is", {200: (responses.jobs.Job,)}),
     jobs.drop_lease: Operation(
         "Remove a job's lease: the job no longer fails when unread", {200: (responses.jobs.Job,)}
@@ -193,6 +202,15 @@ OPERATIONS: dict[Handler, Operation] = {
     images.upload: Operation(
         "Upload a picture for edits",
         {201: (responses.jobs.Image,)},
+        {
+            "multipart/form-data": form(["image"], image=FILE),
+            "application/octet-stream": FILE,
+            **dict.fromkeys(PICTURES, FILE),
+        },
+    ),
+    inspection.inspect: Operation(
+        "How a PNG was made, and what of it is a request here",
+        {200: (responses.jobs.Inspection,)},
         {
             "multipart/form-data": form(["image"], image=FILE),
             "application/octet-stream": FILE,

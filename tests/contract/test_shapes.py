@@ -60,6 +60,7 @@ SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("POST", "/api/upscale", {"files": {"image": ("a.png", png(), "image/png")}, "data": {"factor": "2"}}, 202, "job"),
     ("POST", "/api/check", {"json": SMALL}, 200, "check"),
     ("GET", "/api/jobs", {}, 200, "jobs"),
+    ("DELETE", "/api/jobs", {"params": {"status": "queued"}}, 200, "jobs"),
     ("GET", "/api/jobs/{job_id}", {}, 200, "job"),
     ("GET", "/api/jobs/{job_id}/events", {}, 200, None),
     ("DELETE", "/api/jobs/{job_id}", {}, 200, "job"),
@@ -75,6 +76,7 @@ SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("GET", "/api/boards", {}, 200, "boards"),
     ("PATCH", "/api/boards/{name}", {"json": {"name": "{board}"}}, 200, "boards"),
     ("DELETE", "/api/boards/{name}", {}, 200, "boards"),
+    ("POST", "/api/images/inspect", {"content": png(), "headers": {"content-type": "image/png"}}, 200, "inspection"),
     ("GET", "/images/{name}", {}, 200, None),
     ("GET", "/api/status", {}, 200, "status"),
     ("GET", "/api/models", {}, 200, "models"),
@@ -166,7 +168,7 @@ def ask(service: Service, drawn: dict[str, Any], method: str, path: str, how: di
     picture = f"{drawn['images'][0]['id']}.png"
     name = next((model for prefix, model in models.items() if path.startswith(prefix)), picture)
     path = path.format(job_id=drawn["job_id"], name=name)
-    if "params" in how:
+    if "task_id" in how.get("params", {}):
         how = how | {"params": {"task_id": drawn["job_id"]}}
     if path == "/api/variations":
         how = {"json": {"job_id": drawn["job_id"]}}

@@ -75,6 +75,50 @@ class Boards(Answer):
     max: int
 
 
+class LoraRead(Answer):
+    """A LoRA as a picture's file names it."""
+
+    name: str
+    strength: float
+
+
+class SettingsRead(Answer):
+    """The settings in a picture's file, in the words of the program that wrote them. Null: the file does not say.
+
+    others: further settings, by that program's labels.
+    """
+
+    prompt: str | None = None
+    negative: str | None = None
+    model: str | None = None
+    seed: int | None = None
+    steps: int | None = None
+    cfg_scale: float | None = None
+    sampler: str | None = None
+    width: int | None = None
+    height: int | None = None
+    loras: list[LoraRead] = Field(default_factory=list)
+    speed: str | None = None
+    background: str | None = None
+    others: dict[str, str] = Field(default_factory=dict)
+
+
+class Inspection(Answer):
+    """How a PNG was made.
+
+    program: whose format the settings have; null if the file has none. width, height: of the file, in pixels.
+    request: the fields of POST /api/generate that this service takes; null without settings. A setting that it does
+    not take has a warning.
+    """
+
+    program: Literal["imagegen", "automatic1111", "comfyui", "invokeai"] | None
+    width: int
+    height: int
+    settings: SettingsRead
+    request: dict[str, Any] | None
+    warnings: list[Warn]
+
+
 class JobProgress(Answer):
     """Progress of a running job. `fraction` and `left_s` are of the phase; `image` is the number of the picture."""
 
