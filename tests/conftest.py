@@ -19,7 +19,7 @@ from imagegen.models import packages
 from imagegen.models.synthetic import make as synthetic
 from imagegen.settings import Settings
 
-LONGEST_FIRST = ("process", "engines", "browser", "mcp", "api", "contract", "docs", "unit", "image")
+LONGEST_FIRST = ("process", "engines", "browser", "mcp", "api", "packages", "contract", "docs", "unit", "image")
 """Folders by what their files take: two workers that take file after file end together if the short ones come last."""
 
 

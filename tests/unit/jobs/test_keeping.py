@@ -11,7 +11,9 @@ from state_folder import TTL_S, Clock, State, on_both, opened, picture
 
 from imagegen.images.gallery import Find
 from imagegen.jobs.manager import TOMBSTONE_S
-from imagegen.schemas import Kind, Refused, Status, StoredImage
+from imagegen.schemas import Kind, Params, Refused, Status, StoredImage
+
+SEVERAL = Params(width=64, height=64, steps=4, cfg_scale=1.0, sampler="euler", seed=1, n=2)
 
 
 async def refusal(state: State, image_id: str) -> tuple[int, str]:
@@ -141,6 +143,27 @@ async def test_a_kept_picture_of_a_draft_makes_it_an_ordinary_job(folder: Path) 
         assert (job.draft, job.expires_at, other.expires_at) == (False, None, state.clock.now + TTL_S)
         assert {one.id for one in await state.images.list(10)} == {one.id for one in draft.images}
         assert [one.id for one in await state.jobs.list(10)] == [draft.id]
+
+
+@on_both
+async def test_a_picture_of_a_running_job_is_kept_or_deleted_and_it_goes_on(folder: Path) -> None:
+    async with opened(folder) as state:
+        jobs = [await state.started(params=SEVERAL) for _ in range(2)]
+        images = [await state.written() for _ in jobs]
+        for job, image in zip(jobs, images, strict=True):
+            assert await state.jobs.add_picture(job, image)
+        (keeping, deleting), (kept, deleted) = jobs, images
+        await state.keeper.keep(kept.id, {})
+        await state.keeper.delete(deleted.id)
+        await pass_time(state)
+        for job in jobs:
+            assert (await state.jobs.get(job.id)).status is Status.RUNNING
+            assert await state.jobs.complete(job, [await state.written(index=1)])
+        assert [one.index for one in (await state.jobs.get(deleting.id)).images] == [1]
+        first, second = (await state.jobs.get(keeping.id)).images
+        assert (first.id, first.expires_at) == (kept.id, None) and second.expires_at is not None
+        await pass_time(state)
+        assert [one.id for one in (await state.jobs.get(keeping.id)).images] == [kept.id], "the job stays with it"
 
 
 @on_both
