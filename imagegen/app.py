@@ -19,9 +19,14 @@ from imagegen.hardware.gpu_sharing import GpuSharing
 from imagegen.hardware.memory_fit import MemoryFit
 from imagegen.hardware.needs_table import NeedsTable
 from imagegen.idle.tracker import IdleTracker
+from imagegen.images.boards import Boards
+from imagegen.images.conversions import Conversions
 from imagegen.images.files import ImageFiles
+from imagegen.images.provenance.reader import Reader
+from imagegen.images.provenance.signer import Signer
 from imagegen.images.store import ImageStore
 from imagegen.jobs.durations import Durations
+from imagegen.jobs.keeping import Keeper
 from imagegen.jobs.manager import JobManager
 from imagegen.jobs.measurements import Measurements
 from imagegen.jobs.webhooks import Webhooks
@@ -125,7 +130,12 @@ class App:
         await self.measurements.read(self.default_entry.name, files_bytes)
         self.memory_needs = NeedsTable(self.database, self._gpu_sharing.needs)
         await self.memory_needs.read()
-        self.images = ImageStore(self.database, self._image_files(), ttl_s=s.image_ttl)
+        files = self._image_files()
+        self.images = ImageStore(self.database, files, ttl_s=s.image_ttl)
+        self.signer = Signer(s) if s.provenance == "c2pa" else None
+        if self.signer is not None:
+            await asyncio.to_thread(self.signer.check)
+        self.conversions = Conversions(self.images, files, self.signer)
         self.jobs = JobManager(
             self.database,
             self.images,
@@ -134,6 +144,8 @@ class App:
             ttl_s=s.image_ttl,
             recorder=self._recorder,
         )
+        self.keeper = Keeper(self.database, self.images, self.jobs.changes, max_kept=s.keep_max, ttl_s=s.image_ttl)
+        self.boards = Boards(self.database)
 
     async def _make_parts(self) -> None:
         """Create the components that handle jobs: the worker with its engines, the estimator, admission."""
@@ -145,7 +157,8 @@ class App:
             s, self.default_entry, self.gpu_seen, machine, self.fetcher, fit, self._gpu_sharing
         )
         self.loras = LoraFolder(s)
-        processor = ImageProcessor(self.images, self.guardrails, self.catalog, self.loras, s)
+        self.provenance = Reader()
+        processor = ImageProcessor(self.images, self.guardrails, self.catalog, self.loras, s, self.signer)
         self.worker = Worker(
             self.jobs,
             processor,

@@ -1,23 +1,25 @@
-"""Every IMAGEGEN_* variable, once.
+"""Every setting, once: an IMAGEGEN_* variable, or a name in `imagegen.toml`.
 
-A wrong value stops the start with a sentence that names the variable, the value and what is allowed:
+A wrong value stops the start with a sentence that names the setting, the value and what is allowed:
 see `load()`.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import platformdirs
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from imagegen import config_file
 from imagegen import setting_values as values
+from imagegen.config_file import PREFIX, ConfigFile
 from imagegen.setting_values import SettingsError
+from imagegen_client import places
 
-PREFIX = "IMAGEGEN_"
 FRONT_ONLY = {
     *("URL", "TOKEN", "TLS_SHA256", "TLS_CA", "OUTPUT_DIR", "TEST_REQUIRE"),
     *("MCP_WAIT_S", "MCP_PORT", "MCP_HOST", "MCP_TLS", "MCP_ALLOWED_HOSTS", "MCP_PUBLIC_URL", "MCP_WARM", "MCP_ROOTS"),
@@ -42,12 +44,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
     # Folders
-    home: Annotated[Path, Field(description="State folder: models, jobs, images, certificates.")] = Path(
-        platformdirs.user_data_dir("imagegen", appauthor=False)
-    )
-    cache: Annotated[Path, Field(description="The engine's source and builds; safe to delete.")] = Path(
-        platformdirs.user_cache_dir("imagegen", appauthor=False)
-    )
+    home: Annotated[Path, Field(description="State folder: models, jobs, images, certificates.")] = places.here("data")
+    cache: Annotated[Path, Field(description="The engine's source and builds; safe to delete.")] = places.here("cache")
 
     # Network
     host: Annotated[
@@ -214,10 +212,40 @@ class Settings(BaseSettings):
 
     # Retention
     image_ttl: Annotated[float, Field(gt=0, description="Seconds that a job and its pictures are kept.")] = 3600.0
+    keep_max: Annotated[
+        int,
+        Field(ge=0, le=1_000_000, description="Most pictures that are kept beyond their expiry; 0: none may be."),
+    ] = 1000
     png_metadata: Annotated[
         Literal["full", "no-prompt", "off"],
         Field(description="Generation parameters in the PNG: full; no-prompt: all but the prompts; off: none."),
     ] = "full"
+
+    # Provenance
+    provenance: Annotated[
+        Literal["c2pa", "metadata", "off"],
+        Field(
+            description="How a drawn picture is marked as AI-generated: c2pa: by a signed C2PA manifest and in XMP; "
+            "metadata: in XMP; off: not at all."
+        ),
+    ] = "c2pa"
+    provenance_cert: Annotated[
+        Path | None,
+        Field(
+            description="PEM file of your own certificate for C2PA, the signer's first, then its authorities; unset: "
+            "the service makes its own."
+        ),
+    ] = None
+    provenance_key: Annotated[
+        Path | None, Field(description="PEM file of the private key of IMAGEGEN_PROVENANCE_CERT.")
+    ] = None
+    provenance_required: Annotated[
+        bool,
+        Field(
+            description="Fail a job whose pictures cannot be signed, instead of marking them in XMP alone with the "
+            "warning `not_signed`."
+        ),
+    ] = False
 
     # Policy and templates
     policy_file: Annotated[Path | None, Field(description="A TOML file that replaces the built-in policy.")] = None
@@ -286,7 +314,9 @@ class Settings(BaseSettings):
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="DEBUG adds the engine's own lines.")
     ] = "INFO"
 
-    @field_validator("home", "cache", "sd_server", "policy_file", "templates_dir", mode="before")
+    @field_validator(
+        "home", "cache", "sd_server", "policy_file", "templates_dir", "provenance_cert", "provenance_key", mode="before"
+    )
     @classmethod
     def _absolute(cls, value: str | Path | None) -> Path | None:
         return None if value is None else values.absolute(value)
@@ -301,6 +331,14 @@ class Settings(BaseSettings):
             if high in self.model_fields_set:
                 raise ValueError(f"{most}: must not be below {least}")
             raise ValueError(f"{least}: must not be above {most}, which holds unless you set it: raise that too")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_certificate(self) -> Settings:
+        given = {name: getattr(self, name) for name in ("provenance_cert", "provenance_key")}
+        if len([value for value in given.values() if value is not None]) == 1:
+            lacking = next(name for name, value in given.items() if value is None)
+            raise ValueError(f"{PREFIX}{lacking.upper()}: is needed too, a certificate and its key belong together")
         return self
 
     def _assignment(self, name: str) -> str:
@@ -342,6 +380,11 @@ class Settings(BaseSettings):
         return self.home / "tls"
 
     @property
+    def provenance_dir(self) -> Path:
+        """The keys and certificates that sign pictures, unless IMAGEGEN_PROVENANCE_CERT names others."""
+        return self.home / "provenance"
+
+    @property
     def engine_dir(self) -> Path:
         """Source and builds of sd-server; safe to delete."""
         return self.cache / "engine"
@@ -355,23 +398,55 @@ class Settings(BaseSettings):
 
 
 def load() -> Settings:
-    """Read the environment. Raises SettingsError with one line per wrong variable."""
-    known = {name.upper() for name in Settings.model_fields} | FRONT_ONLY
-    unknown = sorted(v for v in os.environ if v.startswith(PREFIX) and v.removeprefix(PREFIX) not in known)
-    problems = [f"{name} is not a setting: see docs/settings.md for the list" for name in unknown]
-    try:
-        settings = Settings()
-    except ValidationError as invalid:
-        for error in invalid.errors():
-            said = error["msg"].removeprefix("Value error, ")
-            if not error["loc"]:  # of two settings together: it names them itself
-                problems.append(said)
-                continue
-            name = str(error["loc"][0])
-            variable = PREFIX + name.upper()
-            value = "(hidden)" if name in {"tokens", "webhook_url", "webhook_secret"} else repr(error["input"])
-            problems.append(f"{variable}={value}: {said}")
-        raise SettingsError("\n".join(problems)) from None
-    if problems:
-        raise SettingsError("\n".join(problems))
-    return settings
+    """Read the settings file and the environment, which overrides it.
+
+    Raises SettingsError with one line per wrong setting.
+    """
+    return Loaded.now().settings
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The settings, and where each one comes from."""
+
+    settings: Settings
+    file: ConfigFile
+
+    @classmethod
+    def now(cls) -> Loaded:
+        """Raises SettingsError with one line per wrong setting."""
+        problems = []
+        try:
+            file = config_file.read({*Settings.model_fields, *config_file.ADDRESS})
+        except SettingsError as wrong:
+            file, problems = ConfigFile(), str(wrong).splitlines()
+        known = {name.upper() for name in Settings.model_fields} | FRONT_ONLY | {"CONFIG"}
+        unknown = sorted(v for v in os.environ if v.startswith(PREFIX) and v.removeprefix(PREFIX) not in known)
+        problems += [f"{name} is not a setting: see docs/settings.md for the list" for name in unknown]
+        of_file: dict[str, Any] = {  # text, as in the environment
+            name: text
+            for name, text in file.values.items()
+            if name in Settings.model_fields and not config_file.is_set(name)
+        }
+        try:
+            settings = Settings(**of_file)
+        except ValidationError as invalid:
+            for error in invalid.errors():
+                said = error["msg"].removeprefix("Value error, ")
+                if not error["loc"]:  # of two settings together: it names them itself
+                    problems.append(config_file.located(said))
+                    continue
+                name = str(error["loc"][0])
+                value = "(hidden)" if name in config_file.SECRETS else repr(error["input"])
+                where = f"{file.where(name)}: {name} = " if name in of_file else f"{PREFIX}{name.upper()}="
+                problems.append(f"{where}{value}: {said}")
+            raise SettingsError("\n".join(problems)) from None
+        if problems:
+            raise SettingsError("\n".join(problems))
+        return cls(settings, file)
+
+    def source(self, name: str) -> str:
+        """`environment`, `file` or `default`."""
+        if config_file.is_set(name):
+            return "environment"
+        return "file" if name in self.file.values else "default"

@@ -18,7 +18,7 @@ from imagegen.models import packages
 from imagegen.models.synthetic import make as synthetic
 from imagegen.settings import Settings
 
-LONGEST_FIRST = ("process", "engines", "browser", "mcp", "api", "contract", "docs", "unit", "image")
+LONGEST_FIRST = ("process", "engines", "browser", "mcp", "api", "packages", "contract", "docs", "unit", "image")
 """Folders by what their files take: two workers that take file after file end together if the short ones come last."""
 
 
@@ -35,6 +35,7 @@ def pytest_configure() -> None:
             "IMAGEGEN_CHAOS_SEED",
         }:
             del os.environ[name]
+    os.environ["IMAGEGEN_CONFIG"] = ""  # no settings file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

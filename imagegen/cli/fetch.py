@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.text import Text
 
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.cli import candidates
+from imagegen.models.catalog import Catalog
 from imagegen.models.download.fetch import OTHER_DOWNLOAD
 from imagegen.models.download.fetch import fetch as fetch_files
 from imagegen.models.download.hub import Hub, HubError
@@ -21,6 +22,7 @@ from imagegen.models.download.plan import plan as plan_files
 from imagegen.models.download.progress import Fetching, size
 from imagegen.models.download.retry import FetchError, RetryPolicy
 from imagegen.models.download.verify import odd_sizes
+from imagegen.models.entry_files import CatalogError
 from imagegen.models.licences import question
 from imagegen.models.weights import Weights
 from imagegen.schemas import Refused
@@ -28,7 +30,7 @@ from imagegen.settings import Settings, load
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=candidates.catalog_models)
 @click.option("--yes", is_flag=True, help="Accept the licence without being asked.")
 @click.option("--dry-run", is_flag=True, help="List the files, and fetch none.")
 def fetch(name: str, yes: bool, dry_run: bool) -> None:

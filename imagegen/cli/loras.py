@@ -13,12 +13,14 @@ from typing import Any
 
 import click
 
+from imagegen.cli import candidates
 from imagegen.cli.arguments import InputFile
 from imagegen.cli.byte_bar import byte_bar
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.catalog import Catalog
 from imagegen.models.download.hub import Hub, HubError
 from imagegen.models.download.progress import Fetching, size
 from imagegen.models.download.retry import FetchError
+from imagegen.models.entry_files import CatalogError
 from imagegen.models.loras import add as adding
 from imagegen.models.loras.folder import SUFFIX, LoraFile, LoraFolder
 from imagegen.schemas import Refused
@@ -79,7 +81,7 @@ def add(source: str, name: str | None, yes: bool) -> None:
 
 
 @loras.command()
-@click.argument("name")
+@click.argument("name", shell_complete=candidates.loras)
 def remove(name: str) -> None:
     """Remove a LoRA. Jobs that wait and name it will fail, and say so."""
     with _sentences():

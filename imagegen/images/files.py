@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from imagegen.storage.errors import CorruptImage, StorageError, StorageFull
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _PNG = re.compile(r"([0-9a-f]{32})\.png")
+CONVERTED = ".converted"
+_CONVERTED = re.compile(r"([0-9a-f]{32})\.converted")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.[0-9a-f]{8}\.tmp")  # as `write` names them
 
 
@@ -65,6 +68,10 @@ class ImageFiles:
             raise ValueError("an image id is 32 lowercase hexadecimal digits")
         return self._folder / f"{image_id}.png"
 
+    def converted(self, image_id: str) -> Path:
+        """The folder of a picture's conversions, which can be made again. It goes with the picture."""
+        return self.path(image_id).with_suffix(CONVERTED)
+
     def write(self, image_id: str, png: bytes) -> None:
         """Store a picture durably: it survives a power cut. Replaces a picture of the same id atomically."""
         target = self.path(image_id)
@@ -100,6 +107,7 @@ class ImageFiles:
         path = self.path(image_id)
         try:
             with _storage_errors(missing_too=False):
+                shutil.rmtree(self.converted(image_id), ignore_errors=True)
                 path.unlink()
         except FileNotFoundError:
             return False
@@ -113,7 +121,9 @@ class ImageFiles:
         """
         removed = 0
         for entry in self._entries():
-            picture = _PNG.fullmatch(entry.name)
+            picture, converted = _PNG.fullmatch(entry.name), _CONVERTED.fullmatch(entry.name)
+            if converted and converted[1] not in known:
+                shutil.rmtree(entry.path, ignore_errors=True)
             ours = picture[1] not in known if picture else _TEMPORARY.fullmatch(entry.name)
             if not ours:
                 continue

@@ -160,6 +160,18 @@ class JobManager:
         await self._end(job_id, Status.CANCELLED)
         return await self.get(job_id, renew=False)
 
+    async def cancel_queued(self, owner: str | None) -> Sequence[Job]:
+        """Cancel the waiting jobs of `owner`, and return them, the newest first. A job that has begun goes on.
+
+        Begins with the newest, so that none of them begins meanwhile.
+        """
+        waiting = [one.id for one in self.queued() if one.owner == owner]
+        return [
+            await self.get(job_id, renew=False)
+            for job_id in reversed(waiting)
+            if await self._end(job_id, Status.CANCELLED, unless_running=True)
+        ]
+
     async def drop_lease(self, job_id: str) -> Job:
         """Remove the lease: the job no longer expires when unread."""
         self._leases.drop(job_id)
@@ -216,9 +228,24 @@ class JobManager:
         if one is not None and one.running:
             self.previews.put(preview)
 
+    async def add_picture(self, job: Job, image: StoredImage, warnings: Sequence[Warn] = ()) -> bool:
+        """Make a finished picture of a running job visible; False if the job has ended.
+
+        The picture stays, however the job ends. A job that runs again has it in `images`, and it is not drawn again.
+        warnings: all that were found so far. Raises DBAPIError.
+        """
+        async with self._rows.writing() as connection:
+            if job.id not in self._active:  # ended, perhaps not yet written
+                return False
+            added = await self._rows.add_picture(connection, job.id, image, _warnings(job, warnings))
+        if added:
+            log.info("job %s picture=%d of %d", job.id, image.index + 1, job.params.n)
+            self.changes.notify(job.id)
+        return added
+
     async def complete(self, job: Job, images: Sequence[StoredImage], warnings: Sequence[Warn] = ()) -> bool:
-        """Complete a running job with its pictures in one transaction; False if it has ended before."""
-        return await self._end(job.id, Status.COMPLETE, images=images, warnings=(*job.warnings, *warnings))
+        """Complete a running job with its last pictures in one transaction; False if it has ended before."""
+        return await self._end(job.id, Status.COMPLETE, images=images, warnings=_warnings(job, warnings))
 
     async def fail(self, job_id: str, failure: Failure) -> bool:
         """Fail a job; False if it has ended before."""
@@ -299,10 +326,11 @@ class JobManager:
         images: Sequence[StoredImage] = (),
         warnings: Sequence[Warn] | None = None,
         unless_kept: bool = False,
+        unless_running: bool = False,
     ) -> bool:
         """End a job. Every end passes this method, and it is fenced: it returns False if the job has ended before.
 
-        unless_kept: do nothing and return False if the job is no draft, or no longer one.
+        unless_kept: do nothing and return False if the job is no draft, or no longer one. unless_running: if it runs.
         Raises DBAPIError if a completion cannot be written. Other ends are kept in memory until they can be.
         """
         one = self._active.get(job_id)
@@ -315,7 +343,7 @@ class JobManager:
                 still = self._active.get(job_id)
                 if still is None:  # ended by another task, perhaps not yet written
                     return False
-                if unless_kept and not still.draft:
+                if (unless_kept and not still.draft) or (unless_running and still.running):
                     return False
                 one = still  # `start` or `keep` may have been called meanwhile
                 now = max(now, one.since)
@@ -350,3 +378,8 @@ class JobManager:
     async def _lease_ran_out(self, job_id: str, seconds: float) -> None:
         reason = f"No client asked for this job for {seconds:g} s, so it was ended. Submit it again."
         await self.fail(job_id, Failure(code="lease_expired", detail=reason))
+
+
+def _warnings(job: Job, found: Sequence[Warn]) -> tuple[Warn, ...]:
+    """The job's warnings and those that this run found. An earlier run may have found the same."""
+    return (*job.warnings, *(one for one in found if one not in job.warnings))

@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import psutil
 
+from imagegen.images.png import without_manifest
+
 ROOT = Path(__file__).parents[2]
 ENDLESS: dict[str, Any] = {"width": 256, "height": 256, "steps": 100, "n": 4}
 """A job of the tiny model that is met at work, and then cancelled or killed: half a minute on a fast core."""
@@ -31,7 +33,7 @@ class Service:
     def __init__(self, home: Path, sd_server: Path | None, settings: dict[str, object]) -> None:
         self.home, self.port = home, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        own = {"sd_server": sd_server} if sd_server else {}
+        own: dict[str, object] = {"config": ""} | ({"sd_server": sd_server} if sd_server else {})
         self._settings = {"home": home, "threads": 1, "model": "tiny"} | own | settings
         self._process: subprocess.Popen[bytes] | None = None
         self.log = home.parent / f"{home.name}-{self.port}.log"
@@ -242,6 +244,10 @@ class Service:
 
     def png(self, job: dict[str, Any], index: int = 0) -> bytes:
         return self.http.get(f"/images/{job['images'][index]['id']}.png").content
+
+    def unsigned(self, job: dict[str, Any], index: int = 0) -> bytes:
+        """The PNG without its manifest, which differs each time that a picture is drawn."""
+        return without_manifest(self.png(job, index))
 
     def until_state(self, *states: str, timeout: float = DEADLINE_S) -> dict[str, Any]:
         """Wait until the engine is in one of `states`. Returns the status."""
