@@ -27,7 +27,6 @@ FRONT_ONLY = {
 }
 """Variables of the MCP front and of the tests: known here so that only a misspelt one is reported as unknown."""
 
-
 OPENAI_IMAGE_MODELS = (
     *("dall-e-2", "dall-e-3", "gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "chatgpt-image-latest"),
     *("gpt-image-2", "gpt-image-2-2026-04-21"),
@@ -46,6 +45,17 @@ class Settings(BaseSettings):
     # Folders
     home: Annotated[Path, Field(description="State folder: models, jobs, images, certificates.")] = places.here("data")
     cache: Annotated[Path, Field(description="The engine's source and builds; safe to delete.")] = places.here("cache")
+
+    # Database
+    database_url: Annotated[
+        str | None,
+        AfterValidator(lambda text: text and values.database_url(text)),
+        Field(
+            description="Keep jobs in this Postgres database, postgresql://USER:PASSWORD@HOST/DATABASE "
+            "(docs/fleet.md); unset: in the state folder's SQLite file.",
+            repr=False,
+        ),
+    ] = None
 
     # Network
     host: Annotated[

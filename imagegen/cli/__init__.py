@@ -25,6 +25,7 @@ MODULES = {
     **{name: (name,) for name in ("serve", "compare", "engine", "models", "loras", "tls", "token", "doctor", "deploy")},
     "completion": ("completion",),
     "watch": ("watch",),
+    "database": ("database",),
     "config": ("config",),
 }
 """The modules of this package with commands, and the names of their commands."""

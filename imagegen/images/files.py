@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from imagegen.images.folder_note import note_database
 from imagegen.storage import permissions
 from imagegen.storage.errors import CorruptImage, StorageError, StorageFull
 
@@ -113,11 +114,23 @@ class ImageFiles:
             return False
         return True
 
-    def orphans(self, known: Collection[str], min_age_s: float = 0.0, now: Callable[[], float] = time.time) -> int:
+    def rows_since(self, identity: str) -> float:
+        """Since when the database `identity` has the rows of the pictures (POSIX seconds); noted if it is another."""
+        with _storage_errors():
+            return note_database(self._folder, identity).since
+
+    def orphans(
+        self,
+        known: Collection[str],
+        min_age_s: float = 0.0,
+        now: Callable[[], float] = time.time,
+        *,
+        since: float = 0.0,
+    ) -> int:
         """Remove pictures whose id is not in `known`, and temporary files. Returns how many were removed.
 
         min_age_s: younger files stay. Use 0 only at startup, before any write: later it would remove pictures whose row
-        is not inserted yet. Other files stay.
+        is not inserted yet. since: pictures from before this time stay (POSIX seconds). Other files stay.
         """
         removed = 0
         for entry in self._entries():
@@ -128,7 +141,8 @@ class ImageFiles:
             if not ours:
                 continue
             with _storage_errors(), contextlib.suppress(FileNotFoundError):  # already removed
-                if now() - entry.stat(follow_symlinks=False).st_mtime >= min_age_s:
+                written = entry.stat(follow_symlinks=False).st_mtime
+                if now() - written >= min_age_s and (written >= since or not picture):
                     Path(entry.path).unlink()
                     removed += 1
         return removed

@@ -221,7 +221,8 @@ class ImageStore:
         """Remove files that have no row. Call only at startup."""
         async with self._database.reading() as connection:
             known = {row.id for row in await connection.execute(select(table.c.id).where(table.c.expired_at.is_(None)))}
-        orphans = await asyncio.to_thread(self._files.orphans, known, 0.0)
+        since = await asyncio.to_thread(self._files.rows_since, self._database.identity)
+        orphans = await asyncio.to_thread(self._files.orphans, known, since=since)
         if orphans:
             log.info("removed %d files that no picture owns", orphans)
 
