@@ -322,7 +322,7 @@ async def _all(connection: AsyncConnection, query: Select[Any]) -> Sequence[Row[
 
 
 def _by_key(owner: str | None, key: str) -> Select[Any]:
-    return WITH_HOOK.where(table.c.idempotency_key == key, table.c.owner.is_(owner))
+    return WITH_HOOK.where(table.c.idempotency_key == key, table.c.owner.is_not_distinct_from(owner))
 
 
 def _job(row: Row[Any], images: Sequence[StoredImage]) -> Job:
