@@ -23,9 +23,9 @@ MODULES = {
     "upscale": ("upscale",),
     "status": ("status", "warm", "unload"),
     **{name: (name,) for name in ("serve", "compare", "engine", "models", "loras", "tls", "token", "doctor", "deploy")},
-    "database": ("database",),
     "completion": ("completion",),
     "watch": ("watch",),
+    "database": ("database",),
     "config": ("config",),
 }
 """The modules of this package with commands, and the names of their commands."""
