@@ -8,8 +8,6 @@ from pathlib import Path
 from postgres import PostgresServer
 from served import MakeService, Service, new_home, refused_start, until
 
-LONG = {"width": 256, "height": 256, "steps": 100}
-"""A job of seconds, to be met at work. Its engine is then held, so that it is at work until the test says."""
 PASSWORD = "pass-word"
 
 
@@ -19,9 +17,8 @@ def test_a_service_on_postgres_loses_nothing_by_a_kill_or_an_outage(
     url = postgres.new_database()
     service = serve(database_url=url, idle_timeout="never")
     drawn = service.draw(seed=4_294_967_295)
-    killed, waiting = service.submit(**LONG)["job_id"], service.submit()["job_id"]
-    service.until_drawing(killed)
-    with service.engine_held():
+    with service.at_work() as job:
+        killed, waiting = job["job_id"], service.submit()["job_id"]
         second = Service(new_home(tmp_path / "second", models_dir), sd_server, {"database_url": url})
         log = refused_start(second, "cannot start: Another service is using the database 127.0.0.1:")
         commands = " ".join(word for process in service.processes() for word in process.cmdline())
@@ -31,9 +28,8 @@ def test_a_service_on_postgres_loses_nothing_by_a_kill_or_an_outage(
     assert [(job["status"], job["attempts"]) for job in ended] == [("complete", 2), ("complete", 1)]
     assert service.job(drawn["job_id"])["images"] == drawn["images"] and service.png(drawn)
 
-    slow, next_one = service.submit(**LONG)["job_id"], service.submit()["job_id"]
-    service.until_drawing(slow)
-    with service.engine_held():
+    with service.at_work() as job:
+        slow, next_one = job["job_id"], service.submit()["job_id"]
         postgres.stop(signal.SIGQUIT)
         refused = service.http.post("/api/generate", json={"prompt": "a red circle", "width": 64, "height": 64})
     try:
