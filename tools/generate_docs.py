@@ -9,6 +9,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
+from cli_schemas import schemas as cli_schemas
+from cli_schemas import table as cli_table
 from model_tables import tables, things_of_sketch
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -130,6 +132,7 @@ def endpoint_table() -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli_table,
     "http.md": endpoint_table,
     "models.md": lambda: tables(Catalog.packaged()),
     "settings.md": settings_tables,
@@ -199,9 +202,10 @@ def stale(folder: Path = FOLDER) -> Iterable[tuple[Path, str]]:
         fresh = page_with(text, made())
         if fresh != text:
             yield page, fresh
-    for name, model in SCHEMAS.items():
+    own = {name: model.model_json_schema() for name, model in SCHEMAS.items()}
+    for name, schema in (own | cli_schemas()).items():
         file = folder / "schemas" / f"{name}.json"
-        fresh = json.dumps(model.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+        fresh = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         if not file.exists() or file.read_text(encoding="utf-8") != fresh:
             yield file, fresh
 

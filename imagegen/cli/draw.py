@@ -14,6 +14,7 @@ import click
 from imagegen.cli.arguments import InputFile, LoraChoice, OutputFile, Prompt, format_of
 from imagegen.cli.client import Service, service_of, url_option
 from imagegen.cli.delivery import check_output, deliver, title
+from imagegen.cli.output import json_option
 
 shared_options = [
     click.option(
@@ -37,6 +38,7 @@ shared_options = [
     click.option("--speed", type=click.Choice(["quality", "fast"]), help="fast skips steps; default: quality."),
     click.option("--transparent", is_flag=True, help="Ask for a plain background, and cut it out of the picture."),
     click.option("-n", "count", type=int, default=1, show_default=True, help="How many pictures."),
+    json_option,
     url_option,
 ]
 
@@ -116,7 +118,7 @@ def _uploaded(service: Service, request: dict[str, Any]) -> dict[str, Any]:
 
 def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
     output: Path | None = options["output"]
-    check_output(output, options["count"])
+    check_output(output, options["count"], options["as_json"])
     if options["transparent"] and output is not None and format_of(output) == "jpg":
         raise click.UsageError("A JPEG cannot be transparent: name a .png or .webp file.")
     service = service_of(options["url"])
@@ -131,4 +133,4 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
         request["n"] = options["count"]
     job = service.json("POST", path, json=_uploaded(service, request))
     click.echo(f"model: {title(service, job['model'])}", err=True)
-    deliver(service, job, output, request["prompt"])
+    deliver(service, job, output, request["prompt"], options["as_json"])

@@ -10,6 +10,7 @@ import click
 from imagegen.cli.arguments import InputFile, OutputFile
 from imagegen.cli.client import service_of, url_option
 from imagegen.cli.delivery import check_output, deliver, title
+from imagegen.cli.output import json_option
 from imagegen_client.pictures import ID
 
 
@@ -29,15 +30,18 @@ class Source(InputFile):
 )
 @click.option("--factor", type=click.Choice(["2", "4"]), default="4", show_default=True, help="Times as wide and high.")
 @click.option("--model", help="An upscaler of `imagegen models list`, or lanczos. Default: what is installed.")
+@json_option
 @url_option
-def upscale(image: Path | str, output: Path | None, factor: str, model: str | None, url: str | None) -> None:
+def upscale(
+    image: Path | str, output: Path | None, factor: str, model: str | None, as_json: bool, url: str | None
+) -> None:
     """Write a larger copy of IMAGE: a file, or the id of a picture of the service.
 
     \b
     imagegen upscale cup.png -o large.png
     imagegen upscale cup.png --factor 2 --model lanczos
     """
-    check_output(output, 1)
+    check_output(output, 1, as_json)
     service = service_of(url)
     request: dict[str, Any] = {"factor": int(factor)}
     request["image"] = service.upload(image) if isinstance(image, Path) else image
@@ -45,4 +49,5 @@ def upscale(image: Path | str, output: Path | None, factor: str, model: str | No
         request["model"] = model
     job = service.json("POST", "/api/upscale", json=request)
     click.echo(f"upscaler: {title(service, job['model'])}", err=True)
-    deliver(service, job, output, f"{image.stem if isinstance(image, Path) else 'picture'} x{factor}")
+    words = f"{image.stem if isinstance(image, Path) else 'picture'} x{factor}"
+    deliver(service, job, output, words, as_json)

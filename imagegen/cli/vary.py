@@ -13,6 +13,7 @@ from imagegen.cli.arguments import InputFile, OutputFile
 from imagegen.cli.client import Service, service_of, url_option
 from imagegen.cli.delivery import check_output, deliver, title
 from imagegen.cli.errors import Refused
+from imagegen.cli.output import json_option
 
 _ID = re.compile(r"(?:^|/)([0-9a-f]{32})(?:\.(?:png|jpg|webp))?$")
 
@@ -27,8 +28,11 @@ _ID = re.compile(r"(?:^|/)([0-9a-f]{32})(?:\.(?:png|jpg|webp))?$")
     type=OutputFile(standard=True),
     help="File to write: .png, .jpg or .webp; several pictures are numbered. Default: a name made of the prompt.",
 )
+@json_option
 @url_option
-def vary(what: str, count: int, seed: int | None, model: str | None, output: Path | None, url: str | None) -> None:
+def vary(
+    what: str, count: int, seed: int | None, model: str | None, output: Path | None, as_json: bool, url: str | None
+) -> None:
     """Draw variations of WHAT: the id or the address of a picture, the id of a job, or a picture file.
 
     A picture of this service is drawn from its own prompt with other seeds. Of a file a model that edits draws others.
@@ -37,7 +41,7 @@ def vary(what: str, count: int, seed: int | None, model: str | None, output: Pat
     imagegen vary 3f0a…9c -n 4 -o cup.png
     imagegen vary photo.jpg -n 2
     """
-    check_output(output, count)
+    check_output(output, count, as_json)
     service = service_of(url)
     request: dict[str, Any] = {"n": count}
     if seed is not None:
@@ -51,7 +55,7 @@ def vary(what: str, count: int, seed: int | None, model: str | None, output: Pat
         request[_kind(service, found[1])] = found[1]
     job = service.json("POST", "/api/variations", json=request)
     click.echo(f"model: {title(service, job['model'])}", err=True)
-    deliver(service, job, output, job["prompt"])
+    deliver(service, job, output, job["prompt"], as_json)
 
 
 def _kind(service: Service, an_id: str) -> str:
