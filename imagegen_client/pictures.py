@@ -62,11 +62,11 @@ class Picture:
 
     @property
     def prompt(self) -> str | None:
-        return self.job.prompt if self.job else None
+        return self.job.prompt if self.job else self.info.prompt
 
     @property
     def model(self) -> str | None:
-        return self.job.model if self.job else None
+        return self.job.model if self.job else self.info.model
 
     @property
     def params(self) -> dict[str, Any]:

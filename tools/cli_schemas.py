@@ -9,7 +9,7 @@ from pydantic import BaseModel, TypeAdapter
 from imagegen.cli import documents
 from imagegen.http import responses
 from imagegen.http.responses.base import Answer
-from imagegen.http.responses.jobs import Image, Job
+from imagegen.http.responses.jobs import Job, ListedImage
 from imagegen.http.responses.status import ServiceStatus
 from imagegen.models.entry import Entry
 from imagegen.models.weights import Upscaler
@@ -99,6 +99,7 @@ COMMANDS: dict[str, str] = {
     "batch": "cli_batch",
     "cancel": "cli_jobs",
     "compare": "cli_comparison",
+    "config show": "cli_configuration",
     "deploy": "cli_deployed",
     "deploy build": "cli_image_built",
     "deploy down": "cli_deployment_removed",
@@ -111,7 +112,10 @@ COMMANDS: dict[str, str] = {
     "engine import": "cli_engine_file",
     "engine path": "cli_engine_file",
     "images get": "cli_saved_image",
+    "images keep": "image",
     "images list": "cli_images",
+    "images rm": "cli_images_removed",
+    "images unkeep": "image",
     "inspect": "inspection",
     "jobs": "cli_jobs",
     "loras add": "cli_lora",
@@ -144,7 +148,9 @@ def schemas() -> dict[str, dict[str, Any]]:
         "cli_error": _of(Failed),
         "cli_pictures": _of(Pictures),
         "cli_jobs": _of(list[Job]),
-        "cli_images": _of(list[Image]),
+        "cli_images": _of(list[ListedImage]),
+        "cli_images_removed": _of(documents.ImagesRemoved),
+        "cli_configuration": _of(documents.Configuration),
         "cli_batch": _of(documents.Batch),
         "cli_saved_image": _of(documents.SavedImage),
         "cli_comparison": _of(documents.Comparison),

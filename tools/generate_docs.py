@@ -150,6 +150,8 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "jobs": responses.jobs.Jobs,
     "image": responses.jobs.Image,
     "images": responses.jobs.Images,
+    "deleted": responses.jobs.Deleted,
+    "boards": responses.jobs.Boards,
     "inspection": responses.jobs.Inspection,
     "status": responses.status.ServiceStatus,
     "models": responses.models.Models,

@@ -25,6 +25,7 @@ MODULES = {
     "images": ("images",),
     "inspection": ("inspect",),
     **{name: (name,) for name in ("serve", "compare", "engine", "models", "loras", "tls", "token", "doctor", "deploy")},
+    "config": ("config",),
 }
 """The modules of this package with commands, and the names of their commands."""
 
@@ -60,9 +61,9 @@ class _Commands(click.Group):
 def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
-    from imagegen import __version__
+    from imagegen.cli.versions import lines
 
-    click.echo(f"imagegen, version {__version__}")
+    click.echo("\n".join(lines()))
     context.exit()
 
 
@@ -97,7 +98,10 @@ def main() -> None:
         shown = None if isinstance(failed, PartlyFailed) else failed.code or failed.own_code
         _end(f"imagegen: {failed}", shown, failed.exit_code, failed.detail)
     except SettingsError as wrong:
-        _end(f"imagegen: {wrong}", "bad_setting", 1, str(wrong))
+        from imagegen.config_file import located
+
+        sentence = located(str(wrong))
+        _end(f"imagegen: {sentence}", "bad_setting", 1, sentence)
     except UnicodeEncodeError:
         from imagegen.cli.arguments import printable
 

@@ -56,6 +56,13 @@ class SavedImage:
 
 
 @dataclass(frozen=True)
+class ImagesRemoved:
+    """The ids of the pictures that were deleted."""
+
+    removed: list[str]
+
+
+@dataclass(frozen=True)
 class Compared:
     """One picture of a comparison. seconds: of its job; null if there is no picture, and `failure` says why."""
 
@@ -181,6 +188,26 @@ class Findings:
 
     ok: bool
     findings: list[Finding]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """value: null if it is unset, or hidden because it is a secret. line: of the settings file, if it is from there."""
+
+    name: str
+    variable: str
+    value: str | int | float | bool | None
+    source: Literal["default", "file", "environment"]
+    line: int | None
+    hidden: bool
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """file: the settings file; null if there is none."""
+
+    file: str | None
+    settings: list[Setting]
 
 
 @dataclass(frozen=True)

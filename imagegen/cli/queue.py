@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
+import re
 
 import click
 
 from imagegen.cli.client import service_of, url_option
 from imagegen.cli.output import json_option, print_json
+
+_ID = re.compile(r"[0-9A-Za-z_-]{1,128}")
 
 
 @click.command()
@@ -49,11 +51,13 @@ def cancel(job_id: str | None, everything: bool, as_json: bool, url: str | None)
     """
     if (job_id is None) is not everything:
         raise click.UsageError("Name a job, or give --all, and not both. `imagegen jobs` lists the jobs.")
+    if job_id is not None and not _ID.fullmatch(job_id):  # a slash would name another route
+        raise click.UsageError(f"{job_id!r} is no job's id. `imagegen jobs` lists the jobs.")
     service = service_of(url)
     if job_id is None:
         jobs = service.json("DELETE", "/api/jobs", params={"status": "queued"})["items"]
     else:
-        jobs = [service.json("DELETE", f"/api/jobs/{quote(job_id, safe='')}")]
+        jobs = [service.json("DELETE", f"/api/jobs/{job_id}")]
     if as_json:
         print_json(jobs)
         return

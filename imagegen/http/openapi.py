@@ -116,7 +116,7 @@ def _operation(route: Route, operation: Operation) -> dict[str, Any]:
         content = {
             media: {"schema": _ref(body) if isinstance(body, type) else body} for media, body in operation.body.items()
         }
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": operation.body_required, "content": content}
     return described
 
 

@@ -23,6 +23,7 @@ from imagegen.schemas import (
     Refused,
     Status,
     StoredImage,
+    Warn,
     expired,
 )
 from imagegen.storage.database import Database
@@ -35,6 +36,16 @@ BY_ID = WITH_HOOK.where(table.c.id == bindparam("id"))
 NOT_ENDED = (Status.QUEUED.value, Status.RUNNING.value)
 REVISION = {"revision": table.c.revision + 1}
 """Part of every change of a row."""
+CLEARED: dict[str, Any] = {
+    **REVISION,
+    "prompt": "",
+    "params": {},
+    "refs": [],
+    "warnings": [],
+    "policy": {},
+    **dict.fromkeys(("engine_texts", "progress", "error", "idempotency_key")),
+}
+"""The columns of a row that has expired."""
 
 
 class JobRepository:
@@ -42,6 +53,9 @@ class JobRepository:
 
     def __init__(self, database: Database, images: ImageStore) -> None:
         self._database, self._images = database, images
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        return self._database.reading()
 
     def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A write transaction; only one runs at a time."""
@@ -56,8 +70,7 @@ class JobRepository:
             raise Refused(404, "job_not_found", "There is no job with this id. It may be mistyped.")
         if rows[0].expired_at is not None:
             raise expired("job", rows[0].expired_at)
-        complete = rows[0].status == Status.COMPLETE.value
-        return _job(rows[0], await self._images.drawn_by(job_id) if complete else [])
+        return _job(rows[0], await self._images.drawn_by(job_id) if _has_pictures(rows[0]) else [])
 
     async def list(self, limit: int, before: int | None = None) -> list[Job]:
         """At most `limit` jobs with a sequence number below `before`, newest first, without drafts."""
@@ -88,11 +101,10 @@ class JobRepository:
                 raise expired("job", row.expired_at)
             return await self._read(connection, row)
 
-    async def needed_images(self) -> set[str]:
+    async def needed_images(self, connection: AsyncConnection | None = None) -> set[str]:
         """Ids of the source pictures and masks of jobs that have not ended."""
         query = select(table.c.refs, table.c.mask).where(table.c.status.in_(NOT_ENDED))
-        async with self._database.reading() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await (self._database.fetch(query) if connection is None else _all(connection, query))
         return {image for row in rows for image in [*row.refs, row.mask] if image}
 
     # ---- writes -------------------------------------------------------------------------------
@@ -161,6 +173,22 @@ class JobRepository:
                 .values(**REVISION, progress=progress.model_dump(mode="json"))
             )
 
+    async def add_picture(
+        self, connection: AsyncConnection, job_id: str, image: StoredImage, warnings: Sequence[Warn]
+    ) -> bool:
+        """Insert a finished picture of the running job; False if it does not run. It expires only after the job's end.
+
+        warnings: replace the row's.
+        """
+        done = await connection.execute(
+            update(table)
+            .where(table.c.id == job_id, table.c.status == Status.RUNNING.value)
+            .values(**REVISION, warnings=[warning.model_dump() for warning in warnings])
+        )
+        if done.rowcount == 1:
+            await self._images.insert(connection, [image], expires_at=None, job_id=job_id)
+        return done.rowcount == 1
+
     async def drop_lease(self, job_id: str) -> None:
         """Remove the job's lease."""
         async with self._database.writing() as connection:
@@ -184,14 +212,34 @@ class JobRepository:
                 await self._images.prolong(connection, job_id, expires_at)
         return done.rowcount == 1
 
+    async def end_draft(self, connection: AsyncConnection, job_id: str, expires_at: float) -> None:
+        """Make a complete draft, if it is one, an ordinary job whose pictures expire at `expires_at`."""
+        done = await connection.execute(
+            update(table).where(table.c.id == job_id, table.c.draft).values(**REVISION, draft=False)
+        )
+        if done.rowcount == 1:
+            await self._images.prolong(connection, job_id, expires_at)
+
+    async def follow_images(self, connection: AsyncConnection, job_id: str, now: float) -> None:
+        """Let a complete job expire with the last of its pictures: never if one is kept, now if none is left."""
+        left = await self._images.of_job(connection, job_id)
+        times = [image.expires_at for image in left]
+        expires_at = None if None in times else max([one for one in times if one is not None], default=now)
+        values = REVISION if left else CLEARED | {"expired_at": now}
+        await connection.execute(update(table).where(table.c.id == job_id).values(**values, expires_at=expires_at))
+
     async def end(self, connection: AsyncConnection, job_id: str, end: End, images: Sequence[StoredImage] = ()) -> bool:
-        """End a job and insert its pictures; False if it has ended before, or would complete without running."""
+        """End a job and insert its last pictures; False if it has ended before, or would complete without running.
+
+        The pictures that it has already expire with it.
+        """
         open_states = [Status.RUNNING.value] if end.status is Status.COMPLETE else NOT_ENDED
         done = await connection.execute(
             update(table).where(table.c.id == job_id, table.c.status.in_(open_states)).values(REVISION | end.values())
         )
         if done.rowcount != 1:
             return False
+        await self._images.prolong(connection, job_id, end.expires_at)
         await self._images.insert(connection, images, expires_at=end.expires_at, job_id=job_id)
         return True
 
@@ -199,6 +247,7 @@ class JobRepository:
         """Write an end that could not be written before."""
         async with self._database.writing() as connection:
             await connection.execute(update(table).where(table.c.id == job_id).values(REVISION | end.values()))
+            await self._images.prolong(connection, job_id, end.expires_at)
 
     async def requeue(self, job_id: str, *, counted: bool) -> bool:
         """Queue the running job again; False if it does not run. `counted`: keep the increased number of attempts."""
@@ -237,11 +286,8 @@ class JobRepository:
             await connection.execute(
                 update(table)
                 .where(table.c.expires_at <= now, table.c.expired_at.is_(None))
-                .values(
-                    **REVISION, expired_at=table.c.expires_at, prompt="", params={}, refs=[], warnings=[], policy={},
-                    engine_texts=None, progress=None, error=None, idempotency_key=None,
-                )
-            )  # fmt: skip
+                .values(**CLEARED, expired_at=table.c.expires_at)
+            )
             gone = select(table.c.id).where(table.c.expired_at.is_not(None))
             await connection.execute(delete(hooks).where(hooks.c.job_id.in_(gone)))
             await connection.execute(delete(table).where(table.c.expired_at <= forget_before))
@@ -252,8 +298,16 @@ class JobRepository:
         return await self._read(connection, (await connection.execute(BY_ID, {"id": job_id})).one())
 
     async def _read(self, connection: AsyncConnection, row: Row[Any]) -> Job:
-        complete = row.status == Status.COMPLETE.value
-        return _job(row, await self._images.of_job(connection, row.id) if complete else [])
+        return _job(row, await self._images.of_job(connection, row.id) if _has_pictures(row) else [])
+
+
+def _has_pictures(row: Row[Any]) -> bool:
+    """Whether the job may have pictures. A job of several has them as they are finished, a job of one at its end."""
+    return bool(row.status == Status.COMPLETE.value or row.params.get("n", 1) > 1)
+
+
+async def _all(connection: AsyncConnection, query: Select[Any]) -> Sequence[Row[Any]]:
+    return (await connection.execute(query)).all()
 
 
 def _by_key(owner: str | None, key: str) -> Select[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imagegen import engine_build, settings
+from imagegen import config_file, engine_build, settings
 from imagegen.hardware import gpu
 from imagegen.models.aliases import Aliases
 from imagegen.models.catalog import Catalog
@@ -46,7 +46,7 @@ class Configuration:
 
 
 def read() -> Configuration:
-    """Read the environment and the files that it names, and increase this process's limit of open files.
+    """Read the settings and the files that they name, and increase this process's limit of open files.
 
     Raises SettingsError with a sentence.
     """
@@ -94,7 +94,7 @@ SENTENCES = (
 def sentence(failure: BaseException) -> str | None:
     """Why the service cannot start, as a sentence for the user; None for an internal error."""
     if isinstance(failure, SENTENCES):
-        return str(failure)
+        return config_file.located(str(failure))
     if isinstance(failure, OSError) and failure.strerror:
         where = f"{failure.filename} cannot be used: " if failure.filename else ""
         return f"{where}{failure.strerror}."

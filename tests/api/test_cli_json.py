@@ -45,9 +45,18 @@ def test_the_documents_of_pictures(typed: Type, imagegen: CommandLine) -> None:
     assert document_of("inspect", typed("inspect", "bell.png").out)["settings"]["prompt"] == "a bell"
     listed = document_of("images list", typed("images", "list", "-n", "200").out)
     assert picture in {one["id"] for one in listed}
+    words = ("keep", picture, "--board", "Bells", "--note", "loud")
+    kept = document_of("images keep", typed("images", *words).out)
+    assert (kept["id"], kept["board"], kept["note"], kept["expires_at"]) == (picture, "Bells", "loud", None)
+    found = typed("images", "list", "--kept", "-q", "loud", "--board", "Bells", "--kind", "generate")
+    assert [one["id"] for one in document_of("images list", found.out)] == [picture]
+    assert document_of("images unkeep", typed("images", "unkeep", picture).out)["kept_at"] is None
     saved = document_of("images get", typed("images", "get", picture, "-o", "again.png").out)
     assert saved["bytes"] == (imagegen.folder / "again.png").stat().st_size
     assert (imagegen.folder / "again.png").read_bytes() == (imagegen.folder / "bell.png").read_bytes()
+    removed = document_of("images rm", typed("images", "rm", picture, "--yes").out)
+    assert removed == {"removed": [picture]}
+    assert typed("images", "get", picture).document["error"]["code"] == "expired"
     (imagegen.folder / "p.txt").write_text("a cat\n")
     assert document_of("batch", typed("batch", "p.txt", *SMALL[:6]).out)["done"] == 1
     sheet = typed("compare", "--models", "tiny", "--prompts", "p.txt", "-o", "sheet.png", *SMALL)
@@ -95,6 +104,10 @@ FAILED: list[tuple[tuple[str, ...], int, str]] = [
     (("edit", "none.png", "x"), 2, "usage"),
     (("batch", "none.txt"), 2, "usage"),
     (("cancel",), 2, "usage"),
+    (("images", "rm", NOBODY), 2, "usage"),
+    (("images", "rm", NOBODY, "--yes"), 3, "image_not_found"),
+    (("images", "keep", NOBODY), 3, "image_not_found"),
+    (("images", "list", "--from", "yesterday"), 3, "invalid_request"),
     (("cancel", NOBODY, "--all"), 2, "usage"),
     (("images", "get", "../x"), 2, "usage"),
     (("compare", "--models", ","), 2, "usage"),
@@ -103,7 +116,7 @@ FAILED: list[tuple[tuple[str, ...], int, str]] = [
     (("draw", "x", "--model", "dall-e-3"), 3, "unknown_model"),
     (("compare", "--models", "dall-e-3"), 3, "unknown_model"),
     (("cancel", NOBODY), 3, "job_not_found"),
-    (("cancel", "../images"), 3, "not_found"),
+    (("cancel", f"{NOBODY}/images"), 2, "usage"),
     (("images", "get", NOBODY), 3, "image_not_found"),
     (("vary", NOBODY), 3, "unknown_image"),
     (("upscale", NOBODY), 3, "unknown_image"),

@@ -15,7 +15,10 @@ def _absent(value: object) -> bool:
 
 
 class Image(Answer):
-    """A stored picture. `warnings`: what decoding an upload changed, or `background_removed` of a drawn picture."""
+    """A stored picture. A kept one does not expire; `board` and `note` are of a kept one.
+
+    `warnings`: what decoding an upload changed, or `background_removed` of a drawn picture.
+    """
 
     id: Id
     url: str
@@ -28,14 +31,48 @@ class Image(Answer):
     job_id: Id | None
     created_at: When
     expires_at: When | None
+    kept_at: When | None
+    board: str | None
+    note: str | None
     warnings: list[Warn]
 
 
-class Images(Answer):
-    """A page of the gallery; `next` is the `before` of the following one."""
+class ListedImage(Image):
+    """A picture in the list, with what its job was; null: an upload."""
 
-    items: list[Image]
+    kind: Kind | None
+    model: str | None
+    prompt: str | None
+
+
+class Images(Answer):
+    """A page of the list; `next` is the `cursor` of the following one."""
+
+    items: list[ListedImage]
     next: int | None
+
+
+class Deleted(Answer):
+    """The ids of the pictures of a job that were deleted, and of those that were not because they are kept."""
+
+    deleted: list[Id]
+    kept: list[Id]
+
+
+class Board(Answer):
+    """A board of kept pictures: its name, their number, and the URL of the newest."""
+
+    name: str
+    count: int
+    url: str
+
+
+class Boards(Answer):
+    """The boards by name; `kept` pictures of at most `max` are kept, on a board or not."""
+
+    items: list[Board]
+    kept: int
+    max: int
 
 
 class LoraRead(Answer):

@@ -1,4 +1,4 @@
-"""Picture routes: upload, fetch (converted and scaled down on request), gallery."""
+"""Picture routes: upload, fetch (converted and scaled down on request)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from imagegen.http import etags, responses, serialize
+from imagegen.http import etags, serialize
 from imagegen.http.body import query_int
 from imagegen.http.context import app_of, base_url
 from imagegen.http.multipart import read_upload
@@ -47,18 +47,7 @@ async def fetch(request: Request) -> Response:
     return Response(data, headers=headers, media_type=TYPES[matched["format"]])
 
 
-async def gallery(request: Request) -> Response:
-    app = app_of(request)
-    limit = query_int(request, "limit", 50, 1, 200)
-    before = query_int(request, "before", 0, 0, 10**18) or None
-    images = await app.images.list(limit, None if before is None else before / 1000)
-    following = int(images[-1].created_at * 1000) if len(images) == limit else None
-    items = [serialize.image(image, base_url(request)) for image in images]
-    return serialize.answer(responses.jobs.Images(items=items, next=following))
-
-
 ROUTES = [
     Route("/api/images", upload, methods=["POST"]),
-    Route("/api/images", gallery, methods=["GET"]),
     Route("/images/{name}", fetch, methods=["GET"]),
 ]

@@ -62,6 +62,13 @@ def test_the_documents_of_tokens_and_certificates(here: CommandLine) -> None:
     assert renewed["sha256"] != shown["sha256"]
 
 
+def test_the_document_of_the_settings(here: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGEGEN_PORT", "8799")
+    shown = document_of("config show", here("config", "show", "--json").out)
+    port = next(one for one in shown["settings"] if one["name"] == "port")
+    assert (port["value"], port["source"]) == (8799, "environment")
+
+
 def test_the_document_of_the_engine(here: CommandLine, sd_server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGEGEN_SD_SERVER", str(sd_server))
     assert document_of("engine path", here("engine", "path", "--json").out) == {"path": str(sd_server)}
