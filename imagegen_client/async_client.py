@@ -13,7 +13,7 @@ from imagegen_client import calls
 from imagegen_client.answers import Check, Inspection, JobState, Model
 from imagegen_client.async_transport import AsyncTransport
 from imagegen_client.calls import DrawOptions, Fit, body_of
-from imagegen_client.common import RETRY_S, Configured, Images, configured, file_of, id_of, loaded
+from imagegen_client.common import RETRY_S, Configured, Images, configured, file_of, id_of, keep_wish, loaded
 from imagegen_client.jobs import AsyncJob
 from imagegen_client.pictures import ImageLike, Picture, reference
 from imagegen_client.wire import Call
@@ -132,7 +132,7 @@ class AsyncClient(Configured):
 
     async def keep(self, image: Picture | str, *, board: str | None = None, note: str | None = None) -> Picture:
         """Keep a picture of the service beyond its expiry, also on a board or with a note."""
-        return Picture(await self.run(calls.keep(id_of(image), self.retries, board=board, note=note)))
+        return Picture(await self.run(calls.keep(id_of(image), keep_wish(board, note), self.retries)))
 
     async def unkeep(self, image: Picture | str) -> Picture:
         """Let a kept picture expire."""

@@ -314,12 +314,9 @@ def jpeg(image_id: str, width_px: int, retries: Retries = NO_RETRIES) -> Call[by
     return (yield from read_file(f"/images/{segment(image_id)}.jpg", "image/jpeg", {"w": str(width_px)}, retries))
 
 
-def keep(
-    image_id: str, retries: Retries = NO_RETRIES, *, board: str | None = None, note: str | None = None
-) -> Call[ImageInfo]:
-    """Keep a picture beyond its expiry, also on a board or with a note. Raises TooOld."""
-    body = {name: value for name, value in {"board": board, "note": note}.items() if value is not None}
-    request = Request("POST", f"/api/images/{segment(image_id)}/keep", json=body or None)
+def keep(image_id: str, wish: Mapping[str, str | None] | None = None, retries: Retries = NO_RETRIES) -> Call[ImageInfo]:
+    """Keep a picture beyond its expiry. wish: its `board` and `note`. Raises TooOld."""
+    request = Request("POST", f"/api/images/{segment(image_id)}/keep", json=dict(wish or {}))
     try:
         return parsed(ImageInfo, (yield from read_json(request, retries)), "picture")
     except NotFound as absent:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, Unpack
 from imagegen_client import calls
 from imagegen_client.answers import Check, ImageInfo, Inspection, JobState, Model
 from imagegen_client.calls import DrawOptions, Fit, body_of
-from imagegen_client.common import RETRY_S, Configured, Images, configured, file_of, id_of, loaded
+from imagegen_client.common import RETRY_S, Configured, Images, configured, file_of, id_of, keep_wish, loaded
 from imagegen_client.jobs import Job
 from imagegen_client.pictures import ImageLike, Picture, reference
 from imagegen_client.transport import Transport
@@ -133,7 +133,7 @@ class Client(Configured):
 
     def keep(self, image: Picture | str, *, board: str | None = None, note: str | None = None) -> Picture:
         """Keep a picture of the service beyond its expiry, also on a board or with a note."""
-        return self._picture(self.run(calls.keep(id_of(image), self.retries, board=board, note=note)))
+        return self._picture(self.run(calls.keep(id_of(image), keep_wish(board, note), self.retries)))
 
     def unkeep(self, image: Picture | str) -> Picture:
         """Let a kept picture expire."""

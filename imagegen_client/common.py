@@ -67,6 +67,11 @@ def id_of(image: Picture | str) -> str:
     return address[1] if address else image
 
 
+def keep_wish(board: str | None, note: str | None) -> dict[str, str | None]:
+    """What a request to keep a picture says; what is None stays as it is."""
+    return {name: value for name, value in {"board": board, "note": note}.items() if value is not None}
+
+
 def file_of(image: ImageLike) -> bytes:
     """The file to upload. Raises BadImage."""
     if isinstance(image, Picture):

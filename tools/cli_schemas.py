@@ -100,6 +100,9 @@ COMMANDS: dict[str, str] = {
     "cancel": "cli_jobs",
     "compare": "cli_comparison",
     "config show": "cli_configuration",
+    "database copy": "cli_database_copied",
+    "database status": "cli_database_state",
+    "database upgrade": "cli_database_upgraded",
     "deploy": "cli_deployed",
     "deploy build": "cli_image_built",
     "deploy down": "cli_deployment_removed",
@@ -138,8 +141,8 @@ COMMANDS: dict[str, str] = {
     "warm": "status",
 }
 """The schema of each command's document, a file of docs/schemas/."""
-WITHOUT = {"serve", "deploy logs"}
-"""Commands that become another program, which writes what it writes."""
+WITHOUT = {"serve", "deploy logs", "watch", "completion"}
+"""Commands that become another program, fill a terminal, or print a script of a shell."""
 
 
 def schemas() -> dict[str, dict[str, Any]]:
@@ -167,6 +170,9 @@ def schemas() -> dict[str, dict[str, Any]]:
         "cli_certificate": _of(documents.Certificate),
         "cli_new_token": _of(documents.NewToken),
         "cli_findings": _of(documents.Findings),
+        "cli_database_copied": _of(documents.DatabaseCopied),
+        "cli_database_state": _of(documents.DatabaseState),
+        "cli_database_upgraded": _of(documents.DatabaseUpgraded),
         "cli_deployed": _of(documents.Deployed),
         "cli_image_built": _of(documents.ImageBuilt),
         "cli_deployment_state": _of(DeploymentState),

@@ -211,6 +211,32 @@ class Configuration:
 
 
 @dataclass(frozen=True)
+class DatabaseState:
+    """schema: of the database; 0 without tables. program_schema: that of this version."""
+
+    database: str
+    schema: int
+    program_schema: int
+    state: Literal["current", "behind", "newer"]
+    in_use: bool
+
+
+@dataclass(frozen=True)
+class DatabaseUpgraded:
+    """The schema before and after; the same if there was nothing to do."""
+
+    before: int
+    schema: int
+
+
+@dataclass(frozen=True)
+class DatabaseCopied:
+    """The number of rows by table."""
+
+    rows: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Deployed:
     """A running deployment. token_file: the file with the clients' token. tls_sha256: null for plain HTTP."""
 

@@ -12,6 +12,7 @@ from threading import Event
 
 import click
 
+from imagegen.cli import candidates
 from imagegen.cli.arguments import InputFile
 from imagegen.cli.byte_bar import byte_bar
 from imagegen.cli.documents import Lora, LoraRemoved
@@ -85,7 +86,7 @@ def add(source: str, name: str | None, yes: bool, as_json: bool) -> None:
 
 
 @loras.command()
-@click.argument("name")
+@click.argument("name", shell_complete=candidates.loras)
 @json_option
 def remove(name: str, as_json: bool) -> None:
     """Remove a LoRA. Jobs that wait and name it will fail, and say so."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from imagegen.cli import candidates
 from imagegen.cli.client import service_of
 from imagegen.cli.documents import CheckedFile, ModelChecked, ModelRemoved
 from imagegen.cli.model_sentences import sentences
@@ -22,7 +23,7 @@ from imagegen.storage.database import StateInUse, lock_state_folder
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=candidates.catalog_models)
 @click.option("--yes", is_flag=True, help="Remove without being asked.")
 @click.option("--entry", "with_entry", is_flag=True, help="Remove your own entry of that name too.")
 @json_option
@@ -107,7 +108,7 @@ def _afterwards(entry: Weights, own: Path | None, settings: Settings) -> str:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=candidates.catalog_models)
 @json_option
 def check(name: str, as_json: bool) -> None:
     """Hash a model's files, and compare them with the catalog or the record of their download.

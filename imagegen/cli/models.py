@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from imagegen.cli import candidates
 from imagegen.cli.add import add
 from imagegen.cli.byte_bar import byte_bar
 from imagegen.cli.documents import ModelFolder
@@ -56,7 +57,7 @@ def list_models(as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=candidates.catalog_models)
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show one model: every number with its source, every file with its path."""
@@ -70,7 +71,7 @@ def show(name: str, as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=candidates.catalog_models)
 @click.option("--vision", is_flag=True, help="With the vision tower, where the model can have one.")
 @json_option
 def make(name: str, vision: bool, as_json: bool) -> None:

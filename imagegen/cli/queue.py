@@ -6,6 +6,7 @@ import re
 
 import click
 
+from imagegen.cli import candidates
 from imagegen.cli.client import service_of, url_option
 from imagegen.cli.output import json_option, print_json
 
@@ -38,7 +39,7 @@ def jobs(limit: int, as_json: bool, url: str | None) -> None:
 
 
 @click.command()
-@click.argument("job_id", required=False)
+@click.argument("job_id", required=False, shell_complete=candidates.unfinished_jobs)
 @click.option("--all", "everything", is_flag=True, help="Cancel all jobs of yours that wait; the running one goes on.")
 @json_option
 @url_option

@@ -69,6 +69,14 @@ def test_the_document_of_the_settings(here: CommandLine, monkeypatch: pytest.Mon
     assert (port["value"], port["source"]) == (8799, "environment")
 
 
+def test_the_documents_of_the_database(here: CommandLine) -> None:
+    assert document_of("database status", here("database", "status", "--json").out)["state"] == "behind"
+    upgraded = document_of("database upgrade", here("database", "upgrade", "--json").out)
+    assert upgraded["before"] < upgraded["schema"]
+    shown = here("database", "status", "--json")
+    assert (shown.code, document_of("database status", shown.out)["state"]) == (0, "current")
+
+
 def test_the_document_of_the_engine(here: CommandLine, sd_server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGEGEN_SD_SERVER", str(sd_server))
     assert document_of("engine path", here("engine", "path", "--json").out) == {"path": str(sd_server)}
