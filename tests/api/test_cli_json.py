@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +14,7 @@ import container_stand_in
 import pytest
 from command_line import CommandLine, Ran, check_schema, document_of
 from PIL import Image
-from served import Service
+from served import ROOT, Service
 
 from imagegen.cli import client
 from imagegen.engine_build.cards import Cards
@@ -96,6 +100,21 @@ def test_the_documents_of_a_deployment(
     assert document_of("deploy down", imagegen("deploy", "down", "--json").out)["volume"] == deployed["volume"]
     gone = imagegen("deploy", "status", "--json")
     assert (gone.code, gone.document["error"]["code"]) == (1, "failed")
+
+
+def test_a_watched_status_is_a_document_a_line(service: Service) -> None:
+    command = [sys.executable, "-m", "imagegen.cli", "status", "--watch", "--json", "--url", service.url]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    watching = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert watching.stdout is not None
+    first = document_of("status", watching.stdout.readline())
+    service.draw()
+    changed = document_of("status", watching.stdout.readline())
+    assert changed != first, "a line a change"
+    watching.send_signal(signal.SIGINT)
+    printed, _ = watching.communicate(timeout=60)
+    assert watching.returncode == 130
+    assert '"code": "interrupted"' in printed
 
 
 FAILED: list[tuple[tuple[str, ...], int, str]] = [
