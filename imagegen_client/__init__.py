@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from imagegen_client.answers import Capabilities, Check, ImageInfo, Inspection, JobState, Model, Progress, Said
     from imagegen_client.async_client import AsyncClient
-    from imagegen_client.calls import DrawOptions, Lora, UpscaleOptions, VaryOptions, Webhook
+    from imagegen_client.calls import DrawOptions, ImageFilters, Lora, UpscaleOptions, VaryOptions, Webhook
     from imagegen_client.client import Client
     from imagegen_client.errors import (
         BadImage,
@@ -50,7 +50,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "answers": ("Capabilities", "Check", "ImageInfo", "Inspection", "JobState", "Model", "Progress", "Said"),
     "async_client": ("AsyncClient",),
-    "calls": ("DrawOptions", "Lora", "UpscaleOptions", "VaryOptions", "Webhook"),
+    "calls": ("DrawOptions", "ImageFilters", "Lora", "UpscaleOptions", "VaryOptions", "Webhook"),
     "client": ("Client",),
     "errors": (
         *("BadImage", "Busy", "Distrusted", "Expired", "Forbidden", "InternalError", "InvalidRequest"),
@@ -75,6 +75,7 @@ __all__ = [
     "DrawOptions",
     "Expired",
     "Forbidden",
+    "ImageFilters",
     "ImageInfo",
     "ImageLike",
     "Inspection",

@@ -61,7 +61,10 @@ class PreviewInfo:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """A stored picture, without its bytes. `job_id` is None for an upload."""
+    """A stored picture, without its bytes. `job_id` is None for an upload.
+
+    kept_at, board, note: of a kept picture. prompt, model: of its job, in a list of pictures.
+    """
 
     id: str
     width: int
@@ -73,6 +76,11 @@ class ImageInfo:
     job_id: str | None = None
     created_at: str | None = None
     expires_at: str | None = None
+    kept_at: str | None = None
+    board: str | None = None
+    note: str | None = None
+    prompt: str | None = None
+    model: str | None = None
     warnings: list[Said] = field(default_factory=list)
 
 

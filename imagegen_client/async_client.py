@@ -13,7 +13,7 @@ from imagegen_client import calls
 from imagegen_client.answers import Check, Inspection, JobState, Model
 from imagegen_client.async_transport import AsyncTransport
 from imagegen_client.calls import DrawOptions, Fit, body_of
-from imagegen_client.common import RETRY_S, Configured, Images, configured, file_of, loaded
+from imagegen_client.common import RETRY_S, Configured, Images, configured, file_of, id_of, keep_wish, loaded
 from imagegen_client.jobs import AsyncJob
 from imagegen_client.pictures import ImageLike, Picture, reference
 from imagegen_client.wire import Call
@@ -125,10 +125,22 @@ class AsyncClient(Configured):
         """Cancel the caller's waiting jobs, and return them. The running job goes on."""
         return [AsyncJob(self, state) for state in await self.run(calls.cancel_queued(self.retries))]
 
-    async def images(self, limit: int = 20) -> list[Picture]:
-        """The newest drawn pictures, the newest first, without their bytes: `read` fetches these."""
-        found, _ = await self.run(calls.images(limit, retries=self.retries))
+    async def images(self, limit: int = 20, **filters: Unpack[calls.ImageFilters]) -> list[Picture]:
+        """The newest pictures that the filters let through, newest first, without their bytes: `read` fetches these."""
+        found, _ = await self.run(calls.images(limit, retries=self.retries, filters=filters))
         return [Picture(info) for info in found]
+
+    async def keep(self, image: Picture | str, *, board: str | None = None, note: str | None = None) -> Picture:
+        """Keep a picture of the service beyond its expiry, also on a board or with a note."""
+        return Picture(await self.run(calls.keep(id_of(image), keep_wish(board, note), self.retries)))
+
+    async def unkeep(self, image: Picture | str) -> Picture:
+        """Let a kept picture expire."""
+        return Picture(await self.run(calls.unkeep(id_of(image), self.retries)))
+
+    async def delete(self, image: Picture | str) -> None:
+        """Delete a picture of the service before its time. It cannot be undone."""
+        await self.run(calls.delete_image(id_of(image), self.retries))
 
     async def read(self, picture: Picture) -> Picture:
         """The picture with its bytes."""

@@ -85,6 +85,24 @@ class VaryOptions(TypedDict, total=False):
     idempotency_key: str | None
 
 
+class ImageFilters(TypedDict, total=False):
+    """Which pictures to list.
+
+    q: words of the prompt or note. kept: kept ones only (True), or the others. since, until: days or times, such as
+    `2027-03-01`. min_size, max_size: pixels of the longer side.
+    """
+
+    q: str | None
+    model: str | None
+    kind: Literal["generate", "edit", "upscale", "upload"] | None
+    kept: bool | None
+    board: str | None
+    since: str | None
+    until: str | None
+    min_size: int | None
+    max_size: int | None
+
+
 Fit = Literal["contain", "cover", "stretch"]
 TOO_OLD = "This image service is too old to {}. Update it on its machine."
 NOT_SENT = {"extra", "idempotency_key"}
@@ -242,10 +260,21 @@ def upscale_picture(
 
 
 def images(
-    limit: int, before: int | None = None, retries: Retries = NO_RETRIES
+    limit: int,
+    before: int | None = None,
+    retries: Retries = NO_RETRIES,
+    *,
+    filters: Mapping[str, Any] | None = None,
 ) -> Call[tuple[list[ImageInfo], int | None]]:
-    """The newest drawn pictures, and the `before` of the next page, None at the end."""
-    return (yield from _page("/api/images", ImageInfo, "picture", limit, before, retries))
+    """The newest pictures that the filters let through, and the `before` of the next page, None at the end."""
+    return (yield from _page("/api/images", ImageInfo, "picture", limit, before, retries, query_of(filters or {})))
+
+
+def query_of(filters: Mapping[str, Any]) -> dict[str, str]:
+    """The filters as the query has them."""
+    names = {"since": "from", "until": "to"}
+    given = {names.get(name, name): value for name, value in filters.items() if value is not None}
+    return {name: str(int(value)) if isinstance(value, bool) else str(value) for name, value in given.items()}
 
 
 def inspect(picture: bytes, retries: Retries = NO_RETRIES) -> Call[Inspection]:
@@ -259,10 +288,16 @@ def inspect(picture: bytes, retries: Retries = NO_RETRIES) -> Call[Inspection]:
 
 
 def _page(
-    route: str, kind: type[T], what: str, limit: int, before: int | None, retries: Retries
+    route: str,
+    kind: type[T],
+    what: str,
+    limit: int,
+    before: int | None,
+    retries: Retries,
+    query: Mapping[str, str] | None = None,
 ) -> Call[tuple[list[T], int | None]]:
     """A page of a list, and the `before` of the next one, None at the end."""
-    params = {"limit": str(limit)} | ({} if before is None else {"before": str(before)})
+    params = {"limit": str(limit), **(query or {})} | ({} if before is None else {"before": str(before)})
     answer = yield from read_json(Request("GET", route, params=params), retries)
     found = items(kind, answer, what)
     following = answer.get("next")
@@ -279,12 +314,24 @@ def jpeg(image_id: str, width_px: int, retries: Retries = NO_RETRIES) -> Call[by
     return (yield from read_file(f"/images/{segment(image_id)}.jpg", "image/jpeg", {"w": str(width_px)}, retries))
 
 
-def keep(image_id: str, wish: Mapping[str, str | None] | None = None, retries: Retries = NO_RETRIES) -> Call[None]:
+def keep(image_id: str, wish: Mapping[str, str | None] | None = None, retries: Retries = NO_RETRIES) -> Call[ImageInfo]:
     """Keep a picture beyond its expiry. wish: its `board` and `note`. Raises TooOld."""
+    request = Request("POST", f"/api/images/{segment(image_id)}/keep", json=dict(wish or {}))
     try:
-        yield from read_json(Request("POST", f"/api/images/{segment(image_id)}/keep", json=dict(wish or {})), retries)
+        return parsed(ImageInfo, (yield from read_json(request, retries)), "picture")
     except NotFound as absent:
         raise _too_old(absent, "keep pictures") from None
+
+
+def unkeep(image_id: str, retries: Retries = NO_RETRIES) -> Call[ImageInfo]:
+    """Let a kept picture expire."""
+    answer = yield from read_json(Request("DELETE", f"/api/images/{segment(image_id)}/keep"), retries)
+    return parsed(ImageInfo, answer, "picture")
+
+
+def delete_image(image_id: str, retries: Retries = NO_RETRIES) -> Call[None]:
+    """Delete a picture before its time."""
+    yield from exchange(Request("DELETE", f"/api/images/{segment(image_id)}"), retries)
 
 
 def models(retries: Retries = NO_RETRIES) -> Call[list[Model]]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, Unpack
 from imagegen_client import calls
 from imagegen_client.answers import Check, ImageInfo, Inspection, JobState, Model
 from imagegen_client.calls import DrawOptions, Fit, body_of
-from imagegen_client.common import RETRY_S, Configured, Images, configured, file_of, loaded
+from imagegen_client.common import RETRY_S, Configured, Images, configured, file_of, id_of, keep_wish, loaded
 from imagegen_client.jobs import Job
 from imagegen_client.pictures import ImageLike, Picture, reference
 from imagegen_client.transport import Transport
@@ -126,10 +126,22 @@ class Client(Configured):
         """Cancel the caller's waiting jobs, and return them. The running job goes on."""
         return [Job(self, state) for state in self.run(calls.cancel_queued(self.retries))]
 
-    def images(self, limit: int = 20) -> list[Picture]:
-        """The newest drawn pictures, the newest first. Their bytes are fetched when needed."""
-        found, _ = self.run(calls.images(limit, retries=self.retries))
+    def images(self, limit: int = 20, **filters: Unpack[calls.ImageFilters]) -> list[Picture]:
+        """The newest pictures that the filters let through, newest first. Their bytes are fetched when needed."""
+        found, _ = self.run(calls.images(limit, retries=self.retries, filters=filters))
         return [self._picture(info) for info in found]
+
+    def keep(self, image: Picture | str, *, board: str | None = None, note: str | None = None) -> Picture:
+        """Keep a picture of the service beyond its expiry, also on a board or with a note."""
+        return self._picture(self.run(calls.keep(id_of(image), keep_wish(board, note), self.retries)))
+
+    def unkeep(self, image: Picture | str) -> Picture:
+        """Let a kept picture expire."""
+        return self._picture(self.run(calls.unkeep(id_of(image), self.retries)))
+
+    def delete(self, image: Picture | str) -> None:
+        """Delete a picture of the service before its time. It cannot be undone."""
+        self.run(calls.delete_image(id_of(image), self.retries))
 
     def upload(self, image: ImageLike) -> Picture:
         """Store a picture for edits, so that several edits need not send it again."""

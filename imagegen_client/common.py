@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from imagegen_client.address import Address, address_of
 from imagegen_client.errors import BadImage
-from imagegen_client.pictures import ImageLike, Picture, reference
+from imagegen_client.pictures import ADDRESS, ID, ImageLike, Picture, reference
 from imagegen_client.wire import Retries
 
 RETRY_S = 30.0
@@ -55,6 +55,21 @@ def _references(images: Images) -> list[str | bytes]:
 def loaded(images: Images | None, mask: ImageLike | None) -> tuple[list[str | bytes], str | bytes | None]:
     """What is sent for the pictures and the mask of a request. Blocks. Raises BadImage."""
     return [] if images is None else _references(images), None if mask is None else reference(mask)
+
+
+def id_of(image: Picture | str) -> str:
+    """The id of a picture of the service, from the picture, its id or its address. Raises BadImage."""
+    if isinstance(image, Picture):
+        return image.id
+    address = ADDRESS.fullmatch(image)
+    if address is None and not ID.fullmatch(image):
+        raise BadImage("bad_image", f"{image[:80]!r} is no id and no address of a picture of this service.")
+    return address[1] if address else image
+
+
+def keep_wish(board: str | None, note: str | None) -> dict[str, str | None]:
+    """What a request to keep a picture says; what is None stays as it is."""
+    return {name: value for name, value in {"board": board, "note": note}.items() if value is not None}
 
 
 def file_of(image: ImageLike) -> bytes:

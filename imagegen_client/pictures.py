@@ -62,11 +62,11 @@ class Picture:
 
     @property
     def prompt(self) -> str | None:
-        return self.job.prompt if self.job else None
+        return self.job.prompt if self.job else self.info.prompt
 
     @property
     def model(self) -> str | None:
-        return self.job.model if self.job else None
+        return self.job.model if self.job else self.info.model
 
     @property
     def params(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class Picture:
             raise ValueError(f"{target.name!r}: a picture's name ends in {', '.join(FORMATS)}.")
         data = self.encoded(FORMATS[target.suffix.lower()])
         target.parent.mkdir(parents=True, exist_ok=True)
-        _write(target, data)
+        write_file(target, data)
         return target
 
     def encoded(self, kind: str) -> Data:
@@ -195,7 +195,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", full.size, "white"), full).convert("RGB")
 
 
-def _write(target: Path, data: bytes) -> None:
+def write_file(target: Path, data: bytes) -> None:
     """Write beside the target, then rename, so that no reader sees half a file. Raises OSError."""
     if target.exists() and not target.is_file():  # a pipe or a device
         target.write_bytes(data)

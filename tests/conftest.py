@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from command_line import CommandLine
 from engines import GLM, SDCPP, Engine
 from postgres import PostgresServer, binaries
 from served import MakeService, Require, Service, new_home
@@ -116,6 +117,12 @@ def drawer_models(drawer: Engine, request: pytest.FixtureRequest) -> Path:
     """A models folder with the drawer's model."""
     folder: Path = request.getfixturevalue("models_dir" if drawer is SDCPP else "glm_models_dir")
     return folder
+
+
+@pytest.fixture
+def imagegen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> CommandLine:
+    """`imagegen("status", "--json")`: the command line, in this process and the test's folder."""
+    return CommandLine(monkeypatch, capsys, tmp_path)
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
 import versions
+from cli_schemas import schemas as cli_schemas
+from cli_schemas import table as cli_table
 from man_page import man_page
 from model_tables import tables, things_of_sketch
 from pydantic import BaseModel
@@ -132,6 +134,7 @@ def endpoint_table() -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli_table,
     "http.md": endpoint_table,
     "models.md": lambda: tables(Catalog.packaged()),
     "settings.md": settings_tables,
@@ -212,9 +215,10 @@ def stale(folder: Path = FOLDER) -> Iterable[tuple[Path, str]]:
         file, fresh = folder / name, written()
         if not file.exists() or file.read_text(encoding="utf-8") != fresh:
             yield file, fresh
-    for name, model in SCHEMAS.items():
+    own = {name: model.model_json_schema() for name, model in SCHEMAS.items()}
+    for name, schema in (own | cli_schemas()).items():
         file = folder / "schemas" / f"{name}.json"
-        fresh = json.dumps(model.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+        fresh = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         if not file.exists() or file.read_text(encoding="utf-8") != fresh:
             yield file, fresh
 

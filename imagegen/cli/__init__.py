@@ -9,11 +9,11 @@ import io
 import os
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from imagegen.cli.errors import INTERRUPTED, ServiceError
+from imagegen.cli.errors import INTERRUPTED, PartlyFailed, ServiceError
 from imagegen.setting_values import SettingsError
 
 MODULES = {
@@ -22,6 +22,9 @@ MODULES = {
     "vary": ("vary",),
     "upscale": ("upscale",),
     "status": ("status", "warm", "unload"),
+    "batch": ("batch",),
+    "images": ("images",),
+    "inspection": ("inspect",),
     **{name: (name,) for name in ("serve", "compare", "engine", "models", "loras", "tls", "token", "doctor", "deploy")},
     "completion": ("completion",),
     "watch": ("watch",),
@@ -107,28 +110,38 @@ def main() -> None:
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:
-        _end("interrupted", INTERRUPTED)
+        _end("interrupted", "interrupted", INTERRUPTED, "The command was interrupted.")
     except click.ClickException as wrong:
         wrong.show()
-        sys.exit(wrong.exit_code)
+        code = "usage" if isinstance(wrong, click.UsageError) else "failed"
+        _end(None, code, wrong.exit_code, wrong.format_message())
     except ServiceError as failed:
-        _end(f"imagegen: {failed}", failed.exit_code)
+        shown = None if isinstance(failed, PartlyFailed) else failed.code or failed.own_code
+        _end(f"imagegen: {failed}", shown, failed.exit_code, failed.detail)
     except SettingsError as wrong:
         from imagegen.config_file import located
 
-        _end(f"imagegen: {located(str(wrong))}", 1)
+        sentence = located(str(wrong))
+        _end(f"imagegen: {sentence}", "bad_setting", 1, sentence)
     except UnicodeEncodeError:
         from imagegen.cli.arguments import printable
 
         odd = [repr(printable(word)) for word in sys.argv[1:] if printable(word) != word]
         if not odd:
             raise
-        _end(f"imagegen: {', '.join(odd)} is not UTF-8 text.", 2)
+        sentence = f"{', '.join(odd)} is not UTF-8 text."
+        _end(f"imagegen: {sentence}", "usage", 2, sentence)
 
 
-def _end(sentence: str, code: int) -> Any:
-    click.echo(sentence, err=True)
-    sys.exit(code)
+def _end(said: str | None, code: str | None, exit_code: int, detail: str) -> NoReturn:
+    """Print what was not yet said on standard error, with --json also the error unless `code` is None, and end."""
+    if said is not None:
+        click.echo(said, err=True)
+    from imagegen.cli.output import print_error, wants_json
+
+    if code is not None and wants_json(sys.argv[1:]):
+        print_error(code, detail, exit_code)
+    sys.exit(exit_code)
 
 
 _SHOWN = "imagegen.shown"

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 
+from imagegen.cli.documents import ModelAdded
 from imagegen.cli.model_sentences import sentences
+from imagegen.cli.output import json_option, print_json
 from imagegen.models import adding, families
 from imagegen.models.adding import Unanswered, Wish
 from imagegen.models.entry import Entry
@@ -29,7 +31,10 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--variant", help="Its kind within the family, where the tensors do not show it.")
 @click.option("--name", help="The name of the entry; default: from the file's name.")
 @click.option("--licence", help="Its licence, where the file does not state it.")
-def add(file: Path, variant: str | None, name: str | None, licence: str | None, **companions: Path | None) -> None:
+@json_option
+def add(
+    file: Path, variant: str | None, name: str | None, licence: str | None, as_json: bool, **companions: Path | None
+) -> None:
     """Add a model from a GGUF or safetensors FILE, which stays where it is.
 
     The family is recognised from the tensors. Text encoders and the VAE are those of the catalog's model of the same
@@ -46,7 +51,11 @@ def add(file: Path, variant: str | None, name: str | None, licence: str | None, 
             raise click.ClickException(str(wrong)) from None
         path, entry = adding.write(entry_name, text, settings)
     click.echo(f"{file.name} is a model of the family {family}: {entry.description}", err=True)
-    click.echo(f"{entry.name}: {path}")
+    if as_json:
+        missing = [one.file for one in entry.missing(settings)]
+        print_json(ModelAdded(entry.name, str(path), family, missing))
+    else:
+        click.echo(f"{entry.name}: {path}")
     click.echo(_next(entry, settings), err=True)
 
 

@@ -19,13 +19,15 @@ from imagegen.cli.trust import context_for
 from imagegen.config_file import ConfigFile
 from imagegen_client.address import DEFAULT_URL, Address, checked_url
 from imagegen_client.transport import Transport
-from imagegen_client.wire import MAX_PICTURE_BYTES, Call, Reply, Request, exchange, read_json
+from imagegen_client.wire import MAX_PICTURE_BYTES, Call, Reply, Request, Retries, exchange, read_json
 
 if TYPE_CHECKING:
     from imagegen.settings import Settings
 
 T = TypeVar("T")
 
+OUTAGE_S = 60.0
+"""How long a restart of the service may take."""
 SIMPLE = {"token", "home", "port"}
 """Settings with which the address of this machine's service is known without the others."""
 
@@ -45,6 +47,15 @@ class Service:
         """The result of a call of imagegen_client."""
         with sentences(self.url):
             return self._transport.run(call)
+
+    def attempt(self, call: Call[T]) -> T:
+        """The same with the errors of imagegen_client, for a caller that waits and tries again."""
+        return self._transport.run(call)
+
+    @property
+    def patient(self) -> Retries:
+        """Retries while the service is busy, and over its restart; not if it has never answered."""
+        return Retries(OUTAGE_S, lambda: self._transport.answered)
 
     def call(self, method: str, path: str, *, json: Any = None, params: dict[str, Any] | None = None) -> Reply:
         """Send a request."""
@@ -82,10 +93,11 @@ def sentences(url: str) -> Iterator[None]:
     except (client_errors.NotTheService, client_errors.Distrusted, client_errors.ProxyRefused) as other:
         raise Unreachable(str(other)) from None
     except client_errors.Refused as refused:
-        raise Refused(f"{refused} ({refused.code})", refused.code) from None
+        raise Refused(f"{refused} ({refused.code})", refused.code, str(refused)) from None
     except client_errors.ServiceError as failed:
-        code = f" ({failed.code})" if failed.status is not None else ""
-        raise ServiceError(f"{failed}{code}") from None
+        if failed.status is None:
+            raise ServiceError(str(failed)) from None
+        raise ServiceError(f"{failed} ({failed.code})", failed.code, str(failed)) from None
 
 
 def service_of(url: str | None) -> Service:

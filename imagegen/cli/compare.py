@@ -17,6 +17,9 @@ from imagegen.cli import candidates
 from imagegen.cli.arguments import InputFile, OutputFile, format_of
 from imagegen.cli.client import Service, ServiceError, Unreachable, service_of, url_option
 from imagegen.cli.delivery import follow
+from imagegen.cli.documents import Compared, Comparison
+from imagegen.cli.errors import PartlyFailed, Refused
+from imagegen.cli.output import json_option, print_json
 
 CELL_PX, LABEL_PX, HEAD_PX, GAP_PX = 256, 220, 28, 8
 FONT_PX = 14
@@ -55,8 +58,9 @@ NOT_DRAWN = Drawn(None, None, "not drawn")
 @click.option("-H", "--height", type=int, help="Pixels down.")
 @click.option("--steps", type=int, help="Sampling steps; default: each model's.")
 @click.option("--speed", type=click.Choice(["quality", "fast"]), help="Of every picture; default: quality.")
+@json_option
 @url_option
-def compare(models: str, prompts: Path | None, output: Path, url: str | None, **options: Any) -> None:
+def compare(models: str, prompts: Path | None, output: Path, as_json: bool, url: str | None, **options: Any) -> None:
     """Draw the same prompts with several models; write a contact sheet and print the seconds of each picture.
 
     \b
@@ -74,29 +78,41 @@ def compare(models: str, prompts: Path | None, output: Path, url: str | None, **
     except (Unreachable, KeyboardInterrupt) as end:  # keep the pictures drawn so far
         ended = end
     if run.count:
-        click.echo("\n".join(seconds_table(names, lines, run.table)))
+        click.echo("\n".join(seconds_table(names, lines, run.table)), err=as_json)
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
             sheet(names, lines, run.table).save(output, "JPEG" if format_of(output) == "jpg" else format_of(output))
         except (OSError, ValueError) as failed:
             raise ServiceError(f"{output} cannot be written: {failed}. The service still has the pictures.") from None
-        click.echo(str(output))
+        click.echo(str(output), err=as_json)
     if isinstance(ended, KeyboardInterrupt):
         raise click.Abort from None
     if ended is not None:
         raise ended
     failures = [one.failure for column in run.table for one in column if one.failure]
+    if as_json:
+        print_json(Comparison(str(output), _pictures(names, lines, run.table)))
     if failures:
-        raise ServiceError(f"{len(failures)} of {len(names) * len(lines)} pictures failed: {failures[0]}")
+        raise PartlyFailed(f"{len(failures)} of {len(names) * len(lines)} pictures failed: {failures[0]}")
+
+
+def _pictures(names: list[str], prompts: list[str], table: list[list[Drawn]]) -> list[Compared]:
+    return [
+        Compared(name, prompt, one.seconds, one.failure)
+        for name, column in zip(names, table, strict=True)
+        for prompt, one in zip(prompts, column, strict=True)
+    ]
 
 
 def _check_names(service: Service, names: list[str]) -> None:
-    """Raises ServiceError for a model that the service does not have."""
+    """Raises Refused for a model that the service does not have."""
+    if not names:
+        raise click.UsageError("--models names none.")
     known = [model["name"] for model in service.json("GET", "/api/models")["items"]]
     unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        what = f"There is no model {', '.join(unknown)}" if unknown else "--models names none"
-        raise ServiceError(f"{what}. The service has: {', '.join(known)}.")
+    if unknown:
+        sentence = f"There is no model {', '.join(unknown)}. The service has: {', '.join(known)}."
+        raise Refused(sentence, "unknown_model")
 
 
 class _Run:

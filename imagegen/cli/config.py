@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
 import click
 
+from imagegen.cli.output import json_option, print_json
 from imagegen.config_file import ADDRESS, PREFIX, SECRETS, VARIABLE
 from imagegen.settings import Loaded, Settings
 
@@ -20,14 +20,14 @@ def config() -> None:
 
 
 @config.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 def show(as_json: bool) -> None:
     """Show each setting's value and where it comes from: default, file or environment. Secrets are hidden."""
     loaded = Loaded.now()
     entries = [_entry(loaded, name) for name in [*Settings.model_fields, *sorted(ADDRESS)]]
     path = None if loaded.file.path is None else str(loaded.file.path)
     if as_json:
-        click.echo(json.dumps({"file": path, "settings": entries}, indent=2, ensure_ascii=False))
+        print_json({"file": path, "settings": entries})
         return
     click.echo(f"settings file: {path or f'none (docs/settings.md says where it may be; {VARIABLE} names one)'}")
     rows = [(entry["name"], _shown(entry), _origin(entry)) for entry in entries]

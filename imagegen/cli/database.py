@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 import sys
 from contextlib import closing
 
 import click
 
+from imagegen.cli.documents import DatabaseCopied, DatabaseUpgraded
+from imagegen.cli.output import json_option, print_json
 from imagegen.settings import Settings, load
 from imagegen.storage import postgres_look
 from imagegen.storage.copying import copy_rows
@@ -31,7 +32,7 @@ def database() -> None:
 
 
 @database.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def status(as_json: bool) -> None:
     """Show the database and its schema. Changes nothing.
 
@@ -44,7 +45,7 @@ def status(as_json: bool) -> None:
     except StateError as failure:
         raise click.ClickException(str(failure)) from None
     if as_json:
-        click.echo(json.dumps(shown, indent=2))
+        print_json(shown)
     else:
         schema = f"schema {shown['schema']}" if shown["schema"] else "no tables yet"
         click.echo(f"{shown['database']}: {schema}; this version knows schema {SCHEMA_VERSION}.")
@@ -53,7 +54,8 @@ def status(as_json: bool) -> None:
 
 
 @database.command()
-def upgrade() -> None:
+@json_option
+def upgrade(as_json: bool) -> None:
     """Create the tables, or bring them to this version's schema. Does nothing if they have it already.
 
     Two upgrades at once wait for each other. On Postgres a service may go on meanwhile; if it could not use the new
@@ -64,14 +66,17 @@ def upgrade() -> None:
         before = _upgrade_sqlite(settings) if settings.database_url is None else _upgrade(settings.database_url)
     except StateError as failure:
         raise click.ClickException(str(failure)) from None
-    if before < SCHEMA_VERSION:
+    if as_json:
+        print_json(DatabaseUpgraded(before, SCHEMA_VERSION))
+    elif before < SCHEMA_VERSION:
         click.echo(f"The database was brought from schema {before} to {SCHEMA_VERSION}.")
     else:
         click.echo(f"The database has schema {before} already.")
 
 
 @database.command()
-def copy() -> None:
+@json_option
+def copy(as_json: bool) -> None:
     """Copy all rows of the state folder's SQLite file into the Postgres database of IMAGEGEN_DATABASE_URL.
 
     The Postgres database must have no jobs and pictures. No service may run on either. The SQLite file stays as it is,
@@ -88,6 +93,9 @@ def copy() -> None:
             copied = copy_rows(settings.database, settings.database_url)
     except StateError as failure:
         raise click.ClickException(str(failure)) from None
+    if as_json:
+        print_json(DatabaseCopied(dict(copied)))
+        return
     click.echo("Copied: " + ", ".join(f"{count} {table}" for table, count in copied.items()) + ".")
 
 

@@ -17,6 +17,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from imagegen.cli.arguments import STANDARD, format_of, no_new_file_in
 from imagegen.cli.client import Service, ServiceError, sentences
+from imagegen.cli.documents import Pictures
+from imagegen.cli.output import print_json
 from imagegen.cli.show import natural_px
 from imagegen_client.answers import JobState, parsed
 from imagegen_client.places import portable_name
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
 POLL_S, SAY_EVERY_S = 0.4, 30.0
 
 
-def check_output(output: Path | None, count: int) -> None:
+def check_output(output: Path | None, count: int, as_json: bool = False) -> None:
     """Refuse an output that cannot hold the pictures, before they are drawn. Raises UsageError."""
+    if output == Path(STANDARD) and as_json:
+        raise click.UsageError("-o - and --json both write to standard output: name a file.")
     if output == Path(STANDARD) and count > 1:
         raise click.UsageError("-o - writes one picture: name a file for several, or leave -n out.")
     if output is None and (problem := no_new_file_in(Path())) is not None:
@@ -38,11 +42,17 @@ def check_output(output: Path | None, count: int) -> None:
 
 
 def deliver(
-    service: Service, job: dict[str, Any], output: Path | None, words: str, showing: Showing | None = None
+    service: Service,
+    job: dict[str, Any],
+    output: Path | None,
+    words: str,
+    showing: Showing | None = None,
+    as_json: bool = False,
 ) -> None:
     """Follow the job to its end, print its warnings, and write its pictures. `words`: for the name of a new file.
 
-    showing: where its previews and pictures are shown. Raises ServiceError, Abort.
+    showing: where its previews and pictures are shown. as_json: print the job and its files as JSON at the end. Raises
+    ServiceError, Abort.
     """
     try:
         job = follow(service, job, showing)
@@ -54,31 +64,40 @@ def deliver(
         if details:
             click.echo(f"  {details}", err=True)
     check_complete(job)
+    files = []
     for index, image in enumerate(job["images"]):
         target = _target(output, words, job["job_id"], index, len(job["images"]))
         data = service.call("GET", f"/images/{image['id']}.{format_of(target)}").content
         try:
-            _write(target, data)
+            write(target, data)
         except OSError as failed:
             raise ServiceError(
                 f"{target} cannot be written: {failed.strerror}. The picture is at {image['url']}"
             ) from None
+        files.append(str(target))
         seed = "" if image["seed"] is None else f"seed {image['seed']}  "
         said = f"{image['width']}x{image['height']}  {seed}{image['url']}"
         is_standard = target == Path(STANDARD)
-        click.echo(said if is_standard else f"{target}  {said}", err=is_standard)
+        click.echo(said if is_standard else f"{target}  {said}", err=is_standard or as_json)
         if showing:
             showing.picture(data)
+    if as_json:
+        print_json(Pictures(job, files))
 
 
-def _write(target: Path, data: bytes) -> None:
-    """Write the file, creating its folder if missing, or standard output. Raises OSError."""
+def write(target: Path, data: bytes) -> None:
+    """Write the file, creating its folder if missing, or standard output. Raises OSError.
+
+    An ordinary file is complete or not there.
+    """
     if target == Path(STANDARD):
         with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as out:
             out.write(data)
     else:
+        from imagegen_client.pictures import write_file
+
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        write_file(target, data)
 
 
 def title(service: Service, model: str) -> str:
@@ -144,7 +163,7 @@ def check_complete(job: dict[str, Any]) -> None:
     """Raises ServiceError, with the reason, for a job that ended without its pictures."""
     if job["status"] != "complete":
         error = job.get("error") or {"detail": "The job was cancelled.", "code": "cancelled"}
-        raise ServiceError(f"{error['detail']} ({error['code']})")
+        raise ServiceError(f"{error['detail']} ({error['code']})", error["code"], error["detail"])
 
 
 def outcome(job: dict[str, Any]) -> str:

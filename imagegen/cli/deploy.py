@@ -13,6 +13,8 @@ import click
 from click.core import ParameterSource
 
 from imagegen.cli.deployed import draw_first, service_of, summary, tell
+from imagegen.cli.documents import DeploymentRemoved, DeploymentState, ImageBuilt
+from imagegen.cli.output import json_option, print_json
 from imagegen.cli.status import show_status
 from imagegen.deploy import containers as runtimes
 from imagegen.deploy.containers import RUNTIMES, DeployError, Runtime
@@ -123,6 +125,7 @@ def _with_build_options(command: Any) -> Any:
 @click.option("--no-picture", is_flag=True, help="Do not draw a picture at the end.")
 @click.option("--ready-timeout", type=float, default=180.0, show_default=True, help="Seconds to get ready in.")
 @_with_build_options
+@json_option
 @click.pass_context
 def deploy(
     context: click.Context,
@@ -193,6 +196,7 @@ def _deploy(
     ready_timeout: float,
     backend: str | None,
     arch: str | None,
+    as_json: bool,
     **how: Any,
 ) -> None:
     last, cards = this.choices, find_cards()
@@ -218,7 +222,7 @@ def _deploy(
     service = service_of(this)
     if not no_picture:
         draw_first(service)
-    summary(this, recipe.image, service)
+    summary(this, recipe.image, service, as_json)
 
 
 def _recipe(backend: Backend, archs: str, named: bool, *, jobs: int, options: tuple[str, ...]) -> Recipe:
@@ -230,19 +234,24 @@ def _recipe(backend: Backend, archs: str, named: bool, *, jobs: int, options: tu
 
 @deploy.command("build")
 @_with_build_options
+@json_option
 @_about
-def build_command(this: Deployment, backend: str | None, arch: str | None, **how: Any) -> None:
+def build_command(this: Deployment, backend: str | None, arch: str | None, as_json: bool, **how: Any) -> None:
     """Build the image and print its name; for compose.yaml and for other machines."""
     chosen = BACKENDS.get(backend or "") or choose_backend(find_cards())
     recipe = _recipe(chosen, arch or "all", arch is not None, **how)
     image = build(this.containers, recipe, tell)
     tell(sizes(this.containers, recipe))
-    click.echo(image)
+    if as_json:
+        print_json(ImageBuilt(image))
+    else:
+        click.echo(image)
 
 
 @deploy.command()
+@json_option
 @_about
-def status(this: Deployment) -> None:
+def status(this: Deployment, as_json: bool) -> None:
     """Show the state of the container and of its service. Exit code 1 if the service is not ready."""
     rollout = this.rollout(tell)
     if rollout.was_cut_off():
@@ -251,10 +260,15 @@ def status(this: Deployment) -> None:
     if state is None:
         raise DeployError(f"There is no container {this.name}: `imagegen deploy` makes it.")
     ready = state.status == "running" and rollout.is_ready()
-    click.echo(f"container {this.name}: {state.status} since {state.started_at}, {'ready' if ready else 'not ready'}")
+    said = f"container {this.name}: {state.status} since {state.started_at}, {'ready' if ready else 'not ready'}"
+    click.echo(said, err=as_json)
     if not ready:
         raise DeployError("The service does not accept jobs; `imagegen deploy logs` shows why.")
-    show_status(service_of(this).json("GET", "/api/status"))
+    service = service_of(this).json("GET", "/api/status")
+    if as_json:
+        print_json(DeploymentState(this.name, state.status, str(state.started_at), ready, service))
+    else:
+        show_status(service)
 
 
 @deploy.command()
@@ -267,14 +281,18 @@ def logs(this: Deployment, follows: bool, tail: int) -> None:
 
 
 @deploy.command()
+@json_option
 @_about
-def down(this: Deployment) -> None:
+def down(this: Deployment, as_json: bool) -> None:
     """Let the running picture finish, then stop and remove the container. State and settings stay."""
     this.rollout(tell).tidy()
     if this.containers.state(this.name) is None:
         raise DeployError(f"There is no container {this.name}.")
     this.containers.ask("stop", this.name)
     this.containers.ask("rm", this.name)
+    if as_json:
+        print_json(DeploymentRemoved(this.name, this.volume, str(this.place.folder)))
+        return
     click.echo(
         f"{this.name} is gone. Its state stays in the volume {this.volume}, its settings in {this.place.folder}."
     )

@@ -11,6 +11,8 @@ import click
 
 from imagegen.cli.client import Service, ServiceError
 from imagegen.cli.delivery import check_complete, follow
+from imagegen.cli.documents import Deployed
+from imagegen.cli.output import print_json
 from imagegen.cli.trust import pinned
 from imagegen.deploy.containers import DeployError
 from imagegen.deploy.deployment import Deployment
@@ -59,14 +61,28 @@ def draw_first(service: Service) -> None:
     tell(f"drew {size} with {job['model']} in {time.monotonic() - began:.1f} s: {image['url']}")
 
 
-def summary(this: Deployment, image: str, service: Service) -> None:
-    """Print where everything is, and the lines to add to Claude."""
+def summary(this: Deployment, image: str, service: Service, as_json: bool = False) -> None:
+    """Print where everything is, and the lines to add to Claude; or JSON."""
     pin = certificate_sha256(this)
     urls = [service.url]
     if this.beyond_loopback:
         scheme = service.url.partition(":")[0]
         urls.append(f"{scheme}://{socket.gethostname()}:{this.choices.port}")
     token_file = this.place.token_file
+    if as_json:
+        print_json(
+            Deployed(
+                urls=urls,
+                container=this.name,
+                runtime=this.containers.name,
+                image=image,
+                volume=this.volume,
+                settings=str(this.place.env_file),
+                token_file=str(token_file),
+                tls_sha256=pin,
+            )
+        )
+        return
     click.echo(f"service      {'  '.join(urls)}")
     click.echo(f"container    {this.name} ({this.containers.name}), image {image}")
     click.echo(f"state        volume {this.volume}")

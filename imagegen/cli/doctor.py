@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import textwrap
 from dataclasses import asdict
 
 import click
 
+from imagegen.cli import documents
+from imagegen.cli.documents import Findings
+from imagegen.cli.output import json_option, print_json
 from imagegen.doctor import Finding, Level, examine
 
 SIGNS = {Level.OK: "ok  ", Level.WARN: "warn", Level.FAIL: "FAIL"}
@@ -17,7 +19,7 @@ WIDTH = 110
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.option("--deep", is_flag=True, help="Hash the large files of the model too; takes minutes.")
 def doctor(as_json: bool, deep: bool) -> None:
     """Check everything that the service needs, and print each problem with its fix. Changes nothing.
@@ -32,7 +34,7 @@ def doctor(as_json: bool, deep: bool) -> None:
     failed = sum(finding.level is Level.FAIL for finding in findings)
     warned = sum(finding.level is Level.WARN for finding in findings)
     if as_json:
-        click.echo(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in findings]}, indent=2))
+        print_json(Findings(not failed, [documents.Finding(**asdict(finding)) for finding in findings]))
     else:
         click.echo(f"{len(findings)} checks: {failed} failed, {warned} warnings.")
     sys.exit(1 if failed else 0)

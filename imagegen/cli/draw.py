@@ -15,6 +15,7 @@ from imagegen.cli import candidates
 from imagegen.cli.arguments import InputFile, LoraChoice, OutputFile, Prompt, format_of
 from imagegen.cli.client import Service, service_of, url_option
 from imagegen.cli.delivery import check_output, deliver, title
+from imagegen.cli.output import json_option
 from imagegen.cli.show import show_option, showing
 
 shared_options = [
@@ -40,6 +41,7 @@ shared_options = [
     click.option("--speed", type=click.Choice(["quality", "fast"]), help="fast skips steps; default: quality."),
     click.option("--transparent", is_flag=True, help="Ask for a plain background, and cut it out of the picture."),
     click.option("-n", "count", type=int, default=1, show_default=True, help="How many pictures."),
+    json_option,
     show_option,
     url_option,
 ]
@@ -120,7 +122,7 @@ def _uploaded(service: Service, request: dict[str, Any]) -> dict[str, Any]:
 
 def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
     output: Path | None = options["output"]
-    check_output(output, options["count"])
+    check_output(output, options["count"], options["as_json"])
     if options["transparent"] and output is not None and format_of(output) == "jpg":
         raise click.UsageError("A JPEG cannot be transparent: name a .png or .webp file.")
     service = service_of(options["url"])
@@ -133,8 +135,8 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
         request["background"] = "transparent"
     if options["count"] != 1:
         request["n"] = options["count"]
-    if shown := showing(options["show"]):
+    if shown := None if options["as_json"] else showing(options["show"]):
         request["preview"] = "auto"
     job = service.json("POST", path, json=_uploaded(service, request))
     click.echo(f"model: {title(service, job['model'])}", err=True)
-    deliver(service, job, output, request["prompt"], shown)
+    deliver(service, job, output, request["prompt"], shown, options["as_json"])

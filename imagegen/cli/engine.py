@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,6 +24,8 @@ from rich.progress import (
 )
 
 from imagegen import engine_build as engines
+from imagegen.cli.documents import EngineFile
+from imagegen.cli.output import json_option, print_json
 from imagegen.engine_build import EngineBuildError, OnProgress, Stage, transfer
 from imagegen.engine_build.archive import parse_sha256
 from imagegen.engine_build.plan import PINNED, Sdist
@@ -62,6 +63,7 @@ def engine() -> None:
     "--without-channel", is_flag=True, help="With --source: leave out what stops a picture and sends previews."
 )
 @click.option("--jobs", "-j", type=click.IntRange(1, 1024), help="Parallel compilers. Default: by cores and memory.")
+@json_option
 def build(
     backend: Literal["auto", "cpu", "cuda", "vulkan"],
     arch: str | None,
@@ -70,6 +72,7 @@ def build(
     sha256: str | None,
     without_channel: bool,
     jobs: int | None,
+    as_json: bool,
 ) -> None:
     """Build sd-server from its pinned source unless it is built already, and print its path.
 
@@ -78,7 +81,7 @@ def build(
     settings = _settings()
     given = _given_source(source, sha256, without_channel)
     if backend == "auto" and arch is None and not portable and given is PINNED:
-        click.echo(build_with_bar(settings, jobs))
+        _print_path(build_with_bar(settings, jobs), as_json)
         return
     with _shown_and_stoppable() as on_progress:
         chosen = backend if backend != "auto" else "cuda" if arch is not None else engines.default_backend()
@@ -89,7 +92,14 @@ def build(
         _print_misfits(settings, built.binary)
     elif settings.sd_server is not None:
         click.echo(f"Note: the service will use IMAGEGEN_SD_SERVER={settings.sd_server} instead.", err=True)
-    click.echo(built.binary)
+    _print_path(built.binary, as_json)
+
+
+def _print_path(path: Path, as_json: bool) -> None:
+    if as_json:
+        print_json(EngineFile(str(path)))
+    else:
+        click.echo(path)
 
 
 def _given_source(path: Path | None, sha256: str | None, without_channel: bool) -> engines.Archive | Sdist:
@@ -123,7 +133,7 @@ def _print_misfits(settings: Settings, binary: Path) -> None:
 def build_with_bar(settings: Settings, jobs: int | None = None) -> Path:
     """The engine for this machine, built if missing, with progress on stderr.
 
-    Raises click.ClickException with the reason. Exits with status 130 when interrupted.
+    Raises click.ClickException with the reason, Abort when interrupted.
     """
     with _shown_and_stoppable() as on_progress:
         return engines.ensure(settings, on_progress, jobs)
@@ -139,17 +149,19 @@ def set_up_engine(settings: Settings) -> None:
 
 
 @engine.command()
-def path() -> None:
+@json_option
+def path(as_json: bool) -> None:
     """Print the sd-server that the service would start."""
     try:
-        click.echo(engines.resolve(_settings()))
+        _print_path(engines.resolve(_settings()), as_json)
     except EngineBuildError as error:
         raise click.ClickException(str(error)) from error
 
 
 @engine.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
-def export(file: Path | None) -> None:
+@json_option
+def export(file: Path | None, as_json: bool) -> None:
     """Pack the engine of this machine, with its libraries, into FILE for other machines; print FILE.
 
     Default: imagegen-engine-<build>.tar.gz in this folder. Build with --portable for machines with other processors.
@@ -164,19 +176,20 @@ def export(file: Path | None) -> None:
         folder = engines.resolve(settings).parent
         target = file or Path(f"imagegen-engine-{folder.name}.tar.gz")
         transfer.export(folder, target, on_progress)
-    click.echo(target)
+    _print_path(target, as_json)
 
 
 @engine.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
-def import_(file: Path) -> None:
+@json_option
+def import_(file: Path, as_json: bool) -> None:
     """Install the engine that `imagegen engine export` packed into FILE, if it runs here; print its path."""
     settings = _settings()
     with _shown_and_stoppable("Stopped. Nothing was installed.") as on_progress:
         built = transfer.install(file, settings.engine_dir, on_progress)
     if settings.sd_server is not None:
         click.echo(f"Note: the service will use IMAGEGEN_SD_SERVER={settings.sd_server} instead.", err=True)
-    click.echo(built.binary)
+    _print_path(built.binary, as_json)
 
 
 def _settings() -> Settings:
@@ -191,7 +204,7 @@ def _shown_and_stoppable(
     stopped: str = "Stopped. The engine is not built; the next build uses what has been fetched.",
 ) -> Iterator[OnProgress]:
     """The context of a build from a terminal: progress on standard error, errors as ClickException, and signals that
-    also end the compilers."""
+    also end the compilers. An interrupted build raises Abort."""
     try:
         with _ended_by_signals(), _shown() as on_progress:
             yield on_progress
@@ -199,7 +212,7 @@ def _shown_and_stoppable(
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         click.echo(stopped, err=True)
-        sys.exit(130)
+        raise click.Abort from None
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.text import Text
 
 from imagegen.cli import candidates
+from imagegen.cli.documents import ModelFolder
+from imagegen.cli.output import json_option, print_json
 from imagegen.models.catalog import Catalog
 from imagegen.models.download.fetch import OTHER_DOWNLOAD
 from imagegen.models.download.fetch import fetch as fetch_files
@@ -33,7 +35,8 @@ from imagegen.settings import Settings, load
 @click.argument("name", shell_complete=candidates.catalog_models)
 @click.option("--yes", is_flag=True, help="Accept the licence without being asked.")
 @click.option("--dry-run", is_flag=True, help="List the files, and fetch none.")
-def fetch(name: str, yes: bool, dry_run: bool) -> None:
+@json_option
+def fetch(name: str, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Fetch a model's files from the hub. An interrupted fetch resumes.
 
     \b
@@ -64,7 +67,11 @@ def fetch(name: str, yes: bool, dry_run: bool) -> None:
         raise click.ClickException(str(failed)) from None
     for remark in todo.remarks:
         click.echo(f"note: {remark}", err=True)
-    if whole or not dry_run:
+    if as_json:
+        absent = [file.file for file in entry.absent(settings)]
+        fetched = not whole and not dry_run
+        print_json(ModelFolder(name, str(entry.folder(settings)), absent, fetched))
+    elif whole or not dry_run:
         click.echo(_end(entry, settings, whole))
 
 

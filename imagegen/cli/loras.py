@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import click
 
 from imagegen.cli import candidates
 from imagegen.cli.arguments import InputFile
 from imagegen.cli.byte_bar import byte_bar
+from imagegen.cli.documents import Lora, LoraRemoved
+from imagegen.cli.output import json_option, print_json
 from imagegen.models.catalog import Catalog
 from imagegen.models.download.hub import Hub, HubError
 from imagegen.models.download.progress import Fetching, size
@@ -36,7 +37,7 @@ def loras() -> None:
 
 
 @loras.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_loras(as_json: bool) -> None:
     """List every LoRA with its size, base model, trigger words, and the models it can be used with."""
     settings = load()
@@ -44,7 +45,7 @@ def list_loras(as_json: bool) -> None:
     with _sentences():
         found = [(lora, _models(folder, lora, settings)) for lora in folder.all()]
     if as_json:
-        click.echo(json.dumps([_as_json(*one) for one in found], indent=2, ensure_ascii=False))
+        print_json([asdict(_document(*one)) for one in found])
         return
     if not found:
         click.echo(f"There are no LoRAs in {folder.path}. `imagegen loras add FILE` adds one.", err=True)
@@ -59,7 +60,8 @@ def list_loras(as_json: bool) -> None:
 @click.argument("source", metavar="FILE|OWNER/NAME[/FILE]")
 @click.option("--name", help="The name that requests use; default: the file's.")
 @click.option("--yes", is_flag=True, help="Accept the licence without being asked.")
-def add(source: str, name: str | None, yes: bool) -> None:
+@json_option
+def add(source: str, name: str | None, yes: bool, as_json: bool) -> None:
     """Add a LoRA from a file, or from the model hub with its checksum. It is checked before it is added.
 
     \b
@@ -75,6 +77,9 @@ def add(source: str, name: str | None, yes: bool) -> None:
         else:
             lora = _from_file(folder, source, name)
         models = _models(folder, lora, settings)
+    if as_json:
+        print_json(_document(lora, models))
+        return
     click.echo(f"Added {lora.name} ({size(lora.bytes)}): imagegen draw … --lora {lora.name}")
     for label, text in _facts(lora, models):
         click.echo(f"  {label + ':':<14} {text}")
@@ -82,11 +87,15 @@ def add(source: str, name: str | None, yes: bool) -> None:
 
 @loras.command()
 @click.argument("name", shell_complete=candidates.loras)
-def remove(name: str) -> None:
+@json_option
+def remove(name: str, as_json: bool) -> None:
     """Remove a LoRA. Jobs that wait and name it will fail, and say so."""
     with _sentences():
         size_bytes = adding.remove(LoraFolder(load()), name)
-    click.echo(f"Removed {name.removesuffix(SUFFIX)} ({size(size_bytes)}).")
+    if as_json:
+        print_json(LoraRemoved(name.removesuffix(SUFFIX), size_bytes))
+    else:
+        click.echo(f"Removed {name.removesuffix(SUFFIX)} ({size(size_bytes)}).")
 
 
 def _from_file(folder: LoraFolder, source: str, name: str | None) -> LoraFile:
@@ -130,16 +139,16 @@ def _facts(lora: LoraFile, models: list[str]) -> Iterator[tuple[str, str]]:
     yield "models", ", ".join(models) or "none of the installed ones"
 
 
-def _as_json(lora: LoraFile, models: list[str]) -> dict[str, Any]:
-    return {
-        "name": lora.name,
-        "bytes": lora.bytes,
-        "base_model": lora.facts.base_model,
-        "family": lora.facts.family,
-        "trigger_words": list(lora.facts.trigger_words),
-        "models": models,
-        "fault": lora.fault,
-    }
+def _document(lora: LoraFile, models: list[str]) -> Lora:
+    return Lora(
+        name=lora.name,
+        bytes=lora.bytes,
+        base_model=lora.facts.base_model,
+        family=lora.facts.family,
+        trigger_words=list(lora.facts.trigger_words),
+        models=models,
+        fault=lora.fault,
+    )
 
 
 @contextmanager

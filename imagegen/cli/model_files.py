@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
 from imagegen.cli import candidates
 from imagegen.cli.client import service_of
+from imagegen.cli.documents import CheckedFile, ModelChecked, ModelRemoved
 from imagegen.cli.model_sentences import sentences
+from imagegen.cli.output import json_option, print_json
 from imagegen.models import check as checking
 from imagegen.models import removal
 from imagegen.models.catalog import Catalog, built_on, own_file
@@ -22,14 +21,13 @@ from imagegen.models.weights import Weights
 from imagegen.settings import Settings, load
 from imagegen.storage.database import StateInUse, lock_state_folder
 
-UNKNOWN_EXIT = 3
-
 
 @click.command()
 @click.argument("name", shell_complete=candidates.catalog_models)
 @click.option("--yes", is_flag=True, help="Remove without being asked.")
 @click.option("--entry", "with_entry", is_flag=True, help="Remove your own entry of that name too.")
-def remove(name: str, yes: bool, with_entry: bool) -> None:
+@json_option
+def remove(name: str, yes: bool, with_entry: bool, as_json: bool) -> None:
     """Remove a model's files, and say what that frees.
 
     Files that another installed model uses stay, and so do files outside the models folder. A running service removes
@@ -43,11 +41,17 @@ def remove(name: str, yes: bool, with_entry: bool) -> None:
         own = _own_entry(name, settings) if with_entry else None
         for line in _preview(todo, own):
             click.echo(line, err=True)
+        if todo.removed or own is not None:
+            _agree(name, yes, with_entry)
+        freed = _remove(todo, settings)
+        if as_json:
+            _afterwards(entry, own, settings)
+            removed = [str(file.path) for file in todo.removed] + ([str(own)] if own else [])
+            print_json(ModelRemoved(name, freed, removed, [str(file.path) for file in todo.kept]))
+            return
         if not todo.removed and own is None:
             click.echo(f"{name}: there is nothing to remove.")
             return
-        _agree(name, yes, with_entry)
-        freed = _remove(todo, settings)
         freed_words = f" {size(freed)} freed." if todo.removed else ""
         click.echo(f"{name}:{freed_words}{_afterwards(entry, own, settings)}")
 
@@ -105,28 +109,27 @@ def _afterwards(entry: Weights, own: Path | None, settings: Settings) -> str:
 
 @click.command()
 @click.argument("name", shell_complete=candidates.catalog_models)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def check(name: str, as_json: bool) -> None:
     """Hash a model's files, and compare them with the catalog or the record of their download.
 
-    Uses no network. Exit code 0 if every file is right, 1 if one is damaged or missing, 3 if none is, but one has no
-    known checksum.
+    Uses no network. Exit code 1 if a file is damaged or missing. Of a file without a known checksum, size and type are
+    checked.
     """
     settings = load()
     with sentences():
         entry = Catalog.load(settings).weights(name)
         found = _checked(entry, settings)
     damaged = [one for one in found if one.state in {"damaged", "missing"}]
-    unknown = [one for one in found if one.state == "unknown"]
     if as_json:
-        files: list[dict[str, Any]] = [{**asdict(one), "path": str(one.path)} for one in found]
-        click.echo(json.dumps({"model": name, "ok": not damaged, "files": files}, indent=2))
+        files = [CheckedFile(str(one.path), one.state, one.detail) for one in found]
+        print_json(ModelChecked(name, not damaged, files))
     else:
         for one in found:
             click.echo(f"{one.path} {one.detail}.")
         if damaged:
             click.echo(_remedy(entry, damaged), err=True)
-    sys.exit(1 if damaged else UNKNOWN_EXIT if unknown else 0)
+    sys.exit(1 if damaged else 0)
 
 
 def _checked(entry: Weights, settings: Settings) -> list[checking.Checked]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,12 @@ import click
 from imagegen.cli import candidates
 from imagegen.cli.add import add
 from imagegen.cli.byte_bar import byte_bar
+from imagegen.cli.documents import ModelFolder
 from imagegen.cli.fetch import fetch
 from imagegen.cli.model_files import check, remove
 from imagegen.cli.model_memory import memory_lines, memory_needs, took
 from imagegen.cli.model_sentences import sentences
+from imagegen.cli.output import json_option, print_json
 from imagegen.models.catalog import Catalog
 from imagegen.models.download.record import recorded
 from imagegen.models.entry import Entry
@@ -38,7 +39,7 @@ for command in (add, fetch, check, remove):
 
 
 @models.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_models(as_json: bool) -> None:
     """List every model: abilities, the state of its files, the memory that its pictures took here, licence."""
     settings = load()
@@ -46,7 +47,7 @@ def list_models(as_json: bool) -> None:
         catalog = Catalog.load(settings)
     entries = [*catalog.entries(), *catalog.upscalers()]
     if as_json:
-        _print_json([_as_json(entry, settings) for entry in entries])
+        print_json([_as_json(entry, settings) for entry in entries])
         return
     rows = [("NAME", "DOES", "FILES", "MEMORY", "LICENCE", "TITLE")]
     rows += [(e.name, _does(e), _state(e, settings), _took(e, settings), e.licence.name, e.title) for e in entries]
@@ -57,14 +58,14 @@ def list_models(as_json: bool) -> None:
 
 @models.command()
 @click.argument("name", shell_complete=candidates.catalog_models)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def show(name: str, as_json: bool) -> None:
     """Show one model: every number with its source, every file with its path."""
     settings = load()
     with sentences():
         entry = Catalog.load(settings).weights(name)
     if as_json:
-        _print_json(_as_json(entry, settings))
+        print_json(_as_json(entry, settings))
     else:
         click.echo("\n".join(_page(entry, settings)))
 
@@ -72,9 +73,15 @@ def show(name: str, as_json: bool) -> None:
 @models.command()
 @click.argument("name", shell_complete=candidates.catalog_models)
 @click.option("--vision", is_flag=True, help="With the vision tower, where the model can have one.")
-def make(name: str, vision: bool) -> None:
+@json_option
+def make(name: str, vision: bool, as_json: bool) -> None:
     """Write the files of a model that a script makes, and print their folder."""
-    folder = make_with_bar(name, load(), vision)
+    settings = load()
+    folder = make_with_bar(name, settings, vision)
+    if as_json:
+        absent = Catalog.load(settings).weights(name).absent(settings)
+        print_json(ModelFolder(name, str(folder), [file.file for file in absent], fetched=False))
+        return
     click.echo(f"{name} is in {folder}: {_sizes(folder)}.")
 
 
@@ -82,10 +89,6 @@ def make_with_bar(name: str, settings: Settings, vision: bool = False) -> Path:
     """Make the model with progress on stderr. Returns its folder. Raises ClickException with a sentence."""
     with sentences("written"), byte_bar(f"Making {name}") as progress:
         return make_files(name, settings, progress, vision)
-
-
-def _print_json(what: Any) -> None:
-    click.echo(json.dumps(what, indent=2, ensure_ascii=False))
 
 
 def _as_json(entry: Weights, settings: Settings) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,17 +11,42 @@ import click
 
 from imagegen.cli import candidates
 from imagegen.cli.client import service_of, url_option
+from imagegen.cli.output import json_option, print_json, print_json_line
 from imagegen_client.progress import duration
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the service's own JSON.")
+WATCH_S = 1.0
 
 
 @click.command()
+@click.option("--watch", is_flag=True, help="Show it anew at each change, until Ctrl-C; with --json a line each.")
 @json_option
 @url_option
-def status(as_json: bool, url: str | None) -> None:
+def status(watch: bool, as_json: bool, url: str | None) -> None:
     """Show the state of the service."""
-    _show(service_of(url).json("GET", "/api/status"), as_json)
+    service = service_of(url)
+    if not watch:
+        _show(service.json("GET", "/api/status"), as_json)
+        return
+    before = None
+    while True:
+        state = service.json("GET", "/api/status")
+        if state != before:
+            _show_anew(state, as_json, first=before is None)
+        before = state
+        time.sleep(WATCH_S)
+
+
+def _show_anew(state: dict[str, Any], as_json: bool, first: bool) -> None:
+    """Show a reading in place of the last one at a terminal, below it elsewhere."""
+    if as_json:
+        print_json_line(state)
+        return
+    if sys.stdout.isatty():
+        click.clear()
+    elif not first:
+        click.echo()
+    show_status(state)
+    sys.stdout.flush()
 
 
 @click.command()
@@ -55,7 +81,7 @@ def unload(as_json: bool, url: str | None) -> None:
 
 def _show(state: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(state, indent=2))
+        print_json(state)
     else:
         show_status(state)
 

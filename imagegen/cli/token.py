@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from imagegen.cli.documents import NewToken
+from imagegen.cli.output import json_option, print_json
 from imagegen.security import tokens
 from imagegen.settings import load
 
@@ -20,7 +22,8 @@ def token() -> None:
 @click.option(
     "--file", type=click.Path(dir_okay=False, path_type=Path), help="Default: the file tokens in the state folder."
 )
-def new(name: str, file: Path | None) -> None:
+@json_option
+def new(name: str, file: Path | None, as_json: bool) -> None:
     """Make a token named NAME and print it, once; the file keeps only its SHA-256."""
     settings = load()
     kept = file or settings.tokens_file
@@ -28,7 +31,10 @@ def new(name: str, file: Path | None) -> None:
         made = tokens.new(name, kept)
     except OSError as failure:
         raise click.ClickException(f"{kept} cannot be written: {failure.strerror}.") from None
-    click.echo(made)
+    if as_json:
+        print_json(NewToken(name, made, str(kept.absolute())))
+    else:
+        click.echo(made)
     configured = (settings.tokens or "").strip()
     read = configured == f"@{kept}" or (not configured and kept == settings.tokens_file)
     how = "" if read else f" with IMAGEGEN_TOKENS=@{kept.absolute()}"

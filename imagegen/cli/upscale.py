@@ -11,6 +11,7 @@ from imagegen.cli import candidates
 from imagegen.cli.arguments import InputFile, OutputFile
 from imagegen.cli.client import service_of, url_option
 from imagegen.cli.delivery import check_output, deliver, title
+from imagegen.cli.output import json_option
 from imagegen.cli.show import show_option, showing
 from imagegen_client.pictures import ID
 
@@ -36,9 +37,16 @@ class Source(InputFile):
     help="An upscaler of `imagegen models list`, or lanczos. Default: what is installed.",
 )
 @show_option
+@json_option
 @url_option
 def upscale(
-    image: Path | str, output: Path | None, factor: str, model: str | None, show: bool | None, url: str | None
+    image: Path | str,
+    output: Path | None,
+    factor: str,
+    model: str | None,
+    show: bool | None,
+    as_json: bool,
+    url: str | None,
 ) -> None:
     """Write a larger copy of IMAGE: a file, or the id of a picture of the service.
 
@@ -46,13 +54,14 @@ def upscale(
     imagegen upscale cup.png -o large.png
     imagegen upscale cup.png --factor 2 --model lanczos
     """
-    check_output(output, 1)
+    check_output(output, 1, as_json)
     service = service_of(url)
     request: dict[str, Any] = {"factor": int(factor)}
     request["image"] = service.upload(image) if isinstance(image, Path) else image
     if model is not None:
         request["model"] = model
-    shown = showing(show)
+    shown = None if as_json else showing(show)
     job = service.json("POST", "/api/upscale", json=request)
     click.echo(f"upscaler: {title(service, job['model'])}", err=True)
-    deliver(service, job, output, f"{image.stem if isinstance(image, Path) else 'picture'} x{factor}", shown)
+    words = f"{image.stem if isinstance(image, Path) else 'picture'} x{factor}"
+    deliver(service, job, output, words, shown, as_json)

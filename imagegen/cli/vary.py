@@ -14,6 +14,7 @@ from imagegen.cli.arguments import InputFile, OutputFile
 from imagegen.cli.client import Service, service_of, url_option
 from imagegen.cli.delivery import check_output, deliver, title
 from imagegen.cli.errors import Refused
+from imagegen.cli.output import json_option
 from imagegen.cli.show import show_option, showing
 
 _ID = re.compile(r"(?:^|/)([0-9a-f]{32})(?:\.(?:png|jpg|webp))?$")
@@ -30,6 +31,7 @@ _ID = re.compile(r"(?:^|/)([0-9a-f]{32})(?:\.(?:png|jpg|webp))?$")
     help="File to write: .png, .jpg or .webp; several pictures are numbered. Default: a name made of the prompt.",
 )
 @show_option
+@json_option
 @url_option
 def vary(
     what: str,
@@ -38,6 +40,7 @@ def vary(
     model: str | None,
     output: Path | None,
     show: bool | None,
+    as_json: bool,
     url: str | None,
 ) -> None:
     """Draw variations of WHAT: the id or the address of a picture, the id of a job, or a picture file.
@@ -48,7 +51,7 @@ def vary(
     imagegen vary 3f0a…9c -n 4 -o cup.png
     imagegen vary photo.jpg -n 2
     """
-    check_output(output, count)
+    check_output(output, count, as_json)
     service = service_of(url)
     request: dict[str, Any] = {"n": count}
     if seed is not None:
@@ -60,11 +63,11 @@ def vary(
         request["image"] = service.upload(InputFile().convert(what, None, None))
     else:
         request[_kind(service, found[1])] = found[1]
-    if shown := showing(show):
+    if shown := None if as_json else showing(show):
         request["preview"] = "auto"
     job = service.json("POST", "/api/variations", json=request)
     click.echo(f"model: {title(service, job['model'])}", err=True)
-    deliver(service, job, output, job["prompt"], shown)
+    deliver(service, job, output, job["prompt"], shown, as_json)
 
 
 def _kind(service: Service, an_id: str) -> str:

@@ -24,6 +24,7 @@ from imagegen_client import (
     AsyncClient,
     BadImage,
     Client,
+    Expired,
     InvalidRequest,
     JobCancelled,
     NotSupportedByModel,
@@ -120,6 +121,21 @@ def test_the_settings_in_a_file_draw_its_picture_again(client: Client, tmp_path:
     assert without_manifest(again.picture.bytes) == without_manifest(job.picture.bytes)
     with pytest.raises(BadImage):
         client.inspect(b"GIF89a")
+
+
+def test_pictures_are_kept_found_and_deleted(client: Client) -> None:
+    picture = client.draw("a brass gong", **SMALL).picture
+    kept = client.keep(picture, board="Gongs", note="loud")
+    assert (kept.info.board, kept.info.note, kept.info.expires_at) == ("Gongs", "loud", None)
+    found = client.images(q="loud", kept=True, board="Gongs", since="2026-01-01", min_size=64)
+    assert [(one.id, one.prompt, one.model) for one in found] == [(picture.id, "a brass gong", "tiny")]
+    assert client.images(q="loud", max_size=63) == client.images(board="none") == []
+    assert client.unkeep(picture.url).info.expires_at is not None
+    client.delete(picture.id)
+    with pytest.raises(Expired):
+        client.read_png(picture.id)
+    with pytest.raises(BadImage):
+        client.keep("../jobs")
 
 
 def test_waiting_jobs_are_cancelled_at_once(client: Client, service: Service) -> None:

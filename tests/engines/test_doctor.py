@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -13,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import document_of
 from planted_faults import (
     FAULTS,
     Scratch,
@@ -121,7 +121,7 @@ def test_the_command_says_it_in_json_and_by_its_exit_code(scratch: Scratch) -> N
         plant(scratch)
     ailing = examine("--json")
     assert ailing.returncode == 1
-    report = json.loads(ailing.stdout)
+    report = document_of("doctor", ailing.stdout)
     assert report["ok"] is False
     levels = {finding["check"]: finding["level"] for finding in report["findings"]}
     assert (levels["port"], levels["templates"], levels["database"]) == ("fail", "warn", "fail")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from command_line import document_of
 from tiny_source import SERVER_C, Progress, make, make_sdist, scratch_folders
 
 from imagegen.cli.engine import engine as command
@@ -172,14 +173,19 @@ def test_a_damaged_file_is_named(tmp_path: Path, package: Path) -> None:
         )
 
 
-def test_the_command_exports_and_imports(tmp_path: Path, built: tuple[Sdist, Path]) -> None:
+def test_the_command_exports_and_imports(tmp_path: Path, built: tuple[Sdist, Path], package: Path) -> None:
     name = f"{plan.PINNED.version}-{built[1].name.split('-', 1)[1]}"
     shutil.copytree(built[1], tmp_path / "here/engine" / name)
     env = {name: None for name in os.environ if name.startswith("IMAGEGEN_")}
     target, runner = tmp_path / "mine.tar.gz", CliRunner()
     here = env | {"IMAGEGEN_CACHE": str(tmp_path / "here")}
-    ran = runner.invoke(command, ["export", str(target)], env=here)
-    assert (ran.exit_code, ran.stdout.strip()) == (0, str(target))
+    ran = runner.invoke(command, ["export", str(target), "--json"], env=here)
+    assert (ran.exit_code, document_of("engine export", ran.stdout)) == (0, {"path": str(target)})
+    third = env | {"IMAGEGEN_CACHE": str(tmp_path / "third")}
+    imported = document_of(
+        "engine import", runner.invoke(command, ["import", str(package), "--json"], env=third).stdout
+    )
+    assert Path(imported["path"]).is_relative_to(tmp_path / "third")
     again = runner.invoke(command, ["export", str(target)], env=here)
     assert (again.exit_code, "exists already" in again.output) == (1, True)
     other = runner.invoke(command, ["import", str(target)], env=env | {"IMAGEGEN_CACHE": str(tmp_path / "there")})

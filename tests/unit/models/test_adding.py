@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from command_line import document_of
 
 from imagegen.cli.models import models as command
 from imagegen.models import recognition
@@ -134,6 +135,13 @@ def test_what_the_tensors_do_not_tell_is_asked_for(settings: Settings, tmp_path:
     assert [file.file for file in entry.missing(settings)] == [
         *("clip_l.safetensors", "t5xxl_fp16.safetensors", "ae.safetensors")
     ], "the companion files of the catalog's model"
+
+
+def test_the_document_names_what_is_missing(settings: Settings, tmp_path: Path) -> None:
+    path = safetensors(tmp_path / "mine.safetensors", DEV)
+    added = document_of("models add", add(settings, path, "--variant", "flux1-kontext-dev", "--json").stdout)
+    assert (added["family"], added["missing"][0]) == ("flux1", "clip_l.safetensors")
+    assert Path(added["entry"]).exists()
 
 
 def test_a_licence_in_the_file_is_taken(settings: Settings, tmp_path: Path) -> None:

@@ -66,12 +66,12 @@ def test_the_checksum_of_the_catalog_counts_without_a_record(settings: Settings)
     assert run(settings).exit_code == 1
 
 
-def test_an_unknown_checksum_has_an_exit_code_of_its_own(settings: Settings) -> None:
+def test_an_unknown_checksum_is_said_and_is_no_failure(settings: Settings) -> None:
     folder(settings).mkdir()
     (folder(settings) / "model.gguf").write_bytes(GGUF)
     (settings.models_dir / "made-up.toml").write_text(ENTRY + VISION)
     found = run(settings)
-    assert found.exit_code == 3 and "has no known checksum" in found.stdout
+    assert found.exit_code == 0 and "has no known checksum" in found.stdout
     assert "vision" not in found.stdout, "an optional file may be missing"
 
 

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 import state_folder
 from click.testing import CliRunner
+from command_line import document_of
 from postgres import PostgresServer
 from served import ROOT, free_port
 from sqlalchemy import Connection, inspect
@@ -403,8 +404,10 @@ def test_a_copy_takes_every_row_along_once(
     had, url = asyncio.run(fill(tmp_path)), postgres.new_schema()
     monkeypatch.setenv("IMAGEGEN_HOME", str(tmp_path))
     monkeypatch.setenv("IMAGEGEN_DATABASE_URL", url)
-    copied = CliRunner().invoke(cli, ["database", "copy"])
-    assert copied.exit_code == 0 and "3 jobs" in copied.output and "1 images" in copied.output
+    copied = CliRunner().invoke(cli, ["database", "copy", "--json"])
+    assert copied.exit_code == 0, copied.output
+    rows = document_of("database copy", copied.stdout)["rows"]
+    assert (rows["jobs"], rows["images"]) == (3, 1)
     token = state_folder.DATABASE_URL.set(url)
     try:
         assert [job.model_dump(exclude={"prompt"}) for job in asyncio.run(read(tmp_path))] == [
