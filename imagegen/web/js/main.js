@@ -4,6 +4,7 @@ import { render } from "../vendor/lit-html/lit-html.js";
 import { addFiles, draw, onJobEnd, resend } from "./actions.js";
 import { draftWhenIdle } from "./drafting.js";
 import { loadPolicy } from "./engine.js";
+import { loadBoards, searchAgain } from "./finding.js";
 import { loadLoras } from "./loras.js";
 import { followFetch } from "./models.js";
 import { announce } from "./outcomes.js";
@@ -81,4 +82,15 @@ document.addEventListener("paste", (event) => {
   addFiles(event.clipboardData.files);
 });
 
-startStream({ jobEnded: onJobEnd, up: resend, say: announce });
+function jobEnded(job) {
+  onJobEnd(job);
+  searchAgain();
+}
+
+function connected() {
+  resend();
+  loadBoards();
+  searchAgain();
+}
+
+startStream({ jobEnded, up: connected, say: announce });

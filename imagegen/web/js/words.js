@@ -118,6 +118,7 @@ export const ground = (image) => (image.warnings.some((one) => one.code === "bac
 /** The settings of a job as name and value pairs, for display. */
 export function settings(job, image) {
   const p = job.params;
+  if (job.kind === "upload") return [["Size", `${image.width} × ${image.height}`]];
   if (job.kind === "upscale") {
     return [
       ["Enlarged", `× ${p.factor}`],
