@@ -23,6 +23,7 @@ PROJECTS = {"imagegen": ".", "imagegen_client": "imagegen_client", "imagegen_mcp
 """The projects' folders, by the names of their wheels."""
 MADE = {"__pycache__", "build", "dist"}
 NOT_PACKED = {"pyproject.toml", "README.md", "LICENSE", "server.json"}
+OF_THE_ROOT = ("pyproject.toml", "setup.py", "service.py", "README.md", "LICENSE", ".gitignore", "docs/imagegen.1")
 UV = Path(sys.executable).with_name("uv")
 
 
@@ -46,7 +47,7 @@ def packed() -> list[str]:
 def sources(tmp_path_factory) -> tuple[Path, str]:
     """A copy of the repository, as a checkout with nothing changed; and its commit."""
     copy = tmp_path_factory.mktemp("sources") / "repository"
-    for name in [*packed(), "pyproject.toml", "setup.py", "service.py", "README.md", "LICENSE", ".gitignore"]:
+    for name in [*packed(), *OF_THE_ROOT]:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, copy / name)
     git = ["git", "-C", copy, "-c", "user.name=t", "-c", "user.email=t@localhost", "-c", "commit.gpgsign=false"]
@@ -88,7 +89,7 @@ def test_a_wheel_has_each_file_of_its_package_and_no_other(wheels, sources) -> N
         if name == "imagegen":
             expected |= {"service.py", "imagegen/commit.txt"}
         with zipfile.ZipFile(wheels[name]) as wheel:
-            found = {file for file in wheel.namelist() if ".dist-info/" not in file}
+            found = {file for file in wheel.namelist() if ".dist-info/" not in file and ".data/" not in file}
             about = f"{name}-{versions.version()}.dist-info"
             assert found == expected
             assert wheel.read(f"{about}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
