@@ -5,9 +5,11 @@ ARG ENGINE=localhost/imagegen-engine:cuda
 
 FROM ${BENTO} AS bento
 USER root
-# Their names, versions and commands (`imagegen`, `imagegen-mcp`), by links to the one copy of the code; and its bytecode,
-# which a read-only image cannot keep later.
+# Their names, versions and commands (`imagegen`, `imagegen-mcp`), by links to the one copy of the code; its commit, for
+# `imagegen --version`; and its bytecode, which a read-only image cannot keep later.
+ARG REVISION=unknown
 RUN cd /home/bentoml/bento/src \
+ && echo "${REVISION}" > imagegen/commit.txt \
  && uv pip install --quiet --offline --no-deps --no-build-isolation -e . -e imagegen_client -e mcp_front \
  && rm -rf build \
  && /app/.venv/bin/python -m compileall -q .

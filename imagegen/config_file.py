@@ -26,7 +26,12 @@ SECRETS = frozenset({"token", "tokens", "database_url", "webhook_url", "webhook_
 """Settings whose values no message, list or log shows."""
 ADDRESS = frozenset({"url", "token", "tls_sha256", "tls_ca"})
 """Settings of the command line, as a client; the service does not use them."""
-PATHS = frozenset({"home", "cache", "sd_server", "policy_file", "templates_dir", "tls_ca"})
+PATHS = frozenset(
+    {
+        *("home", "cache", "sd_server", "policy_file", "templates_dir", "provenance_cert", "provenance_key"),
+        "tls_ca",
+    }
+)
 MAX_BYTES = 1024 * 1024
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import imagegen
-from imagegen import version
+from imagegen import config_file, version
 from imagegen.deploy.containers import Containers, DeployError
 from imagegen.engine_build.cards import Cards, find_cards
 from imagegen.engine_build.plan import OLDEST_DRIVER, Backend
@@ -123,13 +123,14 @@ def _build(
 def _bento(containers: Containers, recipe: Recipe) -> None:
     """Pack the service and build BentoML's image. Uses a separate BentoML store, so that Bentos do not accumulate."""
     with tempfile.TemporaryDirectory(prefix="imagegen-bento-") as store:
-        # Packing imports the service's module, which must not read this shell's settings, tokens and certificate.
+        # Packing imports the service's module, which must not read this user's settings, tokens and certificate.
         clean = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEGEN_")}
         environment = {
             **clean,
             "BENTOML_HOME": store,
             "BENTOML_DO_NOT_TRACK": "True",
             "IMAGEGEN_HOME": str(Path(store) / "home"),
+            config_file.VARIABLE: "",
         }
         bentoml = [sys.executable, "-m", "bentoml"]
         tag = _run([*bentoml, "build", "--output", "tag", str(recipe.root)], environment, recipe.root)

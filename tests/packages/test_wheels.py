@@ -21,7 +21,9 @@ from served import ROOT, Service
 
 PROJECTS = {"imagegen": ".", "imagegen_client": "imagegen_client", "imagegen_mcp": "mcp_front"}
 """The projects' folders, by the names of their wheels."""
+MADE = {"__pycache__", "build", "dist"}
 NOT_PACKED = {"pyproject.toml", "README.md", "LICENSE", "server.json"}
+OF_THE_ROOT = ("pyproject.toml", "setup.py", "service.py", "README.md", "LICENSE", ".gitignore", "docs/imagegen.1")
 UV = Path(sys.executable).with_name("uv")
 
 
@@ -31,17 +33,21 @@ def ran(*command: str | Path, **options: object) -> str:
     return str(done.stdout)
 
 
-def tracked() -> list[str]:
-    """The repository's files that the projects are built from; new ones too, ignored ones not."""
-    listed = ran("git", "-C", ROOT, "ls-files", "-co", "--exclude-standard", "imagegen", "imagegen_client", "mcp_front")
-    return [*(name for name in listed.splitlines() if (ROOT / name).is_file())]
+def packed() -> list[str]:
+    """The repository's files of the three packages, without what building and running leaves there."""
+    found = []
+    for package in ("imagegen", "imagegen_client", "mcp_front"):
+        for folder, folders, files in os.walk(ROOT / package):
+            folders[:] = [name for name in folders if name not in MADE and not name.endswith(".egg-info")]
+            found += [(Path(folder) / name).relative_to(ROOT).as_posix() for name in files if name != "commit.txt"]
+    return found
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory) -> tuple[Path, str]:
     """A copy of the repository, as a checkout with nothing changed; and its commit."""
     copy = tmp_path_factory.mktemp("sources") / "repository"
-    for name in [*tracked(), "pyproject.toml", "setup.py", "service.py", "README.md", "LICENSE", ".gitignore"]:
+    for name in [*packed(), *OF_THE_ROOT]:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, copy / name)
     git = ["git", "-C", copy, "-c", "user.name=t", "-c", "user.email=t@localhost", "-c", "commit.gpgsign=false"]
@@ -70,7 +76,7 @@ def wheels(sources, tmp_path_factory) -> dict[str, Path]:
 
 
 def test_a_wheel_has_each_file_of_its_package_and_no_other(wheels, sources) -> None:
-    files = tracked()
+    files = packed()
     for name, folder in PROJECTS.items():
         package = "imagegen" if folder == "." else folder
         expected = {
@@ -83,9 +89,9 @@ def test_a_wheel_has_each_file_of_its_package_and_no_other(wheels, sources) -> N
         if name == "imagegen":
             expected |= {"service.py", "imagegen/commit.txt"}
         with zipfile.ZipFile(wheels[name]) as wheel:
-            packed = {file for file in wheel.namelist() if ".dist-info/" not in file}
+            found = {file for file in wheel.namelist() if ".dist-info/" not in file and ".data/" not in file}
             about = f"{name}-{versions.version()}.dist-info"
-            assert packed == expected
+            assert found == expected
             assert wheel.read(f"{about}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
             assert f"Version: {versions.version()}" in wheel.read(f"{about}/METADATA").decode()
             if name == "imagegen":

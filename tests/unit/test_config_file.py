@@ -148,6 +148,13 @@ def test_a_secret_that_every_user_may_read_is_refused(file: Path, name: str, mod
     assert config_file.read().values[name] == SECRET
 
 
+def test_each_secret_and_each_path_of_the_settings_is_known_here() -> None:
+    fields = settings.Settings.model_fields
+    assert {name for name in fields if not fields[name].repr} == config_file.SECRETS - config_file.ADDRESS
+    paths = {name for name in fields if "Path" in str(fields[name].annotation)}
+    assert paths == config_file.PATHS - config_file.ADDRESS
+
+
 def test_a_file_without_a_secret_may_be_open(file: Path) -> None:
     file.write_text('tokens = "@/srv/tokens"\nport = 8799')
     file.chmod(0o644)
@@ -237,7 +244,8 @@ def test_config_show_says_each_value_and_its_origin(file: Path, monkeypatch: pyt
         ]
     )
     assert found["file"] == str(file)
-    assert found["settings"][3] == {
+    (port,) = (entry for entry in found["settings"] if entry["name"] == "port")
+    assert port == {
         "name": "port",
         "variable": "IMAGEGEN_PORT",
         "value": 8799,

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from imagegen.cli.deploy import deploy
 from imagegen.deploy import containers as runtimes
-from imagegen.deploy import healthcheck
+from imagegen.deploy import healthcheck, image
 from imagegen.deploy.containers import Containers, DeployError
 from imagegen.deploy.deployment import Deployment
 from imagegen.deploy.host_config import Choices, Place, grace_s
@@ -287,3 +287,20 @@ def test_the_health_check_tells_ready_from_not(answering: HTTPServer, monkeypatc
 def test_the_health_check_knows_https() -> None:
     assert healthcheck.own_url({}) == "http://127.0.0.1:8765/readyz"
     assert healthcheck.own_url({"IMAGEGEN_TLS": "auto", "IMAGEGEN_PORT": "99"}) == "https://127.0.0.1:99/readyz"
+
+
+def test_packing_reads_none_of_the_users_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, str]] = []
+
+    def run(_command: list[str], environment: dict[str, str], *_: object, **__: object) -> str:
+        seen.append(environment)
+        return "__tag__:imagegen:1"
+
+    monkeypatch.setenv("IMAGEGEN_TOKENS", "ann:0123456789abcdef")
+    monkeypatch.setenv("IMAGEGEN_CONFIG", "/home/ann/imagegen.toml")
+    monkeypatch.setattr(image, "_run", run)
+    image._bento(Containers("podman", Path("podman")), Recipe("cpu"))
+    for environment in seen:
+        own = {name: value for name, value in environment.items() if name.startswith("IMAGEGEN_")}
+        assert own.keys() == {"IMAGEGEN_HOME", "IMAGEGEN_CONFIG"} and own["IMAGEGEN_CONFIG"] == ""
+    assert len(seen) == 2
