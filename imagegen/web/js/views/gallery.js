@@ -48,7 +48,11 @@ function more() {
 
 function count(shown) {
   const many = shown === 1 ? "1 picture" : `${shown} pictures`;
-  if (state.found) return shown ? (state.found.next ? `${many}, and older ones` : many) : "No picture found";
+  if (state.found) {
+    const { boards, find } = state;
+    const limit = find.kept && boards ? `; the service keeps ${boards.kept} of at most ${boards.max}` : "";
+    return `${shown ? many : "No picture found"}${state.found.next ? ", and older ones" : ""}${limit}`;
+  }
   return state.caps ? `${many}, each for ${duration(state.caps.image_ttl)} unless it is kept` : many;
 }
 
