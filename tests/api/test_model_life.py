@@ -182,12 +182,12 @@ def test_files_that_were_replaced_count_from_the_next_load_on(life: Service) -> 
     weights = next(folder.glob("dit*"))
     whole = weights.read_bytes()
     try:
-        first = life.png(life.draw(model="twin", seed=7))
+        first = life.unsigned(life.draw(model="twin", seed=7))
         klein.files(seed=99)[weights.name].write(folder / "new", lambda _count: None)
         (folder / "new").replace(weights)
-        assert life.png(life.draw(model="twin", seed=7)) == first, "what is loaded is what it draws with"
+        assert life.unsigned(life.draw(model="twin", seed=7)) == first, "what is loaded is what it draws with"
         life.http.post("/api/unload")
-        assert life.png(life.draw(model="twin", seed=7)) != first
+        assert life.unsigned(life.draw(model="twin", seed=7)) != first
     finally:
         weights.write_bytes(whole)
 

@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import psutil
 
+from imagegen.images.png import without_manifest
+
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 300.0  # the second engine imports torch, which takes most of a minute on a busy machine
 
@@ -203,6 +205,10 @@ class Service:
 
     def png(self, job: dict[str, Any], index: int = 0) -> bytes:
         return self.http.get(f"/images/{job['images'][index]['id']}.png").content
+
+    def unsigned(self, job: dict[str, Any], index: int = 0) -> bytes:
+        """The PNG without its manifest, which differs each time that a picture is drawn."""
+        return without_manifest(self.png(job, index))
 
     def until_state(self, *states: str, timeout: float = DEADLINE_S) -> dict[str, Any]:
         """Wait until the engine is in one of `states`. Returns the status."""
