@@ -98,7 +98,6 @@ def completed(url: str, *words: str) -> subprocess.CompletedProcess[str]:
         ("draw x -o cu", {"cu"}),
         ("completion ", set(SHELLS)),
     ],
-    ids=str,
 )
 def test_what_is_offered_for_a_word(
     address: str, line: str, offered: set[str], monkeypatch: pytest.MonkeyPatch
