@@ -2,12 +2,13 @@
 
 import { Problem, get, request, signIn } from "./api.js";
 import { draftEnded, keepDraft, liveOn, takeSeed } from "./drafting.js";
+import { openPainter } from "./lazy.js";
 import { announce, attempt, quietly } from "./outcomes.js";
 import { JOBS_A_PAGE, connect } from "./stream.js";
 import { againRequest, draftOf, invalidField, openGaps, randomSeed, toRequest, upscaleRequest } from "./draft.js";
-import { withUsableLoras } from "./loras.js";
 import { addPending, afterUpdate, chosenModel, keep, rememberMine, removePending } from "./store.js";
 import { setCleared, show, state, takeJobs, update, updateDraft, updatePrefs } from "./store.js";
+import { withUsable } from "./usable.js";
 import { BLANK, warningLines } from "./words.js";
 
 // ---- drawing --------------------------------------------------------------------------------
@@ -37,7 +38,7 @@ export async function drawAsIs() {
   const live = liveOn();
   const kept = live ? await keepDraft() : null;
   if (kept) return keepShown(kept);
-  const wanted = toRequest(withUsableLoras(state.draft));
+  const wanted = toRequest(withUsable(state.draft));
   submit(live ? { ...wanted, body: { seed: takeSeed(), ...wanted.body } } : wanted);
 }
 
@@ -250,6 +251,13 @@ export function editThis(image) {
   focusPrompt();
 }
 
+/** Start an edit of a picture with a mask on it. */
+export function maskThis(image) {
+  updateDraft({ references: [{ id: image.id, width: image.width, height: image.height }], size: null });
+  update({ viewer: null });
+  openPainter();
+}
+
 export function sameSettings(job, image) {
   updateDraft(draftOf(job, image?.seed));
   update({ viewer: null });
@@ -257,7 +265,7 @@ export function sameSettings(job, image) {
   focusPrompt();
 }
 
-function focusPrompt() {
+export function focusPrompt() {
   afterUpdate(() => document.getElementById("prompt")?.focus());
 }
 

@@ -1,9 +1,10 @@
 // The page's entry point: render at each change of the state, and handle events of the whole window.
 
 import { render } from "../vendor/lit-html/lit-html.js";
-import { addFiles, draw, onJobEnd, resend } from "./actions.js";
+import { addFiles, onJobEnd, resend } from "./actions.js";
 import { draftWhenIdle } from "./drafting.js";
 import { loadPolicy } from "./engine.js";
+import { pageKey } from "./keys.js";
 import { loadLoras } from "./loras.js";
 import { followFetch } from "./models.js";
 import { announce } from "./outcomes.js";
@@ -27,6 +28,7 @@ onUpdate(() => {
   openWhile("viewer", state.viewer !== null);
   openWhile("models", state.manager !== null);
   openWhile("token", state.token !== null);
+  openWhile("shortcuts", state.listed);
   document.title = title();
   loadPolicy();
   loadLoras();
@@ -49,13 +51,7 @@ function title() {
   return `${doing(first, state.queue.indexOf(first.job_id))} · imagegen`;
 }
 
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !state.viewer && !state.manager && !state.token) {
-    event.preventDefault();
-    draw();
-  }
-  if (event.key === "Escape" && state.problem && !state.viewer && !state.manager) update({ problem: null });
-});
+document.addEventListener("keydown", pageKey);
 
 // ---- dropped or pasted pictures -------------------------------------------------------------
 

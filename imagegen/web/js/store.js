@@ -23,6 +23,7 @@ const EMPTY_DRAFT = {
   fit: "contain",
   strength: "", // of an edit, 0 to 1; empty: the model decides
   references: [], // {id, width, height}, stored by the service
+  mask: null, // {id, of, share} of what may change in the reference `of`, stored by the service
 };
 
 export const state = {
@@ -54,10 +55,11 @@ export const state = {
   pending: recallPending(), // {key, at, path, body} of every request without an answer, the oldest first
   sending: false,
   problem: null, // why the last thing asked for did not happen
+  listed: false, // the list of shortcuts is open
   manager: null, // {busy, asked, accepted, problem} while the list of models is open
   token: null, // {detail, busy} while a token is asked for
   name: recall("name", null), // of the token behind the session
-  prefs: { warm: false, more: false, ...recall("prefs", {}) },
+  prefs: { warm: false, more: false, keys: true, divided: false, ...recall("prefs", {}) },
   note: "", // the latest news, spoken and shown for a while
   outdated: false, // the service has another version than this page
   dragging: false,
@@ -240,7 +242,7 @@ export function keep(name, value, storage = localStorage) {
   }
 }
 
-function recall(name, fallback, storage = localStorage) {
+export function recall(name, fallback, storage = localStorage) {
   try {
     return JSON.parse(storage.getItem(KEPT + name)) ?? fallback;
   } catch {

@@ -115,6 +115,16 @@ export const BLANK = "blank_picture";
 /** The CSS class of a picture that is transparent around its subject: a chequered ground. */
 export const ground = (image) => (image.warnings.some((one) => one.code === "background_removed") ? "chequered" : "");
 
+/** The name under which a picture is saved: the prompt's first words, and its seed or width. */
+export function fileName(job, image) {
+  const words = job.prompt
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "-")
+    .slice(0, 40)
+    .replace(/^-+|-+$/g, "");
+  return `${words || "picture"}-${image.seed ?? `${image.width}px`}.png`;
+}
+
 /** The settings of a job as name and value pairs, for display. */
 export function settings(job, image) {
   const p = job.params;

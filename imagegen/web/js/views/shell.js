@@ -11,13 +11,14 @@ import { liveJobs } from "./live.js";
 import { modelChip, modelPanel } from "./model.js";
 import { modelManager } from "./models.js";
 import { result } from "./result.js";
+import { shortcutList, shortcutsButton } from "./shortcuts.js";
 import { viewer } from "./viewer.js";
 
 export function shell() {
   return html`
     <header class="top">
       <h1><img src="static/favicon.svg" alt="" width="24" height="24" />imagegen</h1>
-      ${modelChip()}
+      <div class="row">${shortcutsButton()} ${modelChip()}</div>
     </header>
     ${modelPanel()}
     <main>
@@ -28,7 +29,7 @@ export function shell() {
       </div>
       ${gallery()}
     </main>
-    ${viewer()} ${modelManager()} ${token()}
+    ${viewer()} ${modelManager()} ${shortcutList()} ${token()}
     <p class="toast ${state.note ? "shown" : ""}" role="status" aria-live="polite">${state.note}</p>
   `;
 }

@@ -1,0 +1,79 @@
+// What the page's shortcuts do.
+
+import { cancel, draw, drawAgain, drawVariations, editThis, enlarge, focusPrompt, maskThis } from "./actions.js";
+import { sameSettings } from "./actions.js";
+import { pictureUrl } from "./api.js";
+import { upscaleFactor } from "./draft.js";
+import { liveOn, setLive } from "./drafting.js";
+import { openCompare, openPainter } from "./lazy.js";
+import { announce } from "./outcomes.js";
+import { shortcuts } from "./shortcuts.js";
+import { activeJobs, chosenModel, state, update } from "./store.js";
+import { fileName } from "./words.js";
+
+/** The picture in full screen, or else the result: {job, image, index}; null if there is none. */
+function shownPicture() {
+  const { job: id, index } = state.viewer ?? state.shown ?? {};
+  const job = state.jobs.get(id);
+  const image = job?.images[Math.min(index, job.images.length - 1)];
+  return image ? { job, image, index } : null;
+}
+
+/** A shortcut for the picture shown. It does nothing without one; `drawn` excludes enlarged copies. */
+const withPicture = (run, drawn = false) => () => {
+  const shown = shownPicture();
+  if (!shown || (drawn && shown.job.kind === "upscale")) return false;
+  return run(shown);
+};
+
+const pageShortcut = shortcuts("On the page", {
+  list: () => update({ listed: true }),
+  draw,
+  prompt: focusPrompt,
+  gallery: () => document.querySelector("[data-tile][tabindex='0']")?.focus(),
+  live() {
+    if (!chosenModel()) return;
+    setLive(!liveOn());
+    announce(liveOn() ? "Live is on: typing draws." : "Live is off.");
+  },
+  cancel() {
+    const mine = activeJobs().find((job) => state.mine.includes(job.job_id));
+    if (mine) cancel(mine);
+  },
+  dismiss() {
+    if (!state.problem) return false;
+    update({ problem: null });
+  },
+});
+
+const pictureShortcut = shortcuts("With the picture shown, also in full screen", {
+  full: withPicture(({ job, index }) => update({ viewer: { job: job.job_id, index } })),
+  edit: withPicture(({ image }) => editThis(image)),
+  mask() {
+    if (!chosenModel()?.capabilities.mask) return announce("The chosen model takes no mask.");
+    if (!state.viewer && state.draft.references.length) return openPainter();
+    return withPicture(({ image }) => maskThis(image))();
+  },
+  compare: withPicture(({ job, image }) => openCompare({ job, image })),
+  again: withPicture(({ job }) => drawAgain(job), true),
+  vary: withPicture(({ job, image }) => drawVariations(job, image), true),
+  same: withPicture(({ job, image }) => sameSettings(job, image), true),
+  enlarge: withPicture(({ image }) => {
+    const factor = upscaleFactor(image, state.caps);
+    if (factor) enlarge(image, factor);
+    else announce("The picture is too large to be enlarged.");
+  }),
+  save: withPicture(({ job, image }) => {
+    const link = document.createElement("a");
+    Object.assign(link, { href: pictureUrl(image.id), download: fileName(job, image) });
+    link.click();
+  }),
+});
+
+/** Handle a key of the page. In full screen only the picture's keys work, in other dialogs none. */
+export function pageKey(event) {
+  const dialog = document.querySelector("dialog[open]:not(#viewer)");
+  if (dialog || event.repeat) return;
+  if (!state.viewer) pageShortcut(event);
+  pictureShortcut(event);
+}
