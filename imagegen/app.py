@@ -19,9 +19,11 @@ from imagegen.hardware.gpu_sharing import GpuSharing
 from imagegen.hardware.memory_fit import MemoryFit
 from imagegen.hardware.needs_table import NeedsTable
 from imagegen.idle.tracker import IdleTracker
+from imagegen.images.boards import Boards
 from imagegen.images.files import ImageFiles
 from imagegen.images.store import ImageStore
 from imagegen.jobs.durations import Durations
+from imagegen.jobs.keeping import Keeper
 from imagegen.jobs.manager import JobManager
 from imagegen.jobs.measurements import Measurements
 from imagegen.jobs.webhooks import Webhooks
@@ -134,6 +136,8 @@ class App:
             ttl_s=s.image_ttl,
             recorder=self._recorder,
         )
+        self.keeper = Keeper(self.database, self.images, self.jobs.changes, max_kept=s.keep_max, ttl_s=s.image_ttl)
+        self.boards = Boards(self.database)
 
     async def _make_parts(self) -> None:
         """Create the components that handle jobs: the worker with its engines, the estimator, admission."""

@@ -138,3 +138,29 @@ class UpscaleRequest(BaseModel):
     model: StrictStr | None = None
     lease_s: Number | None = None
     webhook: WebhookWish | None = None
+
+
+class KeepRequest(BaseModel):
+    """How to keep a picture. A field that is left out stays as it is; null removes the picture from its board, or the
+    note."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    board: StrictStr | None = None
+    note: StrictStr | None = None
+
+
+class BoardRequest(BaseModel):
+    """The new name of a board."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: StrictStr
+
+
+class ZipRequest(BaseModel):
+    """The ids of the pictures of an archive, in order."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: Annotated[list[StrictStr], Field(min_length=1, fail_fast=True)]

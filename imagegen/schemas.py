@@ -214,13 +214,25 @@ class StoredImage(BaseModel):
     seed: int | None
     format: Literal["png"] = "png"
     created_at: float
-    expires_at: float | None  # None while a job still needs it
+    expires_at: float | None  # None: kept, or not yet visible
     warnings: tuple[Warn, ...] = ()  # of an upload: what decoding it changed; a job that names it repeats them
+    kept_at: float | None = None  # None: not kept
+    board: str | None = None  # of a kept picture
+    note: str | None = None  # of a kept picture
 
     @property
     def transparent(self) -> bool:
         """Whether its background was cut out after drawing."""
         return any(warning.code == BACKGROUND_REMOVED for warning in self.warnings)
+
+
+class ListedImage(StoredImage):
+    """A picture in a list, with its number there and what its job was; None: an upload."""
+
+    seq: int
+    kind: Kind | None
+    model: str | None
+    prompt: str | None
 
 
 class EngineTexts(BaseModel):

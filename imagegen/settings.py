@@ -1,23 +1,25 @@
-"""Every IMAGEGEN_* variable, once.
+"""Every setting, once: an IMAGEGEN_* variable, or a name in `imagegen.toml`.
 
-A wrong value stops the start with a sentence that names the variable, the value and what is allowed:
+A wrong value stops the start with a sentence that names the setting, the value and what is allowed:
 see `load()`.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import platformdirs
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from imagegen import config_file
 from imagegen import setting_values as values
+from imagegen.config_file import PREFIX, ConfigFile
 from imagegen.setting_values import SettingsError
+from imagegen_client import places
 
-PREFIX = "IMAGEGEN_"
 FRONT_ONLY = {
     *("URL", "TOKEN", "TLS_SHA256", "TLS_CA", "OUTPUT_DIR", "TEST_REQUIRE"),
     *("MCP_WAIT_S", "MCP_PORT", "MCP_HOST", "MCP_TLS", "MCP_ALLOWED_HOSTS", "MCP_PUBLIC_URL", "MCP_WARM", "MCP_ROOTS"),
@@ -42,12 +44,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
     # Folders
-    home: Annotated[Path, Field(description="State folder: models, jobs, images, certificates.")] = Path(
-        platformdirs.user_data_dir("imagegen", appauthor=False)
-    )
-    cache: Annotated[Path, Field(description="The engine's source and builds; safe to delete.")] = Path(
-        platformdirs.user_cache_dir("imagegen", appauthor=False)
-    )
+    home: Annotated[Path, Field(description="State folder: models, jobs, images, certificates.")] = places.here("data")
+    cache: Annotated[Path, Field(description="The engine's source and builds; safe to delete.")] = places.here("cache")
 
     # Network
     host: Annotated[
@@ -214,6 +212,10 @@ class Settings(BaseSettings):
 
     # Retention
     image_ttl: Annotated[float, Field(gt=0, description="Seconds that a job and its pictures are kept.")] = 3600.0
+    keep_max: Annotated[
+        int,
+        Field(ge=0, le=1_000_000, description="Most pictures that are kept beyond their expiry; 0: none may be."),
+    ] = 1000
     png_metadata: Annotated[
         Literal["full", "no-prompt", "off"],
         Field(description="Generation parameters in the PNG: full; no-prompt: all but the prompts; off: none."),
@@ -355,23 +357,55 @@ class Settings(BaseSettings):
 
 
 def load() -> Settings:
-    """Read the environment. Raises SettingsError with one line per wrong variable."""
-    known = {name.upper() for name in Settings.model_fields} | FRONT_ONLY
-    unknown = sorted(v for v in os.environ if v.startswith(PREFIX) and v.removeprefix(PREFIX) not in known)
-    problems = [f"{name} is not a setting: see docs/settings.md for the list" for name in unknown]
-    try:
-        settings = Settings()
-    except ValidationError as invalid:
-        for error in invalid.errors():
-            said = error["msg"].removeprefix("Value error, ")
-            if not error["loc"]:  # of two settings together: it names them itself
-                problems.append(said)
-                continue
-            name = str(error["loc"][0])
-            variable = PREFIX + name.upper()
-            value = "(hidden)" if name in {"tokens", "webhook_url", "webhook_secret"} else repr(error["input"])
-            problems.append(f"{variable}={value}: {said}")
-        raise SettingsError("\n".join(problems)) from None
-    if problems:
-        raise SettingsError("\n".join(problems))
-    return settings
+    """Read the settings file and the environment, which overrides it.
+
+    Raises SettingsError with one line per wrong setting.
+    """
+    return Loaded.now().settings
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The settings, and where each one comes from."""
+
+    settings: Settings
+    file: ConfigFile
+
+    @classmethod
+    def now(cls) -> Loaded:
+        """Raises SettingsError with one line per wrong setting."""
+        problems = []
+        try:
+            file = config_file.read({*Settings.model_fields, *config_file.ADDRESS})
+        except SettingsError as wrong:
+            file, problems = ConfigFile(), str(wrong).splitlines()
+        known = {name.upper() for name in Settings.model_fields} | FRONT_ONLY | {"CONFIG"}
+        unknown = sorted(v for v in os.environ if v.startswith(PREFIX) and v.removeprefix(PREFIX) not in known)
+        problems += [f"{name} is not a setting: see docs/settings.md for the list" for name in unknown]
+        of_file: dict[str, Any] = {  # text, as in the environment
+            name: text
+            for name, text in file.values.items()
+            if name in Settings.model_fields and not config_file.is_set(name)
+        }
+        try:
+            settings = Settings(**of_file)
+        except ValidationError as invalid:
+            for error in invalid.errors():
+                said = error["msg"].removeprefix("Value error, ")
+                if not error["loc"]:  # of two settings together: it names them itself
+                    problems.append(config_file.located(said))
+                    continue
+                name = str(error["loc"][0])
+                value = "(hidden)" if name in config_file.SECRETS else repr(error["input"])
+                where = f"{file.where(name)}: {name} = " if name in of_file else f"{PREFIX}{name.upper()}="
+                problems.append(f"{where}{value}: {said}")
+            raise SettingsError("\n".join(problems)) from None
+        if problems:
+            raise SettingsError("\n".join(problems))
+        return cls(settings, file)
+
+    def source(self, name: str) -> str:
+        """`environment`, `file` or `default`."""
+        if config_file.is_set(name):
+            return "environment"
+        return "file" if name in self.file.values else "default"

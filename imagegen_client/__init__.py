@@ -15,9 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from imagegen_client.answers import Capabilities, Check, ImageInfo, JobState, Model, Progress, Said
+    from imagegen_client.answers import Capabilities, Check, ImageInfo, Inspection, JobState, Model, Progress, Said
     from imagegen_client.async_client import AsyncClient
-    from imagegen_client.calls import DrawOptions, Lora, UpscaleOptions, Webhook
+    from imagegen_client.calls import DrawOptions, Lora, UpscaleOptions, VaryOptions, Webhook
     from imagegen_client.client import Client
     from imagegen_client.errors import (
         BadImage,
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
-    "answers": ("Capabilities", "Check", "ImageInfo", "JobState", "Model", "Progress", "Said"),
+    "answers": ("Capabilities", "Check", "ImageInfo", "Inspection", "JobState", "Model", "Progress", "Said"),
     "async_client": ("AsyncClient",),
-    "calls": ("DrawOptions", "Lora", "UpscaleOptions", "Webhook"),
+    "calls": ("DrawOptions", "Lora", "UpscaleOptions", "VaryOptions", "Webhook"),
     "client": ("Client",),
     "errors": (
         *("BadImage", "Busy", "Distrusted", "Expired", "Forbidden", "InternalError", "InvalidRequest"),
@@ -77,6 +77,7 @@ __all__ = [
     "Forbidden",
     "ImageInfo",
     "ImageLike",
+    "Inspection",
     "InternalError",
     "InvalidRequest",
     "Job",
@@ -102,6 +103,7 @@ __all__ = [
     "Unreachable",
     "Update",
     "UpscaleOptions",
+    "VaryOptions",
     "Webhook",
 ]
 

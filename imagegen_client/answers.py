@@ -122,6 +122,22 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Inspection:
+    """How a PNG was made.
+
+    program: whose format the settings have (`imagegen`, `automatic1111`, `comfyui`, `invokeai`), None without settings.
+    settings: what the file says. request: what of it this service can draw with: `client.draw(**found.request)`.
+    """
+
+    program: str | None
+    width: int
+    height: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    request: dict[str, Any] | None = None
+    warnings: list[Said] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Capabilities:
     """What can be asked of a model."""
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, Unpack
 import anyio.to_thread
 
 from imagegen_client import calls
-from imagegen_client.answers import Check, JobState, Model
+from imagegen_client.answers import Check, Inspection, JobState, Model
 from imagegen_client.async_transport import AsyncTransport
 from imagegen_client.calls import DrawOptions, Fit, body_of
 from imagegen_client.common import RETRY_S, Configured, Images, configured, file_of, loaded
@@ -69,11 +69,15 @@ class AsyncClient(Configured):
         *,
         mask: ImageLike | None = None,
         fit: Fit | None = None,
+        strength: float | None = None,
         **options: Unpack[DrawOptions],
     ) -> AsyncJob:
-        """Change a picture by words; several pictures are references. `mask`: white areas may change."""
+        """Change a picture by words; several pictures are references.
+
+        mask: white areas may change. strength: how much the first picture may change, 0..1, where the model has it.
+        """
         pictures, painted = await anyio.to_thread.run_sync(loaded, image, mask)
-        body = body_of(options, prompt=prompt, fit=fit)
+        body = body_of(options, prompt=prompt, fit=fit, strength=strength)
         return await self._job(calls.edit(body, pictures, painted, options.get("idempotency_key"), self.retries))
 
     async def upscale(self, image: ImageLike, **options: Unpack[calls.UpscaleOptions]) -> AsyncJob:
@@ -82,6 +86,14 @@ class AsyncClient(Configured):
         body = body_of(options)
         return await self._job(calls.upscale_picture(body, picture, options.get("idempotency_key"), self.retries))
 
+    async def vary(self, of: ImageLike | AsyncJob, **options: Unpack[calls.VaryOptions]) -> AsyncJob:
+        """Draw a job or a picture of the service again with other seeds (`n` of them), or another picture anew."""
+        body, key = body_of(options), options.get("idempotency_key")
+        if isinstance(of, AsyncJob):
+            return await self._job(calls.vary_of(body, {"job_id": of.id}, key, self.retries))
+        picture = await anyio.to_thread.run_sync(reference, of)
+        return await self._job(calls.vary_of(body, {"image": picture}, key, self.retries))
+
     async def check(
         self,
         prompt: str,
@@ -89,12 +101,15 @@ class AsyncClient(Configured):
         *,
         mask: ImageLike | None = None,
         fit: Fit | None = None,
+        strength: float | None = None,
         **options: Unpack[DrawOptions],
     ) -> Check:
         """What a request would become, without drawing. Raises what `draw` or `edit` would."""
         pictures, painted = await anyio.to_thread.run_sync(loaded, image, mask)
         return await self.run(
-            calls.check_edit(body_of(options, prompt=prompt, fit=fit), pictures, painted, self.retries)
+            calls.check_edit(
+                body_of(options, prompt=prompt, fit=fit, strength=strength), pictures, painted, self.retries
+            )
         )
 
     async def job(self, job_id: str) -> AsyncJob:
@@ -105,6 +120,10 @@ class AsyncClient(Configured):
         """The newest jobs, the newest first."""
         states, _ = await self.run(calls.jobs(limit, retries=self.retries))
         return [AsyncJob(self, state) for state in states]
+
+    async def cancel_all(self) -> list[AsyncJob]:
+        """Cancel the caller's waiting jobs, and return them. The running job goes on."""
+        return [AsyncJob(self, state) for state in await self.run(calls.cancel_queued(self.retries))]
 
     async def images(self, limit: int = 20) -> list[Picture]:
         """The newest drawn pictures, the newest first, without their bytes: `read` fetches these."""
@@ -120,6 +139,11 @@ class AsyncClient(Configured):
         """Store a picture for edits, so that several edits need not send it again."""
         data = await anyio.to_thread.run_sync(file_of, image)
         return Picture(await self.run(calls.upload(data, self.retries)))
+
+    async def inspect(self, image: ImageLike) -> Inspection:
+        """How a PNG was made, also by another program, and what of it this service can draw with."""
+        data = await anyio.to_thread.run_sync(file_of, image)
+        return await self.run(calls.inspect(data, self.retries))
 
     async def models(self) -> list[Model]:
         """The catalog."""

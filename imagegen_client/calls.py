@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Required, TypedDict, TypeVar
 from uuid import uuid4
 
-from imagegen_client.answers import Check, ImageInfo, JobState, Model, items, parsed
-from imagegen_client.errors import NotFound, ServiceError, TooOld
+from imagegen_client.answers import Check, ImageInfo, Inspection, JobState, Model, items, parsed
+from imagegen_client.errors import InvalidRequest, NotFound, ServiceError, TooOld
 from imagegen_client.pictures import Preview
 from imagegen_client.wire import NO_RETRIES, Call, Request, Retries, exchange, read_file, read_json
 
@@ -71,7 +71,22 @@ class UpscaleOptions(TypedDict, total=False):
     idempotency_key: str | None
 
 
+class VaryOptions(TypedDict, total=False):
+    """What a request for variations may say. prompt, model: of a picture that this service did not draw."""
+
+    n: int | None
+    seed: int | None
+    prompt: str | None
+    model: str | None
+    lease_s: float | None
+    preview: Literal["off", "auto"] | int | None
+    webhook: Webhook | None
+    extra: Mapping[str, Any] | None
+    idempotency_key: str | None
+
+
 Fit = Literal["contain", "cover", "stretch"]
+TOO_OLD = "This image service is too old to {}. Update it on its machine."
 NOT_SENT = {"extra", "idempotency_key"}
 
 
@@ -102,6 +117,24 @@ def _new_job(route: str, body: Mapping[str, Any], key: str | None, retries: Retr
     return parsed(JobState, answer, "job")
 
 
+def vary(body: Mapping[str, Any], key: str | None = None, retries: Retries = NO_RETRIES) -> Call[JobState]:
+    """Submit a job that draws variations of a job (`job_id`) or of a picture (`image`). Raises TooOld."""
+    try:
+        return (yield from _new_job("/api/variations", body, key, retries))
+    except NotFound as absent:
+        raise _too_old(absent, "draw variations") from None
+
+
+def vary_of(
+    body: Mapping[str, Any], of: Mapping[str, str | bytes], key: str | None, retries: Retries = NO_RETRIES
+) -> Call[JobState]:
+    """Submit variations of {"job_id": id} or {"image": id or bytes}, uploading a picture that is not stored yet."""
+    [(name, source)] = of.items()
+    if not isinstance(source, str):
+        source = (yield from upload(source, retries)).id
+    return (yield from vary({**body, name: source}, key, retries))
+
+
 def check(body: Mapping[str, Any], retries: Retries = NO_RETRIES) -> Call[Check]:
     """Check a request without submitting it. Raises what `submit` would, and TooOld."""
     try:
@@ -128,6 +161,17 @@ def cancel(job_id: str, retries: Retries = NO_RETRIES) -> Call[JobState]:
     """Cancel a job. One that has ended is returned as it is."""
     answer = yield from read_json(Request("DELETE", f"/api/jobs/{segment(job_id)}"), retries)
     return parsed(JobState, answer, "job")
+
+
+def cancel_queued(retries: Retries = NO_RETRIES) -> Call[list[JobState]]:
+    """Cancel the caller's waiting jobs. Returns those that were cancelled. Raises TooOld."""
+    request = Request("DELETE", "/api/jobs", params={"status": "queued"})
+    try:
+        return items(JobState, (yield from read_json(request, retries)), "job")
+    except InvalidRequest as absent:
+        if absent.status != 405:
+            raise
+        raise TooOld("too_old", TOO_OLD.format("cancel all jobs at once"), status=405) from None
 
 
 def drop_lease(job_id: str, retries: Retries = NO_RETRIES) -> Call[None]:
@@ -204,6 +248,16 @@ def images(
     return (yield from _page("/api/images", ImageInfo, "picture", limit, before, retries))
 
 
+def inspect(picture: bytes, retries: Retries = NO_RETRIES) -> Call[Inspection]:
+    """Read how a PNG was made. Nothing is stored. Raises TooOld."""
+    headers = {"Content-Type": "application/octet-stream"}
+    request = Request("POST", "/api/images/inspect", content=picture, headers=headers)
+    try:
+        return parsed(Inspection, (yield from read_json(request, retries)), "picture's settings")
+    except NotFound as absent:
+        raise _too_old(absent, "inspect pictures") from None
+
+
 def _page(
     route: str, kind: type[T], what: str, limit: int, before: int | None, retries: Retries
 ) -> Call[tuple[list[T], int | None]]:
@@ -266,4 +320,4 @@ def _too_old(absent: NotFound, what: str) -> ServiceError:
     """The error for a route that an older service lacks; the error itself if another thing was not found."""
     if absent.code != "not_found" or absent.status is None:
         return absent
-    return TooOld("too_old", f"This image service is too old to {what}. Update it on its machine.", status=404)
+    return TooOld("too_old", TOO_OLD.format(what), status=404)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
 from imagegen_client import calls
-from imagegen_client.answers import Check, ImageInfo, JobState, Model
+from imagegen_client.answers import Check, ImageInfo, Inspection, JobState, Model
 from imagegen_client.calls import DrawOptions, Fit, body_of
 from imagegen_client.common import RETRY_S, Configured, Images, configured, file_of, loaded
 from imagegen_client.jobs import Job
@@ -73,11 +73,15 @@ class Client(Configured):
         *,
         mask: ImageLike | None = None,
         fit: Fit | None = None,
+        strength: float | None = None,
         **options: Unpack[DrawOptions],
     ) -> Job:
-        """Change a picture by words; several pictures are references. `mask`: white areas may change."""
+        """Change a picture by words; several pictures are references.
+
+        mask: white areas may change. strength: how much the first picture may change, 0..1, where the model has it.
+        """
         pictures, painted = loaded(image, mask)
-        body = body_of(options, prompt=prompt, fit=fit)
+        body = body_of(options, prompt=prompt, fit=fit, strength=strength)
         return self._job(calls.edit(body, pictures, painted, options.get("idempotency_key"), self.retries))
 
     def upscale(self, image: ImageLike, **options: Unpack[calls.UpscaleOptions]) -> Job:
@@ -86,6 +90,11 @@ class Client(Configured):
         key = options.get("idempotency_key")
         return self._job(calls.upscale_picture(body, reference(image), key, self.retries))
 
+    def vary(self, of: ImageLike | Job, **options: Unpack[calls.VaryOptions]) -> Job:
+        """Draw a job or a picture of the service again with other seeds (`n` of them), or another picture anew."""
+        source = {"job_id": of.id} if isinstance(of, Job) else {"image": reference(of)}
+        return self._job(calls.vary_of(body_of(options), source, options.get("idempotency_key"), self.retries))
+
     def check(
         self,
         prompt: str,
@@ -93,11 +102,16 @@ class Client(Configured):
         *,
         mask: ImageLike | None = None,
         fit: Fit | None = None,
+        strength: float | None = None,
         **options: Unpack[DrawOptions],
     ) -> Check:
         """What a request would become, without drawing. Raises what `draw` or `edit` would."""
         pictures, painted = loaded(image, mask)
-        return self.run(calls.check_edit(body_of(options, prompt=prompt, fit=fit), pictures, painted, self.retries))
+        return self.run(
+            calls.check_edit(
+                body_of(options, prompt=prompt, fit=fit, strength=strength), pictures, painted, self.retries
+            )
+        )
 
     def job(self, job_id: str) -> Job:
         """A job by its id."""
@@ -108,6 +122,10 @@ class Client(Configured):
         states, _ = self.run(calls.jobs(limit, retries=self.retries))
         return [Job(self, state) for state in states]
 
+    def cancel_all(self) -> list[Job]:
+        """Cancel the caller's waiting jobs, and return them. The running job goes on."""
+        return [Job(self, state) for state in self.run(calls.cancel_queued(self.retries))]
+
     def images(self, limit: int = 20) -> list[Picture]:
         """The newest drawn pictures, the newest first. Their bytes are fetched when needed."""
         found, _ = self.run(calls.images(limit, retries=self.retries))
@@ -116,6 +134,10 @@ class Client(Configured):
     def upload(self, image: ImageLike) -> Picture:
         """Store a picture for edits, so that several edits need not send it again."""
         return self._picture(self.run(calls.upload(file_of(image), self.retries)))
+
+    def inspect(self, image: ImageLike) -> Inspection:
+        """How a PNG was made, also by another program, and what of it this service can draw with."""
+        return self.run(calls.inspect(file_of(image), self.retries))
 
     def models(self) -> list[Model]:
         """The catalog."""

@@ -136,6 +136,8 @@ BY_CODE: Mapping[str, type[ServiceError]] = {
     "bad_image": BadImage,
     "not_supported_by_model": NotSupportedByModel,
     "idempotency_conflict": InvalidRequest,
+    "keep_limit": InvalidRequest,
+    "board_exists": InvalidRequest,
     "busy": Busy,
     "gpu_busy": Busy,
     "uploads_busy": Busy,

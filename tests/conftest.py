@@ -35,6 +35,7 @@ def pytest_configure() -> None:
             "IMAGEGEN_CHAOS_SEED",
         }:
             del os.environ[name]
+    os.environ["IMAGEGEN_CONFIG"] = ""  # no settings file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

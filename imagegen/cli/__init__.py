@@ -22,6 +22,7 @@ MODULES = {
     "upscale": ("upscale",),
     "status": ("status", "warm", "unload"),
     **{name: (name,) for name in ("serve", "compare", "engine", "models", "loras", "tls", "token", "doctor", "deploy")},
+    "config": ("config",),
 }
 """The modules of this package with commands, and the names of their commands."""
 
@@ -57,9 +58,9 @@ class _Commands(click.Group):
 def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
-    from imagegen import __version__
+    from imagegen.cli.versions import lines
 
-    click.echo(f"imagegen, version {__version__}")
+    click.echo("\n".join(lines()))
     context.exit()
 
 
@@ -92,7 +93,9 @@ def main() -> None:
     except ServiceError as failed:
         _end(f"imagegen: {failed}", failed.exit_code)
     except SettingsError as wrong:
-        _end(f"imagegen: {wrong}", 1)
+        from imagegen.config_file import located
+
+        _end(f"imagegen: {located(str(wrong))}", 1)
     except UnicodeEncodeError:
         from imagegen.cli.arguments import printable
 

@@ -13,8 +13,10 @@ from uuid import uuid4
 import click
 
 import imagegen_client.errors as client_errors
+from imagegen import config_file
 from imagegen.cli.errors import Refused, ServiceError, Unreachable, WrongUse
 from imagegen.cli.trust import context_for
+from imagegen.config_file import ConfigFile
 from imagegen_client.address import DEFAULT_URL, Address, checked_url
 from imagegen_client.transport import Transport
 from imagegen_client.wire import MAX_PICTURE_BYTES, Call, Reply, Request, exchange, read_json
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SIMPLE = {"IMAGEGEN_TOKEN", "IMAGEGEN_HOME", "IMAGEGEN_PORT"}
-"""Variables with which the address of this machine's service is known without the other settings."""
+SIMPLE = {"token", "home", "port"}
+"""Settings with which the address of this machine's service is known without the others."""
 
 
 class Service:
@@ -87,21 +89,27 @@ def sentences(url: str) -> Iterator[None]:
 
 
 def service_of(url: str | None) -> Service:
-    """The service named by --url, else by IMAGEGEN_URL, else the one that the settings describe."""
-    named = url or os.environ.get("IMAGEGEN_URL")
-    own = None if named else _own_settings()
-    address = named or (own.url if own else _usual_url())
+    """The service named by --url, else by the setting `url`, else the one that the settings describe."""
+    file = config_file.read()
+    if not file.values.keys() <= SIMPLE | config_file.ADDRESS:
+        from imagegen import settings
+
+        settings.load()  # refuses unknown names and wrong values of the file
+    named = url or file.get("url")
+    own = None if named else _own_settings(file)
+    address = named or (own.url if own else _usual_url(file))
     try:
-        context = context_for(address, own)
+        context = context_for(address, own, file.get("tls_sha256"), file.get("tls_ca"))
     except OSError as failure:
         raise ServiceError(f"no service answers at {address}: {failure}.") from None
-    return Service(address, os.environ.get("IMAGEGEN_TOKEN"), context)
+    return Service(address, file.get("token"), context)
 
 
-def _own_settings() -> Settings | None:
+def _own_settings(file: ConfigFile) -> Settings | None:
     """The settings of this machine's service. None if SIMPLE says its address, because reading them takes long."""
-    named = {name for name in os.environ if name.startswith("IMAGEGEN_")}
-    port = os.environ.get("IMAGEGEN_PORT", "1")
+    prefix, variables = config_file.PREFIX, os.environ.keys() - {config_file.VARIABLE}
+    named = {name.removeprefix(prefix).lower() for name in variables if name.startswith(prefix)} | file.values.keys()
+    port = file.get("port") or "1"
     if named <= SIMPLE and port.isascii() and port.isdigit() and 1 <= int(port) <= 65535:
         return None
     from imagegen import settings
@@ -109,8 +117,8 @@ def _own_settings() -> Settings | None:
     return settings.load()
 
 
-def _usual_url() -> str:
-    port = os.environ.get("IMAGEGEN_PORT")
+def _usual_url(file: ConfigFile) -> str:
+    port = file.get("port")
     return f"http://127.0.0.1:{int(port)}" if port else DEFAULT_URL
 
 

@@ -29,7 +29,8 @@ from imagegen.engine_build import EngineBuildError, OnProgress, Stage, transfer
 from imagegen.engine_build.archive import parse_sha256
 from imagegen.engine_build.plan import PINNED, Sdist
 from imagegen.hardware import compatibility
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.catalog import Catalog
+from imagegen.models.entry_files import CatalogError
 from imagegen.settings import Settings, SettingsError, load
 
 IN_MEGABYTES = {Stage.TOOLKIT: "Fetching (MB)", Stage.PACKING: "Package (MB)"}

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.text import Text
 
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.catalog import Catalog
 from imagegen.models.download.fetch import OTHER_DOWNLOAD
 from imagegen.models.download.fetch import fetch as fetch_files
 from imagegen.models.download.hub import Hub, HubError
@@ -21,6 +21,7 @@ from imagegen.models.download.plan import plan as plan_files
 from imagegen.models.download.progress import Fetching, size
 from imagegen.models.download.retry import FetchError, RetryPolicy
 from imagegen.models.download.verify import odd_sizes
+from imagegen.models.entry_files import CatalogError
 from imagegen.models.licences import question
 from imagegen.models.weights import Weights
 from imagegen.schemas import Refused

@@ -15,10 +15,11 @@ import click
 
 from imagegen.cli.arguments import InputFile
 from imagegen.cli.byte_bar import byte_bar
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.catalog import Catalog
 from imagegen.models.download.hub import Hub, HubError
 from imagegen.models.download.progress import Fetching, size
 from imagegen.models.download.retry import FetchError
+from imagegen.models.entry_files import CatalogError
 from imagegen.models.loras import add as adding
 from imagegen.models.loras.folder import SUFFIX, LoraFile, LoraFolder
 from imagegen.schemas import Refused

@@ -14,8 +14,9 @@ from imagegen.cli.client import service_of
 from imagegen.cli.model_sentences import sentences
 from imagegen.models import check as checking
 from imagegen.models import removal
-from imagegen.models.catalog import Catalog, CatalogError, built_on, own_file
+from imagegen.models.catalog import Catalog, built_on, own_file
 from imagegen.models.download.progress import size
+from imagegen.models.entry_files import CatalogError
 from imagegen.models.weights import Weights
 from imagegen.settings import Settings, load
 from imagegen.storage.database import StateInUse, lock_state_folder

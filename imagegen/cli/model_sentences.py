@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-from imagegen.models.catalog import CatalogError
+from imagegen.models.entry_files import CatalogError
 from imagegen.schemas import Refused
 from imagegen.storage.database import StateError
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from imagegen import engine_build
+from imagegen import config_file, engine_build
 from imagegen.cli.engine import set_up_engine
 from imagegen.cli.models import make_with_bar
 from imagegen.hardware import gpu
@@ -33,6 +33,7 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
         if value is not None:
             os.environ[f"IMAGEGEN_{name}"] = str(value)
     try:
+        os.environ[config_file.VARIABLE] = str(config_file.find() or "")  # one file for all processes of this service
         configured = configuration.read()
         chosen = configured.settings
         entry = configuration.check(configured, chosen.host, chosen.port)
@@ -40,7 +41,7 @@ def serve(host: str | None, port: int | None, model: str | None) -> None:
         _set_up(entry, chosen)
         listening.check(chosen.host, chosen.port)  # again: building the engine takes minutes
     except configuration.SENTENCES as wrong:
-        raise click.ClickException(str(wrong)) from None
+        raise click.ClickException(configuration.sentence(wrong) or str(wrong)) from None
     click.echo(f"serving {entry.name} at {chosen.url}", err=True)
     _become_service(chosen)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,23 +15,25 @@ if TYPE_CHECKING:
     from imagegen.settings import Settings
 
 
-def context_for(url: str, own: Settings | None) -> ssl.SSLContext | None:
+def context_for(url: str, own: Settings | None, sha256: str | None, ca: str | None) -> ssl.SSLContext | None:
     """The TLS context for `url`; None for plain http. `own`: the settings of this machine's service, if it is its URL.
+
+    sha256, ca: what IMAGEGEN_TLS_SHA256 and IMAGEGEN_TLS_CA say.
 
     Raises SettingsError for a malformed or mismatched pin or CA file, OSError if the service cannot be reached.
     """
     parts = urlsplit(url)
     if parts.scheme != "https":
         return None
-    if written := os.environ.get("IMAGEGEN_TLS_SHA256", "").strip():
+    if written := (sha256 or "").strip():
         return pinned(parts.hostname or "", parts.port or 443, written)
     if own is not None:
         certificate = own.tls_dir / "cert.pem" if own.tls == "auto" else Path(own.tls.split(",")[0])
         if certificate.exists():
             return trust.trusting(certificate.read_text())
-    ca = os.environ.get("IMAGEGEN_TLS_CA", "").strip()
+    file = (ca or "").strip()
     try:
-        return trust.context_for(url, None, Path(ca).expanduser() if ca else None)
+        return trust.context_for(url, None, Path(file).expanduser() if file else None)
     except Distrusted as wrong:
         raise SettingsError(str(wrong)) from None
 

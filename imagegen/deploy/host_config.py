@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import platformdirs
-
 from imagegen.deploy.containers import DeployError, Runtime
 from imagegen.engine_build.plan import Backend
+from imagegen_client import places
 
 DEFAULT_NAME = "imagegen"
 ENV_TEMPLATE = """\
@@ -57,7 +56,7 @@ class Place:
     @classmethod
     def default(cls, name: str) -> Place:
         """A separate folder for each container name."""
-        folder = Path(platformdirs.user_config_dir("imagegen", appauthor=False))
+        folder = places.here("config")
         return cls(folder if name == DEFAULT_NAME else folder / "deployments" / name)
 
     @property

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import imagegen
+from imagegen import version
 from imagegen.deploy.containers import Containers, DeployError
 from imagegen.engine_build.cards import Cards, find_cards
 from imagegen.engine_build.plan import OLDEST_DRIVER, Backend
@@ -89,7 +90,7 @@ def build(containers: Containers, recipe: Recipe, tell: Tell) -> str:
         "BENTO": BENTO,
         "ENGINE": recipe.engine_image,
         "VERSION": imagegen.__version__,
-        "REVISION": _revision(recipe.root),
+        "REVISION": version.commit_of(recipe.root),
     }
     _build(containers, recipe, "service.Dockerfile", recipe.image, arguments, containers.format_options())
     return recipe.image
@@ -149,15 +150,3 @@ def _run(command: list[str], environment: Mapping[str, str], folder: Path, *, sh
         words = "" if shown else f": {done.stderr.strip()[-2000:]}"
         raise DeployError(f"`bentoml {command[3]}` failed with exit code {done.returncode}{words}")
     return done.stdout or ""
-
-
-def _revision(root: Path) -> str:
-    """The current commit, with `-dirty` for uncommitted changes. `unknown` outside a git checkout."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=40"],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    except OSError:
-        return "unknown"
-    return done.stdout.strip() or "unknown"

@@ -8,10 +8,12 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from imagegen import config_file
 from imagegen.doctor.finding import BLOCKS_START, Finding, fail, ok, warn
 from imagegen.models.aliases import Aliases
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
+from imagegen.models.entry_files import CatalogError
 from imagegen.prompts import templates
 from imagegen.prompts.guardrails import Guardrails, PolicyError
 from imagegen.security import tls, tokens
@@ -21,10 +23,11 @@ from imagegen.settings import PREFIX, Settings, SettingsError, load
 def settings() -> tuple[Settings, Iterable[Finding]]:
     """The usable settings, and a finding for each invalid or unknown variable.
 
-    Removes invalid variables from this process's environment, so that the other checks use the default.
+    Removes invalid variables from this process's environment, so that the other checks use the default. They do not use
+    a settings file with a wrong setting.
     """
     try:
-        return load(), [ok("settings", f"{_set_count()} settings are set, and all are known and valid.")]
+        return load(), [ok("settings", f"{_set_count()}, and all are known and valid.")]
     except SettingsError as wrong:
         lines = str(wrong).splitlines()
     findings = [
@@ -33,11 +36,18 @@ def settings() -> tuple[Settings, Iterable[Finding]]:
     ]
     for line in lines:
         os.environ.pop(line.partition(" ")[0].partition("=")[0], None)
-    return load(), findings
+    try:
+        return load(), findings
+    except SettingsError:  # the file's settings are wrong
+        os.environ[config_file.VARIABLE] = ""
+        return load(), findings
 
 
-def _set_count() -> int:
-    return sum(name.startswith(PREFIX) for name in os.environ)
+def _set_count() -> str:
+    variables = sum(name.startswith(PREFIX) for name in os.environ)
+    file = config_file.read()
+    of_file = f" and {len(file.values)} in {file.path}" if file.path else ""
+    return f"{variables} settings are set{of_file}"
 
 
 def door(settings: Settings) -> Iterable[Finding]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import httpx
 import psutil
 
+from imagegen import config_file
 from imagegen.doctor import state
 from imagegen.doctor.finding import Finding, fail, ok
 from imagegen.settings import FRONT_ONLY, PREFIX, Settings, SettingsError, load
@@ -61,7 +62,7 @@ def _environment_of(pid: int) -> dict[str, str] | None:
     except (psutil.Error, OSError):
         return None
     found = {name: value for name, value in everything.items() if _is_of_service(name)}
-    for name in ("HOME", "CACHE", "SD_SERVER", "POLICY_FILE", "TEMPLATES_DIR"):
+    for name in ("HOME", "CACHE", "CONFIG", "SD_SERVER", "POLICY_FILE", "TEMPLATES_DIR"):
         if value := found.get(PREFIX + name):
             found[PREFIX + name] = os.path.join(folder, os.path.expanduser(value))  # noqa: PTH118, PTH111 - relative to `folder`
     return found
@@ -73,6 +74,9 @@ def _is_of_service(name: str) -> bool:
 
 def _with(environment: dict[str, str], pids: set[int]) -> Running | None:
     own = {name: value for name, value in os.environ.items() if _is_of_service(name)}
+    with contextlib.suppress(SettingsError):
+        own[config_file.VARIABLE] = str(config_file.find() or "")
+        environment = {config_file.VARIABLE: own[config_file.VARIABLE], **environment}
     differing = tuple(sorted(name for name in own | environment if own.get(name) != environment.get(name)))
     with adopted(environment):
         try:

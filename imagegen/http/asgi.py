@@ -15,9 +15,13 @@ from imagegen.http.internal_errors import InternalErrors
 from imagegen.http.openai import routes as openai
 from imagegen.http.problems import HANDLERS, problem
 from imagegen.http.routes import (
+    archive,
     events,
+    gallery,
     images,
+    inspection,
     jobs,
+    keeping,
     loras,
     metrics,
     model_files,
@@ -41,7 +45,7 @@ WARMS_PER_S = 0.5
 user types."""
 
 FAMILIES = (
-    *(jobs, previews, events, images, status, model_files, loras, session),
+    *(jobs, previews, events, images, archive, gallery, keeping, inspection, status, model_files, loras, session),
     *(openai, sdapi, extras, lists, tasks, openapi, metrics, page),
 )
 ROUTES: list[Route] = [route for family in FAMILIES for route in family.ROUTES]

@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from imagegen.http.body import M, encoding_of, read_json, repeated
-from imagegen.http.problems import given_twice, invalid
+from imagegen.http.body import M, encoding_of, read_bytes, read_json, repeated
+from imagegen.http.problems import given_twice, invalid, unknown_fields
 from imagegen.requests import EditRequest, Picture, UpscaleRequest, VariationRequest
 from imagegen.schemas import Refused
 
@@ -54,6 +54,24 @@ def _part_encoding(file: UploadFile) -> str | None:
     old clients send it."""
     transfer = file.headers.get("content-transfer-encoding", "").strip()
     return encoding_of(file.headers) or (transfer if transfer.lower() not in PLAIN_TRANSFER else None)
+
+
+async def read_upload(request: Request) -> bytes:
+    """Read a picture that is the body itself (Content-Type: image/…), or the form field `image`. Raises Refused."""
+    if _is_form(request):
+        form = await read_form(request)
+        if unknown := [name for name in form if name != "image"]:
+            raise unknown_fields(unknown)
+        files = form.getlist("image")
+        if len(files) != 1 or not isinstance(files[0], UploadFile):
+            raise Refused(422, "invalid_request", "Send one picture, as the form's file field named image.")
+        data = await files[0].read()
+        await form.close()
+        return data
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        return await read_bytes(request)
+    raise Refused(415, "unsupported_media_type", "Send the picture itself (Content-Type: image/png), or a form.")
 
 
 async def read_edit(request: Request) -> EditRequest:

@@ -97,7 +97,10 @@ def _operation(route: Route, operation: Operation) -> dict[str, Any]:
         for name in re.findall(r"{(\w+)", route.path)
     ]
     for where, named in (("query", operation.query), ("header", operation.headers)):
-        parameters += [{"name": name, "in": where, "schema": schema} for name, schema in named.items()]
+        parameters += [
+            {"name": name, "in": where, "schema": schema} | ({"required": True} if name in operation.required else {})
+            for name, schema in named.items()
+        ]
     described: dict[str, Any] = {
         "operationId": f"{route.endpoint.__module__.rsplit('.', 1)[1]}_{route.endpoint.__name__}",
         "summary": operation.summary,
@@ -113,7 +116,7 @@ def _operation(route: Route, operation: Operation) -> dict[str, Any]:
         content = {
             media: {"schema": _ref(body) if isinstance(body, type) else body} for media, body in operation.body.items()
         }
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": operation.body_required, "content": content}
     return described
 
 

@@ -12,16 +12,40 @@ from imagegen.http import responses
 from imagegen.http.openai import responses as openai_responses
 from imagegen.http.openai import routes as openai
 from imagegen.http.openai.request import ImagesEditRequest, ImagesRequest, ImagesVariationRequest
-from imagegen.http.routes import events, images, jobs, loras, model_files, previews, session, status
+from imagegen.http.routes import (
+    archive,
+    events,
+    gallery,
+    images,
+    inspection,
+    jobs,
+    keeping,
+    loras,
+    model_files,
+    previews,
+    session,
+    status,
+)
 from imagegen.http.sdapi import extras as sdapi_extras
 from imagegen.http.sdapi import lists as sdapi_lists
 from imagegen.http.sdapi import responses as sdapi_responses
 from imagegen.http.sdapi import routes as sdapi
 from imagegen.http.sdapi.request import ImageToImage, TextToImage
 from imagegen.prompts.guardrails import PolicyView
-from imagegen.requests import CheckRequest, EditRequest, GenerateRequest, UpscaleRequest, VariationRequest
+from imagegen.requests import (
+    BoardRequest,
+    CheckRequest,
+    EditRequest,
+    GenerateRequest,
+    KeepRequest,
+    UpscaleRequest,
+    VariationRequest,
+    ZipRequest,
+)
 from imagegen.schemas import PREVIEW_EVERY_MAX
+from imagegen.storage.search import MAX_QUERY_CHARS
 
+JSON = "application/json"
 EVENTS = "text/event-stream"
 PICTURES = ("image/png", "image/jpeg", "image/webp")
 FILE: dict[str, Any] = {"type": "string", "format": "binary"}
@@ -35,7 +59,8 @@ class Operation:
     """The description of one route handler.
 
     answers: by status, models for JSON and media types for other content; empty: no body.
-    body: by media type, a model or a schema. query, headers: optional parameters, name to schema.
+    body: by media type, a model or a schema. query, headers: parameters, name to schema. required: those of the query
+    that a request must have.
     """
 
     summary: str
@@ -43,6 +68,8 @@ class Operation:
     body: Mapping[str, type[BaseModel] | dict[str, Any]] = field(default_factory=dict)
     query: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     headers: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    body_required: bool = True
+    required: frozenset[str] = frozenset()
 
 
 def whole(low: int, high: int, default: int | None = None) -> dict[str, Any]:
@@ -60,6 +87,14 @@ TEXT: dict[str, Any] = {"type": "string"}
 KEY = {"Idempotency-Key": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]([ -~]*[!-~])?$"}}
 LAST_EVENT = {"Last-Event-ID": whole(0, 10**15)}
 BEFORE = whole(1, 10**18)
+FIND: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("cursor", "before"), BEFORE),
+    "q": {"type": "string", "maxLength": MAX_QUERY_CHARS},
+    **dict.fromkeys(("model", "board", "from", "to"), TEXT),
+    "kind": {"type": "string", "enum": list(gallery.KINDS)},
+    "kept": {"type": "string", "enum": ["0", "1"]},
+    **dict.fromkeys(("min_size", "max_size"), whole(1, 100_000)),
+}
 FILES = {"type": "array", "items": FILE, "minItems": 1}
 EDIT_FORM = form(
     ["prompt", "image"],
@@ -141,6 +176,12 @@ OPERATIONS: dict[Handler, Operation] = {
         {200: (responses.jobs.Job,)},
         query={"wait": whole(0, jobs.MAX_WAIT_S, 0)},
     ),
+    jobs.cancel_queued: Operation(
+        "Cancel the caller's waiting jobs; the running one goes on",
+        {200: (responses.jobs.Jobs,)},
+        query={"status": {"type": "string", "enum": ["queued"]}},
+        required=frozenset({"status"}),
+    ),
     jobs.cancel: Operation("Cancel a job; one that has ended is returned as it is", {200: (responses.jobs.Job,)}),
     jobs.drop_lease: Operation(
         "Remove a job's lease: the job no longer fails when unread", {200: (responses.jobs.Job,)}
@@ -167,9 +208,33 @@ OPERATIONS: dict[Handler, Operation] = {
             **dict.fromkeys(PICTURES, FILE),
         },
     ),
-    images.gallery: Operation(
-        "The newest pictures", {200: (responses.jobs.Images,)}, query={"limit": whole(1, 200, 50), "before": BEFORE}
+    inspection.inspect: Operation(
+        "How a PNG was made, and what of it is a request here",
+        {200: (responses.jobs.Inspection,)},
+        {
+            "multipart/form-data": form(["image"], image=FILE),
+            "application/octet-stream": FILE,
+            **dict.fromkeys(PICTURES, FILE),
+        },
     ),
+    gallery.gallery: Operation(
+        "Find pictures, the newest first", {200: (responses.jobs.Images,)}, query=FIND | {"limit": whole(1, 200, 50)}
+    ),
+    archive.archive: Operation("Several pictures as a ZIP archive", {200: (archive.ZIP,)}, {JSON: ZipRequest}),
+    keeping.keep: Operation(
+        "Keep a picture beyond its expiry",
+        {200: (responses.jobs.Image,)},
+        {JSON: KeepRequest},
+        body_required=False,
+    ),
+    keeping.release: Operation("Keep a picture no longer", {200: (responses.jobs.Image,)}),
+    keeping.delete: Operation("Delete a picture before its time", {204: ()}),
+    keeping.delete_of_job: Operation(
+        "Delete the pictures of a job that are not kept", {200: (responses.jobs.Deleted,)}
+    ),
+    keeping.boards: Operation("The boards of kept pictures", {200: (responses.jobs.Boards,)}),
+    keeping.rename_board: Operation("Rename a board", {200: (responses.jobs.Boards,)}, {JSON: BoardRequest}),
+    keeping.delete_board: Operation("Delete a board; its pictures stay kept", {200: (responses.jobs.Boards,)}),
     images.fetch: Operation("A picture, converted and reduced", {200: PICTURES, 304: ()}, query={"w": whole(16, 4096)}),
     status.status: Operation("The state of the service", {200: (responses.status.ServiceStatus,)}),
     status.models: Operation("The catalog", {200: (responses.models.Models,)}),

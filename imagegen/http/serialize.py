@@ -24,7 +24,7 @@ from imagegen.models.removal import Removal
 from imagegen.models.synthetic.make import things
 from imagegen.models.vocabulary import CANNOT_DRAW
 from imagegen.models.weights import Upscaler, Weights
-from imagegen.schemas import Job, Params, StoredImage, WebhookState, timestamp
+from imagegen.schemas import Job, ListedImage, Params, StoredImage, WebhookState, timestamp
 from imagegen.security.proxies import public_url
 from imagegen.settings import Settings
 from imagegen.worker.lifecycle import EngineView
@@ -43,10 +43,14 @@ def _seconds(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
 
 
+def image_url(image_id: str, base: str) -> str:
+    return f"{base}/images/{image_id}.png"
+
+
 def image(stored: StoredImage, base: str) -> responses.jobs.Image:
     return responses.jobs.Image(
         id=stored.id,
-        url=f"{base}/images/{stored.id}.{stored.format}",
+        url=image_url(stored.id, base),
         width=stored.width,
         height=stored.height,
         bytes=stored.bytes,
@@ -56,8 +60,16 @@ def image(stored: StoredImage, base: str) -> responses.jobs.Image:
         job_id=stored.job_id,
         created_at=timestamp(stored.created_at),
         expires_at=_when(stored.expires_at),
+        kept_at=_when(stored.kept_at),
+        board=stored.board,
+        note=stored.note,
         warnings=list(stored.warnings),
     )
+
+
+def listed_image(stored: ListedImage, base: str) -> responses.jobs.ListedImage:
+    job = {"kind": stored.kind, "model": stored.model, "prompt": stored.prompt}
+    return responses.jobs.ListedImage.model_validate(image(stored, base).model_dump() | job)
 
 
 def preview(newest: StoredPreview, base: str) -> responses.jobs.JobPreview:
@@ -238,6 +250,7 @@ def _shown(path: Path, folder: Path) -> str:
 def _caps(settings: Settings) -> dict[str, int | float]:
     """The limits of a request, by setting name (docs/settings.md)."""
     names = {"max_dimension", "max_steps", "max_n", "max_prompt_chars", "max_references", "max_body_bytes", "image_ttl"}
+    names |= {"keep_max"}
     return settings.model_dump(include=names | {"max_loras", "max_upscaled_px"})
 
 

@@ -18,7 +18,11 @@ KEYWORD = "parameters"
 NEGATIVE = "Negative prompt: "
 LEAST_FIELDS = 3
 """A last line with fewer fields belongs to the prompt, as in AUTOMATIC1111's parser."""
-_FIELD = re.compile(r'\s*(\w[\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+LONGEST_FIELDS = 16_384
+"""A longer last line belongs to the prompt: no program writes so many settings, and to search it would take long."""
+_FIELD = re.compile(r'\s{0,8}(\w[\w \-/]{0,63}):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+_HALVES = re.compile("[\ud800-\udfff]")
+"""Halves of characters, which JSON may hold and no text can."""
 
 SAMPLER_LABELS = {
     "euler": "Euler",
@@ -82,7 +86,8 @@ def drawn(
 def read(text: str) -> Infotext:
     """Parse the settings from any program's text in this format."""
     *lines, last = text.strip().split("\n")
-    found = {label: _unquoted(value) for label, value in _FIELD.findall(last)}
+    fields = _FIELD.findall(last) if len(last) <= LONGEST_FIELDS else []
+    found = {label: _unquoted(value) for label, value in fields}
     if len(found) < LEAST_FIELDS:
         lines, found = [*lines, last], {}
     at = next((number for number, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))
@@ -98,6 +103,6 @@ def _unquoted(value: str) -> str:
     if not value.startswith('"'):
         return value.strip()
     try:
-        return str(json.loads(value))
+        return _HALVES.sub("\ufffd", str(json.loads(value)))
     except ValueError:
         return value

@@ -66,7 +66,7 @@ def finish_png(png_from_engine: bytes, metadata: Mapping[str, str] | None, *, dr
     drawn: False for a picture that a program has only enhanced: it is marked as that.
     Raises BrokenPng if a checksum, the structure or the pixels are wrong, ValueError for a bad keyword.
     """
-    kept = [(kind, raw) for kind, raw in _chunks(png_from_engine) if kind in _PIXEL_CHUNKS]
+    kept = [(kind, raw) for kind, raw in chunks(png_from_engine) if kind in _PIXEL_CHUNKS]
     _check_pixels(kept[0][1][8:-4], b"".join(raw[8:-4] for kind, raw in kept if kind == b"IDAT"))
     bare = SIGNATURE + b"".join(raw for _, raw in kept)
     data = bare if metadata is None else _insert(bare, _metadata_chunks(metadata, drawn))
@@ -106,19 +106,7 @@ def with_text_of(source: bytes, target: bytes) -> bytes:
 
     Both are whole PNG files. Raises BrokenPng if `source` is not.
     """
-    return _insert(target, b"".join(raw for kind, raw in _chunks(source) if kind in _TEXT_CHUNKS))
-
-
-def texts(png: bytes) -> dict[str, str]:
-    """The texts of a PNG by keyword, the first of each, without compressed ones. Raises BrokenPng."""
-    found: dict[str, str] = {}
-    for kind, raw in _chunks(png):
-        keyword, _, rest = raw[8:-4].partition(b"\0")
-        if kind == b"tEXt":
-            found.setdefault(keyword.decode("latin-1"), rest.decode("latin-1"))
-        elif kind == b"iTXt" and rest[:1] == b"\0":
-            found.setdefault(keyword.decode("latin-1"), rest[2:].split(b"\0", 2)[-1].decode("utf-8", "replace"))
-    return found
+    return _insert(target, b"".join(raw for kind, raw in chunks(source) if kind in _TEXT_CHUNKS))
 
 
 def with_mask(png: bytes, levels: bytes) -> bytes:
@@ -128,7 +116,7 @@ def with_mask(png: bytes, levels: bytes) -> bytes:
 
 def mask_of(png: bytes) -> bytes | None:
     """The bytes that `with_mask` added; None if there are none. Only for files of this service. Raises BrokenPng."""
-    packed = next((raw[8:-4] for kind, raw in _chunks(png) if kind == _MASK_CHUNK), None)
+    packed = next((raw[8:-4] for kind, raw in chunks(png) if kind == _MASK_CHUNK), None)
     return None if packed is None else zlib.decompress(packed)
 
 
@@ -136,7 +124,7 @@ def _insert(png: bytes, chunks: bytes) -> bytes:
     return png[:_IHDR_END] + chunks + png[_IHDR_END:]
 
 
-def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Type and raw bytes of each chunk up to IEND. Data after IEND is not part of the picture."""
     if not png.startswith(SIGNATURE):
         raise BrokenPng("The file is not a PNG: it does not begin with PNG's signature.")

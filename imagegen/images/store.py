@@ -8,19 +8,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imagegen.images.files import ImageFiles, new_id
+from imagegen.images.gallery import ALL, Find, listed
 from imagegen.images.references import Reference
-from imagegen.schemas import Refused, StoredImage, Warn, expired
+from imagegen.schemas import ListedImage, Refused, StoredImage, Warn, expired
 from imagegen.storage.database import Database
 from imagegen.storage.errors import CorruptImage, StorageError
 from imagegen.storage.tables import images as table
-from imagegen.storage.tables import jobs
 
 log = logging.getLogger("imagegen.images")
 
@@ -28,7 +28,8 @@ LOGGED_DIGITS = 8
 """Digits of a picture's id that the log shows: enough to find the file, too few to fetch the picture."""
 
 
-OF_JOB = select(table).where(table.c.job_id == bindparam("job_id")).order_by(table.c.idx)
+OF_JOB = select(table).where(table.c.job_id == bindparam("job_id"), table.c.expired_at.is_(None)).order_by(table.c.idx)
+KEPT = select(func.count()).where(table.c.kept_at.is_not(None))
 
 
 class ImageStore:
@@ -38,6 +39,7 @@ class ImageStore:
         self, database: Database, files: ImageFiles, *, ttl_s: float, clock: Callable[[], float] = time.time
     ) -> None:
         self._database, self._files, self._ttl_s, self._clock = database, files, ttl_s, clock
+        self.retention = asyncio.Lock()  # held by the sweep, and by all that changes when pictures expire
 
     async def write(
         self,
@@ -108,15 +110,39 @@ class ImageStore:
         """Keep a job's pictures until `expires_at`, inside the caller's transaction."""
         await connection.execute(update(table).where(table.c.job_id == job_id).values(expires_at=expires_at))
 
+    async def current(self, connection: AsyncConnection, image_id: str, now: float) -> StoredImage:
+        """The picture, if it has not expired by `now`; a sweep may not have come yet. Raises Refused 404, 410."""
+        image = _found((await connection.execute(select(table).where(table.c.id == image_id))).one_or_none())
+        if image.expires_at is not None and image.expires_at <= now:
+            raise expired("picture", image.expires_at)
+        return image
+
+    async def change(self, connection: AsyncConnection, image_id: str, values: Mapping[str, Any]) -> StoredImage:
+        """Write columns of a picture, inside the caller's transaction, and return the picture."""
+        mine = table.c.id == image_id
+        if values:
+            await connection.execute(update(table).where(mine).values(**values))
+        return _image((await connection.execute(select(table).where(mine))).one())
+
+    async def count_kept(self, connection: AsyncConnection) -> int:
+        return int((await connection.execute(KEPT)).scalar_one())
+
+    async def kept(self) -> int:
+        """The number of kept pictures."""
+        return int((await self._database.fetch(KEPT))[0][0])
+
+    async def unlink(self, ids: Sequence[str]) -> None:
+        """Delete files whose rows say so. The next start removes what cannot be deleted now."""
+        for image_id in ids:
+            try:
+                await asyncio.to_thread(self._files.delete, image_id)
+            except StorageError as refused:
+                log.warning("picture %s… is deleted, but its file is not: %s", image_id[:LOGGED_DIGITS], refused)
+
     async def get(self, image_id: str) -> StoredImage:
         """Return the picture's row. Raises Refused 404 `image_not_found` or 410 `expired`."""
         async with self._database.reading() as connection:
-            row = (await connection.execute(select(table).where(table.c.id == image_id))).one_or_none()
-        if row is None:
-            raise Refused(404, "image_not_found", "There is no picture with this id. It may be mistyped.")
-        if row.expired_at is not None:
-            raise expired("picture", row.expired_at)
-        return _image(row)
+            return _found((await connection.execute(select(table).where(table.c.id == image_id))).one_or_none())
 
     async def read(self, image_id: str) -> bytes:
         """Return the PNG file. Raises Refused 404, 410, and 500 `image_damaged` for a missing or changed file."""
@@ -144,19 +170,12 @@ class ImageStore:
         """The pictures of a completed job, in order."""
         return [_image(row) for row in await self._database.fetch(OF_JOB, job_id=job_id)]
 
-    async def list(self, limit: int, before: float | None = None) -> list[StoredImage]:
-        """Pictures that jobs drew, newest first, without those of drafts."""
-        drafts = select(jobs.c.id).where(jobs.c.draft)
-        query = (
-            select(table)
-            .where(table.c.expired_at.is_(None), table.c.job_id.is_not(None), table.c.job_id.not_in(drafts))
-            .order_by(table.c.created_at.desc(), table.c.id)
-            .limit(limit)
-        )
+    async def list(self, limit: int, find: Find = ALL, before: int | None = None) -> list[ListedImage]:
+        """At most `limit` pictures with a number below `before`, newest first (`gallery.listed`)."""
+        query = listed(find, self._clock()).limit(limit)
         if before is not None:
-            query = query.where(table.c.created_at < before)
-        async with self._database.reading() as connection:
-            return [_image(row) for row in await connection.execute(query)]
+            query = query.where(table.c.seq < before)
+        return [_listed(row) for row in await self._database.fetch(query)]
 
     async def bytes_stored(self) -> int:
         query = select(func.coalesce(func.sum(table.c.bytes), 0)).where(table.c.expired_at.is_(None))
@@ -168,6 +187,12 @@ class ImageStore:
 
         Files are deleted before rows are updated: on a full disk this frees the space that the database needs.
         """
+        async with self.retention:
+            ids = await self._sweep(now, keep, forget_before)
+        if ids:
+            log.info("swept %d pictures", len(ids))
+
+    async def _sweep(self, now: float, keep: set[str], forget_before: float) -> Sequence[str]:
         due = select(table.c.id).where(table.c.expires_at <= now, table.c.expired_at.is_(None))
         async with self._database.reading() as connection:
             ids = [row.id for row in await connection.execute(due) if row.id not in keep]
@@ -179,8 +204,7 @@ class ImageStore:
                     update(table).where(table.c.id == image_id).values(expired_at=table.c.expires_at)
                 )
             await connection.execute(delete(table).where(table.c.expired_at <= forget_before))
-        if ids:
-            log.info("swept %d pictures", len(ids))
+        return ids
 
     async def sweep_orphans(self) -> None:
         """Remove files that have no row. Call only at startup."""
@@ -191,9 +215,22 @@ class ImageStore:
             log.info("removed %d files that no picture owns", orphans)
 
 
-def _image(row: Row[Any]) -> StoredImage:
+def _found(row: Row[Any] | None) -> StoredImage:
+    if row is None:
+        raise Refused(404, "image_not_found", "There is no picture with this id. It may be mistyped.")
+    if row.expired_at is not None:
+        raise expired("picture", row.expired_at)
+    return _image(row)
+
+
+def _fields(row: Row[Any]) -> dict[str, Any]:
     fields = dict(row._mapping)
-    fields["index"] = fields.pop("idx")
-    fields.pop("expired_at")
-    fields["warnings"] = fields["warnings"] or ()
-    return StoredImage.model_validate(fields)
+    return fields | {"index": fields["idx"], "warnings": fields["warnings"] or ()}
+
+
+def _image(row: Row[Any]) -> StoredImage:
+    return StoredImage.model_validate(_fields(row))
+
+
+def _listed(row: Row[Any]) -> ListedImage:
+    return ListedImage.model_validate(_fields(row))

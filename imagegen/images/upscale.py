@@ -15,7 +15,8 @@ from PIL import Image
 
 from imagegen.images import infotext
 from imagegen.images.pixels import full_colour, saved
-from imagegen.images.png import ENHANCED_SOURCE_TYPE, XMP_KEYWORD, BrokenPng, FinishedPng, finish_png, texts
+from imagegen.images.png import ENHANCED_SOURCE_TYPE, XMP_KEYWORD, BrokenPng, FinishedPng, finish_png
+from imagegen.images.png_texts import texts
 
 SCALE = 4
 """An upscaler's own factor."""

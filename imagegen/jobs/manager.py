@@ -160,6 +160,18 @@ class JobManager:
         await self._end(job_id, Status.CANCELLED)
         return await self.get(job_id, renew=False)
 
+    async def cancel_queued(self, owner: str | None) -> Sequence[Job]:
+        """Cancel the waiting jobs of `owner`, and return them, the newest first. A job that has begun goes on.
+
+        Begins with the newest, so that none of them begins meanwhile.
+        """
+        waiting = [one.id for one in self.queued() if one.owner == owner]
+        return [
+            await self.get(job_id, renew=False)
+            for job_id in reversed(waiting)
+            if await self._end(job_id, Status.CANCELLED, unless_running=True)
+        ]
+
     async def drop_lease(self, job_id: str) -> Job:
         """Remove the lease: the job no longer expires when unread."""
         self._leases.drop(job_id)
@@ -299,10 +311,11 @@ class JobManager:
         images: Sequence[StoredImage] = (),
         warnings: Sequence[Warn] | None = None,
         unless_kept: bool = False,
+        unless_running: bool = False,
     ) -> bool:
         """End a job. Every end passes this method, and it is fenced: it returns False if the job has ended before.
 
-        unless_kept: do nothing and return False if the job is no draft, or no longer one.
+        unless_kept: do nothing and return False if the job is no draft, or no longer one. unless_running: if it runs.
         Raises DBAPIError if a completion cannot be written. Other ends are kept in memory until they can be.
         """
         one = self._active.get(job_id)
@@ -315,7 +328,7 @@ class JobManager:
                 still = self._active.get(job_id)
                 if still is None:  # ended by another task, perhaps not yet written
                     return False
-                if unless_kept and not still.draft:
+                if (unless_kept and not still.draft) or (unless_running and still.running):
                     return False
                 one = still  # `start` or `keep` may have been called meanwhile
                 now = max(now, one.since)

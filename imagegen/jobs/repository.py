@@ -35,6 +35,16 @@ BY_ID = WITH_HOOK.where(table.c.id == bindparam("id"))
 NOT_ENDED = (Status.QUEUED.value, Status.RUNNING.value)
 REVISION = {"revision": table.c.revision + 1}
 """Part of every change of a row."""
+CLEARED: dict[str, Any] = {
+    **REVISION,
+    "prompt": "",
+    "params": {},
+    "refs": [],
+    "warnings": [],
+    "policy": {},
+    **dict.fromkeys(("engine_texts", "progress", "error", "idempotency_key")),
+}
+"""The columns of a row that has expired."""
 
 
 class JobRepository:
@@ -42,6 +52,9 @@ class JobRepository:
 
     def __init__(self, database: Database, images: ImageStore) -> None:
         self._database, self._images = database, images
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        return self._database.reading()
 
     def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A write transaction; only one runs at a time."""
@@ -88,11 +101,10 @@ class JobRepository:
                 raise expired("job", row.expired_at)
             return await self._read(connection, row)
 
-    async def needed_images(self) -> set[str]:
+    async def needed_images(self, connection: AsyncConnection | None = None) -> set[str]:
         """Ids of the source pictures and masks of jobs that have not ended."""
         query = select(table.c.refs, table.c.mask).where(table.c.status.in_(NOT_ENDED))
-        async with self._database.reading() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await (self._database.fetch(query) if connection is None else _all(connection, query))
         return {image for row in rows for image in [*row.refs, row.mask] if image}
 
     # ---- writes -------------------------------------------------------------------------------
@@ -184,6 +196,22 @@ class JobRepository:
                 await self._images.prolong(connection, job_id, expires_at)
         return done.rowcount == 1
 
+    async def end_draft(self, connection: AsyncConnection, job_id: str, expires_at: float) -> None:
+        """Make a complete draft, if it is one, an ordinary job whose pictures expire at `expires_at`."""
+        done = await connection.execute(
+            update(table).where(table.c.id == job_id, table.c.draft).values(**REVISION, draft=False)
+        )
+        if done.rowcount == 1:
+            await self._images.prolong(connection, job_id, expires_at)
+
+    async def follow_images(self, connection: AsyncConnection, job_id: str, now: float) -> None:
+        """Let a complete job expire with the last of its pictures: never if one is kept, now if none is left."""
+        left = await self._images.of_job(connection, job_id)
+        times = [image.expires_at for image in left]
+        expires_at = None if None in times else max([one for one in times if one is not None], default=now)
+        values = REVISION if left else CLEARED | {"expired_at": now}
+        await connection.execute(update(table).where(table.c.id == job_id).values(**values, expires_at=expires_at))
+
     async def end(self, connection: AsyncConnection, job_id: str, end: End, images: Sequence[StoredImage] = ()) -> bool:
         """End a job and insert its pictures; False if it has ended before, or would complete without running."""
         open_states = [Status.RUNNING.value] if end.status is Status.COMPLETE else NOT_ENDED
@@ -237,11 +265,8 @@ class JobRepository:
             await connection.execute(
                 update(table)
                 .where(table.c.expires_at <= now, table.c.expired_at.is_(None))
-                .values(
-                    **REVISION, expired_at=table.c.expires_at, prompt="", params={}, refs=[], warnings=[], policy={},
-                    engine_texts=None, progress=None, error=None, idempotency_key=None,
-                )
-            )  # fmt: skip
+                .values(**CLEARED, expired_at=table.c.expires_at)
+            )
             gone = select(table.c.id).where(table.c.expired_at.is_not(None))
             await connection.execute(delete(hooks).where(hooks.c.job_id.in_(gone)))
             await connection.execute(delete(table).where(table.c.expired_at <= forget_before))
@@ -254,6 +279,10 @@ class JobRepository:
     async def _read(self, connection: AsyncConnection, row: Row[Any]) -> Job:
         complete = row.status == Status.COMPLETE.value
         return _job(row, await self._images.of_job(connection, row.id) if complete else [])
+
+
+async def _all(connection: AsyncConnection, query: Select[Any]) -> Sequence[Row[Any]]:
+    return (await connection.execute(query)).all()
 
 
 def _by_key(owner: str | None, key: str) -> Select[Any]:

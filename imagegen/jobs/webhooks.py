@@ -12,6 +12,7 @@ import base64
 import hashlib
 import hmac
 import logging
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -53,6 +54,23 @@ def pause_s(attempts: int) -> float:
     return min(2.0 ** min(attempts, 20), LONGEST_PAUSE_S)
 
 
+def trusted() -> ssl.SSLContext:
+    """Trusts the public authorities, those of the system, and those in the file that SSL_CERT_FILE names."""
+    context = httpx.create_ssl_context(trust_env=False)
+    context.set_default_verify_paths()
+    return context
+
+
+def unreachable(error: BaseException) -> str:
+    """Why a receiver could not be asked, without what could be read from its network."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"The receiver's certificate is not trusted: {cause.verify_message}"
+        cause = cause.__cause__ or cause.__context__
+    return f"The receiver cannot be reached: {type(error).__name__}."
+
+
 class Webhooks:
     """The task that delivers webhooks. One per process."""
 
@@ -72,7 +90,9 @@ class Webhooks:
         """Deliver until cancelled."""
         with self._jobs.changes.subscribe_all() as heard:
             limits = httpx.Limits(max_keepalive_connections=0)  # two names may share an address
-            async with httpx.AsyncClient(trust_env=False, limits=limits, timeout=TIMEOUT_S) as client:
+            async with httpx.AsyncClient(
+                trust_env=False, verify=await asyncio.to_thread(trusted), limits=limits, timeout=TIMEOUT_S
+            ) as client:
                 while True:
                     heard.take()
                     left_s = await self._round(client)
@@ -134,7 +154,7 @@ class Webhooks:
         except TimeoutError:
             failure, final = f"No answer within {TIMEOUT_S:g} s.", False
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as broken:
-            failure, final = f"The receiver cannot be reached: {type(broken).__name__}.", False
+            failure, final = unreachable(broken), False
         await self._note(row, failure, final)
 
     async def _send(self, client: httpx.AsyncClient, row: Row[Any], body: bytes) -> tuple[str | None, bool]:

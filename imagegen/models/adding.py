@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from imagegen.models import families, recognition
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
+from imagegen.models.entry_files import CatalogError
 from imagegen.models.recognition import WeightsError, WeightsFile
 from imagegen.settings import Settings
 from imagegen.storage import permissions

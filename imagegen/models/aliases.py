@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from imagegen.models.catalog import CatalogError
+from imagegen.models.entry_files import CatalogError
 
 NAME = re.compile(r"[!-~]{1,64}")
 HOW = "Write names separated by commas, for the default model, or NAME=MODEL: dall-e-3, gpt-image-1=qwen-image."

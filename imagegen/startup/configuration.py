@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imagegen import engine_build, settings
+from imagegen import config_file, engine_build, settings
 from imagegen.hardware import gpu
 from imagegen.models.aliases import Aliases
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
+from imagegen.models.entry_files import CatalogError
 from imagegen.models.packages import torch_uses_cuda
 from imagegen.prompts.guardrails import Guardrails, PolicyError
 from imagegen.security import proxies, tls, tokens
@@ -45,7 +46,7 @@ class Configuration:
 
 
 def read() -> Configuration:
-    """Read the environment and the files that it names, and increase this process's limit of open files.
+    """Read the settings and the files that they name, and increase this process's limit of open files.
 
     Raises SettingsError with a sentence.
     """
@@ -93,7 +94,7 @@ SENTENCES = (
 def sentence(failure: BaseException) -> str | None:
     """Why the service cannot start, as a sentence for the user; None for an internal error."""
     if isinstance(failure, SENTENCES):
-        return str(failure)
+        return config_file.located(str(failure))
     if isinstance(failure, OSError) and failure.strerror:
         where = f"{failure.filename} cannot be used: " if failure.filename else ""
         return f"{where}{failure.strerror}."

@@ -24,7 +24,7 @@ from sqlalchemy import Connection, Row, Select, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from imagegen.storage import database_files, permissions
+from imagegen.storage import database_files, permissions, search
 from imagegen.storage.database_files import MAIN_GONE, PART_GONE, DatabaseFiles
 from imagegen.storage.descriptors import are_short
 from imagegen.storage.errors import StorageError, StorageFull
@@ -224,6 +224,7 @@ def _bring_up_to_date(connection: Connection, version: int) -> None:
     if version:
         migrate(connection, version)
     metadata.create_all(connection)
+    search.create(connection)
     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
     if 0 < version < SCHEMA_VERSION:
         log.info("the database was brought from schema %d to %d", version, SCHEMA_VERSION)
@@ -235,6 +236,8 @@ def _unusable(path: Path, failure: Exception) -> str:
         return f"The database {path} cannot be written ({reason}). Make it and its folder writable for this user."
     if "full" in reason or "disk I/O" in reason:
         return f"The database {path} cannot be opened ({reason}). Free some disk space and start again."
+    if "fts5" in reason:
+        return "This Python's SQLite has no full-text search (FTS5), which the service needs. Use another Python."
     return (
         f"The database {path} is damaged ({reason}). Nothing was changed. Put a backup in its place, or move it "
         "away to start with an empty queue (pictures without a row are then removed)."

@@ -45,7 +45,8 @@ Index("jobs_idempotency", jobs.c.idempotency_key)
 images = Table(
     "images",
     metadata,
-    Column("id", String(32), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=True),  # the order of the list, never reused
+    Column("id", String(32), nullable=False, unique=True),
     Column("job_id", String(32)),  # NULL: an upload
     Column("idx", Integer, nullable=False, default=0),
     Column("width", Integer, nullable=False),
@@ -56,12 +57,16 @@ images = Table(
     Column("format", String(8), nullable=False, default="png"),
     Column("warnings", JSON),  # schemas.Warn of an upload; NULL in rows of schema 2
     Column("created_at", Float, nullable=False),
-    Column("expires_at", Float),
+    Column("expires_at", Float),  # NULL: kept
     Column("expired_at", Float),
+    Column("kept_at", Float),  # NULL: not kept
+    Column("board", String(60)),  # of a kept picture; a board is what pictures name
+    Column("note", Text),  # of a kept picture
+    sqlite_autoincrement=True,
 )
 Index("images_job", images.c.job_id)
 Index("images_expiry", images.c.expires_at)
-Index("images_created", images.c.created_at)
+Index("images_kept", images.c.kept_at)
 
 webhooks = Table(  # one row for each job that has a webhook
     "webhooks",

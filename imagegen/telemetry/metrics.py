@@ -55,6 +55,7 @@ class Snapshot:
     max_queue: int
     engine: EngineState
     stored_bytes: int
+    kept_images: int
 
 
 class Metrics(Recorder):
@@ -78,6 +79,7 @@ class Metrics(Recorder):
         self._step = _histogram("step", "Mean time of a picture's sampling steps.", PHASE_S, own)
         self._draw = _histogram("draw", "Time a whole picture took on a loaded engine.", DRAW_S, own)
         self._stored = Gauge("imagegen_stored_bytes", "Size of all stored pictures.", registry=own)
+        self._kept = Gauge("imagegen_kept_images", "Pictures that are kept beyond their expiry.", registry=own)
         for status in (Status.COMPLETE, Status.FAILED, Status.CANCELLED):
             self._jobs.labels(status.value)  # rate() needs an initial zero
         for reason in {*REASONS.values(), "failure"}:
@@ -117,6 +119,7 @@ class Metrics(Recorder):
         for state in EngineState:
             self._state.labels(state.value).set(state is now.engine)
         self._stored.set(now.stored_bytes)
+        self._kept.set(now.kept_images)
         return generate_latest(self._registry)
 
     def _count_idle(self) -> None:

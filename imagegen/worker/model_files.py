@@ -13,10 +13,11 @@ from imagegen.hardware import compatibility, gpu
 from imagegen.hardware.gpu_sharing import GpuSharing
 from imagegen.hardware.memory_fit import MemoryFit, Place
 from imagegen.hardware.memory_mode import Room, Shape
-from imagegen.models.catalog import CatalogError, missing_sentence
+from imagegen.models.catalog import missing_sentence
 from imagegen.models.download.background import Fetcher, may_fetch
 from imagegen.models.download.progress import Fetching
 from imagegen.models.entry import Entry
+from imagegen.models.entry_files import CatalogError
 from imagegen.models.packages import lacking_sentence
 from imagegen.models.synthetic import make as synthetic
 from imagegen.models.vocabulary import unknown_addition, unknown_style, unknown_subject, unreadable_text

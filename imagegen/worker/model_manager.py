@@ -9,12 +9,13 @@ from threading import Event
 from imagegen.engines.base import EngineError
 from imagegen.jobs.manager import JobManager
 from imagegen.models import removal
-from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
+from imagegen.models.catalog import Catalog, missing_sentence
 from imagegen.models.download.background import Fetcher
 from imagegen.models.download.hub import Hub, HubError
 from imagegen.models.download.plan import Plan, check_disk
 from imagegen.models.download.plan import plan as plan_download
 from imagegen.models.download.retry import FetchError, RetryPolicy
+from imagegen.models.entry_files import CatalogError
 from imagegen.models.licences import question
 from imagegen.models.weights import Weights
 from imagegen.schemas import Refused

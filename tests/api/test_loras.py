@@ -12,7 +12,7 @@ from loras import pair, put, safetensors
 from PIL import Image
 from served import Service
 
-from imagegen.images.png import texts
+from imagegen.images.png_texts import texts
 
 LORAS = {
     "strong": safetensors(pair(), {"ss_base_model_version": "klein", "modelspec.trigger_phrase": "wtr, soft"}),

@@ -60,6 +60,7 @@ def test_a_drawn_job_is_counted_and_measured(service: Service) -> None:
     loads = after['imagegen_load_seconds_count{model="tiny"}']
     assert 1 <= loads <= after["imagegen_cold_starts_total"], "a load that another test broke off was not measured"
     assert grown("imagegen_stored_bytes") > 0
+    assert grown("imagegen_kept_images") == 0
     assert after["imagegen_queue_max_jobs"] == 100
     assert sum(value for name, value in after.items() if name.startswith("imagegen_engine_state")) == 1
 
@@ -89,7 +90,7 @@ def test_idle_time_counts_while_loaded_and_unused() -> None:
     metrics = Metrics(clock=lambda: now)
 
     def idle_s() -> float:
-        return samples(metrics.page(Snapshot(3, 1, 9, EngineState.COLD, 77)).decode())[
+        return samples(metrics.page(Snapshot(3, 1, 9, EngineState.COLD, 77, 5)).decode())[
             "imagegen_engine_idle_seconds_total"
         ]
 
@@ -112,7 +113,7 @@ def test_what_the_engine_did_not_tell_is_not_counted() -> None:
     metrics.drew("tiny", DrawTimes(None, None, None, None, total_s=2.0, longest_gap_s=1.0))
     metrics.unloaded("struck by lightning")
     metrics.job_ended(Status.FAILED)
-    found = samples(metrics.page(Snapshot(3, 1, 9, EngineState.FAILED, 77)).decode())
+    found = samples(metrics.page(Snapshot(3, 1, 9, EngineState.FAILED, 77, 5)).decode())
     assert found['imagegen_draw_seconds_sum{model="tiny"}'] == 2.0
     assert 'imagegen_step_seconds_count{model="tiny"}' not in found
     assert found['imagegen_unloads_total{reason="failure"}'] == 1

@@ -40,6 +40,7 @@ CONFORMS = [
 EXAMPLES = 6
 CAPS: dict[str, object] = {"max_dimension": 64, "max_steps": 1, "max_n": 1, "max_queue": 50}
 ENDLESS = "GET /api/events"  # tests/api/test_events.py reads it
+KEPT_ONLY = "DELETE /api/jobs/{job_id}/images"
 REFUSED_HERE = {
     "GET /api/jobs/{job_id}/preview",  # there while a job runs: tests/api/test_previews.py
     "GET /api/models/{name}/fetch",  # needs a hub: tests/process/test_model_manager.py
@@ -71,7 +72,30 @@ def picture_job(small: Service) -> dict[str, Any]:
     return small.draw(steps=1)
 
 
-def answerable(case: schemathesis.Case, job: dict[str, Any]) -> None:
+def answerable_about_kept(case: schemathesis.Case, small: Service, picture: str) -> None:
+    """Keep the job's picture, which then cannot be deleted with the job's others, and an upload, which can be."""
+    assert small.http.post(f"/api/images/{picture}/keep").is_success
+    upload = small.http.post("/api/images", content=png(), headers={"content-type": "image/png"}).json()["id"]
+    assert small.http.post(f"/api/images/{upload}/keep", json={"board": upload}).is_success
+    for name, value in (("image_id", upload), ("name", upload)):
+        if name in case.path_parameters:
+            case.path_parameters[name] = value
+    bodies = {
+        "POST /api/images/{image_id}/keep": {"note": "a circle"},
+        "POST /api/images/zip": {"ids": [picture]},
+        "PATCH /api/boards/{name}": {"name": upload},
+    }
+    if case.operation.label in bodies:
+        case.body = bodies[case.operation.label]
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def answerable(case: schemathesis.Case, small: Service, job: dict[str, Any]) -> None:
     """Make a request one that can be answered: about things that are there, of a size that is drawn."""
     picture = job["images"][0]["id"]
     for name, value in (("job_id", job["job_id"]), ("name", "tiny" if "models" in case.path else f"{picture}.png")):
@@ -82,7 +106,9 @@ def answerable(case: schemathesis.Case, job: dict[str, Any]) -> None:
     if "Idempotency-Key" in case.headers:
         case.headers["Idempotency-Key"] = secrets.token_hex(8)  # that of another request would be refused
     body = case.body
-    if case.operation.label == "POST /api/variations":
+    if case.path.startswith(("/api/boards/", "/api/images/")) or case.operation.label == KEPT_ONLY:
+        answerable_about_kept(case, small, picture)
+    elif case.operation.label == "POST /api/variations":
         case.body = {"job_id": job["job_id"]}
     elif case.operation.label == "POST /api/upscale":
         case.body = {"image": picture, "factor": 2, "model": "lanczos"}
@@ -96,10 +122,8 @@ def answerable(case: schemathesis.Case, job: dict[str, Any]) -> None:
         case.body = {"image": picture, "upscaler_1": "Lanczos"}
     elif case.operation.label == "POST /sdapi/v1/options":
         case.body = {"sd_model_checkpoint": "tiny"}
-    elif case.operation.label == "POST /api/images":
-        buffer = io.BytesIO()
-        Image.new("RGB", (8, 8)).save(buffer, "PNG")
-        case.body = {"image": buffer.getvalue()} if isinstance(body, dict) else buffer.getvalue()
+    elif case.operation.label in {"POST /api/images", "POST /api/images/inspect"}:
+        case.body = {"image": png()} if isinstance(body, dict) else png()
 
 
 @pytest.mark.parametrize("label", sorted(OPERATIONS_OF_IT.keys() - {ENDLESS}))
@@ -113,7 +137,7 @@ def test_whatever_is_asked_the_answer_is_as_described(label: str, small: Service
     @given(case=OPERATIONS_OF_IT[label].as_strategy(), can_be=sampled_from([True, False]))
     def ask(case: schemathesis.Case, can_be: bool) -> None:
         if can_be:
-            answerable(case, picture_job)
+            answerable(case, small, picture_job)
         if "wait" in case.query:
             case.query["wait"] = 0
         answer = case.call_and_validate(base_url=small.url, checks=CONFORMS, timeout=60)

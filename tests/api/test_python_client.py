@@ -21,6 +21,7 @@ from served import ROOT, Service
 
 from imagegen_client import (
     AsyncClient,
+    BadImage,
     Client,
     InvalidRequest,
     JobCancelled,
@@ -97,6 +98,36 @@ def test_a_larger_copy_is_made_of_a_picture_and_of_a_file(client: Client, tmp_pa
     job = client.upscale(tmp_path / "red.png", factor=2, model="lanczos")
     assert (job.picture.pil.size, job.state.kind, job.picture.seed) == ((40, 20), "upscale", None)
     assert client.upscale(job.picture).picture.size == (160, 80)
+
+
+def test_variations_and_a_strength_change_a_picture(client: Client, tmp_path: Path) -> None:
+    job = client.draw("a bell", **SMALL)
+    assert [client.vary(of, n=2, seed=8).prompt for of in (job, job.picture, job.picture.url)] == ["a bell"] * 3
+    job.save(tmp_path / "bell.png")
+    assert client.vary(tmp_path / "bell.png", prompt="a red bell").state.kind == "edit"
+    assert client.edit(job.picture, "make it blue", strength=0.5, **SMALL).state.params["strength"] == 0.5
+    with pytest.raises(InvalidRequest, match="strength is 2"):
+        client.edit(job.picture, "make it blue", strength=2.0, **SMALL)
+
+
+def test_the_settings_in_a_file_draw_its_picture_again(client: Client, tmp_path: Path) -> None:
+    job = client.draw("a bell", **SMALL)
+    found = client.inspect(job.save(tmp_path / "bell.png"))
+    assert (found.program, found.settings["seed"], found.warnings) == ("imagegen", 7, [])
+    assert found.request is not None
+    assert client.draw(**found.request).picture.bytes == job.picture.bytes
+    with pytest.raises(BadImage):
+        client.inspect(b"GIF89a")
+
+
+def test_waiting_jobs_are_cancelled_at_once(client: Client, service: Service) -> None:
+    running = client.draw("a red circle", width=256, height=256, steps=100, n=4)
+    service.until_drawing(running.id)
+    waiting = [client.draw("a bell", **SMALL) for _ in range(2)]
+    assert [job.id for job in client.cancel_all()] == [job.id for job in reversed(waiting)]
+    assert [job.refresh().status for job in waiting] == ["cancelled"] * 2
+    assert running.refresh().status == "running"
+    assert running.cancel().status == "cancelled"
 
 
 def test_a_job_is_followed_with_previews(client: Client) -> None:

@@ -13,6 +13,8 @@ import pytest
 from hook_receiver import Message, Receiver, receiving
 from served import Service, new_home, until
 
+from imagegen.security import tls
+
 KEY = b"a key of twenty-four byte"
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
 OPERATORS_KEY = b"the key of the operator is this"
@@ -20,16 +22,30 @@ OPERATORS_SECRET = "whsec_" + base64.b64encode(OPERATORS_KEY).decode()
 
 
 @pytest.fixture(scope="module")
-def hooked(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, sd_server: Path) -> Iterator[Service]:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tls.Files:
+    """A receiver's certificate for `localhost` alone, which no authority signed."""
+    folder = tmp_path_factory.mktemp("receiver")
+    files = tls.Files(folder / "own.pem", folder / "key.pem")
+    files.key.write_bytes(tls.new_key())
+    tls.renew(files, ["localhost"])
+    return files
+
+
+@pytest.fixture(scope="module")
+def hooked(
+    tmp_path_factory: pytest.TempPathFactory, models_dir: Path, sd_server: Path, certificate: tls.Files
+) -> Iterator[Service]:
     """One service whose webhooks may go to 127.0.0.1, with one of the operator's own."""
     with receiving() as closed:
         own = f"http://127.0.0.1:{closed.port}/operator"
-    settings = {"webhook_allow": "127.0.0.1", "webhook_url": own, "webhook_secret": OPERATORS_SECRET}
+    settings = {"webhook_allow": "127.0.0.1,localhost", "webhook_url": own, "webhook_secret": OPERATORS_SECRET}
     home = new_home(tmp_path_factory.mktemp("hooks") / "home", models_dir)
     service = Service(home, sd_server, settings | {"shutdown_grace_s": 0})
-    service.start()
-    yield service
-    service.end()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SSL_CERT_FILE", str(certificate.certificate))
+        service.start()
+        yield service
+        service.end()
 
 
 @pytest.fixture
@@ -86,6 +102,21 @@ def test_a_redirect_is_not_followed(hooked: Service, receiver: Receiver) -> None
     assert [message.path for message in receiver.messages] == ["/hook?of=mine"] * 2
     said = receiver.messages[1].job["webhook"]["error"]
     assert (said, job["webhook"]["attempts"]) == ("The receiver answered 307. Redirects are not followed.", 2)
+
+
+def test_a_receivers_certificate_is_checked_against_its_name(hooked: Service, certificate: tls.Files) -> None:
+    with receiving(tls=(certificate.certificate, certificate.key)) as receiver:
+        by_name, by_address = (
+            hooked.submit(webhook={"url": f"https://{host}:{receiver.port}/"})["job_id"]
+            for host in ("localhost", "127.0.0.1")
+        )
+        assert delivered(hooked, by_name)["webhook"]["attempts"] == 1
+        [message] = receiver.messages
+        assert message.headers["host"] == f"localhost:{receiver.port}"
+        until(lambda: hooked.job(by_address)["webhook"]["error"], "the other name was tried")
+        said = hooked.job(by_address)["webhook"]["error"]
+        assert "certificate is not trusted: IP address mismatch" in said
+        assert receiver.of(by_address) == []
 
 
 def test_410_ends_the_attempts(hooked: Service, receiver: Receiver) -> None:

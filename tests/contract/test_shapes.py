@@ -60,6 +60,7 @@ SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("POST", "/api/upscale", {"files": {"image": ("a.png", png(), "image/png")}, "data": {"factor": "2"}}, 202, "job"),
     ("POST", "/api/check", {"json": SMALL}, 200, "check"),
     ("GET", "/api/jobs", {}, 200, "jobs"),
+    ("DELETE", "/api/jobs", {"params": {"status": "queued"}}, 200, "jobs"),
     ("GET", "/api/jobs/{job_id}", {}, 200, "job"),
     ("GET", "/api/jobs/{job_id}/events", {}, 200, None),
     ("DELETE", "/api/jobs/{job_id}", {}, 200, "job"),
@@ -67,6 +68,15 @@ SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("DELETE", "/api/jobs/{job_id}/draft", {}, 200, "job"),
     ("POST", "/api/images", {"content": png(), "headers": {"content-type": "image/png"}}, 201, "image"),
     ("GET", "/api/images", {}, 200, "images"),
+    ("POST", "/api/images/{image_id}/keep", {"json": {"board": "{board}"}}, 200, "image"),
+    ("DELETE", "/api/images/{image_id}/keep", {}, 200, "image"),
+    ("DELETE", "/api/images/{image_id}", {}, 204, None),
+    ("DELETE", "/api/jobs/{job_id}/images", {}, 200, "deleted"),
+    ("POST", "/api/images/zip", {"json": {"ids": ["{image_id}"]}}, 200, None),
+    ("GET", "/api/boards", {}, 200, "boards"),
+    ("PATCH", "/api/boards/{name}", {"json": {"name": "{board}"}}, 200, "boards"),
+    ("DELETE", "/api/boards/{name}", {}, 200, "boards"),
+    ("POST", "/api/images/inspect", {"content": png(), "headers": {"content-type": "image/png"}}, 200, "inspection"),
     ("GET", "/images/{name}", {}, 200, None),
     ("GET", "/api/status", {}, 200, "status"),
     ("GET", "/api/models", {}, 200, "models"),
@@ -137,12 +147,28 @@ ELSEWHERE = {
 }  # fmt: skip
 
 
+def ask_about_kept(service: Service, method: str, path: str, how: dict[str, Any]) -> httpx.Response:
+    """Ask about a picture that is kept on a board, which is gone afterwards."""
+    sent = service.http.post("/api/images", content=png(), headers={"content-type": "image/png"}).json()["id"]
+    board = f"board {sent}"
+    service.http.post(f"/api/images/{sent}/keep", json={"board": board})
+    how = json.loads(json.dumps(how).replace("{board}", board).replace("{image_id}", sent))
+    try:
+        return service.http.request(method, path.format(image_id=sent, name=board), **how)
+    finally:
+        service.http.delete(f"/api/images/{sent}")
+
+
 def ask(service: Service, drawn: dict[str, Any], method: str, path: str, how: dict[str, Any]) -> httpx.Response:
+    if "{image_id}" in path or path.startswith("/api/boards") or path == "/api/images/zip":
+        return ask_about_kept(service, method, path, how)
+    if path == "/api/jobs/{job_id}/images":
+        drawn = service.http.post("/generate", json=SMALL).json()
     models = {"/v1": "tiny", "/api/models": "z-image-turbo"}  # the second has no file here
     picture = f"{drawn['images'][0]['id']}.png"
     name = next((model for prefix, model in models.items() if path.startswith(prefix)), picture)
     path = path.format(job_id=drawn["job_id"], name=name)
-    if "params" in how:
+    if "task_id" in how.get("params", {}):
         how = how | {"params": {"task_id": drawn["job_id"]}}
     if path == "/api/variations":
         how = {"json": {"job_id": drawn["job_id"]}}

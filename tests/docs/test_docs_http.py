@@ -88,7 +88,7 @@ def routes() -> set[str]:
     found = set()
     for route in app.routes:
         if isinstance(route, Route):
-            path = route.path.replace("{job_id}", "{id}").replace("/images/{name}", "/images/{id}.png")
+            path = re.sub(r"{(job|image)_id}", "{id}", route.path).replace("/images/{name}", "/images/{id}.png")
             found |= {f"{method} {path}" for method in (route.methods or set()) - {"HEAD"}}
     elsewhere = {"GET /favicon.ico", "GET /static/{path:path}"}  # under GET /
     return {one for one in found - elsewhere if " /edit" not in one}  # under the same of /generate

@@ -15,7 +15,8 @@ from imagegen.doctor.finding import Level
 from imagegen.http import serialize
 from imagegen.http.context import usable_names
 from imagegen.models import packages
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.catalog import Catalog
+from imagegen.models.entry_files import CatalogError
 from imagegen.models.synthetic import make as synthetic
 from imagegen.requests import GenerateRequest
 from imagegen.schemas import Refused

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 from served import Service, new_home
 
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.catalog import Catalog
+from imagegen.models.entry_files import CatalogError
 from imagegen.settings import Settings
 
 QUICK = """

@@ -22,8 +22,9 @@ from PIL import Image
 from imagegen.cli.models import models as command
 from imagegen.engines.base import DrawRequest
 from imagegen.engines.sdcpp.adapter import SdcppServerAdapter
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
+from imagegen.models.entry_files import CatalogError
 from imagegen.models.speed import Fast
 from imagegen.models.synthetic.make import make
 from imagegen.models.synthetic.random_gguf import F16, F32, Q4_0, RandomGGUF, Tensor

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from served import gone
 
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.catalog import Catalog
+from imagegen.models.entry_files import CatalogError
 from imagegen.settings import Settings
 
 

@@ -7,7 +7,7 @@ from typing import Any, assert_type
 
 from PIL import Image
 
-from imagegen_client import AsyncClient, AsyncJob, Check, Client, Job, Model, Picture, Preview, Update
+from imagegen_client import AsyncClient, AsyncJob, Check, Client, Inspection, Job, Model, Picture, Preview, Update
 
 
 def blocking(client: Client) -> None:
@@ -18,6 +18,10 @@ def blocking(client: Client) -> None:
     assert_type([update for update in job], list[Update])  # noqa: C416
     assert_type(client.edit([Path("a.png"), b"png"], "blue", mask=job.picture, fit="cover").cancel(), Job)
     assert_type(client.upscale(job.picture.pil, factor=2).picture, Picture)
+    assert_type(client.edit("a.png", "blue", strength=0.4), Job)
+    assert_type(client.vary(job.picture, n=4, seed=1), Job)
+    assert_type(client.inspect("a.png"), Inspection)
+    assert_type(client.cancel_all(), list[Job])
     assert_type(client.check("a cat"), Check)
     assert_type(client.models(), list[Model])
     assert_type(client.status(), dict[str, Any])
@@ -34,5 +38,7 @@ async def awaited(client: AsyncClient) -> None:
     assert_type(await job, list[Picture])
     async for update in job:
         assert_type(update.preview, Preview | None)
+    assert_type(await client.vary(job), AsyncJob)
+    assert_type(await client.inspect(b"png"), Inspection)
     assert_type(await job.cancel(), AsyncJob)
     assert_type(await client.read((await client.images())[0]), Picture)

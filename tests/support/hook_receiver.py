@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -37,8 +39,8 @@ class Receiver:
 
 
 @contextlib.contextmanager
-def receiving(port: int = 0) -> Iterator[Receiver]:
-    """A running receiver; port 0: a free one."""
+def receiving(port: int = 0, tls: tuple[Path, Path] | None = None) -> Iterator[Receiver]:
+    """A running receiver; port 0: a free one. tls: the files of its certificate and key."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -56,6 +58,10 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
             return
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         receiver = Receiver(server.server_address[1])
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

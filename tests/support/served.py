@@ -29,7 +29,7 @@ class Service:
     def __init__(self, home: Path, sd_server: Path | None, settings: dict[str, object]) -> None:
         self.home, self.port = home, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        own = {"sd_server": sd_server} if sd_server else {}
+        own: dict[str, object] = {"config": ""} | ({"sd_server": sd_server} if sd_server else {})
         self._settings = {"home": home, "threads": 1, "model": "tiny"} | own | settings
         self._process: subprocess.Popen[bytes] | None = None
         self.log = home.parent / f"{home.name}-{self.port}.log"

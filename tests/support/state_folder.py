@@ -13,9 +13,11 @@ from typing import Any
 from PIL import Image
 
 from imagegen.hardware.memory_mode import Shape
+from imagegen.images.boards import Boards
 from imagegen.images.files import ImageFiles
 from imagegen.images.references import Reference, decode_reference
 from imagegen.images.store import ImageStore
+from imagegen.jobs.keeping import Keeper
 from imagegen.jobs.manager import JobManager
 from imagegen.jobs.values import NewJob
 from imagegen.models.entry import Entry
@@ -58,8 +60,11 @@ class NothingKnown:
 class State:
     """A state folder with its manager and store open."""
 
-    def __init__(self, folder: Path, jobs: JobManager, images: ImageStore, clock: Clock) -> None:
+    def __init__(
+        self, folder: Path, jobs: JobManager, images: ImageStore, keeper: Keeper, boards: Boards, clock: Clock
+    ) -> None:
         self.folder, self.jobs, self.images, self.clock = folder, jobs, images, clock
+        self.keeper, self.boards = keeper, boards
         self.path = folder / "jobs.sqlite3"
 
     def files(self) -> list[str]:
@@ -77,15 +82,25 @@ class State:
         assert job is not None
         return job
 
-    async def draw(self, job: Job) -> bool:
-        """Start and complete a job with one picture."""
+    async def draw(self, job: Job, n: int = 1, side_px: int = 8) -> bool:
+        """Start and complete a job with `n` pictures."""
         started = await self.jobs.start(job.id, DRAWING)
         assert started is not None
-        written = await self.images.write(picture().png, width=8, height=8, sha256=picture().sha256, seed=1, index=0)
-        if await self.jobs.complete(started, [written]):
+        one = picture()
+        written = [
+            await self.images.write(one.png, width=side_px, height=8, sha256=one.sha256, seed=1, index=index)
+            for index in range(n)
+        ]
+        if await self.jobs.complete(started, written):
             return True
-        await self.images.discard([written])
+        await self.images.discard(written)
         return False
+
+    async def drawn(self, n: int = 1, side_px: int = 8, **fields: Any) -> Job:
+        """Submit a job and complete it."""
+        job = await self.submit(**fields)
+        assert await self.draw(job, n, side_px)
+        return await self.jobs.get(job.id)
 
     @contextlib.contextmanager
     def refusing(self, *statements: str) -> Iterator[None]:
@@ -110,16 +125,17 @@ def picture() -> Reference:
 
 
 @contextlib.asynccontextmanager
-async def opened(folder: Path, clock: Clock | None = None, **caps: Any) -> AsyncIterator[State]:
+async def opened(folder: Path, clock: Clock | None = None, max_kept: int = 100, **caps: Any) -> AsyncIterator[State]:
     """Open the state folder as the service does, including recovery."""
     clock = clock or Clock()
     database = await open_database(folder / "jobs.sqlite3")
     images = ImageStore(database, ImageFiles(folder / "images"), ttl_s=TTL_S, clock=clock)
     jobs = JobManager(database, images, **{"max_queue": 100, "ttl_s": TTL_S, "clock": clock} | caps)
+    keeper = Keeper(database, images, jobs.changes, max_kept=max_kept, ttl_s=TTL_S, clock=clock)
     await jobs.recover()
     await images.sweep_orphans()
     try:
-        yield State(folder, jobs, images, clock)
+        yield State(folder, jobs, images, keeper, Boards(database), clock)
     finally:
         jobs.close()
         await database.close()

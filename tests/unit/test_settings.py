@@ -89,13 +89,19 @@ def test_a_wrong_token_setting_is_told_without_the_token(monkeypatch) -> None:
 
 @pytest.mark.parametrize("command", [["-m", "bentoml", "serve", "service:ImageGen"], ["-m", "imagegen.cli", "serve"]])
 def test_the_service_does_not_start_with_it(tmp_path, command: list[str]) -> None:
-    environment = {**os.environ, "IMAGEGEN_HOME": str(tmp_path), "IMAGEGEN_IDLE_TIMEOUT": "soon"}
+    file = tmp_path / "own.toml"
+    file.write_text("port = 8799\nprot = 1\n")
+    home = tmp_path / "home"
+    home.mkdir()
+    wrong = {"IMAGEGEN_IDLE_TIMEOUT": "soon", "IMAGEGEN_CONFIG": str(file)}
+    environment = {**os.environ, "IMAGEGEN_HOME": str(home)} | wrong
     ended = subprocess.run(
         [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
     )
     assert ended.returncode != 0
     assert "IMAGEGEN_IDLE_TIMEOUT='soon': must be auto, never, or seconds" in ended.stdout + ended.stderr
-    assert list(tmp_path.iterdir()) == [], "nothing was touched"
+    assert f"{file}, line 2: prot is not a setting" in ended.stdout + ended.stderr
+    assert list(home.iterdir()) == [], "nothing was touched"
 
 
 def test_every_setting_says_what_it_is_for() -> None:

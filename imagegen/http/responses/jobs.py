@@ -15,7 +15,10 @@ def _absent(value: object) -> bool:
 
 
 class Image(Answer):
-    """A stored picture. `warnings`: what decoding an upload changed, or `background_removed` of a drawn picture."""
+    """A stored picture. A kept one does not expire; `board` and `note` are of a kept one.
+
+    `warnings`: what decoding an upload changed, or `background_removed` of a drawn picture.
+    """
 
     id: Id
     url: str
@@ -28,14 +31,92 @@ class Image(Answer):
     job_id: Id | None
     created_at: When
     expires_at: When | None
+    kept_at: When | None
+    board: str | None
+    note: str | None
     warnings: list[Warn]
 
 
-class Images(Answer):
-    """A page of the gallery; `next` is the `before` of the following one."""
+class ListedImage(Image):
+    """A picture in the list, with what its job was; null: an upload."""
 
-    items: list[Image]
+    kind: Kind | None
+    model: str | None
+    prompt: str | None
+
+
+class Images(Answer):
+    """A page of the list; `next` is the `cursor` of the following one."""
+
+    items: list[ListedImage]
     next: int | None
+
+
+class Deleted(Answer):
+    """The ids of the pictures of a job that were deleted, and of those that were not because they are kept."""
+
+    deleted: list[Id]
+    kept: list[Id]
+
+
+class Board(Answer):
+    """A board of kept pictures: its name, their number, and the URL of the newest."""
+
+    name: str
+    count: int
+    url: str
+
+
+class Boards(Answer):
+    """The boards by name; `kept` pictures of at most `max` are kept, on a board or not."""
+
+    items: list[Board]
+    kept: int
+    max: int
+
+
+class LoraRead(Answer):
+    """A LoRA as a picture's file names it."""
+
+    name: str
+    strength: float
+
+
+class SettingsRead(Answer):
+    """The settings in a picture's file, in the words of the program that wrote them. Null: the file does not say.
+
+    others: further settings, by that program's labels.
+    """
+
+    prompt: str | None = None
+    negative: str | None = None
+    model: str | None = None
+    seed: int | None = None
+    steps: int | None = None
+    cfg_scale: float | None = None
+    sampler: str | None = None
+    width: int | None = None
+    height: int | None = None
+    loras: list[LoraRead] = Field(default_factory=list)
+    speed: str | None = None
+    background: str | None = None
+    others: dict[str, str] = Field(default_factory=dict)
+
+
+class Inspection(Answer):
+    """How a PNG was made.
+
+    program: whose format the settings have; null if the file has none. width, height: of the file, in pixels.
+    request: the fields of POST /api/generate that this service takes; null without settings. A setting that it does
+    not take has a warning.
+    """
+
+    program: Literal["imagegen", "automatic1111", "comfyui", "invokeai"] | None
+    width: int
+    height: int
+    settings: SettingsRead
+    request: dict[str, Any] | None
+    warnings: list[Warn]
 
 
 class JobProgress(Answer):

@@ -1,20 +1,18 @@
-"""Picture routes: upload, fetch (converted and scaled down on request), gallery."""
+"""Picture routes: upload, fetch (converted and scaled down on request)."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from imagegen.http import etags, responses, serialize
-from imagegen.http.body import query_int, read_bytes
+from imagegen.http import etags, serialize
+from imagegen.http.body import query_int
 from imagegen.http.context import app_of, base_url
-from imagegen.http.multipart import read_form
-from imagegen.http.problems import unknown_fields
+from imagegen.http.multipart import read_upload
 from imagegen.images import convert
 from imagegen.schemas import Refused
 
@@ -26,20 +24,7 @@ TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 async def upload(request: Request) -> Response:
     """Store a picture sent as the body (Content-Type: image/…) or as the form field `image`."""
     app = app_of(request)
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        form = await read_form(request)
-        if unknown := [name for name in form if name != "image"]:
-            raise unknown_fields(unknown)
-        files = form.getlist("image")
-        if len(files) != 1 or not isinstance(files[0], UploadFile):
-            raise Refused(422, "invalid_request", "Send one picture, as the form's file field named image.")
-        data = await files[0].read()
-        await form.close()
-    elif kind.startswith("image/") or kind == "application/octet-stream":
-        data = await read_bytes(request)
-    else:
-        raise Refused(415, "unsupported_media_type", "Send the picture itself (Content-Type: image/png), or a form.")
+    data = await read_upload(request)
     image = await app.admission.upload(data)
     return serialize.answer(serialize.image(image, base_url(request)), 201)
 
@@ -62,18 +47,7 @@ async def fetch(request: Request) -> Response:
     return Response(data, headers=headers, media_type=TYPES[matched["format"]])
 
 
-async def gallery(request: Request) -> Response:
-    app = app_of(request)
-    limit = query_int(request, "limit", 50, 1, 200)
-    before = query_int(request, "before", 0, 0, 10**18) or None
-    images = await app.images.list(limit, None if before is None else before / 1000)
-    following = int(images[-1].created_at * 1000) if len(images) == limit else None
-    items = [serialize.image(image, base_url(request)) for image in images]
-    return serialize.answer(responses.jobs.Images(items=items, next=following))
-
-
 ROUTES = [
     Route("/api/images", upload, methods=["POST"]),
-    Route("/api/images", gallery, methods=["GET"]),
     Route("/images/{name}", fetch, methods=["GET"]),
 ]

@@ -13,7 +13,7 @@ from imagegen.http.context import app_of, base_url, owner_of, prefix
 from imagegen.http.multipart import read_edit, read_upscale, read_variation
 from imagegen.http.problems import invalid
 from imagegen.requests import CheckRequest, GenerateRequest
-from imagegen.schemas import Job
+from imagegen.schemas import Job, Refused, Status
 
 MAX_WAIT_S = 50
 
@@ -83,6 +83,17 @@ async def cancel(request: Request) -> Response:
     return _job(request, await app_of(request).jobs.cancel(request.path_params["job_id"]))
 
 
+async def cancel_queued(request: Request) -> Response:
+    """Cancel the caller's waiting jobs. `?status=queued` must be given, so that no slip cancels more than one job."""
+    app = app_of(request)
+    if request.query_params.get("status") != Status.QUEUED:
+        detail = "Say which jobs: DELETE /api/jobs?status=queued cancels those of yours that wait."
+        raise Refused(422, "invalid_request", detail, param="status")
+    jobs = await app.jobs.cancel_queued(owner_of(request))
+    items = [serialize.job(app, job, base_url(request)) for job in jobs]
+    return serialize.answer(responses.jobs.Jobs(items=items, next=None))
+
+
 async def drop_lease(request: Request) -> Response:
     return _job(request, await app_of(request).jobs.drop_lease(request.path_params["job_id"]))
 
@@ -98,6 +109,7 @@ ROUTES = [
     Route("/api/upscale", upscale, methods=["POST"]),
     Route("/api/check", check, methods=["POST"]),
     Route("/api/jobs", recent, methods=["GET"]),
+    Route("/api/jobs", cancel_queued, methods=["DELETE"]),
     Route("/api/jobs/{job_id}", read, methods=["GET"]),
     Route("/api/jobs/{job_id}", cancel, methods=["DELETE"]),
     Route("/api/jobs/{job_id}/lease", drop_lease, methods=["DELETE"]),

@@ -22,6 +22,7 @@ async def metrics(request: Request) -> Response:
         max_queue=app.settings.max_queue,
         engine=app.worker.view().state,
         stored_bytes=await app.images.bytes_stored(),
+        kept_images=await app.images.kept(),
     )
     return Response(counted.page(now), headers={"content-type": CONTENT_TYPE_LATEST})
 

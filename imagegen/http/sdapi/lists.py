@@ -24,7 +24,8 @@ from imagegen.http.encoded_pictures import as_data_url
 from imagegen.http.sdapi import fields
 from imagegen.http.sdapi.routes import callers_of
 from imagegen.images import infotext
-from imagegen.images.png import BrokenPng, texts
+from imagegen.images.png import BrokenPng
+from imagegen.images.png_texts import texts
 from imagegen.models.entry import Entry
 from imagegen.models.loras.folder import SUFFIX, LoraFile
 from imagegen.schemas import UPSCALER_SCALE, Refused

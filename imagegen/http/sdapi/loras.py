@@ -8,7 +8,7 @@ import re
 from imagegen.requests import LoraWish
 from imagegen.schemas import Refused
 
-_TAG = re.compile(r"( ?)<lora:([^:>]*)((?::[^:>]*)*)>( ?)")
+_TAG = re.compile(r"( ?)<lora:([^:<>]*)((?::[^:<>]*)*)>( ?)")
 
 
 def taken_out(prompt: str) -> tuple[str, list[LoraWish]]:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Protocol
 
 from imagegen.engines.glm import server
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
+from imagegen.models.entry_files import CatalogError
 from imagegen.models.packages import lacking_sentence
 from imagegen.models.synthetic import esrgan, klein, qwen
 from imagegen.models.synthetic.packed import Pack, Stated

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from imagegen.storage.migrations import step_2, step_3, step_4, step_5, step_6
+from imagegen.storage.migrations import step_2, step_3, step_4, step_5, step_6, step_7
 
 STEPS: tuple[Callable[[Connection], None], ...] = (
     step_2.upgrade,
@@ -19,6 +19,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     step_4.upgrade,
     step_5.upgrade,
     step_6.upgrade,
+    step_7.upgrade,
 )
 SCHEMA_VERSION = 1 + len(STEPS)
 

@@ -21,7 +21,7 @@ HEAVY = ("bentoml", "sqlalchemy", "pydantic", "rich", "pygments", "PIL", "numpy"
 SENTENCE = "no service answers at http://127.0.0.1:9"
 
 
-def imported(*words: str) -> set[str]:
+def imported(*words: str, config: str = "") -> set[str]:
     """The top-level modules that a command of the command line has imported at its end."""
     script = (
         "import sys, atexit; from imagegen.cli import main; "
@@ -31,7 +31,9 @@ def imported(*words: str) -> set[str]:
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEGEN_")}
     command = [sys.executable, "-c", script]
-    ran = subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(
+        command, cwd=ROOT, env=kept | {"IMAGEGEN_CONFIG": config}, capture_output=True, text=True, timeout=120
+    )
     return set(ran.stdout.rpartition("@")[2].split())
 
 
@@ -39,7 +41,6 @@ def imported(*words: str) -> set[str]:
     ("words", "also"),
     [
         (["--help"], ["httpx", "ssl", "imagegen_client"]),
-        (["--version"], ["httpx", "ssl", "imagegen_client"]),
         (["status", "--url", "http://127.0.0.1:9"], []),
         (["jobs", "--url", "http://127.0.0.1:9"], []),
         (["status"], []),  # this machine's own service: its address needs no settings
@@ -50,6 +51,12 @@ def test_what_a_start_does_not_import(words: list[str], also: list[str]) -> None
     modules = imported(*words)
     assert "click" in modules
     assert modules & {*HEAVY, *also} == set()
+
+
+def test_an_address_in_the_settings_file_costs_no_settings(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('url = "http://127.0.0.1:9"\ntls_ca = "/nowhere.pem"\n')
+    assert imported("status", config=str(file)) & set(HEAVY) == set()
 
 
 def test_the_help_lists_every_command_with_its_own_words() -> None:
@@ -81,7 +88,7 @@ def test_the_address_without_settings_is_theirs(environ: dict[str, str], monkeyp
 def ended(folder: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEGEN_")}
     command = [sys.executable, "-m", "imagegen.cli", *words]
-    environment = kept | {"PYTHONPATH": str(ROOT), "IMAGEGEN_HOME": str(folder)} | environ
+    environment = kept | {"PYTHONPATH": str(ROOT), "IMAGEGEN_HOME": str(folder), "IMAGEGEN_CONFIG": ""} | environ
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
 

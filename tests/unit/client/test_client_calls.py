@@ -124,7 +124,12 @@ def test_two_requests_never_share_a_key() -> None:
 
 @pytest.mark.parametrize(
     ("call", "what"),
-    [(calls.upscale({"image": "a" * 32}), "upscale pictures"), (calls.check({"prompt": "x"}), "check requests")],
+    [
+        (calls.upscale({"image": "a" * 32}), "upscale pictures"),
+        (calls.check({"prompt": "x"}), "check requests"),
+        (calls.vary({"image": "a" * 32}), "draw variations"),
+        (calls.inspect(b"png"), "inspect pictures"),
+    ],
 )
 def test_a_route_that_is_missing_means_an_old_service(call: Call[Any], what: str) -> None:
     with pytest.raises(TooOld, match=f"This image service is too old to {what}"):
@@ -177,7 +182,11 @@ def test_the_body_has_what_was_given_and_no_more() -> None:
 
 @pytest.mark.parametrize(
     ("options", "request_"),
-    [(calls.DrawOptions, requests.GenerateRequest), (calls.UpscaleOptions, requests.UpscaleRequest)],
+    [
+        (calls.DrawOptions, requests.GenerateRequest),
+        (calls.UpscaleOptions, requests.UpscaleRequest),
+        (calls.VaryOptions, requests.VariationRequest),
+    ],
 )
 def test_an_option_is_a_field_of_the_request(options: Any, request_: Any) -> None:
     assert set(options.__annotations__) - calls.NOT_SENT <= set(request_.model_fields)

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from imagegen.images import infotext, upscale
-from imagegen.images.png import BrokenPng, finish_png, texts
+from imagegen.images.png import BrokenPng, finish_png
+from imagegen.images.png_texts import texts
 
 DRAWN = {"Software": "imagegen 1", "model": "tiny", "seed": "7", "prompt": "a cup", "cfg_scale": "1"}
 

@@ -42,6 +42,18 @@ async def test_jobs_wait_in_order_and_know_their_position(folder: Path) -> None:
 
 
 @scenario
+async def test_a_caller_cancels_its_own_waiting_jobs_and_no_other(folder: Path) -> None:
+    async with opened(folder) as state:
+        running, *mine, theirs = [await state.submit(owner=owner) for owner in ("me", "me", "me", "you")]
+        assert await state.jobs.start(running.id, DRAWING)
+        cancelled = await state.jobs.cancel_queued("me")
+        assert [job.id for job in cancelled] == [job.id for job in reversed(mine)]
+        assert {job.status for job in cancelled} == {Status.CANCELLED}
+        assert [one.id for one in state.jobs.active()] == [running.id, theirs.id]
+        assert await state.jobs.cancel_queued("me") == []
+
+
+@scenario
 async def test_after_a_crash_the_running_job_is_first_and_given_up_in_the_end(folder: Path) -> None:
     async with opened(folder) as state:
         jobs = [await state.submit(prompt=str(number)) for number in range(3)]

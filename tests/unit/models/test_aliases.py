@@ -8,7 +8,7 @@ import pytest
 from openai.types import ImageModel
 
 from imagegen.models.aliases import Aliases
-from imagegen.models.catalog import CatalogError
+from imagegen.models.entry_files import CatalogError
 from imagegen.settings import Settings
 
 MODELS = ("tiny", "sketch")

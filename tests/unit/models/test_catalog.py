@@ -13,7 +13,8 @@ from user_entries import fill, user_file
 
 import imagegen.models
 from imagegen.engines.base import LoraUse
-from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
+from imagegen.models.catalog import Catalog, missing_sentence
+from imagegen.models.entry_files import CatalogError
 from imagegen.schemas import Refused
 from imagegen.settings import Settings
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from user_entries import COMPLETE, user_file
 
 from imagegen.engines.base import LoraUse
-from imagegen.models.catalog import Catalog, CatalogError, missing_sentence
+from imagegen.models.catalog import Catalog, missing_sentence
+from imagegen.models.entry_files import CatalogError
 from imagegen.schemas import Refused
 from imagegen.settings import Settings
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from imagegen.engines.base import PreviewMode, PreviewPlan
-from imagegen.models.catalog import Catalog, CatalogError
+from imagegen.models.catalog import Catalog
+from imagegen.models.entry_files import CatalogError
 from imagegen.models.previews import PreviewLook
 from imagegen.settings import Settings
 

@@ -19,7 +19,7 @@ from imagegen.images.files import ImageFiles
 from imagegen.images.store import ImageStore
 from imagegen.schemas import Kind, StoredImage
 from imagegen.storage import migrations
-from imagegen.storage.database import Database, StateError, open_database
+from imagegen.storage.database import Database, StateError, _unusable, open_database
 from imagegen.storage.migrations import SCHEMA_VERSION
 from imagegen.storage.tables import jobs, metadata
 
@@ -176,13 +176,15 @@ def test_a_database_that_is_up_to_date_is_left_alone(tmp_path: Path) -> None:
     assert (version(path), columns(path)) == (SCHEMA_VERSION, before)
 
 
-def test_schema_5_gets_the_table_of_memory_and_keeps_its_webhooks(tmp_path: Path) -> None:
-    path = tmp_path / "jobs.sqlite3"
-    asyncio.run(open_and_close(path))
+def test_schema_5_gets_the_table_of_memory_and_keeps_its_webhooks(first: Path) -> None:
+    path = first
+    older(path, 5)
     with opened(path) as connection:
-        connection.execute("DROP TABLE memory_needs")
+        connection.execute(
+            "CREATE TABLE webhooks (job_id VARCHAR(32) NOT NULL PRIMARY KEY, url TEXT NOT NULL, secret TEXT, "
+            "attempts INTEGER NOT NULL, next_at FLOAT, delivered_at FLOAT, error TEXT)"
+        )
         connection.execute("INSERT INTO webhooks (job_id, url, attempts) VALUES ('a', 'https://example.com', 2)")
-        connection.execute("PRAGMA user_version = 5")
     need = MemoryNeed(NeedKey("tiny", 14, Kind.GENERATE, "card"), 4096, 10**9)
 
     async def open_and_learn() -> None:
@@ -194,3 +196,23 @@ def test_schema_5_gets_the_table_of_memory_and_keeps_its_webhooks(tmp_path: Path
     assert (version(path), read_needs(path).of("tiny", 14)) == (SCHEMA_VERSION, [need])
     with opened(path) as connection:
         assert connection.execute("SELECT url, attempts FROM webhooks").fetchall() == [("https://example.com", 2)]
+
+
+def test_schema_6_numbers_its_pictures_by_age_and_finds_them_by_prompt(first: Path) -> None:
+    older(first, 6)
+    with opened(first) as connection:
+        connection.execute("UPDATE images SET job_id = ?", [JOB["id"]])
+        made = [{"id": "d" * 32, "created_at": 0.5}, {"id": "e" * 32, "created_at": 2.5, "expired_at": 3.0}]
+        for row in [PICTURE | {"job_id": JOB["id"], "expired_at": None} | one for one in made]:
+            marks = ", ".join("?" * len(row))
+            connection.execute(f"INSERT INTO images ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+    asyncio.run(open_and_close(first))
+    with opened(first) as connection:
+        order = connection.execute("SELECT id, kept_at, board, note FROM images ORDER BY seq").fetchall()
+        assert order == [(one * 32, None, None, None) for one in "dbe"]
+        found = "SELECT id FROM images WHERE seq IN (SELECT rowid FROM image_search WHERE image_search MATCH 'circle')"
+        assert connection.execute(f"{found} ORDER BY seq").fetchall() == [("d" * 32,), ("b" * 32,)]
+
+
+def test_a_database_with_search_needs_a_python_that_has_it(tmp_path: Path) -> None:
+    assert "FTS5" in _unusable(tmp_path, sqlite3.OperationalError("no such module: fts5"))

@@ -13,7 +13,8 @@ from PIL import Image
 
 from imagegen import __version__
 from imagegen.images.cutout import REMOVED
-from imagegen.images.png import BrokenPng, texts
+from imagegen.images.png import BrokenPng
+from imagegen.images.png_texts import texts
 from imagegen.images.store import ImageStore
 from imagegen.models.catalog import Catalog
 from imagegen.models.loras.folder import LoraFolder
