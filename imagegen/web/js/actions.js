@@ -247,7 +247,7 @@ export function removeReference(id) {
 export function editThis(image) {
   updateDraft({ references: [{ id: image.id, width: image.width, height: image.height }], size: null });
   update({ viewer: null });
-  announce("The picture is the source now: say what to change.");
+  announce("The picture is the source now. Write what to change.");
   focusPrompt();
 }
 

@@ -70,14 +70,17 @@ export function fraction(job) {
 export function engine(status) {
   const { state, error } = status.engine;
   const cold = status.idle.cold_start_s;
-  const takes = cold === null ? "how long that takes here is not known yet" : `that takes about ${duration(cold)} here`;
+  const wait =
+    cold === null
+      ? "The first picture takes longer while the model loads."
+      : `The first picture waits about ${duration(cold)} for the model.`;
   const sentences = {
-    cold: ["not loaded", `The first picture loads the model: ${takes}.`],
+    cold: ["not loaded", wait],
     loading: ["loading", "The model is being loaded."],
-    ready: ["ready", "The model is loaded and waits for a prompt."],
+    ready: ["ready", "The model is loaded."],
     drawing: ["drawing", "A picture is being drawn."],
-    draining: ["finishing", "A cancelled picture runs out."],
-    unloading: ["unloading", "The model gives its memory back."],
+    draining: ["finishing", "The engine finishes a cancelled picture."],
+    unloading: ["unloading", "The model is being unloaded."],
     failed: ["failed", error ? error.detail : "The last start failed; the next job tries again."],
   };
   const fetch = status.engine.fetch;

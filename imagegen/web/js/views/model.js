@@ -74,7 +74,7 @@ function download(fetch) {
 }
 
 function memory({ gpu }) {
-  if (!gpu) return html`<section><h3>GPU</h3><p class="hint">None was found: the engine runs on the CPU.</p></section>`;
+  if (!gpu) return html`<section><h3>GPU</h3><p class="hint">No GPU found. The engine runs on the CPU.</p></section>`;
   const others = Math.max(0, gpu.total_bytes - gpu.free_bytes - (gpu.ours_bytes ?? 0));
   return html`
     <section>
@@ -90,16 +90,19 @@ function memory({ gpu }) {
 
 function queue({ queue: now }) {
   const busy = now.running + now.queued > 0;
-  const eta = busy && now.eta_s !== null ? `, done in about ${duration(now.eta_s)}` : "";
+  const done = busy && now.eta_s !== null ? ` All are done in about ${duration(now.eta_s)}.` : "";
   return html`
     <section>
       <h3>Queue</h3>
       <p class="hint">
-        ${busy ? `${now.running} running, ${now.queued} waiting${eta}` : "Nothing is waiting."} At most ${now.max} wait.
+        ${busy ? `${jobs(now.running)} in progress, ${now.queued} waiting.${done}` : "No job is waiting."}
+        Up to ${now.max} jobs can wait.
       </p>
     </section>
   `;
 }
+
+const jobs = (count) => (count === 1 ? "1 job" : `${count} jobs`);
 
 function preferences(status) {
   return html`

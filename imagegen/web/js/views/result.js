@@ -267,8 +267,8 @@ function empty() {
     <div class="stage">
       <div class="blank ${busy ? "busy" : ""}">
         ${icon("picture")}
-        <strong>${busy ? "On its way" : "Your picture appears here"}</strong>
-        <p>${busy ? "It is shown as soon as it is done." : "Say what to draw, or begin with a style."}</p>
+        <strong>${busy ? "In progress" : "Your picture appears here"}</strong>
+        <p>${busy ? "It is shown as soon as it is done." : "Write what to draw, or choose a style."}</p>
       </div>
     </div>
   `);

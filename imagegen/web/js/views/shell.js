@@ -70,7 +70,7 @@ function outdated() {
   if (!state.outdated) return nothing;
   return html`
     <div class="notice calm">
-      ${icon("info")}<span>The service was updated. Load the page anew to match it; nothing is lost.</span>
+      ${icon("info")}<span>The service was updated. Reload the page; nothing is lost.</span>
       <button type="button" class="quiet" @click=${() => location.reload()}>Reload</button>
     </div>
   `;
