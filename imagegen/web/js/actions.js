@@ -8,6 +8,7 @@ import { JOBS_A_PAGE, connect } from "./stream.js";
 import { againRequest, draftOf, invalidField, openGaps, randomSeed, toRequest, upscaleRequest } from "./draft.js";
 import { addPending, afterUpdate, chosenModel, keep, rememberMine, removePending } from "./store.js";
 import { setCleared, show, state, takeJobs, update, updateDraft, updatePrefs } from "./store.js";
+import { tellEnd } from "./telling.js";
 import { withUsable } from "./usable.js";
 import { BLANK, warningLines } from "./words.js";
 
@@ -174,6 +175,7 @@ export async function cancel(job) {
 
 /** Show the picture of an ended job if this page submitted it or shows none. */
 export function onJobEnd(job) {
+  tellEnd(job);
   if (job.status === "complete" && chosenModel()?.picture_s === null) learnSpeed();
   if (job.draft) return draftEnded(job);
   if (!state.mine.includes(job.job_id)) {

@@ -10,6 +10,7 @@ import { followFetch } from "./models.js";
 import { announce } from "./outcomes.js";
 import { activeJobs, onUpdate, state, update } from "./store.js";
 import { startStream } from "./stream.js";
+import { followProgress } from "./telling.js";
 import { focusRow, focusedRow } from "./views/live.js";
 import { shell } from "./views/shell.js";
 import { doing, fetchWord } from "./words.js";
@@ -30,6 +31,7 @@ onUpdate(() => {
   openWhile("token", state.token !== null);
   openWhile("shortcuts", state.listed);
   document.title = title();
+  followProgress();
   loadPolicy();
   loadLoras();
   draftWhenIdle();

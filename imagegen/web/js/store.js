@@ -59,7 +59,7 @@ export const state = {
   manager: null, // {busy, asked, accepted, problem} while the list of models is open
   token: null, // {detail, busy} while a token is asked for
   name: recall("name", null), // of the token behind the session
-  prefs: { warm: false, more: false, keys: true, divided: false, ...recall("prefs", {}) },
+  prefs: { warm: false, more: false, keys: true, divided: false, sound: false, ...recall("prefs", {}) },
   note: "", // the latest news, spoken and shown for a while
   outdated: false, // the service has another version than this page
   dragging: false,

@@ -1,11 +1,13 @@
 // The model's lifecycle: the chip in the header, and the panel it opens.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
+import { live } from "../../vendor/lit-html/directives/live.js";
 import { signOut } from "../actions.js";
 import { unload, warm } from "../engine.js";
 import { serviceNow } from "../api.js";
 import { openModels } from "../models.js";
 import { canLoad, chosenModel, state, updatePrefs } from "../store.js";
+import { mayNotify, notifies, setNotify, setSound } from "../telling.js";
 import { bytes, duration, engine, fetchWord, unloading } from "../words.js";
 
 export function modelChip() {
@@ -104,6 +106,13 @@ function queue({ queue: now }) {
 
 const jobs = (count) => (count === 1 ? "1 job" : `${count} jobs`);
 
+const preference = (label, on, set) => html`
+  <label class="check">
+    <input type="checkbox" .checked=${live(Boolean(on))} @change=${(event) => set(event.target.checked)} />
+    <span>${label}</span>
+  </label>
+`;
+
 function preferences(status) {
   return html`
     <section>
@@ -115,6 +124,8 @@ function preferences(status) {
         />
         <span>Load the model as soon as I type</span>
       </label>
+      ${mayNotify() ? preference("Notify me when a picture is done", notifies(), setNotify) : nothing}
+      ${preference("Play a sound when a picture is done", state.prefs.sound, setSound)}
       <p class="hint row between">
         <span>imagegen ${status.version}</span>
         ${state.name
