@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -26,13 +27,14 @@ from mcp_front.door import bearer_of
 from mcp_front.drawing import DrawingTools
 from mcp_front.facts import Facts
 from mcp_front.gallery import FoundImage, found_images
-from mcp_front.lists import ChunkFacts, ImageList, KeptFacts, ListTools, ModelList, TemplateList
+from mcp_front.lists import ImageList, KeptFacts, ListTools, ModelList, TemplateList
 from mcp_front.middleware import Limits, SchemasForViews, Warming
 from mcp_front.prompts import MAX_COMPLETIONS, TemplatePrompts
 from mcp_front.results import Results
 from mcp_front.settings import Settings
 from mcp_front.sources import Sources
 from mcp_front.tool import Handler, TypedTool
+from mcp_front.viewing import ChunkFacts, JobFacts, MaskFacts, ViewTools
 from mcp_front.waiting import CancelNotices
 
 RECENT = 20
@@ -74,13 +76,14 @@ def build(settings: Settings, *, local: bool) -> FastMCP:
     )
     results = Results(service, settings, saves=local)
     sources = Sources(service, settings, local=local)
-    _add_tools(mcp, DrawingTools(service, settings, notices, sources, results), ListTools(service))
+    drawing = DrawingTools(service, settings, notices, sources, results)
+    _add_tools(mcp, drawing, ListTools(service), ViewTools(service))
     _add_resources(mcp, service)
     _add_completion(mcp, service, templates)
     return mcp
 
 
-def _add_tools(mcp: FastMCP, drawing: DrawingTools, lists: ListTools) -> None:
+def _add_tools(mcp: FastMCP, drawing: DrawingTools, lists: ListTools, viewing: ViewTools) -> None:
     picture_view = AppConfig(resource_uri=VIEW_URI)
     draws = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
     reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
@@ -103,14 +106,17 @@ def _add_tools(mcp: FastMCP, drawing: DrawingTools, lists: ListTools) -> None:
     add(lists.keep_image, "Keep a picture", texts.KEEP_IMAGE, saves, facts=KeptFacts)
     add(lists.list_templates, "Prompt templates", texts.LIST_TEMPLATES, reads, facts=TemplateList)
     app_only = AppConfig(resource_uri=VIEW_URI, visibility=["app"])
-    add(lists.read_image_chunk, "Read a picture's bytes", texts.READ_IMAGE_CHUNK, reads, facts=ChunkFacts, app=app_only)
+    add(viewing.read_image_chunk, "A picture's bytes", texts.READ_IMAGE_CHUNK, reads, facts=ChunkFacts, app=app_only)
+    add(viewing.read_job, "A job for the view", texts.READ_JOB, reads, facts=JobFacts, app=app_only)
+    add(viewing.upload_mask, "A mask of the view", texts.UPLOAD_MASK, draws, facts=MaskFacts, app=app_only)
+    add(drawing.vary_image, "More like a picture", texts.VARY_IMAGE, draws, app=app_only)
 
 
 def _add_resources(mcp: FastMCP, service: Service) -> None:
     @mcp.resource(VIEW_URI, name="picture view", app=AppConfig(prefers_border=False))
     def view() -> str:
         """The picture inline, for hosts that render MCP Apps."""
-        return _asset("view.html")
+        return _view()
 
     @mcp.resource("image://recent", name="recent pictures", mime_type="application/json")
     async def recent() -> str:
@@ -143,6 +149,11 @@ def _add_completion(mcp: FastMCP, service: Service, templates: TemplatePrompts) 
             return []
         recent = await service.recent_images(limit=MAX_COMPLETIONS)
         return [found.id for found in recent if found.id.startswith(argument.value)]
+
+
+def _view() -> str:
+    """The view as one document: a host lets it load nothing."""
+    return re.sub(r"/\* (\w+\.(?:js|css)) \*/", lambda part: _asset(f"view/{part[1]}"), _asset("view/view.html"))
 
 
 def _asset(name: str) -> str:

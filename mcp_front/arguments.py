@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,9 @@ from mcp_front.tool import Arguments
 
 CHUNK_BYTES = 600_000
 """800,000 characters as base64: under Claude Desktop's cap for a result."""
+
+MAX_MASK_CHARS = 3_000_000
+"""A request to the front over HTTP may have 4 MiB."""
 
 Prompt = Annotated[str, Field(min_length=1, max_length=12_000)]
 Side = Annotated[int, Field(ge=64, le=4096)]
@@ -76,6 +79,8 @@ class Edit(Drawing):
 class Submit(Drawing):
     """A request for pictures in the background; an edit if it has `images`."""
 
+    unlisted: ClassVar = frozenset({"negative", "width", "height", "steps", "seed", "cfg_scale", "sampler", "speed"})
+
     images: References | None = None
 
 
@@ -107,6 +112,25 @@ class Search(Arguments):
 
 class Nothing(Arguments):
     """No arguments."""
+
+
+class Follow(Arguments):
+    """A job, or the newest one with a prompt that has not ended."""
+
+    job_id: Id | None = None
+    prompt: Annotated[str, Field(max_length=12_000)] | None = None
+
+
+class Vary(OneImage):
+    """A request for pictures like this one."""
+
+    n: Annotated[int, Field(ge=1, le=4)] = 3
+
+
+class Mask(Arguments):
+    """A PNG in base64: white may change, black stays."""
+
+    data: Annotated[str, Field(max_length=MAX_MASK_CHARS)]
 
 
 class Chunk(OneImage):

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 
 from imagegen_client import calls
+from imagegen_client.pictures import Preview
 from imagegen_client.watch import Update, Watch
 from mcp_front.answers import Check, Job, Picture, ServiceError, Status, items, parsed
 from mcp_front.connection import Connection
@@ -45,6 +46,10 @@ class Service:
         with _not_there_yet("upscale pictures", "A larger picture can be drawn anew, with width and height."):
             return await self._http.run(calls.upscale(body))
 
+    async def vary(self, body: Mapping[str, Any]) -> Job:
+        """Submit a job that draws more pictures like one."""
+        return await self._http.run(calls.vary(body))
+
     async def keep(self, image_id: str) -> None:
         """Keep a picture beyond its expiry."""
         with _not_there_yet("keep pictures", "A saved file stays; a URL can be downloaded until it expires."):
@@ -52,6 +57,10 @@ class Service:
 
     async def job(self, job_id: str) -> Job:
         return await self._http.run(calls.job(job_id))
+
+    async def forming(self, job: Job) -> Preview | None:
+        """The newest preview of a running job."""
+        return await self._http.run(calls.preview(job))
 
     async def next(self, watch: Watch) -> Update | None:
         """The job's next reading."""

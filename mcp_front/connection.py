@@ -19,6 +19,13 @@ T = TypeVar("T")
 
 INSTANCE = "Imagegen-Instance"
 """Header that names the service's process. The service answers 412 to a request meant for another process."""
+USE_AN_ID = "Use the id that a tool answered with."
+WHAT_TO_DO = {
+    "unknown_model": "Call list_models for what each of them is good at and which can draw now.",
+    "job_not_found": USE_AN_ID,
+    "image_not_found": USE_AN_ID,
+}
+"""What an agent does about the service's errors that do not say it."""
 INSTANCE_CHANGES = 3
 """How often one request is sent again because the service restarted."""
 
@@ -72,7 +79,9 @@ class Connection:
             case client_errors.Expired(expired_at=str(moment)) if moment not in detail:
                 detail = f"{detail} It expired at {moment}."
             case client_errors.NotFound(status=None):
-                detail = f"{detail} Use the id that a tool answered with."
+                detail = f"{detail} {USE_AN_ID}"
+            case _ if code in WHAT_TO_DO:
+                detail = f"{detail} {WHAT_TO_DO[code]}"
         return ServiceError(code, detail)
 
 

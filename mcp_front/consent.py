@@ -31,7 +31,8 @@ async def permit(ctx: Context, paths: Sequence[Path], settings: Settings) -> Non
     """
     for path in paths:
         if is_secret(path):
-            raise BadReference(f"{path} lies where credentials or system files are. It is never read.")
+            where = f"{path} lies where credentials or system files are. It is never read."
+            raise BadReference(f"{where} Tell the user so, and do not ask for it again.")
     folders = open_folders(settings, Path.cwd())
     able = ctx.session.client_capabilities
     if _outside(paths, folders) and settings.roots is None and able and able.roots is not None:

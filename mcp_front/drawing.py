@@ -10,7 +10,7 @@ from fastmcp import Context
 from fastmcp.tools import ToolResult
 
 from mcp_front.answers import Job
-from mcp_front.arguments import Drawing, Edit, Generate, OneJob, Submit, Upscale
+from mcp_front.arguments import Drawing, Edit, Generate, OneJob, Submit, Upscale, Vary
 from mcp_front.client import Service
 from mcp_front.results import Results, has_view
 from mcp_front.settings import Settings
@@ -55,11 +55,14 @@ class DrawingTools:
         return self._results.going_on(job, structured=has_view(ctx))
 
     async def get_job_result(self, ctx: Context, asked: OneJob) -> ToolResult:
-        """Fetch the pictures of a complete job."""
+        """Fetch the finished pictures of a job."""
         job = await self._service.job(asked.job_id)
-        if job.ended:
-            return await self._results.finished(job, structured=has_view(ctx))
-        return self._results.going_on(job, structured=has_view(ctx))
+        return await self._result(ctx, job)
+
+    async def vary_image(self, _: Context, asked: Vary) -> ToolResult:
+        """Draw more pictures like one, without waiting for them."""
+        job = await self._service.vary({"image": asked.image_id, "n": asked.n, "preview": "auto"})
+        return self._results.going_on(job, structured=True)
 
     async def cancel_job(self, ctx: Context, asked: OneJob) -> ToolResult:
         """Stop a job."""
@@ -71,6 +74,7 @@ class DrawingTools:
         body = {**asked.body, **(pictures or {})}
         if not asked.anyway and (checked := await self._service.check(body)) and not checked.draws_it:
             return self._results.not_drawn(checked, asked.prompt, structured=has_view(ctx))
+        body |= {"preview": "auto"} if has_view(ctx) else {}
         if wait:
             return await self._finish(ctx, self._service.submit({**body, "lease_s": LEASE_S}), leased=True)
         return self._results.going_on(await self._service.submit(body), structured=has_view(ctx))
@@ -81,10 +85,14 @@ class DrawingTools:
         job = await submission
         async with cancelling(self._service, job.job_id, ctx, self._notices):
             job = await until_ended(self._service, job, deadline, ctx)
-            if job.ended:
-                return await self._results.finished(job, structured=has_view(ctx))
-            if leased:
+            if not job.ended and leased:
                 await self._service.drop_lease(job.job_id)
+            return await self._result(ctx, job)
+
+    async def _result(self, ctx: Context, job: Job) -> ToolResult:
+        """The job's finished pictures, or how far it is."""
+        if job.ended or job.images:
+            return await self._results.finished(job, structured=has_view(ctx))
         return self._results.going_on(job, structured=has_view(ctx))
 
     def _budget_s(self, ctx: Context) -> float:

@@ -46,8 +46,8 @@ class Facts(BaseModel):
 
 
 def wrong_pictures(job: Job) -> list[Said]:
-    """The warnings which mean that a complete job's pictures do not show what was asked for."""
-    return [one for one in job.warnings if one.code in NOT_WHAT_WAS_ASKED] if job.status == "complete" else []
+    """The warnings which mean that a job's finished pictures do not show what was asked for."""
+    return [one for one in job.warnings if one.code in NOT_WHAT_WAS_ASKED] if job.images else []
 
 
 def facts(job: Job, next_step: str, images: list[ImageFacts]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def facts(job: Job, next_step: str, images: list[ImageFacts]) -> dict[str, Any]:
     return Facts(
         job_id=job.job_id,
         status=job.status,
-        says=next((warning.first_line for warning in wrong_pictures(job)), describe(job)),
+        says=next((one.first_line for one in wrong_pictures(job) if job.status == "complete"), describe(job)),
         model=job.model,
         prompt=job.prompt[:1000],
         position=job.position,

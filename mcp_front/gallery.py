@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from mcp_front.answers import Job
 from mcp_front.client import Service
-from mcp_front.results import until
+from mcp_front.words import until
 
 PAGE = 200
 LEAST_PAGE = 20

@@ -1,30 +1,18 @@
-"""The tools that list templates, models and pictures, and the one by which the view reads a picture."""
+"""The tools that list templates, models and pictures, and keep a picture."""
 
 from __future__ import annotations
 
-import base64
-
 from fastmcp import Context
 from fastmcp.tools import ToolResult
-from mcp_types import TextContent
 from pydantic import BaseModel
 
-from mcp_front.arguments import Chunk, Nothing, OneImage, Search
+from mcp_front.arguments import Nothing, OneImage, Search
 from mcp_front.client import Service
 from mcp_front.gallery import FoundImage, found_images
 from mcp_front.loras import Lora
 from mcp_front.models import Model
 from mcp_front.results import Results, has_view
 from mcp_front.templates import Template
-
-
-class ChunkFacts(BaseModel):
-    """A part of a file: base64 of the bytes from `offset` to before `next`, of `total`."""
-
-    data: str
-    offset: int
-    next: int
-    total: int
 
 
 class TemplateList(BaseModel):
@@ -99,14 +87,6 @@ class ListTools:
         await self._service.keep(asked.image_id)
         facts = KeptFacts(image_id=asked.image_id, next_step="Tell the user that the service keeps it.")
         return _said(ctx, f"Picture {asked.image_id} is kept: it no longer expires.", facts)
-
-    async def read_image_chunk(self, _: Context, asked: Chunk) -> ToolResult:
-        """Read a part of a picture's PNG, for the view."""
-        png = await self._service.picture(asked.image_id)
-        offset, part = asked.offset, png[asked.offset : asked.offset + asked.length]
-        chunk = ChunkFacts(data=base64.b64encode(part).decode(), offset=offset, next=offset + len(part), total=len(png))
-        text = f"{len(part)} bytes from {offset} of {len(png)}"
-        return ToolResult(content=[TextContent(text=text)], structured_content=chunk.model_dump())
 
 
 def _said(ctx: Context, text: str, facts: BaseModel) -> ToolResult:

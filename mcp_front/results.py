@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,13 @@ from mcp_types import Annotations, ContentBlock, ImageContent, ResourceLink, Tex
 
 from imagegen_client.progress import describe
 from mcp_front import texts
-from mcp_front.answers import Check, Job, Picture, Said, ServiceError
+from mcp_front.answers import Check, Job, Picture, ServiceError
 from mcp_front.client import Service
-from mcp_front.facts import NOT_WHAT_WAS_ASKED, Facts, ImageFacts, facts, wrong_pictures
+from mcp_front.facts import Facts, ImageFacts, facts
 from mcp_front.progress import poll_s
 from mcp_front.saving import NotSaved, file_name, save
 from mcp_front.settings import Settings
+from mcp_front.words import finished_so_far, first_lines, headline, later, notes, unfinished, until, why_no_picture
 
 MAX_RESULT_CHARS = 900_000
 """Claude Desktop refuses results of 1,048,576 characters and more."""
@@ -80,20 +80,21 @@ class Results:
         self._service, self._settings, self._saves = service, settings, saves
 
     async def finished(self, job: Job, *, structured: bool) -> ToolResult:
-        """The pictures of an ended job. Raises ToolError for a failed or cancelled job, and ServiceError."""
-        if job.status != "complete":
-            raise ToolError(_why_no_picture(job))
+        """The finished pictures of a job, numbered if it asked for several. It may go on, or have ended early.
+
+        Raises ToolError for a job without pictures, and ServiceError.
+        """
+        if not job.images:
+            raise ToolError(why_no_picture(job))
+        several = int(job.params.get("n") or 1) > 1
         delivered = [await self._deliver(job, picture) for picture in job.images]
-        next_step = texts.next_step_done(saved=all(d.saved for d in delivered))
-        text = "\n".join([*_first(job), _headline(job), *self._lines(job, delivered), *_notes(_later(job)), next_step])
+        next_step = texts.next_step_done(saved=all(d.saved for d in delivered), several=several)
+        if not job.ended:
+            next_step = f"{next_step} {texts.next_step_waiting(job.job_id, poll_s(job))}"
+        lines = [*unfinished(job), *first_lines(job), headline(job), *self._lines(job, delivered, several=several)]
+        text = "\n".join([*lines, *notes(later(job)), next_step])
         content: list[ContentBlock] = [TextContent(text=text[:MAX_TEXT_CHARS])]
-        room = MAX_RESULT_CHARS - 2 * MAX_TEXT_CHARS
-        for one in delivered:
-            encoded = base64.b64encode(one.preview or b"").decode()
-            if encoded and (room := room - len(encoded)) > 0:
-                for_both = Annotations(audience=["user", "assistant"], priority=1.0)
-                which = {"imagegen/image_id": one.picture.id}
-                content.append(ImageContent(data=encoded, mime_type="image/jpeg", annotations=for_both, _meta=which))
+        content += _previews(delivered, numbered=several)
         content += [
             ResourceLink(uri=d.uri, name=d.name, mime_type="image/png", size=d.picture.bytes) for d in delivered
         ]
@@ -103,18 +104,19 @@ class Results:
     def going_on(self, job: Job, *, structured: bool) -> ToolResult:
         """A queued, running or complete job, without its pictures. Raises ToolError for a failed or cancelled job."""
         if job.status in {"failed", "cancelled"}:
-            raise ToolError(_why_no_picture(job))
+            raise ToolError("\n".join([why_no_picture(job), *finished_so_far(job)]))
         complete = job.status == "complete"
         next_step = (
             texts.next_step_complete(job.job_id) if complete else texts.next_step_waiting(job.job_id, poll_s(job))
         )
-        text = "\n".join([f"Job {job.job_id}: {describe(job)}.", *_notes(job.warnings), next_step])
+        so_far = [] if complete else finished_so_far(job)
+        text = "\n".join([f"Job {job.job_id}: {describe(job)}.", *so_far, *notes(job.warnings), next_step])
         return self.said(text, facts(job, next_step, []), structured=structured)
 
     def not_drawn(self, checked: Check, prompt: str, *, structured: bool) -> ToolResult:
         """A request that was not submitted because the model cannot draw its subject."""
         first = "Nothing was drawn yet: the picture would not show what was asked for."
-        text = "\n".join([first, *_notes(checked.warnings), texts.NEXT_STEP_ASK])
+        text = "\n".join([first, *notes(checked.warnings), texts.NEXT_STEP_ASK])
         facts = Facts(
             job_id=None,
             status="not_drawn",
@@ -129,10 +131,10 @@ class Results:
     def cancelled(self, job: Job, *, structured: bool) -> ToolResult:
         """The job after a cancel request. If it had already ended, the result says how."""
         if job.status == "cancelled":
-            text = f"Job {job.job_id} is cancelled. Nothing was saved."
+            text = "\n".join([f"Job {job.job_id} is cancelled.", *(finished_so_far(job) or ["It has no picture."])])
         else:
             text = f"Job {job.job_id} had already ended: {job.status}. Nothing was changed."
-        return self.said(text, facts(job, "Nothing more to do.", []), structured=structured)
+        return self.said(f"{text}\n{texts.NEXT_STEP_TOLD}", facts(job, texts.NEXT_STEP_TOLD, []), structured=structured)
 
     @staticmethod
     def said(text: str, facts: dict[str, Any], *, structured: bool) -> ToolResult:
@@ -168,10 +170,10 @@ class Results:
                 return jpeg
         return None
 
-    def _lines(self, job: Job, delivered: list[_Delivered]) -> list[str]:
+    def _lines(self, job: Job, delivered: list[_Delivered], *, several: bool) -> list[str]:
         lines = []
         for number, one in enumerate(delivered, start=1):
-            if len(delivered) > 1:
+            if several:
                 lines.append(f"Picture {number} (seed {one.picture.seed}):")
             if one.problem:
                 lines.append(one.problem)
@@ -184,57 +186,15 @@ class Results:
         return lines
 
 
-def _headline(job: Job) -> str:
-    first = job.images[0] if job.images else None
-    size = f": {first.width} x {first.height} px" if first else ""
-    if first and first.seed is not None:
-        size += f", seed {first.seed}"
-    verb = {"edit": "Edited", "upscale": "Enlarged"}.get(job.kind, "Drew")
-    many = "1 picture" if len(job.images) == 1 else f"{len(job.images)} pictures"
-    return f"{verb} {many}{size}, model {job.model}{_took(job)} (job {job.job_id})."
-
-
-def _took(job: Job) -> str:
-    try:
-        took = datetime.fromisoformat(job.finished_at or "") - datetime.fromisoformat(job.started_at or "")
-    except ValueError:
-        return ""
-    return f", {took.total_seconds():.1f} s"
-
-
-def until(expires_at: str | None) -> str:
-    """The expiry of a picture in brackets. Empty if it has none or the time cannot be parsed."""
-    try:
-        moment = datetime.fromisoformat(expires_at or "").astimezone(UTC)
-    except ValueError:
-        return ""
-    return f" (until {moment:%Y-%m-%d %H:%M} UTC)"
-
-
-def _first(job: Job) -> list[str]:
-    """The lines that come first: a picture that does not show what was asked for is no success."""
-    return [f"{' '.join(warning.first_line.split())} Tell the user so." for warning in wrong_pictures(job)]
-
-
-def _later(job: Job) -> list[Said]:
-    """The warnings without the lines that `_first` returns. A blank picture's details remain."""
-    left = []
-    for warning in job.warnings:
-        if warning.code not in NOT_WHAT_WAS_ASKED:
-            left.append(warning)
-        elif warning.details:
-            left.append(Said(code=warning.code, detail=warning.details))
-    return left
-
-
-def _notes(warnings: Iterable[Said]) -> list[str]:
-    """Each warning on one line."""
-    return [f"Note: {' '.join(warning.detail.split())}" for warning in warnings]
-
-
-def _why_no_picture(job: Job) -> str:
-    if job.status == "cancelled":
-        why = f" {job.error.detail}" if job.error else ""
-        return f"Job {job.job_id} was cancelled, so there is no picture.{why} If it is wanted, ask for it again."
-    why = job.error.detail if job.error else "The service gave no reason; its log has more."
-    return f"Job {job.job_id} failed: {why}"
+def _previews(delivered: Sequence[_Delivered], *, numbered: bool) -> Iterator[ContentBlock]:
+    """The previews that MAX_RESULT_CHARS has room for. `numbered`: each follows a line with its number."""
+    room = MAX_RESULT_CHARS - 2 * MAX_TEXT_CHARS
+    for number, one in enumerate(delivered, start=1):
+        encoded = base64.b64encode(one.preview or b"").decode()
+        if not encoded or (room := room - len(encoded)) <= 0:
+            continue
+        if numbered:
+            yield TextContent(text=f"Picture {number}:")
+        for_both = Annotations(audience=["user", "assistant"], priority=1.0)
+        which = {"imagegen/image_id": one.picture.id}
+        yield ImageContent(data=encoded, mime_type="image/jpeg", annotations=for_both, _meta=which)

@@ -23,14 +23,11 @@ this sentence: "{REFUSAL}\""""
 """One line for each other drawing tool: not every client shows its model more than the tool in hand."""
 
 POLLING = (
-    "HOW TO POLL: get_job_status waits up to 45 s itself; leave 5 s between calls, or longer where it says so; when "
-    "complete, call get_job_result once."
+    "HOW TO POLL: get_job_status waits up to 45 s itself; leave 5 s between calls, or as it says; when complete, call "
+    "get_job_result once."
 )
 
-PREVIEW_HIDDEN = (
-    "The preview is hidden by default in some clients: always tell the user where the file is "
-    "(saved path, or download command)."
-)
+PREVIEW_HIDDEN = "The preview is hidden by default in some clients: always tell the user where the file is."
 
 INSTRUCTIONS = f"""Draws and edits pictures on the user's own image service. {BEST_SUITED}
 Not for engineering, CAD, UX mock-ups, hardware schematics, photoreal product renders, dimensional \
@@ -46,8 +43,8 @@ def with_limits(model: str, limits: str) -> str:
 
 
 _LONG_WORK = (
-    "LONG WORK: loading the model can take minutes. If the picture is late, you get a job id and drawing goes on: do "
-    "not ask for it again."
+    "LONG WORK: loading the model can take minutes. A late picture becomes a job id and goes on: do not ask for it "
+    "again."
 )
 
 GENERATE_IMAGE = f"""Draw a picture from words, wait for it, save it in full resolution.
@@ -73,7 +70,7 @@ RESULT: as of generate_image, with the new image id; the URL expires. {PREVIEW_H
 {POLLING}"""
 
 SUBMIT_ASYNC_JOB = f"""The same as generate_image, or with `images` as edit_image, with wait=false: return a job id at \
-once. For several pictures, or to go on with other work.
+once, to go on with other work. Takes all parameters of generate_image that draw.
 
 {RESTRICTED}
 
@@ -98,7 +95,13 @@ UPSCALE_IMAGE = "Make a larger copy of a picture, wait for it and save it. RESUL
 
 KEEP_IMAGE = "Keep a picture that the user likes: it no longer expires on the service."
 
-READ_IMAGE_CHUNK = "Read a part of a picture's PNG as base64. For the picture view only."
+READ_IMAGE_CHUNK = "For the picture view only: a part of a picture's PNG, as base64."
+
+READ_JOB = "For the picture view only: a running job and its preview."
+
+VARY_IMAGE = "For the picture view only: draw more like it."
+
+UPLOAD_MASK = "For the picture view only: store a painted mask."
 
 
 NEXT_STEP_ASK = (
@@ -107,10 +110,16 @@ NEXT_STEP_ASK = (
 )
 
 
-def next_step_done(saved: bool) -> str:
-    """What an agent does with a finished picture."""
+NEXT_STEP_TOLD = "Tell the user so. There is nothing more to do."
+
+
+def next_step_done(saved: bool, several: bool = False) -> str:
+    """What an agent does with finished pictures; several: the user has a choice."""
     where = "where the file was saved" if saved else "the download command"
-    return f"Always tell the user {where}: the preview is hidden by default in some clients."
+    told = f"Always tell the user {where}: the preview is hidden by default in some clients."
+    if several:
+        told += " Ask by its number which picture the user wants; edit_image, upscale_image and keep_image take its id."
+    return told
 
 
 def next_step_waiting(job_id: str, every_s: int = 5) -> str:

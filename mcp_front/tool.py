@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 import mcp_types
 from fastmcp import Context
@@ -24,6 +24,9 @@ class Arguments(BaseModel):
     """The arguments of a tool. An omitted argument is None or the default of its field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    unlisted: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that are taken, and left out of the schema because another tool lists them."""
 
 
 class NeedsInput(Exception):
@@ -100,6 +103,8 @@ def schema(model: type[Arguments], known: type[Arguments] = Arguments) -> dict[s
     described = {name: field.description for name, field in known.model_fields.items()}
     properties = {}
     for name, rule in whole.get("properties", {}).items():
+        if name in model.unlisted:
+            continue
         properties[name] = _short(rule)
         if properties[name].get("description") == described.get(name):
             properties[name].pop("description", None)

@@ -52,7 +52,7 @@ class ImageStore:
         index: int,
         warnings: tuple[Warn, ...] = (),
     ) -> StoredImage:
-        """Write a job's picture to disk. It becomes visible when the job completes. warnings: about this picture."""
+        """Write a job's picture to disk. `insert` makes it visible. warnings: about this picture."""
         image_id = new_id()
         await asyncio.to_thread(self._files.write, image_id, png)
         return StoredImage(
@@ -94,10 +94,10 @@ class ImageStore:
         connection: AsyncConnection,
         images: Sequence[StoredImage],
         *,
-        expires_at: float,
+        expires_at: float | None,
         job_id: str | None = None,
     ) -> None:
-        """Make written pictures visible, inside the caller's transaction."""
+        """Make written pictures visible, inside the caller's transaction. expires_at: None while their job runs."""
         for image in images:
             row = image.model_dump(exclude={"index"}) | {
                 "idx": image.index,
@@ -167,7 +167,7 @@ class ImageStore:
         return [_image(row) for row in await connection.execute(OF_JOB, {"job_id": job_id})]
 
     async def drawn_by(self, job_id: str) -> list[StoredImage]:
-        """The pictures of a completed job, in order."""
+        """The finished pictures of a job, in order."""
         return [_image(row) for row in await self._database.fetch(OF_JOB, job_id=job_id)]
 
     async def list(self, limit: int, find: Find = ALL, before: int | None = None) -> list[ListedImage]:

@@ -228,9 +228,24 @@ class JobManager:
         if one is not None and one.running:
             self.previews.put(preview)
 
+    async def add_picture(self, job: Job, image: StoredImage, warnings: Sequence[Warn] = ()) -> bool:
+        """Make a finished picture of a running job visible; False if the job has ended.
+
+        The picture stays, however the job ends. A job that runs again has it in `images`, and it is not drawn again.
+        warnings: all that were found so far. Raises DBAPIError.
+        """
+        async with self._rows.writing() as connection:
+            if job.id not in self._active:  # ended, perhaps not yet written
+                return False
+            added = await self._rows.add_picture(connection, job.id, image, _warnings(job, warnings))
+        if added:
+            log.info("job %s picture=%d of %d", job.id, image.index + 1, job.params.n)
+            self.changes.notify(job.id)
+        return added
+
     async def complete(self, job: Job, images: Sequence[StoredImage], warnings: Sequence[Warn] = ()) -> bool:
-        """Complete a running job with its pictures in one transaction; False if it has ended before."""
-        return await self._end(job.id, Status.COMPLETE, images=images, warnings=(*job.warnings, *warnings))
+        """Complete a running job with its last pictures in one transaction; False if it has ended before."""
+        return await self._end(job.id, Status.COMPLETE, images=images, warnings=_warnings(job, warnings))
 
     async def fail(self, job_id: str, failure: Failure) -> bool:
         """Fail a job; False if it has ended before."""
@@ -363,3 +378,8 @@ class JobManager:
     async def _lease_ran_out(self, job_id: str, seconds: float) -> None:
         reason = f"No client asked for this job for {seconds:g} s, so it was ended. Submit it again."
         await self.fail(job_id, Failure(code="lease_expired", detail=reason))
+
+
+def _warnings(job: Job, found: Sequence[Warn]) -> tuple[Warn, ...]:
+    """The job's warnings and those that this run found. An earlier run may have found the same."""
+    return (*job.warnings, *(one for one in found if one not in job.warnings))

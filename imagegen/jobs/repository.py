@@ -23,6 +23,7 @@ from imagegen.schemas import (
     Refused,
     Status,
     StoredImage,
+    Warn,
     expired,
 )
 from imagegen.storage.database import Database
@@ -69,8 +70,7 @@ class JobRepository:
             raise Refused(404, "job_not_found", "There is no job with this id. It may be mistyped.")
         if rows[0].expired_at is not None:
             raise expired("job", rows[0].expired_at)
-        complete = rows[0].status == Status.COMPLETE.value
-        return _job(rows[0], await self._images.drawn_by(job_id) if complete else [])
+        return _job(rows[0], await self._images.drawn_by(job_id) if _has_pictures(rows[0]) else [])
 
     async def list(self, limit: int, before: int | None = None) -> list[Job]:
         """At most `limit` jobs with a sequence number below `before`, newest first, without drafts."""
@@ -173,6 +173,22 @@ class JobRepository:
                 .values(**REVISION, progress=progress.model_dump(mode="json"))
             )
 
+    async def add_picture(
+        self, connection: AsyncConnection, job_id: str, image: StoredImage, warnings: Sequence[Warn]
+    ) -> bool:
+        """Insert a finished picture of the running job; False if it does not run. It expires only after the job's end.
+
+        warnings: replace the row's.
+        """
+        done = await connection.execute(
+            update(table)
+            .where(table.c.id == job_id, table.c.status == Status.RUNNING.value)
+            .values(**REVISION, warnings=[warning.model_dump() for warning in warnings])
+        )
+        if done.rowcount == 1:
+            await self._images.insert(connection, [image], expires_at=None, job_id=job_id)
+        return done.rowcount == 1
+
     async def drop_lease(self, job_id: str) -> None:
         """Remove the job's lease."""
         async with self._database.writing() as connection:
@@ -213,13 +229,17 @@ class JobRepository:
         await connection.execute(update(table).where(table.c.id == job_id).values(**values, expires_at=expires_at))
 
     async def end(self, connection: AsyncConnection, job_id: str, end: End, images: Sequence[StoredImage] = ()) -> bool:
-        """End a job and insert its pictures; False if it has ended before, or would complete without running."""
+        """End a job and insert its last pictures; False if it has ended before, or would complete without running.
+
+        The pictures that it has already expire with it.
+        """
         open_states = [Status.RUNNING.value] if end.status is Status.COMPLETE else NOT_ENDED
         done = await connection.execute(
             update(table).where(table.c.id == job_id, table.c.status.in_(open_states)).values(REVISION | end.values())
         )
         if done.rowcount != 1:
             return False
+        await self._images.prolong(connection, job_id, end.expires_at)
         await self._images.insert(connection, images, expires_at=end.expires_at, job_id=job_id)
         return True
 
@@ -227,6 +247,7 @@ class JobRepository:
         """Write an end that could not be written before."""
         async with self._database.writing() as connection:
             await connection.execute(update(table).where(table.c.id == job_id).values(REVISION | end.values()))
+            await self._images.prolong(connection, job_id, end.expires_at)
 
     async def requeue(self, job_id: str, *, counted: bool) -> bool:
         """Queue the running job again; False if it does not run. `counted`: keep the increased number of attempts."""
@@ -277,8 +298,12 @@ class JobRepository:
         return await self._read(connection, (await connection.execute(BY_ID, {"id": job_id})).one())
 
     async def _read(self, connection: AsyncConnection, row: Row[Any]) -> Job:
-        complete = row.status == Status.COMPLETE.value
-        return _job(row, await self._images.of_job(connection, row.id) if complete else [])
+        return _job(row, await self._images.of_job(connection, row.id) if _has_pictures(row) else [])
+
+
+def _has_pictures(row: Row[Any]) -> bool:
+    """Whether the job may have pictures. A job of several has them as they are finished, a job of one at its end."""
+    return bool(row.status == Status.COMPLETE.value or row.params.get("n", 1) > 1)
 
 
 async def _all(connection: AsyncConnection, query: Select[Any]) -> Sequence[Row[Any]]:

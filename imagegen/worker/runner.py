@@ -44,28 +44,35 @@ class JobRunner:
         self._lifecycle, self._watchdog, self._recorder = lifecycle, watchdog, recorder
 
     async def run(self, run: DrawingRun) -> None:
-        """Load the model if needed, draw the job's pictures, complete the job. Discards the pictures of other ends.
+        """Load the model if needed, draw the pictures that the job does not have yet, complete the job.
 
+        Each picture is visible as soon as it is finished, the last one with the job's end.
         Raises LoadFailed, Cancelled, Stopped, EngineError, Refused, StorageError or DBAPIError.
         """
         await self._load_if_needed(run)
         self._lifecycle.set_state(EngineState.DRAWING)
-        job, images = run.job, list[StoredImage]()
+        job, hidden = run.job, list[StoredImage]()
+        has = {image.index for image in job.images}
+        missing = [index for index in range(job.params.n) if index not in has]
         try:
             async with PreviewWriter(self._jobs, job, run.entry.preview_look.correction()) as previews:
-                for index in range(job.params.n):
+                for index in missing:
                     png, seed = await self._picture(run, index, previews)
                     pace_s = run.report.latest.step_s if run.report.latest else None
                     run.report.put(Progress(phase=Phase.SAVING, image=index + 1, at=time.time(), step_s=pace_s))
-                    images.append(await self._store(run, index, seed, png))
-            if await self._jobs.complete(job, images, run.warnings()):
-                images = []
+                    hidden.append(await self._store(run, index, seed, png))
+                    if index != missing[-1]:
+                        if not await self._jobs.add_picture(job, hidden[0], run.found):
+                            raise Cancelled
+                        hidden.clear()
+            if await self._jobs.complete(job, hidden, run.warnings()):
+                hidden.clear()
                 log.info("job %s drawn seconds=%.3f skipped=%d", job.id, time.monotonic() - run.began, run.skipped)
         except BrokenPng as broken:
             raise EngineError("engine_died", f"The engine's picture was not whole: {broken}") from None
         finally:
-            if images:
-                await self._processor.discard(images)
+            if hidden:
+                await self._processor.discard(hidden)
 
     async def _store(self, run: DrawingRun, index: int, seed: int, png: bytes) -> StoredImage:
         """Cut the background out if that was asked for, and write the picture. Raises BrokenPng, StorageError."""

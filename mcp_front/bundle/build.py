@@ -46,11 +46,12 @@ def main() -> None:
 def assemble(stage: Path) -> None:
     """Copy the bundle's files into a new folder."""
     project = project_of(FRONT)
-    for folder, extra in ((FRONT, ["view.html", "icon.svg"]), (CLIENT, ["py.typed"])):
+    for folder, extra in ((FRONT, "icon.svg"), (CLIENT, "py.typed")):
         package = stage / "src" / folder.name
         package.mkdir(parents=True)
-        for module in [*folder.glob("*.py"), *(folder / name for name in extra)]:
+        for module in [*folder.glob("*.py"), folder / extra]:
             shutil.copy(module, package)
+    shutil.copytree(FRONT / "view", stage / "src" / FRONT.name / "view")
     (stage / "src" / "main.py").write_text(MAIN, encoding="utf-8")
     (stage / "pyproject.toml").write_text(project_file(project["version"]), encoding="utf-8")
     (stage / ".python-version").write_text("3.12\n", encoding="utf-8")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from fastmcp import Client
 from fastmcp.client.transports import StdioTransport
-from fronts import SMALL, call, environment, preview_of, run, saved_path_of, text_of
+from fronts import APP_ONLY, SMALL, call, environment, preview_of, run, saved_path_of, text_of
 from served import ROOT
 
 from mcp_front.app import build
@@ -79,7 +79,7 @@ def test_the_manifest_names_the_tools_that_there_are(manifest):
         async with Client(build(Settings(url="http://127.0.0.1:9"), local=True)) as client:
             return {tool.name for tool in await client.list_tools()}
 
-    assert {tool["name"] for tool in manifest["tools"]} == run(names()) - {"read_image_chunk"}
+    assert {tool["name"] for tool in manifest["tools"]} == run(names()) - APP_ONLY
     assert manifest["manifest_version"] == "0.4" and manifest["server"]["type"] == "uv"
     assert manifest["user_config"]["api_token"]["sensitive"] is True
 

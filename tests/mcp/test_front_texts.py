@@ -99,6 +99,9 @@ def test_every_parameter_but_the_subject_is_optional_bounded_and_described(liste
         "list_images": [],
         "keep_image": ["image_id"],
         "read_image_chunk": ["image_id"],
+        "read_job": [],
+        "upload_mask": ["data"],
+        "vary_image": ["image_id"],
     }
     for name, tool in listed[0].items():
         schema = tool.input_schema

@@ -79,14 +79,18 @@ def test_a_job_cancelled_while_its_model_loads_ends_the_load(serve_drawer, drawe
     assert len(service.processes()) <= 3, "no engine is left"
 
 
-def test_a_cancel_half_way_through_n_keeps_none(service: Service) -> None:
+def test_a_cancel_half_way_through_n_keeps_the_finished_pictures(service: Service) -> None:
     before = set((service.home / "images").glob("*"))
-    job = service.submit(width=128, height=128, steps=8, n=4)
-    until(lambda: (service.job(job["job_id"])["progress"] or {}).get("image", 1) >= 2, "the second picture is drawn")
+    job = service.submit(**LONG, n=4)
+    until(lambda: service.job(job["job_id"])["images"], "the first picture is finished")
+    assert service.job(job["job_id"])["images"][0]["expires_at"] is None, "it does not expire while the job runs"
     service.http.delete(f"/api/jobs/{job['job_id']}")
     service.until_state("ready", "cold")
-    assert service.job(job["job_id"])["images"] == []
-    assert set((service.home / "images").glob("*")) == before
+    left = service.job(job["job_id"])
+    assert left["status"] == "cancelled" and 1 <= len(left["images"]) < 4
+    assert {image["expires_at"] for image in left["images"]} == {left["expires_at"]}
+    files = {path.stem for path in set((service.home / "images").glob("*")) - before}
+    assert files == {image["id"] for image in left["images"]}
 
 
 def test_a_key_makes_one_job_over_a_restart_too(serve) -> None:

@@ -147,13 +147,19 @@ def kill_at(moment: str, service: Service, drawer: Engine, kill: Callable[[Servi
 
 
 @second_engine_long
-def test_a_rerun_draws_the_same_picture(lasting: Service, drawer: Engine) -> None:
+def test_a_rerun_keeps_the_finished_pictures_and_draws_the_same(lasting: Service, drawer: Engine) -> None:
     service = lasting
-    undisturbed = service.draw(**drawer.long, seed=3)["images"][0]["sha256"]
-    job = service.submit(**drawer.long, seed=3)
-    until(lambda: phase_of(service, job["job_id"]) == "sampling", "the job is drawn")
+    undisturbed = service.draw(**drawer.long, seed=4)["images"][0]["sha256"]
+    job = service.submit(**drawer.long, seed=3, n=3)
+    until(lambda: service.job(job["job_id"])["images"], "the first picture is finished")
+    running = service.job(job["job_id"])
     kill_everything(service)
-    assert service.ended(job["job_id"])["images"][0]["sha256"] == undisturbed
+    ended = service.ended(job["job_id"])
+    assert (running["status"], ended["status"], ended["attempts"]) == ("running", "complete", 2)
+    assert ended["images"][0]["id"] == running["images"][0]["id"], "it is not drawn again"
+    assert [image["seed"] for image in ended["images"]] == [3, 4, 5]
+    assert ended["images"][1]["sha256"] == undisturbed
+    assert {image["expires_at"] for image in ended["images"]} == {ended["expires_at"]}
 
 
 @second_engine_long

@@ -41,9 +41,11 @@ ENDLESS = {"width": 256, "height": 256, "steps": 100, "n": 4}
 
 DRAWING = ["generate_image", "edit_image", "submit_async_job"]
 SHOWING = ["generate_image", "edit_image", "get_job_result"]
-READING = ["get_job_status", "list_templates", "list_models", "list_images", "read_image_chunk"]
-TOOLS = {*DRAWING, *SHOWING, *READING, "cancel_job", "upscale_image", "keep_image"}
-"""All tools of the front. DRAWING submit jobs, SHOWING return a picture, READING change nothing."""
+READING = ["get_job_status", "list_templates", "list_models", "list_images", "read_image_chunk", "read_job"]
+APP_ONLY = {"read_image_chunk", "read_job", "upload_mask", "vary_image"}
+TOOLS = {*DRAWING, *SHOWING, *READING, "cancel_job", "upscale_image", "keep_image", *APP_ONLY}
+"""All tools of the front. DRAWING submit jobs, SHOWING return a picture, READING change nothing; APP_ONLY are the
+view's."""
 
 
 def environment(url: str, **settings: object) -> dict[str, str]:

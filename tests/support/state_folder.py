@@ -21,7 +21,7 @@ from imagegen.jobs.keeping import Keeper
 from imagegen.jobs.manager import JobManager
 from imagegen.jobs.values import NewJob
 from imagegen.models.entry import Entry
-from imagegen.schemas import EngineTexts, Job, Kind, Params, Phase, Policy, Progress, Warn
+from imagegen.schemas import EngineTexts, Job, Kind, Params, Phase, Policy, Progress, StoredImage, Warn
 from imagegen.storage.database import open_database
 
 TTL_S = 3600.0
@@ -82,15 +82,16 @@ class State:
         assert job is not None
         return job
 
+    async def written(self, index: int = 0, side_px: int = 8) -> StoredImage:
+        """Write a drawn picture, which no job has yet."""
+        one = picture()
+        return await self.images.write(one.png, width=side_px, height=8, sha256=one.sha256, seed=1 + index, index=index)
+
     async def draw(self, job: Job, n: int = 1, side_px: int = 8) -> bool:
         """Start and complete a job with `n` pictures."""
         started = await self.jobs.start(job.id, DRAWING)
         assert started is not None
-        one = picture()
-        written = [
-            await self.images.write(one.png, width=side_px, height=8, sha256=one.sha256, seed=1, index=index)
-            for index in range(n)
-        ]
+        written = [await self.written(index, side_px) for index in range(n)]
         if await self.jobs.complete(started, written):
             return True
         await self.images.discard(written)

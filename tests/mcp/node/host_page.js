@@ -1,12 +1,13 @@
-// An MCP Apps host in a page, with the official AppBridge: draws a picture and lets the server's view show it.
+// An MCP Apps host in a page, with the official AppBridge: calls a drawing tool and lets the server's view show it.
 import { AppBridge, PostMessageTransport } from "@modelcontextprotocol/ext-apps/app-bridge";
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 
 const VIEW_MIME = "text/html;profile=mcp-app";
 
-window.host = { downloads: [], sizes: [], calls: 0 };
+window.host = { downloads: [], sizes: [], contexts: [], result: null };
 
-window.show = async (args) => {
+/** Connects a client and the view. `window.host.start()` then calls generate_image, as for a model. */
+window.open = async (args) => {
   const client = new Client(
     { name: "host", version: "0" },
     {
@@ -22,10 +23,18 @@ window.show = async (args) => {
   const frame = document.getElementById("view");
   await fetch("/view", { method: "PUT", body: view.text });
   const loaded = new Promise((resolve) => frame.addEventListener("load", resolve, { once: true }));
-  const capabilities = { serverTools: {}, ...(args.downloads ? { downloadFile: {} } : {}) };
+  const capabilities = {
+    serverTools: {},
+    ...(args.downloads ? { downloadFile: {} } : {}),
+    ...(args.contexts ? { updateModelContext: { text: {} } } : {}),
+  };
   const bridge = new AppBridge(args.tools ? client : null, { name: "test host", version: "0" }, args.tools ? capabilities : {});
   bridge.ondownloadfile = async ({ contents }) => {
     window.host.downloads.push(contents);
+    return {};
+  };
+  bridge.onupdatemodelcontext = async ({ content }) => {
+    window.host.contexts.push(content);
     return {};
   };
   bridge.onsizechange = (size) => window.host.sizes.push(size);
@@ -35,8 +44,11 @@ window.show = async (args) => {
   frame.src = "/view";
   await loaded;
   await ready;
-  await bridge.sendToolInput({ arguments: args.arguments });
-  const result = await client.callTool({ name: "generate_image", arguments: args.arguments });
-  await bridge.sendToolResult(result);
-  return result;
+  window.host.call = (name, given) => client.callTool({ name, arguments: given });
+  window.host.start = async () => {
+    await bridge.sendToolInput({ arguments: args.arguments });
+    window.host.result = await window.host.call("generate_image", args.arguments);
+    await bridge.sendToolResult(window.host.result);
+    return window.host.result;
+  };
 };

@@ -13,11 +13,12 @@ from sqlalchemy.exc import DBAPIError
 from state_folder import DRAWING, TTL_S, State, opened, picture, scenario
 
 from imagegen.jobs.manager import MAX_STARTS, TOMBSTONE_S
-from imagegen.schemas import Failure, Kind, Refused, Status
+from imagegen.schemas import Failure, Kind, Params, Refused, Status, Warn
 from imagegen.storage.database import StateError, open_database, storage_failure
 from imagegen.storage.errors import StorageFull
 
 FAILURE = Failure(code="engine_died", detail="The engine died.")
+TOLD = Warn(code="out_of_range", detail="Steps are out of range.")
 
 
 # ---- order ----------------------------------------------------------------------------------------------------
@@ -108,7 +109,7 @@ async def test_a_job_ends_once(folder: Path) -> None:
         cancelled, complete = await state.submit(), await state.submit()
         running = await state.jobs.start(cancelled.id, DRAWING)
         assert (await state.jobs.cancel(cancelled.id)).status is Status.CANCELLED
-        late = await state.images.write(picture().png, width=8, height=8, sha256=picture().sha256, seed=1, index=0)
+        late = await state.written()
         assert not await state.jobs.complete(running, [late])
         with pytest.raises(Refused) as missing:
             await state.images.get(late.id)
@@ -120,6 +121,43 @@ async def test_a_job_ends_once(folder: Path) -> None:
         assert await state.jobs.cancel(complete.id) == before
         assert (before.status, len(before.images)) == (Status.COMPLETE, 1)
         assert (await state.jobs.get(cancelled.id)).images == []
+
+
+@pytest.mark.parametrize("end", ["complete", "cancel", "fail"])
+def test_a_finished_picture_of_a_job_stays_however_it_ends(tmp_path: Path, end: str) -> None:
+    async def story() -> None:
+        async with opened(tmp_path) as state:
+            two = Params(width=64, height=64, steps=4, cfg_scale=1.0, sampler="euler", seed=1, n=2)
+            running, again = (
+                await state.started(params=two, warnings=(TOLD,)),
+                Warn(code="drawn_again", detail="Drawn again."),
+            )
+            assert running.images == []
+            first, last = [await state.written(index) for index in (0, 1)]
+            assert await state.jobs.add_picture(running, first, [again])
+            seen = await state.jobs.get(running.id)
+            assert [(image.id, image.expires_at) for image in seen.images] == [(first.id, None)]
+            assert (seen.status, seen.revision, seen.warnings) == (Status.RUNNING, running.revision + 1, [TOLD, again])
+            state.clock.now += 10 * TTL_S
+            await state.jobs.sweep()
+            await state.jobs.requeue(running.id, counted=True)
+        async with opened(tmp_path) as state:  # after a kill
+            running = await state.jobs.start(running.id, DRAWING)
+            assert [image.id for image in running.images] == [first.id]
+            if end == "complete":
+                assert await state.jobs.complete(running, [last], [again])
+            elif end == "cancel":
+                assert (await state.jobs.cancel(running.id)).status is Status.CANCELLED
+            else:
+                assert await state.jobs.fail(running.id, FAILURE)
+            assert not await state.jobs.add_picture(running, last), "the job has ended"
+            ended = await state.jobs.get(running.id)
+            kept = [first.id, last.id] if end == "complete" else [first.id]
+            assert [image.id for image in ended.images] == kept
+            assert {image.expires_at for image in ended.images} == {ended.expires_at}
+            assert ended.warnings == [TOLD, again], "what two runs found is said once"
+
+    asyncio.run(story())
 
 
 @scenario
@@ -265,7 +303,7 @@ async def test_a_job_ends_though_the_disk_refuses_and_is_written_later(folder: P
 async def test_a_picture_that_cannot_be_entered_is_none_and_its_job_can_fail(folder: Path) -> None:
     async with opened(folder) as state:
         running = await state.started()
-        written = await state.images.write(picture().png, width=8, height=8, sha256=picture().sha256, seed=1, index=0)
+        written = await state.written()
         with state.refusing("INSERT"):
             with pytest.raises(DBAPIError) as refused:
                 await state.jobs.complete(running, [written])
