@@ -30,7 +30,7 @@ def editing(page: Any, *pictures: dict[str, Any], **draft: Any) -> None:
     kept = {"prompt": "make it blue", "steps": "2", "references": references} | draft
     page.evaluate("draft => sessionStorage.setItem('imagegen.draft', JSON.stringify(draft))", kept)
     page.reload()
-    page.wait_for_selector("[data-mask]")
+    page.wait_for_selector(".thumb img")
 
 
 def painter(page: Any) -> Sheet:
@@ -64,11 +64,14 @@ class Sheet:
         self.page.wait_for_selector(f"{SHARE}:text-is('{share}')")
 
 
-def mask_of_newest(service: Service) -> np.ndarray:
-    """The mask of the newest job, as levels."""
-    job = service.http.get("/api/jobs", params={"limit": 1}).json()["items"][0]
-    png = service.http.get(f"/images/{job['mask']}.png").content
-    return np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+def levels_of(service: Service, mask: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(service.http.get(f"/images/{mask}.png").content)).convert("L"))
+
+
+REPEATS = """async job => {
+  const { againRequest, draftOf } = await import("./static/js/draft.js");
+  return [againRequest(job, 1).body.mask, draftOf(job, 1).mask.id, draftOf(job, 1).mask.of];
+}"""
 
 
 def test_what_the_mouse_paints_is_white_in_the_mask_of_the_request(service: Service, open_page) -> None:
@@ -91,7 +94,9 @@ def test_what_the_mouse_paints_is_white_in_the_mask_of_the_request(service: Serv
     page.wait_for_selector(f"{FORM}:has-text('of the picture may change.')")
     page.click(".compose .primary")
     page.wait_for_selector(".stage.pair [data-picture]")
-    mask = mask_of_newest(service)
+    job = service.http.get("/api/jobs", params={"limit": 1}).json()["items"][0]
+    assert page.evaluate(REPEATS, job) == [job["mask"], job["mask"], job["references"][0]]
+    mask = levels_of(service, job["mask"])
     assert mask.shape == (SIDE_PX, SIDE_PX)
     assert (mask[14:18, 16:42] == 255).all(), "the stroke"
     assert (mask[14:18, 46:50] == 0).all(), "what was erased"
@@ -120,6 +125,11 @@ def test_a_mask_belongs_to_its_picture_and_survives_a_reload(service: Service, o
     assert page.evaluate(request, draft | {"n": 1, "negative": ""}) == draft["mask"]["id"]
     others = draft | {"references": [second, first]}
     assert page.evaluate(request, others | {"n": 1, "negative": ""}) is None, "the mask is of another picture"
+    editing(page, first, mask=draft["mask"], model="glm-image")
+    page.wait_for_selector(".compose >> text=glm-image cannot use the mask, so it is left out.")
+    usable = "async draft => (await import('./static/js/usable.js')).withUsable(draft).mask"
+    assert page.evaluate(usable, draft) is None
+    editing(page, first, mask=draft["mask"])
     painter(page).says("50 % of the picture may change.")
     page.click("text=Remove mask")
     page.wait_for_selector(f"{FORM}:text-is('All of the picture may change.')")
@@ -157,9 +167,7 @@ def test_a_rectangle_is_painted_with_the_keyboard_alone(service: Service, open_p
     page.keyboard.press("Enter")
     page.wait_for_selector("#painter", state="hidden")
     assert page.evaluate(FOCUS) == "Change mask", "the focus is back"
-    page.keyboard.press("Control+Enter")
-    page.wait_for_selector(".stage.pair [data-picture]")
-    mask = mask_of_newest(service)
+    mask = levels_of(service, json.loads(page.evaluate("sessionStorage['imagegen.draft']"))["mask"]["id"])
     assert mask.shape == (40, 80)
     assert (mask[4:24, 8:48] == 255).all() and (mask == 255).sum() == 20 * 40 and (mask[mask != 255] == 0).all()
 

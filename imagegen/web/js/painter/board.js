@@ -5,6 +5,7 @@ const TINT_ALPHA = 0.5;
 const ZOOM_MAX = 32;
 const WHEEL_ZOOM = 0.0025;
 const SIZE_STEP = 1.15;
+const OUTLINE_MS = 12;
 const RIGHT_BUTTON = 2;
 const PEN_ERASER = 32;
 
@@ -19,7 +20,10 @@ export class Board {
   #hover = null; // where the brush's ring is shown, in CSS pixels
   #frame = 0;
   #stale = true; // tint and outline are older than the mask
+  #tintedSoft = false; // the tint has a soft edge
   #outline = new Path2D();
+  #outlineMs = 0; // how long its computation took
+  #said = ""; // what `changed` was last called for
 
   /** `changed()` is called after each change of the mask, the size or the zoom, at most once a frame. */
   constructor(canvas, picture, mask, changed) {
@@ -144,6 +148,8 @@ export class Board {
     const draw = this.canvas.getContext("2d");
     const { scale, x, y } = this.#view;
     const ratio = devicePixelRatio;
+    const news = this.#stale || this.#said !== `${this.size} ${scale}`;
+    this.#said = `${this.size} ${scale}`;
     if (this.#stale) this.#tintMask();
     draw.setTransform(1, 0, 0, 1, 0, 0);
     draw.clearRect(0, 0, this.canvas.width, this.canvas.height);
@@ -154,25 +160,42 @@ export class Board {
     this.#stroke(draw, this.#outline, 1 / scale);
     const shape = this.#act?.shape?.() ?? this.#brush();
     if (shape) this.#stroke(draw, shape, 1 / scale);
-    this.changed();
+    if (news) this.changed();
   }
 
-  /** Draw tint and outline of the mask anew. Its edge is softened once no pointer is down, as that takes long. */
+  /** Draw tint and outline of the mask anew. What takes long waits until no pointer is down. */
   #tintMask() {
     const { width, height, levels } = this.mask;
-    const image = new ImageData(width, height);
+    const whole = { left: 0, top: 0, right: width, bottom: height };
+    const soft = this.feather > 0 && !this.#act;
+    const dirty = this.mask.takeDirty();
+    const box = soft || this.#tintedSoft ? whole : dirty;
+    this.#tintedSoft = soft;
+    if (box) this.#tintBox(soft ? this.mask.feathered(this.feather) : levels, box);
+    if (!this.#act || this.#outlineMs < OUTLINE_MS) this.#drawOutline();
+    this.#stale = false;
+  }
+
+  #tintBox(levels, { left, top, right, bottom }) {
+    const image = new ImageData(right - left, bottom - top);
     const pixels = new Uint32Array(image.data.buffer);
     const colour = TINT[0] | (TINT[1] << 8) | (TINT[2] << 16);
-    (this.#act ? levels : this.mask.feathered(this.feather)).forEach((level, at) => {
-      pixels[at] = (colour | (Math.round(level * TINT_ALPHA) << 24)) >>> 0;
-    });
-    this.tint.getContext("2d").putImageData(image, 0, 0);
+    for (let y = top, at = 0; y < bottom; y++) {
+      for (let x = left; x < right; x++) {
+        pixels[at++] = (colour | ((levels[y * this.mask.width + x] * TINT_ALPHA) << 24)) >>> 0;
+      }
+    }
+    this.tint.getContext("2d").putImageData(image, left, top);
+  }
+
+  #drawOutline() {
+    const began = performance.now();
     this.#outline = new Path2D();
     this.mask.outline((x, y, toX, toY) => {
       this.#outline.moveTo(x, y);
       this.#outline.lineTo(toX, toY);
     });
-    this.#stale = false;
+    this.#outlineMs = performance.now() - began;
   }
 
   /** Black beside white: visible on every picture. */

@@ -7,11 +7,14 @@ const INSIDE = 128; // from this level on a pixel counts as painted
 export class Mask {
   #before = null; // the levels before the open change
   #touched = null; // {left, top, right, bottom} of the open change
+  #dirty = null; // the same, since `takeDirty`
+  #share = null; // what `share` has last counted
   #done = []; // {left, top, right, bottom, levels}: `levels` are those to restore
   #undone = [];
 
   constructor(width, height, levels = new Uint8Array(width * height)) {
     Object.assign(this, { width, height, levels });
+    this.#note({ left: 0, top: 0, right: width, bottom: height });
   }
 
   get canUndo() {
@@ -44,6 +47,7 @@ export class Mask {
   /** Drop the open change. */
   abort() {
     if (this.#before) this.levels = this.#before;
+    if (this.#touched) this.#note(this.#touched);
     this.#before = null;
   }
 
@@ -100,7 +104,12 @@ export class Mask {
 
   /** The share of the picture that may change, 0 to 1. */
   share() {
-    return this.levels.reduce((sum, level) => sum + level, 0) / (255 * this.levels.length);
+    if (this.#share === null) {
+      let sum = 0;
+      for (const level of this.levels) sum += level;
+      this.#share = sum / (255 * this.levels.length);
+    }
+    return this.#share;
   }
 
   /** The levels with an edge that is soft over about `radius` pixels on each side. */
@@ -119,22 +128,35 @@ export class Mask {
   /** Calls `line(x, y, toX, toY)` for each straight piece of the border between painted and not painted. */
   outline(line) {
     const { width, height, levels } = this;
-    const inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && levels[y * width + x] >= INSIDE;
-    const runs = (count, length, isEdge, found) => {
-      for (let i = 0; i <= count; i++) {
-        let start = -1;
-        for (let j = 0; j <= length; j++) {
-          const edge = j < length && isEdge(i, j);
-          if (edge && start < 0) start = j;
-          else if (!edge && start >= 0) {
-            found(i, start, j);
-            start = -1;
-          }
+    const begun = new Int32Array(width + 1).fill(-1); // where the vertical piece at each x begins
+    for (let y = 0; y <= height; y++) {
+      let start = -1; // of the horizontal piece
+      let left = false;
+      for (let x = 0; x <= width; x++) {
+        const here = x < width && y < height && levels[y * width + x] >= INSIDE;
+        const above = x < width && y > 0 && levels[(y - 1) * width + x] >= INSIDE;
+        if (here !== above) {
+          if (start < 0) start = x;
+        } else if (start >= 0) {
+          line(start, y, x, y);
+          start = -1;
         }
+        if (here !== left) {
+          if (begun[x] < 0) begun[x] = y;
+        } else if (begun[x] >= 0) {
+          line(x, begun[x], x, y);
+          begun[x] = -1;
+        }
+        left = here;
       }
-    };
-    runs(height, width, (y, x) => inside(x, y - 1) !== inside(x, y), (y, from, to) => line(from, y, to, y));
-    runs(width, height, (x, y) => inside(x - 1, y) !== inside(x, y), (x, from, to) => line(x, from, x, to));
+    }
+  }
+
+  /** The rectangle that has changed since the last call, {left, top, right, bottom}, or null. */
+  takeDirty() {
+    const dirty = this.#dirty;
+    this.#dirty = null;
+    return dirty;
   }
 
   /** Note the rectangle as changed. Returns the part of it inside the mask, in whole pixels. */
@@ -146,14 +168,14 @@ export class Mask {
       bottom: Math.min(this.height, Math.ceil(bottom)),
     };
     if (box.left >= box.right || box.top >= box.bottom) return box;
-    const all = this.#touched ?? box;
-    this.#touched = {
-      left: Math.min(all.left, box.left),
-      top: Math.min(all.top, box.top),
-      right: Math.max(all.right, box.right),
-      bottom: Math.max(all.bottom, box.bottom),
-    };
+    this.#touched = around(this.#touched ?? box, box);
+    this.#note(box);
     return box;
+  }
+
+  #note(box) {
+    this.#dirty = around(this.#dirty ?? box, box);
+    this.#share = null;
   }
 
   #cut(levels, { left, top, right, bottom }) {
@@ -172,9 +194,17 @@ export class Mask {
       const row = step.levels.subarray((y - top) * (right - left), (y - top + 1) * (right - left));
       this.levels.set(row, y * this.width + left);
     }
+    this.#note(step);
     return { ...step, levels };
   }
 }
+
+const around = (a, b) => ({
+  left: Math.min(a.left, b.left),
+  top: Math.min(a.top, b.top),
+  right: Math.max(a.right, b.right),
+  bottom: Math.max(a.bottom, b.bottom),
+});
 
 const bytes = (steps) => steps.reduce((sum, step) => sum + step.levels.length, 0);
 
