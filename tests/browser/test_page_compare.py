@@ -85,6 +85,10 @@ def test_any_two_pictures_are_compared_in_full_screen(service: Service, open_pag
     page.keyboard.press("Escape")
     page.wait_for_selector("#compare", state="hidden")
     assert page.locator("#viewer").is_visible()
+    page.keyboard.press("Escape")
+    page.locator(f"[data-tile='{green}']").focus()
+    page.keyboard.press("c")
+    page.wait_for_selector(f"#compare .after[src*='{green}']")
 
 
 def test_the_list_has_every_shortcut_and_switches_off_single_keys(service: Service, open_page, drawn) -> None:

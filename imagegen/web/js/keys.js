@@ -8,11 +8,13 @@ import { liveOn, setLive } from "./drafting.js";
 import { openCompare, openPainter } from "./lazy.js";
 import { announce } from "./outcomes.js";
 import { shortcuts } from "./shortcuts.js";
-import { activeJobs, chosenModel, state, update } from "./store.js";
+import { activeJobs, chosenModel, pictures, state, update } from "./store.js";
 import { fileName } from "./words.js";
 
-/** The picture in full screen, or else the result: {job, image, index}; null if there is none. */
+/** The picture in full screen, the recent one with the focus, or the result: {job, image, index}; null without one. */
 function shownPicture() {
+  const focused = document.activeElement.dataset.tile;
+  if (focused && !state.viewer) return pictures().find((one) => one.image.id === focused) ?? null;
   const { job: id, index } = state.viewer ?? state.shown ?? {};
   const job = state.jobs.get(id);
   const image = job?.images[Math.min(index, job.images.length - 1)];
@@ -46,13 +48,14 @@ const pageShortcut = shortcuts("On the page", {
   },
 });
 
-const pictureShortcut = shortcuts("With the picture shown, also in full screen", {
+const pictureShortcut = shortcuts("With the picture that is shown or has the focus", {
   full: withPicture(({ job, index }) => update({ viewer: { job: job.job_id, index } })),
   edit: withPicture(({ image }) => editThis(image)),
   mask() {
     if (!chosenModel()?.capabilities.mask) return announce("The chosen model takes no mask.");
-    if (!state.viewer && state.draft.references.length) return openPainter();
-    return withPicture(({ image }) => maskThis(image))();
+    const { references } = state.draft;
+    const chosen = state.viewer || document.activeElement.dataset.tile;
+    return !chosen && references.length ? openPainter() : withPicture(({ image }) => maskThis(image))();
   },
   compare: withPicture(({ job, image }) => openCompare({ job, image })),
   again: withPicture(({ job }) => drawAgain(job), true),

@@ -14,7 +14,7 @@ export const SHORTCUTS = {
     { keys: ["X"], does: "Cancel my first job in progress", act: "cancel" },
     { keys: ["Escape"], does: "Close a message", act: "dismiss" },
   ],
-  "With the picture shown, also in full screen": [
+  "With the picture that is shown or has the focus": [
     { keys: ["F"], does: "Full screen", act: "full" },
     { keys: ["E"], does: "Edit it", act: "edit" },
     { keys: ["M"], does: "Paint a mask on it", act: "mask" },

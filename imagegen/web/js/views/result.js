@@ -14,6 +14,8 @@ import { divided } from "./divided.js";
 import { formingPicture, lastPreview } from "./forming.js";
 import { icon } from "./icons.js";
 
+const SCROLLS_CHARS = 200; // a longer prompt may be scrolled, also by keys
+
 export function result() {
   const draft = drafted();
   if (draft) return draft;
@@ -209,7 +211,7 @@ export function actions(job, image) {
 export function facts(job, image) {
   return html`
     ${job.warnings.filter((one) => one.code === BLANK).map(warning)}
-    <p class="said">${job.prompt}</p>
+    <p class="said" tabindex=${job.prompt.length > SCROLLS_CHARS ? 0 : nothing}>${job.prompt}</p>
     <dl class="facts">
       ${settings(job, image).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}
       ${image.expires_at
