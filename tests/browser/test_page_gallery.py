@@ -154,6 +154,34 @@ def test_a_deleted_picture_comes_back_by_undo_and_else_is_gone(shown: Service, p
     assert shown.http.get(f"/images/{image_id}.png").status_code == 410
 
 
+def test_keys_keep_and_delete_the_picture_with_the_focus_but_not_in_text(shown: Service, page: Any) -> None:
+    page.keyboard.press("/")
+    until(lambda: page.evaluate("document.activeElement.id") == "find", "the search has the focus")
+    page.keyboard.type("kg")
+    assert page.locator("#find").input_value() == "kg"
+    page.locator("#find").fill("")
+    tile = page.locator("[data-tile][tabindex='0']")
+    image_id = tile.get_attribute("data-tile")
+    tile.press("k")
+    until(lambda: image_id in [one["id"] for one in items(shown, kept="1")], "it is kept")
+    tile.press("Enter")
+    note = page.locator("#viewer").get_by_label("Note")
+    note.fill("a note")
+    note.press("ArrowLeft")
+    note.press("Delete")
+    assert note.input_value() == "a not", "the keys are the field's"
+    note.press("Tab")
+    until(lambda: image_id in [one["id"] for one in items(shown, q="not")], "it is saved")
+    page.keyboard.press("Escape")
+    page.locator("#viewer").wait_for(state="hidden")
+    count = page.locator("[data-tile]").count()
+    tile.press("Delete")
+    tiles(page, count - 1)
+    page.get_by_role("button", name="Undo", exact=True).press("Enter")
+    tiles(page, count)
+    shown.http.delete(f"/api/images/{image_id}/keep")
+
+
 def test_several_pictures_are_packed_moved_and_deleted(shown: Service, page: Any) -> None:
     before = [one["id"] for one in items(shown, q="red fox")]
     page.get_by_label("Words of the prompt or note").fill("red fox")

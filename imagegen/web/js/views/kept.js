@@ -2,7 +2,7 @@
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { repeat } from "../../vendor/lit-html/directives/repeat.js";
-import { keepPicture, deletePictures, moveTo, saveZip, toggleKept, undoDelete } from "../keeping.js";
+import { deletePictures, deleteShown, keepPicture, moveTo, saveZip, toggleKept, undoDelete } from "../keeping.js";
 import { state, update } from "../store.js";
 import { icon } from "./icons.js";
 
@@ -14,11 +14,6 @@ export function keepButtons(image) {
     </button>
     <button type="button" class="action" @click=${() => deleteShown(image)}>${icon("bin")}<span>Delete</span></button>
   `;
-}
-
-function deleteShown(image) {
-  update({ viewer: null });
-  deletePictures([image]);
 }
 
 /** The board and note of a kept picture, which are saved when the field is left. Each picture has fields of its own. */
