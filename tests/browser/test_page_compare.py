@@ -86,6 +86,7 @@ def test_any_two_pictures_are_compared_in_full_screen(service: Service, open_pag
     page.wait_for_selector("#compare", state="hidden")
     assert page.locator("#viewer").is_visible()
     page.keyboard.press("Escape")
+    until(lambda: page.evaluate("document.activeElement.dataset.tile") == blue, "the picture shown last has the focus")
     page.locator(f"[data-tile='{green}']").focus()
     page.keyboard.press("c")
     page.wait_for_selector(f"#compare .after[src*='{green}']")

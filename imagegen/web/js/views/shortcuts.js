@@ -1,6 +1,6 @@
 // The list of shortcuts, and the switch for those that are a single key.
 
-import { html } from "../../vendor/lit-html/lit-html.js";
+import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { live } from "../../vendor/lit-html/directives/live.js";
 import { SHORTCUTS } from "../shortcuts.js";
 import { state, update, updatePrefs } from "../store.js";
@@ -25,28 +25,34 @@ export function shortcutsButton() {
 export function shortcutList() {
   return html`
     <dialog id="shortcuts" aria-labelledby="shortcuts-title" @close=${() => update({ listed: false })}>
-      <div class="row between">
-        <h2 id="shortcuts-title">Keyboard shortcuts</h2>
-        <button
-          type="button"
-          class="icon-button"
-          aria-label="Close"
-          @click=${() => document.getElementById("shortcuts").close()}
-        >
-          ${icon("close")}
-        </button>
-      </div>
-      <label class="check">
-        <input
-          type="checkbox"
-          role="switch"
-          .checked=${live(state.prefs.keys)}
-          @change=${(event) => updatePrefs({ keys: event.target.checked })}
-        />
-        <span>Single keys work outside text fields</span>
-      </label>
-      ${Object.entries(SHORTCUTS).map(([place, rows]) => section(place, rows))}
+      ${state.listed ? content() : nothing}
     </dialog>
+  `;
+}
+
+function content() {
+  return html`
+    <div class="row between">
+      <h2 id="shortcuts-title">Keyboard shortcuts</h2>
+      <button
+        type="button"
+        class="icon-button"
+        aria-label="Close"
+        @click=${() => document.getElementById("shortcuts").close()}
+      >
+        ${icon("close")}
+      </button>
+    </div>
+    <label class="check">
+      <input
+        type="checkbox"
+        role="switch"
+        .checked=${live(state.prefs.keys)}
+        @change=${(event) => updatePrefs({ keys: event.target.checked })}
+      />
+      <span>Single keys work outside text fields</span>
+    </label>
+    ${Object.entries(SHORTCUTS).map(([place, rows]) => section(place, rows))}
   `;
 }
 
