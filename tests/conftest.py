@@ -152,8 +152,9 @@ def serve_drawer(drawer: Engine, drawer_models: Path, serve: MakeService, tmp_pa
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, sd_server: Path) -> Iterator[Service]:
-    """One service that tests share which do not disturb it."""
-    shared = Service(new_home(tmp_path_factory.mktemp("shared") / "home", models_dir), sd_server, {})
+    """One service that tests share which do not disturb it. Its model stays loaded for minutes."""
+    home = new_home(tmp_path_factory.mktemp("shared") / "home", models_dir)
+    shared = Service(home, sd_server, {"idle_min_s": 600})
     shared.start()
     yield shared
     shared.end()

@@ -104,8 +104,11 @@ async def refused(_request: Request, error: Exception) -> Response:
 
 async def storage(_request: Request, error: Exception) -> Response:
     failure = storage_failure(error)
+    if isinstance(failure, DatabaseUnavailable):
+        log.warning("a request is refused: the database server cannot be reached")
+        return problem(503, failure.code, f"{failure} The request was not carried out.")
     log.error("the state folder fails: %s", failure)
-    status = 507 if isinstance(failure, StorageFull) else 503 if isinstance(failure, DatabaseUnavailable) else 500
+    status = 507 if isinstance(failure, StorageFull) else 500
     return problem(status, failure.code, f"{failure} The request was not carried out.")
 
 

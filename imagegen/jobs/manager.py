@@ -355,7 +355,8 @@ class JobManager:
         """End a job. Every end passes this method, and it is fenced: it returns False if the job has ended before.
 
         unless_kept: do nothing and return False if the job is no draft, or no longer one. unless_running: if it runs.
-        Raises DBAPIError if a completion cannot be written. Other ends are kept in memory until they can be.
+        Raises DBAPIError if a completion cannot be written, or a cancellation while the database server cannot be
+        reached. Other ends are kept in memory until they can be written.
         """
         one = self._active.get(job_id)
         if one is None:
@@ -375,7 +376,8 @@ class JobManager:
                 if not await self._rows.end(connection, job_id, end, images):
                     return False
         except DBAPIError as refused:
-            if status is Status.COMPLETE:
+            asked = status is Status.CANCELLED and not unless_kept
+            if status is Status.COMPLETE or (asked and is_unavailable(refused)):
                 raise
             if job_id not in self._active:
                 return False
@@ -400,6 +402,12 @@ class JobManager:
         return job if end is None else end.applied(job)
 
     async def _lease_ran_out(self, job_id: str, seconds: float) -> None:
+        try:
+            await self._rows.get(job_id)
+        except DBAPIError as refused:
+            if is_unavailable(refused):  # no client could ask for it
+                self._leases.start(job_id, seconds)
+                return
         reason = f"No client asked for this job for {seconds:g} s, so it was ended. Submit it again."
         await self.fail(job_id, Failure(code="lease_expired", detail=reason))
 

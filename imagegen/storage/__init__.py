@@ -1,3 +1,3 @@
-"""The SQLite file: tables, migrations, the state folder's lock.
+"""The database in SQLite or Postgres: tables, migrations; the state folder's lock.
 
 Belongs here: opening and checking the database. Not here: queries about jobs or pictures."""

@@ -102,9 +102,9 @@ class PostgresDatabase:
             try:
                 await self._writer.execute(PING)
                 return self._writer
-            except DBAPIError as broken:
+            except BaseException as broken:  # also if cancelled: the connection may wait for an answer
                 await self._drop()
-                if not is_unavailable(broken):
+                if not (isinstance(broken, DBAPIError) and is_unavailable(broken)):
                     raise
         connection, _mark = await self._connect()
         return connection
@@ -169,8 +169,9 @@ class PostgresDatabase:
             connection = await self._writers.connect()
             locked = await connection.run_sync(_prepare)
             owner = (await connection.execute(OWNER)).scalar()
-        except DBAPIError as refused:
-            self._refused = time.monotonic(), refused
+        except BaseException as refused:
+            if isinstance(refused, DBAPIError):
+                self._refused = time.monotonic(), refused
             if connection is not None:
                 await connection.close()
             raise

@@ -78,7 +78,7 @@ def upgrade(connection: Connection) -> Version:
     if before.schema < SCHEMA_VERSION:
         if before.schema:
             migrate(connection, before.schema)
-        metadata.create_all(connection)
+        metadata.create_all(connection, checkfirst=before.schema > 0)
         search.create(connection)
         write_note(connection, "schema", {"version": SCHEMA_VERSION, "oldest": OLDEST_PROGRAM})
         log.info("the database was brought from schema %d to %d", before.schema, SCHEMA_VERSION)

@@ -113,16 +113,17 @@ def test_a_picture_is_a_resource(service):
     run(story())
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
-def test_connecting_warms_the_model_only_if_switched_on(serve, mode):
-    service = serve()
+def test_connecting_warms_the_model_only_if_switched_on(serve):
+    service = serve(idle_timeout="never")
 
-    async def connect(**settings):
+    async def connect(mode, **settings):
         client = within(service.url, **settings)
         async with client.new() if mode == "auto" else type(client)(client.transport, mode="legacy") as connected:
             await connected.list_tools()
 
-    run(connect())
-    assert service.status()["engine"]["state"] == "cold"
-    run(connect(mcp_warm=1))
-    service.until_state("loading", "ready")
+    for mode in ("auto", "legacy"):
+        run(connect(mode))
+        assert service.status()["engine"]["state"] == "cold", mode
+        run(connect(mode, mcp_warm=1))
+        service.until_state("ready")
+        assert service.http.post("/api/unload").status_code == 202

@@ -34,8 +34,7 @@ def test_a_requests_lora_works_with_the_models_own_and_after_a_kill(serve: Any, 
     assert pictures[0] == pictures[2]
     plain, both = pictures[:2]
     assert both not in (plain, service.unsigned(service.draw(**more)))
-    service.submit(steps=8)
-    with service.engine_held():
+    with service.at_work():
         waiting = service.submit(model="own", **more)["job_id"]
         service.kill()
     service.start()

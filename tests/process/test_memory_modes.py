@@ -184,8 +184,10 @@ def test_a_gpu_that_is_lost_while_drawing_is_waited_for(
     driver = StandIn(Card())
 
     async def scenario() -> None:
-        async with app(driver, gpu_wait_s=300 if returns else 0.3) as service:
-            job = await submit(service, steps=8, side=128)
+        async with app(driver, gpu_wait_s=300 if returns else 0.3, idle_timeout="never") as service:
+            await ended(service, await submit(service))
+            engine_of(service).suspend()  # so that it does not finish the next picture
+            job = await submit(service, side=128)
             await until(lambda: service.worker.view().state is EngineState.DRAWING, "it draws")
             driver.failure = pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
             engine_of(service).kill()  # CUDA's error ends it

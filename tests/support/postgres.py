@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +24,7 @@ SETTINGS = {
     "max_connections": "50",
     "shared_buffers": "16MB",
     "autovacuum": "off",
+    "scram_iterations": "1",  # a login costs no time
     "min_wal_size": "2MB",
     "max_wal_size": "16MB",
     "log_min_messages": "fatal",
@@ -35,6 +38,13 @@ def binaries() -> Path | None:
         return None
     folder = Path(found.origin).parent / "pginstall"
     return folder if (folder / "bin" / "postgres").exists() else None
+
+
+def _end_with_parent() -> None:
+    """In the child: end it with the tests' process, even if that is killed."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
 class PostgresServer:
@@ -83,6 +93,8 @@ class PostgresServer:
             "UTF8",
             "--locale=C",
             "--no-sync",
+            "-c",
+            "scram_iterations=1",
             "--wal-segsize=1",
         ]
         self._run("initdb", "-D", str(self._data), "--auth=scram-sha-256", *arguments)
@@ -93,7 +105,7 @@ class PostgresServer:
         self._process = subprocess.Popen(
             [self._bin / "postgres", "-D", str(self._data), "-p", str(self.port), *settings],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            cwd=self._folder, start_new_session=True, **self._user,
+            cwd=self._folder, start_new_session=True, preexec_fn=_end_with_parent, **self._user,
         )  # fmt: skip
         until(self._answers, "Postgres answers", 60.0)
 

@@ -28,6 +28,7 @@ from imagegen.images.files import ImageFiles, new_id
 from imagegen.images.store import ImageStore
 from imagegen.schemas import Job
 from imagegen.settings import Settings
+from imagegen.storage import database as database_module
 from imagegen.storage import migrations, postgres_look, postgres_schema
 from imagegen.storage.database import Database, open_database, storage_failure
 from imagegen.storage.errors import DatabaseUnavailable, StateError, StateInUse
@@ -137,7 +138,11 @@ def test_a_url_that_is_none_is_refused_without_being_repeated(url: str, monkeypa
 # ---- one service ----------------------------------------------------------------------------------------------
 
 
-def test_a_second_service_is_refused_until_the_first_has_ended(postgres: PostgresServer, tmp_path: Path) -> None:
+def test_a_second_service_is_refused_until_the_first_has_ended(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "CLAIM_WAIT_S", 0.1)
+
     async def run() -> None:
         url = postgres.new_schema()
         first = await opened(url)
@@ -146,7 +151,7 @@ def test_a_second_service_is_refused_until_the_first_has_ended(postgres: Postgre
         elsewhere, (found,) = doctor.database(Settings(home=tmp_path, database_url=url), held=False)
         assert "is used by a service on another state folder" in found.what
         connection, (found,) = doctor.database(Settings(home=tmp_path, database_url=url), held=True)
-        assert "(Postgres 18." in found.what and f"schema {SCHEMA_VERSION}." in found.what
+        assert "(Postgres " in found.what and f"schema {SCHEMA_VERSION}." in found.what
         assert connection.execute("SELECT max(created_at) FROM jobs").fetchone() == (None,)
         connection.close()
         elsewhere.close()
@@ -230,6 +235,36 @@ def test_a_commit_whose_answer_is_lost_is_known_afterwards(
         await database.close()
 
     asyncio.run(run())
+
+
+def test_without_a_server_no_job_ends_and_the_service_can_stop(postgres: PostgresServer, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with state_folder.opened(tmp_path) as state:
+            running, waiting = await state.started(), await state.submit(lease_s=60.0)
+            image = await state.written()
+            postgres.stop()
+            try:
+                with pytest.raises(DBAPIError) as refused:
+                    await state.jobs.cancel(waiting.id)
+                assert isinstance(storage_failure(refused.value), DatabaseUnavailable)
+                await state.jobs._lease_ran_out(waiting.id, 60.0)  # no client could renew it
+                assert [one.id for one in state.jobs.active()] == [running.id, waiting.id]
+                state.jobs.close()
+                with pytest.raises(DBAPIError):
+                    await state.jobs.complete(running, [image])
+                await state.jobs.requeue(running.id, counted=False)
+                assert [one.id for one in state.jobs.active()] == [running.id, waiting.id]
+            finally:
+                postgres.start()
+        async with state_folder.opened(tmp_path) as state:
+            assert [one.id for one in state.jobs.active()] == [running.id, waiting.id]
+            assert await state.draw(running)
+
+    token = state_folder.DATABASE_URL.set(postgres.new_schema())
+    try:
+        asyncio.run(run())
+    finally:
+        state_folder.DATABASE_URL.reset(token)
 
 
 # ---- the schema -----------------------------------------------------------------------------------------------
