@@ -187,6 +187,7 @@ def test_several_pictures_are_packed_moved_and_deleted(shown: Service, page: Any
     page.get_by_label("Words of the prompt or note").fill("red fox")
     tiles(page, 2)
     page.get_by_role("button", name="Select", exact=True).press("Enter")
+    page.wait_for_selector("text=0 selected")
     page.locator("[data-tile][tabindex='0']").press("Space")
     page.wait_for_selector("text=1 selected")
     page.keyboard.press("ArrowRight")

@@ -70,7 +70,7 @@ function tile(one) {
         tabindex=${image.id === focused ? 0 : -1}
         aria-label="${job.prompt.slice(0, 120)}, ${expiry}"
         aria-pressed=${selected ? selected.has(image.id) : nothing}
-        @click=${() => (selected ? toggleSelected(image.id) : openPicture(one))}
+        @click=${() => (state.selected ? toggleSelected(image.id) : openPicture(one))}
         @focus=${() => reached(image.id)}
       >
         <img
