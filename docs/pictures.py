@@ -1,8 +1,8 @@
 """Makes the pictures of the documentation anew, from a running service: `make pictures`.
 
-    python docs/pictures.py [--url http://127.0.0.1:8765] [sheet page edit phone forming]
+    python docs/pictures.py [--url http://127.0.0.1:8765] [sheet page edit paint compare phone forming]
 
-sheet: sketch.webp, what the built-in model draws; page, edit, phone, forming: the page in Chromium. Seeds are fixed
+sheet: sketch.webp, what the built-in model draws; the others: the page in Chromium. Seeds are fixed
 and nothing is picked. Needs Chromium (`apt-get install chromium`) and Playwright, which requirements/dev.txt has.
 """
 
@@ -38,6 +38,8 @@ SHEET = (
 )  # fmt: skip
 """What the contact sheet shows, row by row: one picture each, with the model's own numbers."""
 PICTURE, EDIT = "a yellow house on a light blue background", "make it red"
+STROKE = ((0.3, 0.62), (0.7, 0.62), (0.7, 0.74), (0.3, 0.74))
+"""Where the mask is painted, as shares of the picture's sides: the walls."""
 FORMS, FORMS_AFTER = "a purple star", (1, 3, 5, 7)
 RUNNING, WAITING = "a green tree", "three purple stars"
 
@@ -155,6 +157,34 @@ def edit(service: Service, browser: Browser) -> None:
         saved(view, "web-desktop-dark-edit.webp")
 
 
+def paint(service: Service, browser: Browser) -> None:
+    """web-mask.webp: a mask that is being painted."""
+    with opened(browser, service, service.draw(PICTURE), "light", DESKTOP) as view:
+        view.click(".result >> text=Paint a mask")
+        view.wait_for_selector("#painter [role=status]")
+        box = view.locator("#painter canvas").bounding_box()
+        assert box is not None
+        side = min(box["width"], box["height"])
+        left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
+        places = [(left + x * side, top + y * side) for x, y in STROKE]
+        view.mouse.move(*places[0])
+        view.mouse.down()
+        for place in places[1:]:
+            view.mouse.move(*place, steps=8)
+        view.mouse.up()
+        view.wait_for_selector("#painter [role=status]:has-text('% of the picture')")
+        saved(view, "web-mask.webp")
+
+
+def compare(service: Service, browser: Browser) -> None:
+    """web-compare.webp: an edit over its source, in full screen."""
+    source = service.draw(PICTURE)
+    with opened(browser, service, service.draw(EDIT, images=[source["images"][0]["id"]]), "dark", DESKTOP) as view:
+        view.keyboard.press("c")
+        loaded(view, "#compare .divided img")
+        saved(view, "web-compare.webp")
+
+
 def phone(service: Service, browser: Browser) -> None:
     """web-phone-dark.webp: the form, a picture in full screen, the model's panel."""
     job = service.draw(PICTURE)
@@ -225,7 +255,15 @@ def stage(view: Page) -> Image.Image:
     return Image.open(io.BytesIO(view.locator(".result .picture img").last.screenshot())).convert("RGB")
 
 
-MAKERS = {"sheet": sheet, "page": page, "edit": edit, "phone": phone, "forming": forming}
+MAKERS = {
+    "sheet": sheet,
+    "page": page,
+    "edit": edit,
+    "paint": paint,
+    "compare": compare,
+    "phone": phone,
+    "forming": forming,
+}
 
 
 def main() -> None:

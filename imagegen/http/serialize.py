@@ -101,6 +101,7 @@ def job(app: App, row: Job, base: str) -> responses.jobs.Job:
         url=images[0].url if images else None,
         images=images,
         references=row.references,
+        mask=row.mask,
         draft=row.draft,
         webhook=None if row.webhook is None else webhook(row.webhook),
         warnings=row.warnings,

@@ -14,6 +14,7 @@ from imagegen.http.routes.page import FILES
 FIRST_LOAD_BYTES = 100_000
 LINK = re.compile(r'(?:href|src)="(static/[^"]+)"')
 IMPORT = re.compile(r'(?:from|import)\s*"(\.[^"]+)"')
+LATER = re.compile(r'import\("(\.[^"]+)"\)|"static/([^"]+\.css)"')
 
 
 def text_of(service: Service, name: str) -> str:
@@ -25,17 +26,35 @@ def text_of(service: Service, name: str) -> str:
 def first_load(service: Service) -> dict[str, str]:
     """Every file that opening the page loads, by name: what the page links, and what its modules import."""
     loaded = {"index.html": service.http.get("/").text}
-    wanted = [link.removeprefix("static/") for link in LINK.findall(loaded["index.html"])]
+    load(service, loaded, [link.removeprefix("static/") for link in LINK.findall(loaded["index.html"])])
+    return loaded
+
+
+def load(service: Service, loaded: dict[str, str], wanted: list[str]) -> None:
+    """Add these files and what they import."""
     while wanted:
         name = wanted.pop()
         if name in loaded:
             continue
         loaded[name] = text_of(service, name)
-        for target in IMPORT.findall(loaded[name]) if name.endswith(".js") else ():
-            parts: list[str] = []
-            for part in (PurePosixPath(name).parent / target).parts:
-                parts = parts[:-1] if part == ".." else [*parts, part]
-            wanted.append("/".join(parts))
+        wanted += [beside(name, target) for target in IMPORT.findall(loaded[name]) if name.endswith(".js")]
+
+
+def beside(name: str, target: str) -> str:
+    """The file that `name` means by a relative address."""
+    parts: list[str] = []
+    for part in (PurePosixPath(name).parent / target).parts:
+        parts = parts[:-1] if part == ".." else [*parts, part]
+    return "/".join(parts)
+
+
+def whole_page(service: Service) -> dict[str, str]:
+    """The first load, and the parts that are loaded when they are used."""
+    loaded = first_load(service)
+    for name, content in list(loaded.items()):
+        if name.endswith(".js"):
+            later = LATER.findall(content)
+            load(service, loaded, [style or beside(name, module) for module, style in later])
     return loaded
 
 
@@ -43,7 +62,8 @@ def test_the_first_load_is_small_and_needs_every_file_there_is(service: Service)
     loaded = first_load(service)
     on_the_wire = sum(len(gzip.compress(content.encode())) for content in loaded.values())
     assert on_the_wire < FIRST_LOAD_BYTES
-    assert set(loaded) == set(FILES), "a file that nothing loads has no place here"
+    assert not [name for name in loaded if "paint" in name or "/compare" in name], "loaded when they are used"
+    assert set(whole_page(service)) == set(FILES), "a file that nothing loads has no place here"
 
 
 def test_files_come_compressed_with_a_tag_and_are_not_sent_twice(service: Service) -> None:
@@ -71,7 +91,7 @@ def test_the_page_lets_nothing_run_but_its_own_files(service: Service) -> None:
 
 
 def test_nothing_of_the_page_is_elsewhere_and_no_text_becomes_html(service: Service) -> None:
-    for name, content in first_load(service).items():
+    for name, content in whole_page(service).items():
         if name.startswith("vendor/"):
             continue
         addresses = set(re.findall(r"https?://[^\s\"'`]+", content)) - {"http://www.w3.org/2000/svg"}

@@ -77,6 +77,8 @@ def test_a_picture_is_kept_on_a_board_found_and_released_by_keyboard(shown: Serv
     viewer.wait_for(state="hidden")
     assert "kept" in page.locator(f"[data-tile='{kept['id']}']").get_attribute("aria-label")
 
+    page.get_by_label("Kept only").check()
+    page.wait_for_selector("text=the service keeps 1 of at most 1000")
     page.get_by_label("Board", exact=True).select_option("Doors")
     tiles(page, 1)
     page.get_by_label("Name of the board").fill("Gates")
@@ -92,6 +94,28 @@ def test_a_picture_is_kept_on_a_board_found_and_released_by_keyboard(shown: Serv
     viewer.get_by_role("button", name="Keep", exact=True).press("Enter")
     until(lambda: not items(shown, kept="1"), "it is released")
     page.keyboard.press("Escape")
+
+
+def test_text_that_is_being_typed_outlives_a_render_and_an_answer(shown: Service, open_page) -> None:
+    watched = open_page(shown.url)
+    watched.expected = ["status of 422"]
+    page = watched.page
+    page.locator("[data-tile]").nth(1).click()
+    viewer = page.locator("#viewer")
+    viewer.get_by_role("button", name="Keep", exact=True).click()
+    note = viewer.get_by_label("Note")
+    viewer.get_by_label("Board").fill("Typed")
+    note.press_sequentially("half")  # leaves the board's field, which is saved meanwhile
+    until(lambda: bool(items(shown, board="Typed")), "the board is saved")
+    [kept] = items(shown, board="Typed")
+    shown.http.post(f"/api/images/{kept['id']}/keep")  # whose event renders the page anew
+    page.wait_for_selector("#boards option[value='Typed']", state="attached")
+    note.press_sequentially(" a note")
+    assert note.input_value() == "half a note"
+    viewer.get_by_label("Board").fill("a/b")
+    note.focus()
+    until(lambda: viewer.get_by_label("Board").input_value() == "Typed", "a refused name is replaced")
+    shown.http.delete(f"/api/images/{kept['id']}/keep")
 
 
 def test_words_and_filters_find_pictures(page: Any) -> None:
@@ -130,11 +154,40 @@ def test_a_deleted_picture_comes_back_by_undo_and_else_is_gone(shown: Service, p
     assert shown.http.get(f"/images/{image_id}.png").status_code == 410
 
 
+def test_keys_keep_and_delete_the_picture_with_the_focus_but_not_in_text(shown: Service, page: Any) -> None:
+    page.keyboard.press("/")
+    until(lambda: page.evaluate("document.activeElement.id") == "find", "the search has the focus")
+    page.keyboard.type("kg")
+    assert page.locator("#find").input_value() == "kg"
+    page.locator("#find").fill("")
+    tile = page.locator("[data-tile][tabindex='0']")
+    image_id = tile.get_attribute("data-tile")
+    tile.press("k")
+    until(lambda: image_id in [one["id"] for one in items(shown, kept="1")], "it is kept")
+    tile.press("Enter")
+    note = page.locator("#viewer").get_by_label("Note")
+    note.fill("a note")
+    note.press("ArrowLeft")
+    note.press("Delete")
+    assert note.input_value() == "a not", "the keys are the field's"
+    note.press("Tab")
+    until(lambda: image_id in [one["id"] for one in items(shown, q="not")], "it is saved")
+    page.keyboard.press("Escape")
+    page.locator("#viewer").wait_for(state="hidden")
+    count = page.locator("[data-tile]").count()
+    tile.press("Delete")
+    tiles(page, count - 1)
+    page.get_by_role("button", name="Undo", exact=True).press("Enter")
+    tiles(page, count)
+    shown.http.delete(f"/api/images/{image_id}/keep")
+
+
 def test_several_pictures_are_packed_moved_and_deleted(shown: Service, page: Any) -> None:
     before = [one["id"] for one in items(shown, q="red fox")]
     page.get_by_label("Words of the prompt or note").fill("red fox")
     tiles(page, 2)
     page.get_by_role("button", name="Select", exact=True).press("Enter")
+    page.wait_for_selector("text=0 selected")
     page.locator("[data-tile][tabindex='0']").press("Space")
     page.wait_for_selector("text=1 selected")
     page.keyboard.press("ArrowRight")

@@ -16,7 +16,7 @@ from state_folder import TTL_S, Clock, opened
 SCRIPT = ROOT / "tests" / "support" / "keeping_process.py"
 
 
-@pytest.mark.parametrize("answers", [1, 2, 7, 40])
+@pytest.mark.parametrize("answers", [2, 40])
 def test_a_kill_leaves_what_was_answered_and_no_row_without_its_file(tmp_path: Path, answers: int) -> None:
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{SCRIPT.parent}"}
     command = [sys.executable, str(SCRIPT), str(tmp_path), str(answers)]

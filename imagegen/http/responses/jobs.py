@@ -193,6 +193,7 @@ class Job(Answer):
     url: Annotated[str | None, Field(exclude_if=_absent)] = None
     images: list[Image]
     references: list[Id]
+    mask: Id | None
     draft: bool
     webhook: JobWebhook | None
     warnings: list[Warn]

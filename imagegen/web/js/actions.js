@@ -3,12 +3,14 @@
 import { Problem, get, request, signIn } from "./api.js";
 import { draftEnded, keepDraft, liveOn, takeSeed } from "./drafting.js";
 import { rememberPrompt } from "./history.js";
+import { openPainter } from "./lazy.js";
 import { announce, attempt, quietly } from "./outcomes.js";
 import { JOBS_A_PAGE, connect } from "./stream.js";
 import { againRequest, draftOf, invalidField, openGaps, randomSeed, toRequest, upscaleRequest } from "./draft.js";
-import { withUsableLoras } from "./loras.js";
 import { addPending, afterUpdate, chosenModel, keep, rememberMine, removePending } from "./store.js";
 import { setCleared, show, state, takeJobs, update, updateDraft, updatePrefs } from "./store.js";
+import { tellEnd } from "./telling.js";
+import { withUsable } from "./usable.js";
 import { BLANK, warningLines } from "./words.js";
 
 // ---- drawing --------------------------------------------------------------------------------
@@ -38,7 +40,7 @@ export async function drawAsIs() {
   const live = liveOn();
   const kept = live ? await keepDraft() : null;
   if (kept) return keepShown(kept);
-  const wanted = toRequest(withUsableLoras(state.draft));
+  const wanted = toRequest(withUsable(state.draft));
   submit(live ? { ...wanted, body: { seed: takeSeed(), ...wanted.body } } : wanted);
 }
 
@@ -175,6 +177,7 @@ export async function cancel(job) {
 
 /** Show the picture of an ended job if this page submitted it or shows none. */
 export function onJobEnd(job) {
+  tellEnd(job);
   if (job.status === "complete" && chosenModel()?.picture_s === null) learnSpeed();
   if (job.draft) return draftEnded(job);
   if (!state.mine.includes(job.job_id)) {
@@ -248,8 +251,15 @@ export function removeReference(id) {
 export function editThis(image) {
   updateDraft({ references: [{ id: image.id, width: image.width, height: image.height }], size: null });
   update({ viewer: null });
-  announce("The picture is the source now: say what to change.");
+  announce("The picture is the source now. Write what to change.");
   focusPrompt();
+}
+
+/** Start an edit of a picture with a mask on it. */
+export function maskThis(image) {
+  updateDraft({ references: [{ id: image.id, width: image.width, height: image.height }], size: null });
+  update({ viewer: null });
+  openPainter();
 }
 
 export function sameSettings(job, image) {
@@ -259,7 +269,7 @@ export function sameSettings(job, image) {
   focusPrompt();
 }
 
-function focusPrompt() {
+export function focusPrompt() {
   afterUpdate(() => document.getElementById("prompt")?.focus());
 }
 

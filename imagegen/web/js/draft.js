@@ -79,7 +79,14 @@ export function toRequest(draft) {
   for (const name of ["sampler", "model", "speed", "background"]) if (draft[name]) body[name] = draft[name];
   if (!draft.references.length) return { path: "api/generate", body };
   if (draft.strength !== "") body.strength = Number(draft.strength);
+  const mask = maskOf(draft);
+  if (mask) body.mask = mask.id;
   return { path: "api/edit", body: { ...body, images: draft.references.map((one) => one.id), fit: draft.fit } };
+}
+
+/** The mask of the first source picture, {id, of, share}, or null. That of another picture does not count. */
+export function maskOf({ mask, references }) {
+  return mask && mask.of === references[0]?.id ? mask : null;
 }
 
 /** The request that repeats a job with this seed. */
@@ -93,6 +100,7 @@ export function againRequest(job, seed) {
   if (loras?.length) body.loras = loras;
   if (job.kind !== "edit") return { path: "api/generate", body };
   if (strength !== undefined) body.strength = strength;
+  if (job.mask) body.mask = job.mask;
   return { path: "api/edit", body: { ...body, images: job.references, fit: fit ?? "contain" } };
 }
 
@@ -127,6 +135,7 @@ export function draftOf(job, seed) {
     fit: p.fit ?? "contain",
     strength: String(p.strength ?? ""),
     references: job.references.map((id) => ({ id })),
+    mask: job.mask ? { id: job.mask, of: job.references[0], share: null } : null,
   };
 }
 

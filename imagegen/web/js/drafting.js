@@ -3,8 +3,8 @@
 
 import { Problem, request } from "./api.js";
 import { openGaps, randomSeed, toRequest } from "./draft.js";
-import { withUsableLoras } from "./loras.js";
 import { chosenModel, state, takeJobs, update, updatePrefs } from "./store.js";
+import { withUsable } from "./usable.js";
 import { ENDED } from "./words.js";
 
 const PAUSE_MS = 400; // after the last key
@@ -70,7 +70,7 @@ function draftRequest() {
   const ready = state.link === "up" && !document.hidden && !state.uploading.length && !state.sending;
   const { draft, templates } = state;
   if (!ready || !liveOn() || !draft.prompt.trim() || openGaps(draft.prompt, templates).length) return null;
-  const { path, body } = toRequest(withUsableLoras({ ...draft, n: 1 }));
+  const { path, body } = toRequest(withUsable({ ...draft, n: 1 }));
   return { path, body: { seed, ...body, draft: true, preview: "auto", lease_s: LEASE_S } };
 }
 

@@ -101,12 +101,22 @@ function standIn(image) {
   };
 }
 
-/** Open a picture of the gallery in full screen, with the record of its job. */
-export async function openPicture({ job, image, index }) {
-  if (job.standsIn) {
-    const whole = await attempt(() => get(`api/jobs/${image.job_id}`));
-    if (!whole) return announce("This picture is gone.");
-    takeJobs([whole]);
+/** A picture of the gallery with its job, which is loaded if a stand-in is in its place; null if it is gone. */
+export async function whole(one) {
+  const { job, image } = one;
+  if (!job.standsIn) return one;
+  const loaded = await attempt(() => get(`api/jobs/${image.job_id}`));
+  if (loaded) takeJobs([loaded]);
+  const found = loaded ? entry(image) : null;
+  if (!found || found.job.standsIn) {
+    announce("This picture is gone.");
+    return null;
   }
-  update({ viewer: { job: job.job_id, index, image: image.id } });
+  return found;
+}
+
+/** Open a picture of the gallery in full screen, with the record of its job. */
+export async function openPicture(one) {
+  const found = await whole(one);
+  if (found) update({ viewer: { job: found.job.job_id, index: found.index, image: found.image.id } });
 }

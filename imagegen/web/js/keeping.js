@@ -83,6 +83,12 @@ export function deletePictures(images) {
   afterUpdate(() => document.querySelector("[data-undo]")?.focus());
 }
 
+/** Delete one picture, which may be in full screen. */
+export function deleteShown(image) {
+  update({ viewer: null });
+  deletePictures([image]);
+}
+
 /** Send the deletions in a while, but not while the pointer or the keyboard's focus is on Undo. */
 function sendSoon() {
   clearTimeout(undoTimer);

@@ -1,15 +1,17 @@
 // The page's entry point: render at each change of the state, and handle events of the whole window.
 
 import { render } from "../vendor/lit-html/lit-html.js";
-import { addFiles, draw, onJobEnd, resend } from "./actions.js";
+import { addFiles, onJobEnd, resend } from "./actions.js";
 import { draftWhenIdle } from "./drafting.js";
 import { loadPolicy } from "./engine.js";
 import { loadBoards, searchAgain } from "./finding.js";
+import { pageKey } from "./keys.js";
 import { loadLoras } from "./loras.js";
 import { followFetch } from "./models.js";
 import { announce } from "./outcomes.js";
 import { activeJobs, onUpdate, state, update } from "./store.js";
 import { startStream } from "./stream.js";
+import { followProgress } from "./telling.js";
 import { focusRow, focusedRow } from "./views/live.js";
 import { shell } from "./views/shell.js";
 import { doing, fetchWord } from "./words.js";
@@ -28,7 +30,9 @@ onUpdate(() => {
   openWhile("viewer", state.viewer !== null);
   openWhile("models", state.manager !== null);
   openWhile("token", state.token !== null);
+  openWhile("shortcuts", state.listed);
   document.title = title();
+  followProgress();
   loadPolicy();
   loadLoras();
   draftWhenIdle();
@@ -50,13 +54,7 @@ function title() {
   return `${doing(first, state.queue.indexOf(first.job_id))} · imagegen`;
 }
 
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !state.viewer && !state.manager && !state.token) {
-    event.preventDefault();
-    draw();
-  }
-  if (event.key === "Escape" && state.problem && !state.viewer && !state.manager) update({ problem: null });
-});
+document.addEventListener("keydown", pageKey);
 
 // ---- dropped or pasted pictures -------------------------------------------------------------
 

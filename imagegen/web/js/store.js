@@ -23,6 +23,7 @@ const EMPTY_DRAFT = {
   fit: "contain",
   strength: "", // of an edit, 0 to 1; empty: the model decides
   references: [], // {id, width, height}, stored by the service
+  mask: null, // {id, of, share} of what may change in the reference `of`, stored by the service
 };
 
 export const state = {
@@ -54,10 +55,11 @@ export const state = {
   pending: recallPending(), // {key, at, path, body} of every request without an answer, the oldest first
   sending: false,
   problem: null, // why the last thing asked for did not happen
+  listed: false, // the list of shortcuts is open
   manager: null, // {busy, asked, accepted, problem} while the list of models is open
   token: null, // {detail, busy} while a token is asked for
   name: recall("name", null), // of the token behind the session
-  prefs: { warm: false, more: false, ...recall("prefs", {}) },
+  prefs: { warm: false, more: false, keys: true, divided: false, sound: false, ...recall("prefs", {}) },
   find: { q: "", kept: false, board: "", kind: "", model: "", days: "", size: "" }, // what the gallery looks for
   found: null, // {items, next} while it looks for something
   boards: null, // {items, kept, max}

@@ -70,14 +70,17 @@ export function fraction(job) {
 export function engine(status) {
   const { state, error } = status.engine;
   const cold = status.idle.cold_start_s;
-  const takes = cold === null ? "how long that takes here is not known yet" : `that takes about ${duration(cold)} here`;
+  const wait =
+    cold === null
+      ? "The first picture takes longer while the model loads."
+      : `The first picture waits about ${duration(cold)} for the model.`;
   const sentences = {
-    cold: ["not loaded", `The first picture loads the model: ${takes}.`],
+    cold: ["not loaded", wait],
     loading: ["loading", "The model is being loaded."],
-    ready: ["ready", "The model is loaded and waits for a prompt."],
+    ready: ["ready", "The model is loaded."],
     drawing: ["drawing", "A picture is being drawn."],
-    draining: ["finishing", "A cancelled picture runs out."],
-    unloading: ["unloading", "The model gives its memory back."],
+    draining: ["finishing", "The engine finishes a cancelled picture."],
+    unloading: ["unloading", "The model is being unloaded."],
     failed: ["failed", error ? error.detail : "The last start failed; the next job tries again."],
   };
   const fetch = status.engine.fetch;
@@ -114,6 +117,16 @@ export const BLANK = "blank_picture";
 
 /** The CSS class of a picture that is transparent around its subject: a chequered ground. */
 export const ground = (image) => (image.warnings.some((one) => one.code === "background_removed") ? "chequered" : "");
+
+/** The name under which a picture is saved: the prompt's first words, and its seed or width. */
+export function fileName(job, image) {
+  const words = job.prompt
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "-")
+    .slice(0, 40)
+    .replace(/^-+|-+$/g, "");
+  return `${words || "picture"}-${image.seed ?? `${image.width}px`}.png`;
+}
 
 /** The settings of a job as name and value pairs, for display. */
 export function settings(job, image) {

@@ -48,7 +48,11 @@ function more() {
 
 function count(shown) {
   const many = shown === 1 ? "1 picture" : `${shown} pictures`;
-  if (state.found) return shown ? (state.found.next ? `${many}, and older ones` : many) : "No picture found";
+  if (state.found) {
+    const { boards, find } = state;
+    const limit = find.kept && boards ? `; the service keeps ${boards.kept} of at most ${boards.max}` : "";
+    return `${shown ? many : "No picture found"}${state.found.next ? ", and older ones" : ""}${limit}`;
+  }
   return state.caps ? `${many}, each for ${duration(state.caps.image_ttl)} unless it is kept` : many;
 }
 
@@ -66,7 +70,7 @@ function tile(one) {
         tabindex=${image.id === focused ? 0 : -1}
         aria-label="${job.prompt.slice(0, 120)}, ${expiry}"
         aria-pressed=${selected ? selected.has(image.id) : nothing}
-        @click=${() => (selected ? toggleSelected(image.id) : openPicture(one))}
+        @click=${() => (state.selected ? toggleSelected(image.id) : openPicture(one))}
         @focus=${() => reached(image.id)}
       >
         <img

@@ -1,8 +1,8 @@
 // What keeps a picture: the star, its board and note, Delete with Undo, and actions on several pictures.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
-import { live } from "../../vendor/lit-html/directives/live.js";
-import { keepPicture, deletePictures, moveTo, saveZip, toggleKept, undoDelete } from "../keeping.js";
+import { repeat } from "../../vendor/lit-html/directives/repeat.js";
+import { deletePictures, deleteShown, keepPicture, moveTo, saveZip, toggleKept, undoDelete } from "../keeping.js";
 import { state, update } from "../store.js";
 import { icon } from "./icons.js";
 
@@ -16,14 +16,12 @@ export function keepButtons(image) {
   `;
 }
 
-function deleteShown(image) {
-  update({ viewer: null });
-  deletePictures([image]);
+/** The board and note of a kept picture, which are saved when the field is left. Each picture has fields of its own. */
+export function keptFields(image) {
+  return repeat(image.kept_at ? [image] : [], ({ id }) => id, fields);
 }
 
-/** The board and note of a kept picture. A change is saved when the field is left. */
-export function keptFields(image) {
-  if (!image.kept_at) return nothing;
+function fields(image) {
   return html`
     <div class="kept">
       <label class="field">
@@ -32,8 +30,8 @@ export function keptFields(image) {
           list="boards"
           maxlength="60"
           placeholder="none"
-          .value=${live(image.board ?? "")}
-          @change=${(event) => changed(image, { board: event.target.value.trim() || null })}
+          .value=${image.board ?? ""}
+          @change=${({ target }) => changed(target, image, "board", target.value.trim() || null)}
         />
       </label>
       <label class="field">
@@ -41,17 +39,17 @@ export function keptFields(image) {
         <textarea
           rows="1"
           maxlength="1000"
-          .value=${live(image.note ?? "")}
-          @change=${(event) => changed(image, { note: event.target.value })}
+          .value=${image.note ?? ""}
+          @change=${({ target }) => changed(target, image, "note", target.value)}
         ></textarea>
       </label>
     </div>
   `;
 }
 
-/** A name that the service refuses is replaced by the one that holds. */
-async function changed(image, wish) {
-  if (!(await keepPicture(image, wish))) update();
+/** Save a field. Text that the service refuses is replaced by the one that holds. */
+async function changed(field, image, name, value) {
+  if (!(await keepPicture(image, { [name]: value }))) field.value = image[name] ?? "";
 }
 
 /** The names of the boards, for every field that asks for one. */

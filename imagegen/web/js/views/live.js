@@ -5,7 +5,8 @@ import { repeat } from "../../vendor/lit-html/directives/repeat.js";
 import { cancel } from "../actions.js";
 import { serviceNow } from "../api.js";
 import { previewOf } from "../previews.js";
-import { activeJobs, state } from "../store.js";
+import { activeJobs, state, updatePrefs } from "../store.js";
+import { offersNotification, setNotify } from "../telling.js";
 import { doing, duration, fraction } from "../words.js";
 import { formingThumb } from "./forming.js";
 import { icon } from "./icons.js";
@@ -25,7 +26,22 @@ export function liveJobs() {
         ${repeat(jobs.slice(0, SHOWN), (job) => job.job_id, row)}
       </ul>
       ${jobs.length > SHOWN ? html`<p class="hint">and ${jobs.length - SHOWN} more behind these</p>` : nothing}
+      ${offer()}
     </section>
+  `;
+}
+
+/** Offered at the first job that takes long, until the user has decided. */
+function offer() {
+  if (!offersNotification()) return nothing;
+  return html`
+    <div class="row offer">
+      <p class="hint">This takes a while.</p>
+      <button type="button" class="quiet small" @click=${() => setNotify(true)}>Notify me when it is done</button>
+      <button type="button" class="icon-button" aria-label="No notifications" @click=${() => updatePrefs({ notify: false })}>
+        ${icon("close")}
+      </button>
+    </div>
   `;
 }
 

@@ -1,11 +1,13 @@
 // The model's lifecycle: the chip in the header, and the panel it opens.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
+import { live } from "../../vendor/lit-html/directives/live.js";
 import { signOut } from "../actions.js";
 import { unload, warm } from "../engine.js";
 import { serviceNow } from "../api.js";
 import { openModels } from "../models.js";
 import { canLoad, chosenModel, state, updatePrefs } from "../store.js";
+import { mayNotify, notifies, setNotify, setSound } from "../telling.js";
 import { bytes, duration, engine, fetchWord, unloading } from "../words.js";
 
 export function modelChip() {
@@ -74,7 +76,7 @@ function download(fetch) {
 }
 
 function memory({ gpu }) {
-  if (!gpu) return html`<section><h3>GPU</h3><p class="hint">None was found: the engine runs on the CPU.</p></section>`;
+  if (!gpu) return html`<section><h3>GPU</h3><p class="hint">No GPU found. The engine runs on the CPU.</p></section>`;
   const others = Math.max(0, gpu.total_bytes - gpu.free_bytes - (gpu.ours_bytes ?? 0));
   return html`
     <section>
@@ -90,16 +92,26 @@ function memory({ gpu }) {
 
 function queue({ queue: now }) {
   const busy = now.running + now.queued > 0;
-  const eta = busy && now.eta_s !== null ? `, done in about ${duration(now.eta_s)}` : "";
+  const done = busy && now.eta_s !== null ? ` All are done in about ${duration(now.eta_s)}.` : "";
   return html`
     <section>
       <h3>Queue</h3>
       <p class="hint">
-        ${busy ? `${now.running} running, ${now.queued} waiting${eta}` : "Nothing is waiting."} At most ${now.max} wait.
+        ${busy ? `${jobs(now.running)} in progress, ${now.queued} waiting.${done}` : "No job is waiting."}
+        Up to ${now.max} jobs can wait.
       </p>
     </section>
   `;
 }
+
+const jobs = (count) => (count === 1 ? "1 job" : `${count} jobs`);
+
+const preference = (label, on, set) => html`
+  <label class="check">
+    <input type="checkbox" .checked=${live(Boolean(on))} @change=${(event) => set(event.target.checked)} />
+    <span>${label}</span>
+  </label>
+`;
 
 function preferences(status) {
   return html`
@@ -112,6 +124,8 @@ function preferences(status) {
         />
         <span>Load the model as soon as I type</span>
       </label>
+      ${mayNotify() ? preference("Notify me when a picture is done", notifies(), setNotify) : nothing}
+      ${preference("Play a sound when a picture is done", state.prefs.sound, setSound)}
       <p class="hint row between">
         <span>imagegen ${status.version}</span>
         ${state.name

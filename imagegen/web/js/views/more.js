@@ -119,7 +119,7 @@ function speed(model) {
 function seed() {
   const { draft } = state;
   const locked = draft.locked && draft.seed !== "";
-  const counted = draft.n > 1 ? "Of the first picture, then counted on." : "Kept for the next pictures too.";
+  const counted = draft.n > 1 ? "Of the first picture; each further one adds 1." : "Used for every picture.";
   return html`
     <div class="field">
       <label class="label" for="seed">Seed</label>
@@ -139,8 +139,8 @@ function seed() {
         <button
           type="button"
           class="icon-button"
-          title="Throw a new seed"
-          aria-label="Throw a new seed"
+          title="New random seed"
+          aria-label="New random seed"
           @click=${() => updateDraft({ seed: String(randomSeed()), locked: true })}
         >
           ${icon("dice")}
@@ -148,8 +148,8 @@ function seed() {
         <button
           type="button"
           class="icon-button"
-          title=${locked ? "Let go of this seed" : "Keep one seed"}
-          aria-label="Keep this seed"
+          title=${locked ? "Use a new seed for every picture" : "Use one seed for every picture"}
+          aria-label="Use this seed for every picture"
           aria-pressed=${locked}
           @click=${() => updateDraft({ locked: !locked, seed: draft.seed || String(randomSeed()) })}
         >
@@ -209,11 +209,11 @@ function setSide(name, text, model) {
 function fit() {
   return html`
     <div class="field">
-      <label class="label" for="fit">Source in the frame</label>
+      <label class="label" for="fit">Fit the source</label>
       <select id="fit" .value=${live(state.draft.fit)} @change=${(e) => updateDraft({ fit: e.target.value })}>
-        <option value="contain">whole</option>
-        <option value="cover">cropped</option>
-        <option value="stretch">stretched</option>
+        <option value="contain">pad</option>
+        <option value="cover">crop</option>
+        <option value="stretch">stretch</option>
       </select>
     </div>
   `;

@@ -9,9 +9,12 @@ export function policy() {
   const inert = shown.policy.negative === "inert";
   return html`
     <details class="fold">
-      <summary>Excluded by policy <span class="faint">${inert ? "in part" : "in full"} on ${shown.model}</span></summary>
+      <summary>
+        Excluded by policy
+        ${inert ? html`<span class="faint">${shown.model} ignores negative prompts</span>` : nothing}
+      </summary>
       <p class="hint">${shown.effect}</p>
-      <p class="label">Negative prompt${inert ? " (inert here)" : ""}</p>
+      <p class="label">Negative prompt${inert ? " (no effect here)" : ""}</p>
       <blockquote class=${inert ? "faint" : ""}>${shown.baseline_negative || "None."}</blockquote>
       <p class="label">Added to every prompt</p>
       <blockquote>${shown.directive || "None."}</blockquote>

@@ -4,6 +4,8 @@ import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { repeat } from "../../vendor/lit-html/directives/repeat.js";
 import { addFiles, removeReference } from "../actions.js";
 import { pictureUrl } from "../api.js";
+import { maskOf } from "../draft.js";
+import { openPainter } from "../lazy.js";
 import { chosenModel, state, updateDraft } from "../store.js";
 import { icon } from "./icons.js";
 
@@ -12,6 +14,7 @@ export function references() {
   const { references: chosen } = state.draft;
   const most = Math.min(state.caps?.max_references ?? 1, model?.capabilities.max_references ?? 0);
   const count = chosen.length + state.uploading.length;
+  const mask = maskOf(state.draft);
   if (!count && !model?.capabilities.edit) return nothing;
   return html`
     <div class="references ${state.dragging ? "dragging" : ""}">
@@ -21,6 +24,7 @@ export function references() {
         (one, index) => html`
           <figure class="thumb">
             <img src=${pictureUrl(one.id, 192)} alt="Source picture ${index + 1}" />
+            ${index === 0 && mask ? html`<img class="masked" src=${pictureUrl(mask.id, 192)} alt="" />` : nothing}
             <button
               type="button"
               class="icon-button over"
@@ -39,9 +43,50 @@ export function references() {
       )}
       ${count < most ? choose(count) : nothing}
     </div>
-    ${complaint(model, count, most)}
+    ${complaint(model, count, most)} ${chosen.length ? painting(model, mask) : nothing}
   `;
 }
+
+/** What may change in the first source picture: all of it, or the painted part. */
+function painting(model, mask) {
+  if (!model?.capabilities.edit) return nothing;
+  if (!model.capabilities.mask) {
+    const other = state.models.find((one) => one.installed && one.capabilities.mask);
+    return mask
+      ? html`<p class="hint warn">
+          ${model.name} cannot use the mask, so it is left out.
+          ${other
+            ? html`<button type="button" class="link" @click=${() => updateDraft({ model: other.name })}>
+                Use ${other.name}
+              </button>`
+            : nothing}
+        </p>`
+      : nothing;
+  }
+  const which = state.draft.references.length > 1 ? "the first picture" : "the picture";
+  return html`
+    <div class="row painting">
+      <p class="hint">${mask ? masked(mask, which) : `All of ${which} may change.`}</p>
+      <button type="button" class="quiet small" data-mask @click=${openPainter}>
+        ${icon("brush")}${mask ? "Change mask" : "Paint a mask"}
+      </button>
+      ${mask
+        ? html`<button
+            type="button"
+            class="icon-button"
+            aria-label="Remove the mask"
+            title="Remove the mask"
+            @click=${() => updateDraft({ mask: null })}
+          >
+            ${icon("close")}
+          </button>`
+        : nothing}
+    </div>
+  `;
+}
+
+const masked = ({ share }, which) =>
+  share === null ? `Part of ${which} may change.` : `${Math.max(1, Math.round(100 * share))} % of ${which} may change.`;
 
 function choose(count) {
   return html`

@@ -1,16 +1,21 @@
 // The selected picture: large, beside its source, with its actions.
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
-import { drawAgain, drawVariations, editThis, enlarge, retry, sameSettings } from "../actions.js";
+import { live } from "../../vendor/lit-html/directives/live.js";
+import { drawAgain, drawVariations, editThis, enlarge, maskThis, retry, sameSettings } from "../actions.js";
 import { pictureUrl, shownUrl } from "../api.js";
 import { upscaleFactor } from "../draft.js";
 import { copyPicture, copySettings, copyUrl } from "../clipboard.js";
+import { openCompare } from "../lazy.js";
 import { previewOf } from "../previews.js";
-import { activeJobs, show, state, update } from "../store.js";
-import { BLANK, ENDED, clock, ground, settings, warningLines } from "../words.js";
+import { activeJobs, chosenModel, show, state, update, updatePrefs } from "../store.js";
+import { BLANK, ENDED, clock, fileName, ground, settings, warningLines } from "../words.js";
+import { divided } from "./divided.js";
 import { formingPicture, lastPreview } from "./forming.js";
 import { icon } from "./icons.js";
 import { keepButtons, keptFields } from "./kept.js";
+
+const SCROLLS_CHARS = 200; // a longer prompt may be scrolled, also by keys
 
 export function result() {
   const draft = drafted();
@@ -24,7 +29,7 @@ export function result() {
   const image = job.images[index];
   if (!image) return empty();
   return card(html`
-    ${stage(job, large(job, image, index))} ${job.images.length > 1 ? strip(job, index) : nothing}
+    ${compared(job, image) ?? stage(job, large(job, image, index))} ${views(job)} ${job.images.length > 1 ? strip(job, index) : nothing}
     ${actions(job, image)} ${facts(job, image)}
   `);
 }
@@ -40,6 +45,36 @@ const card = (content) => html`
 const stage = (job, figure) => html`
   <div class="stage ${job.kind === "edit" ? "pair" : ""}">${sources(job)} ${figure}</div>
 `;
+
+/** An edit over its first source with a divider, if the user wants it so; else null. */
+function compared(job, image) {
+  if (job.kind !== "edit" || !state.prefs.divided) return null;
+  const before = { src: pictureUrl(job.references[0], 1024), alt: "Source", ground: "" };
+  const after = { id: image.id, src: shownUrl(image), alt: job.prompt, ground: ground(image) };
+  return html`<div class="stage">${divided(before, after)}</div>`;
+}
+
+/** How an edit is shown: beside its source, or over it. */
+function views(job) {
+  if (job.kind !== "edit") return nothing;
+  const view = (label, on) => html`
+    <label class="option">
+      <input
+        type="radio"
+        name="views"
+        .checked=${live(Boolean(state.prefs.divided) === on)}
+        @change=${() => updatePrefs({ divided: on })}
+      />
+      <span class="face">${label}</span>
+    </label>
+  `;
+  return html`
+    <fieldset class="views">
+      <legend class="sr">How to show the source</legend>
+      ${view("Side by side", false)} ${view("Slider", true)}
+    </fieldset>
+  `;
+}
 
 function large(job, image, index) {
   return html`
@@ -155,13 +190,15 @@ export function actions(job, image) {
     <div class="actions">
       <div class="on">
         ${act("edit", "Edit this", () => editThis(image))}
+        ${chosenModel()?.capabilities.mask ? act("brush", "Paint a mask", () => maskThis(image)) : nothing}
         ${drawn ? act("again", "New seed", () => drawAgain(job)) : nothing}
         ${drawn ? act("vary", "Variations", () => drawVariations(job, image)) : nothing}
         ${drawn ? act("same", "Same settings", () => sameSettings(job, image)) : nothing}
+        ${act("compare", "Compare", () => openCompare({ job, image }))}
         ${factor ? act("expand", `Upscale ×${factor}`, () => enlarge(image, factor)) : nothing}
       </div>
       <div>
-        <a class="action" href=${pictureUrl(image.id)} download="${fileName(job)}-${image.seed ?? `${image.width}px`}.png">
+        <a class="action" href=${pictureUrl(image.id)} download=${fileName(job, image)}>
           ${icon("save")}<span>Save</span>
         </a>
         ${act("copy", "Copy image", () => copyPicture(image))} ${act("link", "Copy URL", () => copyUrl(image))}
@@ -171,18 +208,11 @@ export function actions(job, image) {
   `;
 }
 
-const fileName = (job) =>
-  job.prompt
-    .toLowerCase()
-    .replace(/[^a-z0-9]+/g, "-")
-    .slice(0, 40)
-    .replace(/^-+|-+$/g, "") || "picture";
-
 /** Prompt, settings and expiry of a picture, here and in the viewer. */
 export function facts(job, image) {
   return html`
     ${job.warnings.filter((one) => one.code === BLANK).map(warning)}
-    <p class="said">${job.prompt}</p>
+    <p class="said" tabindex=${job.prompt.length > SCROLLS_CHARS ? 0 : nothing}>${job.prompt}</p>
     <dl class="facts">
       ${settings(job, image).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}
       ${image.expires_at
@@ -241,8 +271,8 @@ function empty() {
     <div class="stage">
       <div class="blank ${busy ? "busy" : ""}">
         ${icon("picture")}
-        <strong>${busy ? "On its way" : "Your picture appears here"}</strong>
-        <p>${busy ? "It is shown as soon as it is done." : "Say what to draw, or begin with a style."}</p>
+        <strong>${busy ? "In progress" : "Your picture appears here"}</strong>
+        <p>${busy ? "It is shown as soon as it is done." : "Write what to draw, or choose a style."}</p>
       </div>
     </div>
   `);

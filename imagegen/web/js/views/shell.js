@@ -12,13 +12,14 @@ import { liveJobs } from "./live.js";
 import { modelChip, modelPanel } from "./model.js";
 import { modelManager } from "./models.js";
 import { result } from "./result.js";
+import { shortcutList, shortcutsButton } from "./shortcuts.js";
 import { viewer } from "./viewer.js";
 
 export function shell() {
   return html`
     <header class="top">
       <h1><img src="static/favicon.svg" alt="" width="24" height="24" />imagegen</h1>
-      ${modelChip()}
+      <div class="row">${shortcutsButton()} ${modelChip()}</div>
     </header>
     ${modelPanel()}
     <main>
@@ -30,7 +31,7 @@ export function shell() {
       ${gallery()}
     </main>
     ${undoBar()} ${boardNames()}
-    ${viewer()} ${modelManager()} ${token()}
+    ${viewer()} ${modelManager()} ${shortcutList()} ${token()}
     <p class="toast ${state.note ? "shown" : ""}" role="status" aria-live="polite">${state.note}</p>
   `;
 }
@@ -71,7 +72,7 @@ function outdated() {
   if (!state.outdated) return nothing;
   return html`
     <div class="notice calm">
-      ${icon("info")}<span>The service was updated. Load the page anew to match it; nothing is lost.</span>
+      ${icon("info")}<span>The service was updated. Reload the page; nothing is lost.</span>
       <button type="button" class="quiet" @click=${() => location.reload()}>Reload</button>
     </div>
   `;

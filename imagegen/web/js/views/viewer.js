@@ -3,6 +3,7 @@
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { shownUrl } from "../api.js";
 import { listed, openPicture } from "../finding.js";
+import { shortcuts } from "../shortcuts.js";
 import { afterUpdate, pictures, state, update } from "../store.js";
 import { ground } from "../words.js";
 import { focusTile } from "./gallery.js";
@@ -27,6 +28,7 @@ export function viewer() {
   return html`
     <dialog
       id="viewer"
+      class="full"
       aria-label="Picture in full screen"
       @close=${closed}
       @keydown=${keyed}
@@ -93,12 +95,7 @@ function closed() {
   if (all[at]) afterUpdate(() => focusTile(all[at].image.id));
 }
 
-function keyed(event) {
-  if (event.key === "ArrowLeft") turn(-1);
-  else if (event.key === "ArrowRight") turn(1);
-  else return;
-  event.preventDefault();
-}
+const keyed = shortcuts("In full screen", { newer: () => turn(-1), older: () => turn(1) });
 
 function swiped(event) {
   if (touchX === null) return;
