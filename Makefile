@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: serve glm mcp mcpb check test test-long lint lock docs pictures bench bench-overhead bench-check train-sketch image-test gpu-pack clean help
+.PHONY: serve glm mcp mcpb wheels check test test-long lint lock docs pictures bench bench-overhead bench-check train-sketch image-test gpu-pack clean help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,6 +30,9 @@ mcp: $(STAMP) ## the MCP front on stdio
 
 mcpb: $(STAMP) ## the Claude Desktop bundle
 	$(BIN)/python mcp_front/bundle/build.py
+
+wheels: $(STAMP) ## wheels and source archives of service, client and front, in ./dist
+	for project in . imagegen_client mcp_front; do $(BIN)/python -m build --no-isolation --outdir dist $$project || exit 1; done
 
 check: lint ## lint, and the tests of parts and of the contract: some minutes
 	$(BIN)/imagegen engine build --backend cpu
@@ -83,4 +86,4 @@ gpu-pack: $(STAMP) ## collect in ./gpu-pack what a lent GPU machine without a ne
 	bash benchmarks/gpu_offline.sh pack gpu-pack
 
 clean: ## what can be made again (not the state folder)
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) dist build *.egg-info imagegen_client/build imagegen_client/*.egg-info mcp_front/build mcp_front/*.egg-info

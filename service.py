@@ -92,7 +92,7 @@ class ImageGen:
         """Runs in the worker, before the first request."""
         signals.guard_worker()
         os.umask(permissions.UMASK)
-        app = App(SETTINGS, METRICS, message=serialize.message)
+        app = App(SETTINGS, METRICS, message=serialize.message, lost=signals.end_running)
         try:
             await app.start()
         except Exception as failure:

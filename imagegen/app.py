@@ -20,7 +20,10 @@ from imagegen.hardware.memory_fit import MemoryFit
 from imagegen.hardware.needs_table import NeedsTable
 from imagegen.idle.tracker import IdleTracker
 from imagegen.images.boards import Boards
+from imagegen.images.conversions import Conversions
 from imagegen.images.files import ImageFiles
+from imagegen.images.provenance.reader import Reader
+from imagegen.images.provenance.signer import Signer
 from imagegen.images.store import ImageStore
 from imagegen.jobs.durations import Durations
 from imagegen.jobs.keeping import Keeper
@@ -62,9 +65,13 @@ class App:
         gpu_sharing: GpuSharing | None = None,
         clock: Callable[[], float] = time.monotonic,
         message: Callable[[App, Job], bytes] | None = None,
+        lost: Callable[[str], None] | None = None,
     ) -> None:
-        """clock: the worker's clock for idle time, in seconds. message: a webhook's body; None: none is sent."""
-        self.settings, self._clock, self._message = settings, clock, message
+        """clock: the worker's clock for idle time, in seconds. message: a webhook's body; None: none is sent.
+
+        lost: ends the process, for the reason that it is given, after another service has taken the database.
+        """
+        self.settings, self._clock, self._message, self._lost = settings, clock, message, lost
         self._gpu_sharing = gpu_sharing or GpuSharing(
             partial(gpu.read, settings), settings, lambda: built_engine(settings), partial(gpu.problem, settings)
         )
@@ -93,6 +100,7 @@ class App:
         if (message := self._message) is not None:
             hooks = Webhooks(self.database, self.jobs, self.targets, lambda job: message(self, job))
             self._tasks.append(asyncio.create_task(hooks.run(), name="webhooks"))
+        self._tasks.append(asyncio.create_task(self._watch_database(), name="database"))
         for trouble in await asyncio.to_thread(self.model_files.troubles):
             log.warning("%s: %s", trouble.code, trouble.detail)
         log.info("ready model=%s gpu=%s", self.default_entry.name, self.gpu_seen is not None)
@@ -100,7 +108,7 @@ class App:
     async def _configure(self) -> None:
         """Read the catalog, the policy file and the aliases, and detect the GPU."""
         s = self.settings
-        if not await asyncio.to_thread(s.database.exists):
+        if s.database_url is None and not await asyncio.to_thread(s.database.exists):
             log.info("a new state folder: no job, picture or certificate is in it")  # an old one may be expected
         self.catalog = Catalog.offered(s)
         self.guardrails = Guardrails.load(s.policy_file)
@@ -113,7 +121,7 @@ class App:
     async def _open_state(self) -> None:
         """Open the contents of the state folder: the database, pictures, jobs and measurements."""
         s = self.settings
-        self.database = await open_database(s.database)
+        self.database = await open_database(s.database, s.database_url)
         self.durations = Durations()
         self.idle = IdleTracker(
             s.idle_timeout,
@@ -127,7 +135,12 @@ class App:
         await self.measurements.read(self.default_entry.name, files_bytes)
         self.memory_needs = NeedsTable(self.database, self._gpu_sharing.needs)
         await self.memory_needs.read()
-        self.images = ImageStore(self.database, self._image_files(), ttl_s=s.image_ttl)
+        files = self._image_files()
+        self.images = ImageStore(self.database, files, ttl_s=s.image_ttl)
+        self.signer = Signer(s) if s.provenance == "c2pa" else None
+        if self.signer is not None:
+            await asyncio.to_thread(self.signer.check)
+        self.conversions = Conversions(self.images, files, self.signer)
         self.jobs = JobManager(
             self.database,
             self.images,
@@ -149,7 +162,8 @@ class App:
             s, self.default_entry, self.gpu_seen, machine, self.fetcher, fit, self._gpu_sharing
         )
         self.loras = LoraFolder(s)
-        processor = ImageProcessor(self.images, self.guardrails, self.catalog, self.loras, s)
+        self.provenance = Reader()
+        processor = ImageProcessor(self.images, self.guardrails, self.catalog, self.loras, s, self.signer)
         self.worker = Worker(
             self.jobs,
             processor,
@@ -228,6 +242,12 @@ class App:
             self.idle.present = self.present > 0
             self.worker.commands.ring()  # the worker recomputes the time of the unload
             self.jobs.changes.notify("engine")  # readers see the new time
+
+    async def _watch_database(self) -> None:
+        """End the process when another service has taken the database: what it writes is lost."""
+        await self.database.lost.wait()
+        if self._lost is not None:
+            self._lost("Another service has taken the database of IMAGEGEN_DATABASE_URL, so this one stops.")
 
     async def _sweep(self) -> None:
         while True:

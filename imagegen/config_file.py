@@ -22,7 +22,7 @@ NAME = "imagegen.toml"
 VARIABLE = f"{PREFIX}CONFIG"
 """Names the file. Empty: no file is read."""
 
-SECRETS = frozenset({"token", "tokens", "webhook_url", "webhook_secret"})
+SECRETS = frozenset({"token", "tokens", "database_url", "webhook_url", "webhook_secret"})
 """Settings whose values no message, list or log shows."""
 ADDRESS = frozenset({"url", "token", "tls_sha256", "tls_ca"})
 """Settings of the command line, as a client; the service does not use them."""

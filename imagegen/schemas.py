@@ -197,6 +197,7 @@ PreviewWish = Annotated[
 
 
 BACKGROUND_REMOVED = "background_removed"
+NOT_SIGNED = "not_signed"
 
 
 class StoredImage(BaseModel):

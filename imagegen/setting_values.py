@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 class SettingsError(Exception):
@@ -77,3 +78,20 @@ def tls_files(text: str) -> str:
     if len(files) != 2:
         raise ValueError("must be off, auto, or CERT,KEY (two PEM files)")
     return ",".join(str(absolute(file)) for file in files)
+
+
+def database_url(text: str) -> str:
+    """A URL of a Postgres database, as it is written. The errors do not repeat it: it may hold a password."""
+    example = "postgresql://USER:PASSWORD@HOST/DATABASE"
+    try:
+        parts = urlsplit(text.strip())
+        _ = parts.port  # raises ValueError for one that is no number
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in {"postgresql", "postgres"}:
+        raise ValueError(f"must be {example}; write @ : / ? # % in a password as %40 %3A %2F %3F %23 %25")
+    if parts.netloc.count("@") > 1 or "@" in parts.path or "/" in parts.path[1:]:
+        raise ValueError("must have @ : / ? # % in its password as %40 %3A %2F %3F %23 %25")
+    if len(parts.path) < 2:
+        raise ValueError(f"must name a database, as in {example}")
+    return text.strip()

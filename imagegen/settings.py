@@ -27,7 +27,6 @@ FRONT_ONLY = {
 }
 """Variables of the MCP front and of the tests: known here so that only a misspelt one is reported as unknown."""
 
-
 OPENAI_IMAGE_MODELS = (
     *("dall-e-2", "dall-e-3", "gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "chatgpt-image-latest"),
     *("gpt-image-2", "gpt-image-2-2026-04-21"),
@@ -46,6 +45,17 @@ class Settings(BaseSettings):
     # Folders
     home: Annotated[Path, Field(description="State folder: models, jobs, images, certificates.")] = places.here("data")
     cache: Annotated[Path, Field(description="The engine's source and builds; safe to delete.")] = places.here("cache")
+
+    # Database
+    database_url: Annotated[
+        str | None,
+        AfterValidator(lambda text: text and values.database_url(text)),
+        Field(
+            description="Keep jobs in this Postgres database, postgresql://USER:PASSWORD@HOST/DATABASE "
+            "(docs/fleet.md); unset: in the state folder's SQLite file.",
+            repr=False,
+        ),
+    ] = None
 
     # Network
     host: Annotated[
@@ -221,6 +231,32 @@ class Settings(BaseSettings):
         Field(description="Generation parameters in the PNG: full; no-prompt: all but the prompts; off: none."),
     ] = "full"
 
+    # Provenance
+    provenance: Annotated[
+        Literal["c2pa", "metadata", "off"],
+        Field(
+            description="How a drawn picture is marked as AI-generated: c2pa: by a signed C2PA manifest and in XMP; "
+            "metadata: in XMP; off: not at all."
+        ),
+    ] = "c2pa"
+    provenance_cert: Annotated[
+        Path | None,
+        Field(
+            description="PEM file of your own certificate for C2PA, the signer's first, then its authorities; unset: "
+            "the service makes its own."
+        ),
+    ] = None
+    provenance_key: Annotated[
+        Path | None, Field(description="PEM file of the private key of IMAGEGEN_PROVENANCE_CERT.")
+    ] = None
+    provenance_required: Annotated[
+        bool,
+        Field(
+            description="Fail a job whose pictures cannot be signed, instead of marking them in XMP alone with the "
+            "warning `not_signed`."
+        ),
+    ] = False
+
     # Policy and templates
     policy_file: Annotated[Path | None, Field(description="A TOML file that replaces the built-in policy.")] = None
     templates_dir: Annotated[
@@ -288,7 +324,9 @@ class Settings(BaseSettings):
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="DEBUG adds the engine's own lines.")
     ] = "INFO"
 
-    @field_validator("home", "cache", "sd_server", "policy_file", "templates_dir", mode="before")
+    @field_validator(
+        "home", "cache", "sd_server", "policy_file", "templates_dir", "provenance_cert", "provenance_key", mode="before"
+    )
     @classmethod
     def _absolute(cls, value: str | Path | None) -> Path | None:
         return None if value is None else values.absolute(value)
@@ -303,6 +341,14 @@ class Settings(BaseSettings):
             if high in self.model_fields_set:
                 raise ValueError(f"{most}: must not be below {least}")
             raise ValueError(f"{least}: must not be above {most}, which holds unless you set it: raise that too")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_certificate(self) -> Settings:
+        given = {name: getattr(self, name) for name in ("provenance_cert", "provenance_key")}
+        if len([value for value in given.values() if value is not None]) == 1:
+            lacking = next(name for name, value in given.items() if value is None)
+            raise ValueError(f"{PREFIX}{lacking.upper()}: is needed too, a certificate and its key belong together")
         return self
 
     def _assignment(self, name: str) -> str:
@@ -342,6 +388,11 @@ class Settings(BaseSettings):
     def tls_dir(self) -> Path:
         """The certificate and key of IMAGEGEN_TLS=auto."""
         return self.home / "tls"
+
+    @property
+    def provenance_dir(self) -> Path:
+        """The keys and certificates that sign pictures, unless IMAGEGEN_PROVENANCE_CERT names others."""
+        return self.home / "provenance"
 
     @property
     def engine_dir(self) -> Path:

@@ -279,10 +279,10 @@ def jpeg(image_id: str, width_px: int, retries: Retries = NO_RETRIES) -> Call[by
     return (yield from read_file(f"/images/{segment(image_id)}.jpg", "image/jpeg", {"w": str(width_px)}, retries))
 
 
-def keep(image_id: str, retries: Retries = NO_RETRIES) -> Call[None]:
-    """Keep a picture beyond its expiry. Raises TooOld."""
+def keep(image_id: str, wish: Mapping[str, str | None] | None = None, retries: Retries = NO_RETRIES) -> Call[None]:
+    """Keep a picture beyond its expiry. wish: its `board` and `note`. Raises TooOld."""
     try:
-        yield from read_json(Request("POST", f"/api/images/{segment(image_id)}/keep"), retries)
+        yield from read_json(Request("POST", f"/api/images/{segment(image_id)}/keep", json=dict(wish or {})), retries)
     except NotFound as absent:
         raise _too_old(absent, "keep pictures") from None
 

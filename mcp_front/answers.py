@@ -16,6 +16,7 @@ __all__ = [
     "Check",
     "DefaultModel",
     "Job",
+    "Listed",
     "Picture",
     "Read",
     "Said",
@@ -58,6 +59,22 @@ class Status(Read):
     """The state of the service."""
 
     model: DefaultModel
+
+
+class Listed(Read):
+    """A picture in the list, with what its job was; `kind` is None for an upload, `kept_at` for one that expires."""
+
+    id: str
+    width: int
+    height: int
+    seed: int | None
+    kind: str | None
+    model: str | None
+    prompt: str | None
+    expires_at: str | None
+    kept_at: str | None
+    board: str | None
+    note: str | None
 
 
 class _Items(Read):

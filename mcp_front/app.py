@@ -122,7 +122,7 @@ def _add_resources(mcp: FastMCP, service: Service) -> None:
     async def recent() -> str:
         """The newest pictures with their prompts."""
         try:
-            images, _ = await found_images(service, None, RECENT)
+            images = await found_images(service, RECENT)
         except ServiceError as failed:
             raise ResourceError(str(failed)) from None
         return TypeAdapter(list[FoundImage]).dump_json(images).decode()

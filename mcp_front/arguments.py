@@ -103,10 +103,18 @@ class OneImage(Arguments):
     image_id: Id
 
 
+class Keep(OneImage):
+    """A picture to keep, and where."""
+
+    board: Annotated[str, Field(max_length=60)] | None = None
+    note: Annotated[str, Field(max_length=1000)] | None = None
+
+
 class Search(Arguments):
     """Which pictures to list."""
 
-    query: Annotated[str, Field(max_length=200)] | None = Field(None, description="Words of the prompt.")
+    query: Annotated[str, Field(max_length=200)] | None = Field(None, description="Words of the prompt or note.")
+    kept: bool = False
     limit: Annotated[int, Field(ge=1, le=50)] = 10
 
 

@@ -11,7 +11,7 @@ import anyio
 from imagegen_client import calls
 from imagegen_client.pictures import Preview
 from imagegen_client.watch import Update, Watch
-from mcp_front.answers import Check, Job, Picture, ServiceError, Status, items, parsed
+from mcp_front.answers import Check, Job, Listed, Picture, ServiceError, Status, items, parsed
 from mcp_front.connection import Connection
 from mcp_front.loras import Lora
 from mcp_front.models import Model
@@ -50,10 +50,10 @@ class Service:
         """Submit a job that draws more pictures like one."""
         return await self._http.run(calls.vary(body))
 
-    async def keep(self, image_id: str) -> None:
-        """Keep a picture beyond its expiry."""
+    async def keep(self, image_id: str, wish: Mapping[str, str | None]) -> None:
+        """Keep a picture beyond its expiry. wish: its `board` and `note`."""
         with _not_there_yet("keep pictures", "A saved file stays; a URL can be downloaded until it expires."):
-            await self._http.run(calls.keep(image_id))
+            await self._http.run(calls.keep(image_id, wish))
 
     async def job(self, job_id: str) -> Job:
         return await self._http.run(calls.job(job_id))
@@ -93,6 +93,10 @@ class Service:
         """The newest pictures."""
         found, _ = await self._http.run(calls.images(limit))
         return found
+
+    async def find_images(self, wish: Mapping[str, str]) -> list[Listed]:
+        """The newest pictures that `wish` describes, by the parameters of GET /api/images."""
+        return items(Listed, await self._http.json("GET", "/api/images", params=wish), "picture")
 
     async def templates(self, model: str | None = None) -> list[Template]:
         """The prompt templates, with sizes for `model`, by default for the service's default model."""

@@ -1,72 +1,50 @@
-"""Search of the pictures of complete jobs by words in their prompts."""
+"""The pictures of the service, found by words of their prompts and notes, described for an agent."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel
 
-from mcp_front.answers import Job
+from mcp_front.answers import Listed
 from mcp_front.client import Service
 from mcp_front.words import until
-
-PAGE = 200
-LEAST_PAGE = 20
-MAX_PAGES = 5
-"""Limits a search to the newest 1,000 jobs."""
 
 MAX_PROMPT_CHARS = 160
 
 
 class FoundImage(BaseModel):
-    """A picture of a complete job; `expires_at` is None for one that is kept."""
+    """A picture; `kept`: it does not expire. `board` and `note`: of a kept picture."""
 
     image_id: str
     width: int
     height: int
     seed: int | None
-    model: str
+    model: str | None
     prompt: str
     expires_at: str | None
+    kept: bool
+    board: str | None
+    note: str | None
+
+    @classmethod
+    def of(cls, one: Listed) -> FoundImage:
+        same = one.model_dump(include=cls.model_fields.keys() & Listed.model_fields.keys())
+        return cls(**same | {"prompt": (one.prompt or "")[:1000]}, image_id=one.id, kept=one.kept_at is not None)
 
     @property
     def line(self) -> str:
         seed = "" if self.seed is None else f", seed {self.seed}"
-        kept = until(self.expires_at) or " (kept)"
-        words = " ".join(self.prompt.split())
-        short = words if len(words) <= MAX_PROMPT_CHARS else f"{words[:MAX_PROMPT_CHARS]}…"
-        return f"{self.image_id}: {self.width} x {self.height} px{seed}, model {self.model}{kept}: {short}"
+        origin = f", model {self.model}" if self.model else ", uploaded"
+        kept = f" (kept{f' on {self.board}' if self.board else ''})" if self.kept else until(self.expires_at)
+        note = f" Note: {_short(self.note)}" if self.note else ""
+        return f"{self.image_id}: {self.width} x {self.height} px{seed}{origin}{kept}: {_short(self.prompt)}{note}"
 
 
-async def found_images(service: Service, query: str | None, limit: int) -> tuple[list[FoundImage], bool]:
-    """At most `limit` pictures whose prompt contains every word of `query`.
-
-    The second value is False if MAX_PAGES ended the search before all jobs were read. Raises ServiceError.
-    """
-    words = (query or "").casefold().split()
-    found: list[FoundImage] = []
-    before: int | None = None
-    for _ in range(MAX_PAGES):
-        jobs, before = await service.jobs(PAGE if words else max(limit, LEAST_PAGE), before)
-        found += [image for job in jobs if _matches(job, words) for image in _images(job)]
-        if before is None or len(found) >= limit:
-            return found[:limit], True
-    return found[:limit], False
+def _short(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= MAX_PROMPT_CHARS else f"{words[:MAX_PROMPT_CHARS]}…"
 
 
-def _matches(job: Job, words: list[str]) -> bool:
-    prompt = job.prompt.casefold()
-    return job.status == "complete" and all(word in prompt for word in words)
-
-
-def _images(job: Job) -> list[FoundImage]:
-    return [
-        FoundImage(
-            image_id=one.id,
-            width=one.width,
-            height=one.height,
-            seed=one.seed,
-            model=job.model,
-            prompt=job.prompt[:1000],
-            expires_at=job.expires_at,
-        )
-        for one in job.images
-    ]
+async def found_images(service: Service, limit: int, query: str | None = None, kept: bool = False) -> list[FoundImage]:
+    """At most `limit` pictures, the newest first. `query`: words of their prompts or notes. Raises ServiceError."""
+    wish = {"limit": str(limit)} | ({"q": query} if query else {}) | ({"kept": "1"} if kept else {})
+    return [FoundImage.of(one) for one in await service.find_images(wish)]

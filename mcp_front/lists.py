@@ -6,7 +6,7 @@ from fastmcp import Context
 from fastmcp.tools import ToolResult
 from pydantic import BaseModel
 
-from mcp_front.arguments import Nothing, OneImage, Search
+from mcp_front.arguments import Keep, Nothing, Search
 from mcp_front.client import Service
 from mcp_front.gallery import FoundImage, found_images
 from mcp_front.loras import Lora
@@ -70,23 +70,22 @@ class ListTools:
 
     async def list_images(self, ctx: Context, asked: Search) -> ToolResult:
         """List the pictures, the newest first."""
-        images, whole = await found_images(self._service, asked.query, asked.limit)
+        images = await found_images(self._service, asked.limit, asked.query, asked.kept)
         first = f"{len(images)} {'picture' if len(images) == 1 else 'pictures'}, the newest first."
         lines = [f"{number}. {one.line}" for number, one in enumerate(images, start=1)]
         if not images:
-            first = (
-                "No picture was found." if asked.query else "There is no picture: all have expired, or none was drawn."
-            )
-        if not whole:
-            lines.append("Older pictures were not searched.")
+            none = "There is no picture: all have expired, or none was drawn."
+            first = "No picture was found." if asked.query or asked.kept else none
         next_step = "edit_image, upscale_image and keep_image take the ids."
         return _said(ctx, "\n".join([first, *lines, next_step]), ImageList(images=images, next_step=next_step))
 
-    async def keep_image(self, ctx: Context, asked: OneImage) -> ToolResult:
+    async def keep_image(self, ctx: Context, asked: Keep) -> ToolResult:
         """Keep a picture beyond its expiry."""
-        await self._service.keep(asked.image_id)
-        facts = KeptFacts(image_id=asked.image_id, next_step="Tell the user that the service keeps it.")
-        return _said(ctx, f"Picture {asked.image_id} is kept: it no longer expires.", facts)
+        await self._service.keep(asked.image_id, asked.model_dump(include={"board", "note"}, exclude_none=True))
+        next_step = "Tell the user that the service keeps it; list_images finds it with kept=true."
+        where = f" on the board {asked.board}" if asked.board else ""
+        text = f"Picture {asked.image_id} is kept{where}: it no longer expires.\n{next_step}"
+        return _said(ctx, text, KeptFacts(image_id=asked.image_id, next_step=next_step))
 
 
 def _said(ctx: Context, text: str, facts: BaseModel) -> ToolResult:

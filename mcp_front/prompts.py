@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -25,8 +26,9 @@ MAX_COMPLETIONS = 100
 """The most values that a completion may return."""
 
 
-MODEL = "model"
-"""An argument of every prompt, unless a template has a placeholder of that name."""
+MODEL, LORA = "model", "lora"
+OWN = {MODEL: "Another model than the service's default one.", LORA: "A LoRA to draw with."}
+"""Arguments of every prompt, except those whose name is a placeholder of its template."""
 
 
 class TemplatePrompt(Prompt):
@@ -38,14 +40,16 @@ class TemplatePrompt(Prompt):
     async def render(self, arguments: dict[str, Any] | None = None) -> str:
         """The message that asks for the picture, with the arguments filled in and a size that suits the model."""
         values, template = arguments or {}, self.template
-        model = values.get(MODEL) if _takes_model(template) else None
+        own = {name: values.get(name) for name in _own(template)}
+        model, lora = own.get(MODEL), own.get(LORA)
         try:
             if model:
                 by_name = {one.name: one for one in await self.service.templates(model)}
                 template = by_name.get(template.name, template)
         except ServiceError as failed:
             raise PromptError(str(failed)) from None
-        asked = ", ".join([*([f"model={model}"] if model else []), *([template.size] if template.size else [])])
+        loras = f"loras={json.dumps([{'name': lora}])}" if lora else ""
+        asked = ", ".join(filter(None, [f"model={model}" if model else "", template.size, loras]))
         return template_message(template.filled(values), f" with {asked}" if asked else "")
 
 
@@ -65,11 +69,14 @@ class TemplatePrompts(Provider):
             return []
 
     async def complete(self, prompt: str, argument: mcp_types.CompletionArgument) -> list[str]:
-        """Examples for a placeholder, or names of models, that begin with the text typed."""
+        """Examples for a placeholder, or names of models or LoRAs, that begin with the text typed."""
         try:
             found = [one for one in await self._service.templates() if one.name == prompt]
-            if argument.name == MODEL and all(map(_takes_model, found)):
+            own = all(argument.name in _own(one) for one in found)
+            if own and argument.name == MODEL:
                 offered = [one.name for one in await self._service.models() if one.installed]
+            elif own and argument.name == LORA:
+                offered = [one.name for one in await self._service.loras()]
             else:
                 gaps = [gap for template in found for gap in template.placeholders if gap.name == argument.name]
                 offered = [example for gap in gaps for example in gap.examples]
@@ -83,9 +90,7 @@ class TemplatePrompts(Provider):
             PromptArgument(name=gap.name, description=gap.description, required=gap.default is None)
             for gap in template.placeholders
         ]
-        if _takes_model(template):
-            choice = "Another model than the service's default one."
-            arguments.append(PromptArgument(name=MODEL, description=choice, required=False))
+        arguments += [PromptArgument(name=name, description=OWN[name], required=False) for name in _own(template)]
         return TemplatePrompt(
             name=template.name,
             title=template.title,
@@ -96,5 +101,6 @@ class TemplatePrompts(Provider):
         )
 
 
-def _takes_model(template: Template) -> bool:
-    return all(gap.name != MODEL for gap in template.placeholders)
+def _own(template: Template) -> list[str]:
+    """The arguments of OWN that the template's prompt has."""
+    return [name for name in OWN if all(gap.name != name for gap in template.placeholders)]

@@ -6,12 +6,15 @@ import contextlib
 import errno
 import os
 import re
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
+
+from imagegen_client import places
 
 MAX_SLUG_CHARS = 40
 
@@ -31,7 +34,7 @@ def file_name(prompt: str, image_id: str, drawn_at: str | None) -> str:
         moment = datetime.now().astimezone()
     words = re.sub(r"\W+", "-", unicodedata.normalize("NFC", prompt).lower()).strip("-_")
     slug = words[:MAX_SLUG_CHARS].strip("-_") or "picture"
-    return f"{moment:%Y-%m-%d_%H-%M-%S}_{slug}_{image_id[-12:]}.png"
+    return places.portable_name(f"{moment:%Y-%m-%d_%H-%M-%S}_{slug}_{image_id[-12:]}.png")
 
 
 def save(content: bytes, name: str, chosen: Path | None) -> Path:
@@ -58,19 +61,21 @@ def save(content: bytes, name: str, chosen: Path | None) -> Path:
 
 def usual_folders() -> Iterator[Path]:
     """~/Pictures/imagegen, then /tmp (on Windows %TEMP%) of this machine."""
+    home = None
     with contextlib.suppress(RuntimeError):  # no home folder is known
-        yield Path.home() / "Pictures" / "imagegen"
-    if os.name == "nt":
-        yield Path(tempfile.gettempdir()) / "imagegen"
+        home = str(Path.home())
+    if sys.platform == "win32":
+        folders = places.pictures_folders(sys.platform, home, tempfile.gettempdir(), None)
     else:
-        yield Path("/tmp") / f"imagegen-{os.getuid()}"  # noqa: S108 - _write checks its owner
+        folders = places.pictures_folders(sys.platform, home, "/tmp", os.getuid())  # noqa: S108 - _write checks its owner
+    return map(Path, folders)
 
 
 def _write(content: bytes, name: str, folder: Path) -> Path:
     """Write to a temporary file in the folder, then rename it: a reader never sees half a picture. Raises OSError."""
     shared = folder.parent == Path("/tmp")  # noqa: S108
     folder.mkdir(mode=0o700 if shared else 0o777, parents=True, exist_ok=True)
-    if shared and (folder.is_symlink() or folder.stat().st_uid != os.getuid()):
+    if sys.platform != "win32" and shared and (folder.is_symlink() or folder.stat().st_uid != os.getuid()):
         raise PermissionError(errno.EPERM, "belongs to another user")
     target = _free_name(folder / name, content)
     if target.exists():

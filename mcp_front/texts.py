@@ -89,7 +89,7 @@ its size to generate_image. Templates are never applied by themselves."""
 
 LIST_MODELS = "List the models: what each is good at, its sizes and limits, its speed here, and whether it fits."
 
-LIST_IMAGES = "List recent and kept pictures with their ids, the newest first; `query` searches the prompts."
+LIST_IMAGES = "List recent pictures, or only kept ones, with their ids, the newest first."
 
 UPSCALE_IMAGE = "Make a larger copy of a picture, wait for it and save it. RESULT: as of generate_image."
 

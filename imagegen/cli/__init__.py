@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -22,6 +23,9 @@ MODULES = {
     "upscale": ("upscale",),
     "status": ("status", "warm", "unload"),
     **{name: (name,) for name in ("serve", "compare", "engine", "models", "loras", "tls", "token", "doctor", "deploy")},
+    "completion": ("completion",),
+    "watch": ("watch",),
+    "database": ("database",),
     "config": ("config",),
 }
 """The modules of this package with commands, and the names of their commands."""
@@ -46,13 +50,26 @@ class _Commands(click.Group):
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands in the help, without importing them."""
-        from imagegen.cli.help_lines import help_of
-
-        texts = {name: text for module, names in MODULES.items() for name, text in help_of(module, names).items()}
-        limit = formatter.width - 6 - max(map(len, texts))
-        commands = [(name, click.Command(name, help=text)) for name, text in sorted(texts.items())]
+        commands = _without_import()
+        limit = formatter.width - 6 - max(map(len, commands))
         with formatter.section("Commands"):
-            formatter.write_dl([(name, command.get_short_help_str(limit)) for name, command in commands])
+            formatter.write_dl([(name, command.get_short_help_str(limit)) for name, command in commands.items()])
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[Any]:
+        """The commands whose names start so, without importing them, and the options of this one."""
+        from click.shell_completion import CompletionItem
+
+        found = {name: command for name, command in _without_import().items() if name.startswith(incomplete)}
+        commands = [CompletionItem(name, help=command.get_short_help_str()) for name, command in found.items()]
+        return [*commands, *click.Command.shell_complete(self, context, incomplete)]
+
+
+def _without_import() -> dict[str, click.Command]:
+    """Stand-ins of all commands by name, with their help."""
+    from imagegen.cli.help_lines import help_of
+
+    texts = {name: text for module, names in MODULES.items() for name, text in help_of(module, names).items()}
+    return {name: click.Command(name, help=text) for name, text in sorted(texts.items())}
 
 
 def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -80,6 +97,10 @@ def cli() -> None:
 
 def main() -> None:
     """Run the `imagegen` command. Failures are a sentence on stderr, with the exit codes of docs/cli.md."""
+    if instruction := os.environ.get("_IMAGEGEN_COMPLETE"):
+        from imagegen.cli.completion import answer
+
+        answer(instruction)
     codecs.register_error(_SHOWN, _show)
     if isinstance(sys.stdout, io.TextIOWrapper):  # standard error escapes by default
         sys.stdout.reconfigure(errors=_SHOWN)

@@ -23,7 +23,18 @@ KINDS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
 
 
 class _Argument(click.ParamType):
-    """A parameter type that reports problems as sentences, with exit code 2."""
+    """A parameter type that reports problems as sentences, with exit code 2. `shell_type`: what a shell offers."""
+
+    shell_type = ""
+
+    def __call__(self, value: Any, param: Any = None, ctx: Any = None) -> Any:
+        """Where a shell completes the command line, the value as it is: no input is read, and no file is tried."""
+        return value if ctx is not None and ctx.resilient_parsing else super().__call__(value, param, ctx)
+
+    def shell_complete(self, _ctx: Any, _param: Any, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type=self.shell_type)] if self.shell_type else []
 
     def wrong(self, sentence: str, param: Any, ctx: Any) -> NoReturn:
         self.fail(printable(sentence), param, ctx)
@@ -81,7 +92,7 @@ class LoraChoice(_Argument):
 class InputFile(_Argument):
     """An existing, readable file. Accepts other spellings of its name."""
 
-    name = "file"
+    name = shell_type = "file"
 
     def __init__(self, most_bytes: int = PICTURE_MAX_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -112,7 +123,7 @@ class OutputFile(_Argument):
     Creates and changes nothing: missing folders are created when the picture is written.
     """
 
-    name = "file"
+    name = shell_type = "file"
 
     def __init__(self, standard: bool = False) -> None:
         self._standard = standard

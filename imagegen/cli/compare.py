@@ -13,6 +13,7 @@ from typing import Any
 import click
 from PIL import Image, ImageDraw, ImageFont
 
+from imagegen.cli import candidates
 from imagegen.cli.arguments import InputFile, OutputFile, format_of
 from imagegen.cli.client import Service, ServiceError, Unreachable, service_of, url_option
 from imagegen.cli.delivery import follow
@@ -37,7 +38,12 @@ NOT_DRAWN = Drawn(None, None, "not drawn")
 
 
 @click.command()
-@click.option("--models", required=True, help="Names, separated by commas: see `imagegen models list`.")
+@click.option(
+    "--models",
+    required=True,
+    shell_complete=candidates.several_models,
+    help="Names, separated by commas: see `imagegen models list`.",
+)
 @click.option(
     "--prompts",
     type=InputFile(),

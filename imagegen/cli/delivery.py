@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -17,9 +17,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from imagegen.cli.arguments import STANDARD, format_of, no_new_file_in
 from imagegen.cli.client import Service, ServiceError, sentences
+from imagegen.cli.show import natural_px
 from imagegen_client.answers import JobState, parsed
+from imagegen_client.places import portable_name
 from imagegen_client.progress import duration
 from imagegen_client.watch import Watch
+
+if TYPE_CHECKING:
+    from imagegen.cli.terminal.showing import Showing
 
 POLL_S, SAY_EVERY_S = 0.4, 30.0
 
@@ -32,13 +37,15 @@ def check_output(output: Path | None, count: int) -> None:
         raise click.UsageError(f"{problem} Name a file elsewhere with -o.")
 
 
-def deliver(service: Service, job: dict[str, Any], output: Path | None, words: str) -> None:
+def deliver(
+    service: Service, job: dict[str, Any], output: Path | None, words: str, showing: Showing | None = None
+) -> None:
     """Follow the job to its end, print its warnings, and write its pictures. `words`: for the name of a new file.
 
-    Raises ServiceError, Abort.
+    showing: where its previews and pictures are shown. Raises ServiceError, Abort.
     """
     try:
-        job = follow(service, job)
+        job = follow(service, job, showing)
     except KeyboardInterrupt:
         raise click.Abort from None
     for warning in job["warnings"]:
@@ -60,6 +67,8 @@ def deliver(service: Service, job: dict[str, Any], output: Path | None, words: s
         said = f"{image['width']}x{image['height']}  {seed}{image['url']}"
         is_standard = target == Path(STANDARD)
         click.echo(said if is_standard else f"{target}  {said}", err=is_standard)
+        if showing:
+            showing.picture(data)
 
 
 def _write(target: Path, data: bytes) -> None:
@@ -79,20 +88,20 @@ def title(service: Service, model: str) -> str:
     return str(titles.get(model, model))
 
 
-def follow(service: Service, job: dict[str, Any]) -> dict[str, Any]:
+def follow(service: Service, job: dict[str, Any], showing: Showing | None = None) -> dict[str, Any]:
     """Show the job's progress until it ends, also across a restart of the service. Ctrl-C cancels the job.
 
-    Raises ServiceError, KeyboardInterrupt.
+    showing: where its previews are shown. Raises ServiceError, KeyboardInterrupt.
     """
     try:
-        return _shown(service, job)
+        return _shown(service, job, showing)
     except KeyboardInterrupt:
         with contextlib.suppress(ServiceError):
             service.call("DELETE", f"/api/jobs/{job['job_id']}")
         raise
 
 
-def _shown(service: Service, job: dict[str, Any]) -> dict[str, Any]:
+def _shown(service: Service, job: dict[str, Any], showing: Showing | None) -> dict[str, Any]:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -116,12 +125,17 @@ def _shown(service: Service, job: dict[str, Any]) -> dict[str, Any]:
                 progress = job["progress"] or {}
                 eta = "" if job["eta_s"] is None else f"{duration(job['eta_s'])} left"
                 bar.update(task, description=_describe(job), completed=progress.get("fraction") or 0.0, eta=eta)
+                if showing:
+                    showing.preview(console, update.preview, natural_px(job["params"]))
                 if bar.disable and progress.get("phase") == "fetching" and time.monotonic() - said_at >= SAY_EVERY_S:
                     said_at = time.monotonic()
                     click.echo(_describe(job), err=True)  # without a bar the terminal would stay silent
         except KeyboardInterrupt:
             bar.update(task, description="interrupted", eta="")
             raise
+        finally:
+            if showing:
+                showing.clear(console)
         bar.update(task, description=outcome(job), completed=1.0 if job["status"] == "complete" else None, eta="")
     return job
 
@@ -159,7 +173,7 @@ def _target(output: Path | None, prompt: str, job_id: str, index: int, count: in
     """-o FILE, or a readable name in the working directory. Numbered if there are several pictures."""
     if output is None:
         words = re.sub(r"[^\w]+", "-", prompt.lower())[:40].strip("-") or "picture"
-        output = Path(f"{words}-{job_id[:6]}.png")
+        output = Path(portable_name(f"{words}-{job_id[:6]}.png"))
     if count == 1:
         return output
     return output.with_name(f"{output.stem}-{index + 1}{output.suffix or '.png'}")

@@ -11,9 +11,11 @@ from typing import Any
 
 import click
 
+from imagegen.cli import candidates
 from imagegen.cli.arguments import InputFile, LoraChoice, OutputFile, Prompt, format_of
 from imagegen.cli.client import Service, service_of, url_option
 from imagegen.cli.delivery import check_output, deliver, title
+from imagegen.cli.show import show_option, showing
 
 shared_options = [
     click.option(
@@ -25,18 +27,20 @@ shared_options = [
     click.option("--seed", type=int, help="The same seed gives the same picture."),
     click.option("--cfg-scale", type=float, help="Guidance: how strictly the picture follows the prompt."),
     click.option("--negative", help="What not to draw."),
-    click.option("--model", help="See `imagegen models list`."),
+    click.option("--model", help="See `imagegen models list`.", shell_complete=candidates.models),
     click.option(
         "--lora",
         "loras",
         type=LoraChoice(),
         multiple=True,
         metavar="NAME[:STRENGTH]",
+        shell_complete=candidates.loras,
         help="A LoRA to draw with, at strength 1 unless given; may be repeated. See `imagegen loras list`.",
     ),
     click.option("--speed", type=click.Choice(["quality", "fast"]), help="fast skips steps; default: quality."),
     click.option("--transparent", is_flag=True, help="Ask for a plain background, and cut it out of the picture."),
     click.option("-n", "count", type=int, default=1, show_default=True, help="How many pictures."),
+    show_option,
     url_option,
 ]
 
@@ -129,6 +133,8 @@ def _run(path: str, request: dict[str, Any], options: dict[str, Any]) -> None:
         request["background"] = "transparent"
     if options["count"] != 1:
         request["n"] = options["count"]
+    if shown := showing(options["show"]):
+        request["preview"] = "auto"
     job = service.json("POST", path, json=_uploaded(service, request))
     click.echo(f"model: {title(service, job['model'])}", err=True)
-    deliver(service, job, output, request["prompt"])
+    deliver(service, job, output, request["prompt"], shown)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.text import Text
 
+from imagegen.cli import candidates
 from imagegen.models.catalog import Catalog
 from imagegen.models.download.fetch import OTHER_DOWNLOAD
 from imagegen.models.download.fetch import fetch as fetch_files
@@ -29,7 +30,7 @@ from imagegen.settings import Settings, load
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=candidates.catalog_models)
 @click.option("--yes", is_flag=True, help="Accept the licence without being asked.")
 @click.option("--dry-run", is_flag=True, help="List the files, and fetch none.")
 def fetch(name: str, yes: bool, dry_run: bool) -> None:

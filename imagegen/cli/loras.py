@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from imagegen.cli import candidates
 from imagegen.cli.arguments import InputFile
 from imagegen.cli.byte_bar import byte_bar
 from imagegen.models.catalog import Catalog
@@ -80,7 +81,7 @@ def add(source: str, name: str | None, yes: bool) -> None:
 
 
 @loras.command()
-@click.argument("name")
+@click.argument("name", shell_complete=candidates.loras)
 def remove(name: str) -> None:
     """Remove a LoRA. Jobs that wait and name it will fail, and say so."""
     with _sentences():

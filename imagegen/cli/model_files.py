@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from imagegen.cli import candidates
 from imagegen.cli.client import service_of
 from imagegen.cli.model_sentences import sentences
 from imagegen.models import check as checking
@@ -25,7 +26,7 @@ UNKNOWN_EXIT = 3
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=candidates.catalog_models)
 @click.option("--yes", is_flag=True, help="Remove without being asked.")
 @click.option("--entry", "with_entry", is_flag=True, help="Remove your own entry of that name too.")
 def remove(name: str, yes: bool, with_entry: bool) -> None:
@@ -103,7 +104,7 @@ def _afterwards(entry: Weights, own: Path | None, settings: Settings) -> str:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=candidates.catalog_models)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(name: str, as_json: bool) -> None:
     """Hash a model's files, and compare them with the catalog or the record of their download.

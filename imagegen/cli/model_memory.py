@@ -44,7 +44,7 @@ def memory_lines(entry: Entry, settings: Settings) -> list[str]:
 
 
 def _needs(entry: Entry, settings: Settings) -> list[MemoryNeed]:
-    return read_needs(settings.database).of(entry.name, files_bytes(entry, settings))
+    return read_needs(settings.database, settings.database_url).of(entry.name, files_bytes(entry, settings))
 
 
 def _where(need: MemoryNeed) -> str:

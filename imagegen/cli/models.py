@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from imagegen.cli import candidates
 from imagegen.cli.add import add
 from imagegen.cli.byte_bar import byte_bar
 from imagegen.cli.fetch import fetch
@@ -55,7 +56,7 @@ def list_models(as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=candidates.catalog_models)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, as_json: bool) -> None:
     """Show one model: every number with its source, every file with its path."""
@@ -69,7 +70,7 @@ def show(name: str, as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=candidates.catalog_models)
 @click.option("--vision", is_flag=True, help="With the vision tower, where the model can have one.")
 def make(name: str, vision: bool) -> None:
     """Write the files of a model that a script makes, and print their folder."""

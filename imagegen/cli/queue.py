@@ -6,6 +6,7 @@ import json
 
 import click
 
+from imagegen.cli import candidates
 from imagegen.cli.client import service_of, url_option
 
 
@@ -35,7 +36,7 @@ def jobs(limit: int, as_json: bool, url: str | None) -> None:
 
 
 @click.command()
-@click.argument("job_id")
+@click.argument("job_id", shell_complete=candidates.unfinished_jobs)
 @url_option
 def cancel(job_id: str, url: str | None) -> None:
     """Cancel a queued or running job."""

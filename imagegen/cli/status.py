@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
+from imagegen.cli import candidates
 from imagegen.cli.client import service_of, url_option
 from imagegen_client.progress import duration
 
@@ -22,7 +24,9 @@ def status(as_json: bool, url: str | None) -> None:
 
 
 @click.command()
-@click.option("--model", help="See `imagegen models list`; default: the service's own.")
+@click.option(
+    "--model", shell_complete=candidates.models, help="See `imagegen models list`; default: the service's own."
+)
 @json_option
 @url_option
 def warm(model: str | None, as_json: bool, url: str | None) -> None:
@@ -58,31 +62,37 @@ def _show(state: dict[str, Any], as_json: bool) -> None:
 
 def show_status(state: dict[str, Any]) -> None:
     """Print `/api/status` as text."""
+    for line in status_lines(state):
+        click.echo(line)
+
+
+def status_lines(state: dict[str, Any]) -> Iterator[str]:
+    """`/api/status` as lines of text."""
     engine, queue, card = state["engine"], state["queue"], state["gpu"]
-    click.echo(f"model   {engine['model'] or state['model']['default']}")
+    yield f"model   {engine['model'] or state['model']['default']}"
     if limits := state["model"].get("limits"):
-        click.echo(f"        {state['model']['default']}: {limits}")
-    click.echo(f"engine  {engine['state']} since {engine['since']}")
+        yield f"        {state['model']['default']}: {limits}"
+    yield f"engine  {engine['state']} since {engine['since']}"
     if engine["load"] and engine["load"]["waits_for"]:
-        click.echo(f"        {engine['load']['waits_for']}")
+        yield f"        {engine['load']['waits_for']}"
     elif engine["load"]:
         eta = engine["load"]["eta_s"]
         left = "" if eta is None else f", {duration(eta)} left"
-        click.echo(f"        {engine['load']['fraction']:.0%} loaded{left}")
+        yield f"        {engine['load']['fraction']:.0%} loaded{left}"
     if memory := engine.get("memory"):
-        click.echo(f"memory  {memory['mode']}: {memory['reason']}")
+        yield f"memory  {memory['mode']}: {memory['reason']}"
     if fetch := engine["fetch"]:
-        click.echo(f"fetch   {fetch['model']}: {fetch['detail']}")
+        yield f"fetch   {fetch['model']}: {fetch['detail']}"
     if engine["error"]:
-        click.echo(f"        {engine['error']['detail']}")
+        yield f"        {engine['error']['detail']}"
     if state["idle"]["reason"]:
-        click.echo(f"        {state['idle']['reason']}")
-    click.echo(f"queue   {queue['running']} running, {queue['queued']} waiting")
+        yield f"        {state['idle']['reason']}"
+    yield f"queue   {queue['running']} running, {queue['queued']} waiting"
     if card:
         gb = 1e9
         free = "an unknown part" if card["free_bytes"] is None else f"{card['free_bytes'] / gb:.1f}"
-        click.echo(f"gpu     {card['name']} ({card['backend']}): {free} of {card['total_bytes'] / gb:.1f} GB free")
+        yield f"gpu     {card['name']} ({card['backend']}): {free} of {card['total_bytes'] / gb:.1f} GB free"
     else:
-        click.echo("gpu     none found")
+        yield "gpu     none found"
     for warning in state.get("warnings", []):
-        click.echo(f"warning {warning['detail']}")
+        yield f"warning {warning['detail']}"

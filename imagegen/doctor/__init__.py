@@ -36,7 +36,7 @@ def _examine(settings: Settings, service: running.Running | None, deep: bool) ->
         yield from running.answer(service)
     yield from state.folder(settings, pids)
     yield from state.privacy(settings)
-    connection, found = state.database(settings)
+    connection, found = state.database(settings, held)
     yield from found
     try:
         yield from state.clock(connection)

@@ -89,7 +89,7 @@ def memory(
 def _memory_mode(
     entry: Entry, settings: Settings, flags: frozenset[str], card: Gpu, ram_bytes: int
 ) -> Iterable[Finding]:
-    fit = memory_fit.MemoryFit(settings, list, read_needs(settings.database))
+    fit = memory_fit.MemoryFit(settings, list, read_needs(settings.database, settings.database_url))
     shape = memory_fit.usual_shape(entry)
     choice = gpu_sharing.choose(fit.fitting(entry, shape, flags), card, ram_bytes)
     if isinstance(choice, str):

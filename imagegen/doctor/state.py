@@ -5,19 +5,25 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
+import math
 import os
 import re
 import sqlite3
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from imagegen.doctor.finding import Finding, fail, ok, warn
+from imagegen.images.folder_note import read_note
 from imagegen.settings import Settings
+from imagegen.storage import postgres_look
+from imagegen.storage.errors import StateError
 from imagegen.storage.migrations import SCHEMA_VERSION
 from imagegen.storage.permissions import others_may
+from imagegen.storage.postgres_schema import check_usable
 
 CLOCK_SLACK_S = 60.0
 FIRST_YEAR = 2025
@@ -102,8 +108,13 @@ def is_held(settings: Settings) -> bool:
     return False
 
 
-def database(settings: Settings) -> tuple[sqlite3.Connection | None, Iterable[Finding]]:
-    """The database, opened read-only, None if it is missing, damaged or of an unknown schema, and the findings."""
+def database(settings: Settings, held: bool) -> tuple[Any, Iterable[Finding]]:
+    """The database, opened for reads, None if it is missing, damaged or of an unknown schema, and the findings.
+
+    held: a service runs on the state folder. The connection is sqlite3's or psycopg's: both have `execute`.
+    """
+    if settings.database_url is not None:
+        return _server(settings.database_url, held)
     path = settings.database
     if not path.exists():
         return None, [ok("database", "There is none yet: the first start makes it.")]
@@ -122,7 +133,26 @@ def database(settings: Settings) -> tuple[sqlite3.Connection | None, Iterable[Fi
     return connection, [ok("database", f"{path} is whole (schema {version}).")]
 
 
-def clock(connection: sqlite3.Connection | None, now: float | None = None) -> Iterable[Finding]:
+def _server(url: str, held: bool) -> tuple[Any, Iterable[Finding]]:
+    """As `database`, for Postgres."""
+    try:
+        found = postgres_look.look(url)
+        check_usable(found.version)
+        if not found.version.schema:
+            return None, [
+                ok("database", f"{found.where} (Postgres {found.server}) is empty: the first start fills it.")
+            ]
+        connection = postgres_look.driver_connection(url)
+    except StateError as failure:
+        what, _, do = str(failure).rpartition(". ")
+        return None, [fail("database", f"{what}.", do)]
+    if found.in_use and not held:
+        what = f"{found.where} is used by a service on another state folder, so none can start with it here."
+        return connection, [fail("database", what, "Stop that service, or set another IMAGEGEN_DATABASE_URL.")]
+    return connection, [ok("database", f"{found.where} (Postgres {found.server}), schema {found.version.schema}.")]
+
+
+def clock(connection: Any, now: float | None = None) -> Iterable[Finding]:
     """Check whether this machine's clock is plausible: job times, expiry and certificates depend on it."""
     now = time.time() if now is None else now
     today = datetime.datetime.fromtimestamp(now, datetime.UTC)
@@ -145,8 +175,9 @@ def clock(connection: sqlite3.Connection | None, now: float | None = None) -> It
         yield ok("clock", f"It is {today:%Y-%m-%d %H:%M} UTC.")
 
 
-def leftovers(settings: Settings, connection: sqlite3.Connection | None, held: bool) -> Iterable[Finding]:
+def leftovers(settings: Settings, connection: Any, held: bool) -> Iterable[Finding]:
     """Report files without a row, and rows without a file. While a service runs only the latter can be checked."""
+    since = _rows_since(settings)
     on_disk, parts = _files(settings.images_dir)
     known: set[str] = set()
     if connection is not None:
@@ -158,7 +189,8 @@ def leftovers(settings: Settings, connection: sqlite3.Connection | None, held: b
             f"{len(lost)} stored pictures have no file any more, {min(lost)} among them: they answer image_damaged.",
             f"If {settings.images_dir} was restored from a backup, restore the database with it (docs/operations.md).",
         )
-    orphans = 0 if held or connection is None else len(on_disk - known) + len(parts)
+    strays = [name for name in on_disk - known if _written(settings.images_dir / f"{name}.png") >= since]
+    orphans = 0 if held or connection is None else len(strays) + len(parts)
     if orphans:
         yield warn(
             "leftovers",
@@ -167,6 +199,19 @@ def leftovers(settings: Settings, connection: sqlite3.Connection | None, held: b
         )
     else:
         yield ok("leftovers", f"{len(on_disk)} pictures; no file is left of a crash.")
+
+
+def _rows_since(settings: Settings) -> float:
+    """Since when the database has the rows of the pictures; infinity if the next start is with another database."""
+    note = read_note(settings.images_dir)
+    return note.since if (note.identity == "sqlite") == (settings.database_url is None) else math.inf
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # removed since it was listed
+        return 0.0
 
 
 def _files(folder: Path) -> tuple[set[str], list[str]]:

@@ -14,7 +14,9 @@ from sqlalchemy.exc import DBAPIError
 
 from imagegen.hardware.memory_needs import MemoryNeed, MemoryNeeds, NeedKey
 from imagegen.schemas import Kind
-from imagegen.storage.database import Database
+from imagegen.storage.database import Database, storage_failure
+from imagegen.storage.errors import StateError
+from imagegen.storage.postgres_look import connected
 from imagegen.storage.tables import memory_needs as table
 
 log = logging.getLogger("imagegen")
@@ -45,7 +47,7 @@ class NeedsTable:
         try:
             await self._keep(one)
         except DBAPIError as full:
-            log.warning("a measurement of memory cannot be written (%s)", full.orig)
+            log.warning("a measurement of memory cannot be written (%s)", storage_failure(full))
 
     async def _keep(self, one: MemoryNeed) -> None:
         values = one.key._asdict() | {"pixels": one.pixels, "bytes": one.bytes, "failed": one.failed}
@@ -56,8 +58,13 @@ class NeedsTable:
             await connection.execute(delete(table).where(own, table.c.id.not_in(kept)))
 
 
-def read_needs(path: Path) -> MemoryNeeds:
-    """The measurements in the database `path`, read without a service; empty if they cannot be read."""
+def read_needs(path: Path, url: str | None = None) -> MemoryNeeds:
+    """The measurements in the SQLite file `path` or the Postgres database `url`, read without a service.
+
+    Empty if they cannot be read.
+    """
+    if url is not None:
+        return _read_from_server(url)
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=10)
     except sqlite3.Error:
@@ -70,6 +77,14 @@ def read_needs(path: Path) -> MemoryNeeds:
         return MemoryNeeds()
     finally:
         connection.close()
+
+
+def _read_from_server(url: str) -> MemoryNeeds:
+    try:
+        with connected(url) as connection:
+            return MemoryNeeds(_needs(row._mapping for row in connection.execute(select(table).order_by(table.c.id))))
+    except StateError:
+        return MemoryNeeds()
 
 
 def _needs(rows: Iterable[Any]) -> Iterable[MemoryNeed]:

@@ -27,6 +27,7 @@ from imagegen.http.routes import (
     model_files,
     page,
     previews,
+    provenance,
     session,
     status,
     tasks,
@@ -45,7 +46,21 @@ WARMS_PER_S = 0.5
 user types."""
 
 FAMILIES = (
-    *(jobs, previews, events, images, archive, gallery, keeping, inspection, status, model_files, loras, session),
+    *(
+        jobs,
+        previews,
+        events,
+        images,
+        archive,
+        gallery,
+        keeping,
+        inspection,
+        provenance,
+        status,
+        model_files,
+        loras,
+        session,
+    ),
     *(openai, sdapi, extras, lists, tasks, openapi, metrics, page),
 )
 ROUTES: list[Route] = [route for family in FAMILIES for route in family.ROUTES]

@@ -23,6 +23,7 @@ from imagegen.http.routes import (
     loras,
     model_files,
     previews,
+    provenance,
     session,
     status,
 )
@@ -109,6 +110,12 @@ EDIT_FORM = form(
     draft={"type": "boolean"},
     **dict.fromkeys(("webhook.url", "webhook.secret"), TEXT),
 )
+UPLOAD = {
+    "multipart/form-data": form(["image"], image=FILE),
+    "application/octet-stream": FILE,
+    **dict.fromkeys(PICTURES, FILE),
+}
+"""A picture, as the body or in a form."""
 VARIATION_FORM = form(
     [],
     **dict.fromkeys(("job_id", "prompt", "model"), TEXT),
@@ -202,20 +209,17 @@ OPERATIONS: dict[Handler, Operation] = {
     images.upload: Operation(
         "Upload a picture for edits",
         {201: (responses.jobs.Image,)},
-        {
-            "multipart/form-data": form(["image"], image=FILE),
-            "application/octet-stream": FILE,
-            **dict.fromkeys(PICTURES, FILE),
-        },
+        UPLOAD,
+    ),
+    provenance.verify: Operation(
+        "Who signed a picture, and whether it was changed since",
+        {200: (responses.provenance.Provenance,)},
+        UPLOAD,
     ),
     inspection.inspect: Operation(
         "How a PNG was made, and what of it is a request here",
         {200: (responses.jobs.Inspection,)},
-        {
-            "multipart/form-data": form(["image"], image=FILE),
-            "application/octet-stream": FILE,
-            **dict.fromkeys(PICTURES, FILE),
-        },
+        UPLOAD,
     ),
     gallery.gallery: Operation(
         "Find pictures, the newest first", {200: (responses.jobs.Images,)}, query=FIND | {"limit": whole(1, 200, 50)}

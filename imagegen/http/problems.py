@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from imagegen.schemas import PREVIEW_EVERY_MAX, Refused
 from imagegen.storage.database import storage_failure
-from imagegen.storage.errors import StorageError, StorageFull
+from imagegen.storage.errors import DatabaseUnavailable, StorageError, StorageFull
 
 log = logging.getLogger("imagegen.http")
 
@@ -61,6 +61,7 @@ TITLES = {
     "shutting_down": "The service is stopping",
     "storage_full": "The disk is full",
     "storage_error": "Storage error",
+    "database_unavailable": "The database cannot be reached",
     "wait_too_long": "Waited too long",
     "not_completed": "The task has not ended",
     "cancelled": "The job was cancelled",
@@ -104,7 +105,7 @@ async def refused(_request: Request, error: Exception) -> Response:
 async def storage(_request: Request, error: Exception) -> Response:
     failure = storage_failure(error)
     log.error("the state folder fails: %s", failure)
-    status = 507 if isinstance(failure, StorageFull) else 500
+    status = 507 if isinstance(failure, StorageFull) else 503 if isinstance(failure, DatabaseUnavailable) else 500
     return problem(status, failure.code, f"{failure} The request was not carried out.")
 
 

@@ -6,9 +6,12 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 
+from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Send
+
+from imagegen.storage.postgres_errors import is_unavailable
 
 log = logging.getLogger("imagegen.http")
 
@@ -55,6 +58,11 @@ class EventStream(StreamingResponse):
             await super().stream_response(bounded)
         except TimeoutError:
             log.info("a reader of events took nothing for %.0f s and was let go", STUCK_S)
+        except DBAPIError as lost:
+            if not is_unavailable(lost):
+                raise
+            log.info("a stream of events ends, because the database server cannot be reached; its reader comes again")
+            await bounded({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             await self._frames.aclose()  # run its `finally` now, not at garbage collection
 

@@ -12,15 +12,19 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from imagegen.images.folder_note import note_database
 from imagegen.storage import permissions
 from imagegen.storage.errors import CorruptImage, StorageError, StorageFull
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _PNG = re.compile(r"([0-9a-f]{32})\.png")
+CONVERTED = ".converted"
+_CONVERTED = re.compile(r"([0-9a-f]{32})\.converted")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.[0-9a-f]{8}\.tmp")  # as `write` names them
 
 
@@ -65,6 +69,10 @@ class ImageFiles:
             raise ValueError("an image id is 32 lowercase hexadecimal digits")
         return self._folder / f"{image_id}.png"
 
+    def converted(self, image_id: str) -> Path:
+        """The folder of a picture's conversions, which can be made again. It goes with the picture."""
+        return self.path(image_id).with_suffix(CONVERTED)
+
     def write(self, image_id: str, png: bytes) -> None:
         """Store a picture durably: it survives a power cut. Replaces a picture of the same id atomically."""
         target = self.path(image_id)
@@ -100,25 +108,41 @@ class ImageFiles:
         path = self.path(image_id)
         try:
             with _storage_errors(missing_too=False):
+                shutil.rmtree(self.converted(image_id), ignore_errors=True)
                 path.unlink()
         except FileNotFoundError:
             return False
         return True
 
-    def orphans(self, known: Collection[str], min_age_s: float = 0.0, now: Callable[[], float] = time.time) -> int:
+    def rows_since(self, identity: str) -> float:
+        """Since when the database `identity` has the rows of the pictures (POSIX seconds); noted if it is another."""
+        with _storage_errors():
+            return note_database(self._folder, identity).since
+
+    def orphans(
+        self,
+        known: Collection[str],
+        min_age_s: float = 0.0,
+        now: Callable[[], float] = time.time,
+        *,
+        since: float = 0.0,
+    ) -> int:
         """Remove pictures whose id is not in `known`, and temporary files. Returns how many were removed.
 
         min_age_s: younger files stay. Use 0 only at startup, before any write: later it would remove pictures whose row
-        is not inserted yet. Other files stay.
+        is not inserted yet. since: pictures from before this time stay (POSIX seconds). Other files stay.
         """
         removed = 0
         for entry in self._entries():
-            picture = _PNG.fullmatch(entry.name)
+            picture, converted = _PNG.fullmatch(entry.name), _CONVERTED.fullmatch(entry.name)
+            if converted and converted[1] not in known:
+                shutil.rmtree(entry.path, ignore_errors=True)
             ours = picture[1] not in known if picture else _TEMPORARY.fullmatch(entry.name)
             if not ours:
                 continue
             with _storage_errors(), contextlib.suppress(FileNotFoundError):  # already removed
-                if now() - entry.stat(follow_symlinks=False).st_mtime >= min_age_s:
+                written = entry.stat(follow_symlinks=False).st_mtime
+                if now() - written >= min_age_s and (written >= since or not picture):
                     Path(entry.path).unlink()
                     removed += 1
         return removed

@@ -37,6 +37,8 @@ _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # of grey, RGB, grey with alpha, RGBA
 _TEXT_CHUNKS = {b"tEXt", b"zTXt", b"iTXt"}
 _MASK_CHUNK = b"maSK"
 """A private ancillary chunk, which every decoder skips; not safe to copy into a changed picture (5.4)."""
+_MANIFEST_CHUNK = b"caBX"
+"""A C2PA manifest (specification 2.2, A.3.2)."""
 _IHDR_END = len(SIGNATURE) + 25  # IHDR comes first and is always 4 + 4 + 13 + 4 bytes
 
 # Neither tEXt nor XML 1.0 allows these: controls except tab and newline, lone surrogates, non-characters.
@@ -58,18 +60,20 @@ class FinishedPng:
     sha256: str
 
 
-def finish_png(png_from_engine: bytes, metadata: Mapping[str, str] | None, *, drawn: bool = True) -> FinishedPng:
+def finish_png(
+    png_from_engine: bytes, metadata: Mapping[str, str] | None, *, drawn: bool = True, marked: bool = True
+) -> FinishedPng:
     """Check the engine's PNG and replace its text with `metadata`, without re-encoding pixels.
 
     metadata: keyword → text, for example Software, model, prompt, seed. Software and model are repeated in XMP, and
     the marks for AI-generated pictures are added. None: the file gets no generation metadata.
-    drawn: False for a picture that a program has only enhanced: it is marked as that.
+    drawn: False for a picture that a program has only enhanced: it is marked as that. marked: False leaves out marks.
     Raises BrokenPng if a checksum, the structure or the pixels are wrong, ValueError for a bad keyword.
     """
     kept = [(kind, raw) for kind, raw in chunks(png_from_engine) if kind in _PIXEL_CHUNKS]
     _check_pixels(kept[0][1][8:-4], b"".join(raw[8:-4] for kind, raw in kept if kind == b"IDAT"))
     bare = SIGNATURE + b"".join(raw for _, raw in kept)
-    data = bare if metadata is None else _insert(bare, _metadata_chunks(metadata, drawn))
+    data = bare if metadata is None else _insert(bare, _metadata_chunks(metadata, drawn, marked))
     return FinishedPng(data, *size_of(data), hashlib.sha256(data).hexdigest())
 
 
@@ -109,6 +113,16 @@ def with_text_of(source: bytes, target: bytes) -> bytes:
     return _insert(target, b"".join(raw for kind, raw in chunks(source) if kind in _TEXT_CHUNKS))
 
 
+def manifest_bytes(png: bytes) -> int:
+    """The size of a PNG's C2PA manifest, 0 without one. Raises BrokenPng."""
+    return sum(len(raw) for kind, raw in chunks(png) if kind == _MANIFEST_CHUNK)
+
+
+def without_manifest(png: bytes) -> bytes:
+    """The PNG without its C2PA manifest. Raises BrokenPng."""
+    return SIGNATURE + b"".join(raw for kind, raw in chunks(png) if kind != _MANIFEST_CHUNK)
+
+
 def with_mask(png: bytes, levels: bytes) -> bytes:
     """Add a mask to a PNG without changing its pixels. `levels`: one byte a pixel, in rows."""
     return _insert(png, _chunk(_MASK_CHUNK, zlib.compress(levels, 1)))
@@ -143,12 +157,14 @@ def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield kind, raw
 
 
-def _metadata_chunks(metadata: Mapping[str, str], drawn: bool) -> bytes:
+def _metadata_chunks(metadata: Mapping[str, str], drawn: bool, marked: bool) -> bytes:
     for keyword in metadata:
         if not _KEYWORD.fullmatch(keyword) or keyword in {XMP_KEYWORD, "Comment"}:
             raise ValueError(f"{keyword!r} cannot be a keyword: 1 to 79 Latin-1 characters, no stray spaces")
     texts = {keyword: printable(text) for keyword, text in metadata.items()}
     chunks = [_text_chunk(keyword, text) for keyword, text in texts.items()]
+    if not marked:
+        return b"".join(chunks)
     if drawn:
         chunks.append(_text_chunk("Comment", AI_COMMENT))
     # Adobe's XMP specification requires uncompressed iTXt, even for plain ASCII

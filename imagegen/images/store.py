@@ -107,8 +107,9 @@ class ImageStore:
             await connection.execute(insert(table).values(row))
 
     async def prolong(self, connection: AsyncConnection, job_id: str, expires_at: float) -> None:
-        """Keep a job's pictures until `expires_at`, inside the caller's transaction."""
-        await connection.execute(update(table).where(table.c.job_id == job_id).values(expires_at=expires_at))
+        """Let a job's pictures expire at `expires_at`, except kept ones, inside the caller's transaction."""
+        others = table.c.job_id == job_id, table.c.kept_at.is_(None)
+        await connection.execute(update(table).where(*others).values(expires_at=expires_at))
 
     async def current(self, connection: AsyncConnection, image_id: str, now: float) -> StoredImage:
         """The picture, if it has not expired by `now`; a sweep may not have come yet. Raises Refused 404, 410."""
@@ -177,6 +178,16 @@ class ImageStore:
             query = query.where(table.c.seq < before)
         return [_listed(row) for row in await self._database.fetch(query)]
 
+    async def by_sha256(self, sha256: str) -> StoredImage | None:
+        """A picture that a job drew, by its file's SHA-256 (hex); None if there is none."""
+        query = (
+            select(table)
+            .where(table.c.sha256 == sha256, table.c.job_id.is_not(None), table.c.expired_at.is_(None))
+            .limit(1)
+        )
+        rows = await self._database.fetch(query)
+        return _image(rows[0]) if rows else None
+
     async def bytes_stored(self) -> int:
         query = select(func.coalesce(func.sum(table.c.bytes), 0)).where(table.c.expired_at.is_(None))
         async with self._database.reading() as connection:
@@ -210,7 +221,8 @@ class ImageStore:
         """Remove files that have no row. Call only at startup."""
         async with self._database.reading() as connection:
             known = {row.id for row in await connection.execute(select(table.c.id).where(table.c.expired_at.is_(None)))}
-        orphans = await asyncio.to_thread(self._files.orphans, known, 0.0)
+        since = await asyncio.to_thread(self._files.rows_since, self._database.identity)
+        orphans = await asyncio.to_thread(self._files.orphans, known, since=since)
         if orphans:
             log.info("removed %d files that no picture owns", orphans)
 

@@ -66,7 +66,15 @@ def lanczos(png: bytes, factor: int) -> bytes:
 
 
 def finish(
-    png: bytes, source: bytes, upscaler: str, factor: int, software: str, *, prompts: bool, drawn: bool
+    png: bytes,
+    source: bytes,
+    upscaler: str,
+    factor: int,
+    software: str,
+    *,
+    prompts: bool,
+    drawn: bool,
+    marked: bool = True,
 ) -> FinishedPng:
     """Add the source's generation metadata and what was done. `prompts`: with its prompts.
 
@@ -81,7 +89,7 @@ def finish(
     fields: Mapping[str, object] = written.fields | done
     kept = (written.prompt, written.negative) if prompts else ("", "")
     metadata[infotext.KEYWORD] = infotext.write(*kept, fields)
-    return finish_png(png, metadata, drawn=drawn)
+    return finish_png(png, metadata, drawn=drawn, marked=marked)
 
 
 def is_enhanced(png: bytes) -> bool:

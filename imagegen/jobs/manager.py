@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 
 from sqlalchemy.exc import DBAPIError
@@ -28,6 +28,7 @@ from imagegen.jobs.repository import JobRepository
 from imagegen.jobs.values import End, NewJob
 from imagegen.schemas import Failure, Job, Progress, Refused, Status, StoredImage, Warn
 from imagegen.storage.database import Database, storage_failure
+from imagegen.storage.postgres_errors import is_unavailable
 from imagegen.telemetry.recorder import Recorder
 
 log = logging.getLogger("imagegen.jobs")
@@ -36,6 +37,8 @@ MAX_STARTS = 3
 """A job that was running when the engine or the service died runs again, at most twice (docs/reliability.md)."""
 TOMBSTONE_S = 7 * 86400.0
 """How long the id of an expired job is kept, so that the 410 answer has the time of expiry."""
+SERVER_PAUSE_S = 1.0
+"""Pause between attempts to write while the database server cannot be reached."""
 DRAFT_TTL_S = 120.0
 """How long an ended draft is kept, unless the pictures' time to live is shorter."""
 
@@ -45,6 +48,8 @@ class JobManager:
 
     Readers, `submit`, `start`, `report` and `complete` raise sqlalchemy's DBAPIError if the disk fails. Other ends
     of a job take effect without the disk: a later sweep writes them. `requeue` fails the job if the disk refuses.
+    While a database server cannot be reached, `add_picture`, `complete` and `requeue` wait for it until the service
+    stops.
 
     Each timestamp of a job is at least its previous one, even if the clock is set back.
     """
@@ -234,10 +239,14 @@ class JobManager:
         The picture stays, however the job ends. A job that runs again has it in `images`, and it is not drawn again.
         warnings: all that were found so far. Raises DBAPIError.
         """
-        async with self._rows.writing() as connection:
-            if job.id not in self._active:  # ended, perhaps not yet written
-                return False
-            added = await self._rows.add_picture(connection, job.id, image, _warnings(job, warnings))
+
+        async def add() -> bool:
+            async with self._rows.writing() as connection:
+                if job.id not in self._active:  # ended, perhaps not yet written
+                    return False
+                return await self._rows.add_picture(connection, job.id, image, _warnings(job, warnings))
+
+        added = await self._patiently(job.id, add)
         if added:
             log.info("job %s picture=%d of %d", job.id, image.index + 1, job.params.n)
             self.changes.notify(job.id)
@@ -245,7 +254,8 @@ class JobManager:
 
     async def complete(self, job: Job, images: Sequence[StoredImage], warnings: Sequence[Warn] = ()) -> bool:
         """Complete a running job with its last pictures in one transaction; False if it has ended before."""
-        return await self._end(job.id, Status.COMPLETE, images=images, warnings=_warnings(job, warnings))
+        found = _warnings(job, warnings)
+        return await self._patiently(job.id, lambda: self._end(job.id, Status.COMPLETE, images=images, warnings=found))
 
     async def fail(self, job_id: str, failure: Failure) -> bool:
         """Fail a job; False if it has ended before."""
@@ -257,7 +267,7 @@ class JobManager:
         If the disk refuses, the job fails; while the service stops, the next start of the service recovers it.
         """
         try:
-            requeued = await self._rows.requeue(job_id, counted=counted)
+            requeued = await self._patiently(job_id, lambda: self._rows.requeue(job_id, counted=counted))
         except DBAPIError as refused:
             failure = storage_failure(refused)
             log.error("job %s cannot be put back into the queue: %s", job_id, failure)
@@ -316,6 +326,20 @@ class JobManager:
         self.changes.notify_all()
 
     # ---- internal -----------------------------------------------------------------------------
+
+    async def _patiently(self, job_id: str, write: Callable[[], Awaitable[bool]]) -> bool:
+        """Do `write`, again and again while the database server cannot be reached and the service does not stop."""
+        waited = False
+        while True:
+            try:
+                return await write()
+            except DBAPIError as refused:
+                if self.closed or not is_unavailable(refused):
+                    raise
+            if not waited:
+                log.warning("job %s waits for the database server", job_id)
+                waited = True
+            await asyncio.sleep(SERVER_PAUSE_S)
 
     async def _end(
         self,

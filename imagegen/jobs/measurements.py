@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from imagegen.idle.tracker import IdleTracker
 from imagegen.jobs.durations import KEPT, Durations, Measurement
-from imagegen.storage.database import Database
+from imagegen.storage.database import Database, storage_failure
 from imagegen.storage.notes import Notes
 from imagegen.storage.tables import measurements as table
 
@@ -41,7 +41,7 @@ class Measurements:
         try:
             await self._keep(new)
         except DBAPIError as full:
-            log.warning("measurements cannot be written (%s)", full.orig)
+            log.warning("measurements cannot be written (%s)", storage_failure(full))
         await self.keep_idle()
 
     async def keep_idle(self) -> None:

@@ -221,17 +221,22 @@ class JobRepository:
             await self._images.prolong(connection, job_id, expires_at)
 
     async def follow_images(self, connection: AsyncConnection, job_id: str, now: float) -> None:
-        """Let a complete job expire with the last of its pictures: never if one is kept, now if none is left."""
+        """Let an ended job expire with the last of its pictures: never if one is kept, now if none is left.
+
+        A job that has not ended does not expire, whatever becomes of the pictures that it has already.
+        """
+        mine, open_ = table.c.id == job_id, table.c.status.in_(NOT_ENDED)
+        await connection.execute(update(table).where(mine, open_).values(REVISION))
         left = await self._images.of_job(connection, job_id)
         times = [image.expires_at for image in left]
         expires_at = None if None in times else max([one for one in times if one is not None], default=now)
         values = REVISION if left else CLEARED | {"expired_at": now}
-        await connection.execute(update(table).where(table.c.id == job_id).values(**values, expires_at=expires_at))
+        await connection.execute(update(table).where(mine, ~open_).values(**values, expires_at=expires_at))
 
     async def end(self, connection: AsyncConnection, job_id: str, end: End, images: Sequence[StoredImage] = ()) -> bool:
         """End a job and insert its last pictures; False if it has ended before, or would complete without running.
 
-        The pictures that it has already expire with it.
+        The pictures that it has already expire with it; if one of them is kept, the job does not expire.
         """
         open_states = [Status.RUNNING.value] if end.status is Status.COMPLETE else NOT_ENDED
         done = await connection.execute(
@@ -239,15 +244,21 @@ class JobRepository:
         )
         if done.rowcount != 1:
             return False
-        await self._images.prolong(connection, job_id, end.expires_at)
+        await self._expire_images(connection, job_id, end.expires_at)
         await self._images.insert(connection, images, expires_at=end.expires_at, job_id=job_id)
         return True
+
+    async def _expire_images(self, connection: AsyncConnection, job_id: str, expires_at: float) -> None:
+        """Give the pictures of a job that ends their expiry. If one is kept, the job has none."""
+        await self._images.prolong(connection, job_id, expires_at)
+        if any(image.kept_at is not None for image in await self._images.of_job(connection, job_id)):
+            await connection.execute(update(table).where(table.c.id == job_id).values(expires_at=None))
 
     async def save_end(self, job_id: str, end: End) -> None:
         """Write an end that could not be written before."""
         async with self._database.writing() as connection:
             await connection.execute(update(table).where(table.c.id == job_id).values(REVISION | end.values()))
-            await self._images.prolong(connection, job_id, end.expires_at)
+            await self._expire_images(connection, job_id, end.expires_at)
 
     async def requeue(self, job_id: str, *, counted: bool) -> bool:
         """Queue the running job again; False if it does not run. `counted`: keep the increased number of attempts."""
@@ -311,7 +322,7 @@ async def _all(connection: AsyncConnection, query: Select[Any]) -> Sequence[Row[
 
 
 def _by_key(owner: str | None, key: str) -> Select[Any]:
-    return WITH_HOOK.where(table.c.idempotency_key == key, table.c.owner.is_(owner))
+    return WITH_HOOK.where(table.c.idempotency_key == key, table.c.owner.is_not_distinct_from(owner))
 
 
 def _job(row: Row[Any], images: Sequence[StoredImage]) -> Job:

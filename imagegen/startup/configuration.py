@@ -18,9 +18,9 @@ from imagegen.security.origins import Origins
 from imagegen.security.webhook_targets import Targets
 from imagegen.settings import Settings
 from imagegen.startup import port as listening
-from imagegen.storage import descriptors
-from imagegen.storage.database import StateError, lock_state_folder
-from imagegen.storage.errors import StorageError
+from imagegen.storage import descriptors, postgres_look
+from imagegen.storage.database import lock_state_folder
+from imagegen.storage.errors import StateError, StorageError
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,15 @@ def read() -> Configuration:
 
 
 def check(configured: Configuration, host: str, port: int) -> Entry:
-    """Check what the service needs before it listens: port, state folder, policy, catalog and GPU.
+    """Check what the service needs before it listens: port, state folder, database, policy, catalog and GPU.
 
     Makes the state folder. Returns the default model. Raises one of SENTENCES.
     """
     chosen = configured.settings
     listening.check(host, port)
     lock_state_folder(chosen.home).close()
+    if chosen.database_url is not None:
+        postgres_look.check(chosen.database_url)
     Guardrails.load(chosen.policy_file)
     catalog = Catalog.offered(chosen)
     entry = catalog.default(chosen, has_gpu=gpu.is_card(gpu.read(chosen)))

@@ -101,10 +101,20 @@ def end_start(failure: Exception, in_worker: bool) -> NoReturn:
     else:
         print(f"imagegen cannot start: {reason}", file=sys.stderr, flush=True)
     if in_worker:
-        os.kill(os.getppid(), START_FAILED)
-        os.kill(os.getppid(), signal.SIGTERM)
-        os._exit(1)
+        _end_both()
     sys.exit(1)
+
+
+def end_running(reason: str) -> NoReturn:
+    """End a running worker that can no longer do its work, and its supervisor, at once and with exit status 1."""
+    log.error("ends: %s", reason)
+    _end_both()
+
+
+def _end_both() -> NoReturn:
+    os.kill(os.getppid(), START_FAILED)
+    os.kill(os.getppid(), signal.SIGTERM)
+    os._exit(1)
 
 
 def stop_on_signals(begin_stop: Callable[[], None], grace_s: float) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import delete, insert, select
 from sqlalchemy.exc import DBAPIError
 
-from imagegen.storage.database import Database
+from imagegen.storage.database import Database, storage_failure
 from imagegen.storage.tables import notes as table
 
 log = logging.getLogger("imagegen")
@@ -29,10 +28,9 @@ class Notes:
 
     async def keep(self, key: str, value: dict[str, Any]) -> None:
         """Write `value` in place of the previous note. A storage error is only logged, and the note is lost."""
-        statement = upsert(table).values(key=key, value=value)
-        statement = statement.on_conflict_do_update(index_elements=["key"], set_={"value": value})
         try:
             async with self._database.writing() as connection:
-                await connection.execute(statement)
+                await connection.execute(delete(table).where(table.c.key == key))
+                await connection.execute(insert(table).values(key=key, value=value))
         except DBAPIError as full:
-            log.warning("%s cannot be kept (%s)", key, full.orig)
+            log.warning("%s cannot be kept (%s)", key, storage_failure(full))

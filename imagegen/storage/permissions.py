@@ -11,7 +11,18 @@ UMASK = 0o077
 """The umask of the service and its engine: only their user may use the files they create."""
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_KEPT_HERE = ("before-deploy", "engine", "images", "lock", "models", "session.key", "templates", "tls", "tokens")
+_KEPT_HERE = (
+    "before-deploy",
+    "engine",
+    "images",
+    "lock",
+    "models",
+    "provenance",
+    "session.key",
+    "templates",
+    "tls",
+    "tokens",
+)
 _DATABASE = "jobs.sqlite3"  # and its -wal and -shm, and copies of all three
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
+Large = BigInteger().with_variant(Integer(), "sqlite")
+"""A whole number of up to 63 bits. SQLite's INTEGER has them, and only that type can be its row id."""
+
 
 jobs = Table(
     "jobs",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),  # the order of arrival, never reused
+    Column("seq", Large, primary_key=True, autoincrement=True),  # the order of arrival, never reused
     Column("id", String(32), nullable=False, unique=True),
     Column("revision", Integer, nullable=False, default=1),
     Column("kind", String(16), nullable=False),
@@ -45,7 +48,7 @@ Index("jobs_idempotency", jobs.c.idempotency_key)
 images = Table(
     "images",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),  # the order of the list, never reused
+    Column("seq", Large, primary_key=True, autoincrement=True),  # the order of the list, never reused
     Column("id", String(32), nullable=False, unique=True),
     Column("job_id", String(32)),  # NULL: an upload
     Column("idx", Integer, nullable=False, default=0),
@@ -53,7 +56,7 @@ images = Table(
     Column("height", Integer, nullable=False),
     Column("bytes", Integer, nullable=False),
     Column("sha256", String(64), nullable=False),
-    Column("seed", Integer),
+    Column("seed", Large),
     Column("format", String(8), nullable=False, default="png"),
     Column("warnings", JSON),  # schemas.Warn of an upload; NULL in rows of schema 2
     Column("created_at", Float, nullable=False),
@@ -84,7 +87,7 @@ Index("webhooks_next", webhooks.c.next_at)
 measurements = Table(
     "measurements",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", Large, primary_key=True, autoincrement=True),
     Column("model", String(128), nullable=False),
     Column("what", String(16), nullable=False),  # load · encode · tokens · step · decode · gap: see durations.What
     Column("pixels", Integer, nullable=False, default=0),
@@ -95,13 +98,13 @@ measurements = Table(
 memory_needs = Table(  # what pictures took of the memory: see hardware/memory_needs.py
     "memory_needs",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", Large, primary_key=True, autoincrement=True),
     Column("model", String(128), nullable=False),
-    Column("files_bytes", Integer, nullable=False),
+    Column("files_bytes", Large, nullable=False),
     Column("kind", String(16), nullable=False),
     Column("mode", String(16), nullable=False),  # card · offload · stream · cpu
     Column("pixels", Integer, nullable=False),
-    Column("bytes", Integer, nullable=False),
+    Column("bytes", Large, nullable=False),
     Column("failed", Boolean, nullable=False, default=False),
     Column("at", Float, nullable=False),
 )

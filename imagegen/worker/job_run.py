@@ -9,7 +9,7 @@ from imagegen.engines.base import DrawTimes
 from imagegen.hardware.memory_mode import Shape
 from imagegen.jobs.durations import Measurement, What, timed_as
 from imagegen.models.entry import Entry
-from imagegen.schemas import Job, Warn
+from imagegen.schemas import NOT_SIGNED, Job, StoredImage, Warn
 from imagegen.worker.lifecycle import Loaded
 from imagegen.worker.progress import ProgressWriter
 
@@ -35,6 +35,10 @@ class JobRun:
     def warnings(self) -> list[Warn]:
         """The job's warnings about its pictures. Call it after the last picture."""
         return self.found
+
+    def note_picture(self, image: StoredImage) -> None:
+        """Repeat the warning of a picture that could not be signed."""
+        self.found += [one for one in image.warnings if one.code == NOT_SIGNED and one not in self.found]
 
     def _measure(self, model: str, what: What, pixels: int, seconds: float | None) -> None:
         if seconds is not None:

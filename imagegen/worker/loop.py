@@ -50,6 +50,7 @@ from imagegen.schemas import EngineState, Failure, Job, Phase, Progress, Refused
 from imagegen.storage.database import storage_failure
 from imagegen.storage.descriptors import are_short
 from imagegen.storage.errors import StorageError
+from imagegen.storage.postgres_errors import is_unavailable
 from imagegen.telemetry.recorder import Recorder
 from imagegen.worker.commands import Command, CommandQueue
 from imagegen.worker.job_run import DrawingRun, UpscaleRun
@@ -267,6 +268,8 @@ class Worker:
         except DBAPIError as refused:
             if are_short(refused):
                 await self._pause_for_descriptors()
+            elif is_unavailable(refused):
+                await self._pause_for_server()
             else:
                 await self._jobs.fail(active.id, _storage_says(refused))
             return
@@ -290,7 +293,10 @@ class Worker:
             except EngineError as error:
                 await self._engine_failed(job, error)
             except (StorageError, DBAPIError) as disk:
-                await self._jobs.fail(job.id, _storage_says(disk))
+                if is_unavailable(disk):
+                    await self._jobs.requeue(job.id, counted=False)
+                else:
+                    await self._jobs.fail(job.id, _storage_says(disk))
             except Refused as refused:
                 await self._jobs.fail(job.id, Failure(code=refused.code, detail=refused.detail))
             except Exception:
@@ -321,6 +327,11 @@ class Worker:
     async def _pause_for_descriptors(self) -> None:
         """Pause until file descriptors may be free again. The job is in the queue."""
         log.warning("no file descriptor is free: the job stays in the queue")
+        await self.commands.rest(LOOK_AGAIN_S)
+
+    async def _pause_for_server(self) -> None:
+        """Pause until the database server may answer again. The job is in the queue."""
+        log.warning("the database server cannot be reached: the job stays in the queue")
         await self.commands.rest(LOOK_AGAIN_S)
 
     # ---- failures -----------------------------------------------------------------------------

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from imagegen import __version__
 from imagegen.engines.base import DrawRequest, LoraUse
 from imagegen.images import blank as sanity
-from imagegen.images import convert, cutout, infotext, upscale
-from imagegen.images.png import FinishedPng, finish_png
+from imagegen.images import convert, cutout
+from imagegen.images.png import finish_png
+from imagegen.images.provenance.signer import Signer
 from imagegen.images.store import ImageStore
 from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
@@ -17,16 +17,24 @@ from imagegen.models.loras.folder import LoraFolder
 from imagegen.prompts.guardrails import Guardrails, compose
 from imagegen.schemas import BACKGROUND_REMOVED, SEED_MAX, EngineTexts, Job, Params, StoredImage, Warn
 from imagegen.settings import Settings
+from imagegen.worker.labels import Labels
 
 
 class ImageProcessor:
     """Prepares and stores each picture of a job. Pillow and disk work runs in threads."""
 
     def __init__(
-        self, images: ImageStore, guardrails: Guardrails, catalog: Catalog, loras: LoraFolder, settings: Settings
+        self,
+        images: ImageStore,
+        guardrails: Guardrails,
+        catalog: Catalog,
+        loras: LoraFolder,
+        settings: Settings,
+        signer: Signer | None = None,
     ) -> None:
+        """signer: None where pictures are not signed."""
         self._images, self._guardrails, self._catalog = images, guardrails, catalog
-        self._loras, self._settings = loras, settings
+        self._loras, self._settings, self._labels = loras, settings, Labels(settings, signer)
 
     async def preprocess(self, job: Job, seed: int) -> DrawRequest:
         """The draw request for one picture. Raises Refused if a reference or a LoRA is gone or damaged."""
@@ -96,41 +104,10 @@ class ImageProcessor:
 
         background: of `cut_out`.
         """
-        p = job.params
         transparent = background is not None and background.code == BACKGROUND_REMOVED
-        metadata = None
-        if self._settings.png_metadata != "off":
-            metadata = {
-                "Software": f"imagegen {__version__}",
-                "model": job.model,
-                "seed": str(seed),
-                "steps": str(p.steps),
-                "cfg_scale": f"{p.cfg_scale:g}",
-                "sampler": p.sampler,
-            }
-            if p.speed != "quality":
-                metadata["speed"] = p.speed
-            if p.strength is not None:
-                metadata["strength"] = f"{p.strength:g}"
-            if p.loras:
-                metadata["loras"] = ", ".join(f"{one.name}:{one.strength:g}" for one in p.loras)
-            if transparent:
-                metadata["background"] = p.background
-            full = self._settings.png_metadata == "full"
-            if full:
-                metadata["prompt"] = job.prompt
-            drawn = infotext.drawn(
-                model=job.model,
-                seed=seed,
-                steps=p.steps,
-                cfg_scale=p.cfg_scale,
-                sampler=p.sampler,
-                size=(p.width, p.height),
-                version=f"imagegen {__version__}",
-            )
-            prompt = infotext.with_loras(job.prompt if full else "", p.loras)
-            metadata[infotext.KEYWORD] = infotext.write(prompt, p.negative if full else "", drawn)
-        finished = await asyncio.to_thread(finish_png, png, metadata)
+        sources = [await self._images.read(image_id) for image_id in job.references]
+        finished, unsigned = await self._labels.drawn(job, seed, png, sources, transparent=transparent)
+        about = (background if transparent else None, unsigned)
         return await self._images.write(
             finished.data,
             width=finished.width,
@@ -138,7 +115,7 @@ class ImageProcessor:
             sha256=finished.sha256,
             seed=seed,
             index=index,
-            warnings=(background,) if background is not None and transparent else (),
+            warnings=tuple(one for one in about if one is not None),
         )
 
     async def preprocess_upscale(self, job: Job) -> bytes:
@@ -147,19 +124,10 @@ class ImageProcessor:
 
     async def postprocess_upscale(self, job: Job, png: bytes) -> StoredImage:
         """Add the source's metadata to its larger copy, and write it. Raises Refused, BrokenPng, StorageError."""
-        source, keeps = await self.preprocess_upscale(job), self._settings.png_metadata
+        source = await self.preprocess_upscale(job)
         of = await self._images.get(job.references[0])
-        drawn = of.job_id is not None
-
-        def finish() -> FinishedPng:
-            if keeps == "off":
-                return finish_png(png, None)
-            return upscale.finish(
-                png, source, job.model, job.params.factor or 1, f"imagegen {__version__}",
-                prompts=keeps == "full", drawn=drawn and not upscale.is_enhanced(source),
-            )  # fmt: skip
-
-        finished = await asyncio.to_thread(finish)
+        finished, unsigned = await self._labels.enlarged(job, png, source, drawn=of.job_id is not None)
+        transparent = [one for one in of.warnings if one.code == BACKGROUND_REMOVED]  # the copy is transparent too
         return await self._images.write(
             finished.data,
             width=finished.width,
@@ -167,7 +135,7 @@ class ImageProcessor:
             sha256=finished.sha256,
             seed=None,
             index=0,
-            warnings=of.warnings if of.transparent else (),  # the copy is transparent too
+            warnings=(*transparent, *([unsigned] if unsigned else [])),
         )
 
     async def discard(self, images: Sequence[StoredImage]) -> None:

@@ -13,6 +13,7 @@ from imagegen.engines.base import DrawProgress, LoadProgress
 from imagegen.jobs.manager import JobManager
 from imagegen.models.download.progress import Fetching
 from imagegen.schemas import Phase, Progress
+from imagegen.storage.database import storage_failure
 from imagegen.worker.newest import NewestWriter
 
 log = logging.getLogger("imagegen.worker")
@@ -72,7 +73,7 @@ class ProgressWriter(NewestWriter[Progress]):
             try:
                 await asyncio.shield(self._jobs.report(self._job_id, progress))
             except DBAPIError as full:
-                log.warning("job %s: its progress cannot be written (%s)", self._job_id, full.orig)
+                log.warning("job %s: its progress cannot be written (%s)", self._job_id, storage_failure(full))
 
 
 def fetching(now: Fetching) -> Progress:

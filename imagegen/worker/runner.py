@@ -79,7 +79,9 @@ class JobRunner:
         png, background = await self._processor.cut_out(run.job, index, png)
         if background is not None and background not in run.found:
             run.found.append(background)
-        return await self._processor.postprocess(run.job, index, seed, png, background)
+        stored = await self._processor.postprocess(run.job, index, seed, png, background)
+        run.note_picture(stored)
+        return stored
 
     async def _load_if_needed(self, run: DrawingRun) -> None:
         """Load the model, or load it again in a tighter memory mode if the job's pictures do not fit in the current."""

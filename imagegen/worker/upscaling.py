@@ -57,6 +57,7 @@ class UpscaleRunner:
             raise EngineError(error.code, error.detail, draws_on=True) from error
         run.report.put(Progress(phase=Phase.SAVING, at=time.time()))
         images = [await self._processor.postprocess_upscale(run.job, png)]
+        run.note_picture(images[0])
         try:
             if await self._jobs.complete(run.job, images, run.warnings()):
                 images = []

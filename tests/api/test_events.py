@@ -17,12 +17,14 @@ from imagegen.http import sse
 from imagegen.http.snapshots import Snapshots
 from imagegen.jobs.notifications import Notifier
 
+SECONDS = {"width": 128, "height": 128, "steps": 80}
+"""A picture of seconds, so that a reader hears of it while it is drawn."""
+
 
 def test_a_job_is_told_from_queue_to_picture_and_then_the_stream_ends(service: Service) -> None:
-    ahead = service.submit(steps=60)
     with contextlib.ExitStack() as held:
-        held.enter_context(service.engine_held())
-        job = service.submit(steps=12, seed=3)
+        ahead = held.enter_context(service.at_work())
+        job = service.submit(seed=3, **SECONDS)
         with listening(service, f"/api/jobs/{job['job_id']}/events") as stream:
             heard = [next(stream)]
             held.close()
@@ -66,8 +68,8 @@ def test_everything_tells_the_engine_the_queue_and_each_job(service: Service) ->
         first = next(stream)
         assert (first.name, first.data.keys()) == ("status", service.status().keys())
         assert next(stream).name == "queue"
-        job = service.submit(steps=60)
-        cancelled = service.submit(steps=8)
+        job = service.submit(**SECONDS)
+        cancelled = service.submit()
         service.http.delete(f"/api/jobs/{cancelled['job_id']}")
         latest: dict[str, dict[str, Any]] = {}
         queues: list[list[str]] = []
@@ -101,7 +103,7 @@ def test_who_comes_back_to_everything_hears_of_jobs_that_ended_meanwhile(service
 
 def test_who_looks_keeps_the_model_and_who_only_listens_does_not(serve) -> None:
     service = serve()  # of its own: a warm-up of another test counts as presence for minutes (TYPING_S)
-    for path, counts in (("/api/events?presence=1", True), ("/api/events", False)):
+    for path, counts in (("/api/events", False), ("/api/events?presence=1", True)):  # a leave is noticed a moment later
         with listening(service, path) as stream:
             job = service.submit()
             reasons: list[str | None] = []
@@ -116,15 +118,16 @@ def test_who_looks_keeps_the_model_and_who_only_listens_does_not(serve) -> None:
 
 
 def test_reading_its_events_keeps_a_lease_alive(service: Service) -> None:
-    ahead = service.submit(steps=40)
-    job = service.submit(lease_s=5)
-    with listening(service, f"/api/jobs/{job['job_id']}/events") as stream:
-        with service.engine_held():
+    with contextlib.ExitStack() as held:
+        ahead = held.enter_context(service.at_work())
+        job = service.submit(lease_s=5)
+        with listening(service, f"/api/jobs/{job['job_id']}/events") as stream:
             assert next(stream).data["status"] == "queued"
             left = service.submit(lease_s=5)
             until(lambda: status_of(service, left["job_id"]) == "failed", "the lease that nobody renews runs out")
             assert status_of(service, job["job_id"]) == "queued"
-        assert list(stream)[-1].data["status"] == "complete"
+            held.close()
+            assert list(stream)[-1].data["status"] == "complete"
     assert service.ended(ahead["job_id"])["status"] == "complete"
 
 

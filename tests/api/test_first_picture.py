@@ -98,7 +98,8 @@ def test_pictures_are_converted_and_reduced_on_request(service: Service) -> None
 
 
 def test_jobs_run_in_order_and_say_where_they_are(service: Service) -> None:
-    submitted = [service.submit(seed=seed, steps=4) for seed in range(4)]
+    with service.at_work():
+        submitted = [service.submit(seed=seed) for seed in range(4)]
     assert [job["position"] for job in submitted] == sorted(job["position"] for job in submitted)
     jobs = [service.ended(job["job_id"]) for job in submitted]
     assert [job["status"] for job in jobs] == ["complete"] * 4
@@ -120,8 +121,9 @@ def test_a_long_poll_ends_when_the_status_changes(service: Service) -> None:
 
 def test_an_idle_engine_is_unloaded_though_it_is_watched_and_loads_again(serve) -> None:
     service = serve(idle_timeout="1")
-    job = service.submit(steps=20)
-    pid = service.until_state("drawing")["engine"]["pid"]
+    job = service.submit(width=128, height=128, steps=40)
+    pid = service.until_drawing(job["job_id"]) and service.engine_pid
+    assert pid is not None
     assert service.ended(job["job_id"])["status"] == "complete"
 
     def watched_until_cold() -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from loras import pair, put, safetensors
 from PIL import Image
-from served import Service
+from served import ENDLESS, Service
 
 from imagegen.images.png_texts import texts
 
@@ -57,8 +57,8 @@ def test_a_lora_changes_its_own_picture_and_no_other(service: Service) -> None:
 
 def test_a_job_with_a_lora_can_be_stopped(service: Service) -> None:
     plain = drawn(service)
-    job = service.submit(**lora(), steps=100)
-    with service.engine_held():
+    job = service.submit(**lora(), **ENDLESS)
+    with service.engine_held(job["job_id"]):
         assert service.http.delete(f"/api/jobs/{job['job_id']}").status_code == 200
     assert service.ended(job["job_id"])["status"] == "cancelled"
     assert (drawn(service) == plain).all()
@@ -116,8 +116,7 @@ def test_bad_loras_are_refused_before_there_is_a_job(service: Service, loras: An
 
 
 def test_a_lora_that_was_removed_meanwhile_fails_its_job(service: Service) -> None:
-    first = service.submit(steps=8)
-    with service.engine_held():
+    with service.at_work() as first:
         waiting = service.submit(**lora())
         (service.home / "loras" / "strong.safetensors").unlink()
     assert service.ended(first["job_id"])["status"] == "complete"

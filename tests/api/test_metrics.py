@@ -34,19 +34,14 @@ def read(service: Service) -> dict[str, float]:
     return samples(answer.text)
 
 
-def is_idle(service: Service) -> bool:
-    status = service.status()
-    queue, state = status["queue"], status["engine"]["state"]
-    return queue["queued"] + queue["running"] == 0 and state in {"cold", "ready"}
-
-
 def test_a_drawn_job_is_counted_and_measured(service: Service) -> None:
-    until(lambda: is_idle(service), "what other tests have begun is over")
+    service.draw()  # the model is loaded
+    until(service.is_unused, "what other tests have begun is over")
     before = read(service)
     service.draw(n=2, steps=3)
-    cancelled = service.submit(width=512, height=512, steps=100)
-    service.http.delete(f"/api/jobs/{cancelled['job_id']}")
-    after = read(service)
+    with service.at_work() as cancelled:
+        service.http.delete(f"/api/jobs/{cancelled['job_id']}")
+        after = read(service)
 
     def grown(name: str) -> float:
         return after[name] - before.get(name, 0.0)

@@ -1,6 +1,6 @@
 """The model's life under faults: who dies when, who asks at the wrong moment, what is replaced.
 
-On both engines where a load or the end of the process is hit; the rest, on the second one, in `make test-long`.
+Tests of `second_engine_long` run on the second engine too, in `make test-long`.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def small(seed: int = 1) -> dict[str, Any]:
 # ---- loading ------------------------------------------------------------------------------------
 
 
+@second_engine_long
 def test_requests_that_race_to_load_share_one_engine(life: Service, held: Held) -> None:
     before = held.starts
     held.hold()
@@ -83,6 +84,7 @@ def test_while_it_loads_it_is_not_unloaded_and_says_so(life: Service, held: Held
     assert life.ended(job["job_id"])["status"] == "complete"
 
 
+@second_engine_long
 def test_an_engine_that_dies_while_loading_is_started_again_for_its_job(life: Service, held: Held) -> None:
     held.hold()
     job = life.submit()
@@ -182,12 +184,12 @@ def test_files_that_were_replaced_count_from_the_next_load_on(life: Service) -> 
     weights = next(folder.glob("dit*"))
     whole = weights.read_bytes()
     try:
-        first = life.png(life.draw(model="twin", seed=7))
+        first = life.unsigned(life.draw(model="twin", seed=7))
         klein.files(seed=99)[weights.name].write(folder / "new", lambda _count: None)
         (folder / "new").replace(weights)
-        assert life.png(life.draw(model="twin", seed=7)) == first, "what is loaded is what it draws with"
+        assert life.unsigned(life.draw(model="twin", seed=7)) == first, "what is loaded is what it draws with"
         life.http.post("/api/unload")
-        assert life.png(life.draw(model="twin", seed=7)) != first
+        assert life.unsigned(life.draw(model="twin", seed=7)) != first
     finally:
         weights.write_bytes(whole)
 

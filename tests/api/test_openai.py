@@ -136,7 +136,7 @@ def test_a_stream_ends_with_the_pictures(client: OpenAI) -> None:
 
 @pytest.mark.parametrize("output_format", ["png", "webp"])
 def test_a_stream_has_the_partial_pictures_that_were_asked_for(client: OpenAI, output_format: str) -> None:
-    steps = {"size": "64x64", "extra_body": {"steps": 40, "seed": 7}}
+    steps = {"size": "64x64", "extra_body": {"steps": 100, "seed": 7}}
     with client.images.generate(
         prompt="a", stream=True, partial_images=3, output_format=output_format, **steps
     ) as stream:
@@ -151,7 +151,7 @@ def test_a_stream_has_the_partial_pictures_that_were_asked_for(client: OpenAI, o
 
 
 def test_an_edit_has_partial_pictures_and_only_a_stream_has_them(client: OpenAI) -> None:
-    more = {"size": "64x64", "extra_body": {"steps": 40}}
+    more = {"size": "64x64", "extra_body": {"steps": 100}}
     with client.images.edit(image=png("red"), prompt="blue", stream=True, partial_images=1, **more) as stream:
         partial, last = stream
     assert (partial.type, partial.partial_image_index) == ("image_edit.partial_image", 0)
@@ -293,15 +293,14 @@ def json_post(service: Service, body: bytes) -> httpx.Response:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_dropped_connection_cancels_its_job_and_a_key_keeps_it(service: Service, stream: bool) -> None:
-    ahead = service.submit(steps=100, width=128, height=128, n=2)
     dropped, kept = (f"dropped, stream {stream}", f"kept, stream {stream}")
-    lines = [ask(service, dropped, stream), ask(service, kept, stream, key=f"key-{stream}")]
-    until(lambda: {dropped, kept} <= statuses(service).keys(), "both wait")
-    for line in lines:
-        line.close()
-    until(lambda: statuses(service)[dropped] == "cancelled", "the job nobody can come back to ends")
-    assert statuses(service)[kept] == "queued"
-    service.http.delete(f"/api/jobs/{ahead['job_id']}")
+    with service.at_work():
+        lines = [ask(service, dropped, stream), ask(service, kept, stream, key=f"key-{stream}")]
+        until(lambda: {dropped, kept} <= statuses(service).keys(), "both wait")
+        for line in lines:
+            line.close()
+        until(lambda: statuses(service)[dropped] == "cancelled", "the job nobody can come back to ends")
+        assert statuses(service)[kept] == "queued"
     body = {"prompt": kept, "size": "64x64", "steps": 2, "stream": stream}
     again = service.http.post("/v1/images/generations", json=body, headers={"Idempotency-Key": f"key-{stream}"})
     assert again.status_code == 200, again.text
@@ -328,8 +327,10 @@ def statuses(service: Service) -> dict[str, str]:
 
 
 def test_a_job_that_somebody_else_cancels_is_told_and_not_tried_again(service: Service) -> None:
-    ahead = service.submit(steps=100, width=128, height=128, n=2)
-    with OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=2, timeout=60) as client:
+    with (
+        service.at_work(),
+        OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=2, timeout=60) as client,
+    ):
         for stream in (False, True):
             prompt = f"unwanted, stream {stream}"
             with cancelling(service, prompt), pytest.raises(openai.APIError) as told:
@@ -337,7 +338,6 @@ def test_a_job_that_somebody_else_cancels_is_told_and_not_tried_again(service: S
             assert told.value.code == "cancelled"
             prompts = [item["prompt"] for item in service.http.get("/api/jobs").json()["items"]]
             assert prompts.count(prompt) == 1
-    service.http.delete(f"/api/jobs/{ahead['job_id']}")
 
 
 @contextlib.contextmanager

@@ -122,7 +122,7 @@ def answerable(case: schemathesis.Case, small: Service, job: dict[str, Any]) -> 
         case.body = {"image": picture, "upscaler_1": "Lanczos"}
     elif case.operation.label == "POST /sdapi/v1/options":
         case.body = {"sd_model_checkpoint": "tiny"}
-    elif case.operation.label in {"POST /api/images", "POST /api/images/inspect"}:
+    elif case.operation.label in {"POST /api/images", "POST /api/images/inspect", "POST /api/verify"}:
         case.body = {"image": png()} if isinstance(body, dict) else png()
 
 

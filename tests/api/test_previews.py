@@ -11,7 +11,8 @@ from event_stream import listening
 from PIL import Image
 from served import Service, until
 
-LONG = {"steps": 100, "width": 128, "height": 64}
+LONG = {"steps": 100, "width": 256, "height": 128, "n": 4}
+"""Pictures of seconds each, which are cancelled."""
 
 
 def preview_of(service: Service, job: dict[str, Any], **headers: str) -> httpx.Response:
@@ -32,9 +33,9 @@ def test_a_running_job_shows_its_newest_preview_until_it_ends(service: Service) 
     seen = service.http.get(view["url"])
     assert (seen.headers["content-type"], seen.headers["cache-control"]) == ("image/jpeg", "no-store")
     picture = Image.open(io.BytesIO(seen.content))
-    assert (picture.format, picture.size) == ("JPEG", (128, 64))
+    assert (picture.format, picture.size) == ("JPEG", (256, 128))
     until(lambda: preview_of(service, job).headers.get("etag") != seen.headers["etag"], "a newer one is there")
-    with service.engine_held():
+    with service.engine_held(job["job_id"]):
 
         def known() -> bool:
             etag = preview_of(service, job).headers["etag"]
@@ -70,7 +71,7 @@ def test_without_the_field_no_preview_and_with_it_the_same_picture(service: Serv
     with listening(service, f"/api/jobs/{plain['job_id']}/events") as own:
         assert {event.name for event in own} == {"job"}
     shown = service.draw(steps=6, seed=5, preview=1)
-    assert service.png(shown) == service.png(service.ended(plain["job_id"]))
+    assert service.unsigned(shown) == service.unsigned(service.ended(plain["job_id"]))
     assert "preview" not in shown["params"]
 
 
@@ -84,7 +85,7 @@ def test_a_wish_that_means_nothing_is_refused(service: Service, wish: Any) -> No
 def test_a_form_may_ask_for_previews_and_for_a_draft(service: Service) -> None:
     file = io.BytesIO()
     Image.new("RGB", (64, 64), "teal").save(file, "PNG")
-    form = {"prompt": "make it red", "steps": "100", "preview": "1", "draft": "true"}
+    form = {"prompt": "make it red", "steps": "100", "width": "256", "height": "256", "preview": "1", "draft": "true"}
     answer = service.http.post("/api/edit", data=form, files={"image": file.getvalue()})
     assert answer.status_code == 202, answer.text
     job = answer.json()
@@ -97,7 +98,7 @@ def test_a_form_may_ask_for_previews_and_for_a_draft(service: Service) -> None:
 
 
 def test_a_draft_gives_way_to_the_next_job_and_is_in_no_list(service: Service) -> None:
-    draft = service.submit(draft=True, **LONG)
+    draft = service.submit(draft=True, **LONG | {"n": 1})
     assert draft["draft"]
     refused = service.http.post("/api/generate", json={"prompt": "a bell", "draft": True})
     assert (refused.status_code, refused.json()["code"]) == (409, "busy")

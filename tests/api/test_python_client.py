@@ -131,13 +131,13 @@ def test_waiting_jobs_are_cancelled_at_once(client: Client, service: Service) ->
 
 
 def test_a_job_is_followed_with_previews(client: Client) -> None:
-    job = client.draw("a red circle", width=64, height=64, steps=60, preview=1)
+    job = client.draw("a red circle", width=128, height=128, steps=100, preview=1)
     updates = list(job)
     assert updates[-1].state.status == job.status == "complete"
     fractions = [update.fraction for update in updates]
     assert fractions[0] == 0 and fractions[-1] == 1 and fractions == sorted(fractions)
     previews = [update.preview for update in updates if update.preview]
-    assert previews and previews[-1].pil.size == (64, 64)
+    assert previews and previews[-1].pil.size == (128, 128)
 
 
 def test_a_cancelled_job_raises_for_its_pictures(client: Client) -> None:

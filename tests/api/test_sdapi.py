@@ -88,32 +88,32 @@ def test_the_chosen_model_is_the_next_requests(service: Service) -> None:
 
 def test_progress_and_interrupt_are_of_the_callers_own_jobs(service: Service) -> None:
     assert get(service, "progress")["state"]["job_count"] == 0
-    other = service.submit(steps=100, width=128, height=128, n=4)
     answers: list[Any] = []
-    body = SMALL | {"steps": 100, "prompt": "interrupted"}
+    body = SMALL | {"prompt": "interrupted"}
     thread = threading.Thread(target=lambda: answers.append(service.http.post("/sdapi/v1/txt2img", json=body)))
-    thread.start()
-    until(lambda: get(service, "progress")["state"]["job_count"] == 1, "the job is there")
-    waits = get(service, "progress")
-    assert (waits["progress"], waits["state"]["sampling_step"]) == (0.0, 0)
-    assert waits["current_task"] != other["job_id"]
-    post(service, "interrupt")
-    thread.join(60)
-    assert (answers[0].status_code, answers[0].json()["error"]) == (409, "cancelled")
-    assert service.job(other["job_id"])["status"] in {"queued", "running"}, "a job of another route goes on"
-    service.http.delete(f"/api/jobs/{other['job_id']}")
+    with service.at_work() as other:
+        thread.start()
+        until(lambda: get(service, "progress")["state"]["job_count"] == 1, "the job is there")
+        waits = get(service, "progress")
+        assert (waits["progress"], waits["state"]["sampling_step"]) == (0.0, 0)
+        assert waits["current_task"] != other["job_id"]
+        post(service, "interrupt")
+        thread.join(60)
+        assert (answers[0].status_code, answers[0].json()["error"]) == (409, "cancelled")
+        assert service.job(other["job_id"])["status"] == "running", "a job of another route goes on"
     assert post(service, "skip") == {}
 
 
 def test_progress_shows_the_picture_as_it_looks_now(service: Service) -> None:
-    body = SMALL | {"steps": 100, "width": 128, "height": 128, "n_iter": 4}
+    body = SMALL | {"steps": 100, "width": 256, "height": 256, "n_iter": 4}
     thread = threading.Thread(target=lambda: service.http.post("/sdapi/v1/txt2img", json=body))
     thread.start()
     seen: list[dict[str, Any]] = []
 
     def shown() -> bool:
         seen.append(get(service, "progress"))
-        return seen[-1]["current_image"] is not None and seen[-1]["state"]["sampling_step"] > 0
+        state = seen[-1]["state"]
+        return seen[-1]["current_image"] is not None and 0 < state["sampling_step"] < state["sampling_steps"]
 
     try:
         until(shown, "a preview is there")

@@ -9,17 +9,18 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from bentoml import AsyncHTTPClient
 from bentoml.exceptions import BentoMLException
+from held_engine import HeldEngine
 from PIL import Image
-from served import Service, until
+from served import ENDLESS, Service, until
 
 SMALL = {"width": 64, "height": 64, "steps": 2}
-SLOW = {"width": 128, "height": 128, "steps": 100, "n": 2}
 
 
 @asynccontextmanager
@@ -89,7 +90,7 @@ def test_a_picture_and_its_edit_awaited_and_submitted(service: Service) -> None:
 
 def test_tasks_run_one_after_the_other_and_say_where_they_are(service: Service) -> None:
     async def session(client: Any) -> None:
-        first = await client.generate.submit(prompt="first", **SLOW)
+        first = await client.generate.submit(prompt="first", **ENDLESS)
         rest = [await client.generate.submit(prompt=f"later {i}", seed=i, **SMALL) for i in range(3)]
         await reached(first, "in_progress")
         states = [service.http.get("/generate/status", params={"task_id": task.id}).json() for task in (first, *rest)]
@@ -136,13 +137,16 @@ def test_wrong_requests_are_refused_when_they_are_submitted(service: Service) ->
     assert {answer.headers["content-type"] for answer in wrong} == {"application/problem+json"}
 
 
-def test_tasks_survive_a_kill_of_everything(serve) -> None:
-    service = serve()
+def test_tasks_survive_a_kill_of_everything(serve, sd_server: Path, tmp_path: Path) -> None:
+    engine = HeldEngine(tmp_path / "engine", sd_server)
+    service = serve(sd_server=engine.path, idle_timeout="never")
 
     async def before(client: Any) -> list[str]:
         done = await client.generate.submit(prompt="done", **SMALL)
         assert await reached(done, "completed", "failed") == "completed"
-        running = await client.generate.submit(prompt="running", width=96, height=96, steps=20, seed=3)
+        service.http.post("/api/unload")
+        engine.hold()  # the running one runs, and is no further than the load
+        running = await client.generate.submit(prompt="running", seed=3, **SMALL)
         waiting = await client.generate.submit(prompt="waiting", seed=4, **SMALL)
         unwanted = await client.generate.submit(prompt="unwanted", seed=5, **SMALL)
         await unwanted.cancel()
@@ -167,24 +171,24 @@ def test_tasks_survive_a_kill_of_everything(serve) -> None:
         ids.extend(await before(client))
 
     run(first, service)
-    with service.engine_held():
-        service.kill()
+    service.kill()
+    engine.let_go()
     service.restart()
     run(after, service)
 
 
 def test_a_stop_finishes_the_running_picture_and_refuses_the_queued_one(serve) -> None:
     service = serve(idle_timeout="never")
-    service.draw()  # a load would not be waited for
     answers: dict[str, httpx.Response] = {}
 
     def wait_for(prompt: str) -> None:
         with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as http:
-            answers[prompt] = http.post("/generate", json={"prompt": prompt, "width": 64, "height": 64, "steps": 20})
+            answers[prompt] = http.post("/generate", json={"prompt": prompt} | SMALL)
 
     waiting = [threading.Thread(target=wait_for, args=[prompt]) for prompt in ("running", "queued")]
-    waiting[0].start()
-    with service.engine_held():
+    with service.engine_suspended():  # and loaded: a load would not be waited for
+        waiting[0].start()
+        until(lambda: states(service).get("running") == "running", "one is at work")
         waiting[1].start()
         until(lambda: states(service).get("queued") == "queued", "one waits")
         service.terminate()

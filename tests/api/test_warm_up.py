@@ -78,6 +78,7 @@ def test_a_warm_up_goes_on_for_a_job_for_its_own_model(life: Service, held: Held
     assert held.starts == before + 1
 
 
+@second_engine_long
 def test_a_warm_up_is_ended_by_an_unload(life: Service, held: Held) -> None:
     held.hold()
     until_warmed(life)

@@ -15,7 +15,7 @@ from served import Service, until
 LIVE = "[role=switch]"
 DRAFT = "[data-draft]"
 SMALL = {"size": "64x64", "steps": "2"}
-LONG = {"size": "256x256", "steps": "100"}
+LONG = {"size": "512x512", "steps": "100"}
 
 
 def opened(open_page, service: Service, live: bool = False, **draft: Any) -> Any:
@@ -65,7 +65,7 @@ def test_a_picture_forms_in_the_place_of_the_one_to_come(service: Service, open_
     page.click(".compose .primary")
     page.wait_for_selector(".result [data-forming]")
     size = "image => [image.naturalWidth, image.naturalHeight]"
-    assert page.locator(".result [data-forming]").last.evaluate(size) == [256, 256]
+    assert page.locator(".result [data-forming]").last.evaluate(size) == [512, 512]
     label = page.locator(".result .forming").get_attribute("aria-label")
     assert "of 100: a picture that forms" in label
     page.wait_for_selector("#live .forming-thumb")

@@ -31,8 +31,7 @@ def test_a_long_job_offers_a_notification_and_its_end_sends_it(service: Service,
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("[data-job]")
     job = service.http.get("/api/jobs", params={"limit": 1}).json()["items"][0]["job_id"]
-    service.until_drawing(job)
-    with service.engine_held():
+    with service.engine_held(job):
         offer = page.get_by_role("button", name="Notify me when it is done")
         page.clock.fast_forward("00:25")
         offer.wait_for()

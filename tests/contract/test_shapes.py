@@ -77,6 +77,7 @@ SHAPES: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("PATCH", "/api/boards/{name}", {"json": {"name": "{board}"}}, 200, "boards"),
     ("DELETE", "/api/boards/{name}", {}, 200, "boards"),
     ("POST", "/api/images/inspect", {"content": png(), "headers": {"content-type": "image/png"}}, 200, "inspection"),
+    ("POST", "/api/verify", {"content": png(), "headers": {"content-type": "image/png"}}, 200, "provenance"),
     ("GET", "/images/{name}", {}, 200, None),
     ("GET", "/api/status", {}, 200, "status"),
     ("GET", "/api/models", {}, 200, "models"),

@@ -85,8 +85,15 @@ def test_flags_that_print_prompts_are_refused(make_adapter: Make, tiny_argv: lis
 # Loads that fail
 
 
-@pytest.mark.parametrize("damage", ["truncated", "emptied", "garbage"])
-@both_engines
+@pytest.mark.parametrize(
+    ("engine_name", "damage"),
+    [
+        *(("sdcpp", damage) for damage in ("truncated", "emptied", "garbage")),
+        ("glm", "truncated"),
+        *(pytest.param("glm", damage, marks=pytest.mark.long) for damage in ("emptied", "garbage")),
+    ],
+    indirect=["engine_name"],
+)
 def test_a_damaged_model_says_so_in_the_engines_words(make_adapter: Make, own_model: OwnModel, damage: str) -> None:
     file = own_model.weights
     whole = file.read_bytes()

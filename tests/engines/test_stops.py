@@ -88,11 +88,11 @@ async def stopped_at(adapter: HttpSubprocessAdapter, request: DrawRequest, momen
 @pytest.mark.parametrize(
     ("stops", "flags"),
     [
-        (20, []),
+        (10, []),  # each kind once
         pytest.param(200, [], marks=pytest.mark.long),
         pytest.param(200, ["--offload-to-cpu"], marks=pytest.mark.long),
     ],
-    ids=["20", "200", "200 offloaded"],
+    ids=["10", "200", "200 offloaded"],
 )
 def test_stops_at_random_moments_change_no_later_picture(
     make_adapter: Make, tiny_argv: list[str], kinds: dict[str, DrawRequest], lora: Path, stops: int, flags: list[str]

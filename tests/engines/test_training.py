@@ -84,6 +84,7 @@ def test_the_networks_in_torch_draw_what_the_engine_draws(
         assert off < 1, f"{PROMPTS[i]}: {off:.2f} of 255; the engine computes in eight and sixteen bits"
 
 
+@pytest.mark.long
 def test_training_goes_on_and_what_it_left_can_be_packed(
     checkpoints: tuple[Path, Path], run_folder: Path, source: str
 ) -> None:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fronts import SMALL, TOOLS, after, environment
+from fronts import APP_ONLY, SMALL, TOOLS, after, environment
 from messages_endpoint import endpoint
 from served import ROOT
 
@@ -101,7 +101,7 @@ def test_a_command_reaches_the_model_and_its_tool_runs(installed, service, tmp_p
     with endpoint(PREFIX + tool, arguments) as model:
         installed("-p", typed, ANTHROPIC_BASE_URL=model.url, ENABLE_TOOL_SEARCH="false")
     assert expanded in model.requests
-    assert {f"{PREFIX}{name}" for name in TOOLS - {"read_image_chunk"}} <= set(model.offered)
+    assert {f"{PREFIX}{name}" for name in TOOLS - APP_ONLY} <= set(model.offered)
     assert "- imagegen:pictures: When a picture helps" in model.requests
     assert "- imagegen:draw" not in model.requests, "a command costs no words until it is typed"
     assert not model.results[0].get("is_error"), model.text()

@@ -51,10 +51,11 @@ def test_the_bundle_has_the_client_and_what_both_need(unpacked):
     assert (unpacked / "src" / "imagegen_client" / "calls.py").exists()
 
 
-def started(unpacked, manifest, service, home, **chosen: object) -> Client[StdioTransport]:
+def started(unpacked, manifest, service, home, fetch: bool = False, **chosen: object) -> Client[StdioTransport]:
     """A client with the bundle as Claude Desktop starts it; what the person left empty keeps its default.
 
-    The dependencies are not fetched: uv runs with the environment that the tests have.
+    fetch: with uv's cache empty, the dependencies come from the package index. Else uv runs with the environment that
+    the tests have.
     """
     values = {name: option.get("default", "") for name, option in manifest["user_config"].items()} | chosen
     config = manifest["server"]["mcp_config"]
@@ -68,10 +69,14 @@ def started(unpacked, manifest, service, home, **chosen: object) -> Client[Stdio
     del env["PYTHONPATH"]  # the bundle brings its own modules
     scripts = str(Path(sys.executable).parent)
     path = f"{scripts}{os.pathsep}{env['PATH']}"
-    env |= {"PATH": path, "HOME": str(home), "UV_NO_SYNC": "1", "UV_PROJECT_ENVIRONMENT": sys.prefix, "UV_OFFLINE": "1"}
-    env["VIRTUAL_ENV"] = sys.prefix
+    env |= {"PATH": path, "HOME": str(home)}
+    if fetch:
+        env |= {"UV_CACHE_DIR": str(home / "cache")}
+        env.pop("VIRTUAL_ENV", None)
+    else:
+        env |= {"UV_NO_SYNC": "1", "UV_PROJECT_ENVIRONMENT": sys.prefix, "UV_OFFLINE": "1", "VIRTUAL_ENV": sys.prefix}
     transport = StdioTransport(config["command"], [filled(part) for part in config["args"]], env=env, keep_alive=False)
-    return Client(transport)
+    return Client(transport, init_timeout=300)
 
 
 def test_the_manifest_names_the_tools_that_there_are(manifest):
@@ -96,6 +101,19 @@ def test_the_bundle_draws_and_saves_where_the_default_says(unpacked, manifest, s
     assert not result.is_error, text_of(result)
     assert saved_path_of(result).parent == home / "Pictures" / "imagegen"
     preview_of(result)
+
+
+@pytest.mark.long
+def test_the_first_start_fetches_what_the_bundle_needs(unpacked, manifest, service, tmp_path):
+    assert not (unpacked / ".venv").exists()
+
+    async def story():
+        async with started(unpacked, manifest, service, tmp_path, fetch=True, service_url=service.url) as client:
+            return await call(client, "generate_image", prompt="a red ball", **SMALL)
+
+    result = run(story())
+    assert not result.is_error, text_of(result)
+    assert (unpacked / ".venv").exists() and saved_path_of(result).is_relative_to(tmp_path)
 
 
 @pytest.mark.parametrize("blocked", ["a file", "not made and not makable"])

@@ -42,7 +42,8 @@ def test_finished_pictures_are_there_while_the_others_are_drawn(service):
             nothing = await call(client, "read_job", prompt="four red balls")
             return fetched, followed, cancelled, status, ended, nothing
 
-    fetched, followed, cancelled, status, ended, nothing = run(story())
+    with service.engine_held(job_id):
+        fetched, followed, cancelled, status, ended, nothing = run(story())
     assert "of 4 pictures" in text_of(fetched).splitlines()[0] and "the job goes on: " in text_of(fetched)
     assert f'Call get_job_status(job_id="{job_id}")' in text_of(fetched)
     assert fetched.structured_content["images"][0]["image_id"] == first

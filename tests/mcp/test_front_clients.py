@@ -14,7 +14,11 @@ import httpx
 import pytest
 from fronts import MANY_STEPS, SMALL, after, environment, http_front
 from messages_endpoint import endpoint
-from served import free_port, until
+from served import ROOT, free_port, until
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from claude_session import run, transcript
 
 NODE = Path(__file__).parent / "node"
 
@@ -81,6 +85,23 @@ def test_claude_code_is_told_of_an_error_in_a_sentence(claude, tmp_path):
     nowhere = type("Nowhere", (), {"url": f"http://127.0.0.1:{free_port()}"})
     model = claude(over_stdio(nowhere, tmp_path), "generate_image", {"prompt": "x"})
     assert "cannot be reached" in model.text() and model.results[0].get("is_error") is True
+
+
+@pytest.mark.long
+def test_claude_code_draws_chooses_edits_enlarges_and_keeps(service, node, tmp_path):
+    model, said = run(service.url, tmp_path / "session")
+    drawn, edited, larger, kept = model.texts
+    chosen = re.findall(r"Image id: (\w{32})", drawn)[1]
+    assert drawn.startswith("Drew 3 pictures") and "Picture 3:" in drawn and model.pictures == 5
+    assert edited.startswith("Edited 1 picture") and larger.startswith("Enlarged 1 picture: 256 x 256 px")
+    (job,) = [one for one in service.http.get("/api/jobs?limit=9").json()["items"] if one["job_id"] in edited]
+    assert job["references"] == [chosen]
+    picture = re.findall(r"Image id: (\w{32})", larger)[0]
+    assert kept.startswith(f"Picture {picture} is kept on the board Kites")
+    assert service.http.get("/api/images?board=Kites").json()["items"][0]["id"] == picture
+    service.http.delete(f"/api/images/{picture}/keep")
+    assert len(list((tmp_path / "session" / "pictures").glob("*.png"))) == 5
+    assert [turn.user in transcript(model, said) for turn in said] == [True] * 3
 
 
 def test_claude_code_over_http(service, claude):

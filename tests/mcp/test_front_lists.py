@@ -130,20 +130,35 @@ def test_pictures_are_found_by_words_of_their_prompts(service):
     assert {heron, gate} <= {found["image_id"] for found in recent}
 
 
-def test_a_long_prompt_is_cut_and_a_kept_picture_said_to_be():
-    found = FoundImage(image_id="i", width=1, height=2, seed=3, model="m", prompt="x" * 500, expires_at=None)
-    assert found.line == f"i: 1 x 2 px, seed 3, model m (kept): {'x' * MAX_PROMPT_CHARS}…"
+def test_a_long_prompt_is_cut_and_a_kept_picture_is_named_as_such():
+    known = {"image_id": "i", "width": 1, "height": 2, "seed": 3, "model": "m", "prompt": "x" * 500}
+    found = FoundImage(**known, expires_at=None, kept=True, board="Owls", note="for Ann")
+    assert found.line == f"i: 1 x 2 px, seed 3, model m (kept on Owls): {'x' * MAX_PROMPT_CHARS}… Note: for Ann"
+    uploaded = FoundImage(
+        **known | {"seed": None, "model": None, "prompt": ""}, expires_at=None, kept=False, board=None, note=None
+    )
+    assert uploaded.line == "i: 1 x 2 px, uploaded: "
 
 
-def test_what_the_service_cannot_do_yet_is_said_so(service):
+def test_a_picture_is_kept_on_a_board_and_found_by_its_note(service):
     picture = service.draw()["images"][0]["id"]
 
     async def story():
-        async with within(service.url) as client:
-            return await call(client, "keep_image", image_id=picture)
+        async with within(service.url, ui=True) as client:
+            kept = await call(client, "keep_image", image_id=picture, board="Owls", note="for Ann's wall")
+            found = await call(client, "list_images", query="ann wall", kept=True)
+            return kept, found, await call(client, "list_images", query="no such words", kept=True)
 
-    result = run(story())
-    assert result.is_error and text_of(result).startswith("This image service cannot keep pictures yet. Tell the user.")
+    try:
+        kept, found, none = run(story())
+    finally:
+        service.http.delete(f"/api/images/{picture}/keep")
+    assert text_of(kept).splitlines()[0] == f"Picture {picture} is kept on the board Owls: it no longer expires."
+    assert "Tell the user" in text_of(kept)
+    (facts,) = found.structured_content["images"]
+    assert (facts["image_id"], facts["kept"], facts["board"]) == (picture, True, "Owls")
+    assert "(kept on Owls): a red circle Note: for Ann's wall" in text_of(found)
+    assert text_of(none).startswith("No picture was found.")
 
 
 def test_a_larger_copy_of_a_picture_or_a_file_is_made_and_saved(service, tmp_path):

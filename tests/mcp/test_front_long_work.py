@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
 import sys
 
 import psutil
 import pytest
 from fronts import (
-    ENDLESS,
-    MANY_STEPS,
     SMALL,
     call,
     environment,
@@ -23,7 +20,8 @@ from fronts import (
     until_async,
     within,
 )
-from served import until
+from held_engine import HeldEngine
+from served import ENDLESS, until
 
 RUNNING = {"queued", "running"}
 SHORT_LEASE_S = 5  # the shortest that the service takes
@@ -57,12 +55,9 @@ def test_a_call_that_may_not_wait_hands_back_the_job_without_its_lease(service, 
     monkeypatch.setattr("mcp_front.drawing.LEASE_S", SHORT_LEASE_S)
 
     async def story():
-        before = newest(service)["job_id"]
         async with within(service.url, output_dir=output, mcp_wait_s=1) as client:
-            calling = asyncio.create_task(call(client, "generate_image", prompt="takes longer", **MANY_STEPS))
-            await begun(service, before)
-            with service.engine_held():
-                result = await calling
+            with service.engine_suspended():
+                result = await call(client, "generate_image", prompt="takes longer", **SMALL)
                 assert not result.is_error, text_of(result)
                 job_id = job_id_of(result)
                 assert "Do not ask for the same picture again" in text_of(result)
@@ -85,7 +80,7 @@ def test_a_cancelled_call_cancels_the_job(service, output, mode):
             calling = asyncio.create_task(call(client, "generate_image", prompt="unwanted", **ENDLESS))
             job_id = await begun(service, before)
             calling.cancel()
-            await until_async(lambda: service.job(job_id)["status"] not in RUNNING, "the job ends", 10)
+            await until_async(lambda: service.job(job_id)["status"] not in RUNNING, "the job ends")
         job = service.job(job_id)
         assert job["status"] == "cancelled" and "error" not in job
 
@@ -144,18 +139,10 @@ WIRE = (
 """What a client writes that goes away without a word, in the protocol of 2025."""
 
 
-@pytest.fixture
-def slow_to_load(sd_server, tmp_path):
-    """The real engine, four seconds later."""
-    script = tmp_path / "sd-server"
-    asks = 'case "$*" in *--help*|*--version*) ;; *) sleep 4 ;; esac'
-    script.write_text(f'#!/bin/sh\n{asks}\nexec "{sd_server}" "$@"\n')
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    return script
-
-
-def test_a_cold_start_is_waited_for_with_progress_or_handed_back(serve, slow_to_load, output):
-    service = serve(sd_server=slow_to_load)
+def test_a_cold_start_is_waited_for_with_progress_or_handed_back(serve, sd_server, tmp_path, output):
+    engine = HeldEngine(tmp_path / "engine", sd_server)
+    service = serve(sd_server=engine.path)
+    engine.hold()
 
     async def story():
         told = []
@@ -170,6 +157,7 @@ def test_a_cold_start_is_waited_for_with_progress_or_handed_back(serve, slow_to_
                 "get_job_status", {"job_id": job_id_of(handed_back)}, progress_handler=on_progress
             )
         assert any("loading the model" in words for words in told) or "loading the model" in text_of(status)
+        engine.let_go()
         async with within(service.url, output_dir=output) as client:
             result = await client.call_tool("generate_image", {"prompt": "warm", **SMALL}, progress_handler=on_progress)
         assert saved_path_of(result).is_file()
@@ -179,15 +167,14 @@ def test_a_cold_start_is_waited_for_with_progress_or_handed_back(serve, slow_to_
 
 
 def test_a_restart_during_a_call_is_waited_for(serve, output):
-    service = serve()
+    service = serve(idle_timeout="never")
 
     async def story():
         async with within(service.url, output_dir=output) as client:
-            calling = asyncio.create_task(
-                call(client, "generate_image", prompt="patience", **(MANY_STEPS | {"steps": 40}))
-            )
-            await begun(service, None)
-            with service.engine_held():
+            with service.engine_suspended():
+                before = newest(service)["job_id"]
+                calling = asyncio.create_task(call(client, "generate_image", prompt="patience", **SMALL))
+                await begun(service, before)
                 await asyncio.to_thread(service.kill)
             await asyncio.to_thread(service.restart)
             result = await calling

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fronts import SMALL, call, image_id_of, run, text_of, within
+from loras import pair, put, safetensors
 from mcp_types import PromptReference, ResourceTemplateReference
 
 from mcp_front.client import Service
@@ -24,7 +25,8 @@ def test_each_template_is_a_prompt_with_its_gaps_as_arguments(service):
     assert set(prompts) == {template["name"] for template in templates} and "whiteboard_diagram" in prompts
     for template in templates:
         offered = {argument.name: argument.required for argument in prompts[template["name"]].arguments}
-        assert offered == {gap["name"]: gap["default"] is None for gap in template["placeholders"]} | {"model": False}
+        gaps = {gap["name"]: gap["default"] is None for gap in template["placeholders"]}
+        assert offered == gaps | {"model": False, "lora": False}
         assert prompts[template["name"]].title == template["title"]
 
 
@@ -49,8 +51,9 @@ def test_a_prompt_is_the_template_filled_in(service):
 def test_a_template_with_a_gap_called_model_keeps_it():
     template = Template(name="t", title="T", prompt="{model}", placeholders=(Placeholder(name="model"),))
     service = Service(Connection(Settings(), lambda: None))
-    (argument,) = TemplatePrompts(service)._as_prompt(template).arguments or []
+    argument, lora = TemplatePrompts(service)._as_prompt(template).arguments or []
     assert argument.name == "model" and argument.required
+    assert lora.name == "lora" and not lora.required
 
 
 def test_a_gap_that_nobody_filled_stays_visible():
@@ -78,6 +81,24 @@ def test_completion_offers_examples_and_recent_pictures(service):
     run(story())
 
 
+def test_a_lora_is_offered_by_its_name_and_drawn_with(service):
+    file = put(service.home, "soft", safetensors(pair()))
+
+    async def story():
+        async with within(service.url) as client:
+            ask = PromptReference(type="ref/prompt", name="whiteboard_diagram")
+            offered = await client.complete(ask, {"name": "lora", "value": "SO"})
+            filled = {"title": "x", "labels": "y", "model": "tiny", "lora": "soft"}
+            return offered.values, (await client.get_prompt("whiteboard_diagram", filled)).messages[0].content.text
+
+    try:
+        offered, said = run(story())
+    finally:
+        file.unlink()
+    assert offered == ["soft"] and "generate_image with model=tiny" in said
+    assert ', loras=[{"name": "soft"}], then' in said
+
+
 def test_a_picture_is_a_resource(service):
     async def story():
         async with within(service.url) as client:
@@ -92,16 +113,17 @@ def test_a_picture_is_a_resource(service):
     run(story())
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
-def test_connecting_warms_the_model_only_if_switched_on(serve, mode):
-    service = serve()
+def test_connecting_warms_the_model_only_if_switched_on(serve):
+    service = serve(idle_timeout="never")
 
-    async def connect(**settings):
+    async def connect(mode, **settings):
         client = within(service.url, **settings)
         async with client.new() if mode == "auto" else type(client)(client.transport, mode="legacy") as connected:
             await connected.list_tools()
 
-    run(connect())
-    assert service.status()["engine"]["state"] == "cold"
-    run(connect(mcp_warm=1))
-    service.until_state("loading", "ready")
+    for mode in ("auto", "legacy"):
+        run(connect(mode))
+        assert service.status()["engine"]["state"] == "cold", mode
+        run(connect(mode, mcp_warm=1))
+        service.until_state("ready")
+        assert service.http.post("/api/unload").status_code == 202

@@ -12,7 +12,6 @@ from itertools import pairwise
 import pytest
 from fastmcp import Client
 from fronts import (
-    ENDLESS,
     SMALL,
     after,
     call,
@@ -27,6 +26,7 @@ from fronts import (
     within,
 )
 from PIL import Image
+from served import ENDLESS
 
 from imagegen_client.answers import parsed
 from mcp_front.answers import Job

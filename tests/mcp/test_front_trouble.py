@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
+import time
 
 import pytest
 import recording_engine
@@ -103,9 +106,10 @@ def test_no_id_leaves_its_route(service, job_id):
     assert "is not an id" in said or "no job" in said
 
 
-def test_an_expired_job_says_when_it_expired(serve):
-    service = serve(image_ttl=1)
+def test_an_expired_job_says_when_it_expired(service):
     job_id = service.draw()["job_id"]
+    with contextlib.closing(sqlite3.connect(service.home / "jobs.sqlite3", timeout=30)) as jobs, jobs:
+        jobs.execute("UPDATE jobs SET expires_at = ? WHERE id = ?", (time.time(), job_id))
     until(lambda: service.http.get(f"/api/jobs/{job_id}").status_code == 410, "the job expires")
     for said in refusals(service.url, [("get_job_result", {"job_id": job_id})]):
         assert "expired" in said and "20" in said.split("expired", 1)[1], said

@@ -193,7 +193,7 @@ def ended(process: psutil.Process) -> bool:
 
 
 @second_engine_long
-@pytest.mark.parametrize("seconds", [20.0, pytest.param(LONG_S, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [10.0, pytest.param(LONG_S, marks=pytest.mark.long)])
 def test_nothing_is_lost_whatever_dies(serve_drawer, drawer: Engine, seconds: float) -> None:
     service = serve_drawer(idle_timeout="2", image_ttl=100 * seconds)  # no job expires meanwhile
     walk = Walk(service, drawer.breath_s, SEED)

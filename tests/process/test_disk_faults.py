@@ -19,7 +19,6 @@ from state_folder import opened, scenario
 from imagegen.storage.database import StateError, open_database
 
 DISK_BYTES = 8 * 1024 * 1024
-LONG = {"width": 128, "height": 128, "steps": 40}
 
 
 class Disk:
@@ -73,8 +72,8 @@ def test_a_disk_that_fills_up_costs_the_jobs_of_that_time_and_nothing_else(
 ) -> None:
     service = serve(home=disk_home, idle_timeout="never")
     before = service.draw()
-    running, waiting = service.submit(**LONG)["job_id"], service.submit()["job_id"]
-    with service.engine_held():
+    with service.at_work() as job:
+        running, waiting = job["job_id"], service.submit()["job_id"]
         disk.fill()
 
     for job_id in (running, waiting):
@@ -180,8 +179,8 @@ def test_folders_that_are_removed_while_it_runs_are_told_and_nothing_hangs(serve
     (home / "images").mkdir()
     assert service.draw()["status"] == "complete", "its return is enough"
 
-    running = service.submit(**LONG)["job_id"]
-    with service.engine_held():
+    with service.at_work() as job:
+        running = job["job_id"]
         home.rename(home.with_name("elsewhere"))
         for answer in (
             service.http.post("/api/generate", json={"prompt": "a red circle"}),

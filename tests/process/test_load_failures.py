@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from engines import Engine
+from engines import Engine, second_engine_long
 from served import Service, until
 
 
@@ -18,6 +18,7 @@ def own_model(service: Service, drawer: Engine) -> Path:
     return folder
 
 
+@second_engine_long
 def test_jobs_fail_with_the_engines_words_and_a_mended_model_loads_at_once(serve_drawer, drawer: Engine) -> None:
     service = serve_drawer()
     model = own_model(service, drawer)
@@ -51,8 +52,7 @@ def test_an_engine_that_is_not_there_is_told_with_what_to_do(serve, tmp_path: Pa
     assert "IMAGEGEN_SD_SERVER" in failed["error"]["detail"]
 
 
-def test_a_model_that_is_not_there_is_refused_with_files_and_what_to_do(serve) -> None:
-    service = serve()
+def test_a_model_that_is_not_there_is_refused_with_files_and_what_to_do(service: Service) -> None:
     request = {"prompt": "a red circle", "model": "flux2-klein-4b", "width": 512, "height": 512}
     refused = service.http.post("/api/generate", json=request)
     assert (refused.status_code, refused.json()["code"]) == (422, "model_missing")

@@ -30,15 +30,14 @@ def test_a_requests_lora_works_with_the_models_own_and_after_a_kill(serve: Any, 
     put(home, "more", safetensors(pair("model.diffusion_model.double_blocks.0.img_attn.proj", outer=128)))
     more = {"loras": [{"name": "more", "strength": 0.5}]}
     service = serve(idle_timeout="never")
-    pictures = [service.png(service.draw(model="own", **with_one)) for with_one in ({}, more, {})]
+    pictures = [service.unsigned(service.draw(model="own", **with_one)) for with_one in ({}, more, {})]
     assert pictures[0] == pictures[2]
     plain, both = pictures[:2]
-    assert both not in (plain, service.png(service.draw(**more)))
-    service.submit(steps=8)
-    with service.engine_held():
+    assert both not in (plain, service.unsigned(service.draw(**more)))
+    with service.at_work():
         waiting = service.submit(model="own", **more)["job_id"]
         service.kill()
     service.start()
     job = service.ended(waiting)
     assert job["params"]["loras"] == [{"name": "more", "strength": 0.5}]
-    assert job["status"] == "complete" and service.png(job) == both
+    assert job["status"] == "complete" and service.unsigned(job) == both

@@ -116,8 +116,7 @@ def test_a_licence_that_restricts_use_must_be_accepted(manager: Service, hub: Lo
 
 def test_a_model_in_use_is_not_removed(manager: Service) -> None:
     fetched(manager)
-    job = manager.submit(model="far", steps=8)
-    with manager.engine_held():
+    with manager.at_work(model="far") as job:
         assert code(manager.http.delete(FILES)) == (409, "busy")
     assert manager.ended(job["job_id"])["status"] == "complete"
 

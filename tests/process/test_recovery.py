@@ -1,17 +1,20 @@
 """kill -9 of anything at any moment: every accepted job ends once, in order, with the right picture.
 
-On the second engine `make test` kills what is its own, and with the supervisor all at once; `make test-long` the rest.
+The second engine's turn is in `make test-long`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from engines import Engine, first_engine, second_engine_long
+from held_engine import held_load
 from served import Service, gone, new_home, until
 
 
@@ -20,18 +23,24 @@ def phase_of(service: Service, job_id: str) -> str | None:
     return progress and progress["phase"]
 
 
-def reach(service: Service, drawer: Engine, moment: str) -> dict[str, object]:
-    """Submit a long job and return it once the service is at `moment`."""
+@contextlib.contextmanager
+def at(moment: str, service: Service, drawer: Engine) -> Iterator[dict[str, Any]]:
+    """A job that is at `moment`. While its picture is sampled, the engine is suspended, so that it does not end."""
     if moment == "idle":
-        return service.draw()
-    if moment == "loading":
+        yield service.draw()
+    elif moment == "loading":
         service.http.post("/api/unload")
         job = service.submit(**drawer.long)
         service.until_state("loading")
-        return job
-    job = service.submit(**(drawer.decoding if moment == "decoding" else drawer.long))
-    until(lambda: phase_of(service, job["job_id"]) == moment, f"the job is {moment}")
-    return job
+        yield job
+    elif moment == "decoding":
+        job = service.submit(**(drawer.decoding or {}))
+        until(lambda: phase_of(service, job["job_id"]) == moment, "the picture is decoded")
+        yield job
+    else:
+        job = service.submit(**drawer.long)
+        with service.engine_held(job["job_id"]):
+            yield job
 
 
 def kill_everything(service: Service) -> None:
@@ -71,8 +80,8 @@ def kill_engine(service: Service) -> None:
     until(killed, "there is an engine to kill")
 
 
-STALL_S = 15
-"""Many times what a step or a decoding takes on a busy machine, and waited for in full by those that stop an engine."""
+STALL_S = 10
+"""Many times what a step takes on a busy machine, and waited for in full by those that stop an engine."""
 
 
 def kills(*them: Callable[[Service], None]) -> pytest.MarkDecorator:
@@ -97,9 +106,9 @@ def lasting(tmp_path_factory, drawer: Engine, drawer_models: Path, sd_server: Pa
 
 @pytest.fixture(scope="module")
 def bounded(tmp_path_factory, drawer: Engine, drawer_models: Path, sd_server: Path) -> Iterator[Service]:
-    """One service for each engine whose jobs may take twelve seconds."""
+    """One service for each engine whose jobs may take some seconds."""
     home = new_home(tmp_path_factory.mktemp("bounded") / "home", drawer_models)
-    service = Service(home, sd_server, {"idle_timeout": "never", "model": drawer.model, "max_job_s": 12})
+    service = Service(home, sd_server, {"idle_timeout": "never", "model": drawer.model, "max_job_s": 8})
     service.start()
     yield service
     service.end()
@@ -110,18 +119,10 @@ moments = pytest.mark.parametrize(
 )
 
 
-@kills(kill_supervisor, kill_engine)
-@moments
-def test_a_kill_loses_nothing(lasting: Service, drawer: Engine, kill: Callable[[Service], None], moment: str) -> None:
-    kill_at(moment, lasting, drawer, kill)
-
-
-@kills(kill_everything, kill_worker)
+@kills(kill_supervisor, kill_everything, kill_worker, kill_engine)
 @moments
 @second_engine_long
-def test_a_kill_of_the_worker_or_of_everything_loses_nothing(
-    lasting: Service, drawer: Engine, kill: Callable[[Service], None], moment: str
-) -> None:
+def test_a_kill_loses_nothing(lasting: Service, drawer: Engine, kill: Callable[[Service], None], moment: str) -> None:
     kill_at(moment, lasting, drawer, kill)
 
 
@@ -135,9 +136,9 @@ def test_a_kill_while_it_decodes_loses_nothing(
 
 
 def kill_at(moment: str, service: Service, drawer: Engine, kill: Callable[[Service], None]) -> None:
-    job = reach(service, drawer, moment)
-    behind = service.submit("a green tree", seed=2)
-    kill(service)
+    with at(moment, service, drawer) as job:
+        behind = service.submit("a green tree", seed=2)
+        kill(service)
     first, second = service.ended(job["job_id"]), service.ended(behind["job_id"])
     assert (first["status"], second["status"]) == ("complete", "complete"), (first, second)
     assert first["finished_at"] <= second["finished_at"]
@@ -149,23 +150,24 @@ def kill_at(moment: str, service: Service, drawer: Engine, kill: Callable[[Servi
 @second_engine_long
 def test_a_rerun_keeps_the_finished_pictures_and_draws_the_same(lasting: Service, drawer: Engine) -> None:
     service = lasting
-    undisturbed = service.draw(**drawer.long, seed=4)["images"][0]["sha256"]
+    undisturbed = service.unsigned(service.draw(**drawer.long, seed=4))
     job = service.submit(**drawer.long, seed=3, n=3)
     until(lambda: service.job(job["job_id"])["images"], "the first picture is finished")
-    running = service.job(job["job_id"])
-    kill_everything(service)
+    with service.engine_held(job["job_id"]):
+        running = service.job(job["job_id"])
+        kill_everything(service)
     ended = service.ended(job["job_id"])
     assert (running["status"], ended["status"], ended["attempts"]) == ("running", "complete", 2)
     assert ended["images"][0]["id"] == running["images"][0]["id"], "it is not drawn again"
     assert [image["seed"] for image in ended["images"]] == [3, 4, 5]
-    assert ended["images"][1]["sha256"] == undisturbed
+    assert service.unsigned(ended, 1) == undisturbed
     assert {image["expires_at"] for image in ended["images"]} == {ended["expires_at"]}
 
 
 @second_engine_long
 def test_a_job_that_kills_its_engine_is_given_up_after_three_tries(lasting: Service, drawer: Engine) -> None:
     service = lasting
-    job = service.submit(**drawer.long)
+    job = service.submit(**drawer.endless)
     behind = service.submit()
     for attempt in (1, 2, 3):
         until(
@@ -190,6 +192,7 @@ def test_an_engine_that_dies_idle_is_noticed_and_replaced(lasting: Service) -> N
     lasting.draw()
 
 
+@second_engine_long
 def test_a_stopped_engine_is_ended_and_the_job_drawn_again(lasting: Service, drawer: Engine) -> None:
     stop_at("sampling", lasting, drawer)
 
@@ -199,25 +202,29 @@ def test_an_engine_stopped_while_idle_is_ended_and_the_job_drawn_again(lasting: 
     stop_at("idle", lasting, drawer)
 
 
+@pytest.mark.long
 @first_engine
 def test_an_engine_stopped_in_decoding_is_ended_and_the_job_drawn_again(lasting: Service, drawer: Engine) -> None:
     stop_at("decoding", lasting, drawer)
 
 
 def stop_at(moment: str, service: Service, drawer: Engine) -> None:
-    job = reach(service, drawer, moment)
-    stopped = service.engine_pid
-    assert stopped is not None
-    psutil.Process(stopped).send_signal(signal.SIGSTOP)
-    if moment == "idle":
-        job = service.submit()
-    ended = service.ended(job["job_id"])
+    with at(moment, service, drawer) as job:
+        stopped = service.engine_pid
+        assert stopped is not None
+        psutil.Process(stopped).send_signal(signal.SIGSTOP)
+        if moment == "idle":
+            job = service.submit()
+        ended = service.ended(job["job_id"])
     assert (ended["status"], ended["attempts"]) == ("complete", 2), ended
     assert gone(stopped)
 
 
-def test_an_engine_stopped_while_it_loads_is_given_up_with_a_sentence(serve_drawer) -> None:
-    service = serve_drawer(load_timeout_s=5)
+@second_engine_long
+def test_an_engine_stopped_while_it_loads_is_given_up_with_a_sentence(
+    serve_drawer, drawer: Engine, sd_server: Path, tmp_path: Path
+) -> None:
+    service = serve_drawer(load_timeout_s=3, **held_load(drawer, sd_server, tmp_path))
     job = service.submit()
     service.until_state("loading")
     until(lambda: service.engine_pid is not None, "the engine is started")
@@ -229,7 +236,7 @@ def test_an_engine_stopped_while_it_loads_is_given_up_with_a_sentence(serve_draw
     assert gone(stopped)
 
 
-def test_a_second_service_on_the_same_state_folder_is_refused(service: Service, sd_server) -> None:
+def test_a_second_service_on_the_same_state_folder_is_refused(service: Service, sd_server: Path) -> None:
     second = Service(service.home, sd_server, {})
     second.launch()
     second.wait()
@@ -249,8 +256,7 @@ def test_orphan_files_are_removed_at_the_start(serve) -> None:
 
 @second_engine_long
 def test_a_job_that_takes_too_long_is_ended_with_what_to_do(bounded: Service, drawer: Engine) -> None:
-    four = drawer.endless | {"n": 4}
-    job = bounded.ended(bounded.submit(**four)["job_id"])
+    job = bounded.ended(bounded.submit(**drawer.endless)["job_id"])
     assert job["error"]["code"] == "gave_up"
     assert "IMAGEGEN_MAX_JOB_S" in job["error"]["detail"]
     assert bounded.draw()["status"] == "complete"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from inside import MakeBackend, ended
 from served import ROOT
+
+from imagegen.schemas import Job, Status
 
 DYING = """
 import asyncio, os, signal, sys
@@ -48,15 +53,20 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("moment", ["before the file", "before the row", "before the commit"])
-def test_a_kill_while_saving_leaves_one_picture_and_no_other_file(serve, home, sd_server, moment: str) -> None:
+def test_a_kill_while_saving_leaves_one_picture_and_no_other_file(
+    app: MakeBackend, home: Path, sd_server: Path, moment: str
+) -> None:
     settings = {"HOME": home, "SD_SERVER": sd_server, "THREADS": 1, "MODEL": "tiny"}
     environment = dict(os.environ) | {f"IMAGEGEN_{name}": str(value) for name, value in settings.items()}
     died = subprocess.run(
         [sys.executable, "-c", DYING, moment], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
     )
     assert died.returncode == -signal.SIGKILL, died.stderr
-    service = serve()
-    job = service.ended(died.stdout.strip())
-    assert (job["status"], job["attempts"]) == ("complete", 2), job
-    image = f"{job['images'][0]['id']}.png"
-    assert [path.name for path in (home / "images").iterdir()] == [image]
+
+    async def started_again() -> Job:
+        async with app() as service:
+            return await ended(service, await service.jobs.get(died.stdout.strip()))
+
+    job = asyncio.run(started_again())
+    assert (job.status, job.attempts) == (Status.COMPLETE, 2), job
+    assert [path.name for path in (home / "images").iterdir()] == [f"{job.images[0].id}.png"]

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from engines import SDCPP
 from served import ROOT, ImagegenServe, Service, gone, new_home
 
 from imagegen.startup import signals
 
 CTRL_Z = b"\x1a"
 HARMLESS = (*signals.IGNORED, signal.SIGWINCH, signal.SIGPIPE, signal.SIGCONT, signal.SIGURG, signal.SIGCHLD)
+LONG = {"width": 128, "height": 128, "steps": 100}
+"""A signal lets the suspended engine go on for an instant."""
 OF_A_SHELL = (signal.SIGHUP, signal.SIGQUIT, signal.SIGINT, signal.SIGTERM, signal.SIGTSTP)
 
 
@@ -80,8 +81,7 @@ def identities(service: Service) -> set[tuple[int, float]]:
 
 def test_only_signals_that_ask_for_a_stop_stop_the_service(in_terminal: InTerminal) -> None:
     service = in_terminal
-    job = service.submit(**SDCPP.long)
-    with service.engine_held():
+    with service.at_work(**LONG) as job:
         before = identities(service)
         engine = psutil.Process(service.engine_pid or 0)
         os.write(service.terminal, CTRL_Z)
@@ -90,9 +90,9 @@ def test_only_signals_that_ask_for_a_stop_stop_the_service(in_terminal: InTermin
             for process in (service.supervisor, service.worker, engine):
                 if number != signal.SIGPIPE or process != engine:  # the engine's own pipe: it ends with the service
                     process.send_signal(number)
+                if number == signal.SIGCONT and process == engine:
+                    engine.suspend()
             assert service.job(job["job_id"])["status"] == "running", number
-            if number == signal.SIGCONT:
-                engine.suspend()
         for process in (service.worker, engine):  # it is the supervisor that is asked to stop
             process.send_signal(signal.SIGQUIT)
         service.hang_up()

@@ -33,17 +33,29 @@ class Line:
         assert set(self.pieces) == {b" "}
 
 
-@pytest.fixture
-def line(tmp_path: Path, models_dir: Path, sd_server: Path) -> Iterator[Line]:
-    engine = HeldEngine(tmp_path / "engine", sd_server)
-    engine.hold()
-    service = Service(new_home(tmp_path / "home", models_dir), engine.path, {"keepalive_s": INTERVAL_S})
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory, sd_server: Path) -> HeldEngine:
+    return HeldEngine(tmp_path_factory.mktemp("engine") / "held", sd_server)
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, engine: HeldEngine) -> Iterator[Service]:
+    home = new_home(tmp_path_factory.mktemp("patient") / "home", models_dir)
+    service = Service(home, engine.path, {"keepalive_s": INTERVAL_S, "idle_timeout": "never"})
     service.start()
-    pieces: list[bytes] = []
-    with reverse_proxy(service.port, "", {}, silence_s=SILENCE_S, seen=pieces.append) as url:
-        yield Line(service, engine, url, pieces)
-        engine.let_go()
+    yield service
     service.end()
+
+
+@pytest.fixture
+def line(patient: Service, engine: HeldEngine) -> Iterator[Line]:
+    until(patient.is_unused, "what came before has ended")
+    assert patient.http.post("/api/unload").status_code == 202
+    engine.hold()
+    pieces: list[bytes] = []
+    with reverse_proxy(patient.port, "", {}, silence_s=SILENCE_S, seen=pieces.append) as url:
+        yield Line(patient, engine, url, pieces)
+        engine.let_go()
 
 
 class Asked(threading.Thread):
@@ -87,7 +99,7 @@ def test_a_failure_after_the_answer_began_is_an_error_in_its_body(line: Line) ->
     with httpx.Client(base_url=line.url, timeout=120, trust_env=False) as http:
         asked = Asked(lambda: http.post("/v1/images/generations", json=BODY))
         line.until_kept_alive(3)
-        (job,) = line.service.http.get("/api/jobs").json()["items"]
+        (job,) = line.service.http.get("/api/jobs?limit=1").json()["items"]
         line.service.http.delete(f"/api/jobs/{job['job_id']}")
         answer = asked.result()
     assert answer.status_code == 200
@@ -102,5 +114,5 @@ def test_a_client_that_leaves_cancels_its_job(line: Line) -> None:
         http.stream("POST", "/v1/images/generations", json=BODY) as answer,
     ):
         assert next(answer.iter_raw()).strip() == b""
-        (job,) = line.service.http.get("/api/jobs").json()["items"]
+        (job,) = line.service.http.get("/api/jobs?limit=1").json()["items"]
     until(lambda: line.service.job(job["job_id"])["status"] == "cancelled", "the job ends with its client")

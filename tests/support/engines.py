@@ -31,8 +31,8 @@ class Engine:
 
 SDCPP = Engine(
     "tiny",
-    long={"width": 128, "height": 128, "steps": 20},
-    endless={"width": 256, "height": 256, "steps": 100},
+    long={"width": 128, "height": 128, "steps": 40},
+    endless={"width": 256, "height": 256, "steps": 100, "n": 4},
     decoding={"width": 256, "height": 256, "steps": 1},  # decodes for seconds
     main_file="dit*",
     weights="dit*",

@@ -36,9 +36,6 @@ SMALL = {"width": 64, "height": 64, "steps": 2, "seed": 7}
 MANY_STEPS = {"width": 64, "height": 64, "steps": 100, "seed": 7}
 """A picture that takes long enough for a test to see it running."""
 
-ENDLESS = {"width": 256, "height": 256, "steps": 100, "n": 4}
-"""Pictures that take longer than any test waits."""
-
 DRAWING = ["generate_image", "edit_image", "submit_async_job"]
 SHOWING = ["generate_image", "edit_image", "get_job_result"]
 READING = ["get_job_status", "list_templates", "list_models", "list_images", "read_image_chunk", "read_job"]

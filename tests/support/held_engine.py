@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engines import SDCPP, Engine
+
 _SCRIPT = """#!/bin/sh
 case "$*" in *--help*) exec "{real}" "$@" ;; esac
 echo started >> "{folder}/starts"
@@ -87,3 +89,12 @@ class SlowEngine:
 
 
 Held = HeldEngine | SlowEngine
+
+
+def held_load(drawer: Engine, real: Path, folder: Path) -> dict[str, object]:
+    """Settings of a service whose loads last: the first engine's are held for good, the second's take seconds."""
+    if drawer is not SDCPP:
+        return {}
+    engine = HeldEngine(folder / "held-engine", real)
+    engine.hold()
+    return {"sd_server": engine.path}

@@ -1,4 +1,4 @@
-"""A stand-in for a language model on loopback: it answers the messages API with one tool call and keeps the results.
+"""A stand-in for a language model on loopback: it answers the messages API with tool calls and keeps the results.
 
 Claude Code does not wait for MCP servers that start: until the tool is there, the stand-in calls WaitForMcpServers.
 
@@ -11,7 +11,7 @@ import contextlib
 import http.server
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,60 @@ class Endpoint:
         return "\n".join(block["text"] for block in self.content() if block["type"] == "text")
 
 
+@dataclass(frozen=True)
+class Step:
+    """A tool call of a session. `arguments`: of the texts of all results so far."""
+
+    tool: str
+    arguments: Callable[[list[str]], dict[str, Any]]
+
+
+@dataclass
+class Session:
+    """Makes the calls of `steps` in their order, over several turns of the user: a text ends a turn.
+
+    texts: of each call's result. pictures: that came with them. tools: as the newest request describes them.
+    """
+
+    steps: Sequence[Step | str]
+    prefix: str
+    url: str = ""
+    texts: list[str] = field(default_factory=list)
+    pictures: int = 0
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    done: int = 0
+    waits: int = 0
+    _read_steps: set[int] = field(default_factory=set)
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The next step, once its tool is offered. A request for something else, such as a title, gets a word."""
+        tools = {tool["name"]: tool for tool in request.get("tools", [])}
+        mine = [tool for name, tool in tools.items() if name.startswith(self.prefix)]
+        if not (mine or WAIT in tools) or self.done == len(self.steps):
+            return _message([{"type": "text", "text": "done"}], "end_turn")
+        self.tools = mine or self.tools
+        self._read(request)
+        step = self.steps[self.done]
+        if isinstance(step, Step) and self.prefix + step.tool not in tools and self.waits < MAX_WAITS:
+            self.waits += 1
+            return _call(f"toolu_wait_{self.waits}", WAIT, {})
+        self.done += 1
+        if isinstance(step, str):
+            return _message([{"type": "text", "text": step}], "end_turn")
+        return _call(f"toolu_{self.done}", self.prefix + step.tool, step.arguments(self.texts))
+
+    def _read(self, request: dict[str, Any]) -> None:
+        """Keep the result of the newest call. Each request repeats the conversation."""
+        blocks = [b for m in request["messages"] if isinstance(m["content"], list) for b in m["content"]]
+        results = {block["tool_use_id"]: block for block in blocks if block.get("type") == "tool_result"}
+        if (new := results.get(f"toolu_{self.done}")) and self.done not in self._read_steps:
+            self._read_steps.add(self.done)
+            content = new["content"]
+            parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            self.texts.append("\n".join(part["text"] for part in parts if part["type"] == "text"))
+            self.pictures += sum(part["type"] == "image" for part in parts)
+
+
 def _call(call: str, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return _message([{"type": "tool_use", "id": call, "name": tool, "input": arguments}], "tool_use")
 
@@ -90,6 +144,13 @@ def _events(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def endpoint(tool: str, arguments: dict[str, Any]) -> Iterator[Endpoint]:
     """The stand-in, listening on loopback."""
     model = Endpoint(tool, arguments)
+    with listening(model):
+        yield model
+
+
+@contextlib.contextmanager
+def listening(model: Endpoint | Session) -> Iterator[None]:
+    """Let `model` answer at `model.url`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -122,7 +183,7 @@ def endpoint(tool: str, arguments: dict[str, Any]) -> Iterator[Endpoint]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     model.url = f"http://127.0.0.1:{server.server_port}"
     try:
-        yield model
+        yield
     finally:
         server.shutdown()
         server.server_close()

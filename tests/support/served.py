@@ -17,7 +17,11 @@ from typing import Any
 import httpx
 import psutil
 
+from imagegen.images.png import without_manifest
+
 ROOT = Path(__file__).parents[2]
+ENDLESS: dict[str, Any] = {"width": 256, "height": 256, "steps": 100, "n": 4}
+"""A job of the tiny model that is met at work, and then cancelled or killed: half a minute on a fast core."""
 DEADLINE_S = 300.0  # the second engine imports torch, which takes most of a minute on a busy machine
 
 
@@ -74,9 +78,40 @@ class Service:
     # ---- its processes ------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def engine_held(self) -> Iterator[None]:
-        """Suspend the engine once it draws, so that no test depends on how long a picture takes."""
-        engine = psutil.Process(self.until_state("drawing")["engine"]["pid"])
+    def engine_held(self, job_id: str) -> Iterator[None]:
+        """Suspend the engine while it samples this job's picture, which has to last for seconds (`until_drawing`)."""
+        self.until_drawing(job_id)
+        with self._suspended():
+            yield
+
+    @contextlib.contextmanager
+    def engine_suspended(self, model: str | None = None) -> Iterator[None]:
+        """The model is loaded, and its engine suspended: the next job runs as long as the block lasts.
+
+        The engine gets that job, however small it is, and draws it after the block. No step of it is seen before.
+        The model must not be unloaded soon by itself: use the shared service, or `idle_timeout="never"`.
+        """
+        until(self.is_unused, "the jobs before it have ended")
+        engine, wanted = self.status()["engine"], model or self._settings["model"]
+        if (engine["state"], engine["model"]) != ("ready", wanted):
+            self.draw(model=wanted)
+        with self._suspended():
+            yield
+
+    @contextlib.contextmanager
+    def at_work(self, prompt: str = "a red circle", **fields: Any) -> Iterator[dict[str, Any]]:
+        """A job that runs as long as the block lasts (`engine_suspended`)."""
+        with self.engine_suspended(fields.get("model")):
+            job_id = self.submit(prompt, **fields)["job_id"]
+            until(lambda: self.job(job_id)["status"] == "running", "the job is at work")
+            self.until_state("drawing")
+            yield self.job(job_id)
+
+    @contextlib.contextmanager
+    def _suspended(self) -> Iterator[None]:
+        pid = self.engine_pid
+        assert pid is not None, "its model was unloaded"
+        engine = psutil.Process(pid)
         engine.suspend()
         try:
             yield
@@ -137,7 +172,7 @@ class Service:
         if everything:
             supervisor, *others = everything
             self.terminate()
-            psutil.wait_procs(others, timeout=2)
+            psutil.wait_procs(others, timeout=1)
             psutil.wait_procs([supervisor], timeout=0.2)
         self.kill()
         self._reap(everything)
@@ -164,6 +199,12 @@ class Service:
     def status(self) -> dict[str, Any]:
         return self.http.get("/api/status").json()
 
+    def is_unused(self) -> bool:
+        """Whether no job waits or runs, and the engine is doing nothing."""
+        status = self.status()
+        queue, state = status["queue"], status["engine"]["state"]
+        return queue["queued"] + queue["running"] == 0 and state in {"cold", "ready", "failed"}
+
     def submit(self, prompt: str = "a red circle", **fields: Any) -> dict[str, Any]:
         """Submit a small job: 64x64 and 2 steps by default."""
         request = {"prompt": prompt, "width": 64, "height": 64, "steps": 2, "seed": 1} | fields
@@ -184,7 +225,7 @@ class Service:
     def until_drawing(self, job_id: str) -> dict[str, Any]:
         """Wait until a job's picture is being sampled. Returns the job. Fails at once if the job has ended before.
 
-        A job that is to be met at work has to last for seconds: 256x256, 100 steps and n=4 with the tiny model.
+        A job that is to be met at work has to last for seconds: `ENDLESS` with the tiny model.
         """
 
         def drawing() -> bool:
@@ -203,6 +244,10 @@ class Service:
 
     def png(self, job: dict[str, Any], index: int = 0) -> bytes:
         return self.http.get(f"/images/{job['images'][index]['id']}.png").content
+
+    def unsigned(self, job: dict[str, Any], index: int = 0) -> bytes:
+        """The PNG without its manifest, which differs each time that a picture is drawn."""
+        return without_manifest(self.png(job, index))
 
     def until_state(self, *states: str, timeout: float = DEADLINE_S) -> dict[str, Any]:
         """Wait until the engine is in one of `states`. Returns the status."""

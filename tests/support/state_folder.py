@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from sqlalchemy import create_engine, text
 
 from imagegen.hardware.memory_mode import Shape
 from imagegen.images.boards import Boards
@@ -23,9 +24,16 @@ from imagegen.jobs.values import NewJob
 from imagegen.models.entry import Entry
 from imagegen.schemas import EngineTexts, Job, Kind, Params, Phase, Policy, Progress, StoredImage, Warn
 from imagegen.storage.database import open_database
+from imagegen.storage.postgres_url import driver_url
 
 TTL_S = 3600.0
 DRAWING = Progress(phase=Phase.SAMPLING, step=1, steps=4)
+DATABASE_URL: ContextVar[str | None] = ContextVar("DATABASE_URL", default=None)
+"""The Postgres database of the test that runs; None: the SQLite file of its folder."""
+REFUSE_ON_POSTGRES = """
+CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'disk full' USING ERRCODE = 'disk_full'; END $$
+"""
 
 
 class Clock:
@@ -68,7 +76,7 @@ class State:
         self.path = folder / "jobs.sqlite3"
 
     def files(self) -> list[str]:
-        return sorted(path.stem for path in (self.folder / "images").iterdir())
+        return sorted(path.stem for path in (self.folder / "images").glob("*.png"))
 
     async def submit(self, **fields: Any) -> Job:
         params = Params(width=64, height=64, steps=4, cfg_scale=1.0, sampler="euler", seed=1)
@@ -108,15 +116,28 @@ class State:
         """Make the database refuse writes, as on a full disk. tests/process/test_disk_faults.py uses a full disk."""
         names = statements or ("INSERT", "UPDATE", "DELETE")
         triggers = [(f"full_{table}_{name}", name, table) for name in names for table in ("jobs", "images")]
-        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
-            for trigger, name, table in triggers:
-                sentence = f"CREATE TRIGGER {trigger} BEFORE {name} ON {table} BEGIN "
-                other.execute(f"{sentence} SELECT RAISE(ABORT, 'database or disk is full'); END")
-            try:
-                yield
-            finally:
-                for trigger, _name, _table in triggers:
-                    other.execute(f"DROP TRIGGER {trigger}")
+        on_sqlite = DATABASE_URL.get() is None
+        abort = "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+        body = abort if on_sqlite else "EXECUTE FUNCTION refuse()"
+        if not on_sqlite:
+            self.run(REFUSE_ON_POSTGRES)
+        self.run(*(f"CREATE TRIGGER {trigger} BEFORE {name} ON {table} {body}" for trigger, name, table in triggers))
+        try:
+            yield
+        finally:
+            where = "" if on_sqlite else " ON {}"
+            self.run(*(f"DROP TRIGGER {trigger}{where.format(table)}" for trigger, _name, table in triggers))
+
+    def run(self, *statements: str) -> Sequence[Any]:
+        """Run statements on a connection of their own. Returns the rows of the last one."""
+        url = DATABASE_URL.get()
+        engine = create_engine(f"sqlite:///{self.path}" if url is None else driver_url(url))
+        try:
+            with engine.begin() as other:
+                done = [other.execute(text(statement)) for statement in statements][-1]
+                return [tuple(row) for row in done] if done.returns_rows else []
+        finally:
+            engine.dispose()
 
 
 def picture() -> Reference:
@@ -129,7 +150,7 @@ def picture() -> Reference:
 async def opened(folder: Path, clock: Clock | None = None, max_kept: int = 100, **caps: Any) -> AsyncIterator[State]:
     """Open the state folder as the service does, including recovery."""
     clock = clock or Clock()
-    database = await open_database(folder / "jobs.sqlite3")
+    database = await open_database(folder / "jobs.sqlite3", DATABASE_URL.get())
     images = ImageStore(database, ImageFiles(folder / "images"), ttl_s=TTL_S, clock=clock)
     jobs = JobManager(database, images, **{"max_queue": 100, "ttl_s": TTL_S, "clock": clock} | caps)
     keeper = Keeper(database, images, jobs.changes, max_kept=max_kept, ttl_s=TTL_S, clock=clock)
@@ -142,8 +163,22 @@ async def opened(folder: Path, clock: Clock | None = None, max_kept: int = 100, 
         await database.close()
 
 
+def on_both(test: Callable[[Path], Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Make a coroutine function a test that runs on SQLite and on Postgres."""
+
+    def run(tmp_path: Path, database_url: str | None) -> None:
+        before = DATABASE_URL.set(database_url)
+        try:
+            asyncio.run(test(tmp_path))
+        finally:
+            DATABASE_URL.reset(before)
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
 def scenario(test: Callable[[Path], Coroutine[Any, Any, None]]) -> Callable[[Path], None]:
-    """Make a coroutine function a test."""
+    """Make a coroutine function a test, on SQLite."""
 
     def run(tmp_path: Path) -> None:
         asyncio.run(test(tmp_path))

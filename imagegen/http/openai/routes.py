@@ -25,7 +25,6 @@ from imagegen.http.problems import problem_json
 from imagegen.http.snapshots import one_line
 from imagegen.http.sse import HEARTBEAT, EventStream, Frames, frame
 from imagegen.http.wait import accept, completed, release, until_ended
-from imagegen.images import convert
 from imagegen.requests import GenerateRequest
 from imagegen.schemas import Job, Refused, StoredImage
 
@@ -106,9 +105,8 @@ async def _datum(request: Request, asked: ImagesRequest, image: StoredImage) -> 
 
 
 async def _b64(app: App, asked: ImagesRequest, image: StoredImage) -> str:
-    png = await app.images.read(image.id)
-    data = await asyncio.to_thread(convert.convert, png, asked.format, None, asked.compression)
-    return base64.b64encode(data).decode()
+    file = await app.conversions.read(image, asked.format, None, asked.compression)
+    return base64.b64encode(file.data).decode()
 
 
 async def _events(request: Request, asked: ImagesRequest, job: Job, event: str) -> Frames:

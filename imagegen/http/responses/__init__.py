@@ -3,6 +3,6 @@
 Times are RFC 3339 in UTC, durations seconds, sizes bytes and pixels, as the names say.
 """
 
-from imagegen.http.responses import jobs, models, status
+from imagegen.http.responses import jobs, models, provenance, status
 
-__all__ = ["jobs", "models", "status"]
+__all__ = ["jobs", "models", "provenance", "status"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 from starlette.requests import Request
@@ -37,14 +36,11 @@ async def fetch(request: Request) -> Response:
         raise Refused(404, "image_not_found", "There is no picture here: /images/ID.png, .jpg or .webp.")
     width = query_int(request, "w", 0, 16, 4096) or None
     image = await app.images.get(matched["id"])
-    etag = f'"{image.sha256[:32]}-{matched["format"]}-{width or 0}"'
-    headers = {"etag": etag, "cache-control": "private, max-age=3600, immutable"}
-    if etags.is_known(request, etag):
+    file = await app.conversions.read(image, FORMATS[matched["format"]], width)
+    headers = {"etag": file.etag, "cache-control": "private, max-age=3600, immutable"}
+    if etags.is_known(request, file.etag):
         return Response(status_code=304, headers=headers)
-    data = await app.images.read(image.id)
-    if width is not None or matched["format"] != "png":
-        data = await asyncio.to_thread(convert.convert, data, FORMATS[matched["format"]], width)
-    return Response(data, headers=headers, media_type=TYPES[matched["format"]])
+    return Response(file.data, headers=headers, media_type=TYPES[matched["format"]])
 
 
 ROUTES = [

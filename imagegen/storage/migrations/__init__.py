@@ -2,7 +2,8 @@
 
 A step is a function `(connection) -> None` that changes existing tables. `create_all` creates new tables after the
 steps. A released step never changes, and it uses no definition of storage/tables.py, because those change.
-The schema's version is SQLite's user_version; 1 is the schema of the first release.
+The schema's version is SQLite's user_version, and a note in Postgres; 1 is the schema of the first release. Postgres
+databases begin with schema 7, so earlier steps run on SQLite only, and later ones on both.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     step_7.upgrade,
 )
 SCHEMA_VERSION = 1 + len(STEPS)
+OLDEST_PROGRAM = 7
+"""The oldest schema whose program may use a Postgres database of SCHEMA_VERSION, beside the current program or after
+it. It stays where a step only adds what an older program may ignore: tables, and columns with a default. A step that an
+older program would break, or whose rows it would break, raises it to its own number."""
 
 
 def migrate(connection: Connection, version: int) -> None:
@@ -30,4 +35,4 @@ def migrate(connection: Connection, version: int) -> None:
         step(connection)
 
 
-__all__ = ["SCHEMA_VERSION", "STEPS", "migrate"]
+__all__ = ["OLDEST_PROGRAM", "SCHEMA_VERSION", "STEPS", "migrate"]

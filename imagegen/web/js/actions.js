@@ -2,6 +2,7 @@
 
 import { Problem, get, request, signIn } from "./api.js";
 import { draftEnded, keepDraft, liveOn, takeSeed } from "./drafting.js";
+import { rememberPrompt } from "./history.js";
 import { openPainter } from "./lazy.js";
 import { announce, attempt, quietly } from "./outcomes.js";
 import { JOBS_A_PAGE, connect } from "./stream.js";
@@ -100,6 +101,7 @@ export function enlarge(image, factor) {
 /** `prompt`: shown if the request is refused beside others. */
 async function submit({ path, body }, prompt = body.prompt) {
   const whole = path === "api/upscale" ? body : { ...body, preview: "auto" };
+  if (body.prompt) rememberPrompt(body.prompt);
   addPending({ key: randomKey(), at: Date.now(), path, body: whole, prompt });
   await sendAll();
 }
@@ -300,5 +302,6 @@ export async function signOut() {
   await attempt(() => request("DELETE", "api/session"));
   keep("name", null);
   update({ name: null, jobs: new Map(), queue: [], shown: null, viewer: null, revision: state.revision + 1 });
+  update({ found: null, boards: null, selected: null });
   connect();
 }

@@ -5,6 +5,7 @@ import { sameSettings } from "./actions.js";
 import { pictureUrl } from "./api.js";
 import { upscaleFactor } from "./draft.js";
 import { liveOn, setLive } from "./drafting.js";
+import { listed, openPicture } from "./finding.js";
 import { openCompare, openPainter } from "./lazy.js";
 import { announce } from "./outcomes.js";
 import { shortcuts } from "./shortcuts.js";
@@ -13,18 +14,19 @@ import { fileName } from "./words.js";
 
 /** The picture in full screen, the recent one with the focus, or the result: {job, image, index}; null without one. */
 function shownPicture() {
-  const focused = document.activeElement.dataset.tile;
-  if (focused && !state.viewer) return pictures().find((one) => one.image.id === focused) ?? null;
-  const { job: id, index } = state.viewer ?? state.shown ?? {};
-  const job = state.jobs.get(id);
+  const id = state.viewer ? state.viewer.image : document.activeElement.dataset.tile;
+  const found = id && [...listed(), ...pictures()].find((one) => one.image.id === id);
+  if (found) return found;
+  const { job: jobId, index } = state.viewer ?? state.shown ?? {};
+  const job = state.jobs.get(jobId);
   const image = job?.images[Math.min(index, job.images.length - 1)];
   return image ? { job, image, index } : null;
 }
 
-/** A shortcut for the picture shown. It does nothing without one; `drawn` excludes enlarged copies. */
+/** A shortcut for the picture shown. It does nothing without one; `drawn`: only for a job that can be drawn again. */
 const withPicture = (run, drawn = false) => () => {
   const shown = shownPicture();
-  if (!shown || (drawn && shown.job.kind === "upscale")) return false;
+  if (!shown || (drawn && (["upscale", "upload"].includes(shown.job.kind) || shown.job.standsIn))) return false;
   return run(shown);
 };
 
@@ -49,7 +51,7 @@ const pageShortcut = shortcuts("On the page", {
 });
 
 const pictureShortcut = shortcuts("With the picture that is shown or has the focus", {
-  full: withPicture(({ job, index }) => update({ viewer: { job: job.job_id, index } })),
+  full: withPicture(openPicture),
   edit: withPicture(({ image }) => editThis(image)),
   mask() {
     if (!chosenModel()?.capabilities.mask) return announce("The chosen model takes no mask.");

@@ -4,6 +4,7 @@ import { render } from "../vendor/lit-html/lit-html.js";
 import { addFiles, onJobEnd, resend } from "./actions.js";
 import { draftWhenIdle } from "./drafting.js";
 import { loadPolicy } from "./engine.js";
+import { loadBoards, searchAgain } from "./finding.js";
 import { pageKey } from "./keys.js";
 import { loadLoras } from "./loras.js";
 import { followFetch } from "./models.js";
@@ -79,4 +80,15 @@ document.addEventListener("paste", (event) => {
   addFiles(event.clipboardData.files);
 });
 
-startStream({ jobEnded: onJobEnd, up: resend, say: announce });
+function jobEnded(job) {
+  onJobEnd(job);
+  searchAgain();
+}
+
+function connected() {
+  resend();
+  loadBoards();
+  searchAgain();
+}
+
+startStream({ jobEnded, up: connected, say: announce });

@@ -60,6 +60,12 @@ export const state = {
   token: null, // {detail, busy} while a token is asked for
   name: recall("name", null), // of the token behind the session
   prefs: { warm: false, more: false, keys: true, divided: false, sound: false, ...recall("prefs", {}) },
+  find: { q: "", kept: false, board: "", kind: "", model: "", days: "", size: "" }, // what the gallery looks for
+  found: null, // {items, next} while it looks for something
+  boards: null, // {items, kept, max}
+  selected: null, // a Set of ids while pictures are selected
+  hidden: new Set(), // ids of pictures that the user has deleted
+  gone: null, // {ids, jobs} of those whose deletion can still be undone
   note: "", // the latest news, spoken and shown for a while
   outdated: false, // the service has another version than this page
   dragging: false,
@@ -169,17 +175,23 @@ export function takeJobs(jobs) {
   for (const job of jobs) {
     const known = state.jobs.get(job.job_id);
     if (known && known.revision > job.revision) continue;
+    const images = job.images.filter((one) => !state.hidden.has(one.id));
     const prompt = job.prompt || (job.kind === "upscale" ? "A larger copy" : ""); // of an upload
-    state.jobs.set(job.job_id, { ...job, prompt, receivedAt: Date.now() });
+    state.jobs.set(job.job_id, { ...job, images, prompt, receivedAt: Date.now() });
   }
   state.revision += 1;
   update();
 }
 
-/** Remove the jobs that have expired in the service. */
+/** Remove the jobs and pictures that have expired in the service. */
 export function dropExpired(nowMs) {
+  const isDue = ({ expires_at: at }) => Boolean(at) && Date.parse(at) <= nowMs;
   for (const [id, job] of state.jobs) {
-    if (job.expires_at && Date.parse(job.expires_at) <= nowMs) {
+    if (!isDue(job) && job.images.some(isDue)) {
+      state.jobs.set(id, { ...job, images: job.images.filter((one) => !isDue(one)) });
+      state.revision += 1;
+    }
+    if (isDue(job)) {
       state.jobs.delete(id);
       state.revision += 1;
       if (state.shown?.job === id) show(null);

@@ -131,6 +131,7 @@ export function fileName(job, image) {
 /** The settings of a job as name and value pairs, for display. */
 export function settings(job, image) {
   const p = job.params;
+  if (job.kind === "upload") return [["Size", `${image.width} × ${image.height}`]];
   if (job.kind === "upscale") {
     return [
       ["Enlarged", `× ${p.factor}`],

@@ -17,7 +17,10 @@ from imagegen.cli.client import service_of
 from imagegen.settings import load
 from imagegen_client.address import DEFAULT_URL
 
-HEAVY = ("bentoml", "sqlalchemy", "pydantic", "rich", "pygments", "PIL", "numpy", "starlette", "uvicorn", "torch")
+HEAVY = (
+    *("bentoml", "sqlalchemy", "pydantic", "rich", "textual_image", "pygments", "PIL", "numpy"),
+    *("starlette", "uvicorn", "torch"),
+)
 SENTENCE = "no service answers at http://127.0.0.1:9"
 
 

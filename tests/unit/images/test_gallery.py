@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from state_folder import TTL_S, State, opened, picture, scenario
+from state_folder import TTL_S, State, on_both, opened, picture
 
 from imagegen.images.gallery import Find
 from imagegen.schemas import Kind
@@ -19,7 +19,7 @@ async def pages(state: State, limit: int) -> list[list[str]]:
     return found
 
 
-@scenario
+@on_both
 async def test_pages_hold_each_picture_once_although_all_have_one_time(folder: Path) -> None:
     async with opened(folder) as state:
         ids = [image.id for _ in range(3) for image in (await state.drawn(n=4)).images]
@@ -30,7 +30,7 @@ async def test_pages_hold_each_picture_once_although_all_have_one_time(folder: P
             assert all(len(page) == limit for page in found[:-1])
 
 
-@scenario
+@on_both
 async def test_a_page_continues_where_it_ended_while_pictures_come_and_go(folder: Path) -> None:
     async with opened(folder) as state:
         one, two, three, four = (await state.drawn(n=4)).images
@@ -91,7 +91,7 @@ FOUND: list[tuple[dict[str, Any], list[str]]] = [
 ]
 
 
-@scenario
+@on_both
 async def test_pictures_are_found(folder: Path) -> None:
     async with opened(folder) as state:
         start = state.clock.now
@@ -122,7 +122,7 @@ QUOTED = [
 ]
 
 
-@scenario
+@on_both
 async def test_no_text_is_a_syntax_error(folder: Path) -> None:
     async with opened(folder) as state:
         for words in QUOTED:
@@ -131,7 +131,7 @@ async def test_no_text_is_a_syntax_error(folder: Path) -> None:
             assert found == ([job.id] if any(one.isalnum() for one in words) else []), words
 
 
-@scenario
+@on_both
 async def test_the_index_forgets_what_is_deleted_released_or_expired(folder: Path) -> None:
     async with opened(folder) as state:
         deleted, released, expired = [(await state.drawn(prompt="a walrus")).images[0] for _ in range(3)]

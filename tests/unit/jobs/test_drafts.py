@@ -6,14 +6,14 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from state_folder import DRAWING, TTL_S, Clock, opened, scenario
+from state_folder import DRAWING, TTL_S, Clock, on_both, opened
 
 from imagegen.jobs.manager import DRAFT_TTL_S
 from imagegen.schemas import Refused, Status
 from imagegen.telemetry.recorder import Recorder
 
 
-@scenario
+@on_both
 async def test_a_draft_is_refused_while_another_job_waits_or_runs(folder: Path) -> None:
     async with opened(folder) as state:
         waiting = await state.submit()
@@ -30,7 +30,7 @@ async def test_a_draft_is_refused_while_another_job_waits_or_runs(folder: Path) 
         assert [one.id for one in state.jobs.active()] == [draft.id]
 
 
-@scenario
+@on_both
 async def test_the_next_job_cancels_a_draft_that_waits_or_runs(folder: Path) -> None:
     async with opened(folder) as state:
         for running in (False, True):
@@ -44,7 +44,7 @@ async def test_the_next_job_cancels_a_draft_that_waits_or_runs(folder: Path) -> 
             assert not state.jobs.is_active(job.id)
 
 
-@scenario
+@on_both
 async def test_a_draft_is_in_no_list_and_is_deleted_soon(folder: Path) -> None:
     async with opened(folder) as state:
         job = await state.submit()
@@ -63,7 +63,7 @@ async def test_a_draft_is_in_no_list_and_is_deleted_soon(folder: Path) -> None:
             await state.jobs.get(draft.id)
 
 
-@scenario
+@on_both
 async def test_a_draft_that_is_kept_is_a_job_like_any_other(folder: Path) -> None:
     async with opened(folder) as state:
         complete = await state.submit(draft=True)
@@ -86,7 +86,7 @@ async def test_a_draft_that_is_kept_is_a_job_like_any_other(folder: Path) -> Non
         assert await state.jobs.get(complete.id) == job, "what is no draft stays as it is"
 
 
-@scenario
+@on_both
 async def test_a_draft_kept_while_it_ends_is_counted_like_any_other(folder: Path) -> None:
     ended: list[Status] = []
     recorder = Recorder()
@@ -99,7 +99,7 @@ async def test_a_draft_kept_while_it_ends_is_counted_like_any_other(folder: Path
         assert ended == [Status.CANCELLED]
 
 
-@scenario
+@on_both
 async def test_a_draft_kept_while_it_starts_is_not_cancelled_by_the_next_job(folder: Path) -> None:
     async with opened(folder) as state:
         draft = await state.submit(draft=True)
@@ -109,7 +109,7 @@ async def test_a_draft_kept_while_it_starts_is_not_cancelled_by_the_next_job(fol
         assert (await state.jobs.get(draft.id)).status is Status.RUNNING
 
 
-@scenario
+@on_both
 async def test_a_draft_kept_while_the_next_job_comes_is_not_cancelled(folder: Path) -> None:
     async with opened(folder) as state:
         draft = await state.submit(draft=True)
@@ -118,7 +118,7 @@ async def test_a_draft_kept_while_the_next_job_comes_is_not_cancelled(folder: Pa
         assert (await state.jobs.get(draft.id)).status is Status.QUEUED
 
 
-@scenario
+@on_both
 async def test_a_draft_that_was_cancelled_or_is_due_is_not_kept(folder: Path) -> None:
     async with opened(folder) as state:
         cancelled = await state.submit(draft=True)
@@ -132,7 +132,7 @@ async def test_a_draft_that_was_cancelled_or_is_due_is_not_kept(folder: Path) ->
         assert (await state.jobs.get(due.id)).draft
 
 
-@scenario
+@on_both
 async def test_a_start_cancels_the_drafts_of_the_process_before(folder: Path) -> None:
     clock = Clock()
     async with opened(folder, clock) as state:

@@ -1,4 +1,4 @@
-"""JobManager and ImageStore in process, on a real SQLite file: order, ends, expiry, and a disk that refuses."""
+"""JobManager and ImageStore in process, on SQLite and on Postgres: order, ends, expiry, and a disk that refuses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from served import until
 from sqlalchemy.exc import DBAPIError
-from state_folder import DRAWING, TTL_S, State, opened, picture, scenario
+from state_folder import DRAWING, TTL_S, State, on_both, opened, picture, scenario
 
 from imagegen.jobs.manager import MAX_STARTS, TOMBSTONE_S
 from imagegen.schemas import Failure, Kind, Params, Refused, Status, Warn
@@ -24,7 +24,7 @@ TOLD = Warn(code="out_of_range", detail="Steps are out of range.")
 # ---- order ----------------------------------------------------------------------------------------------------
 
 
-@scenario
+@on_both
 async def test_jobs_wait_in_order_and_know_their_position(folder: Path) -> None:
     async with opened(folder) as state:
         jobs = [await state.submit() for _ in range(3)]
@@ -42,7 +42,7 @@ async def test_jobs_wait_in_order_and_know_their_position(folder: Path) -> None:
         assert [job.id for job in await state.jobs.list(10, before=jobs[2].seq)] == [jobs[1].id, jobs[0].id]
 
 
-@scenario
+@on_both
 async def test_a_caller_cancels_its_own_waiting_jobs_and_no_other(folder: Path) -> None:
     async with opened(folder) as state:
         running, *mine, theirs = [await state.submit(owner=owner) for owner in ("me", "me", "me", "you")]
@@ -54,7 +54,7 @@ async def test_a_caller_cancels_its_own_waiting_jobs_and_no_other(folder: Path) 
         assert await state.jobs.cancel_queued("me") == []
 
 
-@scenario
+@on_both
 async def test_after_a_crash_the_running_job_is_first_and_given_up_in_the_end(folder: Path) -> None:
     async with opened(folder) as state:
         jobs = [await state.submit(prompt=str(number)) for number in range(3)]
@@ -70,7 +70,7 @@ async def test_after_a_crash_the_running_job_is_first_and_given_up_in_the_end(fo
         assert "3 times" in given_up.error.detail
 
 
-@scenario
+@on_both
 async def test_a_start_that_the_service_itself_broke_off_does_not_count(folder: Path) -> None:
     async with opened(folder) as state:
         job = await state.submit()
@@ -80,7 +80,7 @@ async def test_a_start_that_the_service_itself_broke_off_does_not_count(folder: 
         assert (await state.jobs.get(job.id)).status is Status.QUEUED
 
 
-@scenario
+@on_both
 async def test_a_full_queue_and_a_full_share_of_it_take_nothing(folder: Path) -> None:
     async with opened(folder, max_queue=3, max_queue_per_token=2) as state:
         first = await state.submit(owner="ann")
@@ -103,7 +103,7 @@ async def test_a_full_queue_and_a_full_share_of_it_take_nothing(folder: Path) ->
 # ---- ends -----------------------------------------------------------------------------------------------------
 
 
-@scenario
+@on_both
 async def test_a_job_ends_once(folder: Path) -> None:
     async with opened(folder) as state:
         cancelled, complete = await state.submit(), await state.submit()
@@ -160,7 +160,7 @@ def test_a_finished_picture_of_a_job_stays_however_it_ends(tmp_path: Path, end: 
     asyncio.run(story())
 
 
-@scenario
+@on_both
 async def test_a_key_that_comes_many_times_at_once_makes_one_job(folder: Path) -> None:
     async with opened(folder) as state:
         uploads = [await state.images.prepare(picture()) for _ in range(5)]
@@ -185,7 +185,7 @@ async def found(state: State, image_id: str) -> bool:
 # ---- time -----------------------------------------------------------------------------------------------------
 
 
-@scenario
+@on_both
 async def test_jobs_and_pictures_expire_and_are_forgotten_after_a_week(folder: Path) -> None:
     async with opened(folder) as state:
         job = await state.submit(prompt="a secret")
@@ -202,8 +202,7 @@ async def test_jobs_and_pictures_expire_and_are_forgotten_after_a_week(folder: P
             assert (expired.value.status, expired.value.code) == (410, "expired")
             assert expired.value.extra["expired_at"].startswith("2027-01-15T09:00")
         assert (state.files(), await state.jobs.list(10), await state.images.list(10)) == ([], [], [])
-        with contextlib.closing(sqlite3.connect(state.path)) as other:
-            assert other.execute("SELECT prompt, params, refs FROM jobs").fetchall() == [("", "{}", "[]")]
+        assert state.run("SELECT prompt, CAST(params AS TEXT), CAST(refs AS TEXT) FROM jobs") == [("", "{}", "[]")]
         state.clock.now += TOMBSTONE_S - 1
         await state.jobs.sweep()
         with pytest.raises(Refused, match="expired at"):
@@ -216,7 +215,7 @@ async def test_jobs_and_pictures_expire_and_are_forgotten_after_a_week(folder: P
             assert forgotten.value.status == 404
 
 
-@scenario
+@on_both
 async def test_a_reference_is_kept_until_the_job_that_needs_it_has_ended(folder: Path) -> None:
     async with opened(folder) as state:
         image, mask, unused = [await state.images.upload(picture()) for _ in range(3)]
@@ -235,7 +234,7 @@ async def test_a_reference_is_kept_until_the_job_that_needs_it_has_ended(folder:
         assert not await found(state, image.id)
 
 
-@scenario
+@on_both
 async def test_a_clock_that_is_set_back_makes_no_job_end_before_it_began(folder: Path) -> None:
     async with opened(folder) as state:
         first, second = await state.submit(), await state.submit()
@@ -253,7 +252,7 @@ async def test_a_clock_that_is_set_back_makes_no_job_end_before_it_began(folder:
         assert (await state.jobs.get(first.id)).status is Status.FAILED
 
 
-@scenario
+@on_both
 async def test_a_clock_that_is_set_forward_expires_only_what_has_ended(folder: Path) -> None:
     async with opened(folder) as state:
         ended, running, queued = [await state.submit() for _ in range(3)]
@@ -272,7 +271,7 @@ async def test_a_clock_that_is_set_forward_expires_only_what_has_ended(folder: P
 # ---- a disk that refuses --------------------------------------------------------------------------------------
 
 
-@scenario
+@on_both
 async def test_a_job_ends_though_the_disk_refuses_and_is_written_later(folder: Path) -> None:
     async with opened(folder) as state:
         failed, cancelled, waiting = [await state.submit() for _ in range(3)]
@@ -299,7 +298,7 @@ async def test_a_job_ends_though_the_disk_refuses_and_is_written_later(folder: P
         assert (await state.jobs.get(cancelled.id)).status is Status.CANCELLED
 
 
-@scenario
+@on_both
 async def test_a_picture_that_cannot_be_entered_is_none_and_its_job_can_fail(folder: Path) -> None:
     async with opened(folder) as state:
         running = await state.started()
@@ -315,7 +314,7 @@ async def test_a_picture_that_cannot_be_entered_is_none_and_its_job_can_fail(fol
         assert state.files() == []
 
 
-@scenario
+@on_both
 async def test_what_is_refused_leaves_nothing_behind(folder: Path) -> None:
     async with opened(folder) as state:
         with state.refusing("INSERT"):
@@ -331,7 +330,7 @@ async def test_what_is_refused_leaves_nothing_behind(folder: Path) -> None:
         assert await state.draw(job)
 
 
-@scenario
+@on_both
 async def test_a_job_that_cannot_be_put_back_fails_and_does_not_vanish(folder: Path) -> None:
     async with opened(folder) as state:
         job, stopped = await state.submit(), await state.submit()
@@ -349,7 +348,7 @@ async def test_a_job_that_cannot_be_put_back_fails_and_does_not_vanish(folder: P
         assert stopped.id in {one.id for one in state.jobs.active()}, "the next start draws it"
 
 
-@scenario
+@on_both
 async def test_expired_pictures_make_room_though_nothing_can_be_written(folder: Path) -> None:
     async with opened(folder) as state:
         image = await state.images.upload(picture())
@@ -365,7 +364,7 @@ async def test_expired_pictures_make_room_though_nothing_can_be_written(folder: 
         assert not await found(state, image.id)
 
 
-@scenario
+@on_both
 async def test_a_lease_ends_its_job_though_the_disk_refuses(folder: Path) -> None:
     async with opened(folder) as state:
         job = await state.submit(lease_s=0.05)
@@ -403,7 +402,7 @@ async def test_a_database_of_a_newer_version_is_refused_and_not_changed(folder: 
     assert (folder / "jobs.sqlite3").read_bytes()[100:] == before[100:], "only SQLite's own header may differ"
 
 
-@scenario
+@on_both
 async def test_a_damaged_picture_is_told_and_the_others_are_read(folder: Path) -> None:
     async with opened(folder) as state:
         damaged, missing, whole = [await state.images.upload(picture()) for _ in range(3)]

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import DBAPIError
-from state_folder import TTL_S, Clock, State, opened, picture, scenario
+from state_folder import TTL_S, Clock, State, on_both, opened, picture
 
 from imagegen.images.gallery import Find
 from imagegen.jobs.manager import TOMBSTONE_S
-from imagegen.schemas import Kind, Refused, Status, StoredImage
+from imagegen.schemas import Kind, Params, Refused, Status, StoredImage
+
+SEVERAL = Params(width=64, height=64, steps=4, cfg_scale=1.0, sampler="euler", seed=1, n=2)
 
 
 async def refusal(state: State, image_id: str) -> tuple[int, str]:
@@ -28,7 +30,7 @@ async def pass_time(state: State, seconds: float = 100 * TTL_S) -> None:
 # ---- keep -----------------------------------------------------------------------------------------------------
 
 
-@scenario
+@on_both
 async def test_a_kept_picture_and_its_job_survive_sweeps_and_restarts(folder: Path) -> None:
     clock = Clock()
     async with opened(folder, clock) as state:
@@ -51,7 +53,7 @@ async def test_a_kept_picture_and_its_job_survive_sweeps_and_restarts(folder: Pa
             assert state.files() == [first.id]
 
 
-@scenario
+@on_both
 async def test_what_is_not_named_stays_and_null_clears_it(folder: Path) -> None:
     async with opened(folder) as state:
         [image] = (await state.drawn()).images
@@ -74,7 +76,7 @@ UNCLEAN: list[dict[str, str | None]] = [
 ]
 
 
-@scenario
+@on_both
 async def test_a_name_or_note_that_is_not_clean_keeps_nothing(folder: Path) -> None:
     async with opened(folder) as state:
         [image] = (await state.drawn()).images
@@ -85,7 +87,7 @@ async def test_a_name_or_note_that_is_not_clean_keeps_nothing(folder: Path) -> N
         assert await state.images.get(image.id) == image
 
 
-@scenario
+@on_both
 async def test_the_limit_counts_kept_pictures_and_is_no_obstacle_to_changes(folder: Path) -> None:
     async with opened(folder, max_kept=2) as state:
         one, two, three = (await state.drawn(n=3)).images
@@ -102,7 +104,7 @@ async def test_the_limit_counts_kept_pictures_and_is_no_obstacle_to_changes(fold
         assert await state.images.kept() == 2
 
 
-@scenario
+@on_both
 async def test_a_released_picture_expires_as_if_drawn_then(folder: Path) -> None:
     async with opened(folder) as state:
         job = await state.drawn()
@@ -120,7 +122,7 @@ async def test_a_released_picture_expires_as_if_drawn_then(folder: Path) -> None
             await state.jobs.get(job.id)
 
 
-@scenario
+@on_both
 async def test_an_upload_can_be_kept(folder: Path) -> None:
     async with opened(folder) as state:
         upload = await state.images.upload(picture())
@@ -131,7 +133,7 @@ async def test_an_upload_can_be_kept(folder: Path) -> None:
         assert (listed.id, listed.kind, listed.prompt, listed.note) == (upload.id, None, None, "our logo")
 
 
-@scenario
+@on_both
 async def test_a_kept_picture_of_a_draft_makes_it_an_ordinary_job(folder: Path) -> None:
     async with opened(folder) as state:
         draft = await state.drawn(n=2, draft=True)
@@ -143,7 +145,28 @@ async def test_a_kept_picture_of_a_draft_makes_it_an_ordinary_job(folder: Path) 
         assert [one.id for one in await state.jobs.list(10)] == [draft.id]
 
 
-@scenario
+@on_both
+async def test_a_picture_of_a_running_job_is_kept_or_deleted_and_it_goes_on(folder: Path) -> None:
+    async with opened(folder) as state:
+        jobs = [await state.started(params=SEVERAL) for _ in range(2)]
+        images = [await state.written() for _ in jobs]
+        for job, image in zip(jobs, images, strict=True):
+            assert await state.jobs.add_picture(job, image)
+        (keeping, deleting), (kept, deleted) = jobs, images
+        await state.keeper.keep(kept.id, {})
+        await state.keeper.delete(deleted.id)
+        await pass_time(state)
+        for job in jobs:
+            assert (await state.jobs.get(job.id)).status is Status.RUNNING
+            assert await state.jobs.complete(job, [await state.written(index=1)])
+        assert [one.index for one in (await state.jobs.get(deleting.id)).images] == [1]
+        first, second = (await state.jobs.get(keeping.id)).images
+        assert (first.id, first.expires_at) == (kept.id, None) and second.expires_at is not None
+        await pass_time(state)
+        assert [one.id for one in (await state.jobs.get(keeping.id)).images] == [kept.id], "the job stays with it"
+
+
+@on_both
 async def test_a_picture_past_its_time_cannot_be_kept_or_deleted(folder: Path) -> None:
     async with opened(folder) as state:
         [image] = (await state.drawn()).images
@@ -156,7 +179,7 @@ async def test_a_picture_past_its_time_cannot_be_kept_or_deleted(folder: Path) -
         assert state.files() == []
 
 
-@scenario
+@on_both
 async def test_keeping_while_a_sweep_runs_is_all_or_nothing(folder: Path) -> None:
     async with opened(folder) as state:
         images = [(await state.drawn()).images[0] for _ in range(20)]
@@ -180,7 +203,7 @@ async def test_keeping_while_a_sweep_runs_is_all_or_nothing(folder: Path) -> Non
 # ---- delete ---------------------------------------------------------------------------------------------------
 
 
-@scenario
+@on_both
 async def test_a_deleted_picture_is_gone_and_the_last_takes_its_job(folder: Path) -> None:
     async with opened(folder) as state:
         job = await state.drawn(n=2, prompt="a secret")
@@ -201,7 +224,7 @@ async def test_a_deleted_picture_is_gone_and_the_last_takes_its_job(folder: Path
         assert await refusal(state, first.id) == (404, "image_not_found")
 
 
-@scenario
+@on_both
 async def test_the_source_of_an_edit_is_deleted_when_the_edit_has_ended(folder: Path) -> None:
     async with opened(folder) as state:
         source, mask = (await state.drawn(n=2)).images
@@ -220,7 +243,7 @@ async def test_the_source_of_an_edit_is_deleted_when_the_edit_has_ended(folder: 
         assert await refusal(state, source.id) == (410, "expired")
 
 
-@scenario
+@on_both
 async def test_the_pictures_of_a_job_are_deleted_but_for_the_kept(folder: Path) -> None:
     async with opened(folder) as state:
         one, two, three = (job := await state.drawn(n=3)).images
@@ -238,7 +261,7 @@ async def test_the_pictures_of_a_job_are_deleted_but_for_the_kept(folder: Path) 
         assert (nothing.deleted, nothing.kept) == ((), ())
 
 
-@scenario
+@on_both
 async def test_readers_are_woken_by_a_change(folder: Path) -> None:
     async with opened(folder) as state:
         job = await state.drawn(n=2)
@@ -254,7 +277,7 @@ async def test_readers_are_woken_by_a_change(folder: Path) -> None:
 # ---- a disk that refuses --------------------------------------------------------------------------------------
 
 
-@scenario
+@on_both
 async def test_on_a_full_disk_nothing_is_kept_and_deleting_makes_room(folder: Path) -> None:
     async with opened(folder) as state:
         job = await state.drawn(n=2)
@@ -272,7 +295,7 @@ async def test_on_a_full_disk_nothing_is_kept_and_deleting_makes_room(folder: Pa
         assert [one.id for one in (await state.jobs.get(job.id)).images] == [first.id]
 
 
-@scenario
+@on_both
 async def test_a_crash_after_a_deletion_leaves_a_file_to_the_next_start(folder: Path) -> None:
     clock = Clock()
     async with opened(folder, clock) as state:
@@ -289,7 +312,7 @@ async def test_a_crash_after_a_deletion_leaves_a_file_to_the_next_start(folder: 
 # ---- boards ---------------------------------------------------------------------------------------------------
 
 
-@scenario
+@on_both
 async def test_boards_are_listed_renamed_and_removed_and_keep_their_pictures(folder: Path) -> None:
     async with opened(folder) as state:
         one, two, three = (await state.drawn(n=3)).images

@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
-from state_folder import TTL_S, opened, scenario
+from state_folder import TTL_S, on_both, opened
 
 from imagegen.jobs.webhooks import pause_s, signature
 from imagegen.schemas import WebhookState
 from imagegen.security.webhook_targets import Webhook
-from imagegen.storage.database import open_database
-from imagegen.storage.tables import webhooks
 
 HOOK = Webhook("https://hooks.example/", "whsec_" + "A" * 32)
 
@@ -47,7 +44,7 @@ def test_pauses_double_up_to_an_hour() -> None:
     assert [pause_s(attempts) for attempts in (1, 2, 3, 11, 12, 5000)] == [2, 4, 8, 2048, 3600, 3600]
 
 
-@scenario
+@on_both
 async def test_a_webhook_is_part_of_its_job_and_expires_with_it(folder: Path) -> None:
     async with opened(folder) as state:
         plain, job = await state.submit(), await state.submit(webhook=HOOK)
@@ -56,15 +53,7 @@ async def test_a_webhook_is_part_of_its_job_and_expires_with_it(folder: Path) ->
         assert [one.webhook for one in await state.jobs.list(5)] == [job.webhook, None]
         await state.jobs.cancel(job.id)
         await state.jobs.sweep()
-        assert await rows(folder) == 1
+        assert state.run("SELECT count(*) FROM webhooks") == [(1,)]
         state.clock.now += TTL_S + 1
         await state.jobs.sweep()
-    assert await rows(folder) == 0
-
-
-async def rows(folder: Path) -> int:
-    database = await open_database(folder / "jobs.sqlite3")
-    try:
-        return int((await database.fetch(select(func.count()).select_from(webhooks)))[0][0])
-    finally:
-        await database.close()
+        assert state.run("SELECT count(*) FROM webhooks") == [(0,)]

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from imagegen.engines.base import EngineError
 from imagegen.settings import Settings, SettingsError
-from imagegen.storage import database
+from imagegen.storage import database, sqlite
 from imagegen.storage.descriptors import DEFAULT_CONNECTIONS, RESERVED, are_short, connections_allowed
 from imagegen.storage.errors import StorageError
 from imagegen.storage.tables import jobs
@@ -108,7 +108,7 @@ def test_the_database_waits_a_moment_for_a_descriptor(
                     shortage.end()
                     return short
 
-                monkeypatch.setattr(database, "are_short", look)
+                monkeypatch.setattr(sqlite, "are_short", look)
                 assert await ask(opened) == 0
         assert noticed == 1
         await opened.close()

@@ -19,8 +19,10 @@ from imagegen.images.files import ImageFiles
 from imagegen.images.store import ImageStore
 from imagegen.schemas import Kind, StoredImage
 from imagegen.storage import migrations
-from imagegen.storage.database import Database, StateError, _unusable, open_database
+from imagegen.storage.database import Database, open_database
+from imagegen.storage.errors import StateError
 from imagegen.storage.migrations import SCHEMA_VERSION
+from imagegen.storage.sqlite import _unusable
 from imagegen.storage.tables import jobs, metadata
 
 JOB = {

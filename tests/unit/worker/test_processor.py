@@ -12,9 +12,13 @@ import pytest
 from PIL import Image
 
 from imagegen import __version__
+from imagegen.engines.base import EngineError
 from imagegen.images.cutout import REMOVED
-from imagegen.images.png import BrokenPng
+from imagegen.images.png import AI_COMMENT, AI_SOURCE_TYPE, XMP_KEYWORD, BrokenPng
 from imagegen.images.png_texts import texts
+from imagegen.images.provenance.reader import Reader
+from imagegen.images.provenance.report import judge
+from imagegen.images.provenance.signer import Signer
 from imagegen.images.store import ImageStore
 from imagegen.models.catalog import Catalog
 from imagegen.models.loras.folder import LoraFolder
@@ -77,6 +81,45 @@ def test_a_picture_carries_its_settings_as_other_programs_read_them(
         assert not any("circle" in text or "hats" in text for text in texts(kept[0]).values())
 
 
+PROVENANCES: list[tuple[dict[str, object], bool, bool, set[str]]] = [
+    ({}, True, True, {"model", "seed", "prompt"}),
+    ({"png_metadata": "no-prompt"}, True, True, {"model", "seed"}),
+    ({"png_metadata": "off"}, True, True, set()),
+    ({"provenance": "metadata"}, True, False, set()),
+    ({"provenance": "off"}, False, False, set()),
+    ({"provenance": "off", "png_metadata": "off"}, False, False, set()),
+]
+"""Settings; whether the file is marked in XMP, whether it is signed, and what the manifest tells of the drawing."""
+
+
+@pytest.mark.parametrize(("settings", "marked", "signed", "told"), PROVENANCES)
+def test_what_a_file_tells_and_whether_it_is_marked_are_two_settings(
+    tmp_path: Path, settings: dict[str, object], marked: bool, signed: bool, told: set[str]
+) -> None:
+    processor, job, written = transparent(tmp_path, settings, background="opaque")
+    asyncio.run(processor.postprocess(job, 0, 7, pictured(plain=False)))
+    png = written[0]["png"]
+    assert isinstance(png, bytes)
+    keywords = texts(png)
+    assert (AI_SOURCE_TYPE in keywords.get(XMP_KEYWORD, ""), keywords.get("Comment") == AI_COMMENT) == (marked, marked)
+    assert ("parameters" in keywords) == (settings.get("png_metadata") != "off")
+    said = judge(asyncio.run(Reader().read(png, "image/png", b"")))
+    assert said.verdict == ("intact" if signed else "none")
+    assert {name for name, value in vars(said.drawing).items() if value is not None} == told
+
+
+def test_a_picture_that_cannot_be_signed_is_kept_unless_that_is_required(tmp_path: Path) -> None:
+    (tmp_path / "provenance").write_text("no folder")
+    processor, job, written = transparent(tmp_path, {}, background="opaque")
+    asyncio.run(processor.postprocess(job, 0, 7, pictured(plain=False)))
+    (warning,) = written[0]["warnings"]  # type: ignore[misc]
+    assert warning.code == "not_signed" and "File exists. It is marked as AI-generated in XMP alone." in warning.detail
+    processor, job, written = transparent(tmp_path, {"provenance_required": True}, background="opaque")
+    with pytest.raises(EngineError, match="IMAGEGEN_PROVENANCE_REQUIRED=1 keeps no picture") as refused:
+        asyncio.run(processor.postprocess(job, 0, 7, pictured(plain=False)))
+    assert (refused.value.code, refused.value.draws_on, written) == ("not_signed", True, [])
+
+
 def pictured(*, plain: bool) -> bytes:
     """A red square on white, or on a gradient."""
     image = Image.new("RGB", (64, 64), "white") if plain else Image.linear_gradient("L").resize((64, 64)).convert("RGB")
@@ -86,7 +129,9 @@ def pictured(*, plain: bool) -> bytes:
     return file.getvalue()
 
 
-def transparent(tmp_path: Path, n: int = 1, **params: object) -> tuple[ImageProcessor, Job, list[dict[str, object]]]:
+def transparent(
+    tmp_path: Path, chosen: dict[str, object] | None = None, n: int = 1, **params: object
+) -> tuple[ImageProcessor, Job, list[dict[str, object]]]:
     """A processor, a job with a transparent background, and the pictures that were written."""
     written: list[dict[str, object]] = []
 
@@ -100,9 +145,10 @@ def transparent(tmp_path: Path, n: int = 1, **params: object) -> tuple[ImageProc
         params=Params.model_validate(given | {"background": "transparent"} | params), policy=Policy(negative="applied"),
         created_at=1.0,
     )  # fmt: skip
-    settings = Settings(home=tmp_path)
+    settings = Settings.model_validate({"home": tmp_path, **(chosen or {})})
     catalog, loras = Catalog.load(settings), LoraFolder(settings)
-    return ImageProcessor(store, Guardrails("", "", "x.toml"), catalog, loras, settings), job, written
+    signer = Signer(settings) if settings.provenance == "c2pa" else None
+    return ImageProcessor(store, Guardrails("", "", "x.toml"), catalog, loras, settings, signer), job, written
 
 
 def test_a_plain_background_is_cut_out_and_the_picture_says_so(tmp_path: Path) -> None:
@@ -138,7 +184,7 @@ def test_a_larger_copy_is_as_transparent_as_its_source(tmp_path: Path, warnings:
 
 @pytest.mark.parametrize(("n", "named"), [(1, "The background was kept"), (3, "The background of picture 2 was kept")])
 def test_a_background_that_is_not_plain_is_kept(tmp_path: Path, n: int, named: str) -> None:
-    processor, job, written = transparent(tmp_path, n)
+    processor, job, written = transparent(tmp_path, n=n)
     drawn = pictured(plain=False)
     png, background = asyncio.run(processor.cut_out(job, 1, drawn))
     assert background is not None and background.code == "background_kept"

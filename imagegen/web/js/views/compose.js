@@ -6,6 +6,7 @@ import { draw, drawAsIs, dropPending, selectGap, takeStyleSize } from "../action
 import { fillStyle, openGaps } from "../draft.js";
 import { draftSoon, liveOn, setLive } from "../drafting.js";
 import { typed } from "../engine.js";
+import { historyKey } from "../history.js";
 import { afterUpdate, chosenModel, clearDraft, state, undoClear, update, updateDraft } from "../store.js";
 import { duration } from "../words.js";
 import { icon } from "./icons.js";
@@ -111,6 +112,7 @@ function transparent() {
 }
 
 function promptKey(event) {
+  if (historyKey(event)) return;
   const plain = !event.shiftKey && !event.ctrlKey && !event.metaKey && !event.altKey && !event.isComposing;
   if (event.key !== "Enter" || !plain || !liveOn()) return;
   event.preventDefault();

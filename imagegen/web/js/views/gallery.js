@@ -5,42 +5,58 @@ import { guard } from "../../vendor/lit-html/directives/guard.js";
 import { repeat } from "../../vendor/lit-html/directives/repeat.js";
 import { loadOlder } from "../actions.js";
 import { pictureUrl, serviceNow } from "../api.js";
-import { pictures, state, update } from "../store.js";
+import { findMore, isFinding, listed, openPicture } from "../finding.js";
+import { toggleSelected, toggleSelecting } from "../keeping.js";
+import { state } from "../store.js";
 import { duration, ground } from "../words.js";
 import { moveFocus } from "./arrows.js";
+import { finder } from "./finder.js";
+import { selectionBar, starOn } from "./kept.js";
 
 let focused = null; // id of the picture that Tab reaches
 
 export function gallery() {
   const minute = Math.floor(serviceNow() / 60_000);
-  return guard([state.revision, minute, state.next, state.link], () => {
-    const all = pictures();
-    if (!all.length) return nothing;
-    if (!all.some((one) => one.image.id === focused)) focused = all[0].image.id;
+  const { revision, next, link, find, found, boards, selected, models } = state;
+  return guard([revision, minute, next, link, find, found, boards, selected, models], () => {
+    const all = listed();
+    if (!all.length && !isFinding() && !boards?.kept) return nothing;
+    if (!all.some((one) => one.image.id === focused)) focused = all[0]?.image.id;
     return html`
       <section class="gallery" aria-labelledby="gallery-title">
         <header class="row between">
-          <h2 id="gallery-title">Recent</h2>
-          <p class="hint">${all.length === 1 ? "1 picture" : `${all.length} pictures`}${kept()}</p>
+          <h2 id="gallery-title">${found ? "Found" : "Recent"}</h2>
+          <div class="row">
+            <p class="hint" role=${found ? "status" : nothing}>${count(all.length)}</p>
+            <button type="button" class="quiet" aria-pressed=${Boolean(selected)} @click=${toggleSelecting}>Select</button>
+          </div>
         </header>
+        ${finder()} ${selected ? selectionBar(all) : nothing}
         <ul class="tiles" @keydown=${moved}>
           ${repeat(all, (one) => one.image.id, tile)}
         </ul>
-        ${state.next
-          ? html`<button type="button" class="quiet" @click=${loadOlder}>Older pictures</button>`
-          : nothing}
+        ${more()}
       </section>
     `;
   });
 }
 
-function kept() {
-  return state.caps ? `, each kept for ${duration(state.caps.image_ttl)}` : "";
+function more() {
+  const [following, load] = state.found ? [state.found.next, findMore] : [state.next, loadOlder];
+  return following ? html`<button type="button" class="quiet" @click=${load}>Older pictures</button>` : nothing;
 }
 
-function tile({ job, image, index }) {
+function count(shown) {
+  const many = shown === 1 ? "1 picture" : `${shown} pictures`;
+  if (state.found) return shown ? (state.found.next ? `${many}, and older ones` : many) : "No picture found";
+  return state.caps ? `${many}, each for ${duration(state.caps.image_ttl)} unless it is kept` : many;
+}
+
+function tile(one) {
+  const { job, image } = one;
+  const { selected } = state;
   const left = image.expires_at ? (Date.parse(image.expires_at) - serviceNow()) / 1000 : null;
-  const expiry = left === null ? "" : `gone in ${duration(left)}`;
+  const expiry = left === null ? "kept" : `gone in ${duration(left)}`;
   return html`
     <li>
       <button
@@ -49,7 +65,8 @@ function tile({ job, image, index }) {
         data-tile=${image.id}
         tabindex=${image.id === focused ? 0 : -1}
         aria-label="${job.prompt.slice(0, 120)}, ${expiry}"
-        @click=${() => update({ viewer: { job: job.job_id, index } })}
+        aria-pressed=${selected ? selected.has(image.id) : nothing}
+        @click=${() => (selected ? toggleSelected(image.id) : openPicture(one))}
         @focus=${() => reached(image.id)}
       >
         <img
@@ -63,6 +80,7 @@ function tile({ job, image, index }) {
         />
         <span class="caption"><span>${job.prompt.slice(0, 80)}</span><small>${expiry}</small></span>
       </button>
+      ${selected ? nothing : starOn(image)}
     </li>
   `;
 }

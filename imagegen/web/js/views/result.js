@@ -13,6 +13,7 @@ import { BLANK, ENDED, clock, fileName, ground, settings, warningLines } from ".
 import { divided } from "./divided.js";
 import { formingPicture, lastPreview } from "./forming.js";
 import { icon } from "./icons.js";
+import { keepButtons, keptFields } from "./kept.js";
 
 const SCROLLS_CHARS = 200; // a longer prompt may be scrolled, also by keys
 
@@ -183,7 +184,7 @@ function strip(job, chosen) {
 export function actions(job, image) {
   const act = (name, label, run) =>
     html`<button type="button" class="action" @click=${run}>${icon(name)}<span>${label}</span></button>`;
-  const drawn = job.kind !== "upscale";
+  const drawn = job.kind !== "upscale" && job.kind !== "upload";
   const factor = upscaleFactor(image, state.caps);
   return html`
     <div class="actions">
@@ -201,7 +202,7 @@ export function actions(job, image) {
           ${icon("save")}<span>Save</span>
         </a>
         ${act("copy", "Copy image", () => copyPicture(image))} ${act("link", "Copy URL", () => copyUrl(image))}
-        ${act("text", "Copy settings", () => copySettings(job, image))}
+        ${act("text", "Copy settings", () => copySettings(job, image))} ${keepButtons(image)}
       </div>
     </div>
   `;
@@ -215,9 +216,10 @@ export function facts(job, image) {
     <dl class="facts">
       ${settings(job, image).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}
       ${image.expires_at
-        ? html`<div><dt>Kept until</dt><dd>${clock(Date.parse(image.expires_at))}</dd></div>`
+        ? html`<div><dt>Gone at</dt><dd>${clock(Date.parse(image.expires_at))}</dd></div>`
         : nothing}
     </dl>
+    ${keptFields(image)}
     ${job.warnings.filter((one) => one.code !== BLANK).map(warning)}
   `;
 }

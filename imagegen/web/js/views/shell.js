@@ -7,6 +7,7 @@ import { connect } from "../stream.js";
 import { compose } from "./compose.js";
 import { gallery } from "./gallery.js";
 import { icon } from "./icons.js";
+import { boardNames, undoBar } from "./kept.js";
 import { liveJobs } from "./live.js";
 import { modelChip, modelPanel } from "./model.js";
 import { modelManager } from "./models.js";
@@ -29,6 +30,7 @@ export function shell() {
       </div>
       ${gallery()}
     </main>
+    ${undoBar()} ${boardNames()}
     ${viewer()} ${modelManager()} ${shortcutList()} ${token()}
     <p class="toast ${state.note ? "shown" : ""}" role="status" aria-live="polite">${state.note}</p>
   `;

@@ -2,6 +2,7 @@
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { shownUrl } from "../api.js";
+import { listed, openPicture } from "../finding.js";
 import { shortcuts } from "../shortcuts.js";
 import { afterUpdate, pictures, state, update } from "../store.js";
 import { ground } from "../words.js";
@@ -14,9 +15,11 @@ let touchX = null;
 
 /** All pictures, and the index of the one shown. */
 function place() {
-  const all = state.viewer ? pictures() : [];
-  const at = all.findIndex((one) => one.job.job_id === state.viewer.job && one.index === state.viewer.index);
-  return { all, at };
+  if (!state.viewer) return { all: [], at: -1 };
+  const { job, index, image } = state.viewer;
+  const isShown = (one) => (image ? one.image.id === image : one.job.job_id === job && one.index === index);
+  const all = listed().some(isShown) ? listed() : pictures();
+  return { all, at: all.findIndex(isShown) };
 }
 
 export function viewer() {
@@ -80,17 +83,16 @@ function content({ job, image }, all, at) {
 function turn(step) {
   const { all, at } = place();
   const target = all[at + step];
-  if (target) update({ viewer: { job: target.job.job_id, index: target.index } });
+  if (target) openPicture(target);
 }
 
 const close = () => document.getElementById("viewer").close();
 
 /** Return the focus to the picture, however the viewer was closed, also by Esc. */
 function closed() {
-  const job = state.jobs.get(state.viewer?.job);
-  const image = job?.images[state.viewer.index];
+  const { all, at } = place();
   update({ viewer: null });
-  if (image) afterUpdate(() => focusTile(image.id));
+  if (all[at]) afterUpdate(() => focusTile(all[at].image.id));
 }
 
 const keyed = shortcuts("In full screen", { newer: () => turn(-1), older: () => turn(1) });
