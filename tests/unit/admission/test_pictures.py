@@ -24,7 +24,9 @@ from imagegen.admission import pictures
 from imagegen.admission.controller import AdmissionController
 from imagegen.http.problems import HANDLERS
 from imagegen.http.routes import images, jobs, tasks
+from imagegen.images.conversions import Conversions
 from imagegen.images.cutout import REMOVED
+from imagegen.images.files import ImageFiles
 from imagegen.images.store import ImageStore
 from imagegen.jobs.durations import Durations
 from imagegen.models.catalog import Catalog
@@ -85,7 +87,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         state = client.portal.call(stack.enter_async_context, opened(folder, max_queue=100_000))
         estimator = SimpleNamespace(eta_s=lambda _job: None)
         app.state.app = SimpleNamespace(
-            admission=admission(state), jobs=state.jobs, images=state.images, estimator=estimator
+            admission=admission(state),
+            jobs=state.jobs,
+            images=state.images,
+            estimator=estimator,
+            conversions=Conversions(state.images, ImageFiles(state.folder / "images"), None),
         )
         app.state.pictures = folder / "images"
         yield client
