@@ -15,7 +15,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from imagegen_client.answers import Capabilities, Check, ImageInfo, Inspection, JobState, Model, Progress, Said
+    from imagegen_client.answers import (
+        Capabilities,
+        Check,
+        ImageInfo,
+        Inspection,
+        JobState,
+        Model,
+        Progress,
+        Provenance,
+        Said,
+    )
     from imagegen_client.async_client import AsyncClient
     from imagegen_client.calls import DrawOptions, ImageFilters, Lora, UpscaleOptions, VaryOptions, Webhook
     from imagegen_client.client import Client
@@ -48,7 +58,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
-    "answers": ("Capabilities", "Check", "ImageInfo", "Inspection", "JobState", "Model", "Progress", "Said"),
+    "answers": (
+        "Capabilities",
+        "Check",
+        "ImageInfo",
+        "Inspection",
+        "JobState",
+        "Model",
+        "Progress",
+        "Provenance",
+        "Said",
+    ),
     "async_client": ("AsyncClient",),
     "calls": ("DrawOptions", "ImageFilters", "Lora", "UpscaleOptions", "VaryOptions", "Webhook"),
     "client": ("Client",),
@@ -93,6 +113,7 @@ __all__ = [
     "Picture",
     "Preview",
     "Progress",
+    "Provenance",
     "ProxyRefused",
     "Refused",
     "Said",

@@ -146,6 +146,25 @@ class Inspection:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """What a file says of its origin.
+
+    verdict: `intact`, `changed`, `unreadable` or `none`. by_this_service: it is intact, and this service signed it.
+    source_type: IPTC's digital source type. drawing: model, seed and prompt. sources: the pictures it was made from.
+    """
+
+    verdict: str
+    by_this_service: bool
+    signer: str | None = None
+    generator: str | None = None
+    source_type: str | None = None
+    actions: list[str] = field(default_factory=list)
+    drawing: dict[str, Any] = field(default_factory=dict)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Capabilities:
     """What can be asked of a model."""
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, Unpack
 import anyio.to_thread
 
 from imagegen_client import calls
-from imagegen_client.answers import Check, Inspection, JobState, Model
+from imagegen_client.answers import Check, Inspection, JobState, Model, Provenance
 from imagegen_client.async_transport import AsyncTransport
 from imagegen_client.calls import DrawOptions, Fit, body_of
 from imagegen_client.common import RETRY_S, Configured, Images, configured, file_of, id_of, keep_wish, loaded
@@ -156,6 +156,11 @@ class AsyncClient(Configured):
         """How a PNG was made, also by another program, and what of it this service can draw with."""
         data = await anyio.to_thread.run_sync(file_of, image)
         return await self.run(calls.inspect(data, self.retries))
+
+    async def verify(self, image: ImageLike) -> Provenance:
+        """Who signed a picture, and whether it was changed since. Raises ServiceError."""
+        data = await anyio.to_thread.run_sync(file_of, image)
+        return await self.run(calls.verify(data, self.retries))
 
     async def models(self) -> list[Model]:
         """The catalog."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Required, TypedDict, TypeVar
 from uuid import uuid4
 
-from imagegen_client.answers import Check, ImageInfo, Inspection, JobState, Model, items, parsed
+from imagegen_client.answers import Check, ImageInfo, Inspection, JobState, Model, Provenance, items, parsed
 from imagegen_client.errors import InvalidRequest, NotFound, ServiceError, TooOld
 from imagegen_client.pictures import Preview
 from imagegen_client.wire import NO_RETRIES, Call, Request, Retries, exchange, read_file, read_json
@@ -285,6 +285,16 @@ def inspect(picture: bytes, retries: Retries = NO_RETRIES) -> Call[Inspection]:
         return parsed(Inspection, (yield from read_json(request, retries)), "picture's settings")
     except NotFound as absent:
         raise _too_old(absent, "inspect pictures") from None
+
+
+def verify(picture: bytes, retries: Retries = NO_RETRIES) -> Call[Provenance]:
+    """Read who signed a picture, and whether it was changed since. Nothing is stored. Raises TooOld."""
+    headers = {"Content-Type": "application/octet-stream"}
+    request = Request("POST", "/api/verify", content=picture, headers=headers)
+    try:
+        return parsed(Provenance, (yield from read_json(request, retries)), "picture's provenance")
+    except NotFound as absent:
+        raise _too_old(absent, "verify pictures") from None
 
 
 def _page(

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
 from imagegen_client import calls
-from imagegen_client.answers import Check, ImageInfo, Inspection, JobState, Model
+from imagegen_client.answers import Check, ImageInfo, Inspection, JobState, Model, Provenance
 from imagegen_client.calls import DrawOptions, Fit, body_of
 from imagegen_client.common import RETRY_S, Configured, Images, configured, file_of, id_of, keep_wish, loaded
 from imagegen_client.jobs import Job
@@ -150,6 +150,10 @@ class Client(Configured):
     def inspect(self, image: ImageLike) -> Inspection:
         """How a PNG was made, also by another program, and what of it this service can draw with."""
         return self.run(calls.inspect(file_of(image), self.retries))
+
+    def verify(self, image: ImageLike) -> Provenance:
+        """Who signed a picture, and whether it was changed since. Raises ServiceError."""
+        return self.run(calls.verify(file_of(image), self.retries))
 
     def models(self) -> list[Model]:
         """The catalog."""

@@ -138,6 +138,7 @@ COMMANDS: dict[str, str] = {
     "unload": "status",
     "upscale": "cli_pictures",
     "vary": "cli_pictures",
+    "verify": "provenance",
     "warm": "status",
 }
 """The schema of each command's document, a file of docs/schemas/."""

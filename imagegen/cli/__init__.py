@@ -25,6 +25,7 @@ MODULES = {
     "batch": ("batch",),
     "images": ("images",),
     "inspection": ("inspect",),
+    "verify": ("verify",),
     **{name: (name,) for name in ("serve", "compare", "engine", "models", "loras", "tls", "token", "doctor", "deploy")},
     "completion": ("completion",),
     "watch": ("watch",),

@@ -47,6 +47,7 @@ def test_the_documents_of_pictures(typed: Type, imagegen: CommandLine) -> None:
     large = document_of("upscale", typed("upscale", "bell.png", "--factor", "2", "--model", "lanczos").out)
     assert large["job"]["kind"] == "upscale"
     assert document_of("inspect", typed("inspect", "bell.png").out)["settings"]["prompt"] == "a bell"
+    assert document_of("verify", typed("verify", "bell.png").out)["by_this_service"] is True
     listed = document_of("images list", typed("images", "list", "-n", "200").out)
     assert picture in {one["id"] for one in listed}
     words = ("keep", picture, "--board", "Bells", "--note", "loud")
@@ -141,6 +142,8 @@ FAILED: list[tuple[tuple[str, ...], int, str]] = [
     (("upscale", NOBODY), 3, "unknown_image"),
     (("warm", "--model", "dall-e-3"), 3, "unknown_model"),
     (("inspect", "red.jpg"), 3, "bad_image"),
+    (("verify", "nothing.png"), 2, "usage"),
+    (("verify", "http://127.0.0.1:9/red.jpg"), 1, "fetch_failed"),
     (("draw", "x", "-o", "red.jpg/x.png"), 2, "usage"),
 ]
 
@@ -163,6 +166,7 @@ def test_a_failure_is_a_document_too(
     [
         *(("status",), ("warm",), ("unload",), ("jobs",), ("cancel", "--all"), ("cancel", NOBODY)),
         *(("draw", "x"), ("edit", "red.png", "x"), ("vary", NOBODY), ("upscale", "red.png"), ("inspect", "red.png")),
+        ("verify", "red.png"),
         *(("batch", "p.txt"), ("compare", "--models", "tiny"), ("images", "list"), ("images", "get", NOBODY)),
         *(("status", "--watch"),),
     ],

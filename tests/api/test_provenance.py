@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import CommandLine
 from pictures import pixels, quarters, saved
 from PIL import Image
 from served import MakeService, Service
@@ -93,6 +94,24 @@ def test_damaged_keys_are_named_and_cost_no_picture(serve: MakeService) -> None:
     answer = service.http.post("/api/verify", content=UPLOAD, headers={"content-type": "image/png"})
     assert (answer.status_code, answer.json()["code"]) == (503, "not_signed")
     assert "root.pem is damaged" in answer.json()["detail"]
+
+
+def test_the_command_line_says_who_signed_a_file(service: Service, imagegen: CommandLine) -> None:
+    signed = service.png(service.draw("a signed circle", seed=7))
+    at = signed.index(b"IDAT") + 30
+    (imagegen.folder / "good.png").write_bytes(signed)
+    (imagegen.folder / "bad.png").write_bytes(signed[:at] + bytes([signed[at] ^ 1]) + signed[at + 1 :])
+    (imagegen.folder / "bare.png").write_bytes(UPLOAD)
+    address = f"{service.url}/images/{service.draw(seed=3)['images'][0]['id']}.webp"
+    for picture, code, said in (
+        ("good.png", 0, ("intact", "signed by  this service", "made by AI", "model      tiny", "seed       7")),
+        (address, 0, ("intact", "parent     a picture of this service (tiny, 3, a red circle)")),
+        ("bad.png", 1, ("CHANGED since it was signed", "problem    assertion.dataHash.mismatch")),
+        ("bare.png", 1, ("no manifest",)),
+    ):
+        ran = imagegen("verify", picture, "--url", service.url)
+        assert ran.code == code, ran.err
+        assert all(words in ran.out for words in said), ran.out
 
 
 def test_what_is_no_picture_is_refused(service: Service) -> None:

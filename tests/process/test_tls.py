@@ -102,16 +102,13 @@ def test_what_is_shown_and_logged_is_what_clients_see(secured: Service) -> None:
     assert secured.http.get("/readyz").status_code == 200
 
 
-def test_a_pinned_client_believes_this_certificate_alone(secured: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMAGEGEN_TLS_SHA256", sha256_of(secured))
-    context = context_for(secured.url, None)
+def test_a_pinned_client_believes_this_certificate_alone(secured: Service) -> None:
+    context = context_for(secured.url, None, sha256_of(secured), None)
     assert httpx.get(f"{secured.url}/readyz", verify=context, trust_env=False).status_code == 200
-    monkeypatch.setenv("IMAGEGEN_TLS_SHA256", "0" * 64)
     with pytest.raises(SettingsError, match="not the pinned one"):
-        context_for(secured.url, None)
-    monkeypatch.setenv("IMAGEGEN_TLS_SHA256", "abc")
+        context_for(secured.url, None, "0" * 64, None)
     with pytest.raises(SettingsError, match="64 hex"):
-        context_for(secured.url, None)
+        context_for(secured.url, None, "abc", None)
 
 
 def test_the_command_line_knows_its_own_service_and_pins_others(secured: Service) -> None:

@@ -7,7 +7,19 @@ from typing import Any, assert_type
 
 from PIL import Image
 
-from imagegen_client import AsyncClient, AsyncJob, Check, Client, Inspection, Job, Model, Picture, Preview, Update
+from imagegen_client import (
+    AsyncClient,
+    AsyncJob,
+    Check,
+    Client,
+    Inspection,
+    Job,
+    Model,
+    Picture,
+    Preview,
+    Provenance,
+    Update,
+)
 
 
 def blocking(client: Client) -> None:
@@ -21,6 +33,7 @@ def blocking(client: Client) -> None:
     assert_type(client.edit("a.png", "blue", strength=0.4), Job)
     assert_type(client.vary(job.picture, n=4, seed=1), Job)
     assert_type(client.inspect("a.png"), Inspection)
+    assert_type(client.verify("a.png"), Provenance)
     assert_type(client.cancel_all(), list[Job])
     assert_type(client.check("a cat"), Check)
     assert_type(client.models(), list[Model])
@@ -40,5 +53,6 @@ async def awaited(client: AsyncClient) -> None:
         assert_type(update.preview, Preview | None)
     assert_type(await client.vary(job), AsyncJob)
     assert_type(await client.inspect(b"png"), Inspection)
+    assert_type(await client.verify(b"png"), Provenance)
     assert_type(await job.cancel(), AsyncJob)
     assert_type(await client.read((await client.images())[0]), Picture)

@@ -19,6 +19,14 @@ export const openCompare = (picture) =>
     (compare) => compare.open(picture),
   );
 
+/** Say what a picture's file says of itself. */
+export const openReading = () =>
+  opened(
+    () => import("./reading/reading.js"),
+    "static/css/reading.css",
+    (reading) => reading.open(),
+  );
+
 async function opened(load, style, open) {
   const module = await attempt(async () => {
     const [loaded] = await Promise.all([load(), styled(style)]).catch(() => {

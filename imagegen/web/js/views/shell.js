@@ -2,6 +2,7 @@
 
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { giveToken } from "../actions.js";
+import { openReading } from "../lazy.js";
 import { state } from "../store.js";
 import { connect } from "../stream.js";
 import { compose } from "./compose.js";
@@ -19,7 +20,7 @@ export function shell() {
   return html`
     <header class="top">
       <h1><img src="static/favicon.svg" alt="" width="24" height="24" />imagegen</h1>
-      <div class="row">${shortcutsButton()} ${modelChip()}</div>
+      <div class="row">${readingButton()} ${shortcutsButton()} ${modelChip()}</div>
     </header>
     ${modelPanel()}
     <main>
@@ -33,6 +34,20 @@ export function shell() {
     ${undoBar()} ${boardNames()}
     ${viewer()} ${modelManager()} ${shortcutList()} ${token()}
     <p class="toast ${state.note ? "shown" : ""}" role="status" aria-live="polite">${state.note}</p>
+  `;
+}
+
+function readingButton() {
+  return html`
+    <button
+      type="button"
+      class="icon-button"
+      aria-label="Read a picture's file"
+      title="Read a picture's file: who made it, and its settings"
+      @click=${openReading}
+    >
+      ${icon("seal")}
+    </button>
   `;
 }
 
