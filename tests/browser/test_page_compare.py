@@ -96,11 +96,12 @@ def test_the_list_has_every_shortcut_and_switches_off_single_keys(service: Servi
     page = open_page(service.url).page
     showing(page, drawn[0])
     page.keyboard.press("?")
-    page.wait_for_selector("#shortcuts[open]")
+    page.wait_for_selector("#shortcuts[open] dd")
     table = page.evaluate(TABLE)
     assert page.locator("#shortcuts dd").all_inner_texts() == [row["does"] for rows in table.values() for row in rows]
     page.get_by_label("Single keys work outside text fields").uncheck()
     page.keyboard.press("Escape")
+    page.wait_for_selector("#shortcuts dd", state="detached")
     page.keyboard.press("p")
     page.keyboard.press("c")
     page.keyboard.press("?")
@@ -108,6 +109,7 @@ def test_the_list_has_every_shortcut_and_switches_off_single_keys(service: Servi
     assert page.evaluate(FOCUS) != "prompt" and page.locator("#compare").count() == 0
     page.get_by_label("Single keys work outside text fields").check()
     page.keyboard.press("Escape")
+    page.wait_for_selector("#shortcuts dd", state="detached")
     page.keyboard.press("p")
     until(lambda: page.evaluate(FOCUS) == "prompt", "the prompt has the focus")
 

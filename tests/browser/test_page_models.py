@@ -36,7 +36,8 @@ def focus(page: Any) -> str:
 
 def press(page: Any, name: str) -> None:
     """Move the focus by Tab until it is on `name`, then press Enter (a checkbox: Space)."""
-    for _ in range(60):
+    page.get_by_role("button", name=name, exact=True).or_(page.get_by_role("checkbox", name=name)).first.wait_for()
+    for _ in range(200):
         if focus(page).strip() == name:
             page.keyboard.press("Enter")
             return

@@ -44,6 +44,9 @@ def test_a_files_origin_is_shown_and_its_settings_are_taken(service: Service, op
     page.evaluate(script.read_text())
     found = page.evaluate("() => axe.run(document.querySelector('#reading'), {resultTypes: ['violations']})")
     assert [one["id"] for one in found["violations"]] == []
+    page.set_viewport_size({"width": 320, "height": 700})
+    wider = "document.querySelector('#reading').scrollWidth - document.querySelector('#reading').clientWidth"
+    assert page.evaluate(wider) == 0, "it fits a small phone"
     page.get_by_role("button", name="Only the seed").click()
     until(lambda: page.locator("#seed").input_value() == "77", "the form has the seed")
     assert page.locator("#prompt").input_value() == ""
