@@ -277,9 +277,7 @@ def test_nothing_is_wider_than_the_window(service: Service, open_page, device: s
 def test_a_picture_is_enlarged_by_the_keyboard_and_shown(service: Service, open_page) -> None:
     page = open_page(service.url).page
     picture = draw(page, "a small lighthouse")
-    button = page.get_by_role("button", name="Upscale ×4")
-    button.focus()
-    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Upscale ×4").press("Enter")
     page.wait_for_selector(f'[data-picture]:not([data-picture="{picture}"])')
     until(lambda: page.locator(DONE).evaluate("image => image.naturalWidth") == 256, "the copy is there")
     assert page.locator(".result .said").inner_text() == "a small lighthouse"
