@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 
-class Pictures(BaseModel):
-    """How long pictures are kept, and what their files say about how they were made."""
+class Retention(BaseModel):
+    """How long pictures are kept, and which parameters their files contain."""
 
     image_ttl: Annotated[float, Field(gt=0, description="Seconds that a job and its pictures are kept.")] = 3600.0
     keep_max: Annotated[
@@ -20,6 +20,10 @@ class Pictures(BaseModel):
         Literal["full", "no-prompt", "off"],
         Field(description="Generation parameters in the PNG: full; no-prompt: all but the prompts; off: none."),
     ] = "full"
+
+
+class Provenance(BaseModel):
+    """How pictures are marked as AI-generated and signed."""
 
     provenance: Annotated[
         Literal["c2pa", "metadata", "off"],

@@ -14,12 +14,12 @@ from imagegen.settings.access import Access, Webhooks
 from imagegen.settings.engine import Engine
 from imagegen.settings.limits import Limits
 from imagegen.settings.network import Network
-from imagegen.settings.pictures import Pictures
+from imagegen.settings.pictures import Provenance, Retention
 from imagegen.settings.prompts import Prompts
 from imagegen.settings.state import State
 
 
-class Settings(Webhooks, Access, Prompts, Pictures, Limits, Engine, Network, State, BaseSettings):
+class Settings(Webhooks, Access, Prompts, Provenance, Retention, Limits, Engine, Network, State, BaseSettings):
     """What an operator can set. Sizes in bytes or pixels, times in seconds, as the names say.
 
     pydantic takes the fields of the last base first: `State` begins, as in docs/settings.md.
