@@ -50,10 +50,10 @@ class Settings(Webhooks, Access, Prompts, Provenance, Retention, Limits, Engine,
 
     @model_validator(mode="after")
     def _whole_certificate(self) -> Settings:
-        given = {name: getattr(self, name) for name in ("provenance_cert", "provenance_key")}
-        if len([value for value in given.values() if value is not None]) == 1:
-            lacking = next(name for name, value in given.items() if value is None)
-            raise ValueError(f"{PREFIX}{lacking.upper()}: is needed too, a certificate and its key belong together")
+        for given, other in (("provenance_cert", "provenance_key"), ("provenance_key", "provenance_cert")):
+            if getattr(self, given) is not None and getattr(self, other) is None:
+                needed = f"{PREFIX}{other.upper()} is needed too, a certificate and its key belong together"
+                raise ValueError(f"{PREFIX}{given.upper()}: {needed}")
         return self
 
     def _assignment(self, name: str) -> str:
