@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from refusals import ask, flood, peak_bytes, told, untouched
+from refusals import ask, flood, peak_bytes, refusal_in, untouched
 from served import Service
 
 MIB = 2**20
@@ -322,7 +322,7 @@ ADDRESSES = [(*answer, target) for answer, targets in REFUSED.items() for target
 
 @pytest.mark.parametrize(("status", "code", "target"), ADDRESSES, ids=lambda value: str(value)[:60])
 def test_addresses_and_methods_that_lead_nowhere(service: Service, status: int, code: str, target: str) -> None:
-    answer = told(raw(service, f"{target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()))
+    answer = refusal_in(raw(service, f"{target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()))
     assert (answer.status, answer.code) == (status, code)
     assert len(answer.detail) < 400
 
