@@ -21,7 +21,7 @@ from imagegen.settings import Settings
 ROUNDS = 21
 SIDES_PX = (128, 512, 1024)
 FORMATS = (("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp"))
-TOLD = {"model": "z-image-turbo", "seed": 4_294_967_295, "prompt": "a lighthouse above a sea of clouds at dawn " * 4}
+DETAILS = {"model": "z-image-turbo", "seed": 4_294_967_295, "prompt": "a lighthouse above a sea of clouds at dawn " * 4}
 
 
 def picture(side_px: int, format: str) -> bytes:
@@ -33,7 +33,7 @@ def picture(side_px: int, format: str) -> bytes:
 
 def row(signer: Signer, side_px: int, format: str, media_type: str, sources: tuple[bytes, ...]) -> str:
     """One line of the table: the time and the growth of a picture that was drawn, or edited from `sources`."""
-    data, facts = picture(side_px, format), Facts("edited" if sources else "drawn", TOLD, sources)
+    data, facts = picture(side_px, format), Facts("edited" if sources else "drawn", DETAILS, sources)
     seconds, signed = [], b""
     for _ in range(ROUNDS):
         began = time.perf_counter()
@@ -53,7 +53,7 @@ def main() -> None:
             for format, media_type in FORMATS:
                 print(row(signer, side_px, format, media_type, ()))
         source = finish_png(picture(1024, "PNG"), {}).data
-        print(row(signer, 1024, "PNG", "image/png", (signer.sign(source, "image/png", Facts("drawn", TOLD)),)))
+        print(row(signer, 1024, "PNG", "image/png", (signer.sign(source, "image/png", Facts("drawn", DETAILS)),)))
 
 
 if __name__ == "__main__":

@@ -67,8 +67,11 @@ class Conversions:
         png = await self._images.read(image.id)
         return await asyncio.to_thread(self._make, image.id, name, png, format, width, quality)
 
-    def _make(self, image_id: str, name: str, png: bytes, format: convert.Format, width: int | None, q: int) -> File:
-        made = File.of(self._signed(png, convert.convert(png, format, width, q), MEDIA_TYPES[format]))
+    def _make(
+        self, image_id: str, name: str, png: bytes, format: convert.Format, width: int | None, quality: int
+    ) -> File:
+        converted = convert.convert(png, format, width, quality)
+        made = File.of(self._signed(png, converted, MEDIA_TYPES[format]))
         with contextlib.suppress(OSError, StorageError):  # a full disk: it is made again next time
             self._keep(image_id, name, made)
         return self._kept(image_id, name) or made

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from imagegen import __version__
 from imagegen.engines.base import EngineError
@@ -24,50 +24,61 @@ SOFTWARE = f"imagegen {__version__}"
 class Labels:
     """Labels pictures as IMAGEGEN_PNG_METADATA and IMAGEGEN_PROVENANCE say.
 
-    The first decides what a file tells about its drawing, the second whether it is marked as AI-generated and signed.
+    The first decides which settings of the drawing are in a file, the second whether the file is marked as AI-generated
+    and signed.
     """
 
     def __init__(self, settings: Settings, signer: Signer | None) -> None:
         self._settings, self._signer = settings, signer
-        self._tells, self._marks = settings.png_metadata, settings.provenance != "off"
+        self._metadata, self._marked = settings.png_metadata, settings.provenance != "off"
+
+    @property
+    def signs(self) -> bool:
+        return self._signer is not None
 
     async def drawn(
-        self, job: Job, seed: int, png: bytes, sources: Sequence[bytes], *, transparent: bool
+        self, job: Job, seed: int, png: bytes, sources: Sequence[bytes] | None, *, transparent: bool
     ) -> tuple[FinishedPng, Warn | None]:
         """The file to store of what the engine drew from `sources` (PNG), and a warning if it could not be signed.
 
-        Raises BrokenPng, and EngineError `not_signed` where a signature is required.
+        sources: None if one of them cannot be read any more. Raises BrokenPng, and EngineError `not_signed` where a
+        signature is required.
         """
-        text = self._text(job, seed, transparent) if self._tells != "off" else {}
-        finished = await asyncio.to_thread(finish_png, png, text if text or self._marks else None, marked=self._marks)
-        told: dict[str, str | int] = {}
-        if self._tells != "off":
-            told = {"model": job.model, "seed": seed}
-        if self._tells == "full":
-            told["prompt"] = job.prompt
-        return await self._signed(finished, Facts("edited" if sources else "drawn", told, sources))
+        text = self._text(job, seed, transparent) if self._metadata != "off" else {}
+        finished = await asyncio.to_thread(finish_png, png, text if text or self._marked else None, marked=self._marked)
+        details: dict[str, str | int] = {}
+        if self._metadata != "off":
+            details = {"model": job.model, "seed": seed}
+        if self._metadata == "full":
+            details["prompt"] = job.prompt
+        return await self._signed(finished, "edited" if job.references else "drawn", details, sources)
 
     async def enlarged(self, job: Job, png: bytes, source: bytes, *, drawn: bool) -> tuple[FinishedPng, Warn | None]:
         """The file to store of a larger copy of `source`. drawn: a model drew the source. Raises as `drawn`."""
         generated = drawn and not upscale.is_enhanced(source)
 
         def finish() -> FinishedPng:
-            if self._tells == "off":
-                return finish_png(png, {} if self._marks else None, drawn=generated)
+            if self._metadata == "off":
+                return finish_png(png, {} if self._marked else None, drawn=generated)
             return upscale.finish(
                 png, source, job.model, job.params.factor or 1, SOFTWARE,
-                prompts=self._tells == "full", drawn=generated, marked=self._marks,
+                prompts=self._metadata == "full", drawn=generated, marked=self._marked,
             )  # fmt: skip
 
         finished = await asyncio.to_thread(finish)
         made: Made = "edited" if generated else "enhanced"
-        told = {} if self._tells == "off" else {"model": job.model}
-        return await self._signed(finished, Facts(made, told, (source,)))
+        details = {} if self._metadata == "off" else {"model": job.model}
+        return await self._signed(finished, made, details, (source,))
 
-    async def _signed(self, finished: FinishedPng, facts: Facts) -> tuple[FinishedPng, Warn | None]:
+    async def _signed(
+        self, finished: FinishedPng, made: Made, details: Mapping[str, str | int], sources: Sequence[bytes] | None
+    ) -> tuple[FinishedPng, Warn | None]:
         if self._signer is None:
             return finished, None
         try:
+            if sources is None:
+                raise NotSigned("A picture that it was made from cannot be read any more.")
+            facts = Facts(made, details, sources)
             data = await asyncio.to_thread(self._signer.sign, finished.data, "image/png", facts)
         except NotSigned as trouble:
             if self._settings.provenance_required:
@@ -96,7 +107,7 @@ class Labels:
             text["loras"] = ", ".join(f"{one.name}:{one.strength:g}" for one in p.loras)
         if transparent:
             text["background"] = p.background
-        full = self._tells == "full"
+        full = self._metadata == "full"
         if full:
             text["prompt"] = job.prompt
         drawn = infotext.drawn(

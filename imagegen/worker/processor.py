@@ -15,7 +15,7 @@ from imagegen.models.catalog import Catalog
 from imagegen.models.entry import Entry
 from imagegen.models.loras.folder import LoraFolder
 from imagegen.prompts.guardrails import Guardrails, compose
-from imagegen.schemas import BACKGROUND_REMOVED, SEED_MAX, EngineTexts, Job, Params, StoredImage, Warn
+from imagegen.schemas import BACKGROUND_REMOVED, SEED_MAX, EngineTexts, Job, Params, Refused, StoredImage, Warn
 from imagegen.settings import Settings
 from imagegen.worker.labels import Labels
 
@@ -105,7 +105,7 @@ class ImageProcessor:
         background: of `cut_out`.
         """
         transparent = background is not None and background.code == BACKGROUND_REMOVED
-        sources = [await self._images.read(image_id) for image_id in job.references]
+        sources = await self._sources(job) if self._labels.signs else []
         finished, unsigned = await self._labels.drawn(job, seed, png, sources, transparent=transparent)
         about = (background if transparent else None, unsigned)
         return await self._images.write(
@@ -117,6 +117,13 @@ class ImageProcessor:
             index=index,
             warnings=tuple(one for one in about if one is not None),
         )
+
+    async def _sources(self, job: Job) -> list[bytes] | None:
+        """The references, for the manifest. None if one was damaged meanwhile: the picture is then not signed."""
+        try:
+            return [await self._images.read(image_id) for image_id in job.references]
+        except Refused:
+            return None
 
     async def preprocess_upscale(self, job: Job) -> bytes:
         """The stored PNG to enlarge. Raises Refused if it is gone or damaged."""

@@ -92,7 +92,7 @@ def test_damaged_keys_are_named_and_cost_no_picture(serve: MakeService) -> None:
     (warning,) = service.draw()["warnings"]
     assert warning["code"] == "not_signed" and "root.pem is damaged: restore it" in warning["detail"]
     answer = service.http.post("/api/verify", content=UPLOAD, headers={"content-type": "image/png"})
-    assert (answer.status_code, answer.json()["code"]) == (503, "not_signed")
+    assert (answer.status_code, answer.json()["code"]) == (503, "keys_unreadable")
     assert "root.pem is damaged" in answer.json()["detail"]
 
 

@@ -123,7 +123,7 @@ def test_every_code_that_a_request_alone_brings_about_has_an_example() -> None:
         *("lora_damaged", "lora_of_another_model", "lora_not_supported"),  # test_loras.py: these need a file
         *("licence_not_accepted", "fetch_failed"),  # test_model_manager.py, which has a hub
         "engine_too_old",  # test_what_the_engine_gets.py, which has an engine of a known release
-        "not_signed",  # test_provenance.py, which damages the service's keys
+        "keys_unreadable",  # test_provenance.py, which damages the service's keys
         *("request_timeout", "too_many_connections", "uploads_busy"),  # test_protocol.py and test_connections.py
     }
     assert listed - otherwise == shown

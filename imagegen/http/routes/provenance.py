@@ -33,7 +33,7 @@ async def verify(request: Request) -> Response:
         try:
             anchors = await asyncio.to_thread(app.signer.anchors)
         except NotSigned as trouble:
-            raise Refused(503, "not_signed", str(trouble)) from None
+            raise Refused(503, "keys_unreadable", str(trouble)) from None
     report = judge(await app.provenance.read(data, media_type, anchors))
     digest = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
     stored = await app.images.by_sha256(digest)

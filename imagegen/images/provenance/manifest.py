@@ -33,10 +33,10 @@ _DONE: Mapping[Made, tuple[str, str | None]] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """How a picture was made. `told`: model, seed, prompt, as far as the file may say them. `sources`: PNG files."""
+    """How a picture was made. `details`: model, seed, prompt, as far as the file may say them. `sources`: PNG files."""
 
     made: Made
-    told: Mapping[str, str | int]
+    details: Mapping[str, str | int]
     sources: Sequence[bytes] = ()
 
 
@@ -48,8 +48,8 @@ def definition(facts: Facts, media_type: str) -> dict[str, Any]:
         done["digitalSourceType"] = source_type
     opened = [{"action": "c2pa.opened", "parameters": {"ingredientIds": [label(0)]}}] if facts.sources else []
     assertions: list[dict[str, Any]] = [{"label": "c2pa.actions", "data": {"actions": [*opened, done]}}]
-    if facts.told:
-        assertions.append({"label": DRAWING, "data": dict(facts.told)})
+    if facts.details:
+        assertions.append({"label": DRAWING, "data": dict(facts.details)})
     return {
         "claim_generator_info": [{"name": GENERATOR, "version": __version__}],
         "title": "picture",

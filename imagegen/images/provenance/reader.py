@@ -82,8 +82,10 @@ def main() -> None:
 
 
 def _manifest(data: bytes, media_type: str, anchors: str) -> tuple[dict[str, Any] | None, str | None]:
-    import c2pa
-
+    try:
+        import c2pa
+    except (ImportError, OSError, RuntimeError):
+        return None, "The C2PA library cannot be loaded on this machine."
     settings: dict[str, Any] = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": True}}
     if anchors:
         settings["trust"] = {"user_anchors": anchors}

@@ -29,6 +29,9 @@ NO_THUMBNAIL_NO_NETWORK: dict[str, Any] = {
 }
 
 
+NO_LIBRARY = "The C2PA library cannot be loaded on this machine."
+
+
 class NotSigned(Exception):
     """A picture could not be signed. The message is a sentence."""
 
@@ -57,8 +60,10 @@ class Signer:
 
     def sign(self, data: bytes, media_type: str, facts: Facts) -> bytes:
         """The picture with a signed manifest. Raises NotSigned."""
-        import c2pa
-
+        try:
+            import c2pa
+        except (ImportError, OSError, RuntimeError) as missing:  # no wheel for this machine, or its system is too old
+            raise NotSigned(NO_LIBRARY) from missing
         credentials = self._current()
         info = c2pa.C2paSignerInfo(credentials.algorithm.encode(), credentials.chain, credentials.key, None)
         trust = {"user_anchors": credentials.anchors.decode()}  # for the manifests of sources

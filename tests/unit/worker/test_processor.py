@@ -23,7 +23,7 @@ from imagegen.images.store import ImageStore
 from imagegen.models.catalog import Catalog
 from imagegen.models.loras.folder import LoraFolder
 from imagegen.prompts.guardrails import PROMPT_JOIN, Guardrails
-from imagegen.schemas import EngineTexts, Job, Kind, Params, Policy, Status, StoredImage, Warn
+from imagegen.schemas import EngineTexts, Job, Kind, Params, Policy, Refused, Status, StoredImage, Warn
 from imagegen.settings import Settings
 from imagegen.worker.processor import ImageProcessor
 
@@ -118,6 +118,19 @@ def test_a_picture_that_cannot_be_signed_is_kept_unless_that_is_required(tmp_pat
     with pytest.raises(EngineError, match="IMAGEGEN_PROVENANCE_REQUIRED=1 keeps no picture") as refused:
         asyncio.run(processor.postprocess(job, 0, 7, pictured(plain=False)))
     assert (refused.value.code, refused.value.draws_on, written) == ("not_signed", True, [])
+
+
+def test_a_source_that_is_damaged_meanwhile_costs_the_signature_alone(tmp_path: Path) -> None:
+    processor, job, written = transparent(tmp_path, {}, background="opaque")
+
+    async def read(_id: str) -> bytes:
+        raise Refused(500, "image_damaged", "damaged")
+
+    processor._images.read = read  # type: ignore[method-assign]
+    edit = job.model_copy(update={"kind": Kind.EDIT, "references": ["b" * 32]})
+    asyncio.run(processor.postprocess(edit, 0, 7, pictured(plain=False)))
+    (warning,) = written[0]["warnings"]  # type: ignore[misc]
+    assert (warning.code, "cannot be read any more" in warning.detail) == ("not_signed", True)
 
 
 def pictured(*, plain: bool) -> bytes:

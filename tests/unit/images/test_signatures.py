@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import datetime
 import io
+import os
 import stat
+import sys
 from pathlib import Path
 
 import c2pa
@@ -22,7 +24,7 @@ from imagegen.images.provenance.keys import KeyTrouble, OwnKeys
 from imagegen.images.provenance.manifest import GENERATED, Facts
 from imagegen.images.provenance.reader import Reader
 from imagegen.images.provenance.report import Report, judge
-from imagegen.images.provenance.signer import INHERITED_MAX_BYTES, NotSigned, Signer
+from imagegen.images.provenance.signer import NO_LIBRARY, NotSigned, Signer
 from imagegen.setting_values import SettingsError
 from imagegen.settings import Settings
 
@@ -153,8 +155,21 @@ def test_a_chain_of_edits_stays_small(tmp_path: Path) -> None:
     for _ in range(8):
         png = sign(tmp_path, Facts("edited", {"model": "tiny", "seed": 1}, (png,)))
         sizes.append(manifest_bytes(png))
-    assert max(sizes) < 20_000 < INHERITED_MAX_BYTES * 2
+    assert max(sizes) < 20_000
     assert sorted(sizes) != sizes, "a chain that is too long begins anew"
+
+
+def test_without_the_library_nothing_is_signed_and_the_reason_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed = sign(tmp_path)
+    (tmp_path / "c2pa.py").write_text("raise ImportError('no wheel')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    said = report(signed, b"")
+    assert (said.verdict, said.problems) == ("unreadable", (NO_LIBRARY,))
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    with pytest.raises(NotSigned, match=NO_LIBRARY):
+        sign(tmp_path)
 
 
 @pytest.mark.parametrize(("format", "media_type"), [("JPEG", "image/jpeg"), ("WEBP", "image/webp")])
@@ -203,7 +218,7 @@ def test_a_reader_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pyte
 
 def test_a_reader_without_memory_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that breaks, as on a manifest that unpacks to gigabytes, breaks nothing else."""
-    monkeypatch.setattr(reader, "MEMORY_BYTES", 40 << 20)
+    monkeypatch.setattr(reader, "MEMORY_BYTES", 1 << 20)
     said = report(sign(tmp_path), b"")
     assert (said.verdict, said.problems) == (
         "unreadable", ("It is too large, or damaged in a way that breaks the reader.",)
