@@ -49,7 +49,8 @@ class ConfigFile:
 
     def get(self, name: str) -> str | None:
         """A setting that the environment overrides: its variable if that is set, else the file's value."""
-        return os.environ.get(PREFIX + name.upper(), self.values.get(name))
+        value = of_environment(name)
+        return self.values.get(name) if value is None else value
 
 
 def find() -> Path | None:
@@ -112,9 +113,15 @@ def located(sentence: str) -> str:
     return f"{sentence.rstrip()} (Set: {set_at}.)" if set_at else sentence
 
 
+def of_environment(name: str) -> str | None:
+    """The value of a setting's variable; None if it is not set. The case of its name does not count, as in pydantic."""
+    variables = (value for variable, value in os.environ.items() if variable.upper() == PREFIX + name.upper())
+    return next(variables, None)
+
+
 def is_set(name: str) -> bool:
-    """Whether the environment sets it. The case of a variable's name does not count."""
-    return any(variable.upper() == PREFIX + name.upper() for variable in os.environ)
+    """Whether the environment sets it."""
+    return of_environment(name) is not None
 
 
 def _text(path: Path) -> tuple[str, int]:

@@ -28,23 +28,31 @@ from imagegen.models.catalog import Catalog
 from imagegen.prompts.guardrails import PolicyView
 from imagegen.requests import CheckRequest, EditRequest, GenerateRequest, VariationRequest
 from imagegen.settings import PREFIX, Settings
+from imagegen.settings.access import Access, Webhooks
+from imagegen.settings.engine import Engine
+from imagegen.settings.limits import Limits
+from imagegen.settings.network import Network
+from imagegen.settings.pictures import Provenance, Retention
+from imagegen.settings.prompts import Prompts
+from imagegen.settings.state import State
 
 FOLDER = Path(__file__).parents[1] / "docs"
 BEGIN = "<!-- made by `python tools/generate_docs.py` from the code: change that -->"
 END = "<!-- end of what is made -->"
 
-SECTIONS = {
-    "home": "Folders",
-    "host": "Network",
-    "model": "Engine and model",
-    "max_dimension": "Limits of requests",
-    "image_ttl": "Retention",
-    "policy_file": "Policy and templates",
-    "tokens": "Access",
-    "webhook_url": "Webhooks",
-    "log_level": "Log",
+SECTIONS: dict[type[BaseModel], str] = {
+    State: "Folders and database",
+    Network: "Network",
+    Engine: "Engine and model",
+    Limits: "Limits of requests",
+    Retention: "Retention",
+    Provenance: "Provenance",
+    Prompts: "Policy and templates",
+    Access: "Access",
+    Webhooks: "Webhooks",
+    Settings: "Log",
 }
-"""The first setting of each section, and the section's title."""
+"""The groups of settings and their titles. Settings itself has what is in no group."""
 
 OF_THE_USER = {"home": "`~/.local/share/imagegen`", "cache": "`~/.cache/imagegen`"}
 """The defaults on Linux of settings that depend on the user. XDG_DATA_HOME and XDG_CACHE_HOME change them."""
@@ -53,11 +61,15 @@ OF_THE_USER = {"home": "`~/.local/share/imagegen`", "cache": "`~/.cache/imagegen
 def settings_tables() -> str:
     """All settings of the service in Markdown: variable, default, allowed values, description."""
     lines: list[str] = []
-    for name, field in Settings.model_fields.items():
-        if name in SECTIONS:
-            lines += ["", f"## {SECTIONS[name]}", "", "| variable | default | allowed | |", "| --- | --- | --- | --- |"]
-        cells = (f"`{PREFIX}{name.upper()}`", _default(name, field), _allowed(field), field.description or "")
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    listed: set[str] = set()
+    for group, title in SECTIONS.items():
+        lines += ["", f"## {title}", "", "| variable | default | allowed | |", "| --- | --- | --- | --- |"]
+        for name, field in group.model_fields.items():
+            if name in listed:
+                continue
+            listed.add(name)
+            cells = (f"`{PREFIX}{name.upper()}`", _default(name, field), _allowed(field), field.description or "")
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines).strip()
 
 

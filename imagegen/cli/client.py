@@ -119,7 +119,7 @@ def service_of(url: str | None) -> Service:
 
 def _own_settings(file: ConfigFile) -> Settings | None:
     """The settings of this machine's service. None if SIMPLE says its address, because reading them takes long."""
-    prefix, variables = config_file.PREFIX, os.environ.keys() - {config_file.VARIABLE}
+    prefix, variables = config_file.PREFIX, {name.upper() for name in os.environ} - {config_file.VARIABLE}
     named = {name.removeprefix(prefix).lower() for name in variables if name.startswith(prefix)} | file.values.keys()
     port = file.get("port") or "1"
     if named <= SIMPLE and port.isascii() and port.isdigit() and 1 <= int(port) <= 65535:

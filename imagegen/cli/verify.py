@@ -57,7 +57,7 @@ def verify(picture: Any, as_json: bool, url: str | None) -> None:
 def _show(found: dict[str, Any]) -> None:
     rows = {"verdict": VERDICTS[found["verdict"]]}
     if found["verdict"] == "intact":
-        ours = "this service" if found["by_this_service"] else f"{found['signer']} (nobody vouches for the name)"
+        ours = "this service" if found["by_this_service"] else f"{found['signer']} (no authority vouches for the name)"
         rows["signed by"] = ours
     rows["program"] = found["generator"]
     kind = found["source_type"]

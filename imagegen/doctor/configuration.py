@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,21 +27,22 @@ def settings() -> tuple[Settings, Iterable[Finding]]:
     Removes invalid variables from this process's environment, so that the other checks use the default. They do not use
     a settings file with a wrong setting.
     """
-    try:
-        return load(), [ok("settings", f"{_set_count()}, and all are known and valid.")]
-    except SettingsError as wrong:
-        lines = str(wrong).splitlines()
-    findings = [
-        fail("settings", f"{line}.", "Correct or unset it: the service does not start. The list: docs/settings.md.")
-        for line in lines
-    ]
-    for line in lines:
-        os.environ.pop(line.partition(" ")[0].partition("=")[0], None)
-    try:
-        return load(), findings
-    except SettingsError:  # the file's settings are wrong
-        os.environ[config_file.VARIABLE] = ""
-        return load(), findings
+    wrong: dict[str, Finding] = {}  # by their lines
+    while True:
+        try:
+            return load(), list(wrong.values()) or [ok("settings", f"{_set_count()}, and all are known and valid.")]
+        except SettingsError as error:
+            lines = str(error).splitlines()
+        do = "Correct or unset it: the service does not start. The list: docs/settings.md."
+        wrong |= {line: fail("settings", f"{line}.", do) for line in lines}
+        named = {re.split("[ =:]", line)[0] for line in lines}
+        variables = [name for name in os.environ if name.upper() in named]
+        for name in variables:
+            del os.environ[name]
+        if not variables:  # the file's settings are wrong
+            if os.environ.get(config_file.VARIABLE) == "":
+                raise SettingsError("\n".join(lines))
+            os.environ[config_file.VARIABLE] = ""
 
 
 def _set_count() -> str:

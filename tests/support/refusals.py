@@ -34,18 +34,18 @@ class Answer:
 def ask(service: Service, method: str, path: str, **sent: Any) -> Answer:
     """Send a request that must be refused. Returns the refusal."""
     answer = service.http.request(method, path, **sent)
-    return _told(answer.status_code, answer.headers.get("content-type", ""), answer.content)
+    return _refusal(answer.status_code, answer.headers.get("content-type", ""), answer.content)
 
 
-def told(response: bytes) -> Answer:
+def refusal_in(response: bytes) -> Answer:
     """Parse the refusal in the bytes of a whole HTTP response."""
     head, _, body = response.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return _told(int(first.split()[1]), headers.get("content-type", ""), body)
+    return _refusal(int(first.split()[1]), headers.get("content-type", ""), body)
 
 
-def _told(status: int, kind: str, body: bytes) -> Answer:
+def _refusal(status: int, kind: str, body: bytes) -> Answer:
     assert 400 <= status < 500, (status, body[:500])
     document = json.loads(body)
     if kind == PROBLEM:
@@ -118,7 +118,7 @@ def flood(service: Service, path: str, kind: str, *, start: bytes, size: int, ch
         with contextlib.suppress(ConnectionError):
             while data := connection.recv(65_536):
                 received += data
-    return told(received), sent
+    return refusal_in(received), sent
 
 
 def problem_of(answer: httpx.Response) -> tuple[int, str, str]:
@@ -142,9 +142,9 @@ def bearer(token: str) -> dict[str, str]:
 
 def refused(answer: httpx.Response, status: int, code: str) -> str:
     """The sentence of a problem document."""
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
-    assert answer.json()["code"] == code
-    return answer.json()["detail"]
+    found_status, found_code, detail = problem_of(answer)
+    assert (found_status, found_code) == (status, code), answer.text
+    return detail
 
 
 NO_HOSTS = [

@@ -191,6 +191,38 @@ def test_the_doctor_names_a_wrong_line_and_goes_on(file: Path) -> None:
     assert found.port == 8765
 
 
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"imagegen_port": "http"}, ["IMAGEGEN_PORT='http': Input should be a valid integer"]),
+        (
+            {"IMAGEGEN_PORT": "http", "IMAGEGEN_PROVENANCE_CERT": "/srv/cert.pem"},
+            [
+                "IMAGEGEN_PORT='http': Input should be a valid integer",
+                "IMAGEGEN_PROVENANCE_CERT: IMAGEGEN_PROVENANCE_KEY is needed too",
+            ],
+        ),
+    ],
+    ids=["small letters", "one after the other"],
+)
+def test_the_doctor_names_each_wrong_variable_and_goes_on(
+    file: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: list[str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    found, findings = doctor.settings()
+    assert [finding.what.startswith(words) for finding, words in zip(findings, said, strict=True)] == [True] * len(said)
+    assert (found.port, found.provenance_cert) == (8765, None)
+
+
+def test_half_a_certificate_of_the_file_is_named_by_its_line(file: Path) -> None:
+    file.write_text('port = 8799\nprovenance_cert = "/srv/cert.pem"')
+    assert refusal() == (
+        "IMAGEGEN_PROVENANCE_CERT: IMAGEGEN_PROVENANCE_KEY is needed too, a certificate and its key belong together "
+        f"(Set: provenance_cert in {file}, line 2.)"
+    )
+
+
 # ---- the command line -------------------------------------------------------------------------
 
 
@@ -201,6 +233,15 @@ def test_the_command_line_takes_address_and_token_from_it(file: Path, monkeypatc
     monkeypatch.setenv("IMAGEGEN_URL", "http://127.0.0.1:8700")
     assert service_of(None).url == "http://127.0.0.1:8700"
     assert service_of("http://127.0.0.1:8701").url == "http://127.0.0.1:8701"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "url"),
+    [("imagegen_port", "8799", "http://127.0.0.1:8799"), ("imagegen_host", "::1", "http://[::1]:8765")],
+)
+def test_a_variable_in_small_letters_counts(file: Path, monkeypatch, name: str, value: str, url: str) -> None:
+    monkeypatch.setenv(name, value)
+    assert service_of(None).url == url
 
 
 @pytest.mark.parametrize(

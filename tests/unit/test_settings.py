@@ -14,7 +14,7 @@ from imagegen.security import tokens
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "said"),
     [
         ("IMAGEGEN_PORT", "http", "integer"),
         ("IMAGEGEN_PORT", "70000", "65535"),
@@ -26,18 +26,18 @@ from imagegen.security import tokens
         ("IMAGEGEN_MAX_QEUE", "5", "not a setting"),
     ],
 )
-def test_a_wrong_value_is_told_in_a_sentence(monkeypatch, name: str, value: str, told: str) -> None:
+def test_a_wrong_value_is_refused_in_a_sentence(monkeypatch, name: str, value: str, said: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(settings.SettingsError) as error:
         settings.load()
     assert name in str(error.value)
-    assert told in str(error.value)
-    if told != "not a setting":
+    assert said in str(error.value)
+    if said != "not a setting":
         assert value in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "said"),
     [
         (
             {"MIN": "7200"},
@@ -47,18 +47,18 @@ def test_a_wrong_value_is_told_in_a_sentence(monkeypatch, name: str, value: str,
         ({"MAX": "60", "MIN": "100"}, "IMAGEGEN_IDLE_MAX_S=60: must not be below IMAGEGEN_IDLE_MIN_S=100"),
     ],
 )
-def test_of_two_that_contradict_each_other_what_was_set_is_named(monkeypatch, given: dict, told: str) -> None:
+def test_of_two_that_contradict_each_other_what_was_set_is_named(monkeypatch, given: dict, said: str) -> None:
     for end, value in given.items():
         monkeypatch.setenv(f"IMAGEGEN_IDLE_{end}_S", value)
     with pytest.raises(settings.SettingsError) as error:
         settings.load()
-    assert str(error.value) == told
+    assert str(error.value) == said
     monkeypatch.setenv("IMAGEGEN_IDLE_MAX_S", "7200")
     assert settings.load().idle_max_s == 7200
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "said"),
     [
         (
             {"BODY": str(2**29)},
@@ -71,15 +71,15 @@ def test_of_two_that_contradict_each_other_what_was_set_is_named(monkeypatch, gi
         ),
     ],
 )
-def test_a_body_of_the_largest_size_fits_into_the_cap_on_all(monkeypatch, given: dict, told: str) -> None:
+def test_a_body_of_the_largest_size_fits_into_the_cap_on_all(monkeypatch, given: dict, said: str) -> None:
     for name, value in given.items():
         monkeypatch.setenv(f"IMAGEGEN_MAX_{name}_BYTES", value)
     with pytest.raises(settings.SettingsError) as error:
         settings.load()
-    assert str(error.value) == told
+    assert str(error.value) == said
 
 
-def test_a_wrong_token_setting_is_told_without_the_token(monkeypatch) -> None:
+def test_a_wrong_token_setting_is_refused_without_the_token(monkeypatch) -> None:
     monkeypatch.setenv("IMAGEGEN_TOKENS", "only-a-secret-without-a-name")
     with pytest.raises(settings.SettingsError) as error:
         tokens.for_service(settings.load())

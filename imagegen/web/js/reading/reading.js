@@ -113,7 +113,7 @@ function findings({ busy, problem, origin, settings }) {
 
 /** Rows of [term, text] about the file's origin. */
 function about(origin) {
-  const signer = origin.by_this_service ? "this service" : `${origin.signer}; nobody vouches for the name`;
+  const signer = origin.by_this_service ? "this service" : `${origin.signer}; no authority vouches for the name`;
   const mark = MARKS[origin.source_type] ?? origin.source_type;
   return [
     ["Signed by", origin.verdict === "intact" ? signer : null],
