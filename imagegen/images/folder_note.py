@@ -1,7 +1,7 @@
 """Which database has the rows of a folder's pictures.
 
-A picture without a row is removed at the next start. If the service starts with another database, the pictures of the
-one before have no rows there; the note says from when on a picture without a row is nobody's.
+The service's start removes pictures without a row. After a change of database, the pictures of the earlier database
+have no rows in the new one: the note records since when the rows are in this one, and older pictures stay.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class Keeper:
                 values |= {"kept_at": now, "expires_at": None}
             image = await self._images.change(connection, image_id, values)
             await self._follow(image.job_id, connection, now)
-        self._tell(image.job_id)
+        self._notify(image.job_id)
         return image
 
     async def release(self, image_id: str) -> StoredImage:
@@ -79,7 +79,7 @@ class Keeper:
                 return image
             image = await self._images.change(connection, image_id, _released(now + self._ttl_s))
             await self._follow(image.job_id, connection, now)
-        self._tell(image.job_id)
+        self._notify(image.job_id)
         return image
 
     async def delete(self, image_id: str) -> None:
@@ -125,7 +125,7 @@ class Keeper:
             gone = await self._forget(job_id, ids)
         await self._images.unlink(gone)
         log.info("deleted %d pictures", len(ids))
-        self._tell(job_id)
+        self._notify(job_id)
 
     async def _forget(self, job_id: str | None, ids: Sequence[str]) -> list[str]:
         """Mark pictures as deleted. Returns those that no job needs.
@@ -145,7 +145,7 @@ class Keeper:
         if job_id is not None:
             await self._rows.follow_images(connection, job_id, now)
 
-    def _tell(self, job_id: str | None) -> None:
+    def _notify(self, job_id: str | None) -> None:
         if job_id is not None:
             self._changes.notify(job_id)
 

@@ -1,8 +1,8 @@
 """The Postgres database of IMAGEGEN_DATABASE_URL.
 
-One connection, the *writer*, makes every write, and its session holds the service's advisory lock: whoever can write
-owns the database. If the writer is lost (the server restarts, a network breaks), the next write connects again, takes
-the lock again, and checks in the note `service` that no other service had it meanwhile.
+One connection, the *writer*, makes every write, and its session holds the service's advisory lock: a process that can
+write owns the database. If the writer is lost (the server restarts, a network breaks), the next write connects again,
+takes the lock again, and checks in the note `service` that no other service had it meanwhile.
 
 A commit whose answer is lost may have happened. Each transaction therefore writes its number into that note, and the
 number that is found after the reconnect says which it was.

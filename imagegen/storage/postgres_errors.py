@@ -1,4 +1,4 @@
-"""Errors of Postgres as sentences. They are told apart by SQLSTATE, so that this module needs no driver."""
+"""Errors of Postgres as sentences. SQLSTATE distinguishes them, so that this module needs no driver."""
 
 from __future__ import annotations
 
