@@ -158,12 +158,12 @@ def test_a_job_is_followed_with_previews(client: Client) -> None:
     assert previews and previews[-1].pil.size == (128, 128)
 
 
-def test_a_cancelled_job_raises_for_its_pictures(client: Client) -> None:
+def test_a_cancelled_job_raises_for_its_pictures(client: Client, tmp_path: Path) -> None:
     job = client.draw("a red circle", width=256, height=256, steps=100, n=4)
     assert job.cancel().status == "cancelled"
     with pytest.raises(JobCancelled):
-        job.save("never.png")
-    assert not Path("never.png").exists()
+        job.save(tmp_path / "never.png")
+    assert not (tmp_path / "never.png").exists()
 
 
 def test_a_wait_that_ends_early_leaves_the_job(client: Client) -> None:
@@ -187,13 +187,13 @@ def tell_when_it_waits():
 
 job = Client(sys.argv[1]).draw("a tree", width=256, height=256, steps=100, n=4)
 threading.Thread(target=tell_when_it_waits, daemon=True).start()
-job.save("never.png")
+job.save(sys.argv[2])
 """
 """Draws with the client; prints the job's id as soon as the main thread waits for the pictures."""
 
 
-def test_ctrl_c_during_a_wait_cancels_the_job(client: Client, service: Service) -> None:
-    command = [sys.executable, "-c", WAITING, service.url]
+def test_ctrl_c_during_a_wait_cancels_the_job(client: Client, service: Service, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WAITING, service.url, str(tmp_path / "never.png")]
     running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert running.stdout is not None
     job_id = running.stdout.readline().decode().strip()
@@ -201,6 +201,7 @@ def test_ctrl_c_during_a_wait_cancels_the_job(client: Client, service: Service) 
     _, said = running.communicate(timeout=60)
     assert b"KeyboardInterrupt" in said
     assert client.job(job_id).status == "cancelled"
+    assert not (tmp_path / "never.png").exists()
 
 
 def test_the_async_client_does_the_same(service: Service, tmp_path: Path) -> None:
