@@ -1,54 +1,31 @@
-"""A Postgres database: who may use it, what a lost connection costs, and how its schema is upgraded."""
+"""A Postgres database: who may use it, and what a lost connection costs."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import subprocess
-import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 import state_folder
 from click.testing import CliRunner
-from command_line import document_of
 from postgres import PostgresServer
-from served import ROOT, free_port
-from sqlalchemy import Connection, inspect
+from postgres_databases import NOTE, PASSWORD, of_a_newer_version, opened, write
+from served import free_port
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imagegen.cli import cli
 from imagegen.doctor import state as doctor
-from imagegen.images.files import ImageFiles, new_id
-from imagegen.images.store import ImageStore
-from imagegen.schemas import Job
 from imagegen.settings import Settings
 from imagegen.storage import database as database_module
-from imagegen.storage import migrations, postgres_look, postgres_schema
-from imagegen.storage.database import Database, open_database, storage_failure
+from imagegen.storage import postgres_look, postgres_schema
+from imagegen.storage.database import storage_failure
 from imagegen.storage.errors import DatabaseUnavailable, StateError, StateInUse
 from imagegen.storage.migrations import SCHEMA_VERSION
 from imagegen.storage.notes import Notes
-
-PASSWORD = "pass-word"
-NOTE = {"a": "note"}
-
-
-def opened(url: str) -> Any:
-    return open_database(Path("unused"), url)
-
-
-async def write(database: Database, value: dict[str, Any]) -> None:
-    """Write the note `seen`, with the errors that Notes.keep would only log."""
-    async with database.writing() as connection:
-        await connection.run_sync(postgres_schema.write_note, "seen", value)
-
 
 # ---- a database that cannot be used ---------------------------------------------------------------------------
 
@@ -79,19 +56,6 @@ def of_another_program(server: PostgresServer) -> str:
     url = server.new_schema()
     with postgres_look.connected(url) as connection, connection.begin():
         connection.exec_driver_sql("CREATE TABLE jobs (number int)")
-    return url
-
-
-def of_a_newer_version(server: PostgresServer) -> str:
-    return noted(server, version=99, oldest=99)
-
-
-def noted(server: PostgresServer, **version: int) -> str:
-    """A database whose schema is noted as `version`."""
-    url = server.new_schema()
-    postgres_look.upgrade(url)
-    with postgres_look.connected(url) as connection, connection.begin():
-        postgres_schema.write_note(connection, "schema", version)
     return url
 
 
@@ -266,189 +230,3 @@ def test_without_a_server_no_job_ends_and_the_service_can_stop(postgres: Postgre
         asyncio.run(run())
     finally:
         state_folder.DATABASE_URL.reset(token)
-
-
-# ---- the schema -----------------------------------------------------------------------------------------------
-
-
-def add_column(connection: Connection) -> None:
-    connection.exec_driver_sql("ALTER TABLE jobs ADD COLUMN more TEXT")
-
-
-def fail_half_way(connection: Connection) -> None:
-    add_column(connection)
-    connection.exec_driver_sql("INSERT INTO nothing VALUES (1)")
-
-
-class NextVersion:
-    """A program with one more step."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: Callable[[Connection], None], oldest: int) -> None:
-        self._patch = monkeypatch
-        monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, step))
-        for module in (postgres_schema, postgres_look):
-            monkeypatch.setattr(module, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
-            monkeypatch.setattr(module, "OLDEST_PROGRAM", oldest, raising=False)
-
-    def leave(self) -> None:
-        self._patch.undo()
-
-
-def version(url: str) -> tuple[int, bool]:
-    """The noted schema, and whether the new column is there."""
-    with postgres_look.connected(url) as connection:
-        columns = {column["name"] for column in inspect(connection).get_columns("jobs")}
-        return postgres_schema.read_version(connection).schema, "more" in columns
-
-
-def test_two_upgrades_at_once_make_one(postgres: PostgresServer) -> None:
-    url = postgres.new_schema()
-    with ThreadPoolExecutor() as threads:
-        before = sorted(one.schema for one in threads.map(postgres_look.upgrade, [url, url]))
-    assert before == [0, SCHEMA_VERSION]
-    assert version(url) == (SCHEMA_VERSION, False)
-
-
-def test_the_command_line_tells_the_schema_and_upgrades_it(
-    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def told(url: str | None, *arguments: str) -> tuple[int, str]:
-        monkeypatch.setenv("IMAGEGEN_HOME", str(tmp_path))
-        if url is not None:
-            monkeypatch.setenv("IMAGEGEN_DATABASE_URL", url)
-        done = CliRunner().invoke(cli, ["database", *arguments])
-        assert PASSWORD not in done.output
-        return done.exit_code, done.output
-
-    for url in (None, postgres.new_schema()):
-        code, shown = told(url, "status")
-        assert code == 3 and "no tables yet; this version knows schema" in shown
-        assert told(url, "upgrade") == (0, f"The database was brought from schema 0 to {SCHEMA_VERSION}.\n")
-        assert told(url, "upgrade") == (0, f"The database has schema {SCHEMA_VERSION} already.\n")
-        code, shown = told(url, "status", "--json")
-        assert (code, json.loads(shown)["schema"], json.loads(shown)["in_use"]) == (0, SCHEMA_VERSION, False)
-    assert told(of_a_newer_version(postgres), "status")[0] == 4
-    assert told(noted(postgres, version=99, oldest=SCHEMA_VERSION), "status")[0] == 0
-
-
-def test_an_older_service_goes_on_beside_a_schema_that_only_adds(
-    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def run() -> None:
-        url = postgres.new_schema()
-        old = await opened(url)
-        newer = NextVersion(monkeypatch, add_column, oldest=SCHEMA_VERSION)
-        before = await asyncio.to_thread(postgres_look.upgrade, url)
-        newer.leave()
-        assert (before.schema, version(url)) == (SCHEMA_VERSION, (SCHEMA_VERSION + 1, True))
-        await write(old, NOTE)
-        await old.close()
-        again = await opened(url)
-        assert await Notes(again).read("seen") == NOTE
-        await again.close()
-        assert version(url) == (SCHEMA_VERSION + 1, True)
-
-    asyncio.run(run())
-
-
-def test_an_upgrade_that_the_running_service_cannot_follow_waits(
-    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def run() -> None:
-        url = postgres.new_schema()
-        old = await opened(url)
-        newer = NextVersion(monkeypatch, add_column, oldest=SCHEMA_VERSION + 1)
-        with pytest.raises(StateInUse, match="cannot go on with schema"):
-            await asyncio.to_thread(postgres_look.upgrade, url)
-        assert version(url) == (SCHEMA_VERSION, False)
-        await old.close()
-        await asyncio.to_thread(postgres_look.upgrade, url)
-        newer.leave()
-        with pytest.raises(StateError, match="newer imagegen"):
-            await opened(url)
-
-    asyncio.run(run())
-
-
-def test_a_step_that_fails_changes_nothing_on_postgres(
-    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = postgres.new_schema()
-    postgres_look.upgrade(url)
-    newer = NextVersion(monkeypatch, fail_half_way, oldest=SCHEMA_VERSION)
-    with pytest.raises(StateError, match="cannot be used"):
-        asyncio.run(opened(url))
-    newer.leave()
-    assert version(url) == (SCHEMA_VERSION, False)
-
-
-# ---- beside SQLite --------------------------------------------------------------------------------------------
-
-
-def test_a_copy_takes_every_row_along_once(
-    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def fill(folder: Path) -> list[Job]:
-        async with state_folder.opened(folder) as state:
-            jobs = [await state.submit(prompt=f"{number} with a NUL: \0") for number in range(3)]
-            assert await state.draw(jobs[0])
-            return await state.jobs.list(5)
-
-    async def read(folder: Path) -> list[Job]:
-        async with state_folder.opened(folder) as state:
-            found = await state.jobs.list(5)
-            assert (await state.submit()).seq == found[0].seq + 1
-            assert await state.images.read(found[2].images[0].id) == state_folder.picture().png
-            return found
-
-    had, url = asyncio.run(fill(tmp_path)), postgres.new_schema()
-    monkeypatch.setenv("IMAGEGEN_HOME", str(tmp_path))
-    monkeypatch.setenv("IMAGEGEN_DATABASE_URL", url)
-    copied = CliRunner().invoke(cli, ["database", "copy", "--json"])
-    assert copied.exit_code == 0, copied.output
-    rows = document_of("database copy", copied.stdout)["rows"]
-    assert (rows["jobs"], rows["images"]) == (3, 1)
-    token = state_folder.DATABASE_URL.set(url)
-    try:
-        assert [job.model_dump(exclude={"prompt"}) for job in asyncio.run(read(tmp_path))] == [
-            job.model_dump(exclude={"prompt"}) for job in had
-        ]
-    finally:
-        state_folder.DATABASE_URL.reset(token)
-    again = CliRunner().invoke(cli, ["database", "copy"], standalone_mode=False)
-    assert "has jobs or pictures already. Nothing was copied" in str(again.exception)
-
-
-def test_pictures_of_the_database_before_are_left_alone(postgres: PostgresServer, tmp_path: Path) -> None:
-    async def start(url: str | None) -> None:
-        database = await open_database(tmp_path / "jobs.sqlite3", url)
-        await ImageStore(database, files, ttl_s=60).sweep_orphans()
-        await database.close()
-
-    files = ImageFiles(tmp_path / "images")
-    ours, url = new_id(), postgres.new_schema()
-    files.write(ours, b"drawn with SQLite")
-    for database in (url, url, postgres.new_schema(), url):
-        asyncio.run(start(database))
-        assert files.read(ours) == b"drawn with SQLite"
-    stray = new_id()
-    files.write(stray, b"a crash left it")
-    asyncio.run(start(url))
-    with pytest.raises(FileNotFoundError):
-        files.read(stray)
-    asyncio.run(start(None))
-    assert files.read(ours) == b"drawn with SQLite"
-
-
-def test_a_host_on_sqlite_imports_no_driver_of_a_server(tmp_path: Path) -> None:
-    program = """
-import asyncio, pathlib, sys
-import imagegen.app
-from imagegen.storage.database import open_database
-async def run():
-    await (await open_database(pathlib.Path(sys.argv[1]))).close()
-asyncio.run(run())
-print([name for name in ("psycopg", "imagegen.storage.postgres", "procrastinate", "obstore") if name in sys.modules])
-"""
-    command = [sys.executable, "-c", program, str(tmp_path / "jobs.sqlite3")]
-    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
